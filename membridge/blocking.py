@@ -1,0 +1,45 @@
+"""Blocking work off the event loop: one bounded pool of threads for SQLite, hashing and compression.
+
+A call that is cancelled while its thread runs waits for the thread: nobody may reuse files under a running copy.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Threads at once: a copy and a merge side by side, and one for short look-ups.
+THREADS = 3
+
+_POOL = ThreadPoolExecutor(THREADS, thread_name_prefix="blocking")
+
+
+async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` in the pool and return its result.
+
+    Cancellation is delivered after the thread has ended, so that what it had open is closed by then. Long functions
+    take a `Deadline` and check it.
+    """
+    loop = asyncio.get_running_loop()
+    future = loop.run_in_executor(_POOL, functools.partial(function, *args, **kwargs))
+    try:
+        while not future.done():
+            await asyncio.wait({future})
+    except asyncio.CancelledError:
+        await _ended(future)
+        raise
+    return future.result()
+
+
+async def _ended(future: "asyncio.Future[T]") -> None:
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError:
+            continue
+    if not future.cancelled():
+        future.exception()

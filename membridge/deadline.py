@@ -1,0 +1,54 @@
+"""Deadline: one monotonic instant, made by the caller and handed down.
+
+Whoever receives a deadline uses it and never sets a second timeout beside it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from membridge.errors import DeadlineExceededError
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """An instant on `time.monotonic()`'s clock."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> "Deadline":
+        """Return the deadline `seconds` from now."""
+        return cls(time.monotonic() + seconds)
+
+    def remaining(self) -> float:
+        """Return the seconds left, never less than zero."""
+        return max(0.0, self.at - time.monotonic())
+
+    def sooner(self, seconds: float) -> "Deadline":
+        """Return the nearer of this deadline and the one `seconds` from now."""
+        return Deadline(min(self.at, time.monotonic() + seconds))
+
+    @property
+    def passed(self) -> bool:
+        """Whether the instant is over."""
+        return time.monotonic() >= self.at
+
+    def check(self, what: str) -> None:
+        """Raise DeadlineExceededError naming `what` when the instant is over; for threads, which none can cancel."""
+        if self.passed:
+            raise DeadlineExceededError(f"{what} took too long")
+
+    @asynccontextmanager
+    async def scope(self, what: str) -> AsyncGenerator[None]:
+        """Cancel the body when the instant comes and raise DeadlineExceededError naming `what` instead."""
+        limit = asyncio.timeout(self.remaining())
+        try:
+            async with limit:
+                yield
+        except TimeoutError as error:
+            if limit.expired():
+                raise DeadlineExceededError(f"{what} took too long") from error
+            raise

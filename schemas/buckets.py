@@ -1,0 +1,44 @@
+"""Every KV bucket: its name, what a value is, how long it lives.
+
+A key is always one or more ids from `schemas.identity`; a bucket with a TTL announces each expiry by a marker.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
+from schemas.node import NodePresence
+from schemas.snapshot import Head
+from schemas.wire import Wire
+
+V_co = TypeVar("V_co", bound=Wire, covariant=True)
+
+
+class LockRecord(Wire, frozen=True, kw_only=True):
+    """Who holds a lock, for people; right of way comes from the entry's revision."""
+
+    owner: str
+    since: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket(Generic[V_co]):
+    """A KV bucket. `ttl` is the default life of an entry in seconds, None for ever; `marker_ttl` that of its marker."""
+
+    name: str
+    value: type[V_co]
+    ttl: float | None
+    history: int
+    marker_ttl: float | None
+    max_bytes: int
+
+
+LEADERSHIP = Bucket("leadership", LeaderRecord, ttl=30.0, history=1, marker_ttl=60.0, max_bytes=16 << 20)
+NODES = Bucket("nodes", NodePresence, ttl=30.0, history=1, marker_ttl=60.0, max_bytes=64 << 20)
+LOCKS = Bucket("locks", LockRecord, ttl=60.0, history=1, marker_ttl=60.0, max_bytes=16 << 20)
+HEADS = Bucket("heads", Head, ttl=None, history=8, marker_ttl=None, max_bytes=64 << 20)
+EPOCHS = Bucket("epochs", EpochCounter, ttl=None, history=1, marker_ttl=None, max_bytes=16 << 20)
+SETTINGS = Bucket("settings", ProjectSettings, ttl=None, history=8, marker_ttl=None, max_bytes=16 << 20)
+
+ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, LOCKS, HEADS, EPOCHS, SETTINGS)

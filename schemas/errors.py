@@ -1,0 +1,91 @@
+"""Error codes, the one table that maps them to NATS, HTTP and exit codes, and the body of an error reply.
+
+Nothing else decides on a status number; a test asserts that the table covers every code.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schemas.wire import Wire
+
+
+class ErrorCode(StrEnum):
+    """What went wrong, for a program."""
+
+    INVALID_REQUEST = "invalid_request"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    PRIMARY_PULL_REFUSED = "primary_pull_refused"
+    SECONDARY_PUSH_BLOCKED = "secondary_push_blocked"
+    STALE_EPOCH = "stale_epoch"
+    HEAD_MOVED = "head_moved"
+    LEASE_LOST = "lease_lost"
+    CONFLICT = "conflict"
+    SHRINK_REFUSED = "shrink_refused"
+    DATABASE_INVALID = "database_invalid"
+    DATABASE_BUSY = "database_busy"
+    CORRUPT_OBJECT = "corrupt_object"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    DISK_FULL = "disk_full"
+    TOO_LARGE = "too_large"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    INTERNAL = "internal"
+
+
+class Retry(StrEnum):
+    """Whether trying the same request again can help."""
+
+    NO = "no"
+    AFTER_REREAD = "after_reread"
+    LATER = "later"
+    YES = "yes"
+    IF_IDEMPOTENT = "if_idempotent"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """How one code leaves the process."""
+
+    nats: int
+    http: int
+    exit: int
+    retry: Retry
+    log_level: str
+
+
+TABLE: dict[ErrorCode, Mapping] = {
+    ErrorCode.INVALID_REQUEST: Mapping(400, 400, 1, Retry.NO, "debug"),
+    ErrorCode.UNAUTHORIZED: Mapping(401, 401, 1, Retry.NO, "warning"),
+    ErrorCode.FORBIDDEN: Mapping(403, 403, 1, Retry.NO, "warning"),
+    ErrorCode.NOT_FOUND: Mapping(404, 404, 1, Retry.NO, "debug"),
+    ErrorCode.PRIMARY_PULL_REFUSED: Mapping(409, 409, 2, Retry.NO, "info"),
+    ErrorCode.SECONDARY_PUSH_BLOCKED: Mapping(409, 409, 3, Retry.NO, "info"),
+    ErrorCode.STALE_EPOCH: Mapping(409, 409, 1, Retry.AFTER_REREAD, "info"),
+    ErrorCode.HEAD_MOVED: Mapping(409, 409, 1, Retry.AFTER_REREAD, "info"),
+    ErrorCode.LEASE_LOST: Mapping(409, 409, 1, Retry.AFTER_REREAD, "info"),
+    ErrorCode.CONFLICT: Mapping(409, 409, 1, Retry.NO, "info"),
+    ErrorCode.SHRINK_REFUSED: Mapping(409, 409, 1, Retry.NO, "warning"),
+    ErrorCode.DATABASE_INVALID: Mapping(422, 422, 1, Retry.NO, "warning"),
+    ErrorCode.DATABASE_BUSY: Mapping(503, 503, 1, Retry.YES, "warning"),
+    ErrorCode.CORRUPT_OBJECT: Mapping(502, 502, 1, Retry.NO, "error"),
+    ErrorCode.UNSUPPORTED_FORMAT: Mapping(422, 422, 1, Retry.NO, "warning"),
+    ErrorCode.DISK_FULL: Mapping(507, 507, 1, Retry.LATER, "error"),
+    ErrorCode.TOO_LARGE: Mapping(413, 413, 1, Retry.NO, "debug"),
+    ErrorCode.RATE_LIMITED: Mapping(429, 429, 1, Retry.LATER, "debug"),
+    ErrorCode.UNAVAILABLE: Mapping(503, 503, 1, Retry.YES, "warning"),
+    ErrorCode.DEADLINE_EXCEEDED: Mapping(504, 504, 1, Retry.IF_IDEMPOTENT, "warning"),
+    ErrorCode.INTERNAL: Mapping(500, 500, 1, Retry.NO, "error"),
+}
+
+
+class ErrorReply(Wire, frozen=True, kw_only=True):
+    """The JSON body of an error: code for programs, message and remedy for people, the field when one is at fault."""
+
+    code: ErrorCode
+    message: str
+    remedy: str = ""
+    field: str | None = None
+    request_id: str | None = None

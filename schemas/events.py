@@ -1,0 +1,92 @@
+"""Facts that nodes publish, one struct a kind, told apart by `type`.
+
+Facts are for whoever listens; no part of Membridge may need one to arrive. A kind that is not known yet is decoded to
+None by `decode_event`, never to an error.
+"""
+
+import msgspec
+
+from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
+from schemas.wire import MAX_BODY_BYTES
+
+
+class EventBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every event has."""
+
+    project: WireProjectId
+    node: WireNodeId
+    at: str
+
+
+class SnapshotCommitted(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.snapshot_committed"):
+    """A new head."""
+
+    seq: Seq
+    epoch: Epoch
+    sha256: str
+    kind: str
+    rows: int = 0
+
+
+class LeadershipChanged(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.leadership_changed"):
+    """A lease was acquired, released or lost; `primary` is None when nobody leads."""
+
+    epoch: Epoch
+    primary: WireNodeId | None = None
+    reason: str = ""
+    issued_by: str = ""
+
+
+class ProposalSubmitted(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.proposal_submitted"):
+    """A secondary offered rows."""
+
+    proposal_id: str
+    rows: int
+
+
+class ProposalMerged(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.proposal_merged"):
+    """The primary took a proposal in."""
+
+    proposal_id: str
+    inserted: int
+    updated: int
+    deleted: int
+    conflicts: int
+
+
+class Quarantining(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.quarantined"):
+    """Something could not be taken in and was set aside."""
+
+    item: str
+    kind: str
+    reason: str
+
+
+class Progress(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.progress"):
+    """Where a job of more than a second is; `total` is 0 while unknown."""
+
+    job_id: str
+    kind: str
+    step: str
+    done: int = 0
+    total: int = 0
+
+
+Event = SnapshotCommitted | LeadershipChanged | ProposalSubmitted | ProposalMerged | Quarantining | Progress
+
+_DECODER = msgspec.json.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the JSON of `event`."""
+    return msgspec.json.encode(event)
+
+
+def decode_event(body: bytes) -> Event | None:
+    """Return the event in `body`, None when it is no event that this version knows."""
+    if len(body) > MAX_BODY_BYTES:
+        return None
+    try:
+        return _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,0 +1,135 @@
+"""A node on the wire: its presence, its status, its jobs and what its doctor found."""
+
+from enum import StrEnum
+
+from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
+from schemas.leadership import Role
+from schemas.wire import Wire
+
+
+class Empty(Wire, frozen=True, kw_only=True):
+    """No fields."""
+
+
+class ProjectPresence(Wire, frozen=True, kw_only=True):
+    """One project as its node sees it. `lag` is how many commits the mirror is behind the head."""
+
+    project: WireProjectId
+    name: str
+    role: Role
+    epoch: Epoch = 0
+    head_seq: Seq = 0
+    mirror_seq: Seq = 0
+    lag: int = 0
+    rows: dict[str, int] = {}
+    unsynced: int = 0
+    quarantined: int = 0
+    conflicts: int = 0
+    database: str = ""
+
+
+class NodePresence(Wire, frozen=True, kw_only=True):
+    """What a node says of itself every ten seconds."""
+
+    node: WireNodeId
+    version: str
+    python: str
+    os: str
+    arch: str
+    addresses: list[str] = []
+    pid: int = 0
+    started_at: str = ""
+    updated_at: str = ""
+    projects: list[ProjectPresence] = []
+
+
+class NodesReply(Wire, frozen=True, kw_only=True):
+    """The nodes that are present."""
+
+    nodes: list[NodePresence] = []
+
+
+class StatusReply(Wire, frozen=True, kw_only=True):
+    """A node's state for one project, read at the time of asking."""
+
+    node: WireNodeId
+    version: str
+    project: ProjectPresence
+    primary: WireNodeId | None = None
+    rss_bytes: int = 0
+    uptime_seconds: float = 0.0
+    last_error: str | None = None
+
+
+class AddProjectRequest(Wire, frozen=True, kw_only=True):
+    """Register a project on a node: its name and, unless it is the default one, its database file."""
+
+    name: str
+    database: str | None = None
+
+
+class ProjectsReply(Wire, frozen=True, kw_only=True):
+    """The projects a node serves."""
+
+    projects: list[ProjectPresence] = []
+
+
+class JobState(StrEnum):
+    """Where a job is."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+class JobStep(Wire, frozen=True, kw_only=True):
+    """One step of a job and how long it took."""
+
+    name: str
+    seconds: float
+
+
+class Job(Wire, frozen=True, kw_only=True):
+    """One push or pull: who, when, steps and result."""
+
+    id: str
+    project: WireProjectId
+    node: WireNodeId
+    kind: str
+    requested_by: str = ""
+    state: JobState = JobState.RUNNING
+    started_at: str
+    ended_at: str | None = None
+    steps: list[JobStep] = []
+    result: str = ""
+    error: str | None = None
+
+
+class JobsReply(Wire, frozen=True, kw_only=True):
+    """Jobs, newest first."""
+
+    jobs: list[Job] = []
+
+
+class Finding(StrEnum):
+    """How a doctor's check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Check(Wire, frozen=True, kw_only=True):
+    """One line of the doctor: what was looked at, what was found, what to do."""
+
+    name: str
+    finding: Finding
+    detail: str
+    remedy: str = ""
+
+
+class DoctorReply(Wire, frozen=True, kw_only=True):
+    """All checks, in the order they were made."""
+
+    checks: list[Check] = []

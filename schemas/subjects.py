@@ -1,0 +1,117 @@
+"""Every subject this system speaks, declared once.
+
+An `Operation` ties an endpoint's name, its subject, both wire types and its deadline together. The bus, the permission
+check, the generated API page and `$SRV.INFO` all read the same object; nothing outside this module spells a subject.
+"""
+
+import string
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from schemas.identity import token
+from schemas.leadership import LeadershipReply, SelectRequest
+from schemas.node import AddProjectRequest, DoctorReply, Empty, JobsReply, ProjectsReply, StatusReply
+from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
+from schemas.snapshot import BackupsReply, HistoryReply, HistoryRequest, PullReply, PullRequest, PushReply, PushRequest
+from schemas.wire import Wire
+
+Q_co = TypeVar("Q_co", bound=Wire, covariant=True)
+R_co = TypeVar("R_co", bound=Wire, covariant=True)
+
+
+class Impact(StrEnum):
+    """What an operator risks by calling an operation."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[Q_co, R_co]):
+    """A request that some process answers. `subject` is a template whose fields are one token each."""
+
+    name: str
+    subject: str
+    request: type[Q_co]
+    reply: type[R_co]
+    #: Seconds a caller waits at most.
+    deadline: float
+    impact: Impact
+
+    def at(self, **tokens: str) -> str:
+        """Return the concrete subject; raise InvalidTokenError for a token that could widen it."""
+        return fill(self.subject, **tokens)
+
+    def pattern(self) -> str:
+        """Return the subject with every field as a wildcard."""
+        return wildcard(self.subject)
+
+    def to_primary(self) -> "Operation[Q_co, R_co]":
+        """Return the same operation, addressed to whoever is primary."""
+        return replace(self, subject=f"membridge.{{project}}.primary.{self.name}")
+
+
+def fill(template: str, **tokens: str) -> str:
+    """Return the subject `template` with its fields filled; every value is checked to be one token."""
+    return template.format_map({name: token(value, name) for name, value in tokens.items()})
+
+
+def wildcard(template: str) -> str:
+    """Return the subject `template` with `*` for each field."""
+    fields = [name for _, name, _, _ in string.Formatter().parse(template) if name]
+    return template.format_map(dict.fromkeys(fields, "*"))
+
+
+def _on_node(
+    name: str, request: type[Q_co], reply: type[R_co], *, deadline: float, impact: Impact
+) -> Operation[Q_co, R_co]:
+    return Operation(name, f"membridge.{{project}}.node.{{node}}.{name}", request, reply, deadline, impact)
+
+
+STATUS = _on_node("status", Empty, StatusReply, deadline=5.0, impact=Impact.READ)
+PUSH = _on_node("push", PushRequest, PushReply, deadline=600.0, impact=Impact.WRITE)
+PULL = _on_node("pull", PullRequest, PullReply, deadline=600.0, impact=Impact.WRITE)
+DOCTOR = _on_node("doctor", Empty, DoctorReply, deadline=60.0, impact=Impact.READ)
+HISTORY = _on_node("history", HistoryRequest, HistoryReply, deadline=30.0, impact=Impact.READ)
+BACKUPS = _on_node("backups", Empty, BackupsReply, deadline=10.0, impact=Impact.READ)
+CONFLICTS = _on_node("conflicts", Empty, ConflictsReply, deadline=10.0, impact=Impact.READ)
+QUARANTINE = _on_node("quarantine", QuarantineAction, QuarantineReply, deadline=120.0, impact=Impact.WRITE)
+JOBS = _on_node("jobs", Empty, JobsReply, deadline=10.0, impact=Impact.READ)
+
+#: Answered by the node they name, for one project.
+NODE_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
+    STATUS, PUSH, PULL, DOCTOR, HISTORY, BACKUPS, CONFLICTS, QUARANTINE, JOBS,
+)  # fmt: skip
+
+LEADERSHIP_GET = Operation(
+    "get", "membridge.{project}.leadership.get", Empty, LeadershipReply, deadline=5.0, impact=Impact.READ
+)
+LEADERSHIP_SELECT = Operation(
+    "select",
+    "membridge.{project}.leadership.select",
+    SelectRequest,
+    LeadershipReply,
+    deadline=30.0,
+    impact=Impact.WRITE,
+)
+LEADERSHIP_RESIGN = Operation(
+    "resign", "membridge.{project}.leadership.resign", Empty, LeadershipReply, deadline=30.0, impact=Impact.WRITE
+)
+
+ADD_PROJECT = Operation(
+    "add_project", "membridge.node.{node}.add_project", AddProjectRequest, ProjectsReply, deadline=30.0,
+    impact=Impact.WRITE,
+)  # fmt: skip
+PROJECTS = Operation(
+    "projects", "membridge.node.{node}.projects", Empty, ProjectsReply, deadline=5.0, impact=Impact.READ
+)
+
+#: Facts; `{kind}` is the event's name in snake case. Kept by the EVENTS stream.
+EVENT = "membridge.{project}.event.{kind}"
+#: Where a running job is; not kept.
+PROGRESS = "membridge.{project}.progress.{node}"
+#: Announcements of proposals; kept by the PROPOSALS work queue.
+PROPOSAL = "membridge.{project}.proposal.{node}"
+#: The last state of each job; kept by the JOBS stream.
+JOB = "membridge.{project}.job.{node}.{job}"

@@ -1,0 +1,1 @@
+"""Services beside the node daemon. They stand on `membridge` and never the other way round."""
