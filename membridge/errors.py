@@ -5,7 +5,7 @@ MembridgeError
 ├── ForbiddenError           CredentialsError
 ├── NotFoundError            ObjectMissingError · DatabaseMissingError
 ├── RefusedError             PrimaryPullRefusedError · SecondaryPushBlockedError · ShrinkRefusedError
-├── FencedError              StaleEpochError · HeadMovedError · LeaseLostError
+├── FencedError              StaleEpochError · HeadMovedError · LeaseLostError · RevisionMovedError
 ├── ConflictError            ObjectExistsError · LeaseHeldError · AlreadyRunningError
 ├── DatabaseInvalidError     DatabaseCorruptError
 ├── DatabaseBusyError
@@ -13,7 +13,7 @@ MembridgeError
 ├── UnsupportedFormatError
 ├── DiskFullError
 ├── TooLargeError
-├── UnavailableError         BusUnavailableError · StoreUnavailableError
+├── UnavailableError         BusUnavailableError · StoreUnavailableError · NoResponderError
 ├── DeadlineExceededError
 └── RemoteError              (what another process answered)
 
@@ -143,6 +143,10 @@ class LeaseLostError(FencedError):
     code = ErrorCode.LEASE_LOST
 
 
+class RevisionMovedError(FencedError):
+    """A KV entry is not at the revision that this write builds on."""
+
+
 class ConflictError(MembridgeError):
     """The state does not allow it."""
 
@@ -224,6 +228,10 @@ class StoreUnavailableError(UnavailableError):
     """The object store does not answer."""
 
     default_remedy = "run `membridge doctor`"
+
+
+class NoResponderError(UnavailableError):
+    """Nobody answers that subject."""
 
 
 class DeadlineExceededError(MembridgeError):

@@ -18,8 +18,9 @@ class LockRecord(Wire, frozen=True, kw_only=True):
     """Who holds a lock, for people; right of way comes from the entry's revision."""
 
     owner: str
+    epoch: int = 0
     since: str
-    purpose: str
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,8 @@ class SnapshotRecord(Wire, frozen=True, kw_only=True):
     """The commit record of one seq, put into the object store only if absent.
 
     `sha256`, `page_size` and `page_count` describe the resulting database file, `rows` its rows per table that travel.
-    `object` is None exactly for an empty commit. `full_seq` is the full snapshot the chain of this one starts at;
-    `chain_bytes` what its deltas weigh together. `device_id` is the claude-mem device of the committing node, if known.
+    `object` is None exactly for an empty commit. `full_seq` is the full snapshot the chain of this one starts at,
+    `full_bytes` the size of its object, `chain_bytes` what the chain's deltas weigh together. `device_id` is the claude-mem device of the committing node, if known.
     """
 
     format: int = FORMAT
@@ -52,6 +52,7 @@ class SnapshotRecord(Wire, frozen=True, kw_only=True):
     page_count: int
     object: SnapshotObject | None = None
     full_seq: Seq = 0
+    full_bytes: int = 0
     chain_bytes: int = 0
     rows: dict[str, int] = {}
     node: WireNodeId
@@ -80,6 +81,7 @@ class PushOutcome(StrEnum):
     COMMITTED = "committed"
     PROPOSED = "proposed"
     UNCHANGED = "unchanged"
+    DRY_RUN = "dry_run"
 
 
 class PushReply(Wire, frozen=True, kw_only=True):
@@ -110,6 +112,7 @@ class PullOutcome(StrEnum):
     REPLACED = "replaced"
     UNCHANGED = "unchanged"
     TOOK_PROPOSALS = "took_proposals"
+    DRY_RUN = "dry_run"
 
 
 class PullReply(Wire, frozen=True, kw_only=True):

@@ -1,0 +1,222 @@
+"""What a node does by itself for one project: notice, wait for a quiet moment, push or propose; follow the head.
+
+Four watchers say that something happened; one worker does what is due. Nothing is lost when a word is missed: the
+worker compares states, it does not count events.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from membridge import blocking
+from membridge.bus.streams import WorkQueue
+from membridge.bus.watch import watch
+from membridge.claudemem.changes import ChangeWatcher
+from membridge.deadline import Deadline
+from membridge.errors import (
+    DatabaseMissingError,
+    LeaseLostError,
+    MembridgeError,
+    NotFoundError,
+    ShrinkRefusedError,
+    StaleEpochError,
+)
+from membridge.lifecycle import Ready
+from membridge.logging import get_logger
+from membridge.node import rules
+from membridge.node.jobs import Jobs, Order
+from membridge.node.project import Project
+from schemas.leadership import Role
+from schemas.snapshot import PushRequest
+
+log = get_logger("membridge.autosync")
+
+#: Seconds between two looks at the live database: one stat and one pragma on an open connection.
+LOOK_EVERY = 0.5
+
+
+@dataclass(slots=True)
+class _Due:
+    """What is to be done. Written by the watchers, taken by the worker; both run in one event loop."""
+
+    changed_first: float | None = None
+    changed_last: float = 0.0
+    head: bool = True
+    role: bool = True
+
+
+class AutoSync:
+    """The automatic part of one project."""
+
+    def __init__(self, project: Project, jobs: Jobs, *, quiet: rules.Quiet, on_change: Callable[[], None]) -> None:
+        self._project, self._jobs, self._quiet, self._on_change = project, jobs, quiet, on_change
+        self._due = _Due()
+        self._woken = asyncio.Event()
+        self.last_error: str | None = None
+
+    async def run(self, ready: Ready) -> None:
+        """Sync until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_head(), name="watch head")
+                group.create_task(self._watch_database(), name="watch database")
+                group.create_task(self._watch_role(), name="watch role")
+                group.create_task(self._work(), name="sync worker")
+                ready()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    async def _watch_head(self) -> None:
+        lane = self._project.lane
+        async for change in watch(lane.heads, lane.project):
+            if change.entry is not None:
+                self._project.saw_head(change.entry.value.record.seq)
+            self._due.head = True
+            self._wake()
+
+    async def _watch_database(self) -> None:
+        watcher = await blocking.run(ChangeWatcher, self._project.lane.database)
+        try:
+            while True:
+                if await blocking.run(watcher.changed):
+                    now = time.monotonic()
+                    self._due.changed_last = now
+                    if self._due.changed_first is None:
+                        self._due.changed_first = now
+                    self._wake()
+                await asyncio.sleep(LOOK_EVERY)
+        finally:
+            await blocking.run(watcher.close)
+
+    async def _watch_role(self) -> None:
+        roles = self._project.roles
+        view = roles.view()
+        while True:
+            view = await roles.changed(view)
+            self._due.role = True
+            self._wake()
+
+    async def _work(self) -> None:
+        failures = 0
+        while True:
+            wait = self._wait()
+            if wait is None or wait > 0:
+                await self._sleep(wait)
+                continue
+            try:
+                await self._do_due()
+            except (ShrinkRefusedError, StaleEpochError, LeaseLostError, NotFoundError, DatabaseMissingError) as error:
+                # Trying again changes nothing until the database, the head or the role does.
+                self._failed(error)
+                self._due.changed_first = None
+                failures = 0
+            except MembridgeError as error:
+                self._failed(error)
+                failures += 1
+                self._due.head = self._due.role = True
+                await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
+            else:
+                failures = 0
+                self.last_error = None
+            self._on_change()
+
+    def _wait(self) -> float | None:
+        due = self._due
+        if due.head or due.role:
+            return 0.0
+        if due.changed_first is None:
+            return None
+        return rules.quiet_wait(time.monotonic(), due.changed_first, due.changed_last, self._quiet)
+
+    async def _sleep(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+    async def _do_due(self) -> None:
+        due, self._due = self._due, _Due(head=False, role=False)
+        try:
+            await self._sync(due)
+        except MembridgeError:
+            # What was due stays due; what came meanwhile is newer.
+            if self._due.changed_first is None:
+                self._due.changed_first, self._due.changed_last = due.changed_first, due.changed_last
+            raise
+
+    async def _sync(self, due: _Due) -> None:
+        project = self._project
+        role = project.roles.view().role
+        if due.role and role is Role.PRIMARY and project.roles.enabled:
+            await project.lead(project.roles.epoch_for_commit(), deadline=project.deadline())
+        pulled = False
+        if due.head or due.role:
+            pulled = await self._catch_up()
+        if due.changed_first is not None or due.role or pulled:
+            await self._send(role)
+
+    async def _catch_up(self) -> bool:
+        project = self._project
+        if not await project.is_behind(deadline=Deadline.after(30.0)):
+            return False
+        reply = await self._jobs.run(
+            Order("pull", "auto-sync"), lambda steps, _: project.catch_up(steps, deadline=project.deadline())
+        )
+        log.info("pulled", seq=reply.seq, inserted=reply.inserted, conflicts=reply.conflicts)
+        return True
+
+    async def _send(self, role: Role) -> None:
+        project = self._project
+        if not await blocking.run(project.lane.database.exists):
+            return
+        if role is not Role.PRIMARY and not await project.count_unsynced(deadline=project.deadline()):
+            return
+        reply = await self._jobs.run(
+            Order("push", "auto-sync"), lambda steps, _: project.push(PushRequest(), steps, deadline=project.deadline())
+        )
+        log.info("pushed", outcome=reply.outcome, seq=reply.seq, rows=reply.rows)
+
+    def _failed(self, error: MembridgeError) -> None:
+        self.last_error = error.message
+        log.warning("sync failed", reason=error.message, remedy=error.remedy, code=error.code)
+
+
+class ProposalDesk:
+    """Takes in proposals while this node is primary; elsewhere it waits for the role."""
+
+    def __init__(self, project: Project, jobs: Jobs, queue: WorkQueue, *, on_change: Callable[[], None]) -> None:
+        self._project, self._jobs, self._queue, self._on_change = project, jobs, queue, on_change
+
+    async def run(self, ready: Ready) -> None:
+        """Take proposals in until cancelled. One that fails for a passing reason comes back later."""
+        ready()
+        roles = self._project.roles
+        while True:
+            view = roles.view()
+            if view.role is not Role.PRIMARY or not roles.enabled:
+                await roles.changed(view)
+                continue
+            deliveries = await self._queue.fetch(wait=5.0)
+            if not deliveries:
+                continue
+            try:
+                merged = await self._jobs.run(
+                    Order("proposals", "auto-sync"),
+                    lambda steps, _, batch=deliveries: self._project.take_in(
+                        batch, steps, deadline=self._project.deadline()
+                    ),
+                )
+            except MembridgeError as error:
+                log.warning("proposals not taken in", reason=error.message)
+                for delivery in deliveries:
+                    await delivery.nak(rules.retry_wait(delivery.attempts, random.random()))  # noqa: S311 - jitter
+            else:
+                log.info("proposals taken in", rows=merged)
+            self._on_change()

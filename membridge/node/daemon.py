@@ -1,0 +1,94 @@
+"""The node daemon's root: settings in, resources nested, parts run, failures mapped. Everything is composed here."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+
+from membridge import lifecycle
+from membridge.bus.connection import connect
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+from membridge.logging import get_logger
+from membridge.node.hosting import Hosting
+from membridge.node.notify import Notifier
+from membridge.node.opening import bus_options, open_buckets, open_store
+from membridge.node.running import only_one
+from membridge.settings import Settings
+
+log = get_logger("membridge.node")
+
+#: Seconds the first connection to NATS may take before the daemon says why it failed.
+CONNECT_DEADLINE = 5.0
+#: Seconds that streams and buckets may take to be created.
+OPEN_DEADLINE = 30.0
+#: Seconds a part may take to stop: a push is finished or safely abandoned by then.
+DRAIN = 10.0
+
+
+async def run(
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    stopping: asyncio.Event,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the node until `stopping` is set.
+
+    Raises the MembridgeError that keeps it from starting or running: AlreadyRunningError, BusUnavailableError,
+    CredentialsError, SettingsError, …
+    """
+    notifier = Notifier.of(environ)
+
+    def ready() -> None:
+        notifier.tell("READY=1")
+        log.info("node ready", node=settings.node.id, detail=settings.store.backend)
+        on_ready()
+
+    try:
+        with only_one(settings.node.state_dir, "node"):
+            async with connect(
+                bus_options(settings, f"membridge-node-{settings.node.id}"), deadline=Deadline.after(CONNECT_DEADLINE)
+            ) as bus:
+                opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
+                async with open_store(bus, settings) as store:
+                    hosting = Hosting(bus, store, opened, settings)
+                    parts = {
+                        "watchdog": notifier.alive,
+                        "projects": hosting.run,
+                        "presence": hosting.presence.run,
+                    }
+                    late = await lifecycle.run(parts, stopping=stopping, on_ready=ready, drain=DRAIN)
+                    if late:
+                        log.error("parts did not stop in time", late=late)
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from failures
+    finally:
+        notifier.tell("STOPPING=1")
+
+
+@contextmanager
+def signals_set(stopping: asyncio.Event) -> Generator[None]:
+    """Let SIGTERM and SIGINT set `stopping` during the body; a second one ends the process as usual."""
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _first(failures: BaseExceptionGroup) -> BaseException:
+    """Return the failure that says most: the first of ours, else the first at all."""
+    ours = failures.subgroup(MembridgeError)
+    found: BaseException = ours or failures
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

@@ -1,0 +1,215 @@
+"""Doctor: look at everything a node needs and say what is wrong and what to do.
+
+Each check is a function that returns a line; one that fails to finish becomes a FAIL line of its own. Nothing is
+changed: the object it writes to test the store is deleted again.
+"""
+
+import asyncio
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+
+from membridge import blocking
+from membridge.bus.connection import Bus
+from membridge.claudemem import database, worker
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+from membridge.node.project import Project
+from membridge.settings import Settings
+from membridge.snapshot import heads
+from schemas.leadership import Role
+from schemas.node import Check, Finding
+
+#: Seconds one check may take.
+CHECK_DEADLINE = 15.0
+#: Clock skew that people notice, and one that breaks certificates and signatures, in seconds.
+SKEW_WARN, SKEW_FAIL = 5.0, 300.0
+#: Versions of SQLite whose WAL may be damaged when two processes write (sqlite.org, WAL-reset bug, fixed in 3.51.3).
+WAL_RESET_FIXED = (3, 51, 3)
+#: A write-ahead log of this size is not being checkpointed by its program.
+LARGE_WAL_BYTES = 256 << 20
+
+Examination = Callable[[Deadline], Awaitable[Check]]
+
+
+class Doctor:
+    """Examines one project on this node."""
+
+    def __init__(self, bus: Bus, project: Project, settings: Settings) -> None:
+        self._bus, self._project, self._settings = bus, project, settings
+
+    async def examine(self, *, deadline: Deadline) -> list[Check]:
+        """Return all lines, in a fixed order; the checks run at the same time."""
+        checks: dict[str, Examination] = {
+            "settings": self._check_settings,
+            "nats": self._check_nats,
+            "jetstream": self._check_jetstream,
+            "object store": self._check_store,
+            "lock": self._check_lock,
+            "leadership": self._check_leadership,
+            "database": self._check_database,
+            "sqlite": self._check_sqlite,
+            "claude-mem worker": self._check_worker,
+            "hooks": self._check_hooks,
+            "disk": self._check_disk,
+            "clock": self._check_clock,
+        }
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_line(name, check, deadline.sooner(CHECK_DEADLINE))) for name, check in checks.items()
+            ]
+        return [task.result() for task in tasks]
+
+    async def _check_settings(self, deadline: Deadline) -> Check:
+        del deadline
+        warnings = self._settings.warnings
+        if warnings:
+            return _warn("settings", "; ".join(warnings), "see `membridge config show`")
+        return _ok("settings", f"node {self._settings.node.id}, project {self._project.lane.name}")
+
+    async def _check_nats(self, deadline: Deadline) -> Check:
+        began = asyncio.get_running_loop().time()
+        async with deadline.scope("the round trip to NATS"):
+            await self._bus.flush()
+        elapsed = asyncio.get_running_loop().time() - began
+        return _ok("nats", f"server {self._bus.server_version}, round trip {elapsed * 1000:.1f} ms")
+
+    async def _check_jetstream(self, deadline: Deadline) -> Check:
+        account = await self._bus.jetstream_account(deadline=deadline)
+        used = f"{account.streams} streams, {account.storage_bytes / 1e6:.1f} MB stored"
+        if account.storage_limit_bytes > 0 and account.storage_bytes > 0.9 * account.storage_limit_bytes:
+            return _warn("jetstream", f"{used}, nearly full", "raise max_file in nats-server.conf")
+        return _ok("jetstream", used)
+
+    async def _check_store(self, deadline: Deadline) -> Check:
+        lane = self._project.lane
+        store, key, body = lane.store, f"projects/{lane.project}/doctor/{secrets.token_hex(8)}", b"membridge doctor"
+        described = await store.describe(deadline=deadline)
+        await store.put(key, body, deadline=deadline)
+        try:
+            if await store.get(key, deadline=deadline) != body:
+                return _fail("object store", "what was read is not what was written", "check the store's health")
+        finally:
+            await store.delete(key, deadline=deadline)
+        where = f"{described.kind} at {described.location}: write, read, delete"
+        if not described.conditional_put:
+            remedy = "upgrade the server (MinIO since 2025-08): until then only NATS fences commits"
+            return _warn("object store", f"{where}; no conditional writes", remedy)
+        return _ok("object store", where)
+
+    async def _check_lock(self, deadline: Deadline) -> Check:
+        held = await self._project.lock_holder(deadline=deadline)
+        if held is None:
+            return _ok("lock", "nobody is pushing")
+        return _ok("lock", f"{held.owner} pushes since {held.since}")
+
+    async def _check_leadership(self, deadline: Deadline) -> Check:
+        del deadline
+        if not self._project.roles.enabled:
+            return _ok("leadership", "roles are off: every node commits")
+        view = self._project.roles.view()
+        if view.leader is None:
+            return _warn("leadership", "nobody is primary", "run `membridge leader select NODE`")
+        mine = "this node" if view.role is Role.PRIMARY else str(view.leader)
+        return _ok("leadership", f"{mine} is primary, epoch {view.epoch}, policy {view.policy}")
+
+    async def _check_database(self, deadline: Deadline) -> Check:
+        path = self._project.lane.database
+        facts = await blocking.run(database.inspect, path, deadline=deadline)
+        await blocking.run(database.quick_check, path, deadline=deadline)
+        known = await heads.read(self._project.lane, deadline=deadline)
+        against = f", head at seq {known.record.seq}" if known else ", no snapshot yet"
+        return _ok("database", f"{sum(facts.rows.values())} rows, schema {facts.schema_version}, sound{against}")
+
+    async def _check_sqlite(self, deadline: Deadline) -> Check:
+        del deadline
+        ours, python = apsw.sqlite_lib_version(), sqlite3.sqlite_version
+        detail = f"membridge uses {ours}, this Python has {python}"
+        wal = await blocking.run(_wal_bytes, self._project.lane.database)
+        if tuple(int(part) for part in ours.split(".")[:3]) < WAL_RESET_FIXED:
+            return _fail("sqlite", detail, "reinstall membridge: its SQLite may damage a shared write-ahead log")
+        if wal > LARGE_WAL_BYTES:
+            return _warn("sqlite", f"{detail}; the WAL has {wal / 1e6:.0f} MB", "restart claude-mem's worker")
+        return _ok("sqlite", f"{detail}; WAL {wal / 1e6:.1f} MB")
+
+    async def _check_worker(self, deadline: Deadline) -> Check:
+        found = await worker.find_worker(self._settings.node.claude_mem_dir, deadline=deadline.sooner(3.0))
+        if found is None:
+            return _ok("claude-mem worker", "not running; Claude Code starts it when it needs it")
+        if not found.healthy:
+            remedy = "restart Claude Code, or the worker by claude-mem's own command"
+            return _warn("claude-mem worker", f"pid {found.pid} does not answer on port {found.port}", remedy)
+        return _ok("claude-mem worker", f"pid {found.pid}, version {found.version or 'unknown'}, port {found.port}")
+
+    async def _check_hooks(self, deadline: Deadline) -> Check:
+        del deadline
+        folder = self._settings.node.claude_mem_dir
+        if await blocking.run(folder.is_dir):
+            return _ok("hooks", f"claude-mem's data folder is {folder}; membridge needs no hook of its own to sync")
+        return _warn("hooks", f"{folder} does not exist", "install the claude-mem plugin, or set CLAUDE_MEM_DATA_DIR")
+
+    async def _check_disk(self, deadline: Deadline) -> Check:
+        del deadline
+        state = self._settings.node.state_dir
+        free = await blocking.run(_free_bytes, state)
+        size = await blocking.run(_size, self._project.lane.database)
+        detail = f"{free / 1e9:.1f} GB free at {state}"
+        if free < 2 * size:
+            return _fail("disk", detail, f"a push needs {2 * size / 1e6:.0f} MB for a moment: free some space")
+        if free < 10 * size:
+            return _warn(
+                "disk", detail, "backups will soon have no room: free some space or lower PULL_BACKUP_MAX_COUNT"
+            )
+        return _ok("disk", detail)
+
+    async def _check_clock(self, deadline: Deadline) -> Check:
+        server = await self._bus.server_time(deadline=deadline)
+        skew = abs((datetime.now(UTC) - server).total_seconds())
+        detail = f"{skew:.1f} s from the NATS server's"
+        if skew > SKEW_FAIL:
+            return _fail("clock", detail, "set the clock (timedatectl set-ntp true): signatures will be refused")
+        if skew > SKEW_WARN:
+            return _warn("clock", detail, "set the clock (timedatectl set-ntp true); leases do not depend on it")
+        return _ok("clock", detail)
+
+
+async def _line(name: str, check: Examination, deadline: Deadline) -> Check:
+    try:
+        async with deadline.scope(name):
+            return await check(deadline)
+    except MembridgeError as error:
+        return _fail(name, error.message, error.remedy)
+
+
+def _ok(name: str, detail: str) -> Check:
+    return Check(name=name, finding=Finding.OK, detail=detail)
+
+
+def _warn(name: str, detail: str, remedy: str) -> Check:
+    return Check(name=name, finding=Finding.WARN, detail=detail, remedy=remedy)
+
+
+def _fail(name: str, detail: str, remedy: str) -> Check:
+    return Check(name=name, finding=Finding.FAIL, detail=detail, remedy=remedy)
+
+
+def _wal_bytes(path: Path) -> int:
+    return _size(path.with_name(path.name + "-wal"))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _free_bytes(path: Path) -> int:
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free

@@ -1,0 +1,161 @@
+"""Jobs: each push and pull as a record that outlives the process, and its progress while it runs.
+
+The JOBS stream keeps the last state of each job. A job that cannot be recorded runs all the same: the memory matters
+more than its history.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+
+from membridge.bus.connection import Bus
+from membridge.bus.streams import last_per_subject
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+from membridge.logging import get_logger
+from membridge.snapshot.steps import Listener, Steps
+from schemas import streams, subjects
+from schemas.events import Progress, encode_event
+from schemas.identity import NodeId, ProjectId
+from schemas.node import Job, JobState
+from schemas.wire import Wire, WireError, decode, encode
+
+log = get_logger("membridge.jobs")
+
+R = TypeVar("R", bound=Wire)
+
+#: Seconds a record may take to reach the stream.
+RECORD_DEADLINE = 2.0
+#: Seconds a job runs before it says where it is, and between two such words.
+PROGRESS_AFTER = 1.0
+PROGRESS_EVERY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done, and who asked."""
+
+    kind: str
+    requested_by: str = ""
+
+
+class Jobs:
+    """Runs and records the jobs of one project on one node."""
+
+    def __init__(self, bus: Bus, project: ProjectId, node: NodeId) -> None:
+        self._bus, self._project, self._node = bus, project, node
+
+    async def run(self, order: Order, act: Callable[[Steps, str], Awaitable[R]], listener: Listener | None = None) -> R:
+        """Run `act` as a job and return its reply; a failure is recorded and raised."""
+        job = Job(
+            id=f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
+            project=self._project,
+            node=self._node,
+            kind=order.kind,
+            requested_by=order.requested_by,
+            started_at=datetime.now(UTC).isoformat(),
+        )
+        await self._record(job)
+        throttle = _Throttle(listener)
+        steps = Steps(throttle.hear)
+        try:
+            reply = await self._with_progress(job, throttle, act(steps, job.id))
+        except MembridgeError as error:
+            await self._record(self._ended(job, steps, JobState.FAILED, error=error.message))
+            raise
+        except BaseException as error:
+            state = JobState.FAILED if isinstance(error, Exception) else JobState.ABANDONED
+            await self._record(self._ended(job, steps, state, error=type(error).__name__))
+            raise
+        outcome = str(getattr(reply, "outcome", "done"))
+        await self._record(self._ended(job, steps, JobState.DONE, result=outcome))
+        return reply
+
+    async def listed(self, *, limit: int, deadline: Deadline) -> list[Job]:
+        """Return the newest jobs of the project on all nodes, newest first."""
+        filter_subject = subjects.JOB.format(project=self._project, node="*", job="*")
+        messages = await last_per_subject(self._bus, streams.JOBS, filter_subject, limit=limit, deadline=deadline)
+        jobs: list[Job] = []
+        for message in messages:
+            try:
+                jobs.append(decode(message.body, Job))
+            except WireError:
+                log.warning("a job record cannot be read", subject=message.subject)
+        return sorted(jobs, key=lambda job: job.started_at, reverse=True)
+
+    async def _with_progress(self, job: Job, throttle: "_Throttle", act: Awaitable[R]) -> R:
+        try:
+            async with asyncio.TaskGroup() as group:
+                telling = group.create_task(self._tell(job, throttle), name="job progress")
+                try:
+                    return await act
+                finally:
+                    telling.cancel()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _tell(self, job: Job, throttle: "_Throttle") -> None:
+        subject = subjects.fill(subjects.PROGRESS, project=self._project, node=self._node)
+        while True:
+            step, done, total = await throttle.next()
+            event = Progress(
+                project=self._project,
+                node=self._node,
+                at=datetime.now(UTC).isoformat(),
+                job_id=job.id,
+                kind=job.kind,
+                step=step,
+                done=done,
+                total=total,
+            )
+            try:
+                await self._bus.publish(subject, encode_event(event))
+            except MembridgeError:
+                # Nobody can be told while NATS is away; the job itself goes on.
+                continue
+
+    def _ended(self, job: Job, steps: Steps, state: JobState, *, result: str = "", error: str | None = None) -> Job:
+        ended = datetime.now(UTC).isoformat()
+        return msgspec.structs.replace(job, state=state, ended_at=ended, steps=steps.done, result=result, error=error)
+
+    async def _record(self, job: Job) -> None:
+        subject = subjects.fill(subjects.JOB, project=job.project, node=job.node, job=job.id)
+        try:
+            await self._bus.stream_publish(
+                subject, encode(job), message_id=f"{job.id}.{job.state}", deadline=Deadline.after(RECORD_DEADLINE)
+            )
+        except MembridgeError as error:
+            log.warning("job not recorded", job=job.id, reason=error.message)
+
+
+class _Throttle:
+    """Passes on where a job is once it has run for a second, and then not too often. Told from any thread."""
+
+    def __init__(self, local: Listener | None) -> None:
+        self._local = local
+        self._loop = asyncio.get_running_loop()
+        self._told = asyncio.Event()
+        self._latest = ("", 0, 0)
+        self._next = time.monotonic() + PROGRESS_AFTER
+
+    def hear(self, step: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + PROGRESS_EVERY
+        self._latest = (step, done, total)
+        if self._local is not None:
+            self._local(step, done, total)
+        self._loop.call_soon_threadsafe(self._told.set)
+
+    async def next(self) -> tuple[str, int, int]:
+        """Return the latest word as soon as there is a new one."""
+        await self._told.wait()
+        self._told.clear()
+        return self._latest

@@ -1,0 +1,87 @@
+"""An operation of this node without its daemon: the same composition, for one request.
+
+Takes leadership for the moment where nobody has it and this node may; leaves nothing running.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from membridge.bus.connection import Bus, connect
+from membridge.deadline import Deadline
+from membridge.leadership.keeper import Keeper
+from membridge.node import leading
+from membridge.node.doctor import Doctor
+from membridge.node.jobs import Jobs
+from membridge.node.opening import (
+    Buckets,
+    bus_options,
+    make_project,
+    open_buckets,
+    open_lane,
+    open_proposals,
+    open_store,
+)
+from membridge.node.operations import Asked, Operations
+from membridge.node.roles import NoRoles, Roles
+from membridge.settings import ProjectConfig, Settings
+from membridge.snapshot.lane import Lane
+from schemas.leadership import Role
+from schemas.subjects import Impact, Operation
+from schemas.wire import Wire
+
+Q = TypeVar("Q", bound=Wire)
+R = TypeVar("R", bound=Wire)
+
+#: Seconds to connect and to open what is needed.
+OPEN_DEADLINE = 30.0
+
+
+async def run_local(
+    settings: Settings,
+    operation: Operation[Q, R],
+    request: Wire,
+    *,
+    project: ProjectConfig,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> R:
+    """Do `operation` in this process and return its reply; raise what it raises."""
+    name = f"membridge-cli-{settings.node.id}"
+    async with connect(bus_options(settings, name), deadline=Deadline.after(5.0)) as bus:
+        opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
+        leads = operation.impact is Impact.WRITE
+        async with (
+            open_store(bus, settings) as store,
+            open_lane(bus, store, opened, settings, project) as lane,
+            _roles(bus, lane, opened, settings, leads=leads) as roles,
+        ):
+            here = make_project(bus, lane, roles, opened, settings)
+            queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
+            operations = Operations(here, Jobs(bus, lane.project, lane.node), queue, Doctor(bus, here, settings))
+            asked = Asked(by="command line", deadline=here.deadline(), listener=progress)
+            return await operations.answer(operation, request, asked)
+
+
+@asynccontextmanager
+async def _roles(bus: Bus, lane: Lane, opened: Buckets, settings: Settings, *, leads: bool) -> AsyncGenerator[Roles]:
+    if not settings.leadership.enabled:
+        yield NoRoles()
+        return
+    async with leading.keeper_of(bus, lane, opened, settings) as (keeper, _):
+        if leads:
+            await _settled(keeper, settings.leadership.lease_seconds + 5.0)
+        yield keeper
+
+
+async def _settled(keeper: Keeper, seconds: float) -> None:
+    """Wait until this node leads, or it is plain that another does or that it may not; a stale lease takes its TTL."""
+    try:
+        async with asyncio.timeout(seconds):
+            view = keeper.view()
+            while view.role is not Role.PRIMARY:
+                if view.preferred != keeper.node or (view.leader is not None and view.leader != keeper.node):
+                    return
+                view = await keeper.changed(view)
+    except TimeoutError:
+        return

@@ -1,0 +1,166 @@
+"""Open what a node works with: the bus' buckets, the object store, a project's lane. Composition only, no decisions."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from membridge import blocking
+from membridge.bus.connection import Bus, BusOptions
+from membridge.bus.kv import Kv, open_bucket
+from membridge.bus.streams import WorkQueue, ensure_streams, open_queue
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError, SettingsError
+from membridge.logging import get_logger
+from membridge.merge.conflicts import Journal
+from membridge.node.project import Bounds, Project
+from membridge.node.roles import Roles
+from membridge.objectstore.jetstream import open_jetstream
+from membridge.objectstore.protocol import ObjectStore
+from membridge.objectstore.remote import S3Options, open_s3
+from membridge.settings import ProjectConfig, Settings, StoreKind
+from membridge.snapshot.chain import ChainPolicy
+from membridge.snapshot.lane import Lane, LanePolicy
+from membridge.snapshot.lock import LockTerms
+from membridge.snapshot.retention import BackupPolicy
+from schemas import buckets, streams, subjects
+from schemas.buckets import LockRecord
+from schemas.events import Event, encode_event
+from schemas.identity import ProjectId
+from schemas.node import NodePresence
+from schemas.snapshot import Head
+
+log = get_logger("membridge.node")
+
+#: Seconds that telling a fact may take: nobody may depend on it.
+EVENT_DEADLINE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """The KV buckets that a node works with, opened."""
+
+    heads: Kv[Head]
+    locks: Kv[LockRecord]
+    nodes: Kv[NodePresence]
+
+
+def bus_options(settings: Settings, name: str) -> BusOptions:
+    """Return how to connect, as the settings say; `name` is what NATS shows of this connection."""
+    nats = settings.nats
+    return BusOptions(
+        urls=nats.urls,
+        name=name,
+        credentials=nats.credentials_file,
+        nkey_seed=nats.nkey_seed_file,
+        ca_file=nats.ca_file,
+        replicas=nats.replicas,
+    )
+
+
+async def open_buckets(bus: Bus, settings: Settings, *, deadline: Deadline) -> Buckets:
+    """Create what is missing of streams and buckets, and open those that a node uses."""
+    replicas = settings.nats.replicas
+    await ensure_streams(bus, replicas=replicas, deadline=deadline)
+    return Buckets(
+        heads=await open_bucket(bus, buckets.HEADS, replicas=replicas, deadline=deadline),
+        locks=await open_bucket(bus, buckets.LOCKS, replicas=replicas, deadline=deadline),
+        nodes=await open_bucket(bus, buckets.NODES, replicas=replicas, deadline=deadline),
+    )
+
+
+@asynccontextmanager
+async def open_store(bus: Bus, settings: Settings) -> AsyncGenerator[ObjectStore]:
+    """Open the object store that the settings name."""
+    store = settings.store
+    if store.backend is StoreKind.JETSTREAM:
+        async with open_jetstream(lambda: bus.raw, replicas=settings.nats.replicas) as opened:
+            yield opened
+        return
+    if store.endpoint is None or store.access_key is None or store.secret_key is None:
+        raise SettingsError(
+            "the S3 store needs MINIO_ENDPOINT, MINIO_ACCESS_KEY and MINIO_SECRET_KEY",
+            remedy="set them, or MEMBRIDGE_STORE=jetstream to keep snapshots in NATS",
+            field="store",
+        )
+    options = S3Options(
+        endpoint=store.endpoint,
+        access_key=store.access_key,
+        secret_key=store.secret_key,
+        bucket=store.bucket,
+        region=store.region,
+        ca_file=store.ca_file,
+    )
+    async with open_s3(options) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_lane(
+    bus: Bus, store: ObjectStore, opened: Buckets, settings: Settings, config: ProjectConfig
+) -> AsyncGenerator[Lane]:
+    """Open a project's lane: its folder, journal and the announcer of its facts."""
+    folder = settings.node.state_dir / "projects" / config.id
+    journal = await blocking.run(Journal, folder / "journal.db")
+    lane_settings = settings.lane
+    try:
+        yield Lane(
+            project=config.id,
+            name=config.name,
+            node=settings.node.id,
+            database=config.database,
+            folder=folder,
+            store=store,
+            heads=opened.heads,
+            journal=journal,
+            announce=lambda event: announce(bus, event),
+            policy=LanePolicy(
+                shrink_percent=lane_settings.shrink_percent,
+                publish_legacy=settings.store.publish_legacy,
+                chain=ChainPolicy(lane_settings.chain_max_deltas, lane_settings.chain_max_percent),
+                backups=BackupPolicy(settings.backup.max_days, settings.backup.max_count),
+            ),
+        )
+    finally:
+        await blocking.run(journal.close)
+
+
+def make_project(bus: Bus, lane: Lane, roles: Roles, opened: Buckets, settings: Settings) -> Project:
+    """Return the project's operations under the settings' bounds."""
+    lane_settings, leadership = settings.lane, settings.leadership
+    bounds = Bounds(
+        lock=LockTerms(
+            lane_settings.lock_ttl_seconds, lane_settings.stale_lock_grace_seconds, lane_settings.force_push
+        ),
+        timeout=lane_settings.operation_timeout_seconds,
+        allow_secondary_push=leadership.allow_secondary_push,
+        allow_primary_pull_override=leadership.allow_primary_pull_override,
+        dryrun=settings.worker.dryrun,
+    )
+    return Project(bus, lane, roles, opened.locks, bounds)
+
+
+async def open_proposals(bus: Bus, project: ProjectId, *, deadline: Deadline) -> WorkQueue:
+    """Open the work queue of a project's proposals; whoever is primary takes from it."""
+    return await open_queue(
+        bus,
+        streams.PROPOSALS,
+        durable=f"proposals-{project}",
+        filter_subject=subjects.PROPOSAL.format(project=project, node="*"),
+        deadline=deadline,
+    )
+
+
+async def announce(bus: Bus, event: Event) -> None:
+    """Publish a fact to whoever listens; nobody may depend on it, so a failure is only logged."""
+    kind = str(event.__struct_config__.tag).rpartition(".")[2]
+    subject = subjects.fill(subjects.EVENT, project=event.project, kind=kind)
+    try:
+        await bus.stream_publish(
+            subject,
+            encode_event(event),
+            message_id=secrets.token_hex(16),
+            deadline=Deadline.after(EVENT_DEADLINE),
+        )
+    except MembridgeError as error:
+        log.warning("event not published", kind=kind, reason=error.message)

@@ -1,0 +1,162 @@
+"""What one project answers when asked: one method per operation of the catalogue, for the daemon and the command line.
+
+Translates between wire structs and the project; decides nothing.
+"""
+
+import os
+import resource
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from membridge import __version__, blocking
+from membridge.bus.streams import WorkQueue
+from membridge.deadline import Deadline
+from membridge.errors import InvalidRequestError
+from membridge.node.doctor import Doctor
+from membridge.node.jobs import Jobs, Order
+from membridge.node.project import Project
+from membridge.node.quarantine import act_on_quarantine
+from membridge.snapshot import backups, heads
+from membridge.snapshot.steps import Listener, Steps
+from schemas import subjects
+from schemas.node import DoctorReply, Empty, JobsReply, StatusReply
+from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
+from schemas.snapshot import BackupsReply, HistoryReply, HistoryRequest, PullReply, PullRequest, PushReply, PushRequest
+from schemas.subjects import Operation
+from schemas.wire import Wire
+
+Q = TypeVar("Q", bound=Wire)
+R = TypeVar("R", bound=Wire)
+Handler = Callable[..., Awaitable[Wire]]
+
+#: Jobs and conflicts of one answer.
+LISTED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asked, until when an answer is of use, and who wants to hear of progress."""
+
+    by: str
+    deadline: Deadline
+    listener: Listener | None = None
+
+
+class Operations:
+    """The operations of one project on this node."""
+
+    def __init__(self, project: Project, jobs: Jobs, queue: WorkQueue | None, doctor: Doctor) -> None:
+        self._project, self._jobs, self._queue, self._doctor = project, jobs, queue, doctor
+        self._began = time.monotonic()
+        self.last_error: Callable[[], str | None] = lambda: None
+
+    async def answer(self, operation: Operation[Q, R], request: Wire, asked: Asked) -> R:
+        """Return the reply of `operation`; raise what the operation raises."""
+        handlers: dict[str, Handler] = {
+            subjects.STATUS.name: self.status,
+            subjects.PUSH.name: self.push,
+            subjects.PULL.name: self.pull,
+            subjects.DOCTOR.name: self.doctor,
+            subjects.HISTORY.name: self.history,
+            subjects.BACKUPS.name: self.backups,
+            subjects.CONFLICTS.name: self.conflicts,
+            subjects.QUARANTINE.name: self.quarantine,
+            subjects.JOBS.name: self.jobs,
+        }
+        handler = handlers.get(operation.name)
+        if handler is None:
+            raise InvalidRequestError(f"{operation.name} is no operation of a project")
+        reply = await handler(request, asked)
+        if not isinstance(reply, operation.reply):
+            raise TypeError(f"{operation.name} answered {type(reply).__name__}")
+        return reply
+
+    async def status(self, request: Empty, asked: Asked) -> StatusReply:
+        """Say how the project stands, read now."""
+        del request
+        project = self._project
+        await project.is_behind(deadline=asked.deadline)
+        await project.count_unsynced(deadline=asked.deadline)
+        return StatusReply(
+            node=project.lane.node,
+            version=__version__,
+            project=await project.presence(),
+            primary=project.roles.view().leader,
+            rss_bytes=resident_bytes(),
+            uptime_seconds=round(time.monotonic() - self._began, 3),
+            last_error=self.last_error(),
+        )
+
+    async def push(self, request: PushRequest, asked: Asked) -> PushReply:
+        """Push as a job."""
+        began = time.monotonic()
+        ids: list[str] = []
+
+        async def act(steps: Steps, job: str) -> PushReply:
+            ids.append(job)
+            return await self._project.push(request, steps, deadline=asked.deadline)
+
+        reply = await self._jobs.run(Order("push", asked.by), act, asked.listener)
+        return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
+
+    async def pull(self, request: PullRequest, asked: Asked) -> PullReply:
+        """Pull as a job; a secondary then offers what the canonical memory lacks."""
+        began = time.monotonic()
+        ids: list[str] = []
+
+        async def act(steps: Steps, job: str) -> PullReply:
+            ids.append(job)
+            return await self._project.pull(request, steps, queue=self._queue, deadline=asked.deadline)
+
+        reply = await self._jobs.run(Order("pull", asked.by), act, asked.listener)
+        return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
+
+    async def doctor(self, request: Empty, asked: Asked) -> DoctorReply:
+        """Examine everything this project needs."""
+        del request
+        return DoctorReply(checks=await self._doctor.examine(deadline=asked.deadline))
+
+    async def history(self, request: HistoryRequest, asked: Asked) -> HistoryReply:
+        """List the newest commits."""
+        lane = self._project.lane
+        known = await heads.read(lane, deadline=asked.deadline)
+        if known is None:
+            return HistoryReply()
+        newest = known.record.seq
+        records = await heads.fetch_records(
+            lane, range(max(1, newest - request.limit + 1), newest), deadline=asked.deadline
+        )
+        older = [records[seq] for seq in sorted(records, reverse=True)]
+        return HistoryReply(records=[known.record, *older])
+
+    async def backups(self, request: Empty, asked: Asked) -> BackupsReply:
+        """List the backups."""
+        del request, asked
+        return BackupsReply(backups=await blocking.run(backups.listed, self._project.lane))
+
+    async def conflicts(self, request: Empty, asked: Asked) -> ConflictsReply:
+        """List the newest conflicts."""
+        del request, asked
+        return ConflictsReply(conflicts=await blocking.run(self._project.lane.journal.conflicts, limit=LISTED))
+
+    async def quarantine(self, request: QuarantineAction, asked: Asked) -> QuarantineReply:
+        """List, retry or drop what was set aside."""
+        return await act_on_quarantine(self._project, self._jobs, request, by=asked.by, deadline=asked.deadline)
+
+    async def jobs(self, request: Empty, asked: Asked) -> JobsReply:
+        """List the newest jobs."""
+        del request
+        return JobsReply(jobs=await self._jobs.listed(limit=LISTED, deadline=asked.deadline))
+
+
+def resident_bytes() -> int:
+    """Return this process's resident memory; its peak where the system does not tell the present."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - not a file of ours
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,91 @@
+"""Presence: what this node says of itself in the `nodes` bucket, every ten seconds and at each change.
+
+The entry dies with the node by its TTL. It is withdrawn on a clean stop.
+"""
+
+import asyncio
+import os
+import platform
+import socket
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from membridge import __version__
+from membridge.bus.kv import Kv
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+from membridge.lifecycle import Ready
+from membridge.logging import get_logger
+from membridge.node.project import Project
+from schemas.identity import NodeId
+from schemas.node import NodePresence
+
+log = get_logger("membridge.presence")
+
+#: Seconds between two entries; the bucket's TTL is three of them.
+EVERY = 10.0
+
+
+class Presence:
+    """Writes this node's entry."""
+
+    def __init__(self, nodes: Kv[NodePresence], node: NodeId, projects: Callable[[], Iterable[Project]]) -> None:
+        self._nodes, self._node, self._projects = nodes, node, projects
+        self._started = datetime.now(UTC).isoformat()
+        self._changed = asyncio.Event()
+
+    def touch(self) -> None:
+        """Say it again soon: something changed."""
+        self._changed.set()
+
+    async def run(self, ready: Ready) -> None:
+        """Keep the entry fresh until cancelled, then withdraw it."""
+        try:
+            await self._say()
+            ready()
+            while True:
+                try:
+                    async with asyncio.timeout(EVERY):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+                self._changed.clear()
+                await self._say()
+        finally:
+            await self._withdraw()
+
+    async def describe(self) -> NodePresence:
+        """Return the entry as it would be written now."""
+        return NodePresence(
+            node=self._node,
+            version=__version__,
+            python=platform.python_version(),
+            os=f"{platform.system()} {platform.release()}",
+            arch=platform.machine(),
+            addresses=own_addresses(),
+            pid=os.getpid(),
+            started_at=self._started,
+            updated_at=datetime.now(UTC).isoformat(),
+            projects=[await project.presence() for project in self._projects()],
+        )
+
+    async def _say(self) -> None:
+        try:
+            await self._nodes.put(self._node, await self.describe(), deadline=Deadline.after(EVERY / 2))
+        except MembridgeError as error:
+            log.warning("presence not written", reason=error.message)
+
+    async def _withdraw(self) -> None:
+        try:
+            await self._nodes.delete(self._node, deadline=Deadline.after(1.0))
+        except MembridgeError as error:
+            log.info("presence not withdrawn", reason=error.message)
+
+
+def own_addresses() -> list[str]:
+    """Return the machine's addresses as its own name resolves to, without asking any server."""
+    try:
+        found = socket.gethostbyname_ex(socket.gethostname())[2]
+    except OSError:
+        return []
+    return sorted(set(found))

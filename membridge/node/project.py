@@ -1,0 +1,340 @@
+"""One project on this node: what a push, a pull and a look at it do in the node's present role.
+
+Every use of the lane goes through here, one at a time: the folder lock keeps other processes out, the push lock other
+nodes. Roles are asked for once, at the start of an operation; what became stale meanwhile fails at the commit's fence.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from membridge import blocking
+from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv
+from membridge.bus.streams import Delivery, WorkQueue
+from membridge.claudemem import database
+from membridge.deadline import Deadline
+from membridge.errors import (
+    CorruptObjectError,
+    HeadMovedError,
+    MembridgeError,
+    NotFoundError,
+    ObjectMissingError,
+    ShrinkRefusedError,
+)
+from membridge.logging import get_logger
+from membridge.merge import collect
+from membridge.node import rules
+from membridge.node.roles import Roles
+from membridge.snapshot import heads, proposals, pull, push
+from membridge.snapshot.lane import Lane
+from membridge.snapshot.lock import Claim, LockTerms, folder_lock, push_lock
+from membridge.snapshot.steps import Steps
+from schemas import subjects
+from schemas.buckets import LockRecord
+from schemas.events import Quarantining
+from schemas.leadership import Role
+from schemas.node import ProjectPresence
+from schemas.proposal import ProposalAnnouncement
+from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, PushReply, PushRequest
+from schemas.wire import WireError, decode, encode
+
+log = get_logger("membridge.project")
+
+#: Times that a commit is tried again after somebody else committed first (without roles that is normal).
+COMMIT_TRIES = 6
+#: Proposals merged before one snapshot is committed for them.
+PROPOSALS_PER_COMMIT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the settings allow on this node."""
+
+    lock: LockTerms
+    timeout: float = 600.0
+    allow_secondary_push: bool = False
+    allow_primary_pull_override: bool = False
+    dryrun: bool = False
+
+
+class Project:
+    """The operations of one project. Safe for concurrent callers."""
+
+    def __init__(self, bus: Bus, lane: Lane, roles: Roles, locks: Kv[LockRecord], bounds: Bounds) -> None:
+        self._bus, self._locks, self._bounds = bus, locks, bounds
+        self.lane, self.roles = lane, roles
+        self._turn = asyncio.Lock()
+        self._unsynced = 0
+        self._head_seq = 0
+
+    def deadline(self) -> Deadline:
+        """Return the deadline of an operation that starts now."""
+        return Deadline.after(self._bounds.timeout)
+
+    async def push(self, request: PushRequest, steps: Steps, *, deadline: Deadline) -> PushReply:
+        """Commit on a primary, propose on a secondary. Errors: SecondaryPushBlockedError, and those of `push`."""
+        view = self.roles.view()
+        action = rules.push_action(
+            view.role,
+            snapshot=request.snapshot,
+            allow_secondary_push=self._bounds.allow_secondary_push,
+            primary=view.leader,
+        )
+        async with self._alone(deadline):
+            if self._bounds.dryrun:
+                rows = await blocking.run(
+                    collect.collect, self.lane.database, self.lane.mirror.path(), deadline=deadline
+                )
+                return PushReply(outcome=PushOutcome.DRY_RUN, rows=len(rows))
+            if action is rules.PushAction.PROPOSE:
+                return await self._propose(steps, allow_shrink=request.allow_shrink, deadline=deadline)
+            return await self._commit(steps, request, deadline=deadline)
+
+    async def pull(
+        self, request: PullRequest, steps: Steps, *, queue: WorkQueue | None, deadline: Deadline
+    ) -> PullReply:
+        """Merge the head, or replace the database by it; a primary takes in proposals too.
+
+        Errors: PrimaryPullRefusedError, and those of `pull`.
+        """
+        role = self.roles.view().role
+        async with self._alone(deadline):
+            if request.replace:
+                await self._check_replace(role, deadline=deadline)
+            if self._bounds.dryrun:
+                known = await heads.read(self.lane, deadline=deadline)
+                return PullReply(outcome=PullOutcome.DRY_RUN, seq=known.record.seq if known else 0)
+            if role is not Role.PRIMARY or not self.roles.enabled or request.replace:
+                return await pull.pull(self.lane, replace=request.replace, steps=steps, deadline=deadline)
+            return await self._pull_as_primary(steps, queue, deadline=deadline)
+
+    async def is_behind(self, *, deadline: Deadline) -> bool:
+        """Return whether the head is not the mirror, or there is no database yet."""
+        known = await heads.read(self.lane, deadline=deadline)
+        if known is None:
+            return False
+        self._head_seq = known.record.seq
+        return await self._behind(known.record.seq, known.record.sha256)
+
+    async def catch_up(self, steps: Steps, *, deadline: Deadline) -> PullReply:
+        """Merge the head, whatever the role."""
+        async with self._alone(deadline):
+            if self._bounds.dryrun:
+                return PullReply(outcome=PullOutcome.DRY_RUN, seq=self._head_seq)
+            return await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
+
+    async def lead(self, epoch: int, *, deadline: Deadline) -> None:
+        """Do a new primary's first act: an empty commit that shuts older epochs out."""
+        async with self._alone(deadline), self._pushing(deadline):
+            await push.commit_epoch(self.lane, epoch=epoch, deadline=deadline)
+
+    async def take_in(self, deliveries: list[Delivery], steps: Steps, *, deadline: Deadline) -> PullReply:
+        """Merge announced proposals, commit once, acknowledge."""
+        async with self._alone(deadline):
+            merged = await self._take_in(deliveries, steps, deadline=deadline)
+        return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=merged, seq=self._head_seq)
+
+    async def take_in_set_aside(
+        self, announcement: ProposalAnnouncement, steps: Steps, *, deadline: Deadline
+    ) -> PullReply:
+        """Merge one proposal that was in quarantine, whatever it deletes, and push the result."""
+        async with self._alone(deadline):
+            await proposals.take_in(self.lane, announcement, allow_shrink=True, steps=steps, deadline=deadline)
+            if self.roles.view().role is Role.PRIMARY:
+                await self._commit(steps, PushRequest(allow_shrink=True), deadline=deadline)
+        return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=1, seq=self._head_seq)
+
+    async def presence(self) -> ProjectPresence:
+        """Return the project as this node sees it, from what it knows without asking anybody."""
+        lane, view, position = self.lane, self.roles.view(), self.lane.mirror.position()
+        seq = position.seq if position else 0
+        self._head_seq = max(self._head_seq, seq)
+        counts = await blocking.run(lane.journal.counts)
+        return ProjectPresence(
+            project=lane.project,
+            name=lane.name,
+            role=view.role,
+            epoch=view.epoch,
+            head_seq=self._head_seq,
+            mirror_seq=seq,
+            lag=self._head_seq - seq,
+            rows=await blocking.run(self._rows),
+            unsynced=self._unsynced,
+            quarantined=counts.quarantined,
+            conflicts=counts.conflicts,
+            database=str(lane.database),
+        )
+
+    def saw_head(self, seq: int) -> None:
+        """Note the head that a watcher saw."""
+        self._head_seq = seq
+
+    async def count_unsynced(self, *, deadline: Deadline) -> int:
+        """Count the rows that the canonical memory lacks."""
+        if not await blocking.run(self.lane.database.exists):
+            return 0
+        self._unsynced = await blocking.run(
+            collect.unsynced, self.lane.database, self.lane.mirror.path(), deadline=deadline
+        )
+        return self._unsynced
+
+    @asynccontextmanager
+    async def _alone(self, deadline: Deadline) -> AsyncGenerator[None]:
+        async with deadline.scope("waiting for this node's other push or pull"):
+            await self._turn.acquire()
+        try:
+            async with folder_lock(self.lane.folder, deadline=deadline):
+                yield
+        finally:
+            self._turn.release()
+
+    def _pushing(self, deadline: Deadline, *, force: bool = False) -> AbstractAsyncContextManager[None]:
+        claim = Claim(self.lane.project, self.lane.node, self.roles.view().epoch)
+        terms = replace(self._bounds.lock, force=True) if force else self._bounds.lock
+        return push_lock(self._locks, claim, terms=terms, deadline=deadline)
+
+    async def _commit(self, steps: Steps, request: PushRequest, *, deadline: Deadline) -> PushReply:
+        async with self._pushing(deadline, force=request.force):
+            attempt = 0
+            while True:
+                attempt += 1
+                epoch = await self._epoch(deadline=deadline)
+                try:
+                    reply = await push.push(
+                        self.lane, epoch=epoch, allow_shrink=request.allow_shrink, steps=steps, deadline=deadline
+                    )
+                except HeadMovedError:
+                    if attempt == COMMIT_TRIES:
+                        raise
+                    await asyncio.sleep(rules.retry_wait(attempt, random.random()))  # noqa: S311 - jitter
+                    continue
+                self._head_seq = reply.seq or self._head_seq
+                self._unsynced = 0
+                return reply
+
+    async def _epoch(self, *, deadline: Deadline) -> int:
+        if self.roles.view().role is Role.PRIMARY and self.roles.enabled:
+            return self.roles.epoch_for_commit()
+        known = await heads.read(self.lane, deadline=deadline)
+        return known.record.epoch if known else 0
+
+    async def _propose(self, steps: Steps, *, allow_shrink: bool, deadline: Deadline) -> PushReply:
+        prepared = await proposals.prepare(self.lane, allow_shrink=allow_shrink, steps=steps, deadline=deadline)
+        subject = subjects.fill(subjects.PROPOSAL, project=self.lane.project, node=self.lane.node)
+        for one in prepared:
+            # A fresh id for each announcement: de-duplication is stream-wide, a known id could be burnt by another.
+            message_id = f"{one.announcement.id}.{random.SystemRandom().getrandbits(64):016x}"
+            await self._bus.stream_publish(subject, encode(one.announcement), message_id=message_id, deadline=deadline)
+            await proposals.remember(self.lane, one)
+        self._unsynced = await self.count_unsynced(deadline=deadline)
+        if not prepared:
+            return PushReply(outcome=PushOutcome.UNCHANGED, rows=0)
+        return PushReply(
+            outcome=PushOutcome.PROPOSED,
+            proposal_id=prepared[-1].announcement.id,
+            rows=sum(one.announcement.rows for one in prepared),
+            uploaded_bytes=sum(one.announcement.size_bytes for one in prepared),
+        )
+
+    async def _check_replace(self, role: Role, *, deadline: Deadline) -> None:
+        if role is not Role.PRIMARY or not self.roles.enabled:
+            return
+        differs = await self._differs_from_head(deadline=deadline)
+        rules.check_replace(role, differs=differs, allow_primary_pull_override=self._bounds.allow_primary_pull_override)
+
+    async def _differs_from_head(self, *, deadline: Deadline) -> bool:
+        lane = self.lane
+        if not await blocking.run(lane.database.exists):
+            return False
+        known = await heads.read(lane, deadline=deadline)
+        mirror = lane.mirror.path()
+        if known is None or mirror is None or await self._behind(known.record.seq, known.record.sha256):
+            return True
+        return await blocking.run(collect.differs, lane.database, mirror, deadline=deadline)
+
+    async def _behind(self, seq: int, sha256: str) -> bool:
+        position = await blocking.run(self.lane.mirror.position)
+        missing = not await blocking.run(self.lane.database.exists)
+        return missing or position is None or (position.seq, position.sha256) != (seq, sha256)
+
+    async def _pull_as_primary(self, steps: Steps, queue: WorkQueue | None, *, deadline: Deadline) -> PullReply:
+        try:
+            reply = await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
+        except NotFoundError:
+            # The first primary of a project has nothing to pull yet, but may have proposals waiting.
+            reply = PullReply(outcome=PullOutcome.UNCHANGED)
+        deliveries = await queue.fetch(wait=0.5) if queue is not None else []
+        if not deliveries:
+            return reply
+        merged = await self._take_in(deliveries, steps, deadline=deadline)
+        return msgspec.structs.replace(
+            reply, outcome=PullOutcome.TOOK_PROPOSALS, proposals=merged, seq=max(reply.seq, self._head_seq)
+        )
+
+    async def _take_in(self, deliveries: list[Delivery], steps: Steps, *, deadline: Deadline) -> int:
+        merged: list[tuple[Delivery, ProposalAnnouncement]] = []
+        for delivery in deliveries:
+            announcement = await self._announcement(delivery)
+            if announcement is None:
+                continue
+            try:
+                await proposals.take_in(self.lane, announcement, steps=steps, deadline=deadline)
+            except (CorruptObjectError, ObjectMissingError, ShrinkRefusedError) as error:
+                await self._set_aside(delivery, announcement, error)
+            else:
+                await delivery.in_progress()
+                merged.append((delivery, announcement))
+        if not merged:
+            return 0
+        await self._commit(steps, PushRequest(), deadline=deadline)
+        for delivery, announcement in merged:
+            await delivery.ack()
+            await self.lane.store.delete(announcement.key, deadline=deadline)
+        return len(merged)
+
+    async def _announcement(self, delivery: Delivery) -> ProposalAnnouncement | None:
+        """Return what a delivery announces; one that is no announcement of its sender's is dropped from the queue."""
+        message = delivery.message
+        try:
+            announcement = decode(message.body, ProposalAnnouncement)
+        except WireError as error:
+            log.warning("proposal dropped", subject=message.subject, reason=str(error))
+            await delivery.term("no announcement")
+            return None
+        expected = subjects.fill(subjects.PROPOSAL, project=self.lane.project, node=announcement.node)
+        if message.subject != expected:
+            log.warning("proposal dropped", subject=message.subject, reason="another node's name")
+            await delivery.term("not the sender's own")
+            return None
+        return announcement
+
+    async def _set_aside(self, delivery: Delivery, announcement: ProposalAnnouncement, error: MembridgeError) -> None:
+        await blocking.run(
+            self.lane.journal.quarantine,
+            "proposal",
+            f"proposal {announcement.id} of {announcement.node}",
+            error.message,
+            encode(announcement),
+        )
+        await delivery.term("quarantined")
+        await self.lane.announce(
+            Quarantining(
+                project=self.lane.project,
+                node=self.lane.node,
+                at=announcement.submitted_at,
+                item=announcement.id,
+                kind="proposal",
+                reason=error.message,
+            )
+        )
+
+    def _rows(self) -> dict[str, int]:
+        try:
+            return database.inspect(self.lane.database, deadline=Deadline.after(2.0)).rows
+        except MembridgeError:
+            return {}

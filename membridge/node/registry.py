@@ -1,0 +1,64 @@
+"""The projects that this node serves: those of the settings, and those added since, kept in the state folder."""
+
+from pathlib import Path
+
+import msgspec
+
+from membridge.errors import InvalidRequestError
+from membridge.settings import ProjectConfig, Settings
+from membridge.snapshot import files
+from schemas.identity import InvalidTokenError, canonical_id
+
+_FILE = "projects.json"
+
+
+class Added(msgspec.Struct, frozen=True):
+    """A project that was added by command: its name and database file."""
+
+    name: str
+    database: str
+
+
+def load(settings: Settings) -> list[ProjectConfig]:
+    """Return all projects, those of the settings first. Blocking."""
+    projects = {config.id: config for config in settings.projects}
+    for added in _added(settings):
+        config = ProjectConfig(name=added.name, id=canonical_id(added.name), database=Path(added.database))
+        projects.setdefault(config.id, config)
+    return list(projects.values())
+
+
+def add(settings: Settings, name: str, database: str | None) -> ProjectConfig:
+    """Register a project and return it; one that is known with the same database is returned as it is. Blocking.
+
+    Errors: InvalidRequestError for a name that is none, or a database that another project or name has.
+    """
+    try:
+        project = canonical_id(name)
+    except InvalidTokenError as error:
+        raise InvalidRequestError(str(error), field="name") from error
+    path = Path(database).expanduser() if database else settings.projects[0].database
+    if not path.is_absolute():
+        raise InvalidRequestError(f"the database {path} is not an absolute path", field="database")
+    for known in load(settings):
+        same = known.database.resolve() == path.resolve()
+        if known.id == project and (same or database is None):
+            return known
+        if known.id == project or same:
+            raise InvalidRequestError(
+                f"project {known.name} already uses {known.database}",
+                remedy="give each project its own database: `membridge project add NAME --database PATH`",
+                field="database",
+            )
+    kept = [*_added(settings), Added(name=name, database=str(path))]
+    files.save(settings.node.state_dir / _FILE, msgspec.json.encode(kept))
+    return ProjectConfig(name=name, id=project, database=path)
+
+
+def _added(settings: Settings) -> list[Added]:
+    try:
+        return msgspec.json.decode((settings.node.state_dir / _FILE).read_bytes(), type=list[Added])
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"{settings.node.state_dir / _FILE} cannot be read: {error}") from error

@@ -1,0 +1,67 @@
+"""What a node may do in its role, and when it acts by itself.
+
+Pure: takes roles, settings and instants, returns a decision or raises the refusal with its remedy.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from membridge.errors import PrimaryPullRefusedError, SecondaryPushBlockedError
+from schemas.leadership import Role
+
+#: Seconds between two tries at most: a node that was cut off is current again soon after the network is back.
+RETRY_MOST = 10.0
+
+
+class PushAction(StrEnum):
+    """What a push does on this node now."""
+
+    COMMIT = "commit"
+    PROPOSE = "propose"
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """When a changed database is calm enough to be pushed, in seconds."""
+
+    after: float = 5.0
+    at_most: float = 60.0
+
+
+def push_action(role: Role, *, snapshot: bool, allow_secondary_push: bool, primary: str | None) -> PushAction:
+    """Return what a push does; `snapshot` insists on a commit.
+
+    Raises SecondaryPushBlockedError for a commit from a node that is not primary.
+    """
+    if role is Role.PRIMARY:
+        return PushAction.COMMIT
+    if not snapshot:
+        return PushAction.PROPOSE
+    if allow_secondary_push:
+        return PushAction.COMMIT
+    leads = f"{primary} is primary" if primary else "nobody is primary"
+    raise SecondaryPushBlockedError(
+        f"this node is not primary ({leads}), so it commits no snapshots",
+        remedy="run `membridge push` to propose its rows, or `membridge leader select` this node; "
+        "ALLOW_SECONDARY_PUSH=1 commits anyway",
+    )
+
+
+def check_replace(role: Role, *, differs: bool, allow_primary_pull_override: bool) -> None:
+    """Raise PrimaryPullRefusedError when a primary's database that differs from the head would be replaced."""
+    if role is Role.PRIMARY and differs and not allow_primary_pull_override:
+        raise PrimaryPullRefusedError(
+            "this node is primary and its database differs from the newest snapshot: replacing it could lose rows",
+            remedy="run `membridge push` first, or set ALLOW_PRIMARY_PULL_OVERRIDE=1",
+        )
+
+
+def quiet_wait(now: float, first_change: float, last_change: float, quiet: Quiet) -> float:
+    """Return the seconds to wait until a database changed at these instants is pushed; 0 for now."""
+    calm, latest = last_change + quiet.after, first_change + quiet.at_most
+    return max(0.0, min(calm, latest) - now)
+
+
+def retry_wait(failures: int, jitter: float) -> float:
+    """Return the seconds before the next try after `failures` failures in a row; `jitter` is in [0, 1)."""
+    return min(RETRY_MOST, 0.25 * 2.0 ** min(failures, 8)) * (0.5 + jitter / 2)

@@ -1,0 +1,40 @@
+"""One daemon of a kind per state folder, and where the running one is."""
+
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from membridge.errors import AlreadyRunningError
+from membridge.snapshot import files
+
+
+@contextmanager
+def only_one(state: Path, kind: str) -> Generator[None]:
+    """Hold the place of the one `kind` in this state folder during the body.
+
+    The place is a locked file, so it is free again after any end of the process. Raises AlreadyRunningError that names
+    the process in the place.
+    """
+    path = state / f"{kind}.pid"
+    with files.translated(path):
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = path.open("a+", encoding="ascii")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            pid = file.read(32).strip() or "unknown"
+            raise AlreadyRunningError(
+                f"a {kind} runs here already: pid {pid}, state in {state}",
+                remedy=f"use it, or stop it with `kill {pid}`",
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

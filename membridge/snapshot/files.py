@@ -1,0 +1,61 @@
+"""Files that are whole or not there: sums, atomic writes, and the translation of a full disk."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from membridge.errors import DiskFullError, MembridgeError
+
+#: Bytes read at once: large enough that the hash leaves the interpreter alone.
+BLOCK = 1 << 20
+
+
+class FileAccessError(MembridgeError):
+    """A file of ours that cannot be read or written."""
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that after a power cut either the old or the new content is there."""
+    part = path.with_name(path.name + ".part")
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with part.open("wb") as file:
+            file.write(content)
+            sync(file.fileno())
+        part.replace(path)
+        sync_directory(path.parent)
+
+
+def sync(descriptor: int) -> None:
+    """Force an open file to the disk."""
+    os.fsync(descriptor)
+
+
+def sync_directory(directory: Path) -> None:
+    """Force a directory's entries to the disk, so that a rename survives a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def translated(path: Path) -> Generator[None]:
+    """Raise DiskFullError or FileAccessError, naming `path`, for what the operating system says in the body."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(f"no space left while writing {path}") from error
+        remedy = "check the permissions and the disk that holds it"
+        raise FileAccessError(f"{path}: {error.strerror or error}", remedy=remedy) from error

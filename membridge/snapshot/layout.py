@@ -1,0 +1,48 @@
+"""Where a project's objects lie in the store. The only module that spells an object key."""
+
+from schemas.identity import NodeId, ProjectId, Seq
+from schemas.snapshot import SnapshotKind
+
+#: Digits of a seq in a key, so that keys sort as numbers do.
+SEQ_DIGITS = 12
+
+
+def commits(project: ProjectId) -> str:
+    """Return the prefix of a project's commit records."""
+    return f"projects/{project}/commits/"
+
+
+def commit(project: ProjectId, seq: Seq) -> str:
+    """Return the key of the commit record of `seq`."""
+    return f"{commits(project)}{seq:0{SEQ_DIGITS}d}.json"
+
+
+def seq_of_commit(key: str) -> Seq | None:
+    """Return the seq in a commit record's key, None when it is no such key."""
+    name = key.rpartition("/")[2].removesuffix(".json")
+    return int(name) if len(name) == SEQ_DIGITS and name.isdecimal() else None
+
+
+def snapshot(project: ProjectId, seq: Seq, kind: SnapshotKind, nonce: str) -> str:
+    """Return the key of a snapshot's bytes; the nonce keeps two attempts at one seq apart."""
+    return f"projects/{project}/snapshots/{seq:0{SEQ_DIGITS}d}-{nonce}.{kind.value}.zst"
+
+
+def proposal(project: ProjectId, node: NodeId, proposal_id: str) -> str:
+    """Return the key of a proposal's rows."""
+    return f"projects/{project}/proposals/{node}/{proposal_id}.zst"
+
+
+def legacy_database(project: ProjectId) -> str:
+    """Return the key of the whole database in the layout of the tool that came before."""
+    return f"projects/{project}/sqlite/claude-mem.db"
+
+
+def legacy_sum(project: ProjectId) -> str:
+    """Return the key of the old layout's sha256 file."""
+    return f"{legacy_database(project)}.sha256"
+
+
+def legacy_manifest(project: ProjectId) -> str:
+    """Return the key of the old layout's manifest."""
+    return f"projects/{project}/sqlite/manifest.json"

@@ -1,0 +1,104 @@
+"""The layout of the tool that came before: one whole database, its sha256, a manifest.
+
+Read when a project has no snapshot yet; written after a commit where `publish_legacy` asks for it. It is no part of the
+chain: nothing here can fail a commit that has happened, and nothing reads it once a head exists.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from membridge import blocking
+from membridge.claudemem import database
+from membridge.deadline import Deadline
+from membridge.errors import CorruptObjectError, ObjectMissingError
+from membridge.snapshot import files, layout
+from membridge.snapshot.lane import Lane
+from membridge.snapshot.steps import Steps
+from schemas.snapshot import SnapshotRecord
+from schemas.wire import Wire, encode
+
+
+class LegacyManifest(Wire, frozen=True, kw_only=True):
+    """What the old tool wrote beside the database; fields of ours are added at the end."""
+
+    canonical_id: str = ""
+    project: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+    pushed_at: str = ""
+    node_id: str = ""
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What the old layout held."""
+
+    rows: int
+    size_bytes: int
+
+
+async def fetch(lane: Lane, target: Path, *, steps: Steps, deadline: Deadline) -> Imported | None:
+    """Download the old layout's database to `target`, verified; return None when there is none.
+
+    Errors: CorruptObjectError when its sha256 is not the recorded one, DatabaseInvalidError when it is no claude-mem
+    database; `target` is then gone.
+    """
+    key = layout.legacy_database(lane.project)
+    try:
+        await lane.store.download(key, target, deadline=deadline, progress=steps.advance)
+    except ObjectMissingError:
+        return None
+    try:
+        expected = await _recorded_sum(lane, deadline=deadline)
+        return await blocking.run(_verified, key, target, expected, deadline)
+    except BaseException:
+        await blocking.run(target.unlink, missing_ok=True)
+        raise
+
+
+def _verified(key: str, target: Path, expected: str | None, deadline: Deadline) -> Imported:
+    if expected is not None and files.sha256_of(target) != expected:
+        raise CorruptObjectError(f"object {key} is damaged: its sha256 is not the recorded one")
+    database.quick_check(target, deadline=deadline)
+    facts = database.inspect(target, deadline=deadline)
+    return Imported(sum(facts.rows.values()), target.stat().st_size)
+
+
+async def publish(lane: Lane, record: SnapshotRecord, *, deadline: Deadline) -> None:
+    """Write the mirror, which is the snapshot of `record`, in the old layout."""
+    mirror = lane.mirror.path()
+    if mirror is None:
+        return
+    manifest = LegacyManifest(
+        canonical_id=lane.project,
+        project=lane.name,
+        sha256=record.sha256,
+        size_bytes=record.page_size * record.page_count,
+        pushed_at=record.created_at,
+        node_id=lane.node,
+        seq=record.seq,
+    )
+    project, store = lane.project, lane.store
+    await store.upload(layout.legacy_database(project), mirror, if_absent=False, deadline=deadline)
+    line = f"{record.sha256}  claude-mem.db\n".encode()
+    await store.put(layout.legacy_sum(project), line, if_absent=False, deadline=deadline)
+    await store.put(layout.legacy_manifest(project), encode(manifest), if_absent=False, deadline=deadline)
+
+
+async def _recorded_sum(lane: Lane, *, deadline: Deadline) -> str | None:
+    """Return the sha256 that stands beside the database: in its own file, else in the manifest, else nowhere."""
+    try:
+        line = await lane.store.get(layout.legacy_sum(lane.project), deadline=deadline)
+        words = line.decode("ascii", "replace").split()
+        if words:
+            return words[0].lower()
+    except ObjectMissingError:
+        pass
+    try:
+        body = await lane.store.get(layout.legacy_manifest(lane.project), deadline=deadline)
+        return msgspec.json.decode(body, type=LegacyManifest).sha256 or None
+    except (ObjectMissingError, msgspec.DecodeError):
+        return None

@@ -1,0 +1,80 @@
+"""A node's pristine local copy of the newest snapshot it knows, and the position that says which one it is.
+
+The position is written last: a crash at any point leaves the old mirror with the old position, or the new with the new.
+Nothing but this module writes in the mirror's folder, and a mirror file never changes once its position names it.
+"""
+
+import mmap
+from pathlib import Path
+
+import msgspec
+
+from membridge.snapshot import files
+from membridge.snapshot.chain import Position
+
+_POSITION = "position.json"
+
+
+class Mirror:
+    """The mirror of one project in its own folder. Not safe for two users at once: the project's lane serialises."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def position(self) -> Position | None:
+        """Return what the mirror is, None when there is none or its file is gone."""
+        try:
+            position = msgspec.json.decode((self.directory / _POSITION).read_bytes(), type=Position)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return position if self._file(position).is_file() else None
+
+    def path(self) -> Path | None:
+        """Return the mirror's database file, None when there is none."""
+        position = self.position()
+        return None if position is None else self._file(position)
+
+    def stage(self) -> Path:
+        """Return an empty place for a file that may become the mirror; what an earlier attempt left is gone."""
+        with files.translated(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._sweep()
+        return self.directory / "staged.db"
+
+    def adopt(self, staged: Path, position: Position) -> Path:
+        """Give a staged, verified file its final name and return it. The position still names the old one."""
+        target = self._file(position)
+        if staged != target:
+            with files.translated(target):
+                with staged.open("rb+") as file:
+                    files.sync(file.fileno())
+                staged.replace(target)
+                files.sync_directory(self.directory)
+        return target
+
+    def advance(self, position: Position) -> None:
+        """Make the adopted file of `position` the mirror and forget the old one."""
+        files.save(self.directory / _POSITION, msgspec.json.encode(position))
+        self._sweep()
+
+    def forget(self) -> None:
+        """Drop the mirror: the next pull takes a full snapshot."""
+        (self.directory / _POSITION).unlink(missing_ok=True)
+        self._sweep()
+
+    def _file(self, position: Position) -> Path:
+        return self.directory / f"{position.sha256[:32]}.db"
+
+    def _sweep(self) -> None:
+        current = self.path()
+        for path in self.directory.glob("*.db*"):
+            if path != current:
+                path.unlink(missing_ok=True)
+        for path in self.directory.glob("*.part"):
+            path.unlink(missing_ok=True)
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Return the bytes of a database file without reading them into memory; the caller closes it."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,0 +1,238 @@
+"""Proposals: the rows that a secondary has and the canonical memory lacks, offered to the primary.
+
+A secondary stores them as an object and announces it on the work queue; an offline primary gets it later. What was
+announced is remembered by its rows' sums, so that a growing backlog is not sent again and again, and forgotten after a
+while, so that a queue that lost its memory gets everything once more. Merging a proposal twice changes nothing.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import zstandard
+
+from membridge import blocking
+from membridge.claudemem import database
+from membridge.deadline import Deadline
+from membridge.errors import CorruptObjectError, ObjectExistsError, ShrinkRefusedError
+from membridge.merge import collect, proposal
+from membridge.merge.report import MergeReport
+from membridge.snapshot import files, layout
+from membridge.snapshot.lane import Lane
+from membridge.snapshot.steps import Steps
+from schemas.events import ProposalMerged, ProposalSubmitted
+from schemas.proposal import ProposalAnnouncement, ProposalBundle, ProposedRow
+
+#: Rows of one proposal, and the bytes of their JSON: a backlog is cut into several.
+MAX_ROWS = 2_000
+MAX_BYTES = 16 << 20
+#: The largest single row that travels plus what JSON adds.
+MAX_BUNDLE_BYTES = MAX_BYTES + (16 << 20)
+#: Seconds after which rows that are still not canonical are offered again.
+RESUBMIT_AFTER = 3_600.0
+
+_BUNDLE = msgspec.json.Decoder(ProposalBundle)
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """What this node has announced: the sum of each row and when, in Unix seconds."""
+
+    rows: dict[str, float] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A stored proposal that is still to be announced, and the sums of its rows."""
+
+    announcement: ProposalAnnouncement
+    sums: tuple[str, ...]
+
+
+async def prepare(lane: Lane, *, allow_shrink: bool, steps: Steps, deadline: Deadline) -> list[Prepared]:
+    """Store the rows that the canonical memory lacks and that were not offered lately; return what to announce.
+
+    Announcing is the caller's; `remember` comes after it. Errors: ShrinkRefusedError when more rows would be deleted
+    from the canonical memory than the bound allows, the database's and the store's errors.
+    """
+    with steps.step("compare"):
+        rows = await blocking.run(collect.collect, lane.database, lane.mirror.path(), deadline=deadline)
+    if not allow_shrink:
+        await blocking.run(_check_shrink, lane, rows, deadline)
+    fresh = await blocking.run(_not_submitted, lane, rows)
+    prepared: list[Prepared] = []
+    for batch in _batches(fresh):
+        with steps.step("upload"):
+            prepared.append(await _store(lane, batch, deadline=deadline))
+            steps.advance(sum(len(one.sums) for one in prepared), len(fresh))
+    return prepared
+
+
+async def remember(lane: Lane, announced: Prepared) -> None:
+    """Note the rows of what was announced, and tell whoever listens."""
+    await blocking.run(_note, lane, announced.sums)
+    await lane.announce(
+        ProposalSubmitted(
+            project=lane.project,
+            node=lane.node,
+            at=announced.announcement.submitted_at,
+            proposal_id=announced.announcement.id,
+            rows=announced.announcement.rows,
+        )
+    )
+
+
+async def fetch_bundle(lane: Lane, announcement: ProposalAnnouncement, *, deadline: Deadline) -> ProposalBundle:
+    """Return the rows of an announced proposal.
+
+    Errors: ObjectMissingError, CorruptObjectError when the object is not what was announced or names another project
+    or node.
+    """
+    expected = layout.proposal(lane.project, announcement.node, announcement.id)
+    if announcement.key != expected or announcement.project != lane.project:
+        raise CorruptObjectError(
+            f"proposal {announcement.id} of {announcement.node} names an object that is not its own"
+        )
+    body = await lane.store.get(announcement.key, deadline=deadline)
+    return await blocking.run(_unpack, announcement, body)
+
+
+async def take_in(
+    lane: Lane, announcement: ProposalAnnouncement, *, allow_shrink: bool = False, steps: Steps, deadline: Deadline
+) -> MergeReport:
+    """Merge an announced proposal into the live database; where both changed a row, ours stays.
+
+    The caller commits a snapshot before it acknowledges. Errors: as `fetch_bundle`, ShrinkRefusedError, and the
+    database's.
+    """
+    with steps.step("download"):
+        bundle = await fetch_bundle(lane, announcement, deadline=deadline)
+    if not allow_shrink:
+        await blocking.run(_check_shrink, lane, bundle.rows, deadline)
+    with steps.step("merge"):
+        report = await blocking.run(
+            proposal.merge_proposal, lane.database, bundle, journal=lane.journal, deadline=deadline
+        )
+    await lane.announce(
+        ProposalMerged(
+            project=lane.project,
+            node=lane.node,
+            at=datetime.now(UTC).isoformat(),
+            proposal_id=announcement.id,
+            inserted=report.inserted,
+            updated=report.updated,
+            deleted=report.deleted,
+            conflicts=report.conflicts,
+        )
+    )
+    return report
+
+
+def _check_shrink(lane: Lane, rows: list[ProposedRow], deadline: Deadline) -> None:
+    mirror = lane.mirror.path()
+    deletions = sum(row.row is None for row in rows)
+    if not deletions or mirror is None:
+        return
+    before = sum(database.inspect(mirror, deadline=deadline).rows.values())
+    if deletions * 100 > before * lane.policy.shrink_percent:
+        raise ShrinkRefusedError(
+            f"{deletions} of the {before} rows of {lane.name} would be deleted: "
+            f"more than {lane.policy.shrink_percent:g} %",
+            remedy="to get them back run `membridge pull --replace` on the node that lacks them; "
+            "if they were deleted on purpose, `membridge push --allow-shrink`",
+        )
+
+
+async def _store(lane: Lane, rows: list[ProposedRow], *, deadline: Deadline) -> Prepared:
+    body, sha256 = await blocking.run(_pack, lane, rows)
+    key = layout.proposal(lane.project, lane.node, sha256[:32])
+    # The key is the rows' sum: what is there already was stored before and perhaps never announced.
+    with suppress(ObjectExistsError):
+        await lane.store.put(key, body, deadline=deadline)
+    announcement = ProposalAnnouncement(
+        id=sha256[:32],
+        project=lane.project,
+        node=lane.node,
+        key=key,
+        sha256=sha256,
+        size_bytes=len(body),
+        rows=len(rows),
+        submitted_at=datetime.now(UTC).isoformat(),
+    )
+    return Prepared(announcement, tuple(_sum(row) for row in rows))
+
+
+def _pack(lane: Lane, rows: list[ProposedRow]) -> tuple[bytes, str]:
+    position = lane.mirror.position()
+    bundle = ProposalBundle(
+        project=lane.project,
+        node=lane.node,
+        device_id=database.device_id(lane.database),
+        base_seq=position.seq if position else 0,
+        rows=rows,
+    )
+    body = zstandard.ZstdCompressor(level=9).compress(msgspec.json.encode(bundle))
+    return body, hashlib.sha256(body).hexdigest()
+
+
+def _unpack(announcement: ProposalAnnouncement, body: bytes) -> ProposalBundle:
+    what = f"proposal {announcement.id} of {announcement.node}"
+    if hashlib.sha256(body).hexdigest() != announcement.sha256:
+        raise CorruptObjectError(f"{what} is damaged: its sha256 is not the announced one")
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
+            content = reader.read(MAX_BUNDLE_BYTES + 1)
+        if len(content) > MAX_BUNDLE_BYTES:
+            raise CorruptObjectError(f"{what} is larger than {MAX_BUNDLE_BYTES} bytes")
+        bundle = _BUNDLE.decode(content)
+    except (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CorruptObjectError(f"{what} cannot be read: {error}") from error
+    if bundle.node != announcement.node or bundle.project != announcement.project:
+        raise CorruptObjectError(f"{what} claims to be of node {bundle.node}")
+    return bundle
+
+
+def _batches(rows: list[ProposedRow]) -> Iterator[list[ProposedRow]]:
+    batch: list[ProposedRow] = []
+    size = 0
+    for row in rows:
+        weight = len(msgspec.json.encode(row))
+        if batch and (len(batch) >= MAX_ROWS or size + weight > MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += weight
+    if batch:
+        yield batch
+
+
+def _sum(row: ProposedRow) -> str:
+    return hashlib.sha256(msgspec.json.encode(row)).hexdigest()[:24]
+
+
+def _submitted_path(lane: Lane) -> Path:
+    return lane.folder / "submitted.json"
+
+
+def _load(lane: Lane) -> Submitted:
+    try:
+        return msgspec.json.decode(_submitted_path(lane).read_bytes(), type=Submitted)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        # Lost or damaged: everything is offered once more, which changes nothing.
+        return Submitted()
+
+
+def _not_submitted(lane: Lane, rows: list[ProposedRow]) -> list[ProposedRow]:
+    now, known = datetime.now(UTC).timestamp(), _load(lane).rows
+    # abs: a wall clock that was set back must not silence a row for ever.
+    return [row for row in rows if abs(now - known.get(_sum(row), 0.0)) > RESUBMIT_AFTER]
+
+
+def _note(lane: Lane, sums: tuple[str, ...]) -> None:
+    now = datetime.now(UTC).timestamp()
+    recent = {key: at for key, at in _load(lane).rows.items() if abs(now - at) <= RESUBMIT_AFTER}
+    recent.update(dict.fromkeys(sums, now))
+    files.save(_submitted_path(lane), msgspec.json.encode(Submitted(rows=recent)))

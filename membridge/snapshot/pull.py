@@ -1,0 +1,158 @@
+"""Pull: bring this node's memory up to the head, and merge it into the live database.
+
+The old mirror is the base of the merge and stays until the merge is done; killed at any point, the next pull does the
+same again and finds most of it done. The live database is written to by `membridge.merge` alone, after a backup.
+"""
+
+import asyncio
+from pathlib import Path
+
+from membridge import blocking
+from membridge.claudemem import database
+from membridge.deadline import Deadline
+from membridge.errors import HeadMovedError, NotFoundError
+from membridge.merge import install, snapshot
+from membridge.merge.report import MergeReport
+from membridge.snapshot import backups, fetch, heads, legacy
+from membridge.snapshot.chain import Position
+from membridge.snapshot.fetch import Fetched
+from membridge.snapshot.lane import Lane
+from membridge.snapshot.steps import Steps
+from schemas.snapshot import PullOutcome, PullReply, SnapshotRecord
+
+
+async def pull(lane: Lane, *, replace: bool, steps: Steps, deadline: Deadline) -> PullReply:
+    """Merge the head into the live database, install it where there is none, or replace the database by it.
+
+    Errors: NotFoundError for a project without a snapshot, CorruptObjectError, DatabaseBusyError, DiskFullError, the
+    store's and the bus' errors; the live database and the mirror are then as before.
+    """
+    with steps.step("head"):
+        known = await heads.read(lane, deadline=deadline)
+    if known is None:
+        return await _import_legacy(lane, steps=steps, deadline=deadline)
+    head = known.record
+    position = lane.mirror.position()
+    current = position == Position(head.seq, head.epoch, head.sha256)
+    if current and not replace and await blocking.run(lane.database.is_file):
+        return PullReply(outcome=PullOutcome.UNCHANGED, seq=head.seq)
+    return await bring_up(lane, head, replace=replace, steps=steps, deadline=deadline)
+
+
+async def bring_up(
+    lane: Lane, head: SnapshotRecord, *, replace: bool = False, steps: Steps, deadline: Deadline
+) -> PullReply:
+    """Fetch `head`, take it into the live database, and make it the mirror. Errors as `pull`."""
+    _check_forward(lane, head)
+    exists = await blocking.run(lane.database.exists)
+    backup: Path | None = None
+    # The backup reads the live database while the network brings the snapshot.
+    try:
+        async with asyncio.TaskGroup() as group:
+            fetching = group.create_task(fetch.fetch(lane, head, steps=steps, deadline=deadline))
+            if exists:
+                saving = group.create_task(
+                    blocking.run(_save, lane, "replace" if replace else "merge", deadline), name="backup"
+                )
+        fetched = fetching.result()
+        backup = saving.result() if exists else None
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    outcome, report = await _take_in(lane, head, fetched, replace=replace, steps=steps, deadline=deadline)
+    await blocking.run(lane.mirror.advance, fetched.position)
+    return _reply(outcome, head, report, fetched, backup)
+
+
+async def _take_in(
+    lane: Lane, head: SnapshotRecord, fetched: Fetched, *, replace: bool, steps: Steps, deadline: Deadline
+) -> tuple[PullOutcome, MergeReport]:
+    source = lane.source(head.node, head.device_id)
+    if not await blocking.run(lane.database.exists):
+        with steps.step("install"):
+            await blocking.run(install.install, fetched.path, lane.database, source=source, deadline=deadline)
+        return PullOutcome.INSTALLED, MergeReport(inserted=sum(head.rows.values()))
+    if replace:
+        with steps.step("replace"):
+            report = await blocking.run(
+                install.replace, fetched.path, lane.database, source=source, journal=lane.journal, deadline=deadline
+            )
+        return PullOutcome.REPLACED, report
+    with steps.step("merge"):
+        report = await blocking.run(
+            snapshot.merge_snapshot,
+            lane.database,
+            base=fetched.base,
+            theirs=fetched.path,
+            source=source,
+            journal=lane.journal,
+            deadline=deadline,
+        )
+    return PullOutcome.MERGED, report
+
+
+def _check_forward(lane: Lane, head: SnapshotRecord) -> None:
+    """Refuse a head that lies behind what this node has seen: a store that lost its memory must not take ours."""
+    position = lane.mirror.position()
+    if position is not None and head.epoch <= position.epoch and head.seq < position.seq:
+        raise HeadMovedError(
+            f"the head of {lane.name} went back from seq {position.seq} to {head.seq}",
+            remedy="a store lost data: run `membridge doctor`; this node's memory is untouched",
+        )
+
+
+async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> PullReply:
+    staged = await blocking.run(lane.mirror.stage)
+    with steps.step("download"):
+        found = await legacy.fetch(lane, staged, steps=steps, deadline=deadline)
+    if not found:
+        raise NotFoundError(
+            f"project {lane.name} has no snapshot yet",
+            remedy="run `membridge push` on the machine that has the memory, or check the project's name",
+        )
+    source = lane.source(lane.node, None)
+    try:
+        if not await blocking.run(lane.database.exists):
+            await blocking.run(install.install, staged, lane.database, source=source, deadline=deadline)
+            return PullReply(outcome=PullOutcome.INSTALLED, inserted=found.rows, downloaded_bytes=found.size_bytes)
+        backup = await blocking.run(_save, lane, "merge", deadline)
+        report = await blocking.run(
+            snapshot.merge_snapshot,
+            lane.database,
+            base=None,
+            theirs=staged,
+            source=source,
+            journal=lane.journal,
+            deadline=deadline,
+        )
+    finally:
+        await blocking.run(staged.unlink, missing_ok=True)
+    return PullReply(
+        outcome=PullOutcome.MERGED,
+        inserted=report.inserted,
+        updated=report.updated,
+        conflicts=report.conflicts,
+        unsynced=report.unsynced,
+        downloaded_bytes=found.size_bytes,
+        backup=str(backup),
+    )
+
+
+def _save(lane: Lane, reason: str, deadline: Deadline) -> Path:
+    database.inspect(lane.database, deadline=deadline)
+    return backups.take(lane, reason, deadline=deadline)
+
+
+def _reply(
+    outcome: PullOutcome, head: SnapshotRecord, report: MergeReport, fetched: Fetched, backup: Path | None
+) -> PullReply:
+    return PullReply(
+        outcome=outcome,
+        seq=head.seq,
+        inserted=report.inserted,
+        updated=report.updated,
+        deleted=report.deleted,
+        conflicts=report.conflicts,
+        unsynced=report.unsynced,
+        downloaded_bytes=fetched.downloaded_bytes,
+        backup=str(backup) if backup else None,
+    )

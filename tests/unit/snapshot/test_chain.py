@@ -1,0 +1,108 @@
+"""Chains: the way to the head is found from any mirror, or refused, and never made of records that do not link."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from membridge.snapshot import chain
+from membridge.snapshot.chain import BrokenChainError, ChainPolicy, Position
+from schemas.identity import NodeId, canonical_id
+from schemas.snapshot import SnapshotKind, SnapshotRecord
+
+
+def record(seq: int, kind: SnapshotKind, parent: SnapshotRecord | None, **changes: object) -> SnapshotRecord:
+    full = kind is SnapshotKind.FULL or parent is None
+    sha = parent.sha256 if kind is SnapshotKind.EMPTY and parent else f"{seq:064x}"
+    values: dict[str, object] = {
+        "project": canonical_id("p"),
+        "seq": seq,
+        "epoch": 1,
+        "parent_seq": seq - 1,
+        "parent_sha256": parent.sha256 if parent else None,
+        "kind": kind,
+        "sha256": sha,
+        "page_size": 4096,
+        "page_count": 10,
+        "full_seq": seq if full else parent.full_seq,
+        "full_bytes": 1000 if full else parent.full_bytes,
+        "chain_bytes": 0 if full else parent.chain_bytes + 10,
+        "node": NodeId("a"),
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "nonce": f"{seq}",
+    }
+    return SnapshotRecord(**(values | changes))
+
+
+def line(kinds: list[SnapshotKind]) -> dict[int, SnapshotRecord]:
+    records: dict[int, SnapshotRecord] = {}
+    parent: SnapshotRecord | None = None
+    for seq, kind in enumerate([SnapshotKind.FULL, *kinds], start=1):
+        parent = records[seq] = record(seq, kind, parent)
+    return records
+
+
+KINDS = st.lists(st.sampled_from(list(SnapshotKind)), max_size=20)
+
+
+@given(kinds=KINDS, start=st.integers(0, 25))
+def test_every_mirror_reaches_the_head(kinds: list[SnapshotKind], start: int) -> None:
+    records = line(kinds)
+    head = records[len(records)]
+    at = records.get(start)
+    position = Position(at.seq, at.epoch, at.sha256) if at else None
+    needed = chain.records_needed(head, position)
+    way = chain.plan(head, position, {seq: records[seq] for seq in needed})
+    assert way is not None
+    sha = position.sha256 if position and (not way or way[0].kind is not SnapshotKind.FULL) else None
+    for step in way:
+        assert step.kind is SnapshotKind.FULL or step.parent_sha256 == sha
+        sha = step.sha256
+    assert sha == head.sha256
+
+
+def test_a_mirror_that_disagrees_with_the_record_is_of_no_use() -> None:
+    records = line([SnapshotKind.DELTA] * 3)
+    head = records[4]
+    assert chain.plan(head, Position(2, 1, "f" * 64), records) is None
+    assert chain.plan(head, Position(2, 9, records[2].sha256), records) is None
+    full_way = chain.plan(head, None, records)
+    assert full_way is not None
+    assert [step.seq for step in full_way] == [1, 2, 3, 4]
+
+
+def test_a_missing_record_is_named() -> None:
+    records = line([SnapshotKind.DELTA] * 3)
+    head = records[4]
+    del records[3]
+    with pytest.raises(BrokenChainError, match="seq 3 is missing"):
+        chain.plan(head, None, records)
+
+
+def test_records_that_do_not_link_are_refused() -> None:
+    records = line([SnapshotKind.DELTA] * 2)
+    records[2] = record(2, SnapshotKind.DELTA, records[1], sha256="e" * 64)
+    with pytest.raises(BrokenChainError, match="does not build on"):
+        chain.plan(records[3], None, records)
+
+
+def test_an_epoch_that_goes_back_is_refused() -> None:
+    records = line([SnapshotKind.DELTA])
+    records[2] = record(2, SnapshotKind.DELTA, records[1], epoch=0)
+    with pytest.raises(BrokenChainError, match="older epoch"):
+        chain.plan(records[2], None, records)
+
+
+def test_a_chain_must_begin_with_a_full_snapshot() -> None:
+    records = line([])
+    records[1] = record(1, SnapshotKind.DELTA, None)
+    with pytest.raises(BrokenChainError, match="no full snapshot"):
+        chain.plan(records[1], None, records)
+
+
+@pytest.mark.parametrize(
+    ("deltas", "delta_bytes", "expected"), [(0, 10, False), (3, 10, True), (0, 1001, True), (2, 10, False)]
+)
+def test_a_new_chain_begins_when_the_old_one_is_long_or_heavy(deltas: int, delta_bytes: int, expected: bool) -> None:
+    records = line([SnapshotKind.DELTA] * deltas)
+    head = records[len(records)]
+    assert chain.starts_new_chain(head, delta_bytes, ChainPolicy(max_deltas=3, max_percent=100)) is expected

@@ -1,0 +1,93 @@
+"""The mirror: old or new after any interruption, never a mixture."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from membridge.errors import DiskFullError
+from membridge.snapshot import files
+from membridge.snapshot.chain import Position
+from membridge.snapshot.mirror import Mirror
+
+
+def position_of(content: bytes, seq: int = 1) -> Position:
+    return Position(seq, 1, hashlib.sha256(content).hexdigest())
+
+
+def made(mirror: Mirror, content: bytes, seq: int = 1) -> Position:
+    staged = mirror.stage()
+    staged.write_bytes(content)
+    position = position_of(content, seq)
+    mirror.adopt(staged, position)
+    mirror.advance(position)
+    return position
+
+
+def test_a_mirror_that_was_advanced_is_found_again(tmp_path: Path) -> None:
+    position = made(Mirror(tmp_path / "m"), b"one")
+    again = Mirror(tmp_path / "m")
+    assert again.position() == position
+    path = again.path()
+    assert path is not None
+    assert path.read_bytes() == b"one"
+
+
+def test_an_adopted_file_is_not_the_mirror_until_the_position_says_so(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    old = made(mirror, b"one")
+    staged = mirror.stage()
+    staged.write_bytes(b"two")
+    mirror.adopt(staged, position_of(b"two", 2))
+    assert mirror.position() == old
+    path = mirror.path()
+    assert path is not None
+    assert path.read_bytes() == b"one"
+
+
+def test_what_an_interrupted_attempt_left_is_swept(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    made(mirror, b"one")
+    mirror.stage().write_bytes(b"half")
+    made(mirror, b"two", 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"position.json", f"{position_of(b'two').sha256[:32]}.db"}
+
+
+def test_a_position_without_its_file_is_no_mirror(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    made(mirror, b"one")
+    path = mirror.path()
+    assert path is not None
+    path.unlink()
+    assert mirror.position() is None
+    assert mirror.path() is None
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"seq":"x"}', b"\xff\xfe"])
+def test_a_damaged_position_is_no_mirror(tmp_path: Path, garbage: bytes) -> None:
+    mirror = Mirror(tmp_path)
+    made(mirror, b"one")
+    (tmp_path / "position.json").write_bytes(garbage)
+    assert mirror.position() is None
+
+
+def test_a_forgotten_mirror_is_gone(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    made(mirror, b"one")
+    mirror.forget()
+    assert mirror.position() is None
+    assert list(tmp_path.glob("*.db")) == []
+
+
+def test_a_full_disk_is_one_clear_error() -> None:
+    full = Path("/dev/full")
+    with pytest.raises(DiskFullError, match="/dev/full"), files.translated(full), full.open("wb", buffering=0) as file:
+        file.write(b"x")
+
+
+def test_a_saved_file_is_whole_or_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.json"
+    files.save(path, b"one")
+    files.save(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
