@@ -33,30 +33,45 @@ class ChainPolicy:
     max_percent: float = 100.0
 
 
-def records_needed(head: SnapshotRecord, position: Position | None) -> range:
-    """Return the seqs whose commit records `plan` wants to see: from the mirror's, or from the chain's full."""
-    if position is not None and head.full_seq <= position.seq <= head.seq:
-        return range(position.seq, head.seq + 1)
-    return range(head.full_seq, head.seq + 1)
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a mirror becomes the head: the commits to apply, oldest first.
 
-
-def plan(
-    head: SnapshotRecord, position: Position | None, records: Mapping[Seq, SnapshotRecord]
-) -> list[SnapshotRecord] | None:
-    """Return the commits to apply to the mirror, oldest first; the first is a full one when the mirror is of no use.
-
-    Returns None when more records are needed than a usable mirror would have wanted: the caller asks again with
-    `position=None`. Raises BrokenChainError when the records are no chain.
+    The first one is a full snapshot when `from_full`. `descends` says that the head descends from the mirror, so that
+    the mirror is the base of a merge: what the head lacks of it was deleted.
     """
-    if position is not None and head.full_seq <= position.seq <= head.seq:
+
+    commits: tuple[SnapshotRecord, ...]
+    from_full: bool
+    descends: bool
+
+
+def records_needed(head: SnapshotRecord, position: Position | None) -> list[Seq]:
+    """Return the seqs whose commit records `plan` wants to see."""
+    if position is None or position.seq > head.seq:
+        return list(range(head.full_seq, head.seq + 1))
+    if position.seq >= head.full_seq:
+        return list(range(position.seq, head.seq + 1))
+    return [position.seq, *range(head.full_seq, head.seq + 1)]
+
+
+def plan(head: SnapshotRecord, position: Position | None, records: Mapping[Seq, SnapshotRecord]) -> Way | None:
+    """Return the way from the mirror at `position` to `head`.
+
+    Returns None when the mirror is not what its position's record says: the caller asks again with `position=None`.
+    Raises BrokenChainError when the records are no chain.
+    """
+    if position is not None:
         known = records.get(position.seq)
         if known is None or (known.sha256, known.epoch) != (position.sha256, position.epoch):
             return None
-        return _linked([known, *_between(records, position.seq + 1, head.seq)])[1:]
-    way = _linked(_between(records, head.full_seq, head.seq))
-    if not way or way[0].kind is not SnapshotKind.FULL:
+        if position.seq >= head.full_seq:
+            commits = _linked([known, *_between(records, position.seq + 1, head.seq)])[1:]
+            return Way(tuple(commits), from_full=False, descends=True)
+    commits = _linked(_between(records, head.full_seq, head.seq))
+    if not commits or commits[0].kind is not SnapshotKind.FULL:
         raise BrokenChainError(f"seq {head.full_seq} is no full snapshot")
-    return way
+    return Way(tuple(commits), from_full=True, descends=position is not None)
 
 
 def starts_new_chain(head: SnapshotRecord, delta_bytes: int, policy: ChainPolicy) -> bool:

@@ -5,7 +5,7 @@ The old mirror and its position stay as they are; the caller merges first and ad
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from membridge import blocking, bounded
 from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError
 from membridge.snapshot import chain, delta, files, heads
-from membridge.snapshot.chain import Position
+from membridge.snapshot.chain import Position, Way
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.mirror import map_file
 from membridge.snapshot.steps import Steps
@@ -40,51 +40,60 @@ class Fetched:
 async def fetch(lane: Lane, head: SnapshotRecord, *, steps: Steps, deadline: Deadline) -> Fetched:
     """Build the database file of `head` in the mirror's folder and return it, verified.
 
+    A mirror that disagrees with its position takes the whole chain instead, and is then no base of a merge.
     Errors: CorruptObjectError when an object or the result is not what its record says, ObjectMissingError when the
     chain names an object that is gone; the mirror is then as before.
     """
+    position = lane.mirror.position()
+    if position is not None:
+        way = await _way(lane, head, position, deadline=deadline)
+        if way is not None:
+            try:
+                return await _build(lane, head, way, steps=steps, deadline=deadline)
+            except CorruptObjectError:
+                # The mirror or an object: rebuilt from the full snapshot it shows which.
+                if way.from_full:
+                    raise
+    way = await _way(lane, head, None, deadline=deadline)
+    if way is None:
+        raise CorruptObjectError(f"the snapshots of {lane.name} are no chain")
+    return await _build(lane, head, way, steps=steps, deadline=deadline)
+
+
+async def _way(lane: Lane, head: SnapshotRecord, position: Position | None, *, deadline: Deadline) -> Way | None:
+    try:
+        seqs = [seq for seq in chain.records_needed(head, position) if seq != head.seq]
+        records = await heads.fetch_records(lane, seqs, deadline=deadline)
+        return chain.plan(head, position, records | {head.seq: head})
+    except chain.BrokenChainError as error:
+        raise CorruptObjectError(
+            f"the snapshots of {lane.name} are no chain: {error}", remedy="push a full snapshot from the primary"
+        ) from error
+
+
+async def _build(lane: Lane, head: SnapshotRecord, way: Way, *, steps: Steps, deadline: Deadline) -> Fetched:
     mirror, target = lane.mirror, Position(head.seq, head.epoch, head.sha256)
-    position = mirror.position()
-    way = await _way(lane, head, position, deadline=deadline)
-    descends = position is not None and (not way or way[0].kind is not SnapshotKind.FULL)
-    base = mirror.path()
-    if descends and base is not None and all(record.object is None for record in way):
+    base = mirror.path() if way.descends else None
+    if base is not None and all(record.object is None for record in way.commits):
         return Fetched(base, target, base, 0)
     staged = await blocking.run(mirror.stage)
     work = staged.with_name("objects.part")
     await blocking.run(_fresh_folder, work)
     try:
-        if descends and base is not None:
+        if base is not None and not way.from_full:
             await blocking.run(_copy_file, base, staged)
-        downloaded = await _rebuild(lane, way, staged, work, steps=steps, deadline=deadline)
+        downloaded = await _rebuild(lane, way.commits, staged, work, steps=steps, deadline=deadline)
         with steps.step("verify"):
             await blocking.run(_verify, staged, head)
-        return Fetched(await blocking.run(mirror.adopt, staged, target), target, base if descends else None, downloaded)
+        return Fetched(await blocking.run(mirror.adopt, staged, target), target, base, downloaded)
     finally:
         await blocking.run(shutil.rmtree, work, ignore_errors=True)
 
 
-async def _way(
-    lane: Lane, head: SnapshotRecord, position: Position | None, *, deadline: Deadline
-) -> list[SnapshotRecord]:
-    try:
-        for start in (position, None):
-            seqs = chain.records_needed(head, start)
-            records = await heads.fetch_records(lane, range(seqs.start, head.seq), deadline=deadline)
-            way = chain.plan(head, start, records | {head.seq: head})
-            if way is not None:
-                return way
-    except chain.BrokenChainError as error:
-        raise CorruptObjectError(
-            f"the snapshots of {lane.name} are no chain: {error}", remedy="push a full snapshot from the primary"
-        ) from error
-    raise CorruptObjectError(f"the snapshots of {lane.name} are no chain")
-
-
 async def _rebuild(
-    lane: Lane, way: list[SnapshotRecord], staged: Path, work: Path, *, steps: Steps, deadline: Deadline
+    lane: Lane, commits: Sequence[SnapshotRecord], staged: Path, work: Path, *, steps: Steps, deadline: Deadline
 ) -> int:
-    objects = [(record, record.object) for record in way if record.object is not None]
+    objects = [(record, record.object) for record in commits if record.object is not None]
     total, done = sum(stored.size_bytes for _, stored in objects), 0
     for start in range(0, len(objects), BATCH):
         batch = objects[start : start + BATCH]

@@ -5,6 +5,7 @@ crash between the two leaves a record ahead of the head: `settle` rolls the head
 for granted: a commit under an old one fails in at least one of the stores.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from membridge import bounded
@@ -125,7 +126,7 @@ async def find_record(lane: Lane, seq: Seq, *, deadline: Deadline) -> SnapshotRe
         return None
 
 
-async def fetch_records(lane: Lane, seqs: range, *, deadline: Deadline) -> dict[Seq, SnapshotRecord]:
+async def fetch_records(lane: Lane, seqs: Iterable[Seq], *, deadline: Deadline) -> dict[Seq, SnapshotRecord]:
     """Return the commit records of `seqs` that are there, some read at once."""
     found: dict[Seq, SnapshotRecord] = {}
 

@@ -53,8 +53,9 @@ def test_every_mirror_reaches_the_head(kinds: list[SnapshotKind], start: int) ->
     needed = chain.records_needed(head, position)
     way = chain.plan(head, position, {seq: records[seq] for seq in needed})
     assert way is not None
-    sha = position.sha256 if position and (not way or way[0].kind is not SnapshotKind.FULL) else None
-    for step in way:
+    assert way.descends is (position is not None)
+    sha = position.sha256 if position and not way.from_full else None
+    for step in way.commits:
         assert step.kind is SnapshotKind.FULL or step.parent_sha256 == sha
         sha = step.sha256
     assert sha == head.sha256
@@ -67,7 +68,7 @@ def test_a_mirror_that_disagrees_with_the_record_is_of_no_use() -> None:
     assert chain.plan(head, Position(2, 9, records[2].sha256), records) is None
     full_way = chain.plan(head, None, records)
     assert full_way is not None
-    assert [step.seq for step in full_way] == [1, 2, 3, 4]
+    assert [step.seq for step in full_way.commits] == [1, 2, 3, 4]
 
 
 def test_a_missing_record_is_named() -> None:

@@ -1,0 +1,60 @@
+# Each recipe runs with nothing activated; CI calls the same ones.
+set shell := ["bash", "-euo", "pipefail", "-c"]
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+# Pyright's own program is an npm package: kept in the clone, not in HOME.
+export PYRIGHT_PYTHON_CACHE_DIR := justfile_directory() / ".cache/pyright"
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := "1"
+
+_default:
+    @just --list --unsorted
+
+# Make .venv from the lock file and install membridge into it.
+[group("run")]
+setup:
+    test -x .venv/bin/python || python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+    .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+# Start the bundled nats-server and this machine's node; Ctrl-C stops both.
+[group("run")]
+up *args:
+    membridge up {{ args }}
+# Two nodes keep one memory, through writes on both, a kill and a take-over; under a minute.
+[group("run")]
+demo *args:
+    membridge demo {{ args }}
+
+# Every test but those that need npm; arguments go to pytest.
+[group("check")]
+test *args:
+    python -m pytest -n 2 --dist worksteal -m "not real" {{ args }}
+# The tests with the real claude-mem worker, which npm brings.
+[group("check")]
+real *args:
+    python -m tests.real.fetch
+    python -m pytest -m real {{ args }}
+[group("check")]
+lint:
+    ruff format --check .
+    ruff check .
+[group("check")]
+types:
+    pyright
+# Import contracts and the size budget.
+[group("check")]
+contracts:
+    lint-imports
+    python -m pytest -q tests/unit/test_house.py
+
+# Measure against the reference programs and write docs/benchmarks.md.
+[group("work")]
+bench *args:
+    python -m tests.bench {{ args }}
+[group("work")]
+fmt:
+    ruff format .
+    ruff check --fix .
+# Renew requirements.lock after a change of pyproject.toml; --upgrade takes the newest versions.
+[group("work")]
+lock *args:
+    uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet \
+      --no-emit-index-url --no-header --no-annotate {{ args }} --output-file requirements.lock

@@ -1,0 +1,302 @@
+"""The connection to NATS: opened once, then kept for ever.
+
+`connect` is the resource, `Bus` what the rest of the system uses. While the connection is down everything fails fast
+and nothing is kept for later; when it is back, `generation` has grown and every subscription is in place again.
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+import msgspec
+import structlog
+from nats.aio.client import Client
+from nats.errors import Error
+
+from membridge.bus import translate
+from membridge.bus.background import background
+from membridge.bus.link import Link, Notes
+from membridge.bus.message import Message, size_of
+from membridge.bus.options import BusOptions
+from membridge.bus.replies import Replies
+from membridge.bus.subscription import Subscription
+from membridge.bus.translate import ApiError, translated
+from membridge.deadline import Deadline
+from membridge.errors import (
+    BusUnavailableError,
+    DeadlineExceededError,
+    MembridgeError,
+    NoResponderError,
+    TooLargeError,
+)
+
+#: Seconds without a single try after which a link that is down is taken for stuck.
+STUCK = 30.0
+#: Seconds until a subscription must have reached the server; over it the connection is half open.
+SETTLE = 10.0
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class PubAck(msgspec.Struct, frozen=True):
+    """JetStream's answer to a publish."""
+
+    seq: int = 0
+    duplicate: bool = False
+    error: ApiError | None = None
+
+
+class Bus:
+    """NATS, as this process sees it. Made by `connect` only."""
+
+    def __init__(self, options: BusOptions) -> None:
+        self.options = options
+        #: Grows by one with each connection; what was set up on the server under an older one may be gone.
+        self.generation = 0
+        self._changed = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._closing = False
+        self._link = self._new_link()
+        self._replies = Replies(options.inbox_prefix)
+        self._subscriptions: set[Subscription] = set()
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def raw(self) -> Client:
+        """The current client of nats-py; another one after the server closed it, so ask again each time."""
+        return self._link.client
+
+    @property
+    def connected(self) -> bool:
+        """Whether NATS hears us, as far as we know."""
+        return self._link.connected
+
+    @property
+    def server_version(self) -> str:
+        """The version of the server that we are or were last connected to."""
+        return self._link.version_text
+
+    async def wait_generation(self, after: int) -> int:
+        """Wait until the connection is a newer one than `after`; return its generation."""
+        while self.generation <= after:
+            await self._changed.wait()
+        return self.generation
+
+    async def publish(
+        self, subject: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, reply: str = ""
+    ) -> None:
+        """Send a message to whoever listens; nobody need.
+
+        Errors: BusUnavailableError at once while the connection is down, TooLargeError, InvalidRequestError.
+        """
+        what = f"publishing to {subject}"
+        client = self._ready(what)
+        self._check_size(what, body, headers)
+        with translated(what):
+            await client.publish(subject, body, reply=reply, headers=dict(headers) if headers else None)
+
+    async def request(
+        self, subject: str, body: bytes = b"", *, deadline: Deadline, headers: Mapping[str, str] | None = None
+    ) -> Message:
+        """Send a message and return the first reply.
+
+        A request that was sent before the connection broke keeps waiting: the reply finds the new connection. Errors:
+        NoResponderError, DeadlineExceededError, and those of `publish`.
+        """
+        what = f"request to {subject}"
+        reply, future = self._replies.expect()
+        try:
+            async with deadline.scope(what):
+                await self.publish(subject, body, headers, reply=reply)
+                message = await future
+        finally:
+            future.cancel()
+        if not message.body and translate.status_of(message.headers) == 503:
+            raise NoResponderError(f"nobody answers {subject}", remedy="check that the service it belongs to runs")
+        return message
+
+    async def stream_publish(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        message_id: str,
+        deadline: Deadline,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        """Store a message in the stream that keeps `subject`; return its sequence there.
+
+        The same `message_id` is stored once, so a publish of unknown outcome may be repeated. It must not be
+        guessable: de-duplication is stream-wide. Errors: those of `request`; BusUnavailableError when no stream keeps
+        the subject, RevisionMovedError when a header expected another sequence.
+        """
+        conditions = {**(headers or {}), "Nats-Msg-Id": message_id}
+        return await self.store(subject, body, headers=conditions, deadline=deadline)
+
+    async def store(self, subject: str, body: bytes, *, headers: Mapping[str, str], deadline: Deadline) -> int:
+        """Store a message under whatever conditions `headers` state; return its sequence."""
+        what = f"storing to {subject}"
+        try:
+            reply = await self.request(subject, body, deadline=deadline, headers=headers)
+        except NoResponderError as error:
+            raise translate.StreamMissingError(f"{what}: no stream keeps it") from error
+        try:
+            ack = msgspec.json.decode(reply.body, type=PubAck)
+        except msgspec.DecodeError as error:
+            raise BusUnavailableError(f"{what}: the answer is not JetStream's") from error
+        if ack.error is not None:
+            translate.raise_api(ack.error, what)
+        return ack.seq
+
+    @asynccontextmanager
+    async def subscribe(self, subject: str, *, queue: str = "", bound: int = 1024) -> AsyncGenerator[Subscription]:
+        """Yield the messages of `subject`; with `queue`, those that fall to this member of the group.
+
+        The server knows of it when the body starts. It survives reconnects; what is sent meanwhile is missed.
+        """
+        subscription = Subscription(subject, queue=queue, bound=bound)
+        self._subscriptions.add(subscription)
+        try:
+            await subscription.attach(self._link.client)
+            await self.settle()
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+            await subscription.detach()
+
+    def new_inbox(self) -> str:
+        """Return a subject that only we know."""
+        return f"{self.options.inbox_prefix}.{secrets.token_hex(12)}"
+
+    async def settle(self) -> None:
+        """Wait until the server has seen what was sent so far; return at once while the connection is down."""
+        if self._group is None or self._closing or not self.connected:
+            return
+        # In a task of its own: a flush that is cancelled breaks nats-py's reader when the late answer comes.
+        await asyncio.wait({self._group.create_task(self._flush(self._link), name="bus flush")})
+
+    async def open(self, *, deadline: Deadline) -> None:
+        """Connect for the first time; `connect` calls it."""
+        try:
+            await self._start(self._link, deadline=deadline.sooner(5.0))
+        except BaseException:
+            await self._link.close()
+            raise
+
+    async def keep(self, group: asyncio.TaskGroup) -> None:
+        """Make a new client whenever the old one is closed for good or stuck; runs until cancelled."""
+        self._group = group
+        while True:
+            await self._until_lost()
+            self._lost.clear()
+            await self._link.close()
+            await self._rebuild()
+
+    async def close(self) -> None:
+        """Say goodbye within five seconds."""
+        self._closing = True
+        await self._link.close()
+
+    def _new_link(self) -> Link:
+        return Link(self.options, Notes(up=self._on_up, down=self._on_down, closed=self._lost.set))
+
+    async def _start(self, link: Link, *, deadline: Deadline) -> None:
+        await link.open(deadline=deadline)
+        await link.check(deadline=deadline)
+        self._link = link
+        await self._replies.attach(link.client)
+        await self._check_account(deadline=deadline)
+        for subscription in tuple(self._subscriptions):
+            await subscription.attach(link.client)
+        self._on_up()
+
+    async def _check_account(self, *, deadline: Deadline) -> None:
+        where = f"NATS at {self.options.where()}"
+        try:
+            reply = await self.request("$JS.API.INFO", deadline=deadline)
+        except NoResponderError as error:
+            raise translate.no_jetstream(where) from error
+        except DeadlineExceededError as error:
+            raise BusUnavailableError(f"{where}: JetStream does not answer") from error
+        info = msgspec.json.decode(reply.body, type=PubAck)
+        if info.error is not None:
+            translate.raise_api(info.error, where)
+
+    async def _until_lost(self) -> None:
+        while not self._lost.is_set():
+            tries = self._link.tries
+            try:
+                async with asyncio.timeout(STUCK):
+                    await self._lost.wait()
+            except TimeoutError:
+                if not self.connected and self._link.tries == tries:
+                    log.warning("bus connection is stuck, making a new one")
+                    return
+
+    async def _rebuild(self) -> None:
+        pace, failures = self.options.pace, 0
+        while True:
+            link = self._new_link()
+            try:
+                await self._start(link, deadline=Deadline.after(5.0))
+            except MembridgeError as error:
+                log.warning("bus is down", reason=error.message)
+                await link.close()
+            else:
+                return
+            failures = min(failures + 1, 10)
+            most = min(pace.retry_most, pace.retry_first * 2**failures)
+            await asyncio.sleep(most * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    async def _flush(self, link: Link) -> None:
+        try:
+            await link.client.flush(timeout=int(SETTLE))
+        except (Error, OSError, TimeoutError):
+            # No answer: half open. The late answer would break the reader, so the connection is made anew.
+            await link.client.force_reconnect()
+
+    def _ready(self, what: str) -> Client:
+        if not self._link.connected:
+            raise BusUnavailableError(f"{what}: the connection to NATS is down")
+        return self._link.client
+
+    def _check_size(self, what: str, body: bytes, headers: Mapping[str, str] | None) -> None:
+        # nats-py leaves the headers out of its own check, and the server closes the connection of who goes over.
+        size, limit = len(body) + size_of(headers), self._link.client.max_payload
+        if size > limit:
+            raise TooLargeError(f"{what}: {size} bytes, the server takes {limit}", remedy="send less at once")
+
+    def _on_up(self) -> None:
+        self.generation += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        log.info("bus connected", generation=self.generation, server_version=self.server_version)
+        for subscription in self._subscriptions:
+            subscription.wake()
+
+    def _on_down(self) -> None:
+        log.warning("bus connection lost", reason=str(self._link.last_error or "closed by the server"))
+
+
+@asynccontextmanager
+async def connect(options: BusOptions, *, deadline: Deadline) -> AsyncGenerator[Bus]:
+    """Connect to NATS and keep the connection during the body.
+
+    A first connection that fails says why within five seconds: BusUnavailableError (nobody there, no answer, too old,
+    no JetStream) or CredentialsError; SettingsError for an address that is none. Afterwards losing the connection
+    is no error of this context: calls fail with BusUnavailableError until it is back.
+    """
+    options.check()
+    bus = Bus(options)
+    await bus.open(deadline=deadline)
+    async with background() as group:
+        keeper = group.create_task(bus.keep(group), name="bus keeper")
+        await asyncio.sleep(0)
+        try:
+            yield bus
+        finally:
+            keeper.cancel()
+            await asyncio.wait({keeper})
+            await bus.close()

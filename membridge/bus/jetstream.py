@@ -1,0 +1,200 @@
+"""JetStream's API as far as we use it: streams, reading them directly, pull consumers.
+
+Spoken as JSON over `Bus.request` instead of through nats-py's context, whose defaults and exceptions hold the traps
+that the rest of this package is built around. Nothing outside the bus imports this.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Any, TypeVar
+
+import msgspec
+
+from membridge.bus import translate
+from membridge.bus.connection import Bus
+from membridge.bus.message import Message
+from membridge.bus.translate import ApiError
+from membridge.deadline import Deadline
+from membridge.errors import BusUnavailableError, NoResponderError
+
+#: Messages per round of a direct read.
+BATCH = 256
+_SECOND = 1_000_000_000
+
+
+class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """A stream as the API wants it; durations in nanoseconds, 0 and -1 without bound."""
+
+    name: str
+    subjects: list[str]
+    retention: str = "limits"
+    storage: str = "file"
+    discard: str = "new"
+    num_replicas: int = 1
+    max_bytes: int = -1
+    max_age: int = 0
+    max_msgs_per_subject: int = -1
+    duplicate_window: int = 120 * _SECOND
+    allow_direct: bool = True
+    allow_rollup_hdrs: bool = False
+    deny_delete: bool = True
+    allow_msg_ttl: bool = False
+    subject_delete_marker_ttl: int = 0
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """What a stream holds."""
+
+    messages: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+
+
+class _StreamReply(msgspec.Struct, frozen=True):
+    config: dict[str, Any] = {}
+    state: StreamState = StreamState()
+    error: ApiError | None = None
+
+
+class ConsumerReply(msgspec.Struct, frozen=True):
+    """The answer to making a consumer; `num_pending` is what it will deliver first."""
+
+    name: str = ""
+    num_pending: int = 0
+    error: ApiError | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    error: ApiError | None = None
+
+
+R = TypeVar("R", _StreamReply, ConsumerReply, _Answer)
+
+
+async def call(bus: Bus, verb: str, body: object, kind: type[R], *, deadline: Deadline) -> R:
+    """Ask the JetStream API and return its answer; its errors are raised as ours."""
+    try:
+        reply = await bus.request(f"$JS.API.{verb}", msgspec.json.encode(body), deadline=deadline)
+    except NoResponderError as error:
+        raise translate.no_jetstream(verb) from error
+    try:
+        answer = msgspec.json.decode(reply.body, type=kind)
+    except msgspec.DecodeError as error:
+        raise BusUnavailableError(f"{verb}: the answer is not JetStream's") from error
+    if answer.error is not None:
+        translate.raise_api(answer.error, verb)
+    return answer
+
+
+async def ensure_stream(bus: Bus, config: StreamConfig, *, deadline: Deadline) -> None:
+    """Create the stream, or update it where it differs; safe to repeat and to race.
+
+    Raises InvalidRequestError for a difference that the server cannot update, such as the retention.
+    """
+    try:
+        there = await call(bus, f"STREAM.INFO.{config.name}", {}, _StreamReply, deadline=deadline)
+    except translate.StreamMissingError:
+        # The server takes a second creation with the same configuration as the first one.
+        await call(bus, f"STREAM.CREATE.{config.name}", config, _StreamReply, deadline=deadline)
+        return
+    wanted: dict[str, Any] = msgspec.to_builtins(config)
+    current = {name: there.config.get(name, default) for name, default in _UNSET.items()} | there.config
+    if any(current.get(name) != value for name, value in wanted.items()):
+        # What we do not declare (description, placement, metadata) stays as the operator set it.
+        await call(bus, f"STREAM.UPDATE.{config.name}", there.config | wanted, _StreamReply, deadline=deadline)
+
+
+async def stream_state(bus: Bus, stream: str, *, deadline: Deadline) -> StreamState:
+    """Return the bounds of what the stream holds; raises StreamMissingError."""
+    return (await call(bus, f"STREAM.INFO.{stream}", {}, _StreamReply, deadline=deadline)).state
+
+
+async def create_consumer(
+    bus: Bus, stream: str, config: dict[str, object], *, filter_subject: str, deadline: Deadline
+) -> ConsumerReply:
+    """Create a consumer, or find the one of that name; the filter stands in the subject, where permissions see it."""
+    body = {"stream_name": stream, "config": {**config, "filter_subject": filter_subject}}
+    verb = f"CONSUMER.CREATE.{stream}.{config['name']}.{filter_subject}"
+    return await call(bus, verb, body, ConsumerReply, deadline=deadline)
+
+
+async def delete_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> None:
+    """Delete a consumer; one that is gone already is fine."""
+    try:
+        await call(bus, f"CONSUMER.DELETE.{stream}.{name}", {}, _Answer, deadline=deadline)
+    except (translate.ConsumerMissingError, translate.StreamMissingError):
+        return
+
+
+async def last_of(bus: Bus, stream: str, subject: str, *, deadline: Deadline) -> Message | None:
+    """Return the last message of one subject, None when the stream holds none; raises StreamMissingError.
+
+    A direct read: with several replicas it may be a moment behind, so decisions belong to a compare-and-set.
+    """
+    try:
+        reply = await bus.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", deadline=deadline)
+    except NoResponderError as error:
+        raise translate.StreamMissingError(f"stream {stream} is not there") from error
+    if not reply.body and (status := translate.status_of(reply.headers)):
+        if status == 404:
+            return None
+        raise BusUnavailableError(f"reading {subject}: {reply.headers.get('Description', status)}")
+    return reply
+
+
+async def read_from(
+    bus: Bus, stream: str, filter_subject: str, *, start: int, deadline: Deadline
+) -> AsyncGenerator[Message]:
+    """Yield every message under `filter_subject` from sequence `start` on, oldest first; raises StreamMissingError."""
+    inbox = bus.new_inbox()
+    async with bus.subscribe(inbox, bound=2 * BATCH) as replies:
+        while True:
+            body = {"seq": start, "next_by_subj": filter_subject, "batch": BATCH}
+            await bus.publish(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=inbox)
+            more = False
+            async with deadline.scope(f"reading stream {stream}"):
+                async for message in replies:
+                    status = 0 if "Nats-Sequence" in message.headers else translate.status_of(message.headers)
+                    if not status:
+                        start = sequence_of(message) + 1
+                        yield message
+                        continue
+                    more = _more(message, status, stream)
+                    break
+            if not more:
+                return
+
+
+def sequence_of(message: Message) -> int:
+    """Return the stream sequence of a directly read message, 0 when it has none."""
+    text = message.headers.get("Nats-Sequence", "")
+    return int(text) if text.isdigit() else 0
+
+
+def subject_of(message: Message) -> str:
+    """Return the subject that a directly read message was stored under."""
+    return message.headers.get("Nats-Subject", "")
+
+
+def _more(end: Message, status: int, stream: str) -> bool:
+    if status == 404:
+        return False
+    if status == 503:
+        raise translate.StreamMissingError(f"stream {stream} is not there")
+    if status != 204:
+        raise BusUnavailableError(f"reading stream {stream}: {end.headers.get('Description', status)}")
+    return end.headers.get("Nats-Num-Pending", "0") != "0"
+
+
+#: What the server leaves out of a configuration that has none of it.
+_UNSET: dict[str, object] = {
+    "allow_msg_ttl": False,
+    "subject_delete_marker_ttl": 0,
+    "allow_rollup_hdrs": False,
+    "allow_direct": False,
+    "deny_delete": False,
+}
+
+
+def nanoseconds(seconds: float) -> int:
+    """Return `seconds` in the unit of the API."""
+    return round(seconds * _SECOND)

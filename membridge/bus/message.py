@@ -1,0 +1,30 @@
+"""A message as the rest of the system sees it: plain data, no client library behind it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What came on `subject`; `reply` is empty when nobody waits for an answer."""
+
+    subject: str
+    reply: str = ""
+    headers: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    body: bytes = b""
+
+
+def plain(subject: str, reply: str, headers: Mapping[str, str] | None, body: bytes) -> Message:
+    """Return the parts of a client library's message as ours; its header names may be enum members."""
+    named = {str.__str__(name): value for name, value in headers.items()} if headers else _NONE
+    return Message(subject, reply, named, body)
+
+
+def size_of(headers: Mapping[str, str] | None) -> int:
+    """Return an upper bound of the bytes that `headers` take on the wire."""
+    if not headers:
+        return 0
+    return 16 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())

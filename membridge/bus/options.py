@@ -1,0 +1,91 @@
+"""How to reach the bus: addresses and credentials, checked before anything is sent.
+
+Nothing here opens a connection. A credentials file is looked at first because the client library reads a wrong one
+for ever.
+"""
+
+import importlib.util
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from membridge.errors import CredentialsError, SettingsError
+
+#: Oldest server whose per-message TTL, markers and batched reads this system was tested against.
+OLDEST_SERVER = (2, 14, 6)
+_SCHEMES = ("nats", "tls")
+_CREDENTIAL_MARKS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Timings of a connection, in seconds; the defaults are for production, tests use shorter ones.
+
+    A silent peer is given up after `ping_every` times three.
+    """
+
+    connect: float = 4.0
+    ping_every: float = 10.0
+    retry_first: float = 0.1
+    retry_most: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BusOptions:
+    """Where NATS is and who we are. A user and password may stand in a URL; they are never logged."""
+
+    urls: tuple[str, ...]
+    name: str
+    credentials: Path | None = None
+    nkey_seed: Path | None = None
+    ca_file: Path | None = None
+    replicas: int = 1
+    inbox_prefix: str = "_INBOX"
+    pace: Pace = Pace()
+
+    def check(self) -> None:
+        """Raise SettingsError or CredentialsError for what can be known to be wrong without a server."""
+        if not self.urls:
+            raise SettingsError("no NATS address is configured", remedy="set MEMBRIDGE_NATS_URL", field="nats_url")
+        for url in self.urls:
+            if urlsplit(url).scheme not in _SCHEMES:
+                raise SettingsError(f"{plain_url(url)} is no NATS address: use nats:// or tls://", field="nats_url")
+        if self.credentials is not None:
+            text = _read(self.credentials, "credentials file")
+            if not all(mark in text for mark in _CREDENTIAL_MARKS):
+                raise CredentialsError(f"{self.credentials} is no NATS credentials file")
+        if self.nkey_seed is not None and not _read(self.nkey_seed, "nkey seed").strip().startswith("SU"):
+            raise CredentialsError(f"{self.nkey_seed} is no nkey seed of a user: it starts with SU")
+        if (self.credentials or self.nkey_seed) and importlib.util.find_spec("nkeys") is None:
+            raise CredentialsError(
+                "signing in with a credentials file or nkey needs the package `nkeys`",
+                remedy="install it beside membridge, or use a user and password in the URL",
+            )
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the TLS context of the own CA, None where the system's trust is enough."""
+        if self.ca_file is None:
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise CredentialsError(f"{self.ca_file} cannot be used as a CA file: {error.strerror or error}") from error
+
+    def where(self) -> str:
+        """Return the addresses for a message, without user or password."""
+        return ", ".join(plain_url(url) for url in self.urls)
+
+
+def plain_url(url: str) -> str:
+    """Return `url` without its user and password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "the address"
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise CredentialsError(f"{what} {path} cannot be read: {reason}") from error

@@ -1,0 +1,141 @@
+"""Every exception of nats-py and every error of the JetStream API, told as one of ours.
+
+This is the one place that knows their classes and codes. The server gives refused credentials no code, only a text:
+that text is part of its protocol and is read here and nowhere else.
+"""
+
+import asyncio
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import NoReturn
+
+import msgspec
+from nats import errors
+
+from membridge.errors import (
+    BusUnavailableError,
+    CredentialsError,
+    DeadlineExceededError,
+    DiskFullError,
+    InvalidRequestError,
+    MembridgeError,
+    NoResponderError,
+    NotFoundError,
+    RevisionMovedError,
+    TooLargeError,
+)
+
+#: JetStream: the expected last sequence is not the last one; the same, found while the write was under way.
+WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+#: JetStream: the stream, the consumer is not there.
+STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
+#: JetStream: maximum messages, maximum bytes, the account's or the server's storage.
+FULL = frozenset({10023, 10028, 10047, 10077})
+#: JetStream: not enabled on the server, not enabled for the account.
+NOT_ENABLED = frozenset({10076, 10039})
+#: JetStream: a message or batch over its bound.
+TOO_LARGE = frozenset({10054})
+
+_LOST = (
+    errors.OutboundBufferLimitError,
+    errors.ConnectionClosedError,
+    errors.ConnectionReconnectingError,
+    errors.ConnectionDrainingError,
+    errors.StaleConnectionError,
+    errors.NoServersError,
+    ConnectionError,
+)
+_MISUSED = (errors.BadSubjectError, errors.BadHeaderError, errors.BadSubscriptionError)
+_TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[MembridgeError], str], ...] = (
+    (errors.NoRespondersError, NoResponderError, ": nobody answers"),
+    (TimeoutError, DeadlineExceededError, " took too long"),
+    (errors.MaxPayloadError, TooLargeError, ": the message is over the server's limit"),
+    (_MISUSED, InvalidRequestError, ": that is no subject or header"),
+    (_LOST, BusUnavailableError, ": the connection to NATS is down"),
+)
+
+
+class ApiError(msgspec.Struct, frozen=True):
+    """The error in a JetStream reply."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class StreamMissingError(NotFoundError):
+    """The stream, and with it every consumer, is gone: the server's store was wiped or never had it."""
+
+
+class ConsumerMissingError(NotFoundError):
+    """The consumer is gone."""
+
+
+@contextmanager
+def translated(what: str) -> Generator[None]:
+    """Raise what nats-py raises in the body as one of our errors; `what` names the act and its object."""
+    try:
+        yield
+    except MembridgeError:
+        raise
+    except (errors.Error, OSError, asyncio.InvalidStateError) as error:
+        raise of_client(error, what) from error
+
+
+def of_client(error: BaseException, what: str) -> MembridgeError:
+    """Return our error for an exception of nats-py or of the socket below it."""
+    if is_refusal(error):
+        return CredentialsError(
+            f"{what}: NATS refused the credentials", remedy="check the user, credentials file or nkey of this node"
+        )
+    for foreign, ours, sentence in _TABLE:
+        if isinstance(error, foreign):
+            return ours(f"{what}{sentence}")
+    return BusUnavailableError(f"{what}: {_text(error)}")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server closed the connection because of the credentials."""
+    text = str(error).lower()
+    return isinstance(error, errors.AuthorizationError) or (
+        isinstance(error, errors.Error) and ("authorization" in text or "authentication" in text)
+    )
+
+
+def raise_api(error: ApiError, what: str) -> NoReturn:
+    """Raise our error for an error in a JetStream reply."""
+    if error.err_code in WRONG_LAST_SEQUENCE:
+        raise RevisionMovedError(f"{what}: somebody else wrote it first", remedy="read it again and decide anew")
+    if error.err_code == STREAM_NOT_FOUND:
+        raise StreamMissingError(f"{what}: the stream is not there")
+    if error.err_code == CONSUMER_NOT_FOUND:
+        raise ConsumerMissingError(f"{what}: the consumer is not there")
+    if error.err_code in FULL:
+        raise DiskFullError(f"{what}: {error.description}", remedy="raise the store limits in nats-server.conf")
+    if error.err_code in TOO_LARGE:
+        raise TooLargeError(f"{what}: {error.description}")
+    if error.err_code in NOT_ENABLED:
+        raise no_jetstream(what)
+    if error.code == 404:
+        raise NotFoundError(f"{what}: {error.description}")
+    if error.code == 400:
+        raise InvalidRequestError(f"{what}: {error.description}")
+    raise BusUnavailableError(f"{what}: {error.description}")
+
+
+def no_jetstream(what: str) -> BusUnavailableError:
+    """Return the error of a server that has JetStream switched off."""
+    return BusUnavailableError(
+        f"{what}: JetStream is off", remedy="add a `jetstream {}` block to nats-server.conf, or use `membridge up`"
+    )
+
+
+def status_of(headers: Mapping[str, str]) -> int:
+    """Return the status that the server put on a message, 0 for a message of somebody else."""
+    status = headers.get("Status", "")
+    return int(status) if status.isdigit() else 0
+
+
+def _text(error: BaseException) -> str:
+    return str(error).removeprefix("nats: ").strip("'\" ") or type(error).__name__

@@ -1,0 +1,71 @@
+"""Has the live database changed? Cheap enough to ask twice a second, in WAL and in rollback mode."""
+
+from pathlib import Path
+
+import apsw
+
+#: Milliseconds to wait for a lock: a look that finds the database locked is made again soon.
+_PATIENCE = 50
+
+
+class ChangeWatcher:
+    """Tells whether anybody committed to the database at a path since the last look.
+
+    Survives a file that is missing, replaced or damaged: each of these turns is a change, told once. May be used from
+    any thread, by one at a time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: apsw.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._version: int | None = None
+        self.changed()
+
+    def changed(self) -> bool:
+        """Return whether the database changed since the last call, or since the watcher was made."""
+        before = (self._file, self._version)
+        file = self._identity()
+        if file != self._file or self._connection is None:
+            self._reopen(file)
+        try:
+            self._version = self._read_version()
+        except apsw.BusyError:
+            return False
+        except apsw.Error:
+            self.close()
+            self._version = None
+        return (self._file, self._version) != before
+
+    def close(self) -> None:
+        """Close the connection; the watcher may be used again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _reopen(self, file: tuple[int, int] | None) -> None:
+        self.close()
+        self._file = file
+        if file is None:
+            return
+        try:
+            connection = apsw.Connection(str(self._path.resolve()), flags=apsw.SQLITE_OPEN_READWRITE)
+        except (apsw.Error, OSError):
+            return
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.wal_autocheckpoint(0)
+        connection.set_busy_timeout(_PATIENCE)
+        self._connection = connection
+
+    def _read_version(self) -> int | None:
+        if self._connection is None:
+            return None
+        row = self._connection.execute("PRAGMA data_version").fetchone()
+        return row[0] if row else None

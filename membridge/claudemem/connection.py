@@ -1,0 +1,117 @@
+"""Connections to claude-mem's database that are safe beside its running worker.
+
+One SQLite library for all of them (apsw's, which is free of the WAL-reset bug), never a checkpoint of the worker's WAL,
+never a memory map. Nothing else in the process may open and close a live database's file: that would drop the locks.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+from membridge.claudemem.translate import translated
+from membridge.deadline import Deadline
+from membridge.errors import DatabaseInvalidError, DatabaseMissingError
+
+#: Virtual machine steps between two looks at the deadline: under a millisecond of work.
+_STEPS = 20_000
+#: Tables without which a SQLite database is not claude-mem's.
+_SIGNATURE = frozenset({"sdk_sessions", "observations", "session_summaries", "schema_versions"})
+
+
+def resolve(path: Path) -> Path:
+    """Return the real path: a WAL belongs to a path, and two names of one file must not get two.
+
+    Raises DatabaseMissingError, or DatabaseInvalidError for what is not a file.
+    """
+    with translated(path):
+        real = path.resolve(strict=True)
+    if not real.is_file():
+        raise DatabaseInvalidError(f"{path} is not a file")
+    return real
+
+
+@contextmanager
+def open_live(path: Path, *, deadline: Deadline) -> Generator[apsw.Connection]:
+    """Open the live database for reading and writing beside the worker; errors in the body are translated.
+
+    Waits for locks until the deadline. Foreign keys are not enforced here: a cascade would delete rows that only this
+    machine has.
+    """
+    real = resolve(path)
+    with translated(path):
+        connection = apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            prepare(connection, deadline=deadline)
+            check_is_claude_mem(connection, path)
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def open_frozen(path: Path, *, deadline: Deadline) -> Generator[apsw.Connection]:
+    """Open a database file that nobody writes, such as a mirror: no locks, no WAL, nothing left beside it."""
+    real = resolve(path)
+    with translated(path):
+        connection = apsw.Connection(frozen_uri(real), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        try:
+            bound(connection, deadline)
+            check_is_claude_mem(connection, path)
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def open_to_compare(path: Path, other: Path, *, deadline: Deadline) -> Generator[apsw.Connection]:
+    """Open `path` read-only as `main` with the frozen file `other` attached as `theirs`."""
+    real, frozen = resolve(path), resolve(other)
+    with translated(path):
+        connection = apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI)
+        try:
+            prepare(connection, deadline=deadline)
+            connection.execute("PRAGMA query_only = ON")
+            check_is_claude_mem(connection, path)
+            with translated(other):
+                connection.execute("ATTACH ? AS theirs", (frozen_uri(frozen),))
+                check_is_claude_mem(connection, other, schema="theirs")
+            yield connection
+        finally:
+            connection.close()
+
+
+def prepare(connection: apsw.Connection, *, deadline: Deadline) -> None:
+    """Give a connection to a live database the settings that are safe beside the worker."""
+    connection.set_busy_timeout(max(1, int(deadline.remaining() * 1000)))
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.wal_autocheckpoint(0)
+    connection.execute("PRAGMA mmap_size = 0; PRAGMA foreign_keys = OFF")
+    bound(connection, deadline)
+
+
+def bound(connection: apsw.Connection, deadline: Deadline) -> None:
+    """Interrupt whatever the connection does when the deadline comes."""
+    connection.set_progress_handler(lambda: deadline.passed, _STEPS)
+
+
+def frozen_uri(path: Path) -> str:
+    """Return the URI that opens a file nobody writes; any character may stand in the path."""
+    return f"file:{quote(str(path))}?mode=ro&immutable=1"
+
+
+def check_is_claude_mem(connection: apsw.Connection, path: Path, *, schema: str = "main") -> None:
+    """Raise DatabaseInvalidError when the tables are not claude-mem's."""
+    found = {name for (name,) in connection.execute(f"SELECT name FROM {schema}.sqlite_schema WHERE type = 'table'")}  # noqa: S608 - our own schema names
+    if not found >= _SIGNATURE:
+        raise DatabaseInvalidError(
+            f"{path} is not a claude-mem database", remedy="check CLAUDE_MEM_DB; it names claude-mem.db"
+        )
+
+
+def require_directory(target: Path) -> None:
+    """Raise DatabaseMissingError when the folder of a file to be written is not there."""
+    if not target.parent.is_dir():
+        raise DatabaseMissingError(f"there is no folder {target.parent}")

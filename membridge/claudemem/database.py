@@ -1,0 +1,204 @@
+"""A claude-mem database as a file: what it is, a consistent copy of it, and its health.
+
+The worker keeps writing meanwhile. A copy for other machines is scrubbed of what belongs to this one; a backup is not.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from membridge.claudemem.connection import bound, open_live, require_directory
+from membridge.claudemem.tables import local_tables, quoted, travelling_tables
+from membridge.claudemem.translate import translated
+from membridge.deadline import Deadline
+from membridge.errors import DatabaseCorruptError, DiskFullError
+
+__all__ = ["DatabaseFacts", "backup", "copy_database", "device_id", "inspect", "open_live", "quick_check", "scrub"]
+
+#: Pages copied between two reports of progress; the source stays in one read transaction all the while.
+_PAGES = 4_096
+#: claude-mem's settings file, beside its database.
+_SETTINGS = "settings.json"
+_DEVICE = "CLAUDE_MEM_CLOUD_SYNC_DEVICE_ID"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What `inspect` found; `rows` counts the tables that travel."""
+
+    page_size: int
+    page_count: int
+    schema_version: int
+    rows: dict[str, int]
+    size_bytes: int
+
+
+def inspect(path: Path, *, deadline: Deadline) -> DatabaseFacts:
+    """Return what the database at `path` is, without writing to it.
+
+    Errors: DatabaseMissingError, DatabaseInvalidError (not SQLite, or not claude-mem's), DatabaseCorruptError,
+    DatabaseBusyError.
+    """
+    with open_live(path, deadline=deadline) as connection:
+        connection.execute("BEGIN")
+        page_size, page_count = _number(connection, "PRAGMA page_size"), _number(connection, "PRAGMA page_count")
+        return DatabaseFacts(
+            page_size=page_size,
+            page_count=page_count,
+            schema_version=_number(connection, "SELECT coalesce(max(version), 0) FROM schema_versions"),
+            rows={
+                name: _number(connection, f"SELECT count(*) FROM {quoted(name)}")  # noqa: S608 - from the schema, quoted
+                for name in travelling_tables(connection)
+            },
+            size_bytes=page_size * page_count,
+        )
+
+
+def copy_database(
+    source: Path, target: Path, *, deadline: Deadline, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Make `target` a consistent copy of the live database, scrubbed of what is machine-local.
+
+    Pages keep their positions, so that two copies differ where the database changed. `progress` is told pages done and
+    pages in all. Errors: the database's, DiskFullError, DeadlineExceededError; `target` is then gone.
+    """
+    _copy(source, target, deadline, progress, scrubbing=True)
+
+
+def backup(live: Path, target: Path, *, deadline: Deadline) -> None:
+    """Make `target` a consistent copy of the live database, as it is. Errors as `copy_database`."""
+    _copy(live, target, deadline, None, scrubbing=False)
+
+
+def scrub(copy: Path) -> None:
+    """Empty the machine-local tables of a copy. A copy in which they are empty already is not touched.
+
+    What they held is overwritten, not only unlinked: the file goes to other machines.
+    """
+    with translated(copy):
+        connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+            connection.execute("PRAGMA foreign_keys = OFF; PRAGMA secure_delete = ON")
+            filled = [
+                name
+                for name in local_tables(connection)
+                if connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quoted(name)})").fetchone() == (1,)  # noqa: S608 - quoted
+            ]
+            if filled:
+                with connection:
+                    for name in filled:
+                        connection.execute(f"DELETE FROM {quoted(name)}")  # noqa: S608 - quoted
+        finally:
+            connection.close()
+
+
+def quick_check(path: Path, *, deadline: Deadline) -> None:
+    """Raise DatabaseCorruptError when SQLite's quick check finds damage."""
+    with open_live(path, deadline=deadline) as connection:
+        check_tables(connection, path, [None])
+
+
+def check_tables(connection: apsw.Connection, path: Path, names: list[str | None]) -> None:
+    """Run SQLite's quick check over the named tables (None: the whole database); raise DatabaseCorruptError."""
+    for name in names:
+        pragma = "PRAGMA quick_check" if name is None else f"PRAGMA quick_check({quoted(name)})"
+        finding = connection.execute(pragma).fetchone()
+        if finding != ("ok",):
+            raise DatabaseCorruptError(
+                f"database {path} is damaged: {finding[0] if finding else 'no answer'}",
+                remedy="restore it from a backup: `membridge backups`",
+            )
+
+
+def device_id(database: Path) -> str | None:
+    """Return the device id of claude-mem's own sync on this machine, None when it has none."""
+    try:
+        settings: object = json.loads((database.resolve().parent / _SETTINGS).read_bytes())
+    except (OSError, ValueError):
+        return None
+    for holder in (settings, _member(settings, "env")):
+        found = _member(holder, _DEVICE)
+        if isinstance(found, str) and found:
+            return found
+    return None
+
+
+def _copy(
+    source: Path,
+    target: Path,
+    deadline: Deadline,
+    progress: Callable[[int, int], None] | None,
+    *,
+    scrubbing: bool,
+) -> None:
+    require_directory(target)
+    target.unlink(missing_ok=True)
+    try:
+        with open_live(source, deadline=deadline) as connection, translated(target):
+            _check_room(connection, target)
+            _copy_pages(connection, target, deadline, progress)
+        if scrubbing:
+            scrub(target)
+        with translated(target):
+            _sync(target)
+    except BaseException:
+        for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm"), Path(f"{target}-journal")):
+            leftover.unlink(missing_ok=True)
+        raise
+
+
+def _copy_pages(
+    connection: apsw.Connection, target: Path, deadline: Deadline, progress: Callable[[int, int], None] | None
+) -> None:
+    # One read transaction for all steps: a worker that writes meanwhile would restart the copy, for ever if it is busy.
+    connection.execute("BEGIN")
+    connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
+    copy = apsw.Connection(str(target))
+    try:
+        bound(copy, deadline)
+        copy.execute("PRAGMA synchronous = OFF")
+        with copy.backup("main", connection, "main") as pages:
+            while not pages.done:
+                pages.step(_PAGES)
+                deadline.check("copying the database")
+                if progress is not None:
+                    progress(pages.page_count - pages.remaining, pages.page_count)
+        # A copy needs no WAL: it is opened without leaving files beside it.
+        copy.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        copy.close()
+
+
+def _check_room(connection: apsw.Connection, target: Path) -> None:
+    needed = _number(connection, "PRAGMA page_count") * _number(connection, "PRAGMA page_size")
+    free = _free_bytes(target.parent)
+    if free < needed:
+        raise DiskFullError(f"no room to write {target}: {needed} bytes needed, {free} free")
+
+
+def _free_bytes(folder: Path) -> int:
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _number(connection: apsw.Connection, sql: str) -> int:
+    row = connection.execute(sql).fetchone()
+    value = row[0] if row else None
+    return value if isinstance(value, int) else 0
+
+
+def _member(holder: object, name: str) -> object:
+    return holder.get(name) if isinstance(holder, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - JSON of a foreign program

@@ -1,0 +1,209 @@
+"""Which of claude-mem's tables and columns are memory, and what a row is known by.
+
+Read from the schema that is there, so that versions may differ. Rowids never travel: a column that holds one is read
+and written as the natural key of the row it points at.
+"""
+
+from dataclasses import dataclass
+
+import apsw
+
+#: A SQLite value.
+Value = int | float | str | bytes | None
+
+#: Columns that belong to the machine: never compared, never sent, never overwritten by an update.
+LOCAL_COLUMNS = frozenset(
+    {"synced_at", "origin_device_id", "origin_local_id", "sync_rev", "relevance_count", "worker_port"}
+)
+#: Columns that go along with a new row but are not its content. claude-mem's migration fills `content_hash` with random
+#: bytes where it was empty, so that two machines hold different ones for the same memory.
+CARRIED_COLUMNS = ("content_hash", "origin_device_id", "origin_local_id")
+#: Tables that belong to the machine, and those of claude-mem's server mode, which hold its accounts and keys.
+_LOCAL_TABLES = frozenset(
+    {"pending_messages", "schema_versions", "api_keys", "audit_log", "teams", "team_members", "projects"}
+    | {"server_sessions", "agent_events", "memory_items", "memory_sources", "user", "session", "account"}
+    | {"verification"}
+)
+_LOCAL_PREFIXES = ("sync_", "sqlite_", "auth_")
+
+#: How a row that another one points at by rowid is named across machines.
+REFERENCE_KEYS = {
+    "sdk_sessions": ("platform_source", "content_session_id"),
+    "observations": ("memory_session_id", "created_at_epoch", "title", "type"),
+    "session_summaries": ("memory_session_id", "created_at_epoch"),
+    "user_prompts": ("content_session_id", "prompt_number"),
+}
+#: Columns that hold a rowid without the schema saying so.
+_KNOWN_REFERENCES = {"session_db_id": "sdk_sessions", "observation_id": "observations"}
+#: What stands for a column that an older version lacks but that is part of a key.
+KEY_DEFAULTS = {"platform_source": "claude"}
+
+_CORE = {
+    "sdk_sessions": (("platform_source", "content_session_id"), ()),
+    "observations": (("memory_session_id", "created_at_epoch"), ("title", "narrative", "text", "subtitle")),
+    "session_summaries": (
+        ("memory_session_id", "created_at_epoch"),
+        ("request", "investigated", "learned", "completed", "next_steps", "notes"),
+    ),
+    "user_prompts": (("content_session_id", "prompt_number"), ("prompt_text",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as declared: `has_default` also when NULL is allowed."""
+
+    name: str
+    type: str
+    not_null: bool
+    has_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that travels. Rows with equal `key` form a bucket; `unique` when a bucket holds at most one row.
+
+    `identity` are the columns of which one at least must be alike for two rows of a bucket to be versions of one
+    memory. `travelling` are the columns compared and sent, with rowid columns among them, which `references` maps to
+    their table.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    unique: bool
+    identity: tuple[str, ...]
+    columns: dict[str, Column]
+    travelling: tuple[str, ...]
+    references: dict[str, str]
+    indexed: frozenset[str]
+
+    def has(self, column: str) -> bool:
+        """Whether the table has `column`."""
+        return column in self.columns
+
+
+def travelling_tables(connection: apsw.Connection, schema: str = "main") -> dict[str, Table]:
+    """Return the tables of a connection's database that are memory, sessions first."""
+    names = [
+        name
+        for name, kind, without_rowid in connection.execute(
+            "SELECT name, type, wr FROM pragma_table_list WHERE schema = ?", (schema,)
+        )
+        if kind == "table" and not without_rowid and not _is_local(name)
+    ]
+    found = [table for name in names if (table := _table(connection, schema, name)) is not None]
+    order = {name: number for number, name in enumerate(_CORE)}
+    found.sort(key=lambda table: (order.get(table.name, len(order)), table.name))
+    return {table.name: table for table in found}
+
+
+def local_tables(connection: apsw.Connection) -> list[str]:
+    """Return the tables whose rows belong to the machine and never leave it; `schema_versions` describes the file."""
+    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+    return [name for (name,) in rows if name == "pending_messages" or name.startswith("sync_")]
+
+
+def quoted(name: str) -> str:
+    """Return a table's or column's name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def shared_columns(table: Table, other: Table) -> tuple[str, ...]:
+    """Return the travelling columns that both versions of a table have, the key's first."""
+    common = [name for name in table.travelling if name in other.travelling and name not in table.key]
+    return (*table.key, *common)
+
+
+def expression(table: Table, column: str, *, alias: str, schema: str = "main") -> str:
+    """Return the SQL of a travelling column's value: itself, a default, or the natural key behind a rowid."""
+    if not table.has(column):
+        default = KEY_DEFAULTS.get(column)
+        return "NULL" if default is None else f"'{default}'"
+    target = table.references.get(column)
+    if target is None:
+        return f"{alias}.{quoted(column)}"
+    return _key_of(target, f"{alias}.{quoted(column)}", schema)
+
+
+def _key_of(target: str, rowid: str, schema: str) -> str:
+    names = ", ".join(f"target.{quoted(name)}" for name in REFERENCE_KEYS[target])
+    return f"(SELECT json_array({names}) FROM {schema}.{quoted(target)} target WHERE target.rowid = {rowid})"  # noqa: S608 - names from the schema, quoted
+
+
+def _is_local(name: str) -> bool:
+    return name in _LOCAL_TABLES or name.startswith(_LOCAL_PREFIXES)
+
+
+def _table(connection: apsw.Connection, schema: str, name: str) -> Table | None:
+    columns: dict[str, Column] = {}
+    rowid: str | None = None
+    info = connection.execute(
+        'SELECT name, type, "notnull", dflt_value IS NOT NULL, pk FROM pragma_table_info(?, ?)', (name, schema)
+    )
+    for column, kind, not_null, has_default, position in info:
+        columns[column] = Column(column, kind.upper(), bool(not_null), bool(has_default) or not not_null)
+        if position == 1 and kind.upper() == "INTEGER":
+            rowid = column
+    references = _references(connection, schema, name, columns)
+    travelling = tuple(
+        column
+        for column in columns
+        if column != rowid
+        and column not in LOCAL_COLUMNS
+        and column not in CARRIED_COLUMNS
+        and references.get(column, "") is not None
+    )
+    known = {column: target for column, target in references.items() if target is not None}
+    core = _CORE.get(name)
+    key = core[0] if core else _natural_key(connection, schema, name, (travelling, known))
+    if key is None:
+        return None
+    return Table(
+        name=name,
+        key=key,
+        unique=core is None or name == "sdk_sessions",
+        identity=tuple(column for column in (core[1] if core else ()) if column in columns),
+        columns=columns,
+        travelling=travelling,
+        references=known,
+        indexed=_indexed(connection, schema, name),
+    )
+
+
+def _references(
+    connection: apsw.Connection, schema: str, name: str, columns: dict[str, Column]
+) -> dict[str, str | None]:
+    """Return the columns that hold a rowid: of which table, or None when that table has no natural key."""
+    found: dict[str, str | None] = {c: target for c, target in _KNOWN_REFERENCES.items() if c in columns}
+    for column, target, pointed in connection.execute(
+        'SELECT "from", "table", "to" FROM pragma_foreign_key_list(?, ?)', (name, schema)
+    ):
+        if pointed is None or pointed == "id":
+            found[column] = target if target in REFERENCE_KEYS else None
+    return found
+
+
+def _natural_key(
+    connection: apsw.Connection, schema: str, name: str, usable: tuple[tuple[str, ...], dict[str, str]]
+) -> tuple[str, ...] | None:
+    travelling, references = usable
+    indexes = connection.execute(
+        'SELECT name FROM pragma_index_list(?, ?) WHERE "unique" AND NOT partial ORDER BY name', (name, schema)
+    )
+    for (index,) in indexes.fetchall():
+        columns = [column for (column,) in connection.execute("SELECT name FROM pragma_index_info(?, ?)", (index, schema))]
+        if columns and all(column in travelling and column not in references for column in columns):
+            return tuple(columns)
+    return None
+
+
+def _indexed(connection: apsw.Connection, schema: str, name: str) -> frozenset[str]:
+    """Return the columns that a full index of the table starts with."""
+    return frozenset(
+        column
+        for (column,) in connection.execute(
+            "SELECT info.name FROM pragma_index_list(?, ?) list, pragma_index_info(list.name, ?) info "
+            "WHERE info.seqno = 0 AND NOT list.partial AND info.name IS NOT NULL",
+            (name, schema, schema),
+        )
+    )

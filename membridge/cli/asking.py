@@ -1,0 +1,150 @@
+"""Ask the daemon of this machine, or do the work in this process when none answers.
+
+Every command that needs a node goes through here; nothing else in the command line opens a connection.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from membridge import logging
+from membridge.bus.background import background
+from membridge.bus.client import Client
+from membridge.bus.connection import Bus, connect
+from membridge.bus.kv import open_bucket
+from membridge.bus.subscription import Subscription
+from membridge.cli import progress
+from membridge.cli.command import Invocation
+from membridge.cli.progress import Meter
+from membridge.deadline import Deadline
+from membridge.errors import NoResponderError, UnknownProjectError
+from membridge.node import registry
+from membridge.node.opening import bus_options
+from membridge.settings import ProjectConfig
+from schemas import subjects
+from schemas.buckets import NODES
+from schemas.events import Progress, decode_event
+from schemas.identity import ProjectId, canonical_id
+from schemas.node import NodesReply
+from schemas.subjects import Operation
+from schemas.wire import Wire
+
+Q = TypeVar("Q", bound=Wire)
+R = TypeVar("R", bound=Wire)
+
+#: Seconds until a server that does not answer is given up; the bus gives its reason before that.
+CONNECT = 5.0
+#: Operations that are jobs: they show progress, and their deadline is the configured one.
+JOBS = frozenset({subjects.PUSH.name, subjects.PULL.name})
+#: Operations that this process can do itself while no daemon runs.
+LOCAL = JOBS | {
+    operation.name
+    for operation in (
+        subjects.STATUS,
+        subjects.HISTORY,
+        subjects.BACKUPS,
+        subjects.CONFLICTS,
+        subjects.QUARANTINE,
+        subjects.DOCTOR,
+    )
+}
+NO_DAEMON = "start it with `membridge up` or `membridge node`"
+
+
+def ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
+    """Return the reply to `request`, from this node's daemon or, when there is none, from this process."""
+    return asyncio.run(_ask(invocation, operation, request))
+
+
+def ask_daemon(invocation: Invocation, operation: Operation[Q, R], request: Q, **tokens: str) -> R:
+    """Return the daemon's reply; `tokens` fill the operation's subject. Raises NoResponderError when none runs."""
+
+    async def asked() -> R:
+        deadline = Deadline.after(operation.deadline)
+        async with _connected(invocation, deadline) as bus:
+            try:
+                return await Client(bus).request(operation, request, deadline=deadline, **tokens)
+            except NoResponderError as error:
+                raise _nobody(invocation) from error
+
+    return asyncio.run(asked())
+
+
+def present_nodes(invocation: Invocation) -> NodesReply:
+    """Return the nodes whose presence is in KV now."""
+
+    async def read() -> NodesReply:
+        deadline = Deadline.after(subjects.STATUS.deadline)
+        async with _connected(invocation, deadline) as bus:
+            bucket = await open_bucket(bus, NODES, replicas=invocation.settings.nats.replicas, deadline=deadline)
+            entries = await bucket.entries(deadline=deadline)
+        found = [entry.value for entry in entries if entry.value is not None]
+        return NodesReply(nodes=sorted(found, key=lambda presence: presence.node))
+
+    return asyncio.run(read())
+
+
+async def _ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
+    seconds = operation.deadline
+    if operation.name in JOBS:
+        seconds = invocation.settings.lane.operation_timeout_seconds
+    deadline = Deadline.after(seconds)
+    with progress.shown(operation.name, quiet=invocation.as_json) as meter:
+        try:
+            async with _connected(invocation, deadline) as bus:
+                return await _by_daemon(bus, invocation, operation, request, meter=meter, deadline=deadline)
+        except NoResponderError as error:
+            if operation.name not in LOCAL:
+                raise _nobody(invocation) from error
+        project = _served(invocation)
+        if project is None:
+            raise UnknownProjectError(f"this node does not serve project {invocation.project_name!r}", field="project")
+        from membridge.node.local import run_local  # noqa: PLC0415 - the whole node, loaded only when it works here
+
+        async with deadline.scope(operation.name):
+            return await run_local(invocation.settings, operation, request, project=project, progress=meter)
+
+
+async def _by_daemon(
+    bus: Bus, invocation: Invocation, operation: Operation[Q, R], request: Q, *, meter: Meter, deadline: Deadline
+) -> R:
+    tokens = {"project": project_id(invocation), "node": invocation.settings.node.id}
+    client = Client(bus)
+    if operation.name not in JOBS:
+        return await client.request(operation, request, deadline=deadline, **tokens)
+    async with bus.subscribe(subjects.fill(subjects.PROGRESS, **tokens)) as messages, background() as group:
+        group.create_task(_relay(messages, operation.name, meter), name="progress")
+        return await client.request(operation, request, deadline=deadline, **tokens)
+
+
+async def _relay(messages: Subscription, kind: str, meter: Meter) -> None:
+    async for message in messages:
+        event = decode_event(message.body)
+        if isinstance(event, Progress) and event.kind == kind:
+            meter(event.step, event.done, event.total)
+
+
+@asynccontextmanager
+async def _connected(invocation: Invocation, deadline: Deadline) -> AsyncGenerator[Bus]:
+    settings = invocation.settings
+    logging.setup(form="text", level="debug" if settings.node.dev else "error", secrets=settings.secrets())
+    async with connect(bus_options(settings, "membridge command"), deadline=deadline.sooner(CONNECT)) as bus:
+        yield bus
+
+
+def _served(invocation: Invocation) -> ProjectConfig | None:
+    """Return the project that is meant, None when this node does not serve it."""
+    named = invocation.project_name
+    projects = registry.load(invocation.settings)
+    return next((item for item in projects if named in {None, item.name, item.id}), None)
+
+
+def project_id(invocation: Invocation) -> ProjectId:
+    """Return the canonical id of the project that is meant, whether this node serves it or not."""
+    served = _served(invocation)
+    return served.id if served else canonical_id(str(invocation.project_name))
+
+
+def _nobody(invocation: Invocation) -> NoResponderError:
+    return NoResponderError(f"no daemon of node {invocation.settings.node.id} answers", remedy=NO_DAEMON)

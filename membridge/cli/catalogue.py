@@ -1,0 +1,36 @@
+"""Every command of `membridge`: its name, where it is defined, and its line in the help.
+
+Reading this table loads no command, so that `membridge --help` answers at once.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command: `module:attribute`, and what it does in a line."""
+
+    target: str
+    summary: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "up": Entry("membridge.cli.up:up_command", "Run everything on this machine, bundled server included."),
+    "node": Entry("membridge.cli.node:node_command", "Run this machine's daemon in the foreground."),
+    "demo": Entry("membridge.cli.demo:demo_command", "Show two machines sharing one memory, under a minute."),
+    "status": Entry("membridge.cli.state:status", "Show what this node knows of a project."),
+    "push": Entry("membridge.cli.lane:push", "Send this machine's memory to the others."),
+    "pull": Entry("membridge.cli.lane:pull", "Take in what the other machines know."),
+    "nodes": Entry("membridge.cli.state:nodes", "List the machines that are present."),
+    "jobs": Entry("membridge.cli.state:jobs", "List pushes and pulls and how they ended."),
+    "history": Entry("membridge.cli.journal:history", "List committed snapshots."),
+    "backups": Entry("membridge.cli.journal:backups", "List backups taken before writes."),
+    "conflicts": Entry("membridge.cli.journal:conflicts", "List rows that two machines changed differently."),
+    "quarantine": Entry("membridge.cli.quarantine:quarantine", "List, retry or drop what could not be taken in."),
+    "leader": Entry("membridge.cli.leader:leader", "Show or change which node is primary."),
+    "project": Entry("membridge.cli.project:project", "List or add the projects of this node."),
+    "doctor": Entry("membridge.cli.doctor:doctor", "Check everything this node needs and say what to do."),
+    "config": Entry("membridge.cli.config:config", "Show settings and where each comes from."),
+    "push_sqlite": Entry("membridge.cli.lane:push_sqlite", "The old tool's name of `push --snapshot`."),
+    "pull_sqlite": Entry("membridge.cli.lane:pull_sqlite", "The old tool's name of `pull --replace`."),
+}

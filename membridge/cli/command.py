@@ -1,0 +1,140 @@
+"""What every command has: `--json`, `--project`, a tag that says whether it writes, and one way to print its reply.
+
+A command is a function of an `Invocation` and its own options; it raises errors and never prints them.
+"""
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+import click
+
+from membridge.cli.catalogue import Entry
+from membridge.settings import Settings, load
+from schemas.identity import InvalidTokenError, canonical_id
+from schemas.subjects import Impact
+from schemas.wire import Wire
+
+P = ParamSpec("P")
+W = TypeVar("W", bound=Wire)
+
+
+class Invocation:
+    """One run of a command: its common options and the settings, read when first needed."""
+
+    def __init__(self, *, as_json: bool, project_name: str | None) -> None:
+        self.as_json = as_json
+        self.project_name = project_name
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings of whoever runs the command."""
+        return load(os.environ, Path.home())
+
+    def show(self, reply: W, render: Callable[[W], None]) -> None:
+        """Print `reply`: as JSON when asked for, else as `render` does."""
+        if self.as_json:
+            print_json(reply)
+        else:
+            render(reply)
+
+
+class Command(click.Command):
+    """A command that says whether it reads or writes."""
+
+    impact: Impact = Impact.READ
+
+
+class DefaultGroup(click.Group):
+    """A group of commands that runs `default` when none of them is named."""
+
+    def __init__(self, name: str, *, default: str, commands: list[click.Command], summary: str) -> None:
+        super().__init__(name, commands=commands, help=summary)
+        self.default = default
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of their declaration."""
+        return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command in front when the first argument is no command."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+class LazyGroup(click.Group):
+    """The root: commands are imported when they run, and a part that is not installed harms no other."""
+
+    def __init__(self, name: str, *, entries: dict[str, Entry], summary: str) -> None:
+        super().__init__(name, help=summary, context_settings={"help_option_names": ["-h", "--help"]})
+        self.entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of the catalogue."""
+        return list(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        entry = self.entries.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        try:
+            found: object = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise click.UsageError(f"`{cmd_name}` is not part of this installation.", ctx) from error
+        return found if isinstance(found, click.Command) else None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Show the help when nothing is asked for."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """Write the list of commands without loading one."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in self.entries.items()])
+
+
+def command(name: str, *, impact: Impact) -> Callable[[Callable[Concatenate[Invocation, P], None]], Command]:
+    """Make a command of a function; its docstring is the help, `impact` the tag."""
+
+    def decorate(function: Callable[Concatenate[Invocation, P], None]) -> Command:
+        @functools.wraps(function)
+        def run(*args: P.args, **options: P.kwargs) -> None:
+            as_json, project_name = bool(options.pop("as_json")), options.pop("project_name")
+            function(Invocation(as_json=as_json, project_name=_checked(project_name)), *args, **options)
+
+        made = click.command(name, cls=Command)(run)
+        made.params += [
+            click.Option(["--project", "project_name"], metavar="NAME", help="Project, by name or id."),
+            click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document, errors too."),
+        ]
+        made.impact = impact
+        return made
+
+    return decorate
+
+
+def print_json(value: Wire) -> None:
+    """Print `value` as one JSON document on standard output."""
+    import msgspec  # noqa: PLC0415 - only where JSON is printed
+
+    body = msgspec.json.encode(value)
+    click.echo(msgspec.json.format(body, indent=2) if sys.stdout.isatty() else body)
+
+
+def _checked(name: object) -> str | None:
+    if name is None:
+        return None
+    try:
+        canonical_id(str(name))
+    except InvalidTokenError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--project") from error
+    return str(name)

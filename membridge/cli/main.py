@@ -1,0 +1,82 @@
+"""`membridge`: finds the command, and turns every failure into a line for people and an exit code.
+
+This is the only place where an error leaves the process through a shell; no command prints one itself.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import cast
+
+import click
+
+from membridge import __version__
+from membridge.cli import units
+from membridge.cli.catalogue import COMMANDS
+from membridge.cli.command import LazyGroup, print_json
+from membridge.errors import InvalidRequestError, MembridgeError
+from membridge.settings import mask_userinfo
+
+#: What a shell expects of a program that Ctrl-C ended: 128 and the number of SIGINT.
+INTERRUPTED = 130
+SUMMARY = "One claude-mem memory on several machines."
+
+root = click.version_option(__version__, message="membridge %(version)s")(
+    LazyGroup("membridge", entries=COMMANDS, summary=SUMMARY)
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    try:
+        code: object = root.main(given, prog_name="membridge", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        return report(_usage(error), as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the last frame: whatever it is, it ends as a line and a code
+        return report(_known(error) or _unexpected(error), as_json=as_json)
+    return code if isinstance(code, int) else 0
+
+
+def report(error: MembridgeError, *, as_json: bool) -> int:
+    """Print `error` for people on standard error, or as JSON on standard output; return its exit code."""
+    if as_json:
+        print_json(error.reply(getattr(error, "request_id", None)))
+    else:
+        click.echo(f"{click.style('error:', fg='red')} {units.printable(error.message)}", err=True)
+        if error.remedy:
+            click.echo(f"  remedy: {units.printable(error.remedy)}", err=True)
+    return error.mapping.exit
+
+
+def _usage(error: click.ClickException) -> MembridgeError:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    asked = context.command_path if context else "membridge"
+    return InvalidRequestError(error.format_message(), remedy=f"see `{asked} --help`")
+
+
+def _known(error: BaseException) -> MembridgeError | None:
+    """Return the failure of ours that `error` is, or that a group of failures began with."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        found = (_known(inner) for inner in group.exceptions)
+        return next((inner for inner in found if inner), None)
+    return error if isinstance(error, MembridgeError) else None
+
+
+def _unexpected(error: Exception) -> MembridgeError:
+    remedy = "set MEMBRIDGE_DEV=1 to see where"
+    if os.environ.get("MEMBRIDGE_DEV", "").lower() in {"1", "true", "yes", "on"}:
+        traceback.print_exception(error)
+        remedy = ""
+    text = mask_userinfo(" ".join(f"{type(error).__name__}: {error}".split()))
+    return MembridgeError(f"unexpected: {text[:300]}", remedy=remedy)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

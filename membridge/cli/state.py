@@ -1,0 +1,102 @@
+"""`membridge status`, `nodes` and `jobs`: what is going on, on this node and around it."""
+
+from collections.abc import Iterator
+
+from membridge.cli import units
+from membridge.cli.command import Invocation, command
+from schemas import subjects
+from schemas.leadership import Role
+from schemas.node import Empty, Job, JobsReply, NodePresence, NodesReply, StatusReply
+from schemas.subjects import Impact
+
+NODE_COLUMNS = ("node", "seen", "version", "~project", "role", "seq>", "lag>", "unsynced>")
+JOB_COLUMNS = ("started", "kind", "state", "took>", "*result")
+
+
+@command("status", impact=Impact.READ)
+def status(invocation: Invocation) -> None:
+    """Show what this node knows of a project."""
+    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask(invocation, subjects.STATUS, Empty()), print_status)
+
+
+@command("nodes", impact=Impact.READ)
+def nodes(invocation: Invocation) -> None:
+    """List the machines that are present."""
+    from membridge.cli.asking import present_nodes  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(present_nodes(invocation), print_nodes)
+
+
+@command("jobs", impact=Impact.READ)
+def jobs(invocation: Invocation) -> None:
+    """List pushes and pulls and how they ended, newest first."""
+    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask(invocation, subjects.JOBS, Empty()), print_jobs)
+
+
+def print_status(reply: StatusReply) -> None:
+    """Print a node's status."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    tables.facts(_status_facts(reply))
+
+
+def print_nodes(reply: NodesReply) -> None:
+    """Print a line for each node and project."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    rows = (row for node in reply.nodes for row in _node_rows(node))
+    tables.table(NODE_COLUMNS, rows, empty="no node is present")
+
+
+def print_jobs(reply: JobsReply) -> None:
+    """Print a line for each job."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    def row(job: Job) -> tuple[str, ...]:
+        took = units.took(job.started_at, job.ended_at)
+        return (tables.ago(job.started_at), job.kind, job.state, took, job.error or job.result)
+
+    tables.table(JOB_COLUMNS, map(row, reply.jobs), empty="no job yet")
+
+
+def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    project = reply.project
+    up = f", up {units.duration(reply.uptime_seconds)}" if reply.uptime_seconds else ""
+    memory = f", {units.size(reply.rss_bytes)} of memory" if reply.rss_bytes else ""
+    yield "node", f"{reply.node} (membridge {reply.version}{up}{memory})"
+    yield "project", f"{project.name} ({project.project})"
+    yield "role", _role(reply)
+    behind = f", {units.count(project.lag, 'commit')} behind" if project.lag else ", up to date"
+    yield "snapshot", f"{project.mirror_seq} of {project.head_seq}{behind}" if project.head_seq else "none yet"
+    yield "database", tables.short(project.database)
+    yield "rows", ", ".join(f"{number:,} {table}" for table, number in project.rows.items())
+    yield "unsynced", units.count(project.unsynced, "row") if project.unsynced else ""
+    yield "conflicts", f"{project.conflicts}: see `membridge conflicts`" if project.conflicts else ""
+    yield "quarantined", f"{project.quarantined}: see `membridge quarantine`" if project.quarantined else ""
+    yield "last error", reply.last_error or ""
+
+
+def _role(reply: StatusReply) -> str:
+    project = reply.project
+    if project.role is Role.NONE and reply.primary is None:
+        return "none; nobody is primary"
+    primary = f"; {reply.primary} is primary" if reply.primary not in (None, reply.node) else ""
+    return f"{project.role}{primary}, epoch {project.epoch}"
+
+
+def _node_rows(node: NodePresence) -> Iterator[tuple[str, ...]]:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    about = (node.node, tables.ago(node.updated_at), node.version)
+    if not node.projects:
+        yield (*about, "", "", "", "", "")
+    for project in node.projects:
+        numbers = (str(project.mirror_seq), str(project.lag), str(project.unsynced))
+        yield (*about, project.name, project.role, *numbers)
+        about = ("", "", "")

@@ -1,0 +1,64 @@
+"""What people read: sizes, durations, times ago, counts, and text of others without what could steer a terminal.
+
+Plain functions; the clock is an argument.
+"""
+
+import re
+from datetime import UTC, datetime
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
+
+
+def size(count: int) -> str:
+    """Return a number of bytes, decimal: `88.1 KB`."""
+    if count < 1000:
+        return f"{count} B"
+    value = count / 1000
+    for unit in ("KB", "MB"):
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration: `0.4 s`, `3 min`, `2 h`, `5 days`."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    if seconds < 2 * _DAY:
+        return f"{seconds / _HOUR:.0f} h"
+    return f"{seconds / _DAY:.0f} days"
+
+
+def ago(at: str, now: datetime) -> str:
+    """Return how long ago the ISO 8601 instant `at` was; what is no instant comes back as it is."""
+    try:
+        then = datetime.fromisoformat(at)
+    except ValueError:
+        return at
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    seconds = (now - then).total_seconds()
+    if seconds < 1:
+        return "now" if seconds > -_MINUTE else f"in {duration(-seconds)}"
+    return f"{duration(float(int(seconds))) if seconds >= 10 else f'{seconds:.0f} s'} ago"
+
+
+def took(started: str, ended: str | None) -> str:
+    """Return the time between two ISO 8601 instants, nothing while there is no end."""
+    try:
+        return duration((datetime.fromisoformat(ended or "") - datetime.fromisoformat(started)).total_seconds())
+    except (ValueError, TypeError):
+        return ""
+
+
+def count(number: int, noun: str) -> str:
+    """Return `number` of `noun`: `1 row`, `1,234 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def printable(text: str) -> str:
+    """Return `text` with each control character but tab and line feed as `?`; it may come from another machine."""
+    return _CONTROL.sub("?", text)

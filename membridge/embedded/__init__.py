@@ -1,0 +1,1 @@
+"""Servers that come with the program, for a machine that has none and for the tests."""

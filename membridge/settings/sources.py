@@ -1,0 +1,178 @@
+"""Raw values and where each came from: the configuration file, the old tool's `config.env`, the environment.
+
+Nothing in a file is ever executed: `config.env` is read as the plain assignments that a shell would make of it.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from membridge.errors import SettingsError
+from membridge.settings.groups import GROUPS, TABLE
+
+#: A configuration file larger than this is not one.
+MAX_FILE_BYTES = 1 << 20
+
+PROJECT_KEYS = ("name", "database")
+
+_ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_SEGMENT = re.compile(r"""'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>(?:[^\s'"\\;&|<>()]|\\.)+)""")
+_AFTER = re.compile(r"\s*;?\s*(#.*)?")
+_REFERENCE = re.compile(r"\\(.)|\$\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)|(`|\$[({])", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A value as it was found: `origin` for people, `label` how its source spells the setting."""
+
+    value: object
+    origin: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileValues:
+    """What a file holds: values by setting key, further projects, what to warn of."""
+
+    values: dict[str, Raw]
+    projects: tuple[Mapping[str, object], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def read(path: Path) -> str | None:
+    """Return the text of a configuration file, None when there is none."""
+    try:
+        with path.open("rb") as file:
+            body = file.read(MAX_FILE_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", field=path.name) from error
+    if len(body) > MAX_FILE_BYTES:
+        raise SettingsError(f"{path} is larger than {MAX_FILE_BYTES} bytes", field=path.name)
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 text: byte {error.start}", field=path.name) from error
+
+
+def from_toml(text: str, path: Path) -> FileValues:
+    """Return the values of `config.toml`; raise SettingsError for a key that is no setting."""
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path} is not TOML: {_one_line(error)}", field=path.name) from error
+    known = {item.key: item for item in TABLE if item.declared.in_file}
+    values: dict[str, Raw] = {}
+    projects: tuple[Mapping[str, object], ...] = ()
+    for group, content in document.items():
+        if group == "projects":
+            projects = _projects(content, path)
+            continue
+        if group not in GROUPS or not isinstance(content, dict):
+            raise _unknown(group, (*GROUPS, "projects"), path)
+        for field, value in cast("dict[str, object]", content).items():
+            key = f"{group}.{field}"
+            if key not in known:
+                raise _unknown(key, tuple(known), path)
+            values[key] = Raw(value, str(path), key)
+    return FileValues(values, projects)
+
+
+def from_legacy(text: str, path: Path, environ: Mapping[str, str]) -> FileValues:
+    """Return the values of the old tool's `config.env`; lines that are no assignment are warned of and left out."""
+    keys = {item.declared.env: item.key for item in TABLE if item.declared.in_file}
+    seen: dict[str, str] = {}
+    values: dict[str, Raw] = {}
+    warnings: list[str] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        found = _ASSIGNMENT.fullmatch(stripped)
+        if not found:
+            warnings.append(f"{path} line {number} is no KEY=value and was left out")
+            continue
+        name, written = found[1], found[2]
+        value = _shell_word(written, {**environ, **seen})
+        if value is not None:
+            seen[name] = value
+        if name in keys:
+            if value is None:
+                raise SettingsError(
+                    f"{name} in {path} line {number}: allowed is plain text, quoted if need be; nothing is executed",
+                    field=keys[name],
+                )
+            values[keys[name]] = Raw(value, str(path), name)
+    return FileValues(values, warnings=tuple(warnings))
+
+
+def from_environment(environ: Mapping[str, str]) -> FileValues:
+    """Return the values of the environment; a `MEMBRIDGE_` name that looks like a slip is warned of."""
+    keys = {item.declared.env: item.key for item in TABLE}
+    values = {keys[name]: Raw(value, f"env {name}", name) for name, value in environ.items() if name in keys}
+    warnings: list[str] = []
+    for name in sorted(environ):
+        if name.startswith("MEMBRIDGE_") and name not in keys:
+            near = difflib.get_close_matches(name, keys, n=1, cutoff=0.85)
+            warnings.extend(f"{name} is no setting: did you mean {match}?" for match in near)
+    return FileValues(values, warnings=tuple(warnings))
+
+
+def _shell_word(text: str, variables: Mapping[str, str]) -> str | None:
+    """Return the word that a shell would assign, None for what would need a shell."""
+    position, parts = 0, list[str]()
+    while found := _SEGMENT.match(text, position):
+        position = found.end()
+        if found["single"] is not None:
+            parts.append(found["single"])
+            continue
+        quoted = found["double"] is not None
+        expanded = _expand(found["double"] if quoted else found["bare"], variables, quoted=quoted)
+        if expanded is None:
+            return None
+        parts.append(expanded)
+    return "".join(parts) if _AFTER.fullmatch(text, position) else None
+
+
+def _expand(text: str, variables: Mapping[str, str], *, quoted: bool) -> str | None:
+    if any(match[4] for match in _REFERENCE.finditer(text)):
+        return None
+
+    def put(match: re.Match[str]) -> str:
+        if match[1] is not None:
+            return match[1] if not quoted or match[1] in '$`"\\' else match[0]
+        return variables.get(match[2] or match[3], "")
+
+    return _REFERENCE.sub(put, text)
+
+
+def _projects(content: object, path: Path) -> tuple[Mapping[str, object], ...]:
+    items = cast("list[object]", content) if isinstance(content, list) else [None]
+    found: list[Mapping[str, object]] = []
+    for item in items:
+        if not isinstance(item, dict):
+            raise SettingsError(
+                f"projects in {path}: allowed are [[projects]] with name and database", field="projects"
+            )
+        project = cast("dict[str, object]", item)
+        for key in project:
+            if key not in PROJECT_KEYS:
+                raise _unknown(f"projects.{key}", tuple(f"projects.{known}" for known in PROJECT_KEYS), path)
+        found.append(project)
+    return tuple(found)
+
+
+def _unknown(key: str, known: tuple[str, ...], path: Path) -> SettingsError:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`membridge config reference` lists the settings"
+    return SettingsError(f"{_one_line(key)} in {path} is no setting: {hint}", field=key)
+
+
+def _one_line(value: object) -> str:
+    text = " ".join(str(value).split())
+    return "".join(char if char.isprintable() else "?" for char in text)[:200]

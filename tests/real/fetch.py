@@ -1,0 +1,184 @@
+"""Fetch the foreign programs of the `real` tests: claude-mem, the zod it imports, and the bun that runs it.
+
+Each is one package of one version, packed by `npm pack` from whichever registry npm is configured for and unpacked here
+only when its sha512 is the one written below. No dependency is resolved and no install script runs: claude-mem's own
+dependencies belong to parts of it that the worker never loads.
+
+    python -m tests.real.fetch
+"""
+
+import base64
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE = Path(__file__).parents[2] / ".cache" / "claude-mem"
+
+#: Seconds that one `npm pack` may take; bun's package has 50 MB.
+PACK_TIMEOUT = 240
+
+BUN_VERSION = "1.4.5"
+BUN_SHA512 = {
+    "linux-x64": "IWX9BELoGHAUtMonkeSaNaZwXzRk+oDw6Mk+HBFXd3KHYIBNBsIGRupMZPcgNoDbJpLu6gAJjIoIVPZtt1aJ1g==",
+    "linux-x64-baseline": "s8yMwYcFnnrA178gji0gZbkE2WVDej/Ti1x770oPfihxyRxSMNhGhiAQNXV53aDeraZxksdvKV/RAdQBCd0qPA==",
+    "linux-aarch64": "4BXmsSKnjOrlGWqZV4x/oWa7AVoR+B6lCXddMzOAXBIm3t50eslg9wb66gmtW1AamEQ1l1CDvmmruysEhqOWMg==",
+    "darwin-x64": "qkLPMGHZM9NI6CeHTWwVezzmlo6cC4Ta7yUAjYIWXS366qQcOlcp75t2uZyiuVRBMPS0h9qE0tCcvCHGaFqjJg==",
+    "darwin-aarch64": "4MIFXHmctH2EhAxLXm2/qxNtv17dFtLJylvaOCsrgq6KSqHTs6eW5YSrJjRbJxYUJaR901fsN8JfZOa+CsWpWQ==",
+}
+#: bun's names of processors.
+PROCESSORS = {"x86_64": "x64", "amd64": "x64", "arm64": "aarch64"}
+
+
+class FetchError(Exception):
+    """A package that could not be had, with what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One npm package of one version, known by the sha512 of its tarball (base64, as npm writes it)."""
+
+    name: str
+    version: str
+    sha512: str
+    folder: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is unpacked."""
+        return CACHE / "node_modules" / self.folder
+
+    @property
+    def stamp(self) -> Path:
+        """The file that says which tarball was unpacked, whole, into `path`."""
+        return CACHE / f"{self.folder.replace('/', '-')}.sha512"
+
+    def is_present(self) -> bool:
+        """Whether exactly this tarball was unpacked."""
+        return self.path.is_dir() and self.stamp.is_file() and self.stamp.read_text(encoding="ascii") == self.sha512
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """What the tests run."""
+
+    bun: Path
+    worker_script: Path
+    version: str
+
+
+def bun_platform() -> str:
+    """Return bun's name of this machine: system, processor and, on x64 without AVX2, `baseline`."""
+    processor = platform.machine().lower()
+    name = f"{platform.system().lower()}-{PROCESSORS.get(processor, processor)}"
+    cpuinfo = Path("/proc/cpuinfo")
+    if name == "linux-x64" and cpuinfo.is_file() and " avx2" not in cpuinfo.read_text(encoding="utf-8"):
+        name += "-baseline"
+    if name not in BUN_SHA512:
+        raise FetchError(f"bun has no package for {platform.system()} on {platform.machine()}")
+    return name
+
+
+def packages() -> tuple[Package, Package, Package]:
+    """Return the packages of this machine: bun, claude-mem, zod."""
+    name = bun_platform()
+    return (
+        Package(f"@oven/bun-{name}", BUN_VERSION, BUN_SHA512[name], "bun"),
+        Package(
+            "claude-mem",
+            "13.25.3",
+            "Hqa33Vv8YJ5fnaHzZc3HC3JihHagHji5O9R66ZBIKn3DDPOlaDfI5X2oxuSdtp7kRMsEpMc2p7wMXPEe0kZG9g==",
+            "claude-mem",
+        ),
+        Package(
+            "zod",
+            "4.6.7",
+            "g8W2D2kU6a8untc053fX1uVBKzM7yqAxW/3zwk83+6RyF2+SKOuV+c0wBDhUwzV1PaGapmZH+rmcUzPf+3CGwg==",
+            "zod",
+        ),
+    )
+
+
+def fetch() -> Programs:
+    """Return the programs, fetching what is not there yet; raise FetchError when that fails.
+
+    Processes that call this at the same time wait for each other; what a broken run left is fetched again.
+    """
+    bun, claude_mem, zod = packages()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        for package in (bun, claude_mem, zod):
+            if not package.is_present():
+                _install(package)
+    return Programs(
+        bun=bun.path / "bin" / "bun",
+        worker_script=claude_mem.path / "plugin" / "scripts" / "worker-service.cjs",
+        version=claude_mem.version,
+    )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    with (CACHE / "lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _install(package: Package) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        tarball = _pack(package, Path(scratch))
+        _verify(package, tarball)
+        with tarfile.open(tarball) as archive:
+            archive.extractall(Path(scratch) / "unpacked", filter="data")
+        package.stamp.unlink(missing_ok=True)
+        if package.path.exists():
+            shutil.rmtree(package.path)
+        package.path.parent.mkdir(parents=True, exist_ok=True)
+        (Path(scratch) / "unpacked" / "package").rename(package.path)
+        package.stamp.write_text(package.sha512, encoding="ascii")
+
+
+def _pack(package: Package, into: Path) -> Path:
+    npm = shutil.which("npm")
+    what = f"{package.name}@{package.version}"
+    if npm is None:
+        raise FetchError(f"cannot fetch {what}: there is no npm on this machine / install Node.js, which brings npm")
+    command = [npm, "pack", what, "--silent", "--ignore-scripts", "--pack-destination", str(into)]
+    try:
+        result = subprocess.run(
+            command, cwd=into, stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8",
+            timeout=PACK_TIMEOUT, check=False, env={**os.environ, "npm_config_cache": str(CACHE / "npm")},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise FetchError(f"fetching {what} took over {PACK_TIMEOUT} s / is npm's registry reachable?") from error
+    tarballs = list(into.glob("*.tgz"))
+    if result.returncode or len(tarballs) != 1:
+        said = result.stderr[-2000:]
+        raise FetchError(f"npm's registry did not supply {what} (npm exit {result.returncode}):\n{said}")
+    return tarballs[0]
+
+
+def _verify(package: Package, tarball: Path) -> None:
+    with tarball.open("rb") as file:
+        found = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
+    if found != package.sha512:
+        raise FetchError(
+            f"{package.name}@{package.version} is not the tarball it should be: sha512 {found}, not {package.sha512}"
+        )
+
+
+if __name__ == "__main__":
+    try:
+        programs = fetch()
+    except FetchError as failure:
+        sys.exit(str(failure))
+    sys.stdout.write(f"claude-mem {programs.version} and bun {BUN_VERSION} are in {CACHE}\n")

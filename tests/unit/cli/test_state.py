@@ -1,0 +1,91 @@
+"""What `status`, `nodes` and `jobs` print."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from membridge.cli import state
+from schemas.identity import NodeId, canonical_id
+from schemas.leadership import Role
+from schemas.node import (
+    Job,
+    JobsReply,
+    JobState,
+    NodePresence,
+    NodesReply,
+    ProjectPresence,
+    StatusReply,
+)
+
+PROJECT = canonical_id("claude-mem")
+PI, LAPTOP = NodeId("raspberrypi-4"), NodeId("laptop")
+
+
+def before(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+
+
+def presence(**changes: object) -> ProjectPresence:
+    fields: dict[str, object] = {
+        "project": PROJECT, "name": "claude-mem", "role": Role.SECONDARY, "epoch": 4, "head_seq": 120,
+        "mirror_seq": 118, "lag": 2, "rows": {"observations": 12_320}, "unsynced": 3, "database": "/d/claude-mem.db",
+    }  # fmt: skip
+    return ProjectPresence(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_status_says_where_the_node_stands(printed: Callable[[], list[str]]) -> None:
+    state.print_status(
+        StatusReply(node=LAPTOP, version="0.1.0", project=presence(conflicts=1), primary=PI, last_error="no\x1b[2Jdisk")
+    )
+
+    lines = printed()
+    assert lines[0] == "node        laptop (membridge 0.1.0)"
+    assert "role        secondary; raspberrypi-4 is primary, epoch 4" in lines
+    assert "snapshot    118 of 120, 2 commits behind" in lines
+    assert "unsynced    3 rows" in lines
+    assert "conflicts   1: see `membridge conflicts`" in lines
+    assert "last error  no?[2Jdisk" in lines
+    assert not any("quarantined" in line for line in lines)
+
+
+def test_status_of_a_new_project_says_that_nobody_leads(printed: Callable[[], list[str]]) -> None:
+    project = presence(role=Role.NONE, head_seq=0, mirror_seq=0, lag=0, rows={}, unsynced=0)
+
+    state.print_status(StatusReply(node=LAPTOP, version="0.1.0", project=project))
+
+    lines = printed()
+    assert "role      none; nobody is primary" in lines
+    assert "snapshot  none yet" in lines
+
+
+def test_nodes_have_a_line_for_each_project(printed: Callable[[], list[str]]) -> None:
+    node = NodePresence(
+        node=PI, version="0.1.0", python="3.11", os="Linux", arch="aarch64", updated_at=before(4),
+        projects=[presence(), presence(name="a-very-long-project-name-that-does-not-fit-anywhere")],
+    )  # fmt: skip
+
+    state.print_nodes(NodesReply(nodes=[node, NodePresence(node=LAPTOP, version="", python="", os="", arch="")]))
+
+    lines = printed()
+    assert lines[2].split() == ["raspberrypi-4", "4", "s", "ago", "0.1.0", "claude-mem", "secondary", "118", "2", "3"]
+    assert len(lines) == 5
+
+
+def test_a_failed_job_shows_its_error_in_full(printed: Callable[[], list[str]]) -> None:
+    error = "object store http://minio:9000 does not answer: connection refused, tried four times"
+    job = Job(
+        id="j", project=PROJECT, node=PI, kind="pull", state=JobState.FAILED, started_at=before(100),
+        ended_at=before(90), error=error,
+    )  # fmt: skip
+
+    state.print_jobs(JobsReply(jobs=[job]))
+
+    lines = printed()
+    column = lines[0].index("result")
+    assert " ".join(line[column:] for line in lines[2:]) == error
+
+
+def test_no_node_and_no_job_are_a_sentence(printed: Callable[[], list[str]]) -> None:
+    state.print_nodes(NodesReply())
+    state.print_jobs(JobsReply())
+
+    assert printed() == ["no node is present", "no job yet"]

@@ -1,0 +1,59 @@
+"""Numbers and foreign text as people read them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from membridge.cli import units
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (88_123, "88.1 KB"), (999_960, "1.0 MB"),
+        (53_000_000, "53.0 MB"), (2_500_000_000, "2.5 GB"), (5_000_000_000_000, "5000.0 GB"),
+    ],
+)  # fmt: skip
+def test_sizes(count: int, text: str) -> None:
+    assert units.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.42, "0.4 s"), (42, "42 s"), (180, "3 min"), (7200, "2 h"), (432_000, "5 days")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert units.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "text"), [(0.2, "now"), (4, "4 s ago"), (45, "45 s ago"), (300, "5 min ago"), (-90, "in 2 min")]
+)
+def test_times_ago(before: float, text: str) -> None:
+    assert units.ago((NOW - timedelta(seconds=before)).isoformat(), NOW) == text
+
+
+def test_a_time_without_zone_is_utc() -> None:
+    assert units.ago("2026-05-01T11:00:00", NOW) == "1 h ago"
+
+
+@given(st.text())
+def test_what_is_no_time_comes_back_as_it_is(text: str) -> None:
+    assert isinstance(units.ago(text, NOW), str)
+    assert isinstance(units.took(text, text), str)
+
+
+def test_the_time_between_two_instants() -> None:
+    assert units.took("2026-05-01T11:00:00+00:00", "2026-05-01T11:00:02+00:00") == "2.0 s"
+    assert units.took("2026-05-01T11:00:00+00:00", None) == ""
+
+
+def test_counts_agree_with_their_noun() -> None:
+    assert [units.count(number, "row") for number in (0, 1, 1234)] == ["0 rows", "1 row", "1,234 rows"]
+
+
+def test_foreign_text_cannot_steer_the_terminal() -> None:
+    assert units.printable("a\x1b[2J\rb\x9b\tc\nd ünï") == "a?[2J?b?\tc\nd ünï"

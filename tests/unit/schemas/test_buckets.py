@@ -1,0 +1,37 @@
+"""Buckets: one declaration each, every one bounded, none that lets an expired value's elder come back."""
+
+import pytest
+
+from schemas import buckets
+from schemas.buckets import Bucket
+from schemas.identity import token
+from schemas.wire import Wire
+
+ALL = pytest.mark.parametrize("bucket", buckets.ALL, ids=lambda bucket: bucket.name)
+
+
+def test_every_declared_bucket_is_in_the_list_once() -> None:
+    declared = [value for value in vars(buckets).values() if isinstance(value, Bucket)]
+
+    assert sorted(bucket.name for bucket in buckets.ALL) == sorted(bucket.name for bucket in declared)
+    assert len({bucket.name for bucket in buckets.ALL}) == len(buckets.ALL)
+
+
+@ALL
+def test_a_bucket_is_bounded_and_its_values_are_wire_structs(bucket: Bucket[Wire]) -> None:
+    assert token(bucket.name) == bucket.name
+    assert issubclass(bucket.value, Wire)
+    assert 0 < bucket.max_bytes <= 64 << 20
+    assert 1 <= bucket.history <= 64
+
+
+@ALL
+def test_a_bucket_with_a_ttl_keeps_one_revision_and_announces_expiry(bucket: Bucket[Wire]) -> None:
+    # With more history an expired newer revision lets an older one come back (ADR-48).
+    if bucket.ttl is None:
+        assert bucket.marker_ttl is None
+    else:
+        assert bucket.history == 1
+        assert bucket.ttl >= 1
+        assert bucket.marker_ttl is not None
+        assert bucket.marker_ttl >= 1

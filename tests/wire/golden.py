@@ -1,0 +1,91 @@
+"""The golden files: one JSON body for each wire type and release, which must decode for ever.
+
+`python -m tests.wire.golden` writes the files of the current release; those of an earlier one are never touched again.
+"""
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from msgspec import inspect
+
+import membridge
+import schemas
+from schemas.events import Event
+from schemas.wire import Wire
+
+FOLDER = Path(__file__).parent
+
+#: A text for each pattern that a wire field may be bound to, without the anchor at its end.
+TEXTS: dict[str, str] = {
+    "": 'text, quoted "so", with ünïcode',
+    "^[0-9a-f]{16}": "a1b2c3d4e5f60718",
+    "^[0-9a-f]{32}": "00112233445566778899aabbccddeeff",
+    "^[0-9a-f]{64}": "0123456789abcdef" * 4,
+    "^[A-Za-z0-9_-]{1,64}": "node-a",
+    "^(list|retry|drop)": "retry",
+}
+
+
+def wire_types() -> dict[str, type[msgspec.Struct]]:
+    """Return every struct that crosses a process boundary, by its name."""
+    for module in pkgutil.iter_modules(schemas.__path__):
+        importlib.import_module(f"schemas.{module.name}")
+    kinds = [*_subclasses(Wire), *get_args(Event)]
+    return {kind.__name__: kind for kind in sorted(kinds, key=lambda kind: kind.__name__)}
+
+
+def path_of(name: str, release: str = membridge.__version__) -> Path:
+    """Return where the golden body of one type and release is."""
+    return FOLDER / f"{name}-{release}.json"
+
+
+def example(kind: type[msgspec.Struct]) -> bytes:
+    """Return a body of type `kind` with every field given, the same at each call."""
+    value = msgspec.convert(_sample(inspect.type_info(kind)), kind)
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _subclasses(kind: type[Wire]) -> list[type[Wire]]:
+    direct = kind.__subclasses__()
+    return [*direct, *(deeper for one in direct for deeper in _subclasses(one))]
+
+
+def _struct(info: Any) -> dict[str, Any]:
+    tag = {info.tag_field: info.tag} if info.tag_field else {}
+    return tag | {field.encode_name: _sample(field.type) for field in info.fields}
+
+
+SAMPLES: dict[type, Callable[[Any], Any]] = {
+    inspect.StructType: _struct,
+    inspect.StrType: lambda info: TEXTS[(info.pattern or "").removesuffix("$").removesuffix(r"\Z")],
+    inspect.IntType: lambda _: 7,
+    inspect.FloatType: lambda _: 1.5,
+    inspect.BoolType: lambda _: True,
+    inspect.BytesType: lambda _: "aGVsbG8=",
+    inspect.EnumType: lambda info: list(info.cls)[-1].value,
+    inspect.ListType: lambda info: [_sample(info.item_type)],
+    inspect.DictType: lambda info: {"observations": _sample(info.value_type)},
+    inspect.UnionType: lambda info: _sample(next(t for t in info.types if not isinstance(t, inspect.NoneType))),
+}
+
+
+def _sample(info: inspect.Type) -> Any:
+    while isinstance(info, inspect.Metadata):
+        info = info.type
+    return SAMPLES[type(info)](info)
+
+
+def main() -> None:
+    """Write the golden files of the current release."""
+    for name, kind in wire_types().items():
+        path_of(name).write_bytes(example(kind))
+    sys.stdout.write(f"{len(wire_types())} golden files of {membridge.__version__} in {FOLDER.name}/\n")
+
+
+if __name__ == "__main__":
+    main()
