@@ -1,13 +1,9 @@
-# Each recipe runs with nothing activated; CI calls the same ones.
+# Runs with nothing activated; CI calls the same recipes. Pyright's own program is kept in the clone, not in HOME.
 set shell := ["bash", "-euo", "pipefail", "-c"]
 export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
-# Pyright's own program is an npm package: kept in the clone, not in HOME.
 export PYRIGHT_PYTHON_CACHE_DIR := justfile_directory() / ".cache/pyright"
-export PYRIGHT_PYTHON_IGNORE_WARNINGS := "1"
-
 _default:
     @just --list --unsorted
-
 # Make .venv from the lock file and install membridge into it.
 [group("run")]
 setup:
@@ -53,6 +49,10 @@ bench *args:
 fmt:
     ruff format .
     ruff check --fix .
+# Write the wire bodies of this release that every later one must decode.
+[group("work")]
+golden:
+    python -m tests.wire.golden
 # Renew requirements.lock after a change of pyproject.toml; --upgrade takes the newest versions.
 [group("work")]
 lock *args:

@@ -19,9 +19,9 @@ ProjectId = NewType("ProjectId", str)
 NodeId = NewType("NodeId", str)
 
 #: The forms the ids take on the wire, where msgspec checks them.
-WireProjectId = Annotated[ProjectId, msgspec.Meta(pattern=r"^[0-9a-f]{16}$")]
-WireNodeId = Annotated[NodeId, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+WireProjectId = Annotated[ProjectId, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+WireNodeId = Annotated[NodeId, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Epoch = Annotated[int, msgspec.Meta(ge=0)]
 Seq = Annotated[int, msgspec.Meta(ge=0)]
 

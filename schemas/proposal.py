@@ -10,8 +10,8 @@ from msgspec import Meta
 from schemas.identity import Seq, Sha256, WireNodeId, WireProjectId
 from schemas.wire import Wire
 
-#: A value of a SQLite column; bytes travel as base64.
-Value = int | float | str | bytes | None
+#: A value of a SQLite column that JSON has too; a row with a blob does not travel.
+Value = int | float | str | None
 
 
 class ProposedRow(Wire, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class ProposalBundle(Wire, frozen=True, kw_only=True):
 class ProposalAnnouncement(Wire, frozen=True, kw_only=True):
     """What stands in the work queue: which object holds the proposal. `id` is the start of the bundle's sha256."""
 
-    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
     project: WireProjectId
     node: WireNodeId
     key: str
@@ -67,7 +67,7 @@ class Quarantined(Wire, frozen=True, kw_only=True):
 class QuarantineAction(Wire, frozen=True, kw_only=True):
     """What to do with quarantined items: `list`, `retry` or `drop`; `id` names one, None means all (list only)."""
 
-    action: Annotated[str, Meta(pattern="^(list|retry|drop)$")] = "list"
+    action: Annotated[str, Meta(pattern=r"^(list|retry|drop)\Z")] = "list"
     id: str | None = None
 
 

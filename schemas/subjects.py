@@ -100,11 +100,11 @@ LEADERSHIP_RESIGN = Operation(
 )
 
 ADD_PROJECT = Operation(
-    "add_project", "membridge.node.{node}.add_project", AddProjectRequest, ProjectsReply, deadline=30.0,
+    "add_project", "membridge.daemon.node.{node}.add_project", AddProjectRequest, ProjectsReply, deadline=30.0,
     impact=Impact.WRITE,
 )  # fmt: skip
 PROJECTS = Operation(
-    "projects", "membridge.node.{node}.projects", Empty, ProjectsReply, deadline=5.0, impact=Impact.READ
+    "projects", "membridge.daemon.node.{node}.projects", Empty, ProjectsReply, deadline=5.0, impact=Impact.READ
 )
 
 #: Facts; `{kind}` is the event's name in snake case. Kept by the EVENTS stream.

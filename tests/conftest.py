@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.nats", "tests.fixtures.seaweed", "tests.fixtures.databases"]
+pytest_plugins = ["tests.fixtures.nats", "tests.fixtures.seaweed", "tests.fixtures.databases", "tests.fixtures.lanes"]
 
 
 @pytest.fixture(autouse=True)

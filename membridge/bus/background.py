@@ -21,7 +21,7 @@ async def background() -> AsyncGenerator[asyncio.TaskGroup]:
             yield group
             raise _BodyEnded
     except BaseExceptionGroup as failures:
-        failed = failures.subgroup(lambda error: not isinstance(error, _BodyEnded))
+        failed = failures.split(_BodyEnded)[1]
         if failed is not None:
             raise _first(failed) from None
 

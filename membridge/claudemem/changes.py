@@ -4,6 +4,8 @@ from pathlib import Path
 
 import apsw
 
+from membridge.claudemem.sql import Connection
+
 #: Milliseconds to wait for a lock: a look that finds the database locked is made again soon.
 _PATIENCE = 50
 
@@ -17,7 +19,7 @@ class ChangeWatcher:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connection: apsw.Connection | None = None
+        self._connection: Connection | None = None
         self._file: tuple[int, int] | None = None
         self._version: int | None = None
         self.changed()
@@ -56,16 +58,15 @@ class ChangeWatcher:
         if file is None:
             return
         try:
-            connection = apsw.Connection(str(self._path.resolve()), flags=apsw.SQLITE_OPEN_READWRITE)
+            connection = Connection(apsw.Connection(str(self._path.resolve()), flags=apsw.SQLITE_OPEN_READWRITE))
         except (apsw.Error, OSError):
             return
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        connection.wal_autocheckpoint(0)
-        connection.set_busy_timeout(_PATIENCE)
+        connection.apsw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.apsw.wal_autocheckpoint(0)
+        connection.apsw.set_busy_timeout(_PATIENCE)
         self._connection = connection
 
     def _read_version(self) -> int | None:
         if self._connection is None:
             return None
-        row = self._connection.execute("PRAGMA data_version").fetchone()
-        return row[0] if row else None
+        return self._connection.number("PRAGMA data_version")

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import apsw
 
+from membridge.claudemem.sql import Connection
 from membridge.claudemem.translate import translated
 from membridge.deadline import Deadline
 from membridge.errors import DatabaseInvalidError, DatabaseMissingError
@@ -34,7 +35,7 @@ def resolve(path: Path) -> Path:
 
 
 @contextmanager
-def open_live(path: Path, *, deadline: Deadline) -> Generator[apsw.Connection]:
+def open_live(path: Path, *, deadline: Deadline) -> Generator[Connection]:
     """Open the live database for reading and writing beside the worker; errors in the body are translated.
 
     Waits for locks until the deadline. Foreign keys are not enforced here: a cascade would delete rows that only this
@@ -42,7 +43,7 @@ def open_live(path: Path, *, deadline: Deadline) -> Generator[apsw.Connection]:
     """
     real = resolve(path)
     with translated(path):
-        connection = apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = Connection(apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE))
         try:
             prepare(connection, deadline=deadline)
             check_is_claude_mem(connection, path)
@@ -52,11 +53,13 @@ def open_live(path: Path, *, deadline: Deadline) -> Generator[apsw.Connection]:
 
 
 @contextmanager
-def open_frozen(path: Path, *, deadline: Deadline) -> Generator[apsw.Connection]:
+def open_frozen(path: Path, *, deadline: Deadline) -> Generator[Connection]:
     """Open a database file that nobody writes, such as a mirror: no locks, no WAL, nothing left beside it."""
     real = resolve(path)
     with translated(path):
-        connection = apsw.Connection(frozen_uri(real), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        connection = Connection(
+            apsw.Connection(frozen_uri(real), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        )
         try:
             bound(connection, deadline)
             check_is_claude_mem(connection, path)
@@ -66,35 +69,35 @@ def open_frozen(path: Path, *, deadline: Deadline) -> Generator[apsw.Connection]
 
 
 @contextmanager
-def open_to_compare(path: Path, other: Path, *, deadline: Deadline) -> Generator[apsw.Connection]:
+def open_to_compare(path: Path, other: Path, *, deadline: Deadline) -> Generator[Connection]:
     """Open `path` read-only as `main` with the frozen file `other` attached as `theirs`."""
     real, frozen = resolve(path), resolve(other)
     with translated(path):
-        connection = apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI)
+        connection = Connection(apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI))
         try:
             prepare(connection, deadline=deadline)
-            connection.execute("PRAGMA query_only = ON")
+            connection.run("PRAGMA query_only = ON")
             check_is_claude_mem(connection, path)
             with translated(other):
-                connection.execute("ATTACH ? AS theirs", (frozen_uri(frozen),))
+                connection.run("ATTACH ? AS theirs", (frozen_uri(frozen),))
                 check_is_claude_mem(connection, other, schema="theirs")
             yield connection
         finally:
             connection.close()
 
 
-def prepare(connection: apsw.Connection, *, deadline: Deadline) -> None:
+def prepare(connection: Connection, *, deadline: Deadline) -> None:
     """Give a connection to a live database the settings that are safe beside the worker."""
-    connection.set_busy_timeout(max(1, int(deadline.remaining() * 1000)))
-    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    connection.wal_autocheckpoint(0)
-    connection.execute("PRAGMA mmap_size = 0; PRAGMA foreign_keys = OFF")
+    connection.apsw.set_busy_timeout(max(1, int(deadline.remaining() * 1000)))
+    connection.apsw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.apsw.wal_autocheckpoint(0)
+    connection.run("PRAGMA mmap_size = 0; PRAGMA foreign_keys = OFF")
     bound(connection, deadline)
 
 
-def bound(connection: apsw.Connection, deadline: Deadline) -> None:
+def bound(connection: Connection, deadline: Deadline) -> None:
     """Interrupt whatever the connection does when the deadline comes."""
-    connection.set_progress_handler(lambda: deadline.passed, _STEPS)
+    connection.apsw.set_progress_handler(lambda: deadline.passed, _STEPS)
 
 
 def frozen_uri(path: Path) -> str:
@@ -102,10 +105,10 @@ def frozen_uri(path: Path) -> str:
     return f"file:{quote(str(path))}?mode=ro&immutable=1"
 
 
-def check_is_claude_mem(connection: apsw.Connection, path: Path, *, schema: str = "main") -> None:
+def check_is_claude_mem(connection: Connection, path: Path, *, schema: str = "main") -> None:
     """Raise DatabaseInvalidError when the tables are not claude-mem's."""
-    found = {name for (name,) in connection.execute(f"SELECT name FROM {schema}.sqlite_schema WHERE type = 'table'")}  # noqa: S608 - our own schema names
-    if not found >= _SIGNATURE:
+    found = connection.texts(f"SELECT name FROM {schema}.sqlite_schema WHERE type = 'table'")  # noqa: S608 - our own schema names
+    if not _SIGNATURE.issubset(found):
         raise DatabaseInvalidError(
             f"{path} is not a claude-mem database", remedy="check CLAUDE_MEM_DB; it names claude-mem.db"
         )

@@ -5,13 +5,14 @@ The worker keeps writing meanwhile. A copy for other machines is scrubbed of wha
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
 from membridge.claudemem.connection import bound, open_live, require_directory
+from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import local_tables, quoted, travelling_tables
 from membridge.claudemem.translate import translated
 from membridge.deadline import Deadline
@@ -44,14 +45,14 @@ def inspect(path: Path, *, deadline: Deadline) -> DatabaseFacts:
     DatabaseBusyError.
     """
     with open_live(path, deadline=deadline) as connection:
-        connection.execute("BEGIN")
-        page_size, page_count = _number(connection, "PRAGMA page_size"), _number(connection, "PRAGMA page_count")
+        connection.run("BEGIN")
+        page_size, page_count = connection.number("PRAGMA page_size"), connection.number("PRAGMA page_count")
         return DatabaseFacts(
             page_size=page_size,
             page_count=page_count,
-            schema_version=_number(connection, "SELECT coalesce(max(version), 0) FROM schema_versions"),
+            schema_version=connection.number("SELECT max(version) FROM schema_versions"),
             rows={
-                name: _number(connection, f"SELECT count(*) FROM {quoted(name)}")  # noqa: S608 - from the schema, quoted
+                name: connection.number(f"SELECT count(*) FROM {quoted(name)}")  # noqa: S608 - from the schema, quoted
                 for name in travelling_tables(connection)
             },
             size_bytes=page_size * page_count,
@@ -80,19 +81,19 @@ def scrub(copy: Path) -> None:
     What they held is overwritten, not only unlinked: the file goes to other machines.
     """
     with translated(copy):
-        connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = Connection(apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE))
         try:
-            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-            connection.execute("PRAGMA foreign_keys = OFF; PRAGMA secure_delete = ON")
+            connection.apsw.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+            connection.run("PRAGMA foreign_keys = OFF; PRAGMA secure_delete = ON")
             filled = [
                 name
                 for name in local_tables(connection)
-                if connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quoted(name)})").fetchone() == (1,)  # noqa: S608 - quoted
+                if connection.exists(f"SELECT 1 FROM {quoted(name)} LIMIT 1")  # noqa: S608 - quoted
             ]
             if filled:
-                with connection:
+                with connection.apsw:
                     for name in filled:
-                        connection.execute(f"DELETE FROM {quoted(name)}")  # noqa: S608 - quoted
+                        connection.run(f"DELETE FROM {quoted(name)}")  # noqa: S608 - quoted
         finally:
             connection.close()
 
@@ -100,14 +101,13 @@ def scrub(copy: Path) -> None:
 def quick_check(path: Path, *, deadline: Deadline) -> None:
     """Raise DatabaseCorruptError when SQLite's quick check finds damage."""
     with open_live(path, deadline=deadline) as connection:
-        check_tables(connection, path, [None])
+        check_tables(connection, path, [])
 
 
-def check_tables(connection: apsw.Connection, path: Path, names: list[str | None]) -> None:
-    """Run SQLite's quick check over the named tables (None: the whole database); raise DatabaseCorruptError."""
-    for name in names:
-        pragma = "PRAGMA quick_check" if name is None else f"PRAGMA quick_check({quoted(name)})"
-        finding = connection.execute(pragma).fetchone()
+def check_tables(connection: Connection, path: Path, names: Sequence[str]) -> None:
+    """Run SQLite's quick check over the named tables, or the whole database; raise DatabaseCorruptError."""
+    for pragma in [f"PRAGMA quick_check({quoted(name)})" for name in names] or ["PRAGMA quick_check"]:
+        finding = connection.row(pragma)
         if finding != ("ok",):
             raise DatabaseCorruptError(
                 f"database {path} is damaged: {finding[0] if finding else 'no answer'}",
@@ -153,29 +153,29 @@ def _copy(
 
 
 def _copy_pages(
-    connection: apsw.Connection, target: Path, deadline: Deadline, progress: Callable[[int, int], None] | None
+    connection: Connection, target: Path, deadline: Deadline, progress: Callable[[int, int], None] | None
 ) -> None:
     # One read transaction for all steps: a worker that writes meanwhile would restart the copy, for ever if it is busy.
-    connection.execute("BEGIN")
-    connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
-    copy = apsw.Connection(str(target))
+    connection.run("BEGIN")
+    connection.run("SELECT 1 FROM sqlite_schema LIMIT 1")
+    copy = Connection(apsw.Connection(str(target)))
     try:
         bound(copy, deadline)
-        copy.execute("PRAGMA synchronous = OFF")
-        with copy.backup("main", connection, "main") as pages:
+        copy.run("PRAGMA synchronous = OFF")
+        with copy.apsw.backup("main", connection.apsw, "main") as pages:
             while not pages.done:
                 pages.step(_PAGES)
                 deadline.check("copying the database")
                 if progress is not None:
                     progress(pages.page_count - pages.remaining, pages.page_count)
         # A copy needs no WAL: it is opened without leaving files beside it.
-        copy.execute("PRAGMA journal_mode = DELETE")
+        copy.run("PRAGMA journal_mode = DELETE")
     finally:
         copy.close()
 
 
-def _check_room(connection: apsw.Connection, target: Path) -> None:
-    needed = _number(connection, "PRAGMA page_count") * _number(connection, "PRAGMA page_size")
+def _check_room(connection: Connection, target: Path) -> None:
+    needed = connection.number("PRAGMA page_count") * connection.number("PRAGMA page_size")
     free = _free_bytes(target.parent)
     if free < needed:
         raise DiskFullError(f"no room to write {target}: {needed} bytes needed, {free} free")
@@ -192,12 +192,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _number(connection: apsw.Connection, sql: str) -> int:
-    row = connection.execute(sql).fetchone()
-    value = row[0] if row else None
-    return value if isinstance(value, int) else 0
 
 
 def _member(holder: object, name: str) -> object:

@@ -6,10 +6,7 @@ and written as the natural key of the row it points at.
 
 from dataclasses import dataclass
 
-import apsw
-
-#: A SQLite value.
-Value = int | float | str | bytes | None
+from membridge.claudemem.sql import Connection
 
 #: Columns that belong to the machine: never compared, never sent, never overwritten by an update.
 LOCAL_COLUMNS = frozenset(
@@ -51,12 +48,19 @@ _CORE = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as declared: `has_default` also when NULL is allowed."""
+    """A column as declared."""
 
     name: str
     type: str
     not_null: bool
-    has_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a column that holds a rowid points at: a row of `table`, named by the SQL of its key's parts."""
+
+    table: str
+    key: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Table:
 
     `identity` are the columns of which one at least must be alike for two rows of a bucket to be versions of one
     memory. `travelling` are the columns compared and sent, with rowid columns among them, which `references` maps to
-    their table.
+    what they point at.
     """
 
     name: str
@@ -74,7 +78,7 @@ class Table:
     identity: tuple[str, ...]
     columns: dict[str, Column]
     travelling: tuple[str, ...]
-    references: dict[str, str]
+    references: dict[str, Reference]
     indexed: frozenset[str]
 
     def has(self, column: str) -> bool:
@@ -82,25 +86,21 @@ class Table:
         return column in self.columns
 
 
-def travelling_tables(connection: apsw.Connection, schema: str = "main") -> dict[str, Table]:
+def travelling_tables(connection: Connection, schema: str = "main") -> dict[str, Table]:
     """Return the tables of a connection's database that are memory, sessions first."""
-    names = [
-        name
-        for name, kind, without_rowid in connection.execute(
-            "SELECT name, type, wr FROM pragma_table_list WHERE schema = ?", (schema,)
-        )
-        if kind == "table" and not without_rowid and not _is_local(name)
-    ]
-    found = [table for name in names if (table := _table(connection, schema, name)) is not None]
+    names = connection.texts(
+        "SELECT name FROM pragma_table_list WHERE schema = ? AND type = 'table' AND NOT wr", (schema,)
+    )
+    found = [table for name in names if not _is_local(name) and (table := _table(connection, schema, name))]
     order = {name: number for number, name in enumerate(_CORE)}
     found.sort(key=lambda table: (order.get(table.name, len(order)), table.name))
     return {table.name: table for table in found}
 
 
-def local_tables(connection: apsw.Connection) -> list[str]:
+def local_tables(connection: Connection) -> list[str]:
     """Return the tables whose rows belong to the machine and never leave it; `schema_versions` describes the file."""
-    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-    return [name for (name,) in rows if name == "pending_messages" or name.startswith("sync_")]
+    names = connection.texts("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+    return [name for name in names if name == "pending_messages" or name.startswith("sync_")]
 
 
 def quoted(name: str) -> str:
@@ -119,31 +119,21 @@ def expression(table: Table, column: str, *, alias: str, schema: str = "main") -
     if not table.has(column):
         default = KEY_DEFAULTS.get(column)
         return "NULL" if default is None else f"'{default}'"
-    target = table.references.get(column)
-    if target is None:
+    reference = table.references.get(column)
+    if reference is None:
         return f"{alias}.{quoted(column)}"
-    return _key_of(target, f"{alias}.{quoted(column)}", schema)
-
-
-def _key_of(target: str, rowid: str, schema: str) -> str:
-    names = ", ".join(f"target.{quoted(name)}" for name in REFERENCE_KEYS[target])
-    return f"(SELECT json_array({names}) FROM {schema}.{quoted(target)} target WHERE target.rowid = {rowid})"  # noqa: S608 - names from the schema, quoted
+    return (
+        f"(SELECT json_array({', '.join(reference.key)}) FROM {schema}.{quoted(reference.table)} target "  # noqa: S608 - names from the schema, quoted
+        f"WHERE target.rowid = {alias}.{quoted(column)})"
+    )
 
 
 def _is_local(name: str) -> bool:
     return name in _LOCAL_TABLES or name.startswith(_LOCAL_PREFIXES)
 
 
-def _table(connection: apsw.Connection, schema: str, name: str) -> Table | None:
-    columns: dict[str, Column] = {}
-    rowid: str | None = None
-    info = connection.execute(
-        'SELECT name, type, "notnull", dflt_value IS NOT NULL, pk FROM pragma_table_info(?, ?)', (name, schema)
-    )
-    for column, kind, not_null, has_default, position in info:
-        columns[column] = Column(column, kind.upper(), bool(not_null), bool(has_default) or not not_null)
-        if position == 1 and kind.upper() == "INTEGER":
-            rowid = column
+def _table(connection: Connection, schema: str, name: str) -> Table | None:
+    columns, rowid = _columns(connection, schema, name)
     references = _references(connection, schema, name, columns)
     travelling = tuple(
         column
@@ -151,11 +141,11 @@ def _table(connection: apsw.Connection, schema: str, name: str) -> Table | None:
         if column != rowid
         and column not in LOCAL_COLUMNS
         and column not in CARRIED_COLUMNS
-        and references.get(column, "") is not None
+        and (column not in references or references[column] is not None)
     )
-    known = {column: target for column, target in references.items() if target is not None}
     core = _CORE.get(name)
-    key = core[0] if core else _natural_key(connection, schema, name, (travelling, known))
+    plain = frozenset(travelling) - references.keys()
+    key = core[0] if core else _natural_key(connection, schema, name, plain)
     if key is None:
         return None
     return Table(
@@ -165,45 +155,63 @@ def _table(connection: apsw.Connection, schema: str, name: str) -> Table | None:
         identity=tuple(column for column in (core[1] if core else ()) if column in columns),
         columns=columns,
         travelling=travelling,
-        references=known,
+        references={column: target for column, target in references.items() if target is not None},
         indexed=_indexed(connection, schema, name),
     )
 
 
+def _columns(connection: Connection, schema: str, name: str) -> tuple[dict[str, Column], str | None]:
+    """Return the columns of a table, and which of them is its rowid."""
+    columns: dict[str, Column] = {}
+    rowid: str | None = None
+    info = connection.rows('SELECT name, type, "notnull", pk FROM pragma_table_info(?, ?)', (name, schema))
+    for column, kind, not_null, position in info:
+        declared = str(kind).upper()
+        columns[str(column)] = Column(str(column), declared, not_null=bool(not_null))
+        if position == 1 and declared == "INTEGER":
+            rowid = str(column)
+    return columns, rowid
+
+
 def _references(
-    connection: apsw.Connection, schema: str, name: str, columns: dict[str, Column]
-) -> dict[str, str | None]:
-    """Return the columns that hold a rowid: of which table, or None when that table has no natural key."""
-    found: dict[str, str | None] = {c: target for c, target in _KNOWN_REFERENCES.items() if c in columns}
-    for column, target, pointed in connection.execute(
-        'SELECT "from", "table", "to" FROM pragma_foreign_key_list(?, ?)', (name, schema)
-    ):
-        if pointed is None or pointed == "id":
-            found[column] = target if target in REFERENCE_KEYS else None
-    return found
+    connection: Connection, schema: str, name: str, columns: dict[str, Column]
+) -> dict[str, Reference | None]:
+    """Return the columns that hold a rowid and what they point at; None for a row without a natural key."""
+    pointed = {column: target for column, target in _KNOWN_REFERENCES.items() if column in columns}
+    keys = connection.rows('SELECT "from", "table", "to" FROM pragma_foreign_key_list(?, ?)', (name, schema))
+    pointed |= {str(column): str(target) for column, target, end in keys if end is None or end == "id"}
+    return {column: _reference(connection, schema, target) for column, target in pointed.items()}
 
 
-def _natural_key(
-    connection: apsw.Connection, schema: str, name: str, usable: tuple[tuple[str, ...], dict[str, str]]
-) -> tuple[str, ...] | None:
-    travelling, references = usable
-    indexes = connection.execute(
+def _reference(connection: Connection, schema: str, target: str) -> Reference | None:
+    key = REFERENCE_KEYS.get(target)
+    present, _ = _columns(connection, schema, target)
+    if key is None or not present:
+        return None
+    return Reference(
+        target, tuple(f"target.{quoted(c)}" if c in present else f"'{KEY_DEFAULTS.get(c, '')}'" for c in key)
+    )
+
+
+def _natural_key(connection: Connection, schema: str, name: str, usable: frozenset[str]) -> tuple[str, ...] | None:
+    """Return the columns of the first unique index that names a row on any machine."""
+    indexes = connection.texts(
         'SELECT name FROM pragma_index_list(?, ?) WHERE "unique" AND NOT partial ORDER BY name', (name, schema)
     )
-    for (index,) in indexes.fetchall():
-        columns = [column for (column,) in connection.execute("SELECT name FROM pragma_index_info(?, ?)", (index, schema))]
-        if columns and all(column in travelling and column not in references for column in columns):
+    for index in indexes:
+        # An index over an expression has parts without a name; those are no key.
+        columns = [str(row[0]) for row in connection.rows("SELECT name FROM pragma_index_info(?, ?)", (index, schema))]
+        if columns and usable.issuperset(columns):
             return tuple(columns)
     return None
 
 
-def _indexed(connection: apsw.Connection, schema: str, name: str) -> frozenset[str]:
+def _indexed(connection: Connection, schema: str, name: str) -> frozenset[str]:
     """Return the columns that a full index of the table starts with."""
     return frozenset(
-        column
-        for (column,) in connection.execute(
+        connection.texts(
             "SELECT info.name FROM pragma_index_list(?, ?) list, pragma_index_info(list.name, ?) info "
-            "WHERE info.seqno = 0 AND NOT list.partial AND info.name IS NOT NULL",
+            "WHERE info.seqno = 0 AND NOT list.partial",
             (name, schema, schema),
         )
     )

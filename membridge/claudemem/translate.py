@@ -1,7 +1,7 @@
 """What SQLite says, as this project's errors: the one place that reads apsw's exceptions."""
 
 import errno
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from membridge.errors import (
     MembridgeError,
 )
 
+_OWNER = "check its owner and permissions"
 _RESTORE = "restore it from a backup: `membridge backups`"
 
 
@@ -38,22 +39,31 @@ def translated(path: Path) -> Generator[None]:
 
 
 def _translate(error: apsw.Error, path: Path) -> MembridgeError:
-    match error:
-        case apsw.BusyError() | apsw.LockedError():
-            return DatabaseBusyError(f"database {path} stayed locked by another program")
-        case apsw.FullError():
-            return DiskFullError(f"no room to write {path}")
-        case apsw.NotADBError():
-            return DatabaseInvalidError(f"{path} is not a SQLite database")
-        case apsw.CorruptError():
-            return DatabaseCorruptError(f"database {path} is damaged: {error}", remedy=_RESTORE)
-        case apsw.InterruptError():
-            return DeadlineExceededError(f"work on database {path} took too long")
-        case apsw.CantOpenError():
-            if not path.exists():
-                return DatabaseMissingError(f"there is no database {path}")
-            return DatabaseInvalidError(f"{path} cannot be opened", remedy="check its owner and permissions")
-        case apsw.ReadOnlyError() | apsw.PermissionsError():
-            return DatabaseInvalidError(f"database {path} cannot be written", remedy="check its owner and permissions")
-        case _:
-            return DatabaseInvalidError(f"database {path}: {error}")
+    for kinds, make in _MEANINGS:
+        if isinstance(error, kinds):
+            return make(path)
+    if isinstance(error, apsw.CorruptError):
+        return DatabaseCorruptError(f"database {path} is damaged: {error}", remedy=_RESTORE)
+    return DatabaseInvalidError(f"database {path}: {error}")
+
+
+def _cannot_open(path: Path) -> MembridgeError:
+    if not path.exists():
+        return DatabaseMissingError(f"there is no database {path}")
+    return DatabaseInvalidError(f"{path} cannot be opened", remedy=_OWNER)
+
+
+_MEANINGS: tuple[tuple[tuple[type[apsw.Error], ...], Callable[[Path], MembridgeError]], ...] = (
+    (
+        (apsw.BusyError, apsw.LockedError),
+        lambda path: DatabaseBusyError(f"database {path} stayed locked by another program"),
+    ),
+    ((apsw.FullError,), lambda path: DiskFullError(f"no room to write {path}")),
+    ((apsw.NotADBError,), lambda path: DatabaseInvalidError(f"{path} is not a SQLite database")),
+    ((apsw.InterruptError,), lambda path: DeadlineExceededError(f"work on database {path} took too long")),
+    ((apsw.CantOpenError,), _cannot_open),
+    (
+        (apsw.ReadOnlyError, apsw.PermissionsError),
+        lambda path: DatabaseInvalidError(f"database {path} cannot be written", remedy=_OWNER),
+    ),
+)

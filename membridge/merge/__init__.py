@@ -1,1 +1,1 @@
-"""Merging memories: rows of two databases become one, by natural keys, and nothing that a user's agent wrote is lost."""
+"""Merging memories: rows of two databases become one memory, and nothing that an agent wrote is lost."""

@@ -20,7 +20,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """Rows written to the live database; `unsynced` are rows of ours that the canonical memory lacks or has otherwise."""
+    """Rows written to the live database; `unsynced` rows are not, or not so, in the canonical memory."""
 
     inserted: int = 0
     updated: int = 0

@@ -1,23 +1,17 @@
 """The rules of a merge: what becomes of the rows of one bucket, given base, theirs and ours.
 
 Plain functions over values. A row is what its travelling columns hold; equal rows are one memory. Rows of a bucket are
-versions of each other when base says so, when the bucket holds one row by its nature, or when they are alike. An edit
-beats a deletion; two memories are never made one.
+versions of one memory when the bucket holds one row by its nature, or when base knows the one and they are alike. An
+edit beats a deletion; two memories are never made one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-Value = int | float | str | bytes | None
-Values = Mapping[str, Value]
-Content = tuple[Value, ...]
+from membridge.merge.likeness import Likeness, Value, Values, pair_versions
 
-#: Rows left over on each side of one bucket beyond which versions are found by equal identity alone: the search for
-#: the likest pair is quadratic.
-MAX_LEFTOVERS = 200
-#: Texts that many rows share without being versions of each other.
-_TRIVIAL = (None, "", "[]", "{}")
+Content = tuple[Value, ...]
 
 
 class Favour(Enum):
@@ -28,7 +22,7 @@ class Favour(Enum):
 
 
 class Action(Enum):
-    """What to do with a row of ours."""
+    """What to do to the live database."""
 
     INSERT = auto()
     UPDATE = auto()
@@ -45,36 +39,26 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What a table's rules need: columns compared on both sides, identity, and whether a bucket holds one row only."""
-
-    columns: tuple[str, ...]
-    identity: tuple[str, ...] = ()
-    unique: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to do: insert `theirs`, give `ours` the `values`, or delete `ours`."""
+    """One thing to do: insert `theirs`, set `values` in `ours`, or delete `ours`."""
 
     action: Action
-    values: Values
-    ours: Row | None = None
     theirs: Row | None = None
+    ours: Row | None = None
+    values: Values = field(default_factory=dict[str, Value])
 
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """A row that both sides changed differently: what stays and the version that is kept only in the journal."""
+    """A row that both sides changed differently: what stays, and the version that only the journal keeps."""
 
     kept: Values
     lost: Values
-    favour: Favour
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What becomes of a bucket; `proposals` counts rows that the canonical memory is to hear about."""
+    """What becomes of a bucket; `proposals` counts rows of which the canonical memory is to hear."""
 
     changes: list[Change] = field(default_factory=list[Change])
     clashes: list[Clash] = field(default_factory=list[Clash])
@@ -82,98 +66,176 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """Two versions of one row; `new` is None where the row is gone."""
+class Shape:
+    """How rows of a table are compared: by `columns`, which both sides have, and by likeness."""
 
-    old: Row
-    new: Row | None
+    columns: tuple[str, ...]
+    likeness: Likeness
+
+    def content(self, row: Row) -> Content:
+        """Return what two equal rows have in common."""
+        return tuple([row.values.get(column) for column in self.columns])
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One side's rows against base: what became of each row of base, and what is new."""
+
+    versions: dict[int, Row]
+    new: list[Row]
 
 
 def merge(
     base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape, favour: Favour = Favour.THEIRS
 ) -> Outcome:
-    """Decide what becomes of ours. Every row keeps its bucket: all have the same key."""
-    outcome = Outcome()
-    content = _content_of(shape)
-    known = {content(row): row for row in theirs}
-    held = {content(row): row for row in ours}
-    their_rest = [row for key, row in known.items() if key not in held]
-    our_rest = [row for key, row in held.items() if key not in known]
-    their_old, their_new = _versions(base, known, their_rest, shape)
-    our_old, our_new = _versions(base, held, our_rest, shape)
-    for row in base:
-        _settle(row, their_old.get(id(row), row), our_old.get(id(row), row), (outcome, shape, favour))
-    for pair in _paired(their_new, our_new, shape):
-        if pair.new is None:
-            outcome.changes.append(Change(Action.INSERT, pair.old.values, theirs=pair.old))
+    """Decide what becomes of ours, row by row, and column by column where both sides changed a row."""
+    decider = _Decider(shape, favour, ours)
+    their_side, our_side = _against_base(base, theirs, shape), _against_base(base, ours, shape)
+    for number, old in enumerate(base):
+        decider.settle(old, their_side.versions.get(number), our_side.versions.get(number))
+    known, held = set(map(shape.content, theirs)), set(map(shape.content, ours))
+    their_new = [row for row in their_side.new if shape.content(row) not in held]
+    our_new = [row for row in our_side.new if shape.content(row) not in known]
+    twins = pair_versions(
+        [row.values for row in their_new], [row.values for row in our_new], shape.likeness, shape.columns, strict=True
+    )
+    for number, row in enumerate(their_new):
+        if number in twins:
+            decider.combine(None, row, our_new[twins[number]])
         else:
-            _merge_rows(None, pair.old, pair.new, (outcome, shape, favour))
-            our_new.remove(pair.new)
-    outcome.proposals += len(our_new)
-    return _without_rows_that_stay(outcome, held, content)
+            decider.insert(row)
+    decider.outcome.proposals += len(our_new) - len(twins)
+    return decider.outcome
 
 
 def replace(theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome:
-    """Decide how ours becomes exactly theirs; rows that are versions of each other keep their place."""
-    content = _content_of(shape)
-    known = {content(row): row for row in theirs}
-    held = {content(row): row for row in ours}
-    outcome = Outcome()
-    ours_left = [row for key, row in held.items() if key not in known]
-    pairs = _paired(ours_left, [row for key, row in known.items() if key not in held], shape)
-    taken = {id(pair.new) for pair in pairs if pair.new is not None}
-    for pair in pairs:
-        if pair.new is None:
-            outcome.changes.append(Change(Action.DELETE, {}, ours=pair.old))
-        else:
-            outcome.changes.append(Change(Action.UPDATE, _only(pair.new.values, shape), ours=pair.old, theirs=pair.new))
-    outcome.changes += [
-        Change(Action.INSERT, row.values, theirs=row)
-        for key, row in known.items()
-        if key not in held and id(row) not in taken
-    ]
-    return outcome
+    """Decide how ours becomes exactly theirs; versions of one memory keep their place."""
+    decider = _Decider(shape, Favour.THEIRS, ours)
+    for known, held in edits(theirs, ours, shape):
+        if known is None and held is not None:
+            decider.delete(held)
+        elif held is None and known is not None:
+            decider.insert(known)
+        elif known is not None and held is not None:
+            decider.update(held, {column: known.values.get(column) for column in shape.columns}, known)
+    return decider.outcome
 
 
 def edits(canonical: Sequence[Row], ours: Sequence[Row], shape: Shape) -> list[tuple[Row | None, Row | None]]:
-    """Return what ours has that the canonical memory has not, as (canonical row, our row): None is new or deleted."""
-    content = _content_of(shape)
-    known = {content(row): row for row in canonical}
-    held = {content(row): row for row in ours}
-    pairs = _paired(
-        [row for key, row in known.items() if key not in held],
-        [row for key, row in held.items() if key not in known],
-        shape,
-    )
-    paired = {id(pair.new) for pair in pairs if pair.new is not None}
-    found: list[tuple[Row | None, Row | None]] = [(pair.old, pair.new) for pair in pairs]
-    found += [(None, row) for key, row in held.items() if key not in known and id(row) not in paired]
+    """Return where ours is not as the canonical memory: (its row, our row), None for one that is new or gone."""
+    known, held = _distinct(canonical, shape), _distinct(ours, shape)
+    olds = [row for content, row in known.items() if content not in held]
+    news = [row for content, row in held.items() if content not in known]
+    pairs = pair_versions([r.values for r in olds], [r.values for r in news], shape.likeness, shape.columns)
+    taken = set(pairs.values())
+    found: list[tuple[Row | None, Row | None]] = [
+        (old, news[pairs[number]] if number in pairs else None) for number, old in enumerate(olds)
+    ]
+    found += [(None, new) for number, new in enumerate(news) if number not in taken]
     return found
 
 
-def _content_of(shape: Shape) -> Callable[[Row], Content]:
-    def content(row: Row) -> Content:
-        return tuple([row.values.get(column) for column in shape.columns])
+class _Decider:
+    """Collects what is to be done to ours. A change of a row that ours holds twice is one of both."""
 
-    return content
+    def __init__(self, shape: Shape, favour: Favour, ours: Sequence[Row]) -> None:
+        self._shape, self._favour = shape, favour
+        self._copies: dict[Content, list[Row]] = {}
+        for row in ours:
+            self._copies.setdefault(shape.content(row), []).append(row)
+        self.outcome = Outcome()
+
+    def settle(self, old: Row, theirs: Row | None, ours: Row | None) -> None:
+        """Decide about a row that base knows; a side is None where it deleted the row."""
+        if theirs is None:
+            if ours is not None and self._is_as(old, ours):
+                self.delete(ours)
+            elif ours is not None:
+                self.outcome.proposals += 1
+        elif ours is not None:
+            self.combine(old, theirs, ours)
+        elif self._is_as(old, theirs):
+            self.outcome.proposals += 1
+        else:
+            self.insert(theirs)
+
+    def combine(self, old: Row | None, theirs: Row, ours: Row) -> None:
+        """Make one row of two versions, column by column."""
+        merged: dict[str, Value] = {}
+        clash = False
+        for column in self._shape.columns:
+            value, clashed = self._column(old, column, theirs.values.get(column), ours.values.get(column))
+            merged[column] = value
+            clash = clash or clashed
+        if clash:
+            lost = ours if self._favour is Favour.THEIRS else theirs
+            self.outcome.clashes.append(Clash(merged, lost.values))
+        self.update(ours, merged, theirs)
+        if tuple(merged.values()) != self._shape.content(theirs):
+            self.outcome.proposals += 1
+
+    def insert(self, theirs: Row) -> None:
+        """Take in a row of theirs, unless ours has the very same."""
+        if self._shape.content(theirs) not in self._copies:
+            self.outcome.changes.append(Change(Action.INSERT, theirs=theirs))
+
+    def update(self, ours: Row, values: Values, theirs: Row) -> None:
+        """Give a row of ours what differs from it in a row made with theirs."""
+        changed = {column: value for column, value in values.items() if value != ours.values.get(column)}
+        if changed:
+            for copy in self._copies[self._shape.content(ours)]:
+                self.outcome.changes.append(Change(Action.UPDATE, theirs, copy, changed))
+
+    def delete(self, ours: Row) -> None:
+        """Take a row out of ours."""
+        for copy in self._copies[self._shape.content(ours)]:
+            self.outcome.changes.append(Change(Action.DELETE, ours=copy))
+
+    def _column(self, old: Row | None, column: str, theirs: Value, ours: Value) -> tuple[Value, bool]:
+        if theirs == ours:
+            return ours, False
+        if old is not None and column in old.values:
+            if ours == old.values[column]:
+                return theirs, False
+            if theirs == old.values[column]:
+                return ours, False
+        elif theirs is None or ours is None:
+            return (ours if theirs is None else theirs), False
+        return (theirs if self._favour is Favour.THEIRS else ours), True
+
+    def _is_as(self, old: Row, row: Row) -> bool:
+        return all(row.values.get(column) == old.values[column] for column in _known(old, self._shape))
 
 
-def _versions(
-    base: Sequence[Row], side: Mapping[Content, Row], rest: Sequence[Row], shape: Shape
-) -> tuple[dict[int, Row | None], list[Row]]:
-    """Return what one side made of each row of base (by id; absent: nothing), and the rows that are new there."""
-    comparable = _base_columns(base, shape)
-    unchanged = {tuple([row.values.get(c) for c in comparable]) for row in side.values()}
-    left = [row for row in base if tuple([row.values.get(c) for c in comparable]) not in unchanged]
-    originals = {tuple([row.values.get(c) for c in comparable]) for row in base}
-    new = [row for row in rest if tuple([row.values.get(c) for c in comparable]) not in originals]
-    pairs = _paired(left, new, shape)
-    paired = {id(pair.new) for pair in pairs}
-    return {id(pair.old): pair.new for pair in pairs}, [row for row in new if id(row) not in paired]
+def _against_base(base: Sequence[Row], side: Sequence[Row], shape: Shape) -> _Side:
+    """Find what one side made of each row of base: left as it is, edited, or (absent from the result) deleted.
+
+    A column that base lacks is a difference of versions, no change: rows are compared without it.
+    """
+    columns = _known(base[0], shape) if base else shape.columns
+    same: dict[Content, Row] = {}
+    for row in side:
+        same.setdefault(_only(row, columns), row)
+    versions = {n: same[content] for n, old in enumerate(base) if (content := _only(old, columns)) in same}
+    originals = {_only(old, columns) for old in base}
+    new = [row for row in _distinct(side, shape).values() if _only(row, columns) not in originals]
+    gone = [number for number in range(len(base)) if number not in versions]
+    pairs = pair_versions([base[n].values for n in gone], [row.values for row in new], shape.likeness, columns)
+    versions.update({gone[number]: new[other] for number, other in pairs.items()})
+    taken = set(pairs.values())
+    return _Side(versions, [row for number, row in enumerate(new) if number not in taken])
 
 
-def _base_columns(base: Sequence[Row], shape: Shape) -> tuple[str, ...]:
-    """A column that base lacks is a version's difference, not a change of data."""
-    if not base:
-        return shape.columns
-    return tuple([column for column in shape.columns if column in base[0].values])
+def _known(old: Row, shape: Shape) -> tuple[str, ...]:
+    return tuple([column for column in shape.columns if column in old.values])
+
+
+def _only(row: Row, columns: Iterable[str]) -> Content:
+    return tuple([row.values.get(column) for column in columns])
+
+
+def _distinct(rows: Sequence[Row], shape: Shape) -> dict[Content, Row]:
+    found: dict[Content, Row] = {}
+    for row in rows:
+        found.setdefault(shape.content(row), row)
+    return found

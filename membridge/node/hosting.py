@@ -18,7 +18,7 @@ from membridge.node.opening import Buckets, make_project, open_lane, open_propos
 from membridge.node.operations import Operations
 from membridge.node.presence import Presence
 from membridge.node.project import Project
-from membridge.node.roles import NoRoles
+from membridge.node.roles import ByLease, NoRoles
 from membridge.node.rules import Quiet
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings
@@ -87,7 +87,7 @@ class Hosting:
                 await self._serve(project, None, ready)
                 return
             async with leading.keeper_of(self._bus, lane, self._opened, self._settings) as (keeper, attach):
-                project = make_project(self._bus, lane, keeper, self._opened, self._settings)
+                project = make_project(self._bus, lane, ByLease(keeper), self._opened, self._settings)
                 attach(project)
                 await self._serve(project, keeper, ready)
 
@@ -101,7 +101,7 @@ class Hosting:
             answered += leading.endpoints_of(keeper, lane.project)
         self._projects[lane.project] = project
         try:
-            async with asyncio.TaskGroup() as group, serve(bus, self.identity(), answered):
+            async with serve(bus, self.identity(), answered), asyncio.TaskGroup() as group:
                 if self._settings.lane.auto_sync:
                     quiet = Quiet(self._settings.lane.quiet_seconds, self._settings.lane.quiet_max_seconds)
                     sync = AutoSync(project, jobs, quiet=quiet, on_change=self.presence.touch)
@@ -114,6 +114,7 @@ class Hosting:
                     group.create_task(self._answer_as_primary(keeper, operations, lane.project), name="as primary")
                 log.info("project served", project=lane.name, database=str(lane.database))
                 ready()
+                await asyncio.Event().wait()
         finally:
             del self._projects[lane.project]
 

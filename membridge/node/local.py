@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from membridge.bus.connection import Bus, connect
+from membridge.bus.kv import open_bucket
 from membridge.deadline import Deadline
 from membridge.leadership.keeper import Keeper
 from membridge.node import leading
@@ -24,10 +25,11 @@ from membridge.node.opening import (
     open_store,
 )
 from membridge.node.operations import Asked, Operations
-from membridge.node.roles import NoRoles, Roles
+from membridge.node.roles import AsSeen, ByLease, NoRoles, Roles
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot.lane import Lane
-from schemas.leadership import Role
+from schemas import buckets
+from schemas.leadership import LeadershipReply, Role
 from schemas.subjects import Impact, Operation
 from schemas.wire import Wire
 
@@ -68,10 +70,25 @@ async def _roles(bus: Bus, lane: Lane, opened: Buckets, settings: Settings, *, l
     if not settings.leadership.enabled:
         yield NoRoles()
         return
+    if not leads:
+        yield AsSeen(await _seen(bus, lane, settings, deadline=Deadline.after(OPEN_DEADLINE)))
+        return
     async with leading.keeper_of(bus, lane, opened, settings) as (keeper, _):
-        if leads:
-            await _settled(keeper, settings.leadership.lease_seconds + 5.0)
-        yield keeper
+        await _settled(keeper, settings.leadership.lease_seconds + 5.0)
+        yield ByLease(keeper)
+
+
+async def _seen(bus: Bus, lane: Lane, settings: Settings, *, deadline: Deadline) -> LeadershipReply:
+    replicas = settings.nats.replicas
+    leases = await open_bucket(bus, buckets.LEADERSHIP, replicas=replicas, deadline=deadline)
+    chosen = await open_bucket(bus, buckets.SETTINGS, replicas=replicas, deadline=deadline)
+    lease = await leases.get(lane.project, deadline=deadline)
+    settled = await chosen.get(lane.project, deadline=deadline)
+    return LeadershipReply(
+        leader=lease.value if lease else None,
+        policy=settled.value.policy if settled else settings.leadership.policy,
+        preferred=settled.value.preferred if settled else None,
+    )
 
 
 async def _settled(keeper: Keeper, seconds: float) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 from typing import Protocol
 
-from membridge.leadership.keeper import LeadershipView
-from schemas.leadership import Policy, Role
+from membridge.errors import LeaseLostError
+from membridge.leadership.keeper import Keeper, LeadershipView
+from schemas.leadership import LeadershipReply, Policy, Role
 
 
 class Roles(Protocol):
@@ -26,6 +27,57 @@ class Roles(Protocol):
     async def changed(self, since: LeadershipView) -> LeadershipView:
         """Return the view as soon as it differs from `since`."""
         ...
+
+
+class ByLease:
+    """The role that a keeper's lease gives."""
+
+    enabled = True
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def view(self) -> LeadershipView:
+        """Return what the keeper knows."""
+        return self._keeper.view()
+
+    def epoch_for_commit(self) -> int:
+        """Return the epoch of the keeper's lease."""
+        return self._keeper.epoch_for_commit()
+
+    async def changed(self, since: LeadershipView) -> LeadershipView:
+        """Wait for the keeper."""
+        return await self._keeper.changed(since)
+
+
+class AsSeen:
+    """Leadership as the buckets had it when it was read: for a look from outside, which takes no part in it."""
+
+    enabled = True
+
+    def __init__(self, seen: LeadershipReply) -> None:
+        leader = seen.leader
+        self._view = LeadershipView(
+            role=Role.SECONDARY,
+            epoch=leader.epoch if leader else 0,
+            leader=leader.primary_node_id if leader else None,
+            preferred=seen.preferred,
+            policy=seen.policy,
+            record=leader,
+        )
+
+    def view(self) -> LeadershipView:
+        """Return what was read."""
+        return self._view
+
+    def epoch_for_commit(self) -> int:
+        """Raise LeaseLostError: who only looks commits nothing."""
+        raise LeaseLostError("this process does not lead")
+
+    async def changed(self, since: LeadershipView) -> LeadershipView:
+        """Wait for ever: what was read does not change."""
+        await asyncio.Event().wait()
+        return since
 
 
 class NoRoles:

@@ -13,7 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +109,7 @@ class Worker:
 
 
 @contextmanager
-def start_worker(home: Path) -> Iterator[Worker]:
+def start_worker(home: Path) -> Generator[Worker]:
     """Start a worker whose home, data folder and port are its own, and stop it afterwards.
 
     `home` is created when missing; a second worker started there later finds the first one's memory. Raises FetchError

@@ -128,7 +128,9 @@ def test_no_test_sleeps() -> None:
 def test_no_test_is_skipped() -> None:
     skipping = re.compile(r"\bpytest\.(skip|importorskip)\(|mark\.(skip|skipif)\b")
 
-    assert [at(file, "skips") for file in modules_of_tests() if skipping.search(text(file)) and file != Path(__file__)] == []
+    assert [
+        at(file, "skips") for file in modules_of_tests() if skipping.search(text(file)) and file != Path(__file__)
+    ] == []
 
 
 def test_nothing_is_left_undone() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from membridge.claudemem import tables
+from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.writer import write
 from membridge.errors import (
     CorruptObjectError,
@@ -97,7 +97,7 @@ async def test_a_lost_object_store_gets_a_full_snapshot(make_box: MakeBox) -> No
     pushed = await a.push()
     assert (pushed.outcome, pushed.kind, pushed.seq) == (PushOutcome.COMMITTED, SnapshotKind.FULL, 2)
     await b.pull()
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database)
+    assert memory_rows(b.database) == memory_rows(a.database)
 
 
 async def test_a_head_that_went_back_does_not_take_memory(make_box: MakeBox) -> None:
@@ -107,11 +107,11 @@ async def test_a_head_that_went_back_does_not_take_memory(make_box: MakeBox) -> 
     write(str(a.database), 4, "a")
     await a.push()
     await b.pull()
-    rows = tables.memory_rows(b.database)
+    rows = memory_rows(b.database)
     await a.lane.heads.put(a.lane.project, _head(old), deadline=soon())
     with pytest.raises(HeadMovedError, match="went back"):
         await b.pull()
-    assert tables.memory_rows(b.database) == rows
+    assert memory_rows(b.database) == rows
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
@@ -119,7 +119,7 @@ async def test_a_damaged_object_is_one_clear_error_and_changes_nothing(make_box:
     a, b = given_memory(make_box("a")), make_box("b")
     await a.push()
     await b.pull()
-    before = tables.memory_rows(b.database), b.lane.mirror.position()
+    before = memory_rows(b.database), b.lane.mirror.position()
     write(str(a.database), 4, "a")
     await a.push()
     stored = (await head_of(a.lane)).record.object
@@ -133,7 +133,7 @@ async def test_a_damaged_object_is_one_clear_error_and_changes_nothing(make_box:
         await a.lane.store.put(stored.key, kept, deadline=soon())
     with pytest.raises((CorruptObjectError, StoreUnavailableError) if damage != "missing" else Exception):
         await b.pull()
-    assert (tables.memory_rows(b.database), b.lane.mirror.position()) == before
+    assert (memory_rows(b.database), b.lane.mirror.position()) == before
 
 
 async def test_a_record_of_a_newer_format_is_refused(make_box: MakeBox) -> None:
@@ -157,7 +157,7 @@ async def test_a_mirror_that_was_damaged_takes_a_full_and_merges(make_box: MakeB
     write(str(a.database), 2, "a")
     await a.push()
     await b.pull()
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database)
+    assert memory_rows(b.database) == memory_rows(a.database)
 
 
 def _head(known: heads.KnownHead) -> Head:

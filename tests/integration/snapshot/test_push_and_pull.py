@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.claudemem import tables
+from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.writer import write
 from membridge.errors import NotFoundError, ShrinkRefusedError
 from membridge.snapshot.chain import ChainPolicy
@@ -37,7 +37,7 @@ async def test_a_first_push_is_a_full_snapshot_and_a_new_machine_gets_it_all(mak
 
     pulled = await b.pull()
     assert (pulled.outcome, pulled.seq) == (PullOutcome.INSTALLED, 1)
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database)
+    assert memory_rows(b.database) == memory_rows(a.database)
 
 
 async def test_only_what_changed_is_sent_and_merged(make_box: MakeBox) -> None:
@@ -51,7 +51,7 @@ async def test_only_what_changed_is_sent_and_merged(make_box: MakeBox) -> None:
 
     pulled = await b.pull()
     assert (pulled.outcome, pulled.inserted, pulled.conflicts) == (PullOutcome.MERGED, 11, 0)
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database)
+    assert memory_rows(b.database) == memory_rows(a.database)
     assert pulled.backup is not None
     assert Path(pulled.backup).is_file()
 
@@ -88,7 +88,7 @@ async def test_a_push_merges_what_others_committed_first(make_box: MakeBox) -> N
     await a.push(epoch=1)
     await b.push(epoch=2)
     await a.pull()
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database)
+    assert memory_rows(b.database) == memory_rows(a.database)
     assert {f"b learned fact {n}" for n in range(5)} | {f"a learned fact {n}" for n in range(5)} <= titles(a)
 
 
@@ -106,7 +106,7 @@ async def test_a_long_chain_is_followed_from_any_mirror(make_box: MakeBox) -> No
     assert kinds.count(SnapshotKind.FULL) == 2
     await b.pull()
     await late.pull()
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database) == tables.memory_rows(late.database)
+    assert memory_rows(b.database) == memory_rows(a.database) == memory_rows(late.database)
 
 
 async def test_deletions_and_edits_travel(make_box: MakeBox) -> None:
@@ -119,7 +119,7 @@ async def test_deletions_and_edits_travel(make_box: MakeBox) -> None:
     await a.push()
     pulled = await b.pull()
     assert (pulled.updated, pulled.deleted) == (1, 3)
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database)
+    assert memory_rows(b.database) == memory_rows(a.database)
 
 
 async def test_a_shrinking_database_is_not_committed_unasked(make_box: MakeBox) -> None:
@@ -149,7 +149,7 @@ async def test_replace_makes_the_database_the_head_after_a_backup(make_box: Make
     write(str(b.database), 4, "b")
     replaced = await b.pull(replace=True)
     assert replaced.outcome is PullOutcome.REPLACED
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database)
+    assert memory_rows(b.database) == memory_rows(a.database)
     assert replaced.backup is not None
     with closing(sqlite3.connect(replaced.backup)) as kept:
         assert kept.execute("SELECT count(*) FROM observations WHERE title LIKE 'b learned%'").fetchone() == (4,)
@@ -171,7 +171,7 @@ async def test_the_old_layout_is_written_when_asked_for_and_imported_when_there_
 
     pulled = await b.pull()
     assert (pulled.outcome, pulled.seq) == (PullOutcome.INSTALLED, 0)
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database)
+    assert memory_rows(b.database) == memory_rows(a.database)
 
 
 async def test_a_deletion_travels_across_a_new_chain(make_box: MakeBox) -> None:
@@ -182,4 +182,4 @@ async def test_a_deletion_travels_across_a_new_chain(make_box: MakeBox) -> None:
         database.execute("DELETE FROM observations WHERE id <= 2")
     assert (await a.push()).kind is SnapshotKind.FULL
     assert (await b.pull()).deleted == 2
-    assert tables.memory_rows(b.database) == tables.memory_rows(a.database)
+    assert memory_rows(b.database) == memory_rows(a.database)

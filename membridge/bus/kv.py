@@ -1,0 +1,132 @@
+"""Typed KV buckets: compare-and-set, and a TTL that every write states.
+
+Built on the stream below a bucket, because the client's own KV loses TTLs on update and takes an expiry marker for a
+value. Reads are direct, so decide by the outcome of a compare-and-set, not by what was read.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from membridge.bus import jetstream
+from membridge.bus.connection import Bus
+from membridge.bus.jetstream import StreamConfig, nanoseconds
+from membridge.bus.message import Message
+from membridge.deadline import Deadline
+from membridge.errors import CorruptObjectError
+from schemas.buckets import Bucket
+from schemas.identity import token
+from schemas.wire import Wire, WireError, decode, encode
+
+V = TypeVar("V", bound=Wire)
+
+#: Largest value of a bucket.
+MAX_VALUE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[V]):
+    """A value and the revision to name in the next compare-and-set."""
+
+    key: str
+    value: V
+    revision: int
+
+
+class Kv(Generic[V]):
+    """An opened bucket."""
+
+    def __init__(self, bus: Bus, bucket: Bucket[V]) -> None:
+        self.bus, self.bucket = bus, bucket
+        self.stream = f"KV_{bucket.name}"
+
+    async def get(self, key: str, *, deadline: Deadline) -> Entry[V] | None:
+        """Return the entry, None when there is none, it was deleted or it expired."""
+        message = await jetstream.last_of(self.bus, self.stream, self.subject(key), deadline=deadline)
+        return None if message is None else self._entry(key, message)
+
+    async def create(self, key: str, value: V, *, ttl: float | None = None, deadline: Deadline) -> int:
+        """Write a key that is not there; raise RevisionMovedError when it is."""
+        message = await jetstream.last_of(self.bus, self.stream, self.subject(key), deadline=deadline)
+        last = 0
+        if message is not None and _is_gone(message):
+            last = jetstream.sequence_of(message)
+        return await self._write(key, encode(value), last, ttl, deadline=deadline)
+
+    async def update(
+        self, key: str, value: V, *, revision: int, ttl: float | None = None, deadline: Deadline
+    ) -> int:
+        """Write a key that is still at `revision`; raise RevisionMovedError when it moved."""
+        return await self._write(key, encode(value), revision, ttl, deadline=deadline)
+
+    async def put(self, key: str, value: V, *, ttl: float | None = None, deadline: Deadline) -> int:
+        """Write a key whatever it is now."""
+        return await self._write(key, encode(value), None, ttl, deadline=deadline)
+
+    async def delete(self, key: str, *, revision: int | None = None, deadline: Deadline) -> None:
+        """Delete a key; with `revision` only when it is still there."""
+        headers = {"KV-Operation": "DEL"}
+        if self.bucket.marker_ttl is not None:
+            headers["Nats-TTL"] = f"{max(1, round(self.bucket.marker_ttl))}s"
+        if revision is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
+        await self.bus.store(self.subject(key), b"", headers=headers, deadline=deadline)
+
+    async def entries(self, prefix: str = "", *, deadline: Deadline) -> dict[str, Entry[V]]:
+        """Return every entry whose key begins with `prefix`; one that cannot be read is left out."""
+        found: dict[str, Entry[V]] = {}
+        last: dict[str, Message] = {}
+        async for message in jetstream.read_from(
+            self.bus, self.stream, f"$KV.{self.bucket.name}.>", start=1, deadline=deadline
+        ):
+            last[jetstream.subject_of(message).removeprefix(f"$KV.{self.bucket.name}.")] = message
+        for key, message in last.items():
+            if key.startswith(prefix):
+                try:
+                    entry = self._entry(key, message)
+                except CorruptObjectError:
+                    continue
+                if entry is not None:
+                    found[key] = entry
+        return found
+
+    def subject(self, key: str) -> str:
+        """Return the subject of a key; each part of it is one token."""
+        return f"$KV.{self.bucket.name}." + ".".join(token(part, "key") for part in key.split("."))
+
+    async def _write(self, key: str, body: bytes, last: int | None, ttl: float | None, *, deadline: Deadline) -> int:
+        headers: dict[str, str] = {}
+        if last is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
+        lives = self.bucket.ttl if ttl is None else ttl
+        if lives is not None:
+            headers["Nats-TTL"] = f"{max(1, round(lives))}s"
+        return await self.bus.store(self.subject(key), body, headers=headers, deadline=deadline)
+
+    def _entry(self, key: str, message: Message) -> Entry[V] | None:
+        if _is_gone(message):
+            return None
+        try:
+            value = decode(message.body, self.bucket.value, limit=MAX_VALUE)
+        except WireError as error:
+            raise CorruptObjectError(f"{self.bucket.name}.{key} cannot be read: {error}") from error
+        return Entry(key, value, jetstream.sequence_of(message))
+
+
+async def open_bucket(bus: Bus, bucket: Bucket[V], *, replicas: int, deadline: Deadline) -> Kv[V]:
+    """Create the bucket unless it is there, and return it."""
+    config = StreamConfig(
+        name=f"KV_{bucket.name}",
+        subjects=[f"$KV.{bucket.name}.>"],
+        num_replicas=replicas,
+        max_bytes=bucket.max_bytes,
+        max_msgs_per_subject=bucket.history,
+        allow_rollup_hdrs=bucket.marker_ttl is not None,
+        allow_msg_ttl=bucket.ttl is not None,
+        subject_delete_marker_ttl=nanoseconds(bucket.marker_ttl) if bucket.marker_ttl else 0,
+    )
+    await jetstream.ensure_stream(bus, config, deadline=deadline)
+    return Kv(bus, bucket)
+
+
+def _is_gone(message: Message) -> bool:
+    return "Nats-Marker-Reason" in message.headers or message.headers.get("KV-Operation") in {"DEL", "PURGE"}

@@ -1,0 +1,243 @@
+"""Endpoints after the NATS micro conventions (ADR-32), run concurrently with a bound.
+
+Every error leaves as two headers and an `ErrorReply`; an unexpected one as `internal` and its request id, nothing else.
+A stop takes no new requests and lets running ones finish for a moment.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from membridge.bus.connection import Bus
+from membridge.bus.message import Message
+from membridge.bus.subscription import Subscription
+from membridge.deadline import Deadline
+from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError, UnavailableError
+from schemas.subjects import Operation
+from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode, encode
+
+log = logging.getLogger("membridge.service")
+
+#: Requests that one endpoint works on at once, and those that wait behind them.
+AT_ONCE, WAITING = 16, 256
+_TYPE = "io.nats.micro.v1."
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceIdentity:
+    """What `$SRV.INFO` says of a service."""
+
+    name: str
+    version: str
+    description: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The circumstances of one request."""
+
+    request_id: str
+    subject: str
+    headers: Mapping[str, str]
+    deadline: Deadline
+
+
+Handler = Callable[[Any, Call], Awaitable[Wire]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An operation, the subject it is answered on, and what answers it."""
+
+    operation: Operation[Wire, Wire]
+    subject: str
+    handler: Handler
+    queue: str = ""
+
+
+@dataclass(slots=True)
+class _Stats:
+    requests: int = 0
+    errors: int = 0
+    nanoseconds: int = 0
+    last_error: str = ""
+
+
+class _Service:
+    def __init__(self, bus: Bus, identity: ServiceIdentity, endpoints: Sequence[Endpoint], grace: float) -> None:
+        self._bus, self._identity, self._endpoints, self._grace = bus, identity, endpoints, grace
+        self._id = secrets.token_hex(11)
+        self._started = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._stats = [_Stats() for _ in endpoints]
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def listen(self, group: asyncio.TaskGroup, endpoint: Endpoint, stats: _Stats, heard: Subscription) -> None:
+        free = asyncio.Semaphore(AT_ONCE)
+        async for message in heard:
+            await free.acquire()
+            task = group.create_task(self._answer(endpoint, stats, message, free), name=endpoint.operation.name)
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def drain(self) -> None:
+        """Let running requests finish; cancel what is left."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._grace)
+
+    async def _answer(
+        self, endpoint: Endpoint, stats: _Stats, message: Message, free: asyncio.Semaphore
+    ) -> None:
+        began = time.perf_counter_ns()
+        request_id = message.headers.get("Membridge-Request-Id", "")[:64] or secrets.token_hex(8)
+        stats.requests += 1
+        try:
+            body, headers = encode(await self._handle(endpoint, message, request_id)), None
+        except MembridgeError as error:
+            body, headers = self._refused(stats, error, request_id)
+        except asyncio.CancelledError:
+            body, headers = self._refused(stats, UnavailableError("this node is stopping"), request_id)
+            await self._reply(message, body, headers)
+            raise
+        except Exception:
+            log.exception("request failed", extra={"request_id": request_id, "subject": message.subject})
+            body, headers = self._refused(stats, MembridgeError("internal error"), request_id)
+        finally:
+            free.release()
+            stats.nanoseconds += time.perf_counter_ns() - began
+        await self._reply(message, body, headers)
+
+    async def _handle(self, endpoint: Endpoint, message: Message, request_id: str) -> Wire:
+        if len(message.body) > MAX_BODY_BYTES:
+            raise TooLargeError(f"the request has {len(message.body)} bytes, at most {MAX_BODY_BYTES} are taken")
+        try:
+            request = decode(message.body, endpoint.operation.request)
+        except WireError as error:
+            raise InvalidRequestError(f"the request is not understood: {error}", field=_field_of(error)) from error
+        deadline = Deadline.after(endpoint.operation.deadline)
+        call = Call(request_id, message.subject, message.headers, deadline)
+        async with deadline.scope(endpoint.operation.name):
+            return await endpoint.handler(request, call)
+
+    def _refused(self, stats: _Stats, error: MembridgeError, request_id: str) -> tuple[bytes, dict[str, str]]:
+        stats.errors += 1
+        stats.last_error = error.message
+        headers = {
+            "Nats-Service-Error": " ".join(error.message.split()),
+            "Nats-Service-Error-Code": str(error.mapping.nats),
+        }
+        return encode(error.reply(request_id)), headers
+
+    async def _reply(self, message: Message, body: bytes, headers: dict[str, str] | None) -> None:
+        if not message.reply:
+            return
+        try:
+            await self._bus.publish(message.reply, body, headers)
+        except MembridgeError as error:
+            log.warning("reply not sent", extra={"subject": message.subject, "reason": error.message})
+
+    async def discover(self, verb: str, heard: Subscription) -> None:
+        async for message in heard:
+            body = msgspec.json.encode(self._described(verb))
+            await self._reply(message, body, None)
+
+    def _described(self, verb: str) -> dict[str, object]:
+        identity = self._identity
+        base: dict[str, object] = {
+            "type": f"{_TYPE}{verb.lower()}_response",
+            "name": identity.name,
+            "id": self._id,
+            "version": identity.version,
+            "metadata": dict(identity.metadata),
+        }
+        if verb == "INFO":
+            base["description"] = identity.description
+            base["endpoints"] = [
+                {
+                    "name": endpoint.operation.name,
+                    "subject": endpoint.subject,
+                    "queue_group": endpoint.queue,
+                    "metadata": {
+                        "impact": endpoint.operation.impact.value,
+                        "request": endpoint.operation.request.__name__,
+                        "reply": endpoint.operation.reply.__name__,
+                    },
+                }
+                for endpoint in self._endpoints
+            ]
+        if verb == "STATS":
+            base["started"] = self._started
+            base["endpoints"] = [
+                {
+                    "name": endpoint.operation.name,
+                    "subject": endpoint.subject,
+                    "queue_group": endpoint.queue,
+                    "num_requests": stats.requests,
+                    "num_errors": stats.errors,
+                    "processing_time": stats.nanoseconds,
+                    "average_processing_time": stats.nanoseconds // max(1, stats.requests),
+                    "last_error": stats.last_error,
+                }
+                for endpoint, stats in zip(self._endpoints, self._stats, strict=True)
+            ]
+        return base
+
+    def discovery_subjects(self) -> list[tuple[str, str]]:
+        name = self._identity.name
+        return [
+            (verb, subject)
+            for verb in ("PING", "INFO", "STATS")
+            for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{self._id}")
+        ]
+
+    def stats(self) -> list[_Stats]:
+        return self._stats
+
+
+@asynccontextmanager
+async def serve(
+    bus: Bus, identity: ServiceIdentity, endpoints: Sequence[Endpoint], *, grace: float = 5.0
+) -> AsyncGenerator[None]:
+    """Answer on `endpoints` during the body."""
+    from contextlib import AsyncExitStack
+
+    service = _Service(bus, identity, endpoints, grace)
+    try:
+        async with asyncio.TaskGroup() as group:
+            listeners: list[asyncio.Task[None]] = []
+            async with AsyncExitStack() as stack:
+                for endpoint, stats in zip(endpoints, service.stats(), strict=True):
+                    heard = await stack.enter_async_context(
+                        bus.subscribe(endpoint.subject, queue=endpoint.queue, bound=WAITING)
+                    )
+                    listeners.append(group.create_task(service.listen(group, endpoint, stats, heard)))
+                for verb, subject in service.discovery_subjects():
+                    heard = await stack.enter_async_context(bus.subscribe(subject, bound=WAITING))
+                    listeners.append(group.create_task(service.discover(verb, heard)))
+                try:
+                    yield
+                finally:
+                    for listener in listeners:
+                        listener.cancel()
+            await service.drain()
+            for task in list(service._running):  # noqa: SLF001
+                task.cancel()
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+def _field_of(error: WireError) -> str | None:
+    text = str(error)
+    if "`$." in text:
+        return text.rpartition("`$.")[2].rstrip("`")
+    if "field `" in text:
+        return text.partition("field `")[2].partition("`")[0]
+    return None

@@ -1,0 +1,161 @@
+"""Streams as declared, a work queue's consumer, and the last message of each subject of a history."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+import msgspec
+
+from membridge.bus import jetstream, translate
+from membridge.bus.connection import Bus
+from membridge.bus.jetstream import StreamConfig, nanoseconds
+from membridge.bus.message import Message
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+from schemas import streams
+from schemas.streams import Retention, Stream
+
+#: Messages fetched at once, and seconds until an unacknowledged one comes again.
+BATCH, ACK_WAIT = 32, 60.0
+
+
+async def ensure_streams(bus: Bus, *, replicas: int, deadline: Deadline) -> None:
+    """Create or update every declared stream."""
+    for stream in streams.ALL:
+        await _ensure(bus, stream, replicas=replicas, deadline=deadline)
+
+
+async def _ensure(bus: Bus, stream: Stream, *, replicas: int, deadline: Deadline) -> None:
+    config = StreamConfig(
+        name=stream.name,
+        subjects=list(stream.subjects),
+        retention=stream.retention.value,
+        discard="new" if stream.retention is Retention.WORK_QUEUE else "old",
+        num_replicas=replicas,
+        max_bytes=stream.max_bytes,
+        max_age=nanoseconds(stream.max_age),
+        max_msgs_per_subject=stream.per_subject or -1,
+    )
+    await jetstream.ensure_stream(bus, config, deadline=deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message of a work queue; it comes again until it is acknowledged or terminated."""
+
+    message: Message
+    attempts: int
+    bus: Bus
+    ack_subject: str
+
+    async def ack(self) -> None:
+        """Done: forget it."""
+        await self.bus.publish(self.ack_subject, b"+ACK")
+
+    async def nak(self, delay: float = 0.0) -> None:
+        """Not done: let it come again after `delay` seconds."""
+        await self.bus.publish(self.ack_subject, b"-NAK " + msgspec.json.encode({"delay": nanoseconds(delay)}))
+
+    async def term(self, reason: str = "") -> None:
+        """Never again."""
+        await self.bus.publish(self.ack_subject, f"+TERM {reason}".encode())
+
+    async def in_progress(self) -> None:
+        """Still at it: start the wait for an acknowledgement anew."""
+        await self.bus.publish(self.ack_subject, b"+WPI")
+
+
+class WorkQueue:
+    """A durable pull consumer of one filter of a work queue stream."""
+
+    def __init__(self, bus: Bus, stream: Stream, durable: str, filter_subject: str) -> None:
+        self._bus, self._stream, self._durable, self._filter = bus, stream, durable, filter_subject
+        self._failures = 0
+
+    async def ensure(self, *, deadline: Deadline) -> None:
+        """Create the stream and the consumer unless they are there."""
+        config: dict[str, object] = {
+            "name": self._durable,
+            "durable_name": self._durable,
+            "ack_policy": "explicit",
+            "ack_wait": nanoseconds(ACK_WAIT),
+            "max_ack_pending": 8 * BATCH,
+            "deliver_policy": "all",
+        }
+        await jetstream.create_consumer(
+            self._bus, self._stream.name, config, filter_subject=self._filter, deadline=deadline
+        )
+
+    async def fetch(self, *, wait: float) -> list[Delivery]:
+        """Return what is there, after at most `wait` seconds; an empty list when nothing came or NATS is away."""
+        try:
+            found = await self._fetch(wait)
+        except MembridgeError:
+            await self._recover()
+            return []
+        self._failures = 0
+        return found
+
+    async def _fetch(self, wait: float) -> list[Delivery]:
+        # One message is waited for, then what else is there is taken: an open request for more would have messages
+        # sent to an inbox that nobody reads any more.
+        first = await self._ask({"batch": 1, "expires": nanoseconds(wait)}, wait + 1.0)
+        if not first:
+            return []
+        return first + await self._ask({"batch": BATCH - 1, "no_wait": True}, 5.0)
+
+    async def _ask(self, request: dict[str, object], wait: float) -> list[Delivery]:
+        inbox, found = self._bus.new_inbox(), list[Delivery]()
+        async with self._bus.subscribe(inbox) as replies:
+            subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream.name}.{self._durable}"
+            await self._bus.publish(subject, msgspec.json.encode(request), reply=inbox)
+            try:
+                async with asyncio.timeout(wait):
+                    while len(found) < request["batch"]:
+                        message = await replies.next()
+                        if message is None:
+                            break
+                        if not message.reply:
+                            if translate.status_of(message.headers) == 503:
+                                raise translate.ConsumerMissingError(f"consumer {self._durable} is gone")
+                            break
+                        found.append(self._delivery(message))
+            except TimeoutError:
+                pass
+        return found
+
+    def _delivery(self, message: Message) -> Delivery:
+        # $JS.ACK.<stream>.<consumer>.<delivered>... or with domain and account in front (ADR-15).
+        parts = message.reply.split(".")
+        attempts = parts[4] if len(parts) < 11 else parts[6]
+        return Delivery(message, int(attempts) if attempts.isdigit() else 1, self._bus, message.reply)
+
+    async def _recover(self) -> None:
+        self._failures = min(self._failures + 1, 8)
+        await asyncio.sleep(0.1 * 2**self._failures * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+        try:
+            await _ensure(self._bus, self._stream, replicas=self._bus.options.replicas, deadline=Deadline.after(5.0))
+            await self.ensure(deadline=Deadline.after(5.0))
+        except MembridgeError:
+            return
+
+
+async def open_queue(
+    bus: Bus, stream: Stream, durable: str, filter_subject: str, *, deadline: Deadline
+) -> WorkQueue:
+    """Open a work queue; its consumer is made again whenever it is gone."""
+    queue = WorkQueue(bus, stream, durable, filter_subject)
+    await queue.ensure(deadline=deadline)
+    return queue
+
+
+async def last_per_subject(
+    bus: Bus, stream: Stream, filter_subject: str, *, limit: int, deadline: Deadline
+) -> list[Message]:
+    """Return the last message of each subject under the filter, newest first, at most `limit`."""
+    found: dict[str, Message] = {}
+    async for message in jetstream.read_from(bus, stream.name, filter_subject, start=1, deadline=deadline):
+        subject = jetstream.subject_of(message)
+        found.pop(subject, None)
+        found[subject] = message
+    return list(found.values())[::-1][:limit]

@@ -1,0 +1,212 @@
+"""Carrying out a merge on the live database, in transactions that the worker hardly notices.
+
+What becomes of a bucket is decided under the write lock, on the rows that are there then: nothing that the worker wrote
+since the comparison is overruled. Killed at any point and run again, the result is the same.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from membridge.claudemem.database import check_tables
+from membridge.claudemem.sql import Connection
+from membridge.claudemem.tables import Table
+from membridge.deadline import Deadline
+from membridge.merge.conflicts import Journal, Lost, row_payload
+from membridge.merge.report import MergeReport, Source
+from membridge.merge.rows import Key, Reader
+from membridge.merge.three_way import Action, Change, Outcome, Row, Shape
+from membridge.merge.write import PoisonRowError, RowWriter
+
+#: Seconds of work in one transaction; with the commit the write lock is held for less than 0.2 s.
+HOLD = 0.06
+#: Seconds between two transactions: a worker that waits for the lock asks for it every 0.1 s at the latest.
+PAUSE = 0.02
+#: Buckets read ahead of a transaction.
+_AHEAD = 256
+
+Decide = Callable[[Sequence[Row], Sequence[Row], Sequence[Row], Shape], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The rows of one key in base and theirs."""
+
+    key: Key
+    base: Sequence[Row]
+    theirs: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class TableWork:
+    """The buckets of one table that may need a change, and how many they are."""
+
+    table: Table
+    shape: Shape
+    size: int
+    buckets: Iterator[Bucket]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a merge is carried out. `ours_stays` when ours is the canonical side of a clash."""
+
+    source: Source
+    decide: Decide
+    journal: Journal
+    ours_stays: bool = False
+
+
+@dataclass(slots=True)
+class _Tally:
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    conflicts: int = 0
+    quarantined: int = 0
+    proposals: int = 0
+    touched: set[str] = field(default_factory=set[str])
+
+
+class Merger:
+    """Carries out one merge through one connection; used once."""
+
+    def __init__(self, connection: Connection, writer: RowWriter, terms: Terms) -> None:
+        self._connection, self._writer, self._terms = connection, writer, terms
+        self._tally = _Tally()
+        self._lost: list[Lost] = []
+        self._taken_in: list[bytes] = []
+        self._emptied: list[Bucket] = []
+        self._deletes_sessions = False
+        self._had_quarantine = terms.journal.holds_rows()
+
+    def run(
+        self,
+        work: Sequence[TableWork],
+        path: Path,
+        *,
+        deadline: Deadline,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> MergeReport:
+        """Merge all buckets, delete sessions last, then check the tables that were written.
+
+        `progress` is told buckets done and buckets in all after each transaction. Errors: the database's, and
+        DeadlineExceededError; what was committed by then stays, and the next merge goes on from there.
+        """
+        total = sum(one.size for one in work)
+        steps = _steps(work)
+        done = 0
+        while ahead := list(islice(steps, _AHEAD)):
+            while ahead:
+                deadline.check("merging")
+                count = self._transaction(ahead)
+                del ahead[:count]
+                done += count
+                if progress is not None:
+                    progress(done, total)
+        self._delete_sessions(work, deadline)
+        if self._tally.touched:
+            check_tables(self._connection, path, sorted(self._tally.touched))
+        tally = self._tally
+        return MergeReport(
+            inserted=tally.inserted,
+            updated=tally.updated,
+            deleted=tally.deleted,
+            conflicts=tally.conflicts,
+            quarantined=tally.quarantined,
+            unsynced=tally.proposals,
+        )
+
+    def _delete_sessions(self, work: Sequence[TableWork], deadline: Deadline) -> None:
+        """Delete the sessions that are gone from theirs, now that what belonged to them is gone too."""
+        self._deletes_sessions = True
+        sessions = [one for one in work if one.table.name == "sdk_sessions"]
+        left = [(one, bucket) for one in sessions for bucket in self._emptied]
+        while left:
+            deadline.check("merging")
+            del left[: self._transaction(left)]
+
+    def _transaction(self, steps: Sequence[tuple[TableWork, Bucket]]) -> int:
+        """Do as many steps as fit into one short transaction, one at least; return how many they were."""
+        self._connection.run("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        count = 0
+        try:
+            for work, bucket in steps:
+                self._merge(work, bucket)
+                count += 1
+                if time.monotonic() - began > HOLD:
+                    break
+            # Before the commit: a loser must not be gone because we were killed between the two.
+            self._write_journal()
+            self._connection.run("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.run("ROLLBACK")
+            raise
+        if count < len(steps):
+            time.sleep(PAUSE)
+        return count
+
+    def _merge(self, work: TableWork, bucket: Bucket) -> None:
+        ours = Reader(self._connection, work.table).bucket(bucket.key)
+        outcome = self._terms.decide(bucket.base, bucket.theirs, ours, work.shape)
+        self._tally.proposals += outcome.proposals
+        for clash in outcome.clashes:
+            theirs, held = self._terms.source.node, "ours"
+            kept, lost = (held, theirs) if self._terms.ours_stays else (theirs, held)
+            self._lost.append(Lost(work.table.name, bucket.key, clash.kept, clash.lost, kept, lost))
+        # Deletions first: what comes in may carry the origin of what goes.
+        for change in sorted(outcome.changes, key=lambda change: change.action is not Action.DELETE):
+            self._change(work, bucket, change)
+
+    def _change(self, work: TableWork, bucket: Bucket, change: Change) -> None:
+        try:
+            if change.action is Action.DELETE:
+                self._delete(work, bucket, change)
+            elif change.ours is not None:
+                self._writer.update(work.table, change.ours, change.values)
+                self._tally.updated += 1
+            elif change.theirs is not None:
+                self._writer.insert(work.table, change.theirs)
+                self._tally.inserted += 1
+        except PoisonRowError as error:
+            self._set_aside(work, bucket, change, str(error))
+            return
+        self._tally.touched.add(work.table.name)
+        if self._had_quarantine and change.theirs is not None:
+            self._taken_in.append(row_payload(work.table.name, change.theirs.values))
+
+    def _delete(self, work: TableWork, bucket: Bucket, change: Change) -> None:
+        if change.ours is None:
+            return
+        if work.table.name == "sdk_sessions" and not self._deletes_sessions:
+            self._emptied.append(bucket)
+        elif self._writer.delete(work.table, change.ours):
+            self._tally.deleted += 1
+        else:
+            self._tally.proposals += 1
+
+    def _set_aside(self, work: TableWork, bucket: Bucket, change: Change, reason: str) -> None:
+        name = work.table.name
+        for row in [change.theirs] if change.theirs else bucket.theirs:
+            subject = f"{name} {list(map(str, bucket.key))} of {self._terms.source.node}"
+            self._terms.journal.quarantine("row", subject, reason, row_payload(name, row.values))
+            self._tally.quarantined += 1
+
+    def _write_journal(self) -> None:
+        if self._lost:
+            self._terms.journal.add_conflicts(self._lost)
+            self._tally.conflicts += len(self._lost)
+            self._lost.clear()
+        if self._taken_in:
+            self._terms.journal.resolve(self._taken_in)
+            self._taken_in.clear()
+
+
+def _steps(work: Sequence[TableWork]) -> Iterator[tuple[TableWork, Bucket]]:
+    for one in work:
+        for bucket in one.buckets:
+            yield one, bucket

@@ -1,0 +1,119 @@
+"""What this machine has that the canonical memory has not: the rows of a proposal, and how many they are.
+
+Compared with the mirror, which is the state that was last merged: what the mirror has and ours has not was deleted
+here, unless it is in quarantine. Never writes.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from membridge.claudemem.connection import open_live, open_to_compare
+from membridge.claudemem.sql import Connection
+from membridge.claudemem.tables import Table, quoted, travelling_tables
+from membridge.deadline import Deadline
+from membridge.merge.conflicts import Journal, plain_row, row_payload
+from membridge.merge.difference import TableDifference, difference
+from membridge.merge.rows import Reader, shape_of
+from membridge.merge.three_way import Row, Value, edits
+from membridge.merge.write import PoisonRowError, check_fits
+from schemas.proposal import ProposedRow
+
+
+def collect(
+    live: Path, canonical: Path | None, *, journal: Journal | None = None, deadline: Deadline
+) -> list[ProposedRow]:
+    """Return the rows that ours has new, changed or deleted against the canonical memory, sessions first.
+
+    `canonical` is the mirror; None where the project has no snapshot yet. Rows that `journal` has in quarantine are
+    left out, and rows that no other machine could take in. Errors: the database's, DeadlineExceededError.
+    """
+    if canonical is None:
+        with open_live(live, deadline=deadline) as connection:
+            return list(_everything(connection))
+    with open_to_compare(live, canonical, deadline=deadline) as connection:
+        aside = journal if journal is not None and journal.holds_rows() else None
+        return [
+            proposed
+            for one in difference(connection)
+            if not one.is_empty
+            for proposed in _differing(connection, one, aside)
+        ]
+
+
+def unsynced(live: Path, canonical: Path | None, *, journal: Journal | None = None, deadline: Deadline) -> int:
+    """Count what `collect` would return."""
+    if canonical is not None:
+        return len(collect(live, canonical, journal=journal, deadline=deadline))
+    with open_live(live, deadline=deadline) as connection:
+        return sum(
+            connection.number(f"SELECT count(*) FROM {quoted(name)}")  # noqa: S608 - quoted
+            for name in travelling_tables(connection)
+        )
+
+
+def differs(live: Path, canonical: Path, *, deadline: Deadline) -> bool:
+    """Whether the two hold different memories; what is machine-local makes no difference.
+
+    A table that only one of them has makes one when it has rows.
+    """
+    with open_to_compare(live, canonical, deadline=deadline) as connection:
+        ours, theirs = travelling_tables(connection), travelling_tables(connection, "theirs")
+        lone = [f"main.{quoted(name)}" for name in ours.keys() - theirs.keys()]
+        lone += [f"theirs.{quoted(name)}" for name in theirs.keys() - ours.keys()]
+        if any(connection.exists(f"SELECT 1 FROM {name} LIMIT 1") for name in lone):  # noqa: S608 - quoted
+            return True
+        return any(not one.is_empty for one in difference(connection))
+
+
+def _everything(connection: Connection) -> Iterator[ProposedRow]:
+    for table in travelling_tables(connection).values():
+        reader = Reader(connection, table)
+        for rowid in connection.numbers(f"SELECT rowid FROM {quoted(table.name)}"):  # noqa: S608 - quoted
+            row = reader.row(rowid)
+            if row is not None and _can_travel(table, row):
+                yield _proposed(table, (), None, row)
+
+
+def _differing(connection: Connection, found: TableDifference, aside: Journal | None) -> Iterator[ProposedRow]:
+    ours, canonical = Reader(connection, found.ours), Reader(connection, found.theirs, "theirs")
+    shape = shape_of(found.ours, found.columns)
+    for key in found.keys(connection):
+        for known, held in edits(canonical.bucket(key), ours.bucket(key), shape):
+            if aside is not None and known is not None and aside.holds_row(row_payload(found.ours.name, known.values)):
+                continue
+            if all(row is None or _can_travel(found.ours, row) for row in (known, held)):
+                yield _proposed(found.ours, found.columns, known, held)
+
+
+def _proposed(table: Table, columns: tuple[str, ...], known: Row | None, held: Row | None) -> ProposedRow:
+    return ProposedRow(
+        table=table.name,
+        row=None if held is None else plain_row(_content(table, held)),
+        # Only what both versions know: a column that ours lacks was not emptied here.
+        base=None if known is None else plain_row({column: known.values[column] for column in columns}),
+        parents={} if held is None else _parents(table, held),
+        local_id=None if held is None else held.rowid,
+    )
+
+
+def _content(table: Table, row: Row) -> dict[str, Value]:
+    content = {name: value for name, value in row.values.items() if name not in table.references}
+    return content | {name: value for name, value in row.carried.items() if value is not None}
+
+
+def _parents(table: Table, row: Row) -> dict[str, list[int | float | str | None]]:
+    keys = {name: row.values.get(name) for name in table.references}
+    return {name: json.loads(key) for name, key in keys.items() if isinstance(key, str)}
+
+
+def _can_travel(table: Table, row: Row) -> bool:
+    try:
+        check_fits(table, row.values)
+    except PoisonRowError:
+        return False
+    return all(
+        not isinstance(value, bytes) and not (isinstance(value, float) and not math.isfinite(value))
+        for value in row.values.values()
+    )

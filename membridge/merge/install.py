@@ -1,0 +1,123 @@
+"""A snapshot as this machine's database: installed where there is none, or put in the place of what is there."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+
+from membridge.claudemem.connection import resolve
+from membridge.claudemem.database import device_id, scrub
+from membridge.claudemem.sql import Connection
+from membridge.claudemem.tables import Table, quoted, travelling_tables
+from membridge.claudemem.translate import translated
+from membridge.deadline import Deadline
+from membridge.errors import ConflictError
+from membridge.merge import three_way
+from membridge.merge.apply import Terms
+from membridge.merge.conflicts import Journal
+from membridge.merge.report import MergeReport, Source
+from membridge.merge.snapshot import merge_files
+from membridge.merge.three_way import Outcome, Row, Shape
+
+
+def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> None:
+    """Make a copy of `mirror` the live database where there is none yet; atomic, and never over a file that is there.
+
+    Every row becomes one of another machine's: synced, with its origin; what is machine-local starts empty. Errors:
+    ConflictError when a database has appeared meanwhile, DiskFullError and the database's; nothing is left behind.
+    """
+    frozen = resolve(mirror)
+    staged = live.with_name(f".{live.name}.membridge-install")
+    with translated(live):
+        try:
+            live.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copyfile(frozen, staged)
+            deadline.check("installing the database")
+            _make_local(staged, source, device_id(live))
+            scrub(staged)
+            _publish(staged, live)
+        finally:
+            for leftover in (staged, Path(f"{staged}-journal")):
+                leftover.unlink(missing_ok=True)
+
+
+def replace(mirror: Path, live: Path, *, source: Source, journal: Journal, deadline: Deadline) -> MergeReport:
+    """Make the memory of `live` exactly that of `mirror`, safely beside a running worker.
+
+    Row by row through the same short transactions as a merge, not page by page: rows that are equal keep their rowid,
+    their sync state and their origin, the machine-local tables and the sequences are not touched, and page sizes and
+    claude-mem versions may differ. A session that pending work refers to stays. Errors as `merge_snapshot`.
+    """
+    terms = Terms(source=source, decide=_theirs_alone, journal=journal)
+    return merge_files(live, mirror, base=None, terms=terms, deadline=deadline)
+
+
+def _theirs_alone(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome:
+    del base
+    return three_way.replace(theirs, ours, shape)
+
+
+def _make_local(staged: Path, source: Source, own_device: str | None) -> None:
+    connection = Connection(apsw.Connection(str(staged), flags=apsw.SQLITE_OPEN_READWRITE))
+    try:
+        # What full-text search indexes does not change, and its triggers would index every row anew.
+        connection.apsw.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+        connection.run("PRAGMA foreign_keys = OFF")
+        with connection.apsw:
+            for table in travelling_tables(connection).values():
+                _reset_local_columns(connection, table, source)
+                _raise_sequence(connection, table, own_device)
+    finally:
+        connection.close()
+
+
+def _reset_local_columns(connection: Connection, table: Table, source: Source) -> None:
+    values: dict[str, str] = {
+        "synced_at": str(int(datetime.now(UTC).timestamp() * 1000)),
+        "origin_local_id": "CASE WHEN origin_device_id IS NULL THEN CAST(rowid AS TEXT) ELSE origin_local_id END",
+        "origin_device_id": "coalesce(origin_device_id, :device)",
+        "sync_rev": "'1'",
+        "relevance_count": "0",
+        "worker_port": "NULL",
+    }
+    changes = ", ".join(f"{quoted(name)} = {value}" for name, value in values.items() if table.has(name))
+    if changes:
+        connection.run(f"UPDATE {quoted(table.name)} SET {changes}", {"device": source.device})  # noqa: S608 - our own expressions
+
+
+def _raise_sequence(connection: Connection, table: Table, own_device: str | None) -> None:
+    """Let new rowids begin beyond every one in use, and beyond those this machine used before it lost its database."""
+    if not connection.exists("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'"):
+        return
+    used = "SELECT max(rowid) AS id FROM {table}"
+    if own_device is not None and table.has("origin_local_id"):
+        used += " UNION ALL SELECT max(CAST(origin_local_id AS INTEGER)) FROM {table} WHERE origin_device_id = :device"
+    used = used.format(table=quoted(table.name))
+    connection.run(
+        f"UPDATE sqlite_sequence SET seq = max(seq, (SELECT coalesce(max(id), 0) FROM ({used}))) WHERE name = :name",  # noqa: S608 - quoted
+        {"name": table.name, "device": own_device} if ":device" in used else {"name": table.name},
+    )
+
+
+def _publish(staged: Path, live: Path) -> None:
+    with staged.open("rb") as file:
+        os.fsync(file.fileno())
+    # What a database that is gone left behind would be replayed into the new one.
+    for suffix in ("-wal", "-shm", "-journal"):
+        stale = Path(f"{live}{suffix}")
+        if stale.exists() and not live.exists():
+            stale.rename(stale.with_name(f"{stale.name}.orphan"))
+    try:
+        os.link(staged, live)
+    except FileExistsError as error:
+        raise ConflictError(
+            f"a database {live} has appeared meanwhile", remedy="run `membridge pull` again: it merges"
+        ) from error
+    descriptor = os.open(live.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

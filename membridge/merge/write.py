@@ -1,0 +1,225 @@
+"""Single rows into the live database: inserted as another machine's, updated in what differs, deleted.
+
+Runs inside a transaction of the caller's. Whatever belongs to this machine stays: an update touches no local column, an
+inserted row is stamped so that claude-mem's own sync never takes it for one of this machine's unsent rows.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from membridge.claudemem.sql import Connection, RowRefusedError
+from membridge.claudemem.tables import KEY_DEFAULTS, REFERENCE_KEYS, Column, Table, quoted
+from membridge.merge.report import Source
+from membridge.merge.three_way import Row, Value, Values
+
+#: Bytes of a row beyond which it is set aside: claude-mem's own are kilobytes.
+MAX_ROW_BYTES = 8 << 20
+
+#: Tables whose rows must find their session by its memory id, as their foreign key demands.
+_OF_SESSION = frozenset({"observations", "session_summaries"})
+#: Where a session is referred to: table, column, and the session's column that it holds.
+_REFERRERS = (
+    ("observations", "memory_session_id", "memory_session_id"),
+    ("session_summaries", "memory_session_id", "memory_session_id"),
+    ("user_prompts", "content_session_id", "content_session_id"),
+    ("user_prompts", "session_db_id", "id"),
+    ("tool_uses", "session_db_id", "id"),
+    ("pending_messages", "session_db_id", "id"),
+)
+
+
+class PoisonRowError(Exception):
+    """A row that the live database cannot hold; never leaves this package, which sets the row aside."""
+
+
+class RowWriter:
+    """Writes rows that come from `source`. `find_session` returns a session of theirs by its memory id."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        tables: Mapping[str, Table],
+        source: Source,
+        find_session: Callable[[str], Row | None],
+    ) -> None:
+        self._connection, self._tables, self._source, self._find_session = connection, tables, source, find_session
+
+    def insert(self, table: Table, row: Row) -> None:
+        """Insert a row of theirs under a fresh rowid. Raises PoisonRowError when it does not fit."""
+        values = self._resolved(table, row.values)
+        if table.name in _OF_SESSION:
+            self._ensure_session(row.values)
+        values |= self._stamps(table, row)
+        # NULL where the column here forbids it: the column's default is what an older version meant.
+        names = [name for name, value in values.items() if value is not None or not table.columns[name].not_null]
+        columns, marks = ", ".join(map(quoted, names)), ", ".join("?" * len(names))
+        sql = f"INSERT INTO {quoted(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608 - names from the schema, quoted
+        self._execute(sql, tuple(values[name] for name in names))
+
+    def update(self, table: Table, ours: Row, values: Values) -> None:
+        """Set `values` in a row of ours. Raises PoisonRowError when they do not fit."""
+        resolved = self._resolved(table, values)
+        if not resolved:
+            return
+        columns = ", ".join(f"{quoted(name)} = ?" for name in resolved)
+        sql = f"UPDATE {quoted(table.name)} SET {columns} WHERE rowid = ?"  # noqa: S608 - names from the schema, quoted
+        self._execute(sql, (*resolved.values(), ours.rowid))
+        former = ours.values.get("memory_session_id")
+        if table.name == "sdk_sessions" and "memory_session_id" in resolved and isinstance(former, str):
+            self._keep_found(former, ours.values)
+
+    def delete(self, table: Table, ours: Row) -> bool:
+        """Delete a row of ours; return False for a session that other rows, which stay, refer to."""
+        if table.name == "sdk_sessions" and self._is_referred_to(ours):
+            return False
+        self._connection.run(f"DELETE FROM {quoted(table.name)} WHERE rowid = ?", (ours.rowid,))  # noqa: S608 - quoted
+        return True
+
+    def _execute(self, sql: str, bindings: tuple[Value, ...]) -> None:
+        try:
+            self._connection.write(sql, bindings)
+        except RowRefusedError as error:
+            raise PoisonRowError(str(error)) from error
+
+    def _resolved(self, table: Table, values: Values) -> dict[str, Value]:
+        """Return the values of the columns that exist here, rowids looked up. Raises PoisonRowError."""
+        check_fits(table, values)
+        resolved: dict[str, Value] = {}
+        for column, value in values.items():
+            if column in table.references:
+                resolved[column] = self._rowid_of(table.references[column].table, value)
+            elif table.has(column):
+                resolved[column] = value
+        if table.name == "user_prompts" and "session_db_id" in table.columns and "session_db_id" not in values:
+            # From a version whose prompts knew their session by its content id alone.
+            session = json.dumps([KEY_DEFAULTS["platform_source"], values.get("content_session_id")])
+            if "content_session_id" in values:
+                resolved["session_db_id"] = self._rowid_of("sdk_sessions", session)
+        return resolved
+
+    def _rowid_of(self, target: str, key: Value) -> int | None:
+        table = self._tables.get(target)
+        if not isinstance(key, str) or table is None:
+            return None
+        known = [
+            (column, value)
+            for column, value in zip(REFERENCE_KEYS[target], json.loads(key), strict=True)
+            if table.has(column)
+        ]
+        conditions = " AND ".join(f"{quoted(column)} IS ?" for column, _ in known)
+        sql = f"SELECT rowid FROM {quoted(target)} WHERE {conditions} ORDER BY rowid LIMIT 1"  # noqa: S608 - names from the schema, quoted
+        return self._connection.number(sql, tuple(value for _, value in known)) or None
+
+    def _stamps(self, table: Table, row: Row) -> dict[str, Value]:
+        stamps: dict[str, Value] = {}
+        if table.has("synced_at"):
+            stamps["synced_at"] = int(datetime.now(UTC).timestamp() * 1000)
+        if table.has("origin_device_id") and table.has("origin_local_id"):
+            stamps |= self._origin(table, row)
+        if table.name == "observations" and table.has("content_hash"):
+            stamps["content_hash"] = self._content_hash(row)
+        elif table.has("content_hash"):
+            stamps["content_hash"] = row.carried.get("content_hash")
+        return stamps
+
+    def _origin(self, table: Table, row: Row) -> dict[str, Value]:
+        device, local = row.carried.get("origin_device_id"), row.carried.get("origin_local_id")
+        if device is None:
+            device, local = self._source.device, None if row.rowid is None else str(row.rowid)
+        taken = self._connection.exists(
+            f"SELECT 1 FROM {quoted(table.name)} WHERE origin_device_id = ? AND origin_local_id = ?",  # noqa: S608 - quoted
+            (device, local),
+        )
+        return {"origin_device_id": device, "origin_local_id": None if taken else local}
+
+    def _content_hash(self, row: Row) -> Value:
+        """Return the hash by which claude-mem knows an observation of a session, or another one where that is taken."""
+        session, title, text = (row.values.get(name) for name in ("memory_session_id", "title", "narrative"))
+        carried = row.carried.get("content_hash")
+        content = "\0".join(str(part) if part is not None else "" for part in (session, title, text))
+        wanted = carried if isinstance(carried, str) else hashlib.sha256(content.encode()).hexdigest()[:16]
+        taken = self._connection.exists(
+            "SELECT 1 FROM observations WHERE memory_session_id IS ? AND content_hash = ?", (session, wanted)
+        )
+        if not taken:
+            return wanted
+        # Two rows may be one memory to claude-mem and still differ in what they hold: both are kept.
+        return hashlib.sha256(repr((wanted, sorted(row.values.items()))).encode()).hexdigest()[:16]
+
+    def _ensure_session(self, values: Values) -> None:
+        memory_id = values.get("memory_session_id")
+        if not isinstance(memory_id, str) or self._has_session(memory_id):
+            return
+        sessions = self._tables["sdk_sessions"]
+        theirs = self._find_session(memory_id)
+        if theirs is not None:
+            try:
+                self.insert(sessions, theirs)
+            except PoisonRowError:
+                self._make_session(memory_id, values)
+        else:
+            self._make_session(memory_id, values)
+
+    def _keep_found(self, memory_id: str, values: Values) -> None:
+        """Leave no observation without a session after its session got another memory id."""
+        for name in _OF_SESSION:
+            sql = f"SELECT 1 FROM {quoted(name)} WHERE memory_session_id = ? LIMIT 1"  # noqa: S608 - our own names
+            if not self._has_session(memory_id) and self._connection.exists(sql, (memory_id,)):
+                self._make_session(memory_id, values)
+
+    def _make_session(self, memory_id: str, values: Values) -> None:
+        """Insert the session that claude-mem's own sync makes for rows whose session it does not know."""
+        self._connection.run(
+            "INSERT INTO sdk_sessions (content_session_id, memory_session_id, project, started_at, started_at_epoch, "
+            "status) VALUES (?, ?, ?, ?, ?, 'completed') ON CONFLICT DO NOTHING",
+            (
+                memory_id,
+                memory_id,
+                values.get("project") or "unknown",
+                values.get("created_at") or values.get("started_at") or "",
+                values.get("created_at_epoch") or values.get("started_at_epoch") or 0,
+            ),
+        )
+
+    def _has_session(self, memory_id: str) -> bool:
+        return self._connection.exists("SELECT 1 FROM sdk_sessions WHERE memory_session_id = ?", (memory_id,))
+
+    def _is_referred_to(self, session: Row) -> bool:
+        present = set(self._connection.texts("SELECT name FROM sqlite_schema WHERE type = 'table'"))
+        for name, column, held in _REFERRERS:
+            value = session.rowid if held == "id" else session.values.get(held)
+            if name not in present or value is None or not self._has_column(name, column):
+                continue
+            sql = f"SELECT 1 FROM {quoted(name)} WHERE {quoted(column)} = ? LIMIT 1"  # noqa: S608 - our own names
+            if self._connection.exists(sql, (value,)):
+                return True
+        return False
+
+    def _has_column(self, name: str, column: str) -> bool:
+        table = self._tables.get(name)
+        return table is None or table.has(column)
+
+
+def check_fits(table: Table, values: Values) -> None:
+    """Raise PoisonRowError for values that SQLite would take but claude-mem could not use."""
+    total = 0
+    for name, value in values.items():
+        column = table.columns.get(name)
+        if isinstance(value, bytes | str):
+            total += len(value)
+        if column is not None and name not in table.references and not _fits(column, value):
+            raise PoisonRowError(f"column {name} holds {type(value).__name__} where {column.type} belongs")
+    if total > MAX_ROW_BYTES:
+        raise PoisonRowError(f"the row holds {total} bytes, more than {MAX_ROW_BYTES}")
+
+
+def _fits(column: Column, value: Value) -> bool:
+    if value is None or not column.type:
+        return True
+    if "INT" in column.type:
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if "CHAR" in column.type or "TEXT" in column.type or "CLOB" in column.type:
+        return not isinstance(value, bytes)
+    return True

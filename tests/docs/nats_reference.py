@@ -1,0 +1,95 @@
+"""Writes docs/reference/nats.md from the catalogue in `schemas`: `python -m tests.docs.nats_reference`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas import buckets, errors, streams, subjects
+from schemas.events import Event
+from schemas.subjects import Operation
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "nats.md"
+
+LEADERSHIP = (subjects.LEADERSHIP_GET, subjects.LEADERSHIP_SELECT, subjects.LEADERSHIP_RESIGN)
+NODE = (subjects.ADD_PROJECT, subjects.PROJECTS)
+
+_HEAD = """# NATS reference
+
+Generated from `schemas/`; a test compares it. Bodies are JSON. An unknown field is ignored, an ill-typed one is answered
+with a 400-class service error that names it. `{project}` is a canonical id (`membridge project list`), `{node}` a node
+id. With the stock CLI: `nats request membridge.{project}.primary.status ''`, `nats micro ls`, `nats micro stats`.
+"""
+
+
+def render() -> str:
+    """Return the page."""
+    return "\n".join(
+        [
+            _HEAD,
+            "## Operations on one node, or on the primary (`membridge.{project}.primary.<name>`)\n",
+            *_operations(subjects.NODE_OPERATIONS),
+            "## Leadership\n",
+            *_operations(LEADERSHIP),
+            "## Projects of a node\n",
+            *_operations(NODE),
+            "## Events\n",
+            f"Facts, on `{subjects.EVENT}`, kept in the stream `EVENTS`; progress of running jobs on "
+            f"`{subjects.PROGRESS}`, not kept.\n",
+            "| type | fields |\n|---|---|",
+            *_events(),
+            "\n## Buckets\n",
+            "| bucket | value | TTL | history |\n|---|---|---|---|",
+            *(
+                f"| `{bucket.name}` | `{bucket.value.__name__}` | {f'{bucket.ttl:g} s' if bucket.ttl else 'none'} "
+                f"| {bucket.history} |"
+                for bucket in buckets.ALL
+            ),
+            "\n## Streams\n",
+            "| stream | subjects | forgets by |\n|---|---|---|",
+            *(
+                f"| `{stream.name}` | {', '.join(f'`{subject}`' for subject in stream.subjects)} | {stream.retention} |"
+                for stream in streams.ALL
+            ),
+            "\n## Errors\n",
+            "An error reply has the headers `Nats-Service-Error` (a sentence) and `Nats-Service-Error-Code`, and the body"
+            "\n`ErrorReply`: `code`, `message`, `remedy`, `field`, `request_id`.\n",
+            "| code | NATS | HTTP | exit | try again |\n|---|---|---|---|---|",
+            *(
+                f"| `{code}` | {row.nats} | {row.http} | {row.exit} | {row.retry} |"
+                for code, row in errors.TABLE.items()
+            ),
+            "",
+        ]
+    )
+
+
+def _operations(operations: Iterable[Operation[Any, Any]]) -> list[str]:
+    lines: list[str] = []
+    for operation in operations:
+        lines.append(f"### {operation.name}\n")
+        lines.append(f"`{operation.subject}`, {operation.impact}s, answered within {operation.deadline:g} s.\n")
+        lines.append(f"Request `{operation.request.__name__}`{_fields(operation.request)}")
+        lines.append(f"\nReply `{operation.reply.__name__}`{_fields(operation.reply)}\n")
+    return lines
+
+
+def _fields(kind: type[msgspec.Struct]) -> str:
+    fields = msgspec.structs.fields(kind)
+    if not fields:
+        return ": no fields."
+    names = ", ".join(f"`{field.name}`" + (" (required)" if field.required else "") for field in fields)
+    return f": {names}."
+
+
+def _events() -> list[str]:
+    return [
+        f"| `{kind.__struct_config__.tag}` | {', '.join(f'`{field.name}`' for field in msgspec.structs.fields(kind))} |"
+        for kind in Event.__args__
+    ]
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(render(), encoding="utf-8")

@@ -1,0 +1,56 @@
+"""The README's lines are the ones that CI runs, and every command it names exists."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from membridge.cli.catalogue import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "deploy").rglob("*.md"))]
+
+
+def recipes() -> set[str]:
+    return set(re.findall(r"^([a-z]+)(?: \*\w+)?:$", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_ci_runs_the_readmes_test_line() -> None:
+    ran = re.search(r"^readme='(.+)'$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert ran is not None
+    assert f"{ran[1]}\n" in SHELL
+
+
+def test_the_line_that_runs_the_demo_sets_up_like_the_line_that_tests() -> None:
+    lines = [block.strip() for block in SHELL if block.startswith("python3 -m venv")]
+
+    assert len(lines) == 2
+    assert {line.rpartition(" && ")[0] for line in lines} == {lines[0].rpartition(" && ")[0]}
+    assert {line.rpartition(" && ")[2] for line in lines} == {".venv/bin/membridge demo", ".venv/bin/just test"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_that_is_named_exists(page: Path) -> None:
+    code = re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL)
+    text = "\n".join(block or inline for block, inline in code)
+    named = set(re.findall(r"(?:^|/|\s)membridge ([a-z][a-z_]+)", text))
+
+    assert named - set(COMMANDS) == set()
+    assert set(re.findall(r"(?:^|/|\s)just ([a-z]+)", text)) - recipes() == set()
+
+
+def test_the_short_names_are_installed() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+
+    assert {name for name in ("membridge", "cm-push", "cm-pull", "cm-status", "cm-doctor") if name in README} == set(
+        scripts
+    )
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"push_sqlite", "pull_sqlite"}))
+def test_the_readme_names_every_command(name: str) -> None:
+    assert re.search(rf"`(membridge )?{name}\b", README)
