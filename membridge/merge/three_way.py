@@ -111,28 +111,36 @@ def merge(
 def replace(theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome:
     """Decide how ours becomes exactly theirs; versions of one memory keep their place."""
     decider = _Decider(shape, Favour.THEIRS, ours)
-    for known, held in edits(theirs, ours, shape):
-        if known is None and held is not None:
-            decider.delete(held)
-        elif held is None and known is not None:
-            decider.insert(known)
-        elif known is not None and held is not None:
-            decider.update(held, {column: known.values.get(column) for column in shape.columns}, known)
+    versions, gone, new = _compared(theirs, ours, shape)
+    for row in new:
+        decider.delete(row)
+    for known, held in versions:
+        decider.update(held, {column: known.values.get(column) for column in shape.columns}, known)
+    for row in gone:
+        decider.insert(row)
     return decider.outcome
 
 
 def edits(canonical: Sequence[Row], ours: Sequence[Row], shape: Shape) -> list[tuple[Row | None, Row | None]]:
     """Return where ours is not as the canonical memory: (its row, our row), None for one that is new or gone."""
+    versions, gone, new = _compared(canonical, ours, shape)
+    return [*versions, *((row, None) for row in gone), *((None, row) for row in new)]
+
+
+def _compared(
+    canonical: Sequence[Row], ours: Sequence[Row], shape: Shape
+) -> tuple[list[tuple[Row, Row]], list[Row], list[Row]]:
+    """Return versions of one memory, rows only the canonical side has, and rows only ours has."""
     known, held = _distinct(canonical, shape), _distinct(ours, shape)
     olds = [row for content, row in known.items() if content not in held]
     news = [row for content, row in held.items() if content not in known]
     pairs = pair_versions([r.values for r in olds], [r.values for r in news], shape.likeness, shape.columns)
     taken = set(pairs.values())
-    found: list[tuple[Row | None, Row | None]] = [
-        (old, news[pairs[number]] if number in pairs else None) for number, old in enumerate(olds)
-    ]
-    found += [(None, new) for number, new in enumerate(news) if number not in taken]
-    return found
+    return (
+        [(olds[old], news[new]) for old, new in pairs.items()],
+        [row for number, row in enumerate(olds) if number not in pairs],
+        [row for number, row in enumerate(news) if number not in taken],
+    )
 
 
 class _Decider:

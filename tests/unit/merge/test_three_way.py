@@ -1,0 +1,233 @@
+"""The rules of a merge, row by row and column by column."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from membridge.merge.likeness import Likeness, Value
+from membridge.merge.three_way import Action, Change, Favour, Outcome, Row, Shape, edits, merge, replace
+
+COLUMNS = ("title", "text", "project")
+NOTES = Shape(COLUMNS, Likeness(identity=("title", "text")))
+SESSION = Shape(COLUMNS, Likeness(unique=True))
+
+
+def note(title: Value = "t", text: Value = "x", project: Value = "p", *, rowid: int | None = None) -> Row:
+    return Row({"title": title, "text": text, "project": project}, rowid)
+
+
+def actions(outcome: Outcome) -> list[tuple[Action, Row | None, dict[str, Value]]]:
+    return [(change.action, change.ours or change.theirs, dict(change.values)) for change in outcome.changes]
+
+
+def apply(ours: list[Row], outcome: Outcome) -> list[Row]:
+    """Return what ours holds after the outcome."""
+    rows = list(ours)
+    for change in outcome.changes:
+        match change:
+            case Change(Action.INSERT, theirs=Row() as row):
+                rows.append(Row(row.values))
+            case Change(Action.DELETE, ours=Row() as row):
+                rows = [other for other in rows if other is not row]
+            case Change(Action.UPDATE, ours=Row() as row):
+                rows = [Row({**row.values, **change.values}) if other is row else other for other in rows]
+            case _:
+                raise AssertionError(change)
+    return rows
+
+
+def contents(rows: list[Row], shape: Shape = NOTES) -> set[tuple[Value, ...]]:
+    return {shape.content(row) for row in rows}
+
+
+def test_equal_rows_are_one_memory() -> None:
+    assert merge([], [note()], [note(), note()], NOTES) == Outcome()
+    assert merge([note()], [note()], [note()], NOTES) == Outcome()
+
+
+def test_a_row_new_in_theirs_is_inserted_once() -> None:
+    new = note()
+
+    assert actions(merge([], [new, note()], [], NOTES)) == [(Action.INSERT, new, {})]
+
+
+def test_a_row_only_in_ours_stays_and_is_proposed() -> None:
+    outcome = merge([], [], [note()], NOTES)
+
+    assert outcome.changes == []
+    assert outcome.proposals == 1
+
+
+def test_a_row_that_theirs_deleted_is_deleted_with_its_copies() -> None:
+    ours = [note(rowid=1), note(rowid=2)]
+
+    outcome = merge([note()], [], ours, NOTES)
+
+    assert actions(outcome) == [(Action.DELETE, ours[0], {}), (Action.DELETE, ours[1], {})]
+
+
+def test_an_edit_of_ours_beats_a_deletion_of_theirs() -> None:
+    outcome = merge([note()], [], [note(project="q")], NOTES)
+
+    assert outcome.changes == []
+    assert outcome.proposals == 1
+
+
+def test_an_edit_of_theirs_beats_a_deletion_of_ours() -> None:
+    edited = note(project="q")
+
+    assert actions(merge([note()], [edited], [], NOTES)) == [(Action.INSERT, edited, {})]
+
+
+def test_a_row_that_ours_deleted_stays_deleted_and_is_proposed() -> None:
+    outcome = merge([note()], [note()], [], NOTES)
+
+    assert outcome.changes == []
+    assert outcome.proposals == 1
+
+
+def test_a_row_that_both_deleted_is_gone() -> None:
+    assert merge([note()], [], [], NOTES) == Outcome()
+
+
+def test_a_column_that_theirs_changed_is_taken() -> None:
+    ours = note(rowid=7)
+
+    outcome = merge([note()], [note(project="q")], [ours], NOTES)
+
+    assert actions(outcome) == [(Action.UPDATE, ours, {"project": "q"})]
+    assert outcome.proposals == 0
+
+
+def test_columns_that_each_side_changed_are_both_taken() -> None:
+    outcome = merge([note()], [note(title="theirs")], [note(project="ours")], NOTES)
+
+    assert [dict(change.values) for change in outcome.changes] == [{"title": "theirs"}]
+    assert outcome.proposals == 1
+    assert outcome.clashes == []
+
+
+def test_both_made_the_same_edit() -> None:
+    assert merge([note()], [note(project="q")], [note(project="q")], NOTES) == Outcome()
+
+
+def test_in_a_clash_the_canonical_side_stays_and_the_other_is_kept_aside() -> None:
+    base, theirs, ours = note(), note(project="theirs"), note(project="ours")
+
+    pulled = merge([base], [theirs], [ours], NOTES, Favour.THEIRS)
+    taken = merge([base], [theirs], [ours], NOTES, Favour.OURS)
+
+    assert [dict(change.values) for change in pulled.changes] == [{"project": "theirs"}]
+    assert [(clash.kept["project"], clash.lost["project"]) for clash in pulled.clashes] == [("theirs", "ours")]
+    assert taken.changes == []
+    assert [(clash.kept["project"], clash.lost["project"]) for clash in taken.clashes] == [("ours", "theirs")]
+
+
+def test_an_update_of_a_row_that_ours_holds_twice_is_one_of_both() -> None:
+    outcome = merge([note()], [note(project="q")], [note(rowid=1), note(rowid=2)], NOTES)
+
+    assert [change.ours.rowid for change in outcome.changes if change.ours] == [1, 2]
+
+
+def test_without_base_values_are_filled_in_and_the_canonical_side_wins() -> None:
+    theirs, ours = note(title=None, text="theirs", project="p"), note(title="ours", text="ours", project="p")
+
+    outcome = merge([], [theirs], [ours], SESSION)
+
+    assert [dict(change.values) for change in outcome.changes] == [{"text": "theirs"}]
+    assert len(outcome.clashes) == 1
+    assert outcome.proposals == 1
+
+
+def test_without_base_a_null_of_ours_is_filled_without_a_clash() -> None:
+    outcome = merge([], [note(title="theirs")], [note(title=None)], SESSION)
+
+    assert [dict(change.values) for change in outcome.changes] == [{"title": "theirs"}]
+    assert outcome.clashes == []
+
+
+def test_new_rows_of_one_batch_are_two_memories() -> None:
+    outcome = merge([], [note("a", "one")], [note("a", "two")], NOTES)
+
+    assert [change.action for change in outcome.changes] == [Action.INSERT]
+    assert outcome.proposals == 1
+
+
+def test_new_rows_that_say_the_same_are_one_memory() -> None:
+    outcome = merge([], [note(project="theirs")], [note(project="ours")], NOTES)
+
+    assert [change.action for change in outcome.changes] == [Action.UPDATE]
+
+
+def test_a_column_that_base_lacks_is_no_change() -> None:
+    base = Row({"title": "t", "text": "x"})
+
+    filled = merge([base], [note(project="new")], [note(project=None)], NOTES)
+    deleted = merge([base], [], [note(project="anything")], NOTES)
+
+    assert [dict(change.values) for change in filled.changes] == [{"project": "new"}]
+    assert filled.clashes == []
+    assert [change.action for change in deleted.changes] == [Action.DELETE]
+
+
+def test_an_edit_to_what_ours_has_already_inserts_nothing() -> None:
+    both = note("t", "new")
+
+    assert merge([note("t", "x"), note("t", "new", "gone")], [both], [both], NOTES).changes == []
+
+
+def test_an_unsettled_insert_that_ours_holds_as_another_row_is_skipped() -> None:
+    # Theirs made `b` of `a`; ours deleted `a` and has another row that became exactly `b`.
+    a, b, c = note("one", "x"), note("one", "y"), note("two", "y")
+
+    outcome = merge([a, c], [b, c], [b], NOTES)
+
+    assert not [change for change in outcome.changes if change.action is Action.INSERT]
+
+
+def test_replacing_makes_ours_theirs_and_keeps_the_place_of_versions() -> None:
+    same, version, extra = note("s", "s", rowid=1), note("v", "old", rowid=2), note("e", "e", rowid=3)
+    theirs = [note("s", "s"), note("v", "new"), note("n", "n")]
+
+    outcome = replace(theirs, [same, version, extra], NOTES)
+
+    assert contents(apply([same, version, extra], outcome)) == contents(theirs)
+    assert [(c.action, c.ours.rowid) for c in outcome.changes if c.ours] == [(Action.DELETE, 3), (Action.UPDATE, 2)]
+
+
+def test_edits_tell_new_changed_and_deleted() -> None:
+    kept, old, gone = note("k", "k"), note("v", "old"), note("g", "g")
+    new, added = note("v", "new"), note("a", "a")
+
+    assert edits([kept, old, gone], [kept, new, added], NOTES) == [(old, new), (gone, None), (None, added)]
+
+
+TEXTS = st.sampled_from(["a", "b", "c", "", None])
+ROWS = st.lists(st.builds(note, TEXTS, TEXTS, st.sampled_from(["p", "q"])), max_size=4)
+
+
+@given(base=ROWS, theirs=ROWS, ours=ROWS)
+def test_a_merge_done_again_changes_nothing(base: list[Row], theirs: list[Row], ours: list[Row]) -> None:
+    merged = apply(ours, merge(base, theirs, ours, NOTES))
+
+    assert contents(apply(merged, merge(theirs, theirs, merged, NOTES))) == contents(merged)
+
+
+@given(theirs=ROWS, ours=ROWS)
+def test_replacing_always_ends_with_theirs(theirs: list[Row], ours: list[Row]) -> None:
+    assert contents(apply(ours, replace(theirs, ours, NOTES))) == contents(theirs)
+
+
+@given(base=ROWS, theirs=ROWS, ours=ROWS)
+def test_every_row_that_no_side_deleted_or_edited_is_still_there(
+    base: list[Row], theirs: list[Row], ours: list[Row]
+) -> None:
+    merged = contents(apply(ours, merge(base, theirs, ours, NOTES)))
+
+    assert merged >= contents(base) & contents(theirs) & contents(ours)
+
+
+@given(theirs=ROWS, ours=ROWS)
+def test_without_base_no_text_is_lost(theirs: list[Row], ours: list[Row]) -> None:
+    merged = {content[:2] for content in contents(apply(ours, merge([], theirs, ours, NOTES)))}
+
+    assert merged >= {content[:2] for content in contents(theirs) | contents(ours)}
