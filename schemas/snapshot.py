@@ -37,7 +37,8 @@ class SnapshotRecord(Wire, frozen=True, kw_only=True):
 
     `sha256`, `page_size` and `page_count` describe the resulting database file, `rows` its rows per table that travel.
     `object` is None exactly for an empty commit. `full_seq` is the full snapshot the chain of this one starts at,
-    `full_bytes` the size of its object, `chain_bytes` what the chain's deltas weigh together. `device_id` is the claude-mem device of the committing node, if known.
+    `full_bytes` the size of its object, `chain_bytes` what the chain's deltas weigh together.
+    `device_id` is the claude-mem device of the committing node, if known.
     """
 
     format: int = FORMAT

@@ -3,7 +3,6 @@
 import secrets
 from typing import TypeVar
 
-
 from membridge.bus.connection import Bus
 from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError, RemoteError
@@ -47,5 +46,3 @@ def _error(body: bytes, code: str, message: str) -> ErrorReply:
         # A service of another make: only the headers speak.
         known = ErrorCode.INVALID_REQUEST if code.startswith("4") else ErrorCode.INTERNAL
         return ErrorReply(code=known, message=message or f"error {code}")
-
-

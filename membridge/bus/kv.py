@@ -52,9 +52,7 @@ class Kv(Generic[V]):
             last = jetstream.sequence_of(message)
         return await self._write(key, encode(value), last, ttl, deadline=deadline)
 
-    async def update(
-        self, key: str, value: V, *, revision: int, ttl: float | None = None, deadline: Deadline
-    ) -> int:
+    async def update(self, key: str, value: V, *, revision: int, ttl: float | None = None, deadline: Deadline) -> int:
         """Write a key that is still at `revision`; raise RevisionMovedError when it moved."""
         return await self._write(key, encode(value), revision, ttl, deadline=deadline)
 

@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -38,7 +38,7 @@ class ServiceIdentity:
     name: str
     version: str
     description: str
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +91,11 @@ class _Service:
     async def drain(self) -> None:
         """Let running requests finish; cancel what is left."""
         if self._running:
-            await asyncio.wait(self._running, timeout=self._grace)
+            _, late = await asyncio.wait(self._running, timeout=self._grace)
+            for task in late:
+                task.cancel()
 
-    async def _answer(
-        self, endpoint: Endpoint, stats: _Stats, message: Message, free: asyncio.Semaphore
-    ) -> None:
+    async def _answer(self, endpoint: Endpoint, stats: _Stats, message: Message, free: asyncio.Semaphore) -> None:
         began = time.perf_counter_ns()
         request_id = message.headers.get("Membridge-Request-Id", "")[:64] or secrets.token_hex(8)
         stats.requests += 1
@@ -207,8 +207,6 @@ async def serve(
     bus: Bus, identity: ServiceIdentity, endpoints: Sequence[Endpoint], *, grace: float = 5.0
 ) -> AsyncGenerator[None]:
     """Answer on `endpoints` during the body."""
-    from contextlib import AsyncExitStack
-
     service = _Service(bus, identity, endpoints, grace)
     try:
         async with asyncio.TaskGroup() as group:
@@ -228,8 +226,6 @@ async def serve(
                     for listener in listeners:
                         listener.cancel()
             await service.drain()
-            for task in list(service._running):  # noqa: SLF001
-                task.cancel()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
 

@@ -99,19 +99,19 @@ class WorkQueue:
     async def _fetch(self, wait: float) -> list[Delivery]:
         # One message is waited for, then what else is there is taken: an open request for more would have messages
         # sent to an inbox that nobody reads any more.
-        first = await self._ask({"batch": 1, "expires": nanoseconds(wait)}, wait + 1.0)
+        first = await self._ask(1, {"expires": nanoseconds(wait)}, wait + 1.0)
         if not first:
             return []
-        return first + await self._ask({"batch": BATCH - 1, "no_wait": True}, 5.0)
+        return first + await self._ask(BATCH - 1, {"no_wait": True}, 5.0)
 
-    async def _ask(self, request: dict[str, object], wait: float) -> list[Delivery]:
+    async def _ask(self, batch: int, terms: dict[str, object], wait: float) -> list[Delivery]:
         inbox, found = self._bus.new_inbox(), list[Delivery]()
         async with self._bus.subscribe(inbox) as replies:
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream.name}.{self._durable}"
-            await self._bus.publish(subject, msgspec.json.encode(request), reply=inbox)
+            await self._bus.publish(subject, msgspec.json.encode({"batch": batch, **terms}), reply=inbox)
             try:
                 async with asyncio.timeout(wait):
-                    while len(found) < request["batch"]:
+                    while len(found) < batch:
                         message = await replies.next()
                         if message is None:
                             break
@@ -140,9 +140,7 @@ class WorkQueue:
             return
 
 
-async def open_queue(
-    bus: Bus, stream: Stream, durable: str, filter_subject: str, *, deadline: Deadline
-) -> WorkQueue:
+async def open_queue(bus: Bus, stream: Stream, durable: str, filter_subject: str, *, deadline: Deadline) -> WorkQueue:
     """Open a work queue; its consumer is made again whenever it is gone."""
     queue = WorkQueue(bus, stream, durable, filter_subject)
     await queue.ensure(deadline=deadline)

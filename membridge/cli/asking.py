@@ -79,7 +79,7 @@ def present_nodes(invocation: Invocation) -> NodesReply:
         async with _connected(invocation, deadline) as bus:
             bucket = await open_bucket(bus, NODES, replicas=invocation.settings.nats.replicas, deadline=deadline)
             entries = await bucket.entries(deadline=deadline)
-        found = [entry.value for entry in entries if entry.value is not None]
+        found = [entry.value for entry in entries.values()]
         return NodesReply(nodes=sorted(found, key=lambda presence: presence.node))
 
     return asyncio.run(read())

@@ -68,6 +68,15 @@ class LeadershipView:
 
 
 @dataclass(frozen=True, slots=True)
+class Contest:
+    """What is led, and the node that would."""
+
+    project: ProjectId
+    name: str
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class _Entries:
     leases: Kv[LeaderRecord]
     epochs: Kv[EpochCounter]
@@ -80,16 +89,14 @@ class Keeper:
     def __init__(
         self,
         bus: Bus,
-        project: ProjectId,
-        name: str,
-        node: NodeId,
+        contest: Contest,
         *,
         options: KeeperOptions,
         standing: Callable[[], Awaitable[Standing]],
         flush: Callable[[Deadline], Awaitable[None]],
     ) -> None:
-        self.node = node
-        self._bus, self._project, self._name, self._options = bus, project, name, options
+        self.node = contest.node
+        self._bus, self._project, self._name, self._options = bus, contest.project, contest.name, options
         self._standing, self._flush = standing, flush
         self._terms = Terms.of(options.lease_seconds, options.grace_seconds)
         self._entries: _Entries | None = None
@@ -283,9 +290,8 @@ class Keeper:
 
     async def _step_of_holder(self, now: float, held: Held) -> float:
         settings = self._settings
-        wanted = settings is None or settings.preferred in {None, self.node} or settings.policy is Policy.AUTO
-        if settings is not None and settings.preferred not in {None, self.node}:
-            wanted = not await self._is_there(NodeId(settings.preferred))
+        preferred = settings.preferred if settings else None
+        wanted = preferred in {None, self.node} or not await self._is_there(preferred)
         step = rules.step_of_holder(now, held, self._terms, wanted=wanted)
         if step is Step.STOP:
             log.warning("lease not renewed in time", extra={"epoch": held.epoch})
@@ -299,8 +305,8 @@ class Keeper:
         renewed = self._held or held
         return max(0.01, renewed.sent_at + self._terms.renew_every - self._options.now())
 
-    async def _is_there(self, node: NodeId) -> bool:
-        return self._options.is_present is None or await self._options.is_present(node)
+    async def _is_there(self, node: NodeId | None) -> bool:
+        return node is not None and (self._options.is_present is None or await self._options.is_present(node))
 
     async def _hand_over(self) -> None:
         try:
@@ -350,9 +356,7 @@ class Keeper:
         if held is None or self._entries is None:
             return
         try:
-            await self._entries.leases.delete(
-                self._project, revision=self._revision, deadline=Deadline.after(RELEASE)
-            )
+            await self._entries.leases.delete(self._project, revision=self._revision, deadline=Deadline.after(RELEASE))
         except MembridgeError as error:
             log.info("lease not released", extra={"reason": error.message})
         self._tell()
@@ -378,9 +382,7 @@ class Keeper:
                 if entry is None:
                     await entries.settings.create(self._project, wanted, deadline=deadline)
                 else:
-                    await entries.settings.update(
-                        self._project, wanted, revision=entry.revision, deadline=deadline
-                    )
+                    await entries.settings.update(self._project, wanted, revision=entry.revision, deadline=deadline)
             except RevisionMovedError:
                 deadline.check("selecting a primary")
                 continue

@@ -113,9 +113,7 @@ def step_of_contender(now: float, seen: Seen, terms: Terms, *, preferred: bool, 
     return Step.ACQUIRE if wait_of_contender(now, seen, terms, preferred=preferred, policy=policy) == 0.0 else Step.WAIT
 
 
-def wait_of_contender(
-    now: float, seen: Seen, terms: Terms, *, preferred: bool, policy: Policy
-) -> float | None:
+def wait_of_contender(now: float, seen: Seen, terms: Terms, *, preferred: bool, policy: Policy) -> float | None:
     """Return the seconds until a contender may acquire, 0 for now, None while it may not at all."""
     if not preferred and policy is Policy.MANUAL:
         return None

@@ -17,7 +17,7 @@ from membridge.deadline import Deadline
 from membridge.merge.conflicts import Journal, Lost, row_payload
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.rows import Key, Reader
-from membridge.merge.three_way import Action, Change, Outcome, Row, Shape
+from membridge.merge.three_way import Action, Change, Outcome, Row, Shape, edits
 from membridge.merge.write import PoisonRowError, RowWriter
 
 #: Seconds of work in one transaction; with the commit the write lock is held for less than 0.2 s.
@@ -78,8 +78,9 @@ class Merger:
         self._tally = _Tally()
         self._lost: list[Lost] = []
         self._taken_in: list[bytes] = []
-        self._emptied: list[Bucket] = []
-        self._deletes_sessions = False
+        self._emptied: list[tuple[TableWork, Bucket]] = []
+        self._refused: list[tuple[TableWork, Bucket]] = []
+        self._is_last = False
         self._had_quarantine = terms.journal.holds_rows()
 
     def run(
@@ -90,7 +91,7 @@ class Merger:
         deadline: Deadline,
         progress: Callable[[int, int], None] | None = None,
     ) -> MergeReport:
-        """Merge all buckets, delete sessions last, then check the tables that were written.
+        """Merge all buckets, sessions that go last, then check the tables that were written.
 
         `progress` is told buckets done and buckets in all after each transaction. Errors: the database's, and
         DeadlineExceededError; what was committed by then stays, and the next merge goes on from there.
@@ -106,7 +107,12 @@ class Merger:
                 done += count
                 if progress is not None:
                     progress(done, total)
-        self._delete_sessions(work, deadline)
+        # Sessions that go wait until what belonged to them is gone; those whose memory id another one still had, for that.
+        self._is_last = True
+        for left in (self._emptied, self._refused):
+            while left:
+                deadline.check("merging")
+                del left[: self._transaction(left)]
         if self._tally.touched:
             check_tables(self._connection, path, sorted(self._tally.touched))
         tally = self._tally
@@ -118,15 +124,6 @@ class Merger:
             quarantined=tally.quarantined,
             unsynced=tally.proposals,
         )
-
-    def _delete_sessions(self, work: Sequence[TableWork], deadline: Deadline) -> None:
-        """Delete the sessions that are gone from theirs, now that what belonged to them is gone too."""
-        self._deletes_sessions = True
-        sessions = [one for one in work if one.table.name == "sdk_sessions"]
-        left = [(one, bucket) for one in sessions for bucket in self._emptied]
-        while left:
-            deadline.check("merging")
-            del left[: self._transaction(left)]
 
     def _transaction(self, steps: Sequence[tuple[TableWork, Bucket]]) -> int:
         """Do as many steps as fit into one short transaction, one at least; return how many they were."""
@@ -152,7 +149,8 @@ class Merger:
 
     def _merge(self, work: TableWork, bucket: Bucket) -> None:
         ours = Reader(self._connection, work.table).bucket(bucket.key)
-        outcome = self._terms.decide(bucket.base, bucket.theirs, ours, work.shape)
+        base = self._without_set_aside(work, bucket, ours) if self._had_quarantine else bucket.base
+        outcome = self._terms.decide(base, bucket.theirs, ours, work.shape)
         self._tally.proposals += outcome.proposals
         for clash in outcome.clashes:
             theirs, held = self._terms.source.node, "ours"
@@ -161,6 +159,12 @@ class Merger:
         # Deletions first: what comes in may carry the origin of what goes.
         for change in sorted(outcome.changes, key=lambda change: change.action is not Action.DELETE):
             self._change(work, bucket, change)
+
+    def _without_set_aside(self, work: TableWork, bucket: Bucket, ours: Sequence[Row]) -> Sequence[Row]:
+        """Return base without rows that never came in here: that ours lacks them is no deletion of ours."""
+        aside = [row for row in bucket.base if self._terms.journal.holds_row(row_payload(work.table.name, row.values))]
+        lacking = {id(row) for row, held in edits(aside, ours, work.shape) if held is None}
+        return [row for row in bucket.base if id(row) not in lacking]
 
     def _change(self, work: TableWork, bucket: Bucket, change: Change) -> None:
         try:
@@ -173,7 +177,10 @@ class Merger:
                 self._writer.insert(work.table, change.theirs)
                 self._tally.inserted += 1
         except PoisonRowError as error:
-            self._set_aside(work, bucket, change, str(error))
+            if work.table.name == "sdk_sessions" and not self._is_last:
+                self._refused.append((work, bucket))
+            else:
+                self._set_aside(work, bucket, change, str(error))
             return
         self._tally.touched.add(work.table.name)
         if self._had_quarantine and change.theirs is not None:
@@ -182,8 +189,8 @@ class Merger:
     def _delete(self, work: TableWork, bucket: Bucket, change: Change) -> None:
         if change.ours is None:
             return
-        if work.table.name == "sdk_sessions" and not self._deletes_sessions:
-            self._emptied.append(bucket)
+        if work.table.name == "sdk_sessions" and not self._is_last:
+            self._emptied.append((work, bucket))
         elif self._writer.delete(work.table, change.ours):
             self._tally.deleted += 1
         else:

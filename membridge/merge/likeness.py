@@ -47,12 +47,10 @@ def pair_versions(
     if strict or not left or not free or max(len(left), len(free)) > MAX_SEARCHED:
         return pairs
     scored = sorted(
-
-            (-_score(olds[old], news[new], columns), old, new)
-            for old in left
-            for new in free
-            if _is_alike(olds[old], news[new], likeness.identity)
-
+        (-_score(olds[old], news[new], columns), old, new)
+        for old in left
+        for new in free
+        if is_alike(olds[old], news[new], likeness.identity)
     )
     for _, old, new in scored:
         if old not in pairs and new not in taken:
@@ -75,7 +73,8 @@ def _equal_identity(olds: Sequence[Values], news: Sequence[Values], identity: Se
     return pairs
 
 
-def _is_alike(old: Values, new: Values, identity: Sequence[str]) -> bool:
+def is_alike(old: Values, new: Values, identity: Sequence[str]) -> bool:
+    """Whether two rows of a bucket can be versions of one memory."""
     return any(old.get(column) == new.get(column) and old.get(column) not in _TRIVIAL for column in identity)
 
 

@@ -12,7 +12,7 @@ from membridge.merge import three_way
 from membridge.merge.apply import Bucket, Merger, TableWork, Terms
 from membridge.merge.conflicts import Journal
 from membridge.merge.report import MergeReport, Source
-from membridge.merge.rows import Key, key_of, shape_of
+from membridge.merge.rows import Key, key_of, origin_names, shape_of
 from membridge.merge.three_way import Favour, Row, Value
 from membridge.merge.write import RowWriter
 from schemas.proposal import ProposalBundle, ProposedRow
@@ -28,7 +28,7 @@ def merge_proposal(live: Path, bundle: ProposalBundle, *, journal: Journal, dead
     terms = Terms(source=source, decide=partial(three_way.merge, favour=Favour.OURS), journal=journal, ours_stays=True)
     with open_live(live, deadline=deadline) as connection:
         tables = travelling_tables(connection)
-        offered = _Offered(bundle.rows)
+        offered = _Offered(bundle.rows, source.device)
         writer = RowWriter(connection, tables, source, offered.session)
         work = [offered.work(table) for table in tables.values() if offered.has(table)]
         return Merger(connection, writer, terms).run(work, live, deadline=deadline)
@@ -37,12 +37,12 @@ def merge_proposal(live: Path, bundle: ProposalBundle, *, journal: Journal, dead
 class _Offered:
     """The rows of a bundle by table and key."""
 
-    def __init__(self, rows: Iterable[ProposedRow]) -> None:
+    def __init__(self, rows: Iterable[ProposedRow], device: str) -> None:
         self._rows: dict[str, list[tuple[Row | None, Row | None]]] = {}
         self._sessions: dict[Value, Row] = {}
         for proposed in rows:
             base = None if proposed.base is None else Row(proposed.base)
-            row = _offered(proposed)
+            row = _offered(proposed, device)
             self._rows.setdefault(proposed.table, []).append((base, row))
             if proposed.table == "sdk_sessions" and row is not None:
                 self._sessions[row.values.get("memory_session_id")] = row
@@ -73,13 +73,14 @@ def _buckets(buckets: dict[Key, tuple[list[Row], list[Row]]]) -> Iterator[Bucket
         yield Bucket(key, base, theirs)
 
 
-def _offered(proposed: ProposedRow) -> Row | None:
+def _offered(proposed: ProposedRow, device: str) -> Row | None:
     if proposed.row is None:
         return None
     values: dict[str, Value] = {k: v for k, v in proposed.row.items() if k not in CARRIED_COLUMNS}
     values |= {column: _key_text(key) for column, key in proposed.parents.items()}
     carried: dict[str, Value] = {k: v for k, v in proposed.row.items() if k in CARRIED_COLUMNS}
-    return Row(values, rowid=proposed.local_id, carried=carried)
+    names = origin_names(carried, proposed.local_id, device)
+    return Row(values, rowid=proposed.local_id, carried=carried, names=names)
 
 
 def _key_text(key: Sequence[Value]) -> str:

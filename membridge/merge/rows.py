@@ -26,11 +26,12 @@ _LOOKUP = {
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads one table of one database."""
+    """Reads one table of one database, whose own rows are of `device`: nothing for this machine's."""
 
     connection: Connection
     table: Table
     schema: str = "main"
+    device: str = ""
 
     def bucket(self, key: Key) -> list[Row]:
         """Return the rows of a bucket, oldest first."""
@@ -76,15 +77,18 @@ class Reader:
             columns = ", ".join(_undecoded(self._value(name)) for name in names)
             sql = f"SELECT t.rowid, {columns} FROM {self._from()} {where}"  # noqa: S608 - names from the schema, quoted
             rows = [tuple(map(_decoded, row)) for row in self.connection.each(sql, bindings)]
+        return [self._row(row, content, carried) for row in rows]
+
+    def _row(self, found: tuple[Value, ...], content: tuple[str, ...], carried: tuple[str, ...]) -> Row:
         split = 1 + len(content)
-        return [
-            Row(
-                values=dict(zip(content, row[1:split], strict=True)),
-                rowid=row[0] if isinstance(row[0], int) else None,
-                carried=dict(zip(carried, row[split:], strict=True)),
-            )
-            for row in rows
-        ]
+        along = dict(zip(carried, found[split:], strict=True))
+        rowid = found[0] if isinstance(found[0], int) else None
+        return Row(
+            values=dict(zip(content, found[1:split], strict=True)),
+            rowid=rowid,
+            carried=along,
+            names=origin_names(along, rowid, self.device),
+        )
 
     def _value(self, column: str) -> str:
         return expression(self.table, column, alias="t", schema=self.schema)
@@ -101,6 +105,19 @@ def shape_of(table: Table, columns: tuple[str, ...]) -> Shape:
 def key_of(table: Table, values: Values) -> Key:
     """Return the bucket that a row belongs to."""
     return tuple([values.get(column) for column in table.key])
+
+
+def origin_names(carried: Values, rowid: int | None, device: str) -> frozenset[tuple[str, str]]:
+    """Return what a row is known by: its origin, or its rowid in the database of `device` (nothing: this machine).
+
+    A row that came to `device` from elsewhere may be one of this machine's own.
+    """
+    origin, local = carried.get("origin_device_id"), carried.get("origin_local_id")
+    if not isinstance(origin, str):
+        return frozenset() if rowid is None else frozenset({(device, str(rowid))})
+    if not isinstance(local, str):
+        return frozenset()
+    return frozenset({(origin, local), ("", local)} if device else {(origin, local)})
 
 
 def _undecoded(sql: str) -> str:

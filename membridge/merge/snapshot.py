@@ -66,7 +66,7 @@ def merge_files(
                 size=len(keys),
                 buckets=_buckets(
                     keys,
-                    Reader(other, their_table),
+                    Reader(other, their_table, device=terms.source.device),
                     Reader(older, bases[ours.name]) if older is not None and ours.name in bases else None,
                 ),
             )

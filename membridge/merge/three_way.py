@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from membridge.merge.likeness import Likeness, Value, Values, pair_versions
+from membridge.merge.likeness import Likeness, Value, Values, is_alike, pair_versions
 
 Content = tuple[Value, ...]
 
@@ -31,11 +31,15 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: its travelling `values`, its rowid in its own database, and what goes along without being content."""
+    """A row: its travelling `values`, its rowid in its own database, and what goes along without being content.
+
+    `names` are the origins, as (device, row id there), that it is known by; two rows that share one are one memory.
+    """
 
     values: Values
     rowid: int | None = None
     carried: Values = field(default_factory=dict[str, Value])
+    names: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +100,7 @@ def merge(
     known, held = set(map(shape.content, theirs)), set(map(shape.content, ours))
     their_new = [row for row in their_side.new if shape.content(row) not in held]
     our_new = [row for row in our_side.new if shape.content(row) not in known]
-    twins = pair_versions(
-        [row.values for row in their_new], [row.values for row in our_new], shape.likeness, shape.columns, strict=True
-    )
+    twins = _twins(their_new, our_new, shape)
     for number, row in enumerate(their_new):
         if number in twins:
             decider.combine(None, row, our_new[twins[number]])
@@ -213,6 +215,23 @@ class _Decider:
 
     def _is_as(self, old: Row, row: Row) -> bool:
         return all(row.values.get(column) == old.values[column] for column in _known(old, self._shape))
+
+
+def _twins(theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> dict[int, int]:
+    """Pair rows of which base knows nothing: those that say the same, and versions of a row with one origin."""
+    pairs = pair_versions(
+        [row.values for row in theirs], [row.values for row in ours], shape.likeness, shape.columns, strict=True
+    )
+    taken = set(pairs.values())
+    named = {name: number for number, row in enumerate(ours) if number not in taken for name in row.names}
+    for number, row in enumerate(theirs):
+        found = next((named[name] for name in row.names if name in named), None)
+        if number in pairs or found is None or found in taken:
+            continue
+        if is_alike(row.values, ours[found].values, shape.likeness.identity):
+            pairs[number] = found
+            taken.add(found)
+    return pairs
 
 
 def _against_base(base: Sequence[Row], side: Sequence[Row], shape: Shape) -> _Side:

@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 from membridge import lifecycle
 from membridge.bus.connection import connect
@@ -85,10 +86,15 @@ def signals_set(stopping: asyncio.Event) -> Generator[None]:
             loop.remove_signal_handler(number)
 
 
-def _first(failures: BaseExceptionGroup) -> BaseException:
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the failure that says most: the first of ours, else the first at all."""
-    ours = failures.subgroup(MembridgeError)
-    found: BaseException = ours or failures
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+    leaves = list(_leaves(failures))
+    return next((leaf for leaf in leaves if isinstance(leaf, MembridgeError)), leaves[0])
+
+
+def _leaves(failures: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for failure in failures.exceptions:
+        if isinstance(failure, BaseExceptionGroup):
+            yield from _leaves(cast("BaseExceptionGroup[BaseException]", failure))
+        else:
+            yield failure

@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 
 from membridge import blocking
+from membridge.bus import health
 from membridge.bus.connection import Bus
 from membridge.claudemem import database, worker
 from membridge.deadline import Deadline
@@ -74,13 +75,12 @@ class Doctor:
 
     async def _check_nats(self, deadline: Deadline) -> Check:
         began = asyncio.get_running_loop().time()
-        async with deadline.scope("the round trip to NATS"):
-            await self._bus.flush()
+        await health.jetstream_use(self._bus, deadline=deadline)
         elapsed = asyncio.get_running_loop().time() - began
         return _ok("nats", f"server {self._bus.server_version}, round trip {elapsed * 1000:.1f} ms")
 
     async def _check_jetstream(self, deadline: Deadline) -> Check:
-        account = await self._bus.jetstream_account(deadline=deadline)
+        account = await health.jetstream_use(self._bus, deadline=deadline)
         used = f"{account.streams} streams, {account.storage_bytes / 1e6:.1f} MB stored"
         if account.storage_limit_bytes > 0 and account.storage_bytes > 0.9 * account.storage_limit_bytes:
             return _warn("jetstream", f"{used}, nearly full", "raise max_file in nats-server.conf")
@@ -168,7 +168,7 @@ class Doctor:
         return _ok("disk", detail)
 
     async def _check_clock(self, deadline: Deadline) -> Check:
-        server = await self._bus.server_time(deadline=deadline)
+        server = await health.server_time(self._bus, deadline=deadline)
         skew = abs((datetime.now(UTC) - server).total_seconds())
         detail = f"{skew:.1f} s from the NATS server's"
         if skew > SKEW_FAIL:

@@ -9,7 +9,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
-from membridge.leadership.keeper import Keeper, KeeperOptions
+from membridge.leadership.keeper import Contest, Keeper, KeeperOptions
 from membridge.leadership.rules import Standing
 from membridge.node.opening import Buckets
 from membridge.node.project import Project
@@ -53,7 +53,7 @@ async def keeper_of(
         replicas=settings.nats.replicas,
         is_present=is_present,
     )
-    keeper = Keeper(bus, lane.project, lane.name, lane.node, options=options, standing=standing, flush=flush)
+    keeper = Keeper(bus, Contest(lane.project, lane.name, lane.node), options=options, standing=standing, flush=flush)
     started = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:

@@ -85,8 +85,8 @@ async def open_store(bus: Bus, settings: Settings) -> AsyncGenerator[ObjectStore
         )
     options = S3Options(
         endpoint=store.endpoint,
-        access_key=store.access_key,
-        secret_key=store.secret_key,
+        access_key=store.access_key.reveal(),
+        secret_key=store.secret_key.reveal(),
         bucket=store.bucket,
         region=store.region,
         ca_file=store.ca_file,

@@ -174,6 +174,11 @@ class Project:
         """Note the head that a watcher saw."""
         self._head_seq = seq
 
+    async def lock_holder(self, *, deadline: Deadline) -> LockRecord | None:
+        """Return who holds the push lock, None when nobody does."""
+        entry = await self._locks.get(self.lane.project, deadline=deadline)
+        return entry.value if entry else None
+
     async def count_unsynced(self, *, deadline: Deadline) -> int:
         """Count the rows that the canonical memory lacks."""
         if not await blocking.run(self.lane.database.exists):

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from membridge import blocking
 from membridge.deadline import Deadline
@@ -98,7 +99,7 @@ class JetStreamStore:
         """Store a file."""
         checked_key(key)
         size = await blocking.run(_size, source)
-        with source.open("rb") as file:  # noqa: ASYNC230 - opening is quick, reading happens in a thread
+        with source.open("rb") as file:
             pieces = iter(lambda: file.read(CHUNK), b"")
             await self._store(key, pieces, size, if_absent=if_absent, deadline=deadline, progress=progress)
 
@@ -125,7 +126,7 @@ class JetStreamStore:
         """Fetch an object into a file; a whole one is compared with its digest."""
         meta = await self._meta(checked_key(key), deadline=deadline)
         digest, done = hashlib.sha256(), start
-        with _translated_files(target), target.open("ab" if start else "wb") as file:  # noqa: ASYNC230 - as above
+        with _translated_files(target), target.open("ab" if start else "wb") as file:
             file.truncate(start)
             async for piece in self._chunks(meta, start=start, deadline=deadline):
                 await blocking.run(file.write, piece)
@@ -218,10 +219,7 @@ class JetStreamStore:
             reply = await self._request(
                 self._meta_subject(key), msgspec.json.encode(meta), headers=headers, deadline=deadline
             )
-            ack = _ack(reply)
-            if ack.error is not None and ack.error.err_code in _LOST:
-                raise ObjectExistsError(f"object {key} exists already")
-            self._check(ack, f"storing {key}")
+            self._check(_ack(reply), f"storing {key}")
         except BaseException:
             await self._forget(nuid)
             raise
@@ -270,7 +268,7 @@ class JetStreamStore:
         client, after = self._client(), 1
         inbox = client.new_inbox()
         with _translated("reading from the object store"):
-            replies = await client.subscribe(inbox, pending_msgs_limit=4 * BATCH)
+            replies = await client.subscribe(inbox, pending_msgs_limit=4 * BATCH)  # pyright: ignore[reportUnknownMemberType] - an unused future is untyped
         try:
             while True:
                 request = {"seq": after, "next_by_subj": subject, "batch": BATCH}
@@ -331,7 +329,7 @@ class JetStreamStore:
 
     async def _request_message(
         self, subject: str, body: bytes, *, headers: dict[str, str] | None = None, deadline: Deadline
-    ) -> "nats.aio.msg.Msg":
+    ) -> Msg:
         with _translated("the object store"):
             return await self._client().request(
                 subject, body, timeout=max(deadline.remaining(), 0.001), headers=headers
@@ -340,6 +338,8 @@ class JetStreamStore:
     def _check(self, ack: _Ack, what: str) -> None:
         if ack.error is None:
             return
+        if ack.error.err_code in _LOST:
+            raise ObjectExistsError(f"{what}: the key is taken")
         if ack.error.err_code in _FULL:
             raise DiskFullError(
                 f"{what}: the object store is full", remedy="raise max_file_store in nats-server.conf, or use an S3"
@@ -386,7 +386,7 @@ def _size(path: Path) -> int:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def _translated(what: str) -> Generator[None]:
     try:
         yield
     except (nats.errors.TimeoutError, TimeoutError) as error:
@@ -398,7 +398,7 @@ def _translated(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _translated_files(path: Path) -> Iterator[None]:
+def _translated_files(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:

@@ -60,7 +60,7 @@ class ObjectStore(Protocol):
     async def download(
         self, key: str, target: Path, *, start: int = 0, deadline: Deadline, progress: Progress | None = None
     ) -> None:
-        """Fetch an object into a file, streamed; `start` > 0 appends from that byte. ObjectMissingError, DiskFullError."""
+        """Fetch an object into a file, streamed; `start` > 0 appends from that byte."""
         ...
 
     def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
@@ -85,7 +85,7 @@ class ObjectStore(Protocol):
 
 
 def checked_key(key: str) -> str:
-    """Return `key`, or raise InvalidRequestError for one that could leave its place: `..`, an empty part, odd characters."""
+    """Return `key`, or raise InvalidRequestError for one that could leave its place."""
     if len(key) > MAX_KEY or not _KEY.fullmatch(key) or any(part in {".", ".."} for part in key.split("/")):
         raise InvalidRequestError(f"object key {key!r} is not allowed", field="key")
     return key

@@ -9,10 +9,10 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 import aioboto3
 import aiohttp
@@ -34,10 +34,6 @@ from membridge.errors import (
 )
 from membridge.objectstore.frames import S3Wire
 from membridge.objectstore.protocol import MAX_GET_BYTES, ObjectInfo, Progress
-
-if TYPE_CHECKING:
-    from types_aiobotocore_s3.client import S3Client
-    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
 
 T = TypeVar("T")
 
@@ -63,11 +59,34 @@ _TRANSIENT = (
 )
 
 
+class _Body(Protocol):
+    """A response's body: entered, then read at once or in chunks."""
+
+    async def __aenter__(self) -> object: ...
+    async def __aexit__(self, *failure: object) -> object: ...
+    async def read(self) -> bytes: ...
+    def iter_chunks(self, chunk_size: int) -> AsyncIterator[bytes]: ...
+
+
+class _Client(Protocol):
+    """What we use of botocore's client, which makes its methods from data and so has no types of its own."""
+
+    async def put_object(self, **given: object) -> dict[str, Any]: ...
+    async def get_object(self, **given: object) -> dict[str, Any]: ...
+    async def head_object(self, **given: object) -> dict[str, Any]: ...
+    async def delete_object(self, **given: object) -> dict[str, Any]: ...
+    async def list_objects_v2(self, **given: object) -> dict[str, Any]: ...
+    async def create_multipart_upload(self, **given: object) -> dict[str, Any]: ...
+    async def upload_part(self, **given: object) -> dict[str, Any]: ...
+    async def complete_multipart_upload(self, **given: object) -> dict[str, Any]: ...
+    async def abort_multipart_upload(self, **given: object) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class S3:
     """One bucket through one client."""
 
-    client: "S3Client"
+    client: _Client
     wire: S3Wire
 
     async def put(self, key: str, body: bytes, *, if_absent: bool, deadline: Deadline) -> None:
@@ -91,7 +110,8 @@ class S3:
             end = "" if length is None else str(start + length - 1)
             given = {"Range": f"bytes={start}-{end}"} if start or length is not None else {}
             reply = await self.client.get_object(Bucket=self.wire.bucket, Key=key, **given)
-            async with (stream := reply["Body"]):
+            stream = cast("_Body", reply["Body"])
+            async with stream:
                 if reply["ContentLength"] > MAX_GET_BYTES:
                     raise TooLargeError(
                         f"object {key} has {reply['ContentLength']} bytes, at most {MAX_GET_BYTES} are read at once"
@@ -106,9 +126,7 @@ class S3:
         except _RangeError:
             return b""
 
-    async def upload(
-        self, key: str, source: Path, *, if_absent: bool, deadline: Deadline, progress: Progress
-    ) -> None:
+    async def upload(self, key: str, source: Path, *, if_absent: bool, deadline: Deadline, progress: Progress) -> None:
         """Store a file; a large one in parts."""
         size = (await blocking.run(source.stat)).st_size
         if size <= PART:
@@ -118,9 +136,7 @@ class S3:
         nonce = secrets.token_hex(16)
         started = await self._tried(
             f"storing {key}",
-            lambda: self.client.create_multipart_upload(
-                Bucket=self.wire.bucket, Key=key, Metadata={_NONCE: nonce}
-            ),
+            lambda: self.client.create_multipart_upload(Bucket=self.wire.bucket, Key=key, Metadata={_NONCE: nonce}),
             deadline=deadline,
         )
         upload = started["UploadId"]
@@ -138,9 +154,7 @@ class S3:
             await self._abort(key, upload)
             raise
 
-    async def download(
-        self, key: str, target: Path, *, start: int, deadline: Deadline, progress: Progress
-    ) -> None:
+    async def download(self, key: str, target: Path, *, start: int, deadline: Deadline, progress: Progress) -> None:
         """Fetch an object into a file; a broken transfer goes on where it stopped."""
         state = _Download(start)
 
@@ -149,10 +163,11 @@ class S3:
             if state.etag:
                 given["IfMatch"] = state.etag
             reply = await self.client.get_object(Bucket=self.wire.bucket, Key=key, **given)
-            async with (stream := reply["Body"]):
+            stream = cast("_Body", reply["Body"])
+            async with stream:
                 state.etag = reply["ETag"]
                 state.total = state.done + reply["ContentLength"]
-                with target.open("ab" if state.done else "wb") as file:  # noqa: ASYNC230 - writing is in a thread
+                with target.open("ab" if state.done else "wb") as file:
                     file.truncate(state.done)
                     async for chunk in stream.iter_chunks(CHUNK):
                         await blocking.run(_write, file, chunk, target)
@@ -168,7 +183,7 @@ class S3:
         except ObjectExistsError as error:
             raise CorruptObjectError(f"object {key} changed while it was read") from error
 
-    async def list(self, prefix: str, *, after: str, deadline: Deadline) -> AsyncIterator[list[ObjectInfo]]:
+    async def pages(self, prefix: str, *, after: str, deadline: Deadline) -> AsyncIterator[list[ObjectInfo]]:
         """Yield objects by pages, in the order of keys."""
         token: str | None = None
         while True:
@@ -219,8 +234,8 @@ class S3:
 
     async def _send_parts(
         self, key: str, upload: str, source: Path, size: int, *, deadline: Deadline, progress: Progress
-    ) -> "list[CompletedPartTypeDef]":
-        parts: dict[int, CompletedPartTypeDef] = {}
+    ) -> list[dict[str, object]]:
+        parts: dict[int, dict[str, object]] = {}
         free = asyncio.Semaphore(PARTS)
         sent = 0
 
@@ -313,12 +328,9 @@ class S3:
                 f"{what}: {self.wire.endpoint} refused the access key",
                 remedy="check MINIO_ACCESS_KEY and MINIO_SECRET_KEY, and what that key may do",
             )
-        if status == 416:
-            return _RangeError(f"{what}: nothing there")
-        if status == 404:
-            return ObjectMissingError(f"{what}: no such object")
-        if status == 412:
-            return ObjectExistsError(f"{what}: the key is taken")
+        if status in _BY_STATUS:
+            kind, sentence = _BY_STATUS[status]
+            return kind(f"{what}: {sentence}")
         if status >= 500 or status in {408, 409, 429}:
             return self._down(what, code or str(status))
         return CorruptObjectError(f"{what}: the store answered {code or status}", remedy="run `membridge doctor`")
@@ -329,6 +341,13 @@ class S3:
 
 class _RangeError(MembridgeError):
     """The range begins at or after the end."""
+
+
+_BY_STATUS: dict[int, tuple[type[MembridgeError], str]] = {
+    404: (ObjectMissingError, "no such object"),
+    412: (ObjectExistsError, "the key is taken"),
+    416: (_RangeError, "nothing there"),
+}
 
 
 @dataclass(slots=True)
@@ -355,10 +374,17 @@ async def open_client(wire: S3Wire) -> AsyncGenerator[S3]:
     session = aioboto3.Session(
         aws_access_key_id=wire.access_key, aws_secret_access_key=wire.secret_key, region_name=wire.region
     )
-    async with session.client(
+    client = cast("_Opened", session).client(
         "s3", endpoint_url=wire.endpoint, config=config, verify=wire.ca_file or True
-    ) as client:
-        yield S3(client, wire)
+    )
+    async with client as opened:
+        yield S3(opened, wire)
+
+
+class _Opened(Protocol):
+    """What we use of aioboto3's session."""
+
+    def client(self, service_name: str, **given: object) -> AbstractAsyncContextManager[_Client]: ...
 
 
 def _read_part(source: Path, start: int) -> bytes:
@@ -367,8 +393,8 @@ def _read_part(source: Path, start: int) -> bytes:
         return file.read(PART)
 
 
-def _write(file: "object", chunk: bytes, target: Path) -> None:
+def _write(file: BinaryIO, chunk: bytes, target: Path) -> None:
     try:
-        file.write(chunk)  # type: ignore[attr-defined]
+        file.write(chunk)
     except OSError as error:
         raise DiskFullError(f"cannot write {target}: {error.strerror}") from error

@@ -69,7 +69,7 @@ class _Child:
                 ask.key, Path(ask.path), start=ask.start, deadline=deadline, progress=self._teller(ask)
             )
         elif ask.verb == "list":
-            async for items in store.list(ask.key, after=ask.after, deadline=deadline):
+            async for items in store.pages(ask.key, after=ask.after, deadline=deadline):
                 await self._send(Answer(id=number, items=items))
         elif ask.verb == "delete":
             await store.delete(ask.key, deadline=deadline)
@@ -114,5 +114,9 @@ if __name__ == "__main__":
     # Neither the user's AWS profile nor its endpoint may have a say.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
-    os.environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}
+    os.environ |= {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     asyncio.run(main())

@@ -45,17 +45,13 @@ async def bring_up(
     """Fetch `head`, take it into the live database, and make it the mirror. Errors as `pull`."""
     _check_forward(lane, head)
     exists = await blocking.run(lane.database.exists)
-    backup: Path | None = None
+    reason = ("replace" if replace else "merge") if exists else None
     # The backup reads the live database while the network brings the snapshot.
     try:
         async with asyncio.TaskGroup() as group:
-            fetching = group.create_task(fetch.fetch(lane, head, steps=steps, deadline=deadline))
-            if exists:
-                saving = group.create_task(
-                    blocking.run(_save, lane, "replace" if replace else "merge", deadline), name="backup"
-                )
-        fetched = fetching.result()
-        backup = saving.result() if exists else None
+            fetching = group.create_task(fetch.fetch(lane, head, steps=steps, deadline=deadline), name="fetch")
+            saving = group.create_task(blocking.run(_save, lane, reason, deadline), name="backup")
+        fetched, backup = fetching.result(), saving.result()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     outcome, report = await _take_in(lane, head, fetched, replace=replace, steps=steps, deadline=deadline)
@@ -137,7 +133,9 @@ async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> Pul
     )
 
 
-def _save(lane: Lane, reason: str, deadline: Deadline) -> Path:
+def _save(lane: Lane, reason: str | None, deadline: Deadline) -> Path | None:
+    if reason is None:
+        return None
     database.inspect(lane.database, deadline=deadline)
     return backups.take(lane, reason, deadline=deadline)
 

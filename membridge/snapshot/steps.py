@@ -1,7 +1,7 @@
 """The steps of a push or pull as they happen: for a person's progress bar, a job's record and the log."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from schemas.node import JobStep
@@ -24,7 +24,7 @@ class Steps:
         self.done: list[JobStep] = []
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> Generator[None]:
         """Time the body as the step `name`."""
         outer, self._current = self._current, name
         began = time.monotonic()

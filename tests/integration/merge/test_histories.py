@@ -47,7 +47,9 @@ class World:
             known = rows_of(machine.live, "SELECT 1 FROM sdk_sessions WHERE content_session_id = ?", (shared,))
             memory = f"mem-{shared}" if known else writer.session(content_id=shared)
             writer.observation(memory, title=f"title {self.counter}", at=1_700_000_000_000 + number // 4)
-        execute(machine.live, "UPDATE observations SET narrative = ? WHERE title = ?", (narrative, f"title {self.counter}"))
+        execute(
+            machine.live, "UPDATE observations SET narrative = ? WHERE title = ?", (narrative, f"title {self.counter}")
+        )
         self.written.append(narrative)
 
     def _edit(self, machine: Machine, number: int) -> None:

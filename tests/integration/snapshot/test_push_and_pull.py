@@ -10,6 +10,7 @@ import pytest
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.writer import write
 from membridge.errors import NotFoundError, ShrinkRefusedError
+from membridge.snapshot import backups
 from membridge.snapshot.chain import ChainPolicy
 from schemas.events import SnapshotCommitted
 from schemas.snapshot import PullOutcome, PushOutcome, SnapshotKind
@@ -53,7 +54,7 @@ async def test_only_what_changed_is_sent_and_merged(make_box: MakeBox) -> None:
     assert (pulled.outcome, pulled.inserted, pulled.conflicts) == (PullOutcome.MERGED, 11, 0)
     assert memory_rows(b.database) == memory_rows(a.database)
     assert pulled.backup is not None
-    assert Path(pulled.backup).is_file()
+    assert [backup.path for backup in backups.listed(b.lane)] == [pulled.backup]
 
 
 async def test_nothing_new_is_neither_pushed_nor_pulled(make_box: MakeBox) -> None:

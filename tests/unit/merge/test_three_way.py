@@ -169,19 +169,13 @@ def test_a_column_that_base_lacks_is_no_change() -> None:
     assert [change.action for change in deleted.changes] == [Action.DELETE]
 
 
-def test_an_edit_to_what_ours_has_already_inserts_nothing() -> None:
-    both = note("t", "new")
+def test_an_edit_of_theirs_that_ours_holds_as_a_version_of_another_row_is_not_inserted() -> None:
+    first, second = note("one", "x", "p"), note("two", "y", "q")
+    edited = note("one", "y", "q")
 
-    assert merge([note("t", "x"), note("t", "new", "gone")], [both], [both], NOTES).changes == []
+    outcome = merge([first, second], [edited, second], [edited], NOTES)
 
-
-def test_an_unsettled_insert_that_ours_holds_as_another_row_is_skipped() -> None:
-    # Theirs made `b` of `a`; ours deleted `a` and has another row that became exactly `b`.
-    a, b, c = note("one", "x"), note("one", "y"), note("two", "y")
-
-    outcome = merge([a, c], [b, c], [b], NOTES)
-
-    assert not [change for change in outcome.changes if change.action is Action.INSERT]
+    assert outcome.changes == []
 
 
 def test_replacing_makes_ours_theirs_and_keeps_the_place_of_versions() -> None:

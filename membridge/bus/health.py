@@ -1,0 +1,60 @@
+"""How the server is: what JetStream holds and may hold, and what time it is there. For the doctor."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+
+from membridge.bus.connection import Bus
+from membridge.deadline import Deadline
+from membridge.errors import BusUnavailableError
+from schemas import streams
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class JetStreamUse:
+    """What JetStream holds; a limit of zero or less means none was set for the account."""
+
+    streams: int
+    storage_bytes: int
+    storage_limit_bytes: int
+
+
+class _Limits(msgspec.Struct):
+    max_storage: int = -1
+
+
+class _Account(msgspec.Struct):
+    storage: int = 0
+    streams: int = 0
+    limits: _Limits = msgspec.field(default_factory=_Limits)
+
+
+class _Stamped(msgspec.Struct):
+    ts: datetime | None = None
+
+
+async def jetstream_use(bus: Bus, *, deadline: Deadline) -> JetStreamUse:
+    """Return what JetStream holds for this account."""
+    reply = await bus.request("$JS.API.INFO", deadline=deadline)
+    account = _decoded(reply.body, _Account)
+    return JetStreamUse(account.streams, account.storage, account.limits.max_storage)
+
+
+async def server_time(bus: Bus, *, deadline: Deadline) -> datetime:
+    """Return the server's wall clock, as it stamps the answer to a look at a stream."""
+    reply = await bus.request(f"$JS.API.STREAM.INFO.{streams.EVENTS.name}", deadline=deadline)
+    stamp = _decoded(reply.body, _Stamped).ts
+    if stamp is None:
+        raise BusUnavailableError("the server does not say what time it is", remedy="upgrade nats-server")
+    return stamp.astimezone(UTC)
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise BusUnavailableError("the answer is not JetStream's") from error
