@@ -5,7 +5,6 @@ A stop takes no new requests and lets running ones finish for a moment.
 """
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -21,10 +20,11 @@ from membridge.bus.message import Message
 from membridge.bus.subscription import Subscription
 from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError, UnavailableError
+from membridge.logging import get_logger
 from schemas.subjects import Operation
 from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode, encode
 
-log = logging.getLogger("membridge.service")
+log = get_logger("membridge.service")
 
 #: Requests that one endpoint works on at once, and those that wait behind them.
 AT_ONCE, WAITING = 16, 256
@@ -38,7 +38,7 @@ class ServiceIdentity:
     name: str
     version: str
     description: str
-    metadata: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class _Service:
             await self._reply(message, body, headers)
             raise
         except Exception:
-            log.exception("request failed", extra={"request_id": request_id, "subject": message.subject})
+            log.exception("request failed", request_id=request_id, subject=message.subject)
             body, headers = self._refused(stats, MembridgeError("internal error"), request_id)
         finally:
             free.release()
@@ -142,7 +142,7 @@ class _Service:
         try:
             await self._bus.publish(message.reply, body, headers)
         except MembridgeError as error:
-            log.warning("reply not sent", extra={"subject": message.subject, "reason": error.message})
+            log.warning("reply not sent", subject=message.subject, reason=error.message)
 
     async def discover(self, verb: str, heard: Subscription) -> None:
         async for message in heard:

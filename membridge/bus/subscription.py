@@ -56,7 +56,7 @@ class Subscription:
     async def attach(self, client: Client) -> None:
         """Subscribe on `client`. One that is closed is no failure: its successor attaches again."""
         try:
-            # pyright: the type of a parameter that is not used here is not complete in nats-py.
+            # The type of a parameter that is not used here is not complete in nats-py.
             self._client = await client.subscribe(self.subject, queue=self.queue, cb=self._arrive)  # pyright: ignore[reportUnknownMemberType]
         except Error:
             self._client = None

@@ -16,8 +16,8 @@ from schemas.wire import Wire
 
 V = TypeVar("V", bound=Wire)
 
-#: Seconds between two looks without any news.
-LOOK = 0.5
+#: Seconds between two looks without any news: only expiries come that way.
+LOOK = 2.0
 READ = 5.0
 
 

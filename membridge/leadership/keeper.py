@@ -5,7 +5,6 @@ compare-and-set, and never believes to lead longer than two thirds of a TTL afte
 """
 
 import asyncio
-import logging
 import random
 import secrets
 import time
@@ -23,12 +22,13 @@ from membridge.errors import InvalidRequestError, LeaseLostError, MembridgeError
 from membridge.leadership import rules
 from membridge.leadership.rules import Held, Seen, Standing, Step, Terms
 from membridge.lifecycle import Ready
+from membridge.logging import get_logger
 from schemas import buckets, subjects
 from schemas.events import LeadershipChanged, encode_event
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import EpochCounter, LeaderRecord, LeadershipReply, Policy, ProjectSettings, Role
 
-log = logging.getLogger("membridge.leadership")
+log = get_logger("membridge.leadership")
 
 #: Seconds a hand-over's flush may take, and the release at a stop.
 FLUSH, RELEASE = 30.0, 2.0
@@ -257,7 +257,7 @@ class Keeper:
                 wait = LOOK * random.random()  # noqa: S311 - jitter
             except MembridgeError as error:
                 failures += 1
-                log.warning("leadership step failed", extra={"reason": error.message})
+                log.warning("leadership step failed", reason=error.message)
                 wait = min(self._terms.request_timeout, 0.1 * 2**failures) * (0.5 + random.random() / 2)  # noqa: S311
             self._tell_if_different()
             try:
@@ -286,6 +286,9 @@ class Keeper:
         if not rules.is_candidate(standing):
             return min(LOOK, self._terms.renew_every)
         await self._acquire(standing)
+        if not preferred:
+            # Whoever took over is the preferred one from now on: the old one must not take it back unasked.
+            await self._prefer(self.node, None, "take-over", deadline=Deadline.after(RELEASE))
         return 0.0
 
     async def _step_of_holder(self, now: float, held: Held) -> float:
@@ -294,7 +297,7 @@ class Keeper:
         wanted = preferred in {None, self.node} or not await self._is_there(preferred)
         step = rules.step_of_holder(now, held, self._terms, wanted=wanted)
         if step is Step.STOP:
-            log.warning("lease not renewed in time", extra={"epoch": held.epoch})
+            log.warning("lease not renewed in time", epoch=held.epoch)
             self._held = None
             return 0.0
         if step is Step.HAND_OVER:
@@ -312,7 +315,7 @@ class Keeper:
         try:
             await self._flush(Deadline.after(min(FLUSH, self._terms.acts_for)))
         except MembridgeError as error:
-            log.warning("not flushed before the hand-over", extra={"reason": error.message})
+            log.warning("not flushed before the hand-over", reason=error.message)
         await self._release("handed over")
 
     async def _acquire(self, standing: Standing) -> None:
@@ -337,7 +340,7 @@ class Keeper:
         else:
             raise RevisionMovedError(f"the lease of {self._name} was renewed meanwhile")
         self._held, self._revision = Held(epoch, sent), revision
-        log.info("leads", extra={"project": self._project, "epoch": epoch})
+        log.info("leads", project=self._project, epoch=epoch)
         await self._publish(epoch, self.node, "acquired")
 
     async def _renew(self, held: Held) -> None:
@@ -358,7 +361,7 @@ class Keeper:
         try:
             await self._entries.leases.delete(self._project, revision=self._revision, deadline=Deadline.after(RELEASE))
         except MembridgeError as error:
-            log.info("lease not released", extra={"reason": error.message})
+            log.info("lease not released", reason=error.message)
         self._tell()
         await self._publish(held.epoch, None, reason)
 
@@ -416,7 +419,7 @@ class Keeper:
                 subject, encode_event(event), message_id=secrets.token_hex(16), deadline=Deadline.after(RELEASE)
             )
         except MembridgeError as error:
-            log.warning("event not published", extra={"reason": error.message})
+            log.warning("event not published", reason=error.message)
 
     def _opened(self) -> _Entries:
         if self._entries is None:

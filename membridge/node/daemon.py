@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import cast
 
 from membridge import lifecycle
@@ -13,7 +14,7 @@ from membridge.errors import MembridgeError
 from membridge.logging import get_logger
 from membridge.node.hosting import Hosting
 from membridge.node.notify import Notifier
-from membridge.node.opening import bus_options, open_buckets, open_store
+from membridge.node.opening import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets, open_store
 from membridge.node.running import only_one
 from membridge.settings import Settings
 
@@ -21,8 +22,6 @@ log = get_logger("membridge.node")
 
 #: Seconds the first connection to NATS may take before the daemon says why it failed.
 CONNECT_DEADLINE = 5.0
-#: Seconds that streams and buckets may take to be created.
-OPEN_DEADLINE = 30.0
 #: Seconds a part may take to stop: a push is finished or safely abandoned by then.
 DRAIN = 10.0
 
@@ -56,6 +55,7 @@ async def run(
                     hosting = Hosting(bus, store, opened, settings)
                     parts = {
                         "watchdog": notifier.alive,
+                        "streams": partial(keep_ensured, bus, store, settings),
                         "projects": hosting.run,
                         "presence": hosting.presence.run,
                     }

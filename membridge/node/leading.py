@@ -75,8 +75,9 @@ async def standing_of(lane: Lane, *, deadline: Deadline) -> Standing:
     except MembridgeError:
         # Who cannot see the head is no candidate.
         return Standing(mirror_seq=0, mirror_rows=0, head_seq=1, head_rows=1, head_epoch=0)
+    seen = position.epoch if position else 0
     if known is None:
-        return Standing(mirror_seq=0, mirror_rows=0, head_seq=0, head_rows=0, head_epoch=0)
+        return Standing(mirror_seq=0, mirror_rows=0, head_seq=0, head_rows=0, head_epoch=seen)
     head = known.record
     rows = sum(head.rows.values())
     current = position is not None and position.sha256 == head.sha256
@@ -85,7 +86,7 @@ async def standing_of(lane: Lane, *, deadline: Deadline) -> Standing:
         mirror_rows=rows if current else 0,
         head_seq=head.seq,
         head_rows=rows,
-        head_epoch=head.epoch,
+        head_epoch=max(head.epoch, seen),
     )
 
 

@@ -1,5 +1,7 @@
 """Open what a node works with: the bus' buckets, the object store, a project's lane. Composition only, no decisions."""
 
+import asyncio
+import random
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -11,11 +13,12 @@ from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.streams import WorkQueue, ensure_streams, open_queue
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError, SettingsError
+from membridge.lifecycle import Ready
 from membridge.logging import get_logger
 from membridge.merge.conflicts import Journal
 from membridge.node.project import Bounds, Project
 from membridge.node.roles import Roles
-from membridge.objectstore.jetstream import open_jetstream
+from membridge.objectstore.jetstream import JetStreamStore, open_jetstream
 from membridge.objectstore.protocol import ObjectStore
 from membridge.objectstore.remote import S3Options, open_s3
 from membridge.settings import ProjectConfig, Settings, StoreKind
@@ -32,6 +35,8 @@ from schemas.snapshot import Head
 
 log = get_logger("membridge.node")
 
+#: Seconds that streams and buckets may take to be created.
+OPEN_DEADLINE = 30.0
 #: Seconds that telling a fact may take: nobody may depend on it.
 EVENT_DEADLINE = 2.0
 
@@ -58,10 +63,34 @@ def bus_options(settings: Settings, name: str) -> BusOptions:
     )
 
 
+async def ensure_all(bus: Bus, settings: Settings, *, deadline: Deadline) -> None:
+    """Create what is missing of streams and buckets."""
+    replicas = settings.nats.replicas
+    await ensure_streams(bus, replicas=replicas, deadline=deadline)
+    for bucket in buckets.ALL:
+        await open_bucket(bus, bucket, replicas=replicas, deadline=deadline)
+
+
+async def keep_ensured(bus: Bus, store: ObjectStore, settings: Settings, ready: Ready) -> None:
+    """Be the part that creates streams, buckets and store again when a server comes back without its memory."""
+    generation = bus.generation
+    ready()
+    while True:
+        generation = await bus.wait_generation(generation)
+        try:
+            await ensure_all(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
+            if isinstance(store, JetStreamStore):
+                await store.ensure(replicas=settings.nats.replicas, deadline=Deadline.after(OPEN_DEADLINE))
+        except MembridgeError as error:
+            log.warning("streams not ensured", reason=error.message)
+            generation = min(generation, bus.generation - 1) if bus.connected else generation
+            await asyncio.sleep(1.0 + random.random())  # noqa: S311 - jitter
+
+
 async def open_buckets(bus: Bus, settings: Settings, *, deadline: Deadline) -> Buckets:
     """Create what is missing of streams and buckets, and open those that a node uses."""
     replicas = settings.nats.replicas
-    await ensure_streams(bus, replicas=replicas, deadline=deadline)
+    await ensure_all(bus, settings, deadline=deadline)
     return Buckets(
         heads=await open_bucket(bus, buckets.HEADS, replicas=replicas, deadline=deadline),
         locks=await open_bucket(bus, buckets.LOCKS, replicas=replicas, deadline=deadline),

@@ -40,19 +40,24 @@ def add(settings: Settings, name: str, database: str | None) -> ProjectConfig:
     path = Path(database).expanduser() if database else settings.projects[0].database
     if not path.is_absolute():
         raise InvalidRequestError(f"the database {path} is not an absolute path", field="database")
-    for known in load(settings):
-        same = known.database.resolve() == path.resolve()
-        if known.id == project and (same or database is None):
-            return known
-        if known.id == project or same:
+    known = {config.id: config for config in load(settings)}
+    there = known.get(project)
+    if there is not None and (database is None or _same(there.database, path)):
+        return there
+    for other in known.values():
+        if other.id == project or _same(other.database, path):
             raise InvalidRequestError(
-                f"project {known.name} already uses {known.database}",
+                f"project {other.name} already uses {other.database}",
                 remedy="give each project its own database: `membridge project add NAME --database PATH`",
                 field="database",
             )
     kept = [*_added(settings), Added(name=name, database=str(path))]
     files.save(settings.node.state_dir / _FILE, msgspec.json.encode(kept))
     return ProjectConfig(name=name, id=project, database=path)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _added(settings: Settings) -> list[Added]:

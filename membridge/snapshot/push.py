@@ -208,13 +208,15 @@ def _write(chunks: Iterator[bytes], target: Path) -> int:
 
 
 def _record(lane: Lane, known: KnownHead | None, copy: Copy, parcel: Parcel, *, epoch: Epoch) -> SnapshotRecord:
-    head = known.record if known else None
-    seq, nonce, full = (head.seq if head else 0) + 1, secrets.token_hex(8), parcel.kind is SnapshotKind.FULL
+    head, position = known.record if known else None, lane.mirror.position()
+    # Where both stores lost their memory the numbers still go on from what this node has seen.
+    parent_seq = head.seq if head else position.seq if position else 0
+    seq, nonce, full = parent_seq + 1, secrets.token_hex(8), parcel.kind is SnapshotKind.FULL
     return SnapshotRecord(
         project=lane.project,
         seq=seq,
         epoch=epoch,
-        parent_seq=head.seq if head else 0,
+        parent_seq=parent_seq,
         parent_sha256=head.sha256 if head else None,
         kind=parcel.kind,
         sha256=copy.sha256,

@@ -238,11 +238,10 @@ def test_no_observation_loses_its_session_in_a_conflict_of_memory_ids(machines: 
 
 def test_a_conflict_keeps_the_loser_in_the_journal(machines: tuple[Machine, Machine]) -> None:
     a, b = machines
-    execute(a.live, "UPDATE observations SET title = 'theirs' WHERE id = 1")
-    execute(
-        b.live,
-        "UPDATE observations SET title = 'ours' WHERE narrative = (SELECT narrative FROM observations WHERE id = 1)",
-    )
+    add_observation(a.live, "first")
+    b.pull(a.push(), a.source)
+    for machine, title in ((a, "theirs"), (b, "ours")):
+        execute(machine.live, "UPDATE observations SET title = ? WHERE title = 'first'", (title,))
 
     report = b.pull(a.push(), a.source)
 
