@@ -15,7 +15,9 @@ from tests.integration.merge.test_snapshot import UNSENT
 
 def test_an_installed_snapshot_is_the_same_memory_and_all_of_it_is_foreign(tmp_path: Path) -> None:
     a = Machine.make("node-a", tmp_path, empty=False)
-    execute(a.live, "UPDATE observations SET sync_rev = '4', relevance_count = 3; UPDATE sdk_sessions SET worker_port = 1")
+    execute(
+        a.live, "UPDATE observations SET sync_rev = '4', relevance_count = 3; UPDATE sdk_sessions SET worker_port = 1"
+    )
     execute(a.live, "INSERT INTO sync_state VALUES ('cursor', '9')")
     execute(a.live, "UPDATE observations SET origin_device_id = 'device-c', origin_local_id = '77' WHERE id = 5")
     mirror = a.push()
@@ -79,9 +81,7 @@ def test_a_wal_of_a_lost_database_is_not_replayed_into_the_new_one(tmp_path: Pat
 
 def test_rowids_of_a_lost_database_are_not_used_again(tmp_path: Path) -> None:
     a = Machine.make("node-a", tmp_path, empty=False)
-    execute(
-        a.live, "UPDATE observations SET origin_device_id = 'mine', origin_local_id = '9000' WHERE id = 7"
-    )
+    execute(a.live, "UPDATE observations SET origin_device_id = 'mine', origin_local_id = '9000' WHERE id = 7")
     live = tmp_path / "home" / "claude-mem.db"
     live.parent.mkdir()
     (live.parent / "settings.json").write_text('{"CLAUDE_MEM_CLOUD_SYNC_DEVICE_ID": "mine"}', encoding="utf-8")

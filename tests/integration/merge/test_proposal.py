@@ -74,7 +74,9 @@ def test_rows_keep_the_origin_of_the_machine_that_wrote_them(tmp_path: Path) -> 
     sync(a, b, c)
 
     for machine in (a, c):
-        origin = rows_of(machine.live, "SELECT origin_device_id, origin_local_id FROM observations WHERE title = 'of b'")
+        origin = rows_of(
+            machine.live, "SELECT origin_device_id, origin_local_id FROM observations WHERE title = 'of b'"
+        )
         assert origin == [("device-node-b", str(local))]
     assert rows_of(b.live, "SELECT origin_device_id FROM observations WHERE title = 'of b'") == [(None,)]
 
@@ -117,7 +119,9 @@ def test_a_proposal_with_a_row_that_does_not_fit_is_taken_in_but_for_it(machines
     add_observation(b.live, "bad")
     bundle = msgspec.json.decode(b.bundle(), type=ProposalBundle)
     rows = [
-        msgspec.structs.replace(row, row={**row.row, "type": None}) if row.row and row.row.get("title") == "bad" else row
+        msgspec.structs.replace(row, row={**row.row, "type": None})
+        if row.row and row.row.get("title") == "bad"
+        else row
         for row in bundle.rows
     ]
 

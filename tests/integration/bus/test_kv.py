@@ -1,0 +1,149 @@
+"""KV on a real server: the client's pitfalls with TTLs and expiry markers do not reach us."""
+
+import asyncio
+
+import pytest
+
+from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv, open_bucket
+from membridge.bus.watch import Change, watch
+from membridge.deadline import Deadline
+from membridge.embedded.nats_server import NatsServer
+from membridge.errors import CorruptObjectError, InvalidRequestError, RevisionMovedError
+from schemas import buckets
+from schemas.buckets import LockRecord
+from schemas.identity import InvalidTokenError
+
+
+def soon() -> Deadline:
+    return Deadline.after(10.0)
+
+
+def record(owner: str) -> LockRecord:
+    return LockRecord(owner=owner, since="now")
+
+
+@pytest.fixture
+async def locks(bus: Bus) -> Kv[LockRecord]:
+    return await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
+
+
+async def gone(kv: Kv[LockRecord], key: str) -> None:
+    """Wait until the key has expired."""
+    async with asyncio.timeout(5.0):
+        async for change in watch(kv, key):
+            if change.entry is None:
+                return
+
+
+async def test_a_value_comes_back_with_its_revision(locks: Kv[LockRecord]) -> None:
+    revision = await locks.create("k", record("a"), deadline=soon())
+    entry = await locks.get("k", deadline=soon())
+    assert entry is not None
+    assert (entry.value.owner, entry.revision) == ("a", revision)
+    assert await locks.get("other", deadline=soon()) is None
+
+
+async def test_create_fails_on_a_key_that_is_there_and_update_on_one_that_moved(locks: Kv[LockRecord]) -> None:
+    first = await locks.create("k", record("a"), deadline=soon())
+    with pytest.raises(RevisionMovedError):
+        await locks.create("k", record("b"), deadline=soon())
+    second = await locks.update("k", record("b"), revision=first, deadline=soon())
+    with pytest.raises(RevisionMovedError):
+        await locks.update("k", record("c"), revision=first, deadline=soon())
+    with pytest.raises(RevisionMovedError):
+        await locks.delete("k", revision=first, deadline=soon())
+    await locks.delete("k", revision=second, deadline=soon())
+    assert await locks.get("k", deadline=soon()) is None
+    await locks.create("k", record("d"), deadline=soon())
+
+
+async def test_an_update_keeps_its_ttl_and_an_expired_key_reads_as_none(locks: Kv[LockRecord]) -> None:
+    revision = await locks.create("k", record("a"), ttl=1.0, deadline=soon())
+    await locks.update("k", record("a"), revision=revision, ttl=1.0, deadline=soon())
+    await gone(locks, "k")
+    assert await locks.get("k", deadline=soon()) is None
+
+
+async def test_a_key_can_be_taken_while_its_expiry_marker_lives(locks: Kv[LockRecord]) -> None:
+    await locks.create("k", record("a"), ttl=1.0, deadline=soon())
+    await gone(locks, "k")
+    await locks.create("k", record("b"), deadline=soon())
+    entry = await locks.get("k", deadline=soon())
+    assert entry is not None
+    assert entry.value.owner == "b"
+
+
+async def test_of_many_writers_of_one_revision_one_wins(locks: Kv[LockRecord]) -> None:
+    revision = await locks.create("k", record("a"), deadline=soon())
+    won: list[str] = []
+
+    async def contend(name: str) -> None:
+        try:
+            await locks.update("k", record(name), revision=revision, deadline=soon())
+        except RevisionMovedError:
+            return
+        won.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(16):
+            group.create_task(contend(f"w{number}"))
+    entry = await locks.get("k", deadline=soon())
+    assert entry is not None
+    assert won == [entry.value.owner]
+
+
+async def test_entries_lists_what_is_there_and_skips_what_cannot_be_read(bus: Bus, locks: Kv[LockRecord]) -> None:
+    await locks.create("a", record("a"), deadline=soon())
+    await locks.create("b", record("b"), deadline=soon())
+    await locks.delete("b", deadline=soon())
+    await bus.store(locks.subject("broken"), b"{", headers={}, deadline=soon())
+    assert set(await locks.entries(deadline=soon())) == {"a"}
+    with pytest.raises(CorruptObjectError):
+        await locks.get("broken", deadline=soon())
+
+
+@pytest.mark.parametrize("key", ["a*", ">", "a b", ""])
+async def test_a_key_that_would_widen_the_subject_is_refused(locks: Kv[LockRecord], key: str) -> None:
+    with pytest.raises((InvalidTokenError, InvalidRequestError)):
+        await locks.get(key, deadline=soon())
+
+
+async def test_opening_a_bucket_again_changes_nothing(bus: Bus, locks: Kv[LockRecord]) -> None:
+    await locks.create("k", record("a"), deadline=soon())
+    again = await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
+    assert await again.get("k", deadline=soon()) is not None
+
+
+async def test_a_watcher_sees_the_present_then_each_change(locks: Kv[LockRecord]) -> None:
+    await locks.create("k", record("a"), deadline=soon())
+    seen: list[Change[LockRecord]] = []
+    async with asyncio.timeout(10.0):
+        async for change in watch(locks, "k"):
+            seen.append(change)
+            if len(seen) == 1:
+                await locks.put("k", record("b"), deadline=soon())
+            elif len(seen) == 2:
+                await locks.delete("k", deadline=soon())
+            else:
+                break
+    assert [change.entry.value.owner if change.entry else None for change in seen] == ["a", "b", None]
+    assert [change.initial for change in seen] == [True, False, False]
+
+
+async def test_a_watcher_is_current_again_right_after_a_server_restart(
+    bus: Bus, locks: Kv[LockRecord], nats_server: NatsServer
+) -> None:
+    await locks.create("k", record("a"), deadline=soon())
+    changes = watch(locks, "k")
+    assert (await anext(changes)).initial
+    # The connection breaks as it does when the server goes; what was written meanwhile must be seen at once.
+    generation = bus.generation
+    await bus.raw.force_reconnect()
+    await bus.wait_generation(generation)
+    await locks.put("k", record("b"), deadline=soon())
+    async with asyncio.timeout(3.0):
+        change = await anext(changes)
+    await changes.aclose()
+    assert change.entry is not None
+    assert change.entry.value.owner == "b"

@@ -1,0 +1,251 @@
+"""A database as a file: looked at, copied, checked; and everything that can be wrong with it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from membridge.claudemem import database
+from membridge.claudemem.connection import open_live
+from membridge.claudemem.memory import memory_digest
+from membridge.claudemem.translate import translated
+from membridge.deadline import Deadline
+from membridge.errors import (
+    DatabaseBusyError,
+    DatabaseCorruptError,
+    DatabaseInvalidError,
+    DatabaseMissingError,
+    DeadlineExceededError,
+    DiskFullError,
+)
+from tests.fixtures.databases import DATA, NEW, OLD, add_observation, connect, execute, grow, make_database, rows_of
+
+
+def soon() -> Deadline:
+    return Deadline.after(30)
+
+
+@pytest.mark.parametrize(("version", "schema"), [(NEW, 52), (OLD, 23)])
+def test_a_real_database_is_described_and_not_written_to(tmp_path: Path, version: str, schema: int) -> None:
+    path = tmp_path / "claude-mem.db"
+    shutil.copyfile(DATA / f"claude-mem-{version}.db", path)
+    before = path.read_bytes()
+
+    facts = database.inspect(path, deadline=soon())
+
+    assert facts.schema_version == schema
+    assert facts.page_size * facts.page_count == facts.size_bytes == len(before)
+    assert facts.rows["observations"] == 320
+    assert set(facts.rows) >= {"sdk_sessions", "observations", "session_summaries", "user_prompts"}
+    assert not facts.rows.keys() & {"pending_messages", "schema_versions", "sync_state"}
+    assert path.read_bytes() == before
+    # In WAL mode SQLite makes these two; nothing of ours is in them.
+    assert {left.name for left in tmp_path.iterdir()} <= {path.name, f"{path.name}-wal", f"{path.name}-shm"}
+    assert not Path(f"{path}-wal").exists() or Path(f"{path}-wal").stat().st_size == 0
+
+
+def test_a_missing_database_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseMissingError, match=r"gone\.db"):
+        database.inspect(tmp_path / "gone.db", deadline=soon())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all" * 100])
+def test_a_file_that_is_no_claude_mem_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(content)
+
+    with pytest.raises(DatabaseInvalidError):
+        database.inspect(path, deadline=soon())
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    execute(tmp_path / "x.db", "CREATE TABLE t (x)")
+
+    with pytest.raises(DatabaseInvalidError, match="not a claude-mem database"):
+        database.inspect(tmp_path / "x.db", deadline=soon())
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseInvalidError, match="not a file"):
+        database.inspect(tmp_path, deadline=soon())
+
+
+def test_damage_is_found(claude_mem_copy: Path) -> None:
+    damaged = claude_mem_copy.with_name("damaged.db")
+    database.copy_database(claude_mem_copy, damaged, deadline=soon())
+    database.quick_check(damaged, deadline=soon())
+    with damaged.open("r+b") as file:
+        file.seek(4096 * 20)
+        file.write(os.urandom(4096 * 30))
+
+    with pytest.raises(DatabaseCorruptError):
+        database.quick_check(damaged, deadline=soon())
+
+
+def test_a_database_locked_beyond_the_deadline_is_busy(claude_mem_copy: Path) -> None:
+    execute(claude_mem_copy, "PRAGMA journal_mode = DELETE")
+    holder = connect(claude_mem_copy)
+    holder.execute("PRAGMA journal_mode = DELETE").fetchall()
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(DatabaseBusyError):
+            database.inspect(claude_mem_copy, deadline=Deadline.after(0.1))
+    finally:
+        holder.close()
+
+
+def test_work_beyond_the_deadline_is_interrupted(claude_mem_copy: Path) -> None:
+    forever = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    with pytest.raises(DeadlineExceededError), open_live(claude_mem_copy, deadline=Deadline.after(0.05)) as connection:
+        connection.run(forever)
+
+
+def test_a_full_disk_is_told_as_such(claude_mem_copy: Path) -> None:
+    with pytest.raises(DiskFullError), open_live(claude_mem_copy, deadline=soon()) as connection:
+        connection.run("PRAGMA max_page_count = 1")
+        connection.run("CREATE TABLE more (x)")
+        connection.run("INSERT INTO more SELECT randomblob(100000) FROM observations")
+
+
+def test_a_copy_is_refused_before_it_would_fill_the_disk(
+    claude_mem_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.statvfs(tmp_path)
+    full = os.statvfs_result([*list(real)[:4], 10, *list(real)[5:]])
+    monkeypatch.setattr(os, "statvfs", lambda path: full)
+
+    with pytest.raises(DiskFullError, match="needed"):
+        database.copy_database(claude_mem_copy, tmp_path / "copy.db", deadline=soon())
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_errors_of_the_file_system_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError), translated(tmp_path):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(DatabaseInvalidError, match="denied"), translated(tmp_path):
+        raise OSError(13, "Permission denied")
+
+
+def test_two_copies_without_a_change_are_the_same_bytes(claude_mem_copy: Path, tmp_path: Path) -> None:
+    execute(claude_mem_copy, "INSERT INTO sync_state VALUES ('cursor', 'secret-9')")
+    holder = connect(claude_mem_copy)
+    first, second = tmp_path / "1.db", tmp_path / "2.db"
+
+    database.copy_database(claude_mem_copy, first, deadline=soon())
+    database.copy_database(claude_mem_copy, second, deadline=soon())
+    holder.close()
+
+    assert first.read_bytes() == second.read_bytes()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("1.db-", "2.db-"))]
+
+
+def test_a_copy_holds_what_is_still_in_the_wal_and_nothing_machine_local(claude_mem_copy: Path, tmp_path: Path) -> None:
+    writer = connect(claude_mem_copy)
+    writer.execute("INSERT INTO sync_state VALUES ('token', 'very-secret-words')")
+    add_observation(claude_mem_copy, "fresh")
+    copy = tmp_path / "copy.db"
+
+    database.copy_database(claude_mem_copy, copy, deadline=soon())
+    writer.close()
+
+    assert rows_of(copy, "SELECT count(*) FROM sync_state") == [(0,)]
+    assert b"very-secret-words" not in copy.read_bytes()
+    assert memory_digest(copy) == memory_digest(claude_mem_copy)
+
+
+def test_ten_new_rows_change_few_pages_of_a_copy(claude_mem_copy: Path, tmp_path: Path) -> None:
+    grow(claude_mem_copy, 8)
+    first, second = tmp_path / "1.db", tmp_path / "2.db"
+    database.copy_database(claude_mem_copy, first, deadline=soon())
+    for number in range(10):
+        add_observation(claude_mem_copy, f"new {number}")
+    database.copy_database(claude_mem_copy, second, deadline=soon())
+
+    old, new = first.read_bytes(), second.read_bytes()
+
+    changed = sum(old[at : at + 4096] != new[at : at + 4096] for at in range(0, len(new), 4096))
+    assert changed < 200
+    assert len(new) // 4096 > 1_000
+
+
+def test_scrubbing_what_is_scrubbed_changes_no_byte(claude_mem_copy: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    database.copy_database(claude_mem_copy, copy, deadline=soon())
+    before = copy.read_bytes()
+
+    database.scrub(copy)
+
+    assert copy.read_bytes() == before
+
+
+def test_a_backup_keeps_everything(claude_mem_copy: Path, tmp_path: Path) -> None:
+    execute(claude_mem_copy, "INSERT INTO sync_state VALUES ('cursor', '9')")
+
+    database.backup(claude_mem_copy, tmp_path / "backup.db", deadline=soon())
+
+    assert rows_of(tmp_path / "backup.db", "SELECT v FROM sync_state") == [("9",)]
+
+
+def test_a_copy_that_fails_leaves_nothing_behind(claude_mem_copy: Path, tmp_path: Path) -> None:
+    def fail(done: int, total: int) -> None:
+        raise DeadlineExceededError(f"{done} of {total}")
+
+    with pytest.raises(DeadlineExceededError):
+        database.copy_database(claude_mem_copy, tmp_path / "copy.db", deadline=soon(), progress=fail)
+    with pytest.raises(DatabaseMissingError):
+        database.copy_database(claude_mem_copy, tmp_path / "no folder" / "copy.db", deadline=soon())
+
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("copy.db")]
+
+
+@pytest.mark.parametrize("name", ["with space.db", 'it\'s "quoted".db', "gedächtnis-記憶.db", "100%?#.db"])
+def test_any_path_will_do(tmp_path: Path, name: str) -> None:
+    path = make_database(tmp_path / "odd folder's" / name)
+    copy = path.with_name(f"copy of {name}")
+
+    database.copy_database(path, copy, deadline=soon())
+
+    assert database.inspect(copy, deadline=soon()).rows == database.inspect(path, deadline=soon()).rows
+
+
+def test_a_link_to_a_database_is_that_database(claude_mem_copy: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(claude_mem_copy)
+
+    with open_live(link, deadline=soon()) as connection:
+        connection.run("INSERT INTO sync_state VALUES ('through', 'the link')")
+
+    assert rows_of(claude_mem_copy, "SELECT v FROM sync_state") == [("the link",)]
+    assert not Path(f"{link}-wal").exists()
+
+
+def test_closing_never_checkpoints_the_workers_wal(claude_mem_copy: Path) -> None:
+    with open_live(claude_mem_copy, deadline=soon()) as connection:
+        connection.run("INSERT INTO sync_state VALUES ('a', 'b')")
+
+    assert Path(f"{claude_mem_copy}-wal").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ('{"CLAUDE_MEM_CLOUD_SYNC_DEVICE_ID": "flat"}', "flat"),
+        ('{"env": {"CLAUDE_MEM_CLOUD_SYNC_DEVICE_ID": "nested"}}', "nested"),
+        ('{"CLAUDE_MEM_CLOUD_SYNC_DEVICE_ID": ""}', None),
+        ('{"CLAUDE_MEM_CLOUD_SYNC_DEVICE_ID": 5}', None),
+        ("[]", None),
+        ("{", None),
+    ],
+)
+def test_the_device_id_comes_from_the_settings_beside_the_database(
+    claude_mem_copy: Path, settings: str, expected: str | None
+) -> None:
+    (claude_mem_copy.parent / "settings.json").write_text(settings, encoding="utf-8")
+
+    assert database.device_id(claude_mem_copy) == expected
+
+
+def test_without_settings_there_is_no_device_id(tmp_path: Path) -> None:
+    assert database.device_id(tmp_path / "claude-mem.db") is None
