@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from typing import cast
+from typing import cast
 
 import click
 
@@ -74,7 +75,10 @@ def _unexpected(error: Exception) -> MembridgeError:
     if os.environ.get("MEMBRIDGE_DEV", "").lower() in {"1", "true", "yes", "on"}:
         traceback.print_exception(error)
         remedy = ""
-    text = mask_userinfo(" ".join(f"{type(error).__name__}: {error}".split()))
+    first: BaseException = error
+    while isinstance(first, BaseExceptionGroup):
+        first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
+    text = mask_userinfo(" ".join(f"{type(first).__name__}: {first}".split()))
     return MembridgeError(f"unexpected: {text[:300]}", remedy=remedy)
 
 

@@ -148,7 +148,7 @@ class Supervisor:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=_environment(options.directory),
-            process_group=0,
+            start_new_session=True,
         )
         try:
             async with asyncio.TaskGroup() as group:

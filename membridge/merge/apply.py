@@ -107,7 +107,7 @@ class Merger:
                 done += count
                 if progress is not None:
                     progress(done, total)
-        # Sessions that go wait until what belonged to them is gone; those whose memory id another one still had, for that.
+        # Sessions that go waited until their rows were gone, others until a session that goes gave its memory id free.
         self._is_last = True
         for left in (self._emptied, self._refused):
             while left:

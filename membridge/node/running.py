@@ -28,7 +28,7 @@ def only_one(state: Path, kind: str) -> Generator[None]:
             file.seek(0)
             pid = file.read(32).strip() or "unknown"
             raise AlreadyRunningError(
-                f"a {kind} runs here already: pid {pid}, state in {state}",
+                f"`membridge {kind}` runs here already: pid {pid}, state in {state}",
                 remedy=f"use it, or stop it with `kill {pid}`",
             ) from error
         file.truncate(0)

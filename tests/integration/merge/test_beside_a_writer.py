@@ -33,10 +33,8 @@ def test_a_copy_beside_a_writer_is_consistent(tmp_path: Path) -> None:
             copy = tmp_path / f"copy {number}.db"
             database.copy_database(a.live, copy, deadline=soon())
             database.quick_check(copy, deadline=soon())
-            torn = rows_of(
-                copy,
-                "SELECT 1 FROM observations WHERE memory_session_id NOT IN (SELECT memory_session_id FROM sdk_sessions)",
-            )
+            orphans = "memory_session_id NOT IN (SELECT memory_session_id FROM sdk_sessions)"
+            torn = rows_of(copy, f"SELECT 1 FROM observations WHERE {orphans}")
             assert torn == []
         committed = stop_writing(worker)
 

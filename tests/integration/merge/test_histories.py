@@ -69,19 +69,19 @@ class World:
                 execute(machine.live, "DELETE FROM observations WHERE narrative = ?", (narrative,))
                 self.deleted.add(narrative)
 
-    def _push(self, machine: Machine, number: int) -> None:
+    def _push(self, _machine: Machine, _number: int) -> None:
         self.head = self.primary.push()
 
-    def _pull(self, machine: Machine, number: int) -> None:
+    def _pull(self, machine: Machine, _number: int) -> None:
         if machine is not self.primary:
             machine.pull(self.head, self.primary.source)
 
-    def _propose(self, machine: Machine, number: int) -> None:
+    def _propose(self, machine: Machine, _number: int) -> None:
         if machine is not self.primary:
             self.sent.append(machine.bundle())
             self.primary.take_in(self.sent[-1])
 
-    def _again(self, machine: Machine, number: int) -> None:
+    def _again(self, _machine: Machine, number: int) -> None:
         """Deliver an old proposal once more, as a work queue may."""
         if self.sent:
             self.primary.take_in(self.sent[number % len(self.sent)])

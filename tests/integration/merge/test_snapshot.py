@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from membridge.claudemem.memory import memory_digest, memory_rows
+from membridge.errors import MembridgeError
 from membridge.merge import apply, install, snapshot
 from membridge.merge.report import MergeReport
 from tests.fixtures.databases import OLD, Writer, add_observation, connect, execute, grow, rows_of, titles
@@ -203,7 +204,8 @@ def test_a_memory_id_that_comes_later_reaches_the_other_machine(machines: tuple[
     a, b = machines
     execute(
         a.live,
-        "INSERT INTO sdk_sessions (content_session_id, project, started_at, started_at_epoch) VALUES ('late', 'p', '', 1)",
+        "INSERT INTO sdk_sessions (content_session_id, project, started_at, started_at_epoch) "
+        "VALUES ('late', 'p', '', 1)",
     )
     b.pull(a.push(), a.source)
     execute(a.live, "UPDATE sdk_sessions SET memory_session_id = 'mem-late' WHERE content_session_id = 'late'")
@@ -279,7 +281,7 @@ def test_two_memories_with_one_content_hash_are_both_kept(machines: tuple[Machin
 
 
 @pytest.mark.parametrize("old_is_primary", [True, False])
-def test_versions_of_claude_mem_share_a_memory(tmp_path: Path, old_is_primary: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_versions_of_claude_mem_share_a_memory(tmp_path: Path, old_is_primary: bool) -> None:
     new, old = Machine.make("new", tmp_path, empty=False), Machine.make("old", tmp_path, version=OLD, empty=False)
     fill(new)
     fill(old)
@@ -374,7 +376,8 @@ def test_a_row_set_aside_comes_in_once_it_fits(machines: tuple[Machine, Machine]
     a, b = machines
     execute(
         b.live,
-        "CREATE TRIGGER picky BEFORE INSERT ON observations WHEN new.title = 'bad' BEGIN SELECT raise(ABORT, 'no'); END",
+        "CREATE TRIGGER picky BEFORE INSERT ON observations WHEN new.title = 'bad' "
+        "BEGIN SELECT raise(ABORT, 'no'); END",
     )
     add_observation(a.live, "bad")
     b.pull(a.push(), a.source)
@@ -423,6 +426,21 @@ def _cut_at(limit: int) -> Callable[[int, int], None]:
             raise _CutError
 
     return progress
+
+
+def test_a_transaction_that_fails_changes_nothing(machines: tuple[Machine, Machine]) -> None:
+    a, b = machines
+    add_observation(a.live, "first")
+    b.pull(a.push(), a.source)
+    for machine, title in ((a, "theirs"), (b, "ours")):
+        execute(machine.live, "UPDATE observations SET title = ? WHERE title = 'first'", (title,))
+    head, before = a.push(), memory_digest(b.live)
+    execute(b.folder / "journal.db", "DROP TABLE conflicts")
+
+    with pytest.raises(MembridgeError):
+        b.pull(head, a.source)
+
+    assert memory_digest(b.live) == before
 
 
 def test_replacing_makes_the_memory_theirs_and_keeps_what_is_local(machines: tuple[Machine, Machine]) -> None:

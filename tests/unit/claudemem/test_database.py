@@ -103,10 +103,10 @@ def test_work_beyond_the_deadline_is_interrupted(claude_mem_copy: Path) -> None:
 
 
 def test_a_full_disk_is_told_as_such(claude_mem_copy: Path) -> None:
+    fill = "PRAGMA max_page_count = 1; CREATE TABLE more AS SELECT randomblob(100000) FROM observations"
+
     with pytest.raises(DiskFullError), open_live(claude_mem_copy, deadline=soon()) as connection:
-        connection.run("PRAGMA max_page_count = 1")
-        connection.run("CREATE TABLE more (x)")
-        connection.run("INSERT INTO more SELECT randomblob(100000) FROM observations")
+        connection.run(fill)
 
 
 def test_a_copy_is_refused_before_it_would_fill_the_disk(
@@ -114,7 +114,7 @@ def test_a_copy_is_refused_before_it_would_fill_the_disk(
 ) -> None:
     real = os.statvfs(tmp_path)
     full = os.statvfs_result([*list(real)[:4], 10, *list(real)[5:]])
-    monkeypatch.setattr(os, "statvfs", lambda path: full)
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
 
     with pytest.raises(DiskFullError, match="needed"):
         database.copy_database(claude_mem_copy, tmp_path / "copy.db", deadline=soon())

@@ -56,7 +56,7 @@ def test_local_tables_are_those_of_the_machine(claude_mem_copy: Path) -> None:
 def test_a_later_table_travels_when_its_rows_have_a_natural_key(
     claude_mem_copy: Path,
     schema: str,
-    travels: bool,  # noqa: FBT001 - a parameter of the test
+    travels: bool,
 ) -> None:
     before = set(tables(claude_mem_copy))
     connection = connect(claude_mem_copy)

@@ -158,6 +158,33 @@ def test_new_rows_that_say_the_same_are_one_memory() -> None:
     assert [change.action for change in outcome.changes] == [Action.UPDATE]
 
 
+def named(row: Row, *names: tuple[str, str]) -> Row:
+    return Row(row.values, names=frozenset(names))
+
+
+def test_new_rows_of_one_origin_are_versions_of_one_memory() -> None:
+    ours = named(note("new title"), ("", "7"))
+
+    outcome = merge([], [named(note("old title"), ("device", "7"), ("", "7"))], [ours], NOTES)
+
+    assert actions(outcome) == [(Action.UPDATE, ours, {"title": "old title"})]
+    assert [clash.lost["title"] for clash in outcome.clashes] == ["new title"]
+
+
+def test_one_origin_is_not_enough_when_the_rows_say_different_things() -> None:
+    outcome = merge([], [named(note("a", "b"), ("", "7"))], [named(note("c", "d"), ("", "7"))], NOTES)
+
+    assert [change.action for change in outcome.changes] == [Action.INSERT]
+
+
+def test_two_rows_of_one_origin_do_not_both_become_one() -> None:
+    theirs = [named(note("a"), ("d", "7")), named(note("b"), ("d", "7"))]
+
+    outcome = merge([], theirs, [named(note("c"), ("d", "7"))], NOTES)
+
+    assert [change.action for change in outcome.changes] == [Action.UPDATE, Action.INSERT]
+
+
 def test_a_column_that_base_lacks_is_no_change() -> None:
     base = Row({"title": "t", "text": "x"})
 
