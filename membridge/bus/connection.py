@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 import msgspec
-import structlog
 from nats.aio.client import Client
 from nats.errors import Error
 
@@ -31,13 +30,14 @@ from membridge.errors import (
     NoResponderError,
     TooLargeError,
 )
+from membridge.logging import get_logger
 
 #: Seconds without a single try after which a link that is down is taken for stuck.
 STUCK = 30.0
 #: Seconds until a subscription must have reached the server; over it the connection is half open.
 SETTLE = 10.0
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+log = get_logger("membridge.bus")
 
 
 class PubAck(msgspec.Struct, frozen=True):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from nats.aio.client import Client, Server
 from nats.errors import Error
 
@@ -18,13 +17,14 @@ from membridge.bus import translate
 from membridge.bus.options import OLDEST_SERVER, BusOptions
 from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError, CredentialsError, MembridgeError
+from membridge.logging import get_logger
 
 #: Seconds a first connection may take before it has to say why it failed.
 FIRST_CONNECTION = 4.8
 #: Seconds given to what was published last to reach the server, and to the socket to close.
 LAST_WORDS = 2.0
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+log = get_logger("membridge.bus")
 
 
 class _FirstFailureError(Exception):

@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from typing import cast
-from typing import cast
 
 import click
 

@@ -9,11 +9,11 @@ import uvloop
 
 from membridge import lifecycle
 from membridge.cli.command import Invocation, command
-from membridge.cli.node import start_logging
 from membridge.embedded.nats_server import NatsOptions, Supervisor
 from membridge.errors import InvalidRequestError
 from membridge.lifecycle import Ready
 from membridge.node import daemon
+from membridge.node.main import start_logging
 from membridge.node.running import only_one
 from membridge.settings import Settings, StoreKind
 from schemas.subjects import Impact

@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import structlog
-
 from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError, DeadlineExceededError
 from membridge.lifecycle import Part, Ready
+from membridge.logging import get_logger
 
 #: Seconds until a server that was started must answer; SD cards with large stores are slow.
 START = 30.0
@@ -35,7 +34,7 @@ RESTART_FIRST, RESTART_MOST = 0.2, 30.0
 #: Seconds of life after which a death counts as the first one again.
 HEALTHY = 60.0
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+log = get_logger("membridge.embedded")
 
 
 @dataclass(frozen=True, slots=True)

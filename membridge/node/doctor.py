@@ -7,7 +7,6 @@ changed: the object it writes to test the store is deleted again.
 import asyncio
 import secrets
 import shutil
-import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +127,8 @@ class Doctor:
 
     async def _check_sqlite(self, deadline: Deadline) -> Check:
         del deadline
+        import sqlite3  # noqa: PLC0415 - a megabyte that only this line needs
+
         ours, python = apsw.sqlite_lib_version(), sqlite3.sqlite_version
         detail = f"membridge uses {ours}, this Python has {python}"
         wal = await blocking.run(_wal_bytes, self._project.lane.database)

@@ -88,7 +88,11 @@ class Project:
         async with self._alone(deadline):
             if self._bounds.dryrun:
                 rows = await blocking.run(
-                    collect.collect, self.lane.database, self.lane.mirror.path(), deadline=deadline
+                    collect.collect,
+                    self.lane.database,
+                    self.lane.mirror.path(),
+                    journal=self.lane.journal,
+                    deadline=deadline,
                 )
                 return PushReply(outcome=PushOutcome.DRY_RUN, rows=len(rows))
             if action is rules.PushAction.PROPOSE:
@@ -184,7 +188,7 @@ class Project:
         if not await blocking.run(self.lane.database.exists):
             return 0
         self._unsynced = await blocking.run(
-            collect.unsynced, self.lane.database, self.lane.mirror.path(), deadline=deadline
+            collect.unsynced, self.lane.database, self.lane.mirror.path(), journal=self.lane.journal, deadline=deadline
         )
         return self._unsynced
 

@@ -59,7 +59,9 @@ async def prepare(lane: Lane, *, allow_shrink: bool, steps: Steps, deadline: Dea
     from the canonical memory than the bound allows, the database's and the store's errors.
     """
     with steps.step("compare"):
-        rows = await blocking.run(collect.collect, lane.database, lane.mirror.path(), deadline=deadline)
+        rows = await blocking.run(
+            collect.collect, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
+        )
     if not allow_shrink:
         await blocking.run(_check_shrink, lane, rows, deadline)
     fresh = await blocking.run(_not_submitted, lane, rows)

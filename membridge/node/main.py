@@ -1,0 +1,48 @@
+"""The daemon's own process: `python -m membridge.node.main`, into which `membridge node` turns itself.
+
+Loads no command line. A failure ends as one line on standard error and the exit code of the error table.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import uvloop
+
+from membridge import logging
+from membridge.errors import MembridgeError
+from membridge.node import daemon
+from membridge.settings import Settings, load
+
+
+def start_logging(settings: Settings) -> None:
+    """Send this process's log lines where the settings say, with the settings' secrets masked."""
+    logging.setup(form=settings.node.log_format.value, level=settings.node.log_level.value, secrets=settings.secrets())
+
+
+def main() -> int:
+    """Run the daemon until SIGTERM or Ctrl-C; return its exit code."""
+    try:
+        settings = load(os.environ, Path.home())
+        start_logging(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except MembridgeError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        if error.remedy:
+            sys.stderr.write(f"  remedy: {error.remedy}\n")
+        return error.mapping.exit
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    with daemon.signals_set(stopping):
+        await daemon.run(settings, os.environ, stopping=stopping)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
