@@ -27,6 +27,10 @@ LAST_WORDS = 2.0
 log = get_logger("membridge.bus")
 
 
+#: First connections per server that may be reset before that is the answer.
+RESET_TRIES = 4
+
+
 class _FirstFailureError(Exception):
     """Ends nats-py's own endless first connection; `cause` is what went wrong."""
 
@@ -176,7 +180,9 @@ class Link:
             log.debug("bus error", error=str(error) or type(error).__name__)
             return
         self._failures += 1
-        if translate.is_refusal(error) or self._failures >= len(self._options.urls):
+        # A server that refuses credentials closes at once, and the reset can overtake its reason: ask again for that.
+        tries = len(self._options.urls) * (RESET_TRIES if isinstance(error, ConnectionResetError) else 1)
+        if translate.is_refusal(error) or self._failures >= tries:
             raise _FirstFailureError(error)
 
     async def _on_up(self) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import inspect
 
 import membridge
+import membridge.snapshot.legacy
 import schemas
 from schemas.events import Event
 from schemas.wire import Wire
@@ -35,7 +36,9 @@ def wire_types() -> dict[str, type[msgspec.Struct]]:
     """Return every struct that crosses a process boundary, by its name."""
     for module in pkgutil.iter_modules(schemas.__path__):
         importlib.import_module(f"schemas.{module.name}")
-    kinds = [*_subclasses(Wire), *get_args(Event)]
+    # What the commands print is theirs; what crosses between nodes, or stays in a store, is checked for ever.
+    shared = [kind for kind in _subclasses(Wire) if kind.__module__.startswith(("schemas.", "membridge.snapshot."))]
+    kinds = [*shared, *get_args(Event)]
     return {kind.__name__: kind for kind in sorted(kinds, key=lambda kind: kind.__name__)}
 
 

@@ -13,7 +13,7 @@ from membridge.merge.conflicts import Journal
 from membridge.merge.report import MergeReport, Source
 from schemas.identity import NodeId, ProjectId
 from schemas.proposal import ProposalBundle, ProposedRow
-from tests.fixtures.databases import make_database
+from tests.fixtures.databases import Writer, make_database
 
 PROJECT = ProjectId("0123456789abcdef")
 _NUMBERS = itertools.count()
@@ -94,3 +94,10 @@ def sync(primary: Machine, *secondaries: Machine, rounds: int = 2) -> None:
         head = primary.push()
         for machine in secondaries:
             machine.pull(head, primary.source)
+
+
+def fill(machine: Machine, batches: int = 3) -> None:
+    """Let a machine's agent learn something."""
+    with Writer(machine.live, name=machine.name) as writer:
+        for _ in range(batches):
+            writer.batch()

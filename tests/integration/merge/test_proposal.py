@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from membridge.claudemem.memory import memory_digest
 from membridge.merge import collect
@@ -12,14 +11,6 @@ from membridge.merge.report import MergeReport
 from schemas.proposal import ProposalBundle
 from tests.fixtures.databases import Writer, add_observation, execute, rows_of, titles
 from tests.integration.merge.machines import Machine, soon, sync
-
-
-@pytest.fixture
-def machines(tmp_path: Path) -> tuple[Machine, Machine]:
-    """A primary and a secondary that know the same."""
-    a, b = Machine.make("node-a", tmp_path, empty=False), Machine.make("node-b", tmp_path)
-    b.pull(a.push(), a.source)
-    return a, b
 
 
 def test_a_machine_without_a_mirror_proposes_everything(tmp_path: Path) -> None:
