@@ -3,7 +3,7 @@
 from membridge.claudemem.memory import memory_digest, memory_rows
 from membridge.merge.report import MergeReport
 from tests.fixtures.databases import Writer, add_observation, connect, execute, rows_of, titles
-from tests.integration.merge.machines import Machine, sync
+from tests.integration.merge.machines import Machine, fill, sync
 
 UNSENT = (
     "SELECT count(*) FROM (SELECT 1 FROM observations WHERE synced_at IS NULL AND origin_device_id IS NULL UNION ALL "
