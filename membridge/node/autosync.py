@@ -176,8 +176,12 @@ class AutoSync:
         project = self._project
         if not await blocking.run(project.lane.database.exists):
             return
-        if role is not Role.PRIMARY and not await project.count_unsynced(deadline=project.deadline()):
-            return
+        if role is not Role.PRIMARY:
+            view = project.roles.view()
+            if not rules.proposes_now(project.lane.node, leader=view.leader, preferred=view.preferred):
+                return
+            if not await project.count_unsynced(deadline=project.deadline()):
+                return
         reply = await self._jobs.run(
             Order("push", "auto-sync"), lambda steps, _: project.push(PushRequest(), steps, deadline=project.deadline())
         )
@@ -207,7 +211,7 @@ class ProposalDesk:
             if not deliveries:
                 continue
             try:
-                merged = await self._jobs.run(
+                taken = await self._jobs.run(
                     Order("proposals", "auto-sync"),
                     lambda steps, _, batch=deliveries: self._project.take_in(
                         batch, steps, deadline=self._project.deadline()
@@ -218,5 +222,5 @@ class ProposalDesk:
                 for delivery in deliveries:
                     await delivery.nak(rules.retry_wait(delivery.attempts, random.random()))  # noqa: S311 - jitter
             else:
-                log.info("proposals taken in", rows=merged)
+                log.info("proposals taken in", rows=taken.proposals, seq=taken.seq)
             self._on_change()

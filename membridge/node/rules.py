@@ -47,6 +47,14 @@ def push_action(role: Role, *, snapshot: bool, allow_secondary_push: bool, prima
     )
 
 
+def proposes_now(node: str, *, leader: str | None, preferred: str | None) -> bool:
+    """Return whether a secondary offers its rows by itself now.
+
+    One that is about to lead waits: it will commit them. With another primary away the work queue keeps the offer.
+    """
+    return leader is not None or preferred not in {None, node}
+
+
 def check_replace(role: Role, *, differs: bool, allow_primary_pull_override: bool) -> None:
     """Raise PrimaryPullRefusedError when a primary's database that differs from the head would be replaced."""
     if role is Role.PRIMARY and differs and not allow_primary_pull_override:

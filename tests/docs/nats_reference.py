@@ -17,9 +17,17 @@ NODE = (subjects.ADD_PROJECT, subjects.PROJECTS)
 
 _HEAD = """# NATS reference
 
-Generated from `schemas/`; a test compares it. Bodies are JSON. An unknown field is ignored, an ill-typed one is answered
-with a 400-class service error that names it. `{project}` is a canonical id (`membridge project list`), `{node}` a node
-id. With the stock CLI: `nats request membridge.{project}.primary.status ''`, `nats micro ls`, `nats micro stats`.
+Generated from `schemas/`; a test compares it. Bodies are JSON. An unknown field is ignored, an ill-typed one is
+answered with a 400-class service error that names it. `{project}` is a canonical id (`membridge project list`), `{node}`
+a node id. With the stock CLI: `nats request membridge.{project}.primary.status ''`, `nats micro ls`, `nats micro stats`.
+"""
+
+_FACTS = f"""Facts, on `{subjects.EVENT}`, kept in the stream `EVENTS`; progress of running jobs on
+`{subjects.PROGRESS}`, not kept.
+"""
+
+_ERRORS = """An error reply has the headers `Nats-Service-Error` (a sentence) and `Nats-Service-Error-Code`, and the
+body `ErrorReply`: `code`, `message`, `remedy`, `field`, `request_id`.
 """
 
 
@@ -35,8 +43,7 @@ def render() -> str:
             "## Projects of a node\n",
             *_operations(NODE),
             "## Events\n",
-            f"Facts, on `{subjects.EVENT}`, kept in the stream `EVENTS`; progress of running jobs on "
-            f"`{subjects.PROGRESS}`, not kept.\n",
+            _FACTS,
             "| type | fields |\n|---|---|",
             *_events(),
             "\n## Buckets\n",
@@ -53,8 +60,7 @@ def render() -> str:
                 for stream in streams.ALL
             ),
             "\n## Errors\n",
-            "An error reply has the headers `Nats-Service-Error` (a sentence) and `Nats-Service-Error-Code`, and the body"
-            "\n`ErrorReply`: `code`, `message`, `remedy`, `field`, `request_id`.\n",
+            _ERRORS,
             "| code | NATS | HTTP | exit | try again |\n|---|---|---|---|---|",
             *(
                 f"| `{code}` | {row.nats} | {row.http} | {row.exit} | {row.retry} |"

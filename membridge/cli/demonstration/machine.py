@@ -21,12 +21,13 @@ QUICK = {
 
 @dataclass(slots=True)
 class Machine:
-    """A node with its own home. `nats_url` is the server that all machines share."""
+    """A node with its own home. `nats_url` is the server that all machines share, `extra` more of its settings."""
 
     name: str
     home: Path
     nats_url: str
     project: str
+    extra: Mapping[str, str] = field(default_factory=dict[str, str])
     process: asyncio.subprocess.Process | None = field(default=None, init=False)
 
     @property
@@ -49,6 +50,7 @@ class Machine:
             "MEMBRIDGE_NODE_ID": self.name,
             "CLAUDE_PROJECT_ID": self.project,
             **QUICK,
+            **self.extra,
         }
 
     async def start(self) -> None:

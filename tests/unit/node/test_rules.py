@@ -60,3 +60,11 @@ def test_a_push_waits_for_quiet_but_never_longer_than_the_bound(first: float, ga
 @given(failures=st.integers(0, 10_000), jitter=st.floats(0, 1, exclude_max=True))
 def test_retries_back_off_to_a_bound(failures: int, jitter: float) -> None:
     assert 0.0 < rules.retry_wait(failures, jitter) <= rules.RETRY_MOST
+
+
+@pytest.mark.parametrize(
+    ("leader", "preferred", "expected"),
+    [("b", "b", True), ("b", "a", True), (None, "b", True), (None, "a", False), (None, None, False)],
+)
+def test_a_node_that_is_about_to_lead_offers_nothing(leader: str | None, preferred: str | None, expected: bool) -> None:
+    assert rules.proposes_now("a", leader=leader, preferred=preferred) is expected
