@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from membridge.claudemem.connection import bound, open_live, require_directory
+from membridge.claudemem.connection import bound, open_frozen, open_live, require_directory
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import local_tables, quoted, travelling_tables
 from membridge.claudemem.translate import translated
@@ -102,6 +102,15 @@ def quick_check(path: Path, *, deadline: Deadline) -> None:
     """Raise DatabaseCorruptError when SQLite's quick check finds damage."""
     with open_live(path, deadline=deadline) as connection:
         check_tables(connection, path, [])
+
+
+def check_memory(frozen: Path, *, deadline: Deadline) -> None:
+    """Raise DatabaseCorruptError when what travels of a file that nobody writes is damaged.
+
+    Leaves the search index alone, which is most of the file and is never read from there.
+    """
+    with open_frozen(frozen, deadline=deadline) as connection:
+        check_tables(connection, frozen, [*travelling_tables(connection)])
 
 
 def check_tables(connection: Connection, path: Path, names: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ from schemas.snapshot import PushRequest
 log = get_logger("membridge.autosync")
 
 #: Seconds between two looks at the live database: one stat and one pragma on an open connection.
-LOOK_EVERY = 0.5
+LOOK_EVERY = 0.25
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,12 +112,15 @@ class _Child:
             async with asyncio.timeout(STOP):
                 await self._process.wait()
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+            await self._kill()
         except asyncio.CancelledError:
-            self._process.kill()
-            await self._process.wait()
+            await self._kill()
             raise
+
+    async def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
 
 
 class S3Store:

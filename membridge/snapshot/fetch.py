@@ -12,6 +12,7 @@ from pathlib import Path
 import zstandard
 
 from membridge import blocking, bounded
+from membridge.claudemem import database
 from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError
 from membridge.snapshot import chain, delta, files, heads
@@ -84,7 +85,7 @@ async def _build(lane: Lane, head: SnapshotRecord, way: Way, *, steps: Steps, de
             await blocking.run(_copy_file, base, staged)
         downloaded = await _rebuild(lane, way.commits, staged, work, steps=steps, deadline=deadline)
         with steps.step("verify"):
-            await blocking.run(_verify, staged, head)
+            await blocking.run(_verify, staged, head, way, deadline)
         return Fetched(await blocking.run(mirror.adopt, staged, target), target, base, downloaded)
     finally:
         await blocking.run(shutil.rmtree, work, ignore_errors=True)
@@ -170,9 +171,14 @@ def _chunks(descriptor: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _verify(staged: Path, head: SnapshotRecord) -> None:
+def _verify(staged: Path, head: SnapshotRecord, way: Way, deadline: Deadline) -> None:
     if staged.stat().st_size != head.page_size * head.page_count or files.sha256_of(staged) != head.sha256:
         raise CorruptObjectError(f"the database of seq {head.seq} is not the one that was committed")
+    # Whoever committed it checked all of it; what is new here is checked as far as a merge reads it.
+    if way.from_full:
+        database.quick_check(staged, deadline=deadline)
+    else:
+        database.check_memory(staged, deadline=deadline)
 
 
 def _copy_file(source: Path, target: Path) -> None:

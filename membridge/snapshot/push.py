@@ -5,6 +5,7 @@ live database, except by the merge of a head that this node has not seen yet. Ki
 orphaned object, or a commit that the next push finds and settles.
 """
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from membridge.snapshot.lane import Lane
 from membridge.snapshot.mirror import map_file
 from membridge.snapshot.steps import Steps
 from schemas.events import SnapshotCommitted
-from schemas.identity import Epoch
+from schemas.identity import Epoch, Seq
 from schemas.snapshot import PushOutcome, PushReply, SnapshotKind, SnapshotObject, SnapshotRecord
 
 #: zstd level of a full snapshot: a 50 MiB database takes 0.3 s, and higher levels save little.
@@ -45,9 +46,11 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A snapshot's bytes, ready to be stored."""
+    """A snapshot's bytes, ready to be stored under `key`."""
 
-    path: Path
+    seq: Seq
+    nonce: str
+    key: str
     kind: SnapshotKind
     sha256: str
     size_bytes: int
@@ -70,13 +73,8 @@ async def push(lane: Lane, *, epoch: Epoch, allow_shrink: bool, steps: Steps, de
         _check_shrink(lane, known, copy, allow_shrink=allow_shrink)
         if known is not None and known.stored and await blocking.run(_is_same_memory, lane, known, copy, deadline):
             return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
-        with steps.step("pack"):
-            parcel = await blocking.run(_pack, lane, known, copy, parcel_path)
+        parcel = await _send(lane, known, copy, parcel_path, steps=steps, deadline=deadline)
         record = _record(lane, known, copy, parcel, epoch=epoch)
-        with steps.step("upload"):
-            stored = record.object
-            if stored is not None:
-                await lane.store.upload(stored.key, parcel.path, deadline=deadline, progress=steps.advance)
         with steps.step("commit"):
             await heads.commit(lane, record, known, deadline=deadline)
     finally:
@@ -145,6 +143,22 @@ async def _current_head(lane: Lane, epoch: Epoch, *, steps: Steps, deadline: Dea
     return known
 
 
+async def _send(
+    lane: Lane, known: KnownHead | None, copy: Copy, target: Path, *, steps: Steps, deadline: Deadline
+) -> Parcel:
+    """Pack and upload the copy; return what was stored. Meanwhile SQLite checks that the copy is sound."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(blocking.run(database.quick_check, copy.path, deadline=deadline), name="check the copy")
+            with steps.step("pack"):
+                parcel = await blocking.run(_pack, lane, known, copy, target)
+            with steps.step("upload"):
+                await lane.store.upload(parcel.key, target, deadline=deadline, progress=steps.advance)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return parcel
+
+
 def _copy(lane: Lane, staged: Path, steps: Steps, deadline: Deadline) -> Copy:
     facts = database.inspect(lane.database, deadline=deadline)
     database.copy_database(lane.database, staged, deadline=deadline, progress=steps.advance)
@@ -180,9 +194,15 @@ def _pack(lane: Lane, known: KnownHead | None, copy: Copy, target: Path) -> Parc
         if known is not None and known.stored and parent is not None and copy.page_size == known.record.page_size:
             size = _write_delta(known.record, parent, copy, target)
             if not chain.starts_new_chain(known.record, size, lane.policy.chain):
-                return Parcel(target, SnapshotKind.DELTA, files.sha256_of(target), size)
-        size = _write_full(copy, target)
-        return Parcel(target, SnapshotKind.FULL, files.sha256_of(target), size)
+                return _parcel(lane, known, SnapshotKind.DELTA, target, size)
+        return _parcel(lane, known, SnapshotKind.FULL, target, _write_full(copy, target))
+
+
+def _parcel(lane: Lane, known: KnownHead | None, kind: SnapshotKind, packed: Path, size: int) -> Parcel:
+    position, nonce = lane.mirror.position(), secrets.token_hex(8)
+    # Where both stores lost their memory the numbers still go on from what this node has seen.
+    seq = (known.record.seq if known else position.seq if position else 0) + 1
+    return Parcel(seq, nonce, layout.snapshot(lane.project, seq, kind, nonce), kind, files.sha256_of(packed), size)
 
 
 def _write_delta(head: SnapshotRecord, parent: Path, copy: Copy, target: Path) -> int:
@@ -208,33 +228,26 @@ def _write(chunks: Iterator[bytes], target: Path) -> int:
 
 
 def _record(lane: Lane, known: KnownHead | None, copy: Copy, parcel: Parcel, *, epoch: Epoch) -> SnapshotRecord:
-    head, position = known.record if known else None, lane.mirror.position()
-    # Where both stores lost their memory the numbers still go on from what this node has seen.
-    parent_seq = head.seq if head else position.seq if position else 0
-    seq, nonce, full = parent_seq + 1, secrets.token_hex(8), parcel.kind is SnapshotKind.FULL
+    head, full = known.record if known else None, parcel.kind is SnapshotKind.FULL
     return SnapshotRecord(
         project=lane.project,
-        seq=seq,
+        seq=parcel.seq,
         epoch=epoch,
-        parent_seq=parent_seq,
+        parent_seq=parcel.seq - 1,
         parent_sha256=head.sha256 if head else None,
         kind=parcel.kind,
         sha256=copy.sha256,
         page_size=copy.page_size,
         page_count=copy.page_count,
-        object=SnapshotObject(
-            key=layout.snapshot(lane.project, seq, parcel.kind, nonce),
-            sha256=parcel.sha256,
-            size_bytes=parcel.size_bytes,
-        ),
-        full_seq=seq if full or head is None else head.full_seq,
+        object=SnapshotObject(key=parcel.key, sha256=parcel.sha256, size_bytes=parcel.size_bytes),
+        full_seq=parcel.seq if full or head is None else head.full_seq,
         full_bytes=parcel.size_bytes if full or head is None else head.full_bytes,
         chain_bytes=0 if full or head is None else head.chain_bytes + parcel.size_bytes,
         rows=copy.rows,
         node=lane.node,
         device_id=database.device_id(lane.database),
         created_at=datetime.now(UTC).isoformat(),
-        nonce=nonce,
+        nonce=parcel.nonce,
     )
 
 

@@ -18,8 +18,8 @@ NODE = (subjects.ADD_PROJECT, subjects.PROJECTS)
 _HEAD = """# NATS reference
 
 Generated from `schemas/`; a test compares it. Bodies are JSON. An unknown field is ignored, an ill-typed one is
-answered with a 400-class service error that names it. `{project}` is a canonical id (`membridge project list`), `{node}`
-a node id. With the stock CLI: `nats request membridge.{project}.primary.status ''`, `nats micro ls`, `nats micro stats`.
+answered with a 400-class service error that names it. `{project}` is a canonical id (`membridge project list`),
+`{node}` a node id. With the stock CLI: `nats request membridge.{project}.primary.status ''`, `nats micro ls`.
 """
 
 _FACTS = f"""Facts, on `{subjects.EVENT}`, kept in the stream `EVENTS`; progress of running jobs on
