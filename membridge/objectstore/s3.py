@@ -83,6 +83,14 @@ class _Client(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Written:
+    """What tells our object from another's, and a whole one from a part."""
+
+    nonce: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class S3:
     """One bucket through one client."""
 
@@ -99,7 +107,7 @@ class S3:
                 Bucket=self.wire.bucket, Key=key, Body=body, Metadata={_NONCE: nonce}, **condition
             )
 
-        await self._conditional(key, nonce, once, deadline=deadline)
+        await self._conditional(key, _Written(nonce, len(body)), once, deadline=deadline)
 
     async def get(self, key: str, *, start: int, length: int | None, deadline: Deadline) -> bytes:
         """Return bytes of an object."""
@@ -149,7 +157,7 @@ class S3:
                     Bucket=self.wire.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}, **condition
                 )
 
-            await self._conditional(key, nonce, complete, deadline=deadline)
+            await self._conditional(key, _Written(nonce, size), complete, deadline=deadline)
         except BaseException:
             await self._abort(key, upload)
             raise
@@ -274,16 +282,21 @@ class S3:
             return
 
     async def _conditional(
-        self, key: str, nonce: str, once: Callable[[], Awaitable[None]], *, deadline: Deadline
+        self, key: str, written: _Written, once: Callable[[], Awaitable[None]], *, deadline: Deadline
     ) -> None:
+        """Write; where the key is taken, find out whether an earlier try of ours took it and lost its answer."""
         try:
             await self._tried(f"storing {key}", once, deadline=deadline)
         except (ObjectExistsError, ObjectMissingError):
-            # Ours after all, when an earlier try arrived and only its answer was lost.
-            if await self._nonce_of(key, deadline=deadline) != nonce:
+            found = await self._written(key, deadline=deadline)
+            if found is None or found.nonce != written.nonce:
                 raise
+            if found.size != written.size:
+                # Ours, and cut off: some servers keep what came of a body.
+                await self.delete(key, deadline=deadline)
+                await self._tried(f"storing {key}", once, deadline=deadline)
 
-    async def _nonce_of(self, key: str, *, deadline: Deadline) -> str | None:
+    async def _written(self, key: str, *, deadline: Deadline) -> _Written | None:
         try:
             found = await self._tried(
                 f"looking at {key}",
@@ -292,7 +305,7 @@ class S3:
             )
         except ObjectMissingError:
             return None
-        return found["Metadata"].get(_NONCE)
+        return _Written(found["Metadata"].get(_NONCE, ""), found["ContentLength"])
 
     async def _tried(self, what: str, once: Callable[[], Awaitable[T]], *, deadline: Deadline) -> T:
         tries = 0

@@ -24,7 +24,7 @@ def grow(path: Path, megabytes: int, *, seed: int = 1) -> None:
 
 def new_random(seed: int) -> random.Random:
     """Return the generator that a series of insertions draws from."""
-    return random.Random(seed)  # noqa: S311  # repeatable text, no secret
+    return random.Random(seed)  # repeatable text, no secret
 
 
 def add_observations(path: Path, count: int, *, rng: random.Random, database: sqlite3.Connection | None = None) -> None:
