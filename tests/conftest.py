@@ -5,7 +5,13 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.nats", "tests.fixtures.seaweed", "tests.fixtures.databases", "tests.fixtures.lanes"]
+pytest_plugins = [
+    "tests.fixtures.nats",
+    "tests.fixtures.seaweed",
+    "tests.fixtures.databases",
+    "tests.fixtures.lanes",
+    "tests.fixtures.machines",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -233,6 +233,8 @@ class Project:
         return known.record.epoch if known else 0
 
     async def _propose(self, steps: Steps, *, allow_shrink: bool, deadline: Deadline) -> PushReply:
+        # A store that is not what it should be is said before anything is written to it.
+        await heads.read(self.lane, deadline=deadline)
         prepared = await proposals.prepare(self.lane, allow_shrink=allow_shrink, steps=steps, deadline=deadline)
         subject = subjects.fill(subjects.PROPOSAL, project=self.lane.project, node=self.lane.node)
         for one in prepared:

@@ -53,12 +53,12 @@ class Machine:
             **self.extra,
         }
 
-    async def start(self) -> None:
-        """Start the daemon."""
+    async def start(self, kind: str = "node") -> None:
+        """Start the daemon: `node`, or `up` with a server of its own."""
         self.database.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "membridge.cli.main", "node", stdout=output, stderr=output, env=self.environment()
+                sys.executable, "-m", "membridge.cli.main", kind, stdout=output, stderr=output, env=self.environment()
             )
 
     async def command(self, *arguments: str) -> tuple[int, str]:

@@ -1,0 +1,220 @@
+"""The daemon as a process: it answers the whole catalogue, stops in time, and survives being killed."""
+
+import asyncio
+import json
+import signal
+import socket
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from membridge.bus.client import Client
+from membridge.bus.connection import Bus
+from membridge.claudemem.memory import memory_rows
+from membridge.cli.demonstration.writer import write
+from membridge.deadline import Deadline
+from schemas import subjects
+from schemas.errors import ErrorReply
+from schemas.identity import canonical_id
+from schemas.leadership import Role
+from schemas.node import Empty
+from schemas.wire import decode
+from tests.fixtures.machines import PROJECT, MakeMachine, command, until
+
+ID = canonical_id(PROJECT)
+
+
+async def test_every_operation_of_the_catalogue_is_answered_on_node_and_primary(
+    make_machine: MakeMachine, bus: Bus
+) -> None:
+    a = make_machine("a", memory=True)
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    for operation in subjects.NODE_OPERATIONS:
+        for subject in (operation.at(project=ID, node="a"), operation.to_primary().at(project=ID)):
+            reply = await bus.request(subject, b"", deadline=Deadline.after(30.0))
+            assert "Nats-Service-Error" not in reply.headers, (subject, reply.headers)
+            decode(reply.body, operation.reply)
+    refused = await bus.request(subjects.PUSH.at(project=ID, node="a"), b'{"snapshot": 1}', deadline=Deadline.after(5))
+    assert refused.headers["Nats-Service-Error-Code"] == "400"
+    assert decode(refused.body, ErrorReply).field == "snapshot"
+
+
+async def test_info_of_a_running_node_is_the_catalogue(make_machine: MakeMachine, bus: Bus) -> None:
+    a = make_machine("a", memory=True)
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.role is Role.PRIMARY)
+    found: dict[str, str] = {}
+    async with bus.subscribe(inbox := bus.new_inbox()) as replies:
+        wanted = {operation.at(project=ID, node="a") for operation in subjects.NODE_OPERATIONS} | {
+            operation.to_primary().at(project=ID) for operation in subjects.NODE_OPERATIONS
+        }
+        async with asyncio.timeout(10.0):
+            while not wanted <= found.keys():
+                await bus.publish("$SRV.INFO.membridge-node", b"", reply=inbox)
+                reply = json.loads((await anext(replies)).body)
+                found |= {endpoint["subject"]: endpoint["metadata"]["impact"] for endpoint in reply["endpoints"]}
+    for operation in subjects.NODE_OPERATIONS:
+        assert found[operation.at(project=ID, node="a")] == operation.impact
+
+
+async def test_two_daemons_share_one_memory_and_the_jobs_outlive_them(make_machine: MakeMachine, bus: Bus) -> None:
+    a, b = make_machine("a", memory=True), make_machine("b")
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    await b.start()
+    await until(bus, b, lambda seen: seen.project.mirror_seq >= 1)
+    write(str(b.database), 3, "b")
+    await until(bus, a, lambda seen: seen.project.rows.get("observations") == 323)
+    await until(bus, b, lambda seen: seen.project.unsynced == 0 and seen.project.lag == 0)
+    assert memory_rows(a.database) == memory_rows(b.database)
+    await a.stop()
+    await b.stop()
+    kinds = {job["kind"] for job in (await command(a, "history")).get("jobs", [])}
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.role is Role.PRIMARY)
+    jobs = (await command(a, "jobs"))["jobs"]
+    kinds |= {job["kind"] for job in jobs}
+    assert {"push", "pull", "proposals"} <= kinds
+    assert {job["node"] for job in jobs} == {"a", "b"}
+    assert {node["node"] for node in (await command(a, "nodes"))["nodes"]} == {"a"}
+
+
+async def test_sigterm_ends_it_within_ten_seconds_with_code_zero(make_machine: MakeMachine, bus: Bus) -> None:
+    a = make_machine("a", memory=True)
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.role is Role.PRIMARY)
+    process = a.process
+    assert process is not None
+    write(str(a.database), 200, "busy")
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(10.0):
+        assert await process.wait() == 0
+    assert time.monotonic() - began < 10.0
+
+
+async def test_a_daemon_killed_while_it_pushes_loses_nothing(make_machine: MakeMachine, bus: Bus) -> None:
+    a, b = make_machine("a", memory=True), make_machine("b")
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    subject = subjects.PUSH.at(project=ID, node="a")
+    for number in range(5):
+        write(str(a.database), 20, f"round-{number}")
+        await bus.publish(subject, b"{}")
+        await a.kill()
+        await a.start()
+        await until(bus, a, lambda seen: seen.project.role is Role.PRIMARY)
+    await until(bus, a, lambda seen: seen.project.unsynced == 0)
+    await b.start()
+    await until(bus, b, lambda seen: seen.project.rows.get("observations") == 420 and seen.project.lag == 0)
+    assert memory_rows(a.database) == memory_rows(b.database)
+
+
+async def test_systemd_hears_ready_watchdog_and_stopping(make_machine: MakeMachine, bus: Bus, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(20.0)
+        a = make_machine("a", memory=True, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="400000")
+        await a.start()
+        said: list[bytes] = []
+        while not {b"READY=1", b"WATCHDOG=1"} <= set(said):
+            said.append(await asyncio.to_thread(heard.recv, 100))
+        await a.stop()
+        while b"STOPPING=1" not in said:
+            said.append(await asyncio.to_thread(heard.recv, 100))
+
+
+async def test_a_conflict_is_settled_alike_everywhere_and_kept_in_the_journal(
+    make_machine: MakeMachine, bus: Bus
+) -> None:
+    a, b = make_machine("a", memory=True), make_machine("b")
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    await b.start()
+    await until(bus, b, lambda seen: seen.project.mirror_seq >= 1)
+    await b.kill()
+    edit(b.database, "the secondary's version")
+    edit(a.database, "the primary's version")
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 2)
+    await b.start()
+    await until(bus, b, lambda seen: seen.project.lag == 0 and seen.project.conflicts >= 1)
+    await until(bus, b, lambda seen: seen.project.unsynced == 0)
+    assert memory_rows(a.database) == memory_rows(b.database)
+    (conflict,) = (await command(b, "conflicts"))["conflicts"]
+    assert conflict["kept"]["row"]["subtitle"] == "the primary's version"
+    assert conflict["lost"]["row"]["subtitle"] == "the secondary's version"
+
+
+async def test_a_damaged_proposal_is_set_aside_and_the_next_one_goes_on(make_machine: MakeMachine, bus: Bus) -> None:
+    a, b = make_machine("a", memory=True), make_machine("b")
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    announcement = {
+        "id": "0" * 32, "project": ID, "node": "b", "key": f"projects/{ID}/proposals/b/{'0' * 32}.zst",
+        "sha256": "0" * 64, "size_bytes": 1, "rows": 1, "submitted_at": "",
+    }  # fmt: skip
+    subject = subjects.fill(subjects.PROPOSAL, project=ID, node="b")
+    await bus.stream_publish(subject, json.dumps(announcement).encode(), message_id="x1", deadline=Deadline.after(5))
+    await bus.stream_publish(subject, b"no announcement", message_id="x2", deadline=Deadline.after(5))
+    await b.start()
+    await until(bus, b, lambda seen: seen.project.mirror_seq >= 1)
+    write(str(b.database), 2, "b")
+    await until(bus, a, lambda seen: seen.project.rows.get("observations") == 322)
+    await until(bus, a, lambda seen: seen.project.quarantined == 1)
+    (item,) = (await command(a, "quarantine"))["items"]
+    assert item["kind"] == "proposal"
+    await command(a, "quarantine", "drop", item["id"])
+    assert (await command(a, "quarantine"))["items"] == []
+
+
+async def test_a_second_project_is_served_from_the_moment_it_is_added(make_machine: MakeMachine, bus: Bus) -> None:
+    a = make_machine("a", memory=True)
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    other = a.home / "other.db"
+    other.write_bytes(a.database.read_bytes())
+    await command(a, "project", "add", "other", "--database", str(other))
+    reply = await Client(bus).request(subjects.STATUS, Empty(), project=canonical_id("other"), node="a")
+    assert reply.project.database == str(other)
+    names = {project["name"] for project in (await command(a, "project", "list"))["projects"]}
+    assert names == {PROJECT, "other"}
+
+
+async def test_up_runs_everything_and_a_second_one_is_told_where(make_machine: MakeMachine) -> None:
+    a = make_machine("a", memory=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"nats://127.0.0.1:{port}"
+    up = make_machine("a", MEMBRIDGE_NATS_URL=url)
+    await up.start("up")
+    process = up.process
+    assert process is not None
+    async with asyncio.timeout(20.0):
+        while (await up.command("status"))[0]:
+            assert process.returncode is None, up.log.read_text(encoding="utf-8")
+    code, output = await up.command("up")
+    assert code == 1
+    assert f"pid {process.pid}" in output
+    children = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20.0):
+        assert await process.wait() == 0
+    assert children
+    assert not [pid for pid in children if is_running(pid)]
+    assert a.database.exists()
+
+
+def edit(database: Path, subtitle: str) -> None:
+    with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+        connection.execute("UPDATE observations SET subtitle = ? WHERE id = 7", (subtitle,))
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+
+
+def is_running(pid: str) -> bool:
+    return Path(f"/proc/{pid}").exists()
