@@ -20,7 +20,7 @@ from membridge.bus.message import Message
 from membridge.bus.subscription import Subscription
 from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError, UnavailableError
-from membridge.logging import get_logger
+from membridge.logging import bound, get_logger
 from schemas.subjects import Operation
 from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode, encode
 
@@ -124,8 +124,9 @@ class _Service:
             raise InvalidRequestError(f"the request is not understood: {error}", field=_field_of(error)) from error
         deadline = Deadline.after(endpoint.operation.deadline)
         call = Call(request_id, message.subject, message.headers, deadline)
-        async with deadline.scope(endpoint.operation.name):
-            return await endpoint.handler(request, call)
+        with bound(request_id=request_id):
+            async with deadline.scope(endpoint.operation.name):
+                return await endpoint.handler(request, call)
 
     def _refused(self, stats: _Stats, error: MembridgeError, request_id: str) -> tuple[bytes, dict[str, str]]:
         stats.errors += 1

@@ -75,30 +75,10 @@ async def stop_worker(data_dir: Path, *, process_control: bool, deadline: Deadli
     return True
 
 
-async def start_worker(command: list[str], data_dir: Path, *, process_control: bool, deadline: Deadline) -> WorkerState:
-    """Start a worker by `command`, which detaches it, and wait until it is healthy.
-
-    Errors: ForbiddenError unless `process_control`, UnavailableError when it is not healthy at the deadline.
-    """
-    _check_allowed(process_control=process_control)
-    try:
-        process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
-    except OSError as error:
-        raise UnavailableError(f"claude-mem's worker cannot be started: {error.strerror}") from error
-    async with deadline.scope("starting claude-mem's worker"):
-        await process.wait()
-    while not deadline.passed:
-        found = await find_worker(data_dir, deadline=deadline)
-        if found is not None and found.healthy:
-            return found
-        await asyncio.sleep(0.1)
-    raise UnavailableError("claude-mem's worker was started but does not answer")
-
-
 def _check_allowed(*, process_control: bool) -> None:
     if not process_control:
         raise ForbiddenError(
-            "claude-mem's worker is not stopped or started by membridge",
+            "claude-mem's worker is not stopped by membridge",
             remedy="set MEMBRIDGE_ALLOW_PROCESS_CONTROL=1 to allow it",
         )
 

@@ -165,6 +165,9 @@ def make_project(bus: Bus, lane: Lane, roles: Roles, opened: Buckets, settings: 
         allow_secondary_push=leadership.allow_secondary_push,
         allow_primary_pull_override=leadership.allow_primary_pull_override,
         dryrun=settings.worker.dryrun,
+        worker=settings.node.claude_mem_dir
+        if settings.worker.allow_process_control and not settings.worker.no_restart
+        else None,
     )
     return Project(bus, lane, roles, opened.locks, bounds)
 

@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 
@@ -16,7 +17,7 @@ from membridge import blocking
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.streams import Delivery, WorkQueue
-from membridge.claudemem import database
+from membridge.claudemem import database, worker
 from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
@@ -60,6 +61,8 @@ class Bounds:
     allow_secondary_push: bool = False
     allow_primary_pull_override: bool = False
     dryrun: bool = False
+    #: claude-mem's data folder when its worker may be stopped after a replacement.
+    worker: Path | None = None
 
 
 class Project:
@@ -113,8 +116,10 @@ class Project:
             if self._bounds.dryrun:
                 known = await heads.read(self.lane, deadline=deadline)
                 return PullReply(outcome=PullOutcome.DRY_RUN, seq=known.record.seq if known else 0)
-            if role is not Role.PRIMARY or not self.roles.enabled or request.replace:
-                return await pull.pull(self.lane, replace=request.replace, steps=steps, deadline=deadline)
+            if request.replace:
+                return await self._replace(steps, deadline=deadline)
+            if role is not Role.PRIMARY or not self.roles.enabled:
+                return await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
             return await self._pull_as_primary(steps, queue, deadline=deadline)
 
     async def is_behind(self, *, deadline: Deadline) -> bool:
@@ -272,6 +277,15 @@ class Project:
         position = await blocking.run(self.lane.mirror.position)
         missing = not await blocking.run(self.lane.database.exists)
         return missing or position is None or (position.seq, position.sha256) != (seq, sha256)
+
+    async def _replace(self, steps: Steps, *, deadline: Deadline) -> PullReply:
+        reply = await pull.pull(self.lane, replace=True, steps=steps, deadline=deadline)
+        if self._bounds.worker is not None:
+            with steps.step("worker"):
+                # What it remembers of sessions and row ids is another memory's; claude-mem starts it when it needs it.
+                stopped = await worker.stop_worker(self._bounds.worker, process_control=True, deadline=deadline)
+            log.info("claude-mem's worker stopped" if stopped else "claude-mem's worker does not run")
+        return reply
 
     async def _pull_as_primary(self, steps: Steps, queue: WorkQueue | None, *, deadline: Deadline) -> PullReply:
         try:

@@ -75,7 +75,7 @@ class NodeSettings:
         PATH,
         env="MEMBRIDGE_STATE_DIR",
         derived="`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/membridge`, else `~/.local/state/membridge`",
-        meaning="Mirrors, backups, journals and the bundled server's data.",
+        meaning="Mirrors, backups, journals, pid files and the bundled server's data.",
     )
     config_dir: Path = setting(
         PATH,
@@ -83,12 +83,6 @@ class NodeSettings:
         derived="`$CONFIGURATION_DIRECTORY`, else `$XDG_CONFIG_HOME/membridge`, else `~/.config/membridge`",
         meaning="Where `config.toml` is.",
         in_file=False,
-    )
-    runtime_dir: Path = setting(
-        PATH,
-        env="MEMBRIDGE_RUNTIME_DIR",
-        derived="`$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/membridge`, else `run` under the state folder",
-        meaning="Sockets and pid files.",
     )
     log_format: LogFormat = setting(
         one_of(LogFormat),
@@ -338,14 +332,14 @@ class WorkerSettings:
         default=False,
         env="MEMBRIDGE_NO_RESTART_WORKER",
         off="false",
-        meaning="Never restart the worker, even where process control is allowed.",
+        meaning="Leave the worker alone after `pull --replace` too, even where process control is allowed.",
     )
     allow_process_control: bool = setting(
         FLAG,
         default=False,
         env="MEMBRIDGE_ALLOW_PROCESS_CONTROL",
         off="false",
-        meaning="Membridge may stop and start the worker; it never needs to.",
+        meaning="After `pull --replace` the worker is stopped, to forget the old memory; claude-mem starts it again.",
     )
     dryrun: bool = setting(
         FLAG,

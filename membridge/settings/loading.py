@@ -164,14 +164,12 @@ def _derived(values: Mapping[str, Any], where: Locations, environ: Mapping[str, 
         or _under(environ, "XDG_STATE_HOME")
         or _in(home / ".local" / "state")
     )
-    runtime = _folder(environ, "RUNTIME_DIRECTORY") or _under(environ, "XDG_RUNTIME_DIR")
     memory: Path = values.get("node.claude_mem_dir") or (database.parent if database else home / ".claude-mem")
     return {
         "node.id": node_id_of_host(socket.gethostname()),
         "node.claude_mem_dir": memory,
         "node.state_dir": state,
         "node.config_dir": where.config.parent,
-        "node.runtime_dir": runtime or state / "run",
         "node.log_format": LogFormat.TEXT if values.get("node.dev") else LogFormat.AUTO,
         "node.log_level": LogLevel.DEBUG if values.get("node.dev") else LogLevel.INFO,
         "project.database": memory / "claude-mem.db",

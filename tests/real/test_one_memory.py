@@ -72,3 +72,22 @@ async def test_what_one_worker_saves_the_other_shows(tmp_path: Path, nats_server
             await seen(b, "boat", both | texts | last, machines)
         assert sorted(await asyncio.to_thread(a.texts, "boat")) == sorted(await asyncio.to_thread(b.texts, "boat"))
         assert len(await asyncio.to_thread(a.memories, "boat")) == len(both | texts | last)
+
+
+async def test_a_worker_is_stopped_after_a_replacement_only_where_that_is_allowed(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    def machine(name: str, **extra: str) -> Machine:
+        return Machine(name, tmp_path / name, nats_server.url, "shared", extra=extra)
+
+    with start_worker(tmp_path / "a") as a, start_worker(tmp_path / "b") as b:
+        await asyncio.to_thread(a.save, "kept", "boat")
+        await asyncio.to_thread(b.save, "replaced", "boat")
+        assert (await machine("a").command("push"))[0] == 0
+        assert (await machine("b").command("pull", "--replace"))[0] == 0
+        assert await asyncio.to_thread(b.texts, "boat") == {"kept"}
+        allowed = machine("b", MEMBRIDGE_ALLOW_PROCESS_CONTROL="1")
+        code, output = await allowed.command("pull", "--replace")
+        assert code == 0, output
+        async with asyncio.timeout(20.0):
+            assert await asyncio.to_thread(b.process.wait, 20.0) == 0

@@ -91,10 +91,8 @@ async def test_a_worker_that_died_is_told_as_such(tmp_path: Path) -> None:
 
 async def test_a_worker_is_left_alone_unless_control_is_allowed(tmp_path: Path) -> None:
     deadline = Deadline.after(1)
-    with pytest.raises(ForbiddenError, match="not stopped or started"):
+    with pytest.raises(ForbiddenError, match="not stopped"):
         await worker.stop_worker(tmp_path, process_control=False, deadline=deadline)
-    with pytest.raises(ForbiddenError):
-        await worker.start_worker(["true"], tmp_path, process_control=False, deadline=deadline)
 
 
 async def test_stopping_asks_and_waits_for_the_end(tmp_path: Path) -> None:
@@ -118,20 +116,3 @@ async def test_a_healthy_worker_is_asked_to_shut_down(tmp_path: Path) -> None:
             await worker.stop_worker(tmp_path, process_control=True, deadline=Deadline.after(0.3))
 
     assert asked[-1] == "POST /api/admin/shutdown HTTP/1.1"
-
-
-async def test_starting_waits_until_the_worker_answers(tmp_path: Path) -> None:
-    async with answering(http({"pid": os.getpid(), "version": "13"})) as (port, _):
-        script = f"import json; json.dump({{'pid': {os.getpid()}, 'port': {port}}}, open('worker.pid', 'w'))"
-        command = ["env", "-C", str(tmp_path), sys.executable, "-c", script]
-
-        found = await worker.start_worker(command, tmp_path, process_control=True, deadline=Deadline.after(10))
-
-    assert found.healthy
-
-
-async def test_a_worker_that_cannot_be_started_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="cannot be started"):
-        await worker.start_worker(
-            [str(tmp_path / "no such program")], tmp_path, process_control=True, deadline=Deadline.after(1)
-        )

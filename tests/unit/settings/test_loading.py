@@ -52,7 +52,6 @@ def test_an_empty_environment_gives_the_defaults(home: Path) -> None:
     assert found.leadership.policy is Policy.MANUAL
     assert found.node.state_dir == home / ".local/state/membridge"
     assert found.node.config_dir == home / ".config/membridge"
-    assert found.node.runtime_dir == home / ".local/state/membridge/run"
     assert found.node.claude_mem_dir == home / ".claude-mem"
     assert [project.name for project in found.projects] == ["claude-mem"]
     assert found.projects[0].database == home / ".claude-mem/claude-mem.db"
@@ -216,14 +215,12 @@ def test_paths_follow_the_home_and_the_variables_of_the_system(home: Path) -> No
     environ = {
         "XDG_CONFIG_HOME": "/xdg/config",
         "XDG_STATE_HOME": "/xdg/state",
-        "XDG_RUNTIME_DIR": "/run/user/7",
         "CLAUDE_MEM_DB": "~/my memory/it's.db",
     }
 
     found = load(environ, home)
     assert found.node.config_dir == Path("/xdg/config/membridge")
     assert found.node.state_dir == Path("/xdg/state/membridge")
-    assert found.node.runtime_dir == Path("/run/user/7/membridge")
     assert found.projects[0].database == home / "my memory/it's.db"
     assert found.node.claude_mem_dir == home / "my memory"
 

@@ -1,0 +1,72 @@
+"""Follow one key of a bucket: what it is now, every change of it, and whether its end was a release.
+
+States are compared whole, because revisions start again when a store is wiped. Whoever deletes an entry says which
+revision; only that tells a release, after which the next may begin at once, from an entry that was lost.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from membridge.bus.kv import Entry, Kv
+from membridge.bus.message import Message
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+from schemas.wire import Wire
+
+V = TypeVar("V", bound=Wire)
+
+#: Seconds between two looks without any news: what a store forgets by itself is announced to nobody.
+LOOK = 2.0
+#: Seconds until the second look after news that changed nothing yet; each further pause is twice as long.
+AGAIN = 0.01
+#: Seconds one look may take.
+READ = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting(Generic[V]):
+    """The entry, None when there is none; `released` when whoever held the last one deleted it."""
+
+    entry: Entry[V] | None
+    released: bool
+
+
+async def follow(kv: Kv[V], key: str) -> AsyncGenerator[Sighting[V]]:
+    """Yield what `key` is, then what it has become after each change.
+
+    Changes that follow each other closely, or that came while the connection was down, are seen as one.
+    """
+    known: Entry[V] | None = None
+    initial, deleted, pause = True, 0, LOOK
+    async with kv.bus.subscribe(kv.subject(key)) as news:
+        while True:
+            try:
+                entry = await kv.get(key, deadline=Deadline.after(READ))
+            except MembridgeError:
+                # Down, or without its bucket: what was seen last stays true until something else is seen.
+                pass
+            else:
+                if initial or entry != known:
+                    released = entry is None and known is not None and deleted >= known.revision
+                    yield Sighting(entry, released)
+                    known, initial, pause = entry, False, LOOK
+            try:
+                async with asyncio.timeout(pause):
+                    message = await news.next()
+            except TimeoutError:
+                pause = min(2 * pause, LOOK)
+                continue
+            # News may be faster than the store that it speaks of.
+            pause = AGAIN
+            while message is not None:
+                deleted = max(deleted, _deleted_revision(message))
+                message = news.next_nowait()
+
+
+def _deleted_revision(message: Message) -> int:
+    """Return the revision that `message` deletes, 0 when it deletes none in particular."""
+    expected = message.headers.get("Nats-Expected-Last-Subject-Sequence", "")
+    deletes = message.headers.get("KV-Operation") == "DEL" and expected.isdigit()
+    return int(expected) if deletes else 0
