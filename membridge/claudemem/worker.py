@@ -1,4 +1,4 @@
-"""claude-mem's worker: is it there, is it well, and, only where that is allowed, stop it or start it again.
+"""claude-mem's worker: is it there, is it well, and, only where that is allowed, stop it.
 
 Found by its pid file and its health URL on this machine. Nothing here is needed to sync: the worker keeps running.
 """
@@ -152,4 +152,9 @@ def _is_running(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return True
+    # A zombie has ended: its parent has not looked yet. The state follows the name, which may hold anything.
+    return stat.rpartition(b")")[2].split()[:1] != [b"Z"]
