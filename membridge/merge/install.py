@@ -1,7 +1,6 @@
 """A snapshot as this machine's database: installed where there is none, or put in the place of what is there."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +33,8 @@ def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> 
     with translated(live):
         try:
             live.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            import shutil  # noqa: PLC0415 - it brings three archive formats along
+
             shutil.copyfile(frozen, staged)
             deadline.check("installing the database")
             _make_local(staged, source, device_id(live))

@@ -5,8 +5,8 @@ changed: the object it writes to test the store is deleted again.
 """
 
 import asyncio
+import os
 import secrets
-import shutil
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -213,4 +213,5 @@ def _size(path: Path) -> int:
 def _free_bytes(path: Path) -> int:
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free
+    there = os.statvfs(path)
+    return there.f_bavail * there.f_frsize

@@ -4,7 +4,6 @@ Translates between wire structs and the project; decides nothing.
 """
 
 import os
-import resource
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -159,4 +158,6 @@ def resident_bytes() -> int:
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - not a file of ours
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
+        import resource  # noqa: PLC0415 - where there is no /proc
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

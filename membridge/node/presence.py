@@ -5,8 +5,8 @@ The entry dies with the node by its TTL. It is withdrawn on a clean stop.
 
 import asyncio
 import os
-import platform
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
@@ -56,12 +56,13 @@ class Presence:
 
     async def describe(self) -> NodePresence:
         """Return the entry as it would be written now."""
+        machine = os.uname()
         return NodePresence(
             node=self._node,
             version=__version__,
-            python=platform.python_version(),
-            os=f"{platform.system()} {platform.release()}",
-            arch=platform.machine(),
+            python=".".join(map(str, sys.version_info[:3])),
+            os=f"{machine.sysname} {machine.release}",
+            arch=machine.machine,
             addresses=own_addresses(),
             pid=os.getpid(),
             started_at=self._started,

@@ -3,10 +3,8 @@
 Nothing in a file is ever executed: `config.env` is read as the plain assignments that a shell would make of it.
 """
 
-import difflib
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -62,6 +60,8 @@ def read(path: Path) -> str | None:
 
 def from_toml(text: str, path: Path) -> FileValues:
     """Return the values of `config.toml`; raise SettingsError for a key that is no setting."""
+    import tomllib  # noqa: PLC0415 - for the daemons that have such a file
+
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -118,7 +118,7 @@ def from_environment(environ: Mapping[str, str]) -> FileValues:
     warnings: list[str] = []
     for name in sorted(environ):
         if name.startswith("MEMBRIDGE_") and name not in keys:
-            near = difflib.get_close_matches(name, keys, n=1, cutoff=0.85)
+            near = _alike(name, keys, cutoff=0.85)
             warnings.extend(f"{name} is no setting: did you mean {match}?" for match in near)
     return FileValues(values, warnings=tuple(warnings))
 
@@ -168,7 +168,7 @@ def _projects(content: object, path: Path) -> tuple[Mapping[str, object], ...]:
 
 
 def _unknown(key: str, known: tuple[str, ...], path: Path) -> SettingsError:
-    near = difflib.get_close_matches(key, known, n=1)
+    near = _alike(key, known)
     hint = f"did you mean {near[0]}?" if near else "`membridge config reference` lists the settings"
     return SettingsError(f"{_one_line(key)} in {path} is no setting: {hint}", field=key)
 
@@ -176,3 +176,9 @@ def _unknown(key: str, known: tuple[str, ...], path: Path) -> SettingsError:
 def _one_line(value: object) -> str:
     text = " ".join(str(value).split())
     return "".join(char if char.isprintable() else "?" for char in text)[:200]
+
+
+def _alike(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    import difflib  # noqa: PLC0415 - for the daemons whose settings have a slip in them
+
+    return difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)

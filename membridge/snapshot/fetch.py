@@ -4,7 +4,6 @@ The old mirror and its position stay as they are; the caller merges first and ad
 """
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +87,7 @@ async def _build(lane: Lane, head: SnapshotRecord, way: Way, *, steps: Steps, de
             await blocking.run(_verify, staged, head, way, deadline)
         return Fetched(await blocking.run(mirror.adopt, staged, target), target, base, downloaded)
     finally:
-        await blocking.run(shutil.rmtree, work, ignore_errors=True)
+        await blocking.run(_remove, work)
 
 
 async def _rebuild(
@@ -183,10 +182,18 @@ def _verify(staged: Path, head: SnapshotRecord, way: Way, deadline: Deadline) ->
 
 def _copy_file(source: Path, target: Path) -> None:
     with files.translated(target):
+        import shutil  # noqa: PLC0415 - it brings three archive formats along
+
         shutil.copyfile(source, target)
 
 
 def _fresh_folder(folder: Path) -> None:
     with files.translated(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         folder.mkdir(mode=0o700)
+
+
+def _remove(folder: Path) -> None:
+    import shutil  # noqa: PLC0415 - as above
+
+    shutil.rmtree(folder, ignore_errors=True)
