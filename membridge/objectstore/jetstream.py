@@ -278,7 +278,7 @@ class JetStreamStore:
                     )
                 more = False
                 while True:
-                    with _translated("reading from the object store"):
+                    with _translated("reading from the object store"), _cancellable():
                         message = await replies.next_msg(timeout=max(deadline.remaining(), 0.001))
                     headers = message.headers or {}
                     if "Nats-Sequence" in headers:
@@ -330,7 +330,7 @@ class JetStreamStore:
     async def _request_message(
         self, subject: str, body: bytes, *, headers: dict[str, str] | None = None, deadline: Deadline
     ) -> Msg:
-        with _translated("the object store"):
+        with _translated("the object store"), _cancellable():
             return await self._client().request(
                 subject, body, timeout=max(deadline.remaining(), 0.001), headers=headers
             )
@@ -361,6 +361,19 @@ async def open_jetstream(
     store = JetStreamStore(client, bucket)
     await store.ensure(replicas=replicas, deadline=Deadline.after(10.0))
     yield store
+
+
+@contextmanager
+def _cancellable() -> Generator[None]:
+    """Let a cancellation through that came together with the answer.
+
+    nats-py waits with `asyncio.wait_for`, which on Python 3.11 then returns the answer and forgets the cancellation.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    yield
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def _ack(body: bytes) -> _Ack:
