@@ -27,6 +27,7 @@ from membridge.node.opening import (
 from membridge.node.operations import Asked, Operations
 from membridge.node.roles import AsSeen, ByLease, NoRoles, Roles
 from membridge.settings import ProjectConfig, Settings
+from membridge.snapshot import heads
 from membridge.snapshot.lane import Lane
 from schemas import buckets
 from schemas.leadership import LeadershipReply, Role
@@ -73,6 +74,8 @@ async def _roles(bus: Bus, lane: Lane, opened: Buckets, settings: Settings, *, l
     if not leads:
         yield AsSeen(await _seen(bus, lane, settings, deadline=Deadline.after(OPEN_DEADLINE)))
         return
+    # A node whose store fails never leads: say why now, not after the wait for a role.
+    await heads.read(lane, deadline=Deadline.after(OPEN_DEADLINE))
     async with leading.keeper_of(bus, lane, opened, settings) as (keeper, _):
         await _settled(keeper, settings.leadership.lease_seconds + 5.0)
         yield ByLease(keeper)
