@@ -4,6 +4,7 @@ Built on the stream below a bucket, because the client's own KV loses TTLs on up
 value. Reads are direct, so decide by the outcome of a compare-and-set, not by what was read.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -97,7 +98,8 @@ class Kv(Generic[V]):
             headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
         lives = self.bucket.ttl if ttl is None else ttl
         if lives is not None:
-            headers["Nats-TTL"] = f"{max(1, round(lives))}s"
+            # Whole seconds, never fewer than asked for: nobody's lease ends before its holder thinks so.
+            headers["Nats-TTL"] = f"{max(1, math.ceil(lives))}s"
         return await self.bus.store(self.subject(key), body, headers=headers, deadline=deadline)
 
     def _entry(self, key: str, message: Message) -> Entry[V] | None:

@@ -1,7 +1,8 @@
 """Endpoints after the NATS micro conventions (ADR-32), run concurrently with a bound.
 
 Every error leaves as two headers and an `ErrorReply`; an unexpected one as `internal` and its request id, nothing else.
-A stop takes no new requests and lets running ones finish for a moment.
+What comes over the bound is told to come later. A stop takes no new requests, lets running ones finish for a moment
+and answers the rest; no request is left without a reply.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from membridge.bus.subscription import Subscription
 from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError, UnavailableError
 from membridge.logging import bound, get_logger
+from schemas.errors import ErrorCode
 from schemas.subjects import Operation
 from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode, encode
 
@@ -28,7 +30,14 @@ log = get_logger("membridge.service")
 
 #: Requests that one endpoint works on at once, and those that wait behind them.
 AT_ONCE, WAITING = 16, 256
+#: Messages that may arrive between two turns of the event loop; what is over the two bounds above is refused at once.
+BURST = 4096
+#: Seconds that running requests may take at a stop: three services nest in a node, and it stops within ten seconds.
+GRACE = 3.0
+#: Seconds in which those that are cut off must have said so.
+CUT_OFF = 0.5
 _TYPE = "io.nats.micro.v1."
+_STOPPING = "this node is stopping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,10 @@ class Endpoint:
     queue: str = ""
 
 
+class _OverloadedError(UnavailableError):
+    code = ErrorCode.RATE_LIMITED
+
+
 @dataclass(slots=True)
 class _Stats:
     requests: int = 0
@@ -81,48 +94,66 @@ class _Service:
         self._running: set[asyncio.Task[None]] = set()
 
     async def listen(self, group: asyncio.TaskGroup, endpoint: Endpoint, stats: _Stats, heard: Subscription) -> None:
-        free = asyncio.Semaphore(AT_ONCE)
+        free, mine = asyncio.Semaphore(AT_ONCE), set[asyncio.Task[None]]()
         async for message in heard:
-            await free.acquire()
+            if len(mine) >= AT_ONCE + WAITING:
+                await self._turn_away(stats, message, _OverloadedError("too many requests at once", remedy="ask later"))
+                continue
             task = group.create_task(self._answer(endpoint, stats, message, free), name=endpoint.operation.name)
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            for tasks in (mine, self._running):
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+    async def refuse_unread(self, stats: _Stats, heard: Subscription) -> None:
+        """Answer what arrived and was never looked at."""
+        while (message := heard.next_nowait()) is not None:
+            await self._turn_away(stats, message, UnavailableError(_STOPPING))
 
     async def drain(self) -> None:
-        """Let running requests finish; cancel what is left."""
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=self._grace)
-            for task in late:
-                task.cancel()
+        """Let running requests finish; cancel what is left, and let it say so."""
+        if not self._running:
+            return
+        _, late = await asyncio.wait(self._running, timeout=self._grace)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=CUT_OFF)
 
     async def _answer(self, endpoint: Endpoint, stats: _Stats, message: Message, free: asyncio.Semaphore) -> None:
-        began = time.perf_counter_ns()
-        request_id = message.headers.get("Membridge-Request-Id", "")[:64] or secrets.token_hex(8)
+        request_id, deadline = _request_id(message), Deadline.after(endpoint.operation.deadline)
         stats.requests += 1
         try:
-            body, headers = encode(await self._handle(endpoint, message, request_id)), None
+            async with free:
+                body, headers = encode(await self._timed(endpoint, stats, message, request_id, deadline)), None
         except MembridgeError as error:
             body, headers = self._refused(stats, error, request_id)
         except asyncio.CancelledError:
-            body, headers = self._refused(stats, UnavailableError("this node is stopping"), request_id)
+            body, headers = self._refused(stats, UnavailableError(_STOPPING), request_id)
             await self._reply(message, body, headers)
             raise
         except Exception:
             log.exception("request failed", request_id=request_id, subject=message.subject)
             body, headers = self._refused(stats, MembridgeError("internal error"), request_id)
-        finally:
-            free.release()
-            stats.nanoseconds += time.perf_counter_ns() - began
         await self._reply(message, body, headers)
 
-    async def _handle(self, endpoint: Endpoint, message: Message, request_id: str) -> Wire:
+    async def _timed(
+        self, endpoint: Endpoint, stats: _Stats, message: Message, request_id: str, deadline: Deadline
+    ) -> Wire:
+        began = time.perf_counter_ns()
+        try:
+            return await self._handle(endpoint, message, request_id, deadline)
+        finally:
+            stats.nanoseconds += time.perf_counter_ns() - began
+
+    async def _handle(self, endpoint: Endpoint, message: Message, request_id: str, deadline: Deadline) -> Wire:
+        # Its time runs from its arrival: nobody waits any more for what stood in line too long.
+        deadline.check(endpoint.operation.name)
         if len(message.body) > MAX_BODY_BYTES:
             raise TooLargeError(f"the request has {len(message.body)} bytes, at most {MAX_BODY_BYTES} are taken")
         try:
             request = decode(message.body, endpoint.operation.request)
         except WireError as error:
             raise InvalidRequestError(f"the request is not understood: {error}", field=_field_of(error)) from error
-        deadline = Deadline.after(endpoint.operation.deadline)
         call = Call(request_id, message.subject, message.headers, deadline)
         with bound(request_id=request_id):
             async with deadline.scope(endpoint.operation.name):
@@ -136,6 +167,11 @@ class _Service:
             "Nats-Service-Error-Code": str(error.mapping.nats),
         }
         return encode(error.reply(request_id)), headers
+
+    async def _turn_away(self, stats: _Stats, message: Message, error: MembridgeError) -> None:
+        stats.requests += 1
+        body, headers = self._refused(stats, error, _request_id(message))
+        await self._reply(message, body, headers)
 
     async def _reply(self, message: Message, body: bytes, headers: dict[str, str] | None) -> None:
         if not message.reply:
@@ -205,30 +241,41 @@ class _Service:
 
 @asynccontextmanager
 async def serve(
-    bus: Bus, identity: ServiceIdentity, endpoints: Sequence[Endpoint], *, grace: float = 5.0
+    bus: Bus, identity: ServiceIdentity, endpoints: Sequence[Endpoint], *, grace: float = GRACE
 ) -> AsyncGenerator[None]:
-    """Answer on `endpoints` during the body."""
+    """Answer on `endpoints` during the body.
+
+    When the body ends, in whatever way, requests that run have `grace` seconds left.
+    """
     service = _Service(bus, identity, endpoints, grace)
     try:
         async with asyncio.TaskGroup() as group:
             listeners: list[asyncio.Task[None]] = []
-            async with AsyncExitStack() as stack:
-                for endpoint, stats in zip(endpoints, service.stats(), strict=True):
-                    heard = await stack.enter_async_context(
-                        bus.subscribe(endpoint.subject, queue=endpoint.queue, bound=WAITING)
-                    )
-                    listeners.append(group.create_task(service.listen(group, endpoint, stats, heard)))
-                for verb, subject in service.discovery_subjects():
-                    heard = await stack.enter_async_context(bus.subscribe(subject, bound=WAITING))
-                    listeners.append(group.create_task(service.discover(verb, heard)))
-                try:
+            heard_by: list[tuple[_Stats, Subscription]] = []
+            try:
+                async with AsyncExitStack() as stack:
+                    for endpoint, stats in zip(endpoints, service.stats(), strict=True):
+                        heard = await stack.enter_async_context(
+                            bus.subscribe(endpoint.subject, queue=endpoint.queue, bound=BURST)
+                        )
+                        heard_by.append((stats, heard))
+                        listeners.append(group.create_task(service.listen(group, endpoint, stats, heard)))
+                    for verb, subject in service.discovery_subjects():
+                        heard = await stack.enter_async_context(bus.subscribe(subject, bound=WAITING))
+                        listeners.append(group.create_task(service.discover(verb, heard)))
                     yield
-                finally:
-                    for listener in listeners:
-                        listener.cancel()
-            await service.drain()
+            finally:
+                for listener in listeners:
+                    listener.cancel()
+                for stats, heard in heard_by:
+                    await service.refuse_unread(stats, heard)
+                await service.drain()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
+
+
+def _request_id(message: Message) -> str:
+    return message.headers.get("Membridge-Request-Id", "")[:64] or secrets.token_hex(8)
 
 
 def _field_of(error: WireError) -> str | None:

@@ -88,10 +88,11 @@ class WorkQueue:
 
     async def fetch(self, *, wait: float) -> list[Delivery]:
         """Return what is there, after at most `wait` seconds; an empty list when nothing came or NATS is away."""
+        generation = self._bus.generation
         try:
             found = await self._fetch(wait)
         except MembridgeError:
-            await self._recover()
+            await self._recover(generation)
             return []
         self._failures = 0
         return found
@@ -102,7 +103,11 @@ class WorkQueue:
         first = await self._ask(1, {"expires": nanoseconds(wait)}, wait + 1.0)
         if not first:
             return []
-        return first + await self._ask(BATCH - 1, {"no_wait": True}, 5.0)
+        try:
+            return first + await self._ask(BATCH - 1, {"no_wait": True}, 5.0)
+        except MembridgeError:
+            # The connection broke in between; what was delivered is ours all the same.
+            return first
 
     async def _ask(self, batch: int, terms: dict[str, object], wait: float) -> list[Delivery]:
         inbox, found = self._bus.new_inbox(), list[Delivery]()
@@ -130,9 +135,15 @@ class WorkQueue:
         attempts = parts[4] if len(parts) < 11 else parts[6]
         return Delivery(message, int(attempts) if attempts.isdigit() else 1, self._bus, message.reply)
 
-    async def _recover(self) -> None:
+    async def _recover(self, generation: int) -> None:
         self._failures = min(self._failures + 1, 8)
-        await asyncio.sleep(0.1 * 2**self._failures * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+        pause = 0.1 * 2**self._failures * (0.5 + random.random() / 2)  # noqa: S311 - jitter
+        try:
+            # A new connection is news: what waited for it is not kept waiting for the rest of the pause.
+            async with asyncio.timeout(pause):
+                await self._bus.wait_generation(generation)
+        except TimeoutError:
+            pass
         try:
             await _ensure(self._bus, self._stream, replicas=self._bus.options.replicas, deadline=Deadline.after(5.0))
             await self.ensure(deadline=Deadline.after(5.0))
@@ -156,4 +167,7 @@ async def last_per_subject(
         subject = jetstream.subject_of(message)
         found.pop(subject, None)
         found[subject] = message
-    return list(found.values())[::-1][:limit]
+        if len(found) > limit:
+            # The oldest cannot be among the newest any more; a history of any length takes the memory of `limit`.
+            del found[next(iter(found))]
+    return list(found.values())[::-1]

@@ -41,15 +41,15 @@ async def watch(kv: Kv[V], key: str) -> AsyncGenerator[Change[V]]:
             except MembridgeError:
                 entry = known
             else:
-                if initial or _revision(entry) != _revision(known):
+                # Not the revision alone: a server that lost its memory counts from one again.
+                if initial or entry != known:
                     yield Change(key, entry, initial)
                     known, initial = entry, False
             try:
                 async with asyncio.timeout(LOOK):
                     await news.next()
+                # One look answers for all that has come by now.
+                while news.next_nowait() is not None:
+                    pass
             except TimeoutError:
                 continue
-
-
-def _revision(entry: Entry[V] | None) -> int:
-    return entry.revision if entry else 0

@@ -11,11 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from membridge.bus import link
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
+from membridge.bus.streams import ensure_streams, open_queue
 from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer, start_nats
-from membridge.errors import BusUnavailableError, CredentialsError, NoResponderError, TooLargeError
+from membridge.errors import (
+    BusUnavailableError,
+    CredentialsError,
+    DeadlineExceededError,
+    NoResponderError,
+    TooLargeError,
+)
+from schemas import streams
 from tests.fixtures.nats import QUICK
 
 
@@ -50,6 +59,75 @@ async def test_refused_credentials_are_said(tmp_path: Path) -> None:
                 pass
         async with connect(options(server.url.replace("//", "//a:right@")), deadline=Deadline.after(5.0)) as bus:
             assert bus.connected
+
+
+async def test_a_server_without_jetstream_is_said(tmp_path: Path) -> None:
+    with server_with(tmp_path, "") as server, pytest.raises(BusUnavailableError, match="JetStream is off"):
+        async with connect(options(server.url), deadline=Deadline.after(5.0)):
+            pass
+
+
+async def test_an_account_without_jetstream_is_said(tmp_path: Path) -> None:
+    accounts = "accounts { A { jetstream: enabled }, B { users = [ { user: b, password: b } ] } }"
+    extra = f"jetstream {{}}\n{accounts}"
+    with server_with(tmp_path, extra) as server, pytest.raises(BusUnavailableError, match="JetStream is off"):
+        async with connect(options(server.url.replace("//", "//b:b@")), deadline=Deadline.after(5.0)):
+            pass
+
+
+async def test_a_server_that_is_too_old_is_said(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "OLDEST_SERVER", (99, 0, 0))
+    with pytest.raises(BusUnavailableError, match=r"version 2\..*99\.0\.0"):
+        async with connect(options(nats_url), deadline=Deadline.after(5.0)):
+            pass
+
+
+async def test_a_server_that_accepts_and_then_says_nothing_is_said_within_five_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(BusUnavailableError, match="does not answer"):
+            async with connect(options(f"nats://127.0.0.1:{silent.getsockname()[1]}"), deadline=Deadline.after(10.0)):
+                pass
+    assert time.monotonic() - began < 5.0
+
+
+async def test_a_password_in_an_address_is_in_no_message() -> None:
+    with pytest.raises(BusUnavailableError) as failed:
+        async with connect(options("nats://user:swordfish@127.0.0.1:1"), deadline=Deadline.after(5.0)):
+            pass
+    assert "swordfish" not in str(failed.value)
+
+
+async def test_a_client_closed_by_an_error_of_the_server_is_replaced(bus: Bus) -> None:
+    # Over the server's own limit: it answers -ERR and closes, which ends a nats-py client for good.
+    client, generation = bus.raw, bus.generation
+    client._max_payload = 8 << 20
+    await client.publish("x", b"x" * (4 << 20))
+    async with asyncio.timeout(10.0):
+        await bus.wait_generation(generation)
+    with pytest.raises(NoResponderError):
+        await bus.request("nobody.listens", deadline=Deadline.after(5.0))
+
+
+async def test_requests_leave_nothing_behind_whatever_became_of_them(bus: Bus) -> None:
+    with pytest.raises(NoResponderError):
+        await bus.request("nobody.listens", deadline=Deadline.after(5.0))
+    async with bus.subscribe("silent"):
+        with pytest.raises(DeadlineExceededError):
+            await bus.request("silent", deadline=Deadline.after(0.05))
+    await asyncio.sleep(0)
+    assert len(bus._replies) == 0
+
+
+async def test_a_connection_closes_at_once_also_with_a_pull_subscription_in_use(nats_url: str) -> None:
+    async with connect(options(nats_url), deadline=Deadline.after(5.0)) as bus:
+        await ensure_streams(bus, replicas=1, deadline=Deadline.after(5.0))
+        queue = await open_queue(
+            bus, streams.PROPOSALS, "q", streams.PROPOSALS.subjects[0], deadline=Deadline.after(5.0)
+        )
+        await queue.fetch(wait=0.01)
+        began = time.monotonic()
+    assert time.monotonic() - began < 1.0
 
 
 async def test_a_message_over_the_servers_limit_is_refused_here(bus: Bus) -> None:

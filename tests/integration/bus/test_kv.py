@@ -147,3 +147,12 @@ async def test_a_watcher_is_current_again_right_after_a_server_restart(
     await changes.aclose()
     assert change.entry is not None
     assert change.entry.value.owner == "b"
+
+
+@pytest.mark.parametrize(("ttl", "header"), [(1.0, "1s"), (2.5, "3s"), (0.2, "1s"), (None, "60s")])
+async def test_a_ttl_is_kept_in_whole_seconds_and_never_shortened(
+    locks: Kv[LockRecord], ttl: float | None, header: str
+) -> None:
+    await locks.create("k", record("a"), ttl=ttl, deadline=soon())
+    reply = await locks.bus.request(f"$JS.API.DIRECT.GET.KV_locks.{locks.subject('k')}", deadline=soon())
+    assert reply.headers["Nats-TTL"] == header

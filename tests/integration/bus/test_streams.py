@@ -99,3 +99,19 @@ async def test_every_stream_has_a_bound(bus: Bus, stream: streams.Stream) -> Non
     reply = await bus.request(f"$JS.API.STREAM.INFO.{stream.name}", deadline=soon())
     assert f'"max_bytes":{stream.max_bytes}'.encode() in reply.body
     assert b'"storage":"file"' in reply.body
+
+
+async def test_a_job_that_moved_on_is_as_new_as_its_last_state_in_a_history_of_any_length(bus: Bus) -> None:
+    def subject(job: int) -> str:
+        return subjects.fill(subjects.JOB, project=PROJECT, node="a", job=f"j{job}")
+
+    for state, jobs in (("running", range(600)), ("done", (3, 1))):
+        for job in jobs:
+            await bus.stream_publish(subject(job), state.encode(), message_id=f"{job}.{state}", deadline=soon())
+    pattern = subjects.JOB.format(project=PROJECT, node="*", job="*")
+    found = await last_per_subject(bus, streams.JOBS, pattern, limit=3, deadline=soon())
+    assert [(message.headers["Nats-Subject"].rpartition(".")[2], message.body) for message in found] == [
+        ("j1", b"done"),
+        ("j3", b"done"),
+        ("j599", b"running"),
+    ]
