@@ -1,7 +1,8 @@
-"""Watch a key of a bucket: what it is now, then every change, reconciled after a reconnect.
+"""Watch one key of a bucket: what it is now, every change of it, and whether its end was a release.
 
-A change is seen by comparing states, so nothing that happened while we were away is missed for good. An expiry is
-announced to nobody but consumers, so the state is read again now and then too.
+States are compared whole, because revisions start again when a store is wiped. Whoever deletes an entry says which
+revision; only that tells a release, after which the next may begin at once, from an entry that expired or was lost.
+An expiry is announced to nobody but consumers, so the state is read again now and then too.
 """
 
 import asyncio
@@ -10,46 +11,73 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from membridge.bus.kv import Entry, Kv
+from membridge.bus.message import Message
 from membridge.deadline import Deadline
-from membridge.errors import MembridgeError
+from membridge.errors import CorruptObjectError, MembridgeError
+from membridge.logging import get_logger
 from schemas.wire import Wire
 
 V = TypeVar("V", bound=Wire)
 
-#: Seconds between two looks without any news: only expiries come that way.
+log = get_logger("membridge.bus")
+
+#: Seconds between two looks without any news.
 LOOK = 2.0
+#: Seconds one look may take, unless told.
 READ = 5.0
+#: Seconds until the second look after news that changed nothing yet; each further pause is twice as long.
+AGAIN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[V]):
-    """The key's entry, None when there is none."""
+    """The entry now, None when there is none; `released` when whoever held the last one deleted it."""
 
-    key: str
     entry: Entry[V] | None
     initial: bool
+    released: bool
 
 
-async def watch(kv: Kv[V], key: str) -> AsyncGenerator[Change[V]]:
-    """Yield the state of `key`, then each change of it."""
+async def watch(kv: Kv[V], key: str, *, read: float = READ) -> AsyncGenerator[Change[V]]:
+    """Yield what `key` is, then what it has become after each change; one look may take `read` seconds.
+
+    Changes that follow each other closely, or that came while the connection was down, are seen as one.
+    """
     known: Entry[V] | None = None
-    initial = True
+    initial, unreadable, deleted, pause = True, False, 0, LOOK
     async with kv.bus.subscribe(kv.subject(key)) as news:
         while True:
             try:
-                entry = await kv.get(key, deadline=Deadline.after(READ))
+                entry = await kv.get(key, deadline=Deadline.after(read))
+            except CorruptObjectError as error:
+                if not unreadable:
+                    log.warning("entry cannot be read", key=key, reason=error.message)
+                unreadable = True
             except MembridgeError:
-                entry = known
+                # Down, or without its bucket: what was seen last stays true until something else is seen.
+                pass
             else:
-                # Not the revision alone: a server that lost its memory counts from one again.
                 if initial or entry != known:
-                    yield Change(key, entry, initial)
-                    known, initial = entry, False
+                    released = entry is None and known is not None and deleted >= known.revision
+                    yield Change(entry, initial, released)
+                    known, initial, unreadable, pause = entry, False, False, LOOK
+                    if entry is None or entry.revision > deleted:
+                        deleted = 0
             try:
-                async with asyncio.timeout(LOOK):
-                    await news.next()
-                # One look answers for all that has come by now.
-                while news.next_nowait() is not None:
-                    pass
+                async with asyncio.timeout(pause):
+                    message = await news.next()
             except TimeoutError:
+                pause = min(2 * pause, LOOK)
                 continue
+            # News may be faster than the store that it speaks of.
+            pause = AGAIN
+            while message is not None:
+                deleted = max(deleted, _deleted_revision(message))
+                message = news.next_nowait()
+
+
+def _deleted_revision(message: Message) -> int:
+    """Return the revision that `message` deletes, 0 when it deletes none in particular."""
+    expected = message.headers.get("Nats-Expected-Last-Subject-Sequence", "")
+    deletes = message.headers.get("KV-Operation") == "DEL" and expected.isdigit()
+    return int(expected) if deletes else 0

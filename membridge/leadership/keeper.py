@@ -6,81 +6,30 @@ compare-and-set, and never believes to lead longer than two thirds of a TTL afte
 
 import asyncio
 import random
-import secrets
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-
-import msgspec
 
 from membridge.bus.connection import Bus
-from membridge.bus.kv import Entry, Kv, open_bucket
+from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.watch import watch
 from membridge.deadline import Deadline
-from membridge.errors import InvalidRequestError, LeaseLostError, MembridgeError, RevisionMovedError
+from membridge.errors import InvalidRequestError, LeaseLostError, MembridgeError, NotFoundError, RevisionMovedError
 from membridge.leadership import rules
-from membridge.leadership.rules import Held, Seen, Standing, Step, Terms
+from membridge.leadership.announce import Announcer
+from membridge.leadership.contender import GLANCE, Contender
+from membridge.leadership.lease import Grant, LeaseEntry
+from membridge.leadership.preference import Preference
+from membridge.leadership.rules import Standing, Step, Terms
+from membridge.leadership.view import Contest, KeeperOptions, LeadershipView
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
-from schemas import buckets, subjects
-from schemas.events import LeadershipChanged, encode_event
-from schemas.identity import NodeId, ProjectId
-from schemas.leadership import EpochCounter, LeaderRecord, LeadershipReply, Policy, ProjectSettings, Role
+from schemas import buckets
+from schemas.identity import NodeId
+from schemas.leadership import LeadershipReply, Policy, ProjectSettings, Role
 
 log = get_logger("membridge.leadership")
 
-#: Seconds a hand-over's flush may take, and the release at a stop.
-FLUSH, RELEASE = 30.0, 2.0
-#: Seconds between two looks at a state that no event announces, such as a mirror that caught up.
-LOOK = 1.0
-
-
-def boottime() -> float:
-    """Return the seconds of a clock that runs through suspend."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
-
-
-@dataclass(frozen=True, slots=True)
-class KeeperOptions:
-    """Settings of one project's leadership."""
-
-    lease_seconds: float = 30.0
-    policy: Policy = Policy.MANUAL
-    preferred: NodeId | None = None
-    grace_seconds: float = 10.0
-    replicas: int = 1
-    is_present: Callable[[NodeId], Awaitable[bool]] | None = None
-    now: Callable[[], float] = boottime
-
-
-@dataclass(frozen=True, slots=True)
-class LeadershipView:
-    """Leadership as this node knows it now."""
-
-    role: Role
-    epoch: int
-    leader: NodeId | None
-    preferred: NodeId | None
-    policy: Policy
-    record: LeaderRecord | None
-
-
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """What is led, and the node that would."""
-
-    project: ProjectId
-    name: str
-    node: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    leases: Kv[LeaderRecord]
-    epochs: Kv[EpochCounter]
-    settings: Kv[ProjectSettings]
+#: Seconds that opening the buckets, a hand-over's flush and the release at a stop may take.
+OPEN, FLUSH, RELEASE = 30.0, 30.0, 2.0
 
 
 class Keeper:
@@ -96,49 +45,63 @@ class Keeper:
         flush: Callable[[Deadline], Awaitable[None]],
     ) -> None:
         self.node = contest.node
-        self._bus, self._project, self._name, self._options = bus, contest.project, contest.name, options
-        self._standing, self._flush = standing, flush
+        self._bus, self._contest, self._options = bus, contest, options
+        self._flush, self._now = flush, options.now
         self._terms = Terms.of(options.lease_seconds, options.grace_seconds)
-        self._entries: _Entries | None = None
-        self._entry: Entry[LeaderRecord] | None = None
-        self._seen = Seen(None, 0.0)
-        self._settings: ProjectSettings | None = None
-        self._held: Held | None = None
-        self._revision = 0
-        self._resigned = False
-        self._wake = asyncio.Event()
-        self._changed = asyncio.Event()
+        leases = Kv(bus, buckets.LEADERSHIP)
+        self._lease = LeaseEntry(leases, Kv(bus, buckets.EPOCHS), contest.project, now=self._now)
+        self._preference = Preference(
+            Kv(bus, buckets.SETTINGS),
+            ProjectSettings(
+                project=contest.project,
+                name=contest.name,
+                policy=options.policy,
+                preferred=options.preferred or contest.node,
+                updated_by=contest.node,
+            ),
+        )
+        self._contender = Contender(
+            contest,
+            self._terms,
+            self._lease,
+            preference=self._preference,
+            nodes=Kv(bus, buckets.NODES),
+            standing=standing,
+        )
+        self._announcer = Announcer(bus, contest.project, contest.node)
+        self._grant: Grant | None = None
+        self._draining = self._opened = False
+        self._wake, self._changed = asyncio.Event(), asyncio.Event()
         self._shown: LeadershipView | None = None
 
     async def run(self, ready: Ready) -> None:
         """Keep leadership until cancelled; then give the lease back."""
-        self._entries = await self._open()
-        self._seen = Seen(None, self._options.now())
+        await self._open()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_lease(), name="watch lease")
-                group.create_task(self._watch_settings(), name="watch project settings")
-                group.create_task(self._loop(ready), name="lease loop")
+                group.create_task(self._watch_preference(), name="watch project settings")
+                group.create_task(self._reopen_on_reconnect(), name="reopen buckets")
+                group.create_task(self._announcer.run(), name="announce leadership")
+                group.create_task(self._loop(group, ready), name="lease loop")
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
             await self._release("stopped")
+            await self._announcer.finish(deadline=Deadline.after(RELEASE))
 
     def view(self) -> LeadershipView:
         """Return leadership as known now; the role is primary only while this node may act."""
-        leads = rules.may_act(self._options.now(), self._held, self._terms)
-        record = self._entry.value if self._entry else None
-        settings = self._settings
-        epoch = self._held.epoch if leads and self._held else record.epoch if record else 0
-        leader = self.node if leads else record.primary_node_id if record else None
-        if not leads and leader == self.node:
-            leader = None
+        grant, entry, preference = self._grant, self._contender.entry, self._preference.known
+        leads = grant is not None and rules.may_act(self._now(), grant.held, self._terms)
+        record = grant.record if leads and grant else entry.value if entry else None
+        others = record is not None and record.primary_node_id != self.node
         return LeadershipView(
             role=Role.PRIMARY if leads else Role.SECONDARY,
-            epoch=epoch,
-            leader=leader,
-            preferred=settings.preferred if settings else None,
-            policy=settings.policy if settings else self._options.policy,
+            epoch=record.epoch if record else 0,
+            leader=record.primary_node_id if record and (leads or others) else None,
+            preferred=preference.preferred if self._opened else None,
+            policy=preference.policy,
             record=record,
         )
 
@@ -146,32 +109,29 @@ class Keeper:
         """Return the epoch to commit under; raise LeaseLostError when this node is not primary now."""
         view = self.view()
         if view.role is not Role.PRIMARY:
-            raise LeaseLostError(f"this node is not primary of {self._name} now", remedy="run `membridge leader`")
+            raise LeaseLostError(
+                f"this node is not primary of {self._contest.name} now", remedy="run `membridge leader`"
+            )
         return view.epoch
 
     async def changed(self, since: LeadershipView) -> LeadershipView:
-        """Return the view as soon as role, epoch or leader differ from `since`."""
-        while _same(view := self.view(), since):
-            waited = self._changed
-            try:
-                # A role ends by the passing of time too, and nobody announces that.
-                async with asyncio.timeout(LOOK):
-                    await waited.wait()
-            except TimeoutError:
-                continue
+        """Return the view as soon as role, epoch, leader, preferred node or policy differ from `since`."""
+        while (view := self.view()).is_like(since):
+            # A role ends by the passing of time too, and nobody announces that.
+            await self._any_change(GLANCE)
         return view
 
     async def current(self, *, deadline: Deadline) -> LeadershipReply:
         """Return leadership as the bucket has it."""
-        entries = self._opened()
-        lease = await entries.leases.get(self._project, deadline=deadline)
-        settings = await entries.settings.get(self._project, deadline=deadline)
-        policy = settings.value.policy if settings else self._options.policy
+        project = self._contest.project
+        lease = await self._lease.read(deadline=deadline)
+        entry = await self._preference.settings.get(project, deadline=deadline)
+        preference = entry.value if entry else self._preference.known
         return LeadershipReply(
             leader=lease.value if lease else None,
-            policy=policy,
-            preferred=settings.value.preferred if settings else None,
-            needs_ui_selection=lease is None and policy is Policy.MANUAL,
+            policy=preference.policy,
+            preferred=preference.preferred,
+            needs_ui_selection=lease is None and preference.policy is Policy.MANUAL,
         )
 
     async def select(
@@ -183,83 +143,75 @@ class Keeper:
             raise InvalidRequestError(
                 f"node {node} is not present", remedy="see `membridge nodes` for those that are", field="node"
             )
-        await self._prefer(node, policy, issued_by, deadline=deadline)
+        await self._preference.select(node, policy, issued_by, deadline=deadline)
         while not deadline.passed:
             reply = await self.current(deadline=deadline)
             if reply.leader is not None and reply.leader.primary_node_id == node:
                 return reply
-            changed = self._changed
-            try:
-                async with asyncio.timeout(min(LOOK, deadline.remaining())):
-                    await changed.wait()
-            except TimeoutError:
-                continue
+            await self._any_change(min(GLANCE, deadline.remaining()))
         return await self.current(deadline=Deadline.after(RELEASE))
 
     async def resign(self, *, deadline: Deadline) -> LeadershipReply:
-        """Flush, give the lease back and do not take it again until selected or restarted."""
-        self._resigned = True
-        await self._flush(deadline)
+        """Flush, give the lease back and do not take it again until selected, succeeded by another, or restarted."""
+        self._contender.resigned = True
+        await self._drain(Deadline.after(max(0.0, deadline.remaining() - 2 * RELEASE)))
         await self._release("resigned")
         return await self.current(deadline=deadline)
 
-    async def _open(self) -> _Entries:
-        replicas, deadline = self._options.replicas, Deadline.after(30.0)
-        entries = _Entries(
-            await open_bucket(self._bus, buckets.LEADERSHIP, replicas=replicas, deadline=deadline),
-            await open_bucket(self._bus, buckets.EPOCHS, replicas=replicas, deadline=deadline),
-            await open_bucket(self._bus, buckets.SETTINGS, replicas=replicas, deadline=deadline),
-        )
-        try:
-            first = ProjectSettings(
-                project=self._project,
-                name=self._name,
-                policy=self._options.policy,
-                preferred=self._options.preferred or self.node,
-                updated_by=self.node,
-            )
-            await entries.settings.create(self._project, first, deadline=deadline)
-        except RevisionMovedError:
-            pass  # another node was first
-        entry = await entries.settings.get(self._project, deadline=deadline)
-        self._settings = entry.value if entry else None
-        return entries
+    async def _open(self) -> None:
+        """Make the buckets and the project's settings unless they are there; safe to repeat."""
+        replicas, deadline = self._options.replicas, Deadline.after(OPEN)
+        for bucket in (buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS):
+            await open_bucket(self._bus, bucket, replicas=replicas, deadline=deadline)
+        await self._preference.ensure(deadline=deadline)
+        self._opened = True
+
+    async def _reopen_on_reconnect(self) -> None:
+        generation = self._bus.generation
+        while True:
+            generation = await self._bus.wait_generation(generation)
+            try:
+                await self._open()
+            except MembridgeError as error:
+                log.warning("leadership not reopened", project=self._contest.project, reason=error.message)
+            self._tell()
 
     async def _watch_lease(self) -> None:
-        async for change in watch(self._opened().leases, self._project):
-            now = self._options.now()
-            previous, self._entry = self._entry, change.entry
-            if change.entry is None:
-                self._seen = Seen(None, now)
-            elif previous is None or previous.revision != change.entry.revision:
-                self._seen = Seen(now, now)
-            if change.entry is None or change.entry.value.primary_node_id != self.node:
-                self._drop_if_lost(change.entry)
+        project, read = self._contest.project, self._terms.request_timeout
+        async for change in watch(self._lease.leases, project, read=read):
+            others, grant, entry = self._contender.look(change), self._grant, change.entry
+            # Older than our last write is what was there before it.
+            if others and grant is not None and entry is not None and entry.revision > grant.revision:
+                self._lose()
             self._tell()
 
-    async def _watch_settings(self) -> None:
-        async for change in watch(self._opened().settings, self._project):
+    async def _watch_preference(self) -> None:
+        project, read, revision = self._contest.project, self._terms.request_timeout, 0
+        async for change in watch(self._preference.settings, project, read=read):
             if change.entry is not None:
-                if self._settings is None or change.entry.value.updated_by != self._settings.updated_by:
-                    self._resigned = self._resigned and change.entry.value.preferred != self.node
-                self._settings = change.entry.value
+                value = change.entry.value
+                # Whoever writes a node's name after it resigned wants it back.
+                self._contender.resigned = self._contender.resigned and (not revision or value.preferred != self.node)
+                self._preference.known, revision = value, change.entry.revision
             self._tell()
 
-    async def _loop(self, ready: Ready) -> None:
+    async def _loop(self, group: asyncio.TaskGroup, ready: Ready) -> None:
         failures = 0
         ready()
         while True:
             try:
-                wait = await self._step()
+                wait = await self._step(group)
                 failures = 0
             except RevisionMovedError:
-                self._held = None
-                wait = LOOK * random.random()  # noqa: S311 - jitter
+                wait = self._terms.request_timeout * random.random()  # noqa: S311 - jitter
             except MembridgeError as error:
-                failures += 1
-                log.warning("leadership step failed", reason=error.message)
-                wait = min(self._terms.request_timeout, 0.1 * 2**failures) * (0.5 + random.random() / 2)  # noqa: S311
-            self._tell_if_different()
+                failures = min(failures + 1, 6)
+                if failures == 1:
+                    log.warning("leadership step failed", project=self._contest.project, reason=error.message)
+                if isinstance(error, NotFoundError):
+                    await self._restore()
+                wait = min(self._terms.request_timeout, 0.05 * 2**failures) * (0.5 + random.random() / 2)  # noqa: S311
+            self._show()
             try:
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
@@ -267,183 +219,130 @@ class Keeper:
                 pass
             self._wake.clear()
 
-    async def _step(self) -> float:
+    async def _restore(self) -> None:
+        """Make the buckets again that a wiped store has lost."""
+        try:
+            await self._open()
+        except MembridgeError as error:
+            log.warning("leadership not restored", project=self._contest.project, reason=error.message)
+
+    async def _step(self, group: asyncio.TaskGroup) -> float:
         """Do what is due and return the seconds until the next look."""
-        now = self._options.now()
-        if self._held is not None:
-            return await self._step_of_holder(now, self._held)
-        settings = self._settings
-        preferred = settings is not None and settings.preferred == self.node
-        policy = settings.policy if settings else self._options.policy
-        if self._resigned:
-            return LOOK
-        wait = rules.wait_of_contender(now, self._seen, self._terms, preferred=preferred, policy=policy)
-        if wait is None:
-            return LOOK
-        if wait > 0.0:
-            return wait
-        standing = await self._standing()
-        if not rules.is_candidate(standing):
-            return min(LOOK, self._terms.renew_every)
-        await self._acquire(standing)
-        if not preferred:
-            # Whoever took over is the preferred one from now on: the old one must not take it back unasked.
-            await self._prefer(self.node, None, "take-over", deadline=Deadline.after(RELEASE))
+        grant = self._grant
+        return await (self._contend() if grant is None else self._hold(group, grant))
+
+    async def _hold(self, group: asyncio.TaskGroup, grant: Grant) -> float:
+        held, now = grant.held, self._now()
+        # A renewal that is due is not held up by asking who is there.
+        due = now >= held.sent_at + self._terms.renew_every
+        step = rules.step_of_holder(now, held, self._terms, wanted=due or await self._is_wanted())
+        if step is Step.STOP:
+            self._lose()
+            return 0.0
+        if step is Step.RENEW:
+            await self._renew(grant)
+            return 0.0
+        if step is Step.HAND_OVER and not self._draining:
+            self._draining = True
+            # Beside the loop: the lease is renewed while the flush runs.
+            group.create_task(self._hand_over(), name="hand over")
+        until_due = held.sent_at + self._terms.renew_every - self._now()
+        return max(0.0, until_due if self._contender.is_preferred else min(GLANCE, until_due))
+
+    async def _contend(self) -> float:
+        outcome = await self._contender.attempt()
+        if not isinstance(outcome, Grant):
+            return outcome
+        self._grant, epoch, preference = outcome, outcome.held.epoch, self._preference.known
+        self._announcer.announce(epoch, self.node, "acquired", issued_by=preference.updated_by)
+        self._show()
+        if self._contender.resigned:
+            await self._release("resigned")
+        elif preference.preferred != self.node:
+            # Whoever took over is preferred from now on: the old one must not take it back unasked.
+            deadline = Deadline.after(2 * self._terms.request_timeout)
+            await self._preference.take_over(self.node, preference.preferred, deadline=deadline)
         return 0.0
 
-    async def _step_of_holder(self, now: float, held: Held) -> float:
-        settings = self._settings
-        preferred = settings.preferred if settings else None
-        wanted = preferred in {None, self.node} or not await self._is_there(preferred)
-        step = rules.step_of_holder(now, held, self._terms, wanted=wanted)
-        if step is Step.STOP:
-            log.warning("lease not renewed in time", epoch=held.epoch)
-            self._held = None
-            return 0.0
-        if step is Step.HAND_OVER:
-            await self._hand_over()
-            return LOOK
-        if step is Step.RENEW:
-            await self._renew(held)
-        renewed = self._held or held
-        return max(0.01, renewed.sent_at + self._terms.renew_every - self._options.now())
-
-    async def _is_there(self, node: NodeId | None) -> bool:
-        return node is not None and (self._options.is_present is None or await self._options.is_present(node))
+    async def _renew(self, grant: Grant) -> None:
+        try:
+            renewed = await self._lease.renew(grant, deadline=Deadline.after(self._terms.request_timeout))
+        except RevisionMovedError:
+            if self._grant is grant:
+                self._lose()
+            return
+        if self._grant is grant:
+            self._grant = renewed
 
     async def _hand_over(self) -> None:
         try:
-            await self._flush(Deadline.after(min(FLUSH, self._terms.acts_for)))
+            await self._drain(Deadline.after(FLUSH))
+            if not self._contender.is_preferred:
+                await self._release("handed over")
+        finally:
+            self._draining = False
+            self._wake.set()
+
+    async def _drain(self, deadline: Deadline) -> None:
+        """Push what is unpushed. What stays behind is proposed to the next primary, so a failure stops nothing."""
+        if self.view().role is not Role.PRIMARY:
+            return
+        try:
+            async with deadline.scope("flushing before the hand-over"):
+                await self._flush(deadline)
         except MembridgeError as error:
-            log.warning("not flushed before the hand-over", reason=error.message)
-        await self._release("handed over")
-
-    async def _acquire(self, standing: Standing) -> None:
-        entries, deadline = self._opened(), Deadline.after(self._terms.request_timeout * 3)
-        counter = await entries.epochs.get(self._project, deadline=deadline)
-        lease = await entries.leases.get(self._project, deadline=deadline)
-        known = (counter.value.epoch if counter else 0, lease.value.epoch if lease else 0, standing.head_epoch)
-        epoch = rules.next_epoch(*known)
-        claim = EpochCounter(epoch=epoch)
-        if counter is None:
-            await entries.epochs.create(self._project, claim, deadline=deadline)
-        else:
-            await entries.epochs.update(self._project, claim, revision=counter.revision, deadline=deadline)
-        sent = self._options.now()
-        record = self._record(epoch)
-        if lease is None:
-            revision = await entries.leases.create(self._project, record, ttl=self._terms.ttl, deadline=deadline)
-        elif self._entry is not None and lease.revision == self._entry.revision:
-            revision = await entries.leases.update(
-                self._project, record, revision=lease.revision, ttl=self._terms.ttl, deadline=deadline
-            )
-        else:
-            raise RevisionMovedError(f"the lease of {self._name} was renewed meanwhile")
-        self._held, self._revision = Held(epoch, sent), revision
-        log.info("leads", project=self._project, epoch=epoch)
-        await self._publish(epoch, self.node, "acquired")
-
-    async def _renew(self, held: Held) -> None:
-        sent = self._options.now()
-        self._revision = await self._opened().leases.update(
-            self._project,
-            self._record(held.epoch),
-            revision=self._revision,
-            ttl=self._terms.ttl,
-            deadline=Deadline.after(self._terms.request_timeout),
-        )
-        self._held = Held(held.epoch, sent)
+            log.warning("not flushed before the hand-over", project=self._contest.project, reason=error.message)
 
     async def _release(self, reason: str) -> None:
-        held, self._held = self._held, None
-        if held is None or self._entries is None:
+        grant, self._grant = self._grant, None
+        if not self._lease.term:
             return
+        if grant is not None:
+            self._contender.gave_back()
         try:
-            await self._entries.leases.delete(self._project, revision=self._revision, deadline=Deadline.after(RELEASE))
+            await self._lease.release(grant, deadline=Deadline.after(RELEASE))
         except MembridgeError as error:
-            log.info("lease not released", reason=error.message)
+            log.info("lease not released", project=self._contest.project, reason=error.message)
+        if grant is not None:
+            self._announcer.announce(grant.held.epoch, None, reason, issued_by=self._preference.known.updated_by)
         self._tell()
-        await self._publish(held.epoch, None, reason)
 
-    def _drop_if_lost(self, entry: Entry[LeaderRecord] | None) -> None:
-        """Forget our lease when the bucket shows a newer entry than our last write."""
-        if self._held is not None and entry is not None and entry.revision > self._revision:
-            self._held = None
+    def _lose(self) -> None:
+        grant, self._grant = self._grant, None
+        if grant is not None:
+            log.warning("lease lost", project=self._contest.project, epoch=grant.held.epoch)
+            self._announcer.announce(grant.held.epoch, None, "lost")
+        self._tell()
 
-    async def _prefer(self, node: NodeId, policy: Policy | None, issued_by: str, *, deadline: Deadline) -> None:
-        entries = self._opened()
-        while True:
-            entry = await entries.settings.get(self._project, deadline=deadline)
-            stamp = f"{issued_by or self.node} {secrets.token_hex(4)}"
-            if entry is None:
-                wanted = ProjectSettings(project=self._project, name=self._name, preferred=node, updated_by=stamp)
-            else:
-                wanted = msgspec.structs.replace(
-                    entry.value, preferred=node, policy=policy or entry.value.policy, updated_by=stamp
-                )
-            try:
-                if entry is None:
-                    await entries.settings.create(self._project, wanted, deadline=deadline)
-                else:
-                    await entries.settings.update(self._project, wanted, revision=entry.revision, deadline=deadline)
-            except RevisionMovedError:
-                deadline.check("selecting a primary")
-                continue
-            return
-
-    def _record(self, epoch: int) -> LeaderRecord:
-        now = datetime.now(UTC)
-        return LeaderRecord(
-            primary_node_id=self.node,
-            epoch=epoch,
-            issued_at=now.isoformat(),
-            expires_at=(now + timedelta(seconds=self._terms.ttl)).isoformat(),
-            lease_seconds=self._terms.ttl,
-            policy=self._settings.policy if self._settings else self._options.policy,
-            issued_by=self.node,
-            term=secrets.token_hex(4),
-        )
-
-    async def _publish(self, epoch: int, primary: NodeId | None, reason: str) -> None:
-        event = LeadershipChanged(
-            project=self._project,
-            node=self.node,
-            at=datetime.now(UTC).isoformat(),
-            epoch=epoch,
-            primary=primary,
-            reason=reason,
-        )
-        subject = subjects.fill(subjects.EVENT, project=self._project, kind="leadership_changed")
+    async def _is_wanted(self) -> bool:
+        """Return False when the project prefers another node that is there."""
+        preferred, present = self._preference.known.preferred, self._options.is_present
+        if preferred is None or preferred == self.node:
+            return True
+        if present is None:
+            return False
         try:
-            await self._bus.stream_publish(
-                subject, encode_event(event), message_id=secrets.token_hex(16), deadline=Deadline.after(RELEASE)
-            )
-        except MembridgeError as error:
-            log.warning("event not published", reason=error.message)
+            async with Deadline.after(self._terms.request_timeout).scope("looking for the preferred primary"):
+                return not await present(preferred)
+        except MembridgeError:
+            return True
 
-    def _opened(self) -> _Entries:
-        if self._entries is None:
-            raise LeaseLostError(f"leadership of {self._name} has not started")
-        return self._entries
+    async def _any_change(self, seconds: float) -> None:
+        changed = self._changed
+        try:
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+        except TimeoutError:
+            return
 
     def _tell(self) -> None:
         self._wake.set()
-        self._tell_if_different()
+        self._show()
 
-    def _tell_if_different(self) -> None:
+    def _show(self) -> None:
         view = self.view()
-        if self._shown is not None and _same(view, self._shown):
+        if self._shown is not None and view.is_like(self._shown):
             return
         self._shown = view
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-
-
-def _same(one: LeadershipView, other: LeadershipView) -> bool:
-    return (one.role, one.epoch, one.leader, one.preferred, one.policy) == (
-        other.role,
-        other.epoch,
-        other.leader,
-        other.preferred,
-        other.policy,
-    )

@@ -5,16 +5,26 @@ never compared; who holds a lease counts from the moment it *sent* its last succ
 the moment it last *saw* a change.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from membridge.errors import SettingsError
+from schemas.identity import NodeId
 from schemas.leadership import Policy
+
+#: The shortest TTL that NATS keeps for an entry, in seconds.
+LEAST_TTL = 1.0
+#: What sums of floating point numbers may be off by.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A lease's times in seconds: its TTL, how often it is renewed, how long one request may take."""
+    """A lease's times in seconds: its TTL, how often it is renewed, how long one request may take.
+
+    `grace` is how much longer than the preferred node any other waits before it takes over.
+    """
 
     ttl: float
     renew_every: float
@@ -25,7 +35,7 @@ class Terms:
     def of(cls, ttl: float, grace: float = 10.0) -> "Terms":
         """Return the terms of a lease of `ttl` seconds: renewed every third, requests of a sixth at most."""
         terms = cls(ttl, ttl / 3, ttl / 6, grace)
-        check_terms(terms)
+        validate_terms(terms)
         return terms
 
     @property
@@ -36,13 +46,24 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a node's mirror compares with the head; all zero for a project without snapshots."""
+    """How a node's mirror compares with the head; all zero for a project without snapshots.
+
+    `head_epoch` is the highest epoch of any commit that the node knows.
+    """
 
     mirror_seq: int
     mirror_rows: int
     head_seq: int
     head_rows: int
     head_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another node that is present, and how fresh its mirror is."""
+
+    node: NodeId
+    mirror_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +74,44 @@ class Held:
     sent_at: float
 
 
+class Lease(Enum):
+    """What a node without leadership sees of the lease.
+
+    OURS was written by this process, which no longer acts on it: nobody else can hold it. HELD is another's. VANISHED
+    was another's and went without being released: expired, or lost with the store, and its holder may not know.
+    """
+
+    FREE = "free"
+    OURS = "ours"
+    HELD = "held"
+    VANISHED = "vanished"
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The lease entry of another: when we last saw it change, None for no entry; `gone_at` is when it went."""
+    """The lease as it was last seen, and since when it looks so; for one that vanished, its last change before."""
 
-    changed_at: float | None
-    gone_at: float
+    lease: Lease
+    at: float
 
 
 class Step(Enum):
-    """What to do now."""
+    """What a holder does now."""
 
     KEEP = "keep"
     RENEW = "renew"
     HAND_OVER = "hand over"
     STOP = "stop"
-    WAIT = "wait"
-    ACQUIRE = "acquire"
 
 
-def check_terms(terms: Terms) -> None:
+def validate_terms(terms: Terms) -> None:
     """Raise SettingsError for terms under which a holder could outlive its lease."""
-    if terms.ttl < 3 or terms.renew_every + 2 * terms.request_timeout > terms.acts_for + 1e-9:
+    late = terms.renew_every + 2 * terms.request_timeout > terms.acts_for + _ROUNDING
+    if not (terms.ttl >= LEAST_TTL and terms.grace >= 0.0) or late:
         raise SettingsError(
-            f"a lease of {terms.ttl:g} s renewed every {terms.renew_every:g} s is not safe",
-            remedy="LEADERSHIP_LEASE_SECONDS must be at least 3",
+            f"a lease of {terms.ttl:g} s that is renewed every {terms.renew_every:g} s with requests of "
+            f"{terms.request_timeout:g} s and a grace of {terms.grace:g} s is not safe",
+            remedy="a third of the lease and two requests must fit into two thirds of it; 30 s is the default",
             field="LEADERSHIP_LEASE_SECONDS",
         )
 
@@ -99,25 +133,55 @@ def next_epoch(*known: int) -> int:
     return max(known, default=0) + 1
 
 
+def sight(now: float, before: Seen | None, entry: Lease | None, *, released: bool) -> Seen:
+    """Return what is seen after a look: `entry` is HELD, OURS or None, `released` that its holder gave it back."""
+    if entry is not None:
+        return Seen(entry, now)
+    if released or before is None:
+        return Seen(Lease.FREE, now)
+    if before.lease is Lease.HELD:
+        return Seen(Lease.VANISHED, before.at)
+    return before
+
+
+def after_loss(now: float, seen: Seen, *, has_counter: bool, known: int) -> Seen:
+    """Return what `seen` is worth, given whether epochs are counted and the highest one known from elsewhere.
+
+    A project that had epochs and lost its counter had its store wiped: a holder that nobody here saw may still act.
+    """
+    if not has_counter and known > 0 and seen.lease in {Lease.FREE, Lease.OURS}:
+        return Seen(Lease.VANISHED, now)
+    return seen
+
+
 def step_of_holder(now: float, held: Held, terms: Terms, *, wanted: bool) -> Step:
     """Return what the holder does; `wanted` is False when the project prefers another that is there."""
     if not may_act(now, held, terms):
         return Step.STOP
-    if not wanted:
-        return Step.HAND_OVER
-    return Step.RENEW if now >= held.sent_at + terms.renew_every else Step.KEEP
+    if now >= held.sent_at + terms.renew_every:
+        return Step.RENEW
+    return Step.KEEP if wanted else Step.HAND_OVER
 
 
-def step_of_contender(now: float, seen: Seen, terms: Terms, *, preferred: bool, policy: Policy) -> Step:
-    """Return what a node without the lease does: acquire, or wait `wait_of_contender` seconds."""
-    return Step.ACQUIRE if wait_of_contender(now, seen, terms, preferred=preferred, policy=policy) == 0.0 else Step.WAIT
+def wait_of_contender(
+    now: float, seen: Seen, terms: Terms, *, preferred: bool, policy: Policy, turn: int = 0
+) -> float | None:
+    """Return the seconds until a contender may acquire, 0 for now, None while it may not at all.
 
-
-def wait_of_contender(now: float, seen: Seen, terms: Terms, *, preferred: bool, policy: Policy) -> float | None:
-    """Return the seconds until a contender may acquire, 0 for now, None while it may not at all."""
+    `turn` is how many live nodes go before this one; each gets the time of one request to be first.
+    """
     if not preferred and policy is Policy.MANUAL:
         return None
-    free_at = seen.gone_at if seen.changed_at is None else seen.changed_at + terms.ttl
+    lasts = seen.lease in {Lease.HELD, Lease.VANISHED}
+    free_at = seen.at + (terms.ttl if lasts else 0.0)
     if not preferred:
-        free_at += terms.grace
+        # A lease that was given back is meant for the preferred node, which gets the time to write it.
+        free_at += terms.grace if lasts else max(terms.grace, 2 * terms.request_timeout)
+        free_at += turn * terms.request_timeout
     return max(0.0, free_at - now)
+
+
+def turn_of(node: NodeId, mirror_seq: int, rivals: Iterable[Rival]) -> int:
+    """Return how many of `rivals` take over before `node`: the fresher ones, and of equals those of a smaller id."""
+    mine = (-mirror_seq, node)
+    return sum((-rival.mirror_seq, rival.node) < mine for rival in rivals if rival.node != node)

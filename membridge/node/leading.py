@@ -9,8 +9,9 @@ from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
-from membridge.leadership.keeper import Contest, Keeper, KeeperOptions
+from membridge.leadership.keeper import Keeper
 from membridge.leadership.rules import Standing
+from membridge.leadership.view import Contest, KeeperOptions
 from membridge.node.opening import Buckets
 from membridge.node.project import Project
 from membridge.settings import Settings

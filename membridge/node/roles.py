@@ -4,7 +4,8 @@ import asyncio
 from typing import Protocol
 
 from membridge.errors import LeaseLostError
-from membridge.leadership.keeper import Keeper, LeadershipView
+from membridge.leadership.keeper import Keeper
+from membridge.leadership.view import LeadershipView
 from schemas.leadership import LeadershipReply, Policy, Role
 
 

@@ -38,6 +38,7 @@ from membridge.objectstore.protocol import (
     ObjectStore,
     Progress,
     StoreDescription,
+    checked_body,
     checked_key,
     checked_prefix,
 )
@@ -90,16 +91,17 @@ class JetStreamStore:
 
     async def put(self, key: str, body: bytes, *, if_absent: bool = True, deadline: Deadline) -> None:
         """Store a small body."""
+        checked_body(checked_key(key), body)
         pieces = iter([body[start : start + CHUNK] for start in range(0, len(body), CHUNK)])
-        await self._store(checked_key(key), pieces, len(body), if_absent=if_absent, deadline=deadline, progress=None)
+        await self._store(key, pieces, len(body), if_absent=if_absent, deadline=deadline, progress=None)
 
     async def upload(
         self, key: str, source: Path, *, if_absent: bool = True, deadline: Deadline, progress: Progress | None = None
     ) -> None:
         """Store a file."""
         checked_key(key)
-        size = await blocking.run(_size, source)
-        with source.open("rb") as file:
+        with _translated_files(source), source.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             pieces = iter(lambda: file.read(CHUNK), b"")
             await self._store(key, pieces, size, if_absent=if_absent, deadline=deadline, progress=progress)
 
@@ -394,10 +396,6 @@ def _digest(raw: bytes) -> str:
     return f"SHA-256={base64.urlsafe_b64encode(raw).decode()}"
 
 
-def _size(path: Path) -> int:
-    return os.stat(path).st_size  # noqa: PTH116 - raises what the caller expects
-
-
 @contextmanager
 def _translated(what: str) -> Generator[None]:
     try:
@@ -417,4 +415,4 @@ def _translated_files(path: Path) -> Generator[None]:
     except OSError as error:
         if error.errno == 28:
             raise DiskFullError(f"no space left while writing {path}") from error
-        raise
+        raise StoreUnavailableError(f"{path}: {error.strerror or error}") from error

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from membridge.deadline import Deadline
-from membridge.errors import InvalidRequestError
+from membridge.errors import InvalidRequestError, TooLargeError
 
 #: Told bytes done and bytes in all, 0 while unknown.
 Progress = Callable[[int, int], None]
 
-#: Largest body of `get`; larger objects are downloaded into a file.
+#: Largest body of `put` and `get`; larger objects are moved as files.
 MAX_GET_BYTES = 16 << 20
 _KEY = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _PREFIX = re.compile(r"([A-Za-z0-9_.-]+/)*[A-Za-z0-9_.-]*")
@@ -44,7 +44,7 @@ class ObjectStore(Protocol):
     """An object store. Every call ends by its deadline with DeadlineExceededError or StoreUnavailableError."""
 
     async def put(self, key: str, body: bytes, *, if_absent: bool = True, deadline: Deadline) -> None:
-        """Store a small body; raise ObjectExistsError when `if_absent` and the key is taken."""
+        """Store a small body; ObjectExistsError when `if_absent` and the key is taken, TooLargeError."""
         ...
 
     async def get(self, key: str, *, start: int = 0, length: int | None = None, deadline: Deadline) -> bytes:
@@ -54,7 +54,10 @@ class ObjectStore(Protocol):
     async def upload(
         self, key: str, source: Path, *, if_absent: bool = True, deadline: Deadline, progress: Progress | None = None
     ) -> None:
-        """Store a file, streamed in bounded memory; ObjectExistsError as `put`."""
+        """Store a file, streamed in bounded memory; ObjectExistsError as `put`.
+
+        Some S3 servers let several concurrent multipart uploads of one key pass: what must be fenced is `put`.
+        """
         ...
 
     async def download(
@@ -89,6 +92,13 @@ def checked_key(key: str) -> str:
     if len(key) > MAX_KEY or not _KEY.fullmatch(key) or any(part in {".", ".."} for part in key.split("/")):
         raise InvalidRequestError(f"object key {key!r} is not allowed", field="key")
     return key
+
+
+def checked_body(key: str, body: bytes) -> bytes:
+    """Return `body`, or raise TooLargeError for one that goes up as a file."""
+    if len(body) > MAX_GET_BYTES:
+        raise TooLargeError(f"object {key} has {len(body)} bytes, more than {MAX_GET_BYTES} are not stored at once")
+    return body
 
 
 def checked_prefix(prefix: str) -> str:

@@ -25,6 +25,7 @@ from membridge.objectstore.protocol import (
     ObjectStore,
     Progress,
     StoreDescription,
+    checked_body,
     checked_key,
     checked_prefix,
 )
@@ -141,7 +142,8 @@ class S3Store:
 
     async def put(self, key: str, body: bytes, *, if_absent: bool = True, deadline: Deadline) -> None:
         """Store a small body."""
-        await self._one(Ask(id=0, verb="put", key=checked_key(key), body=body, if_absent=if_absent), deadline=deadline)
+        checked_body(checked_key(key), body)
+        await self._one(Ask(id=0, verb="put", key=key, body=body, if_absent=if_absent), deadline=deadline)
 
     async def get(self, key: str, *, start: int = 0, length: int | None = None, deadline: Deadline) -> bytes:
         """Return an object's bytes."""
@@ -202,6 +204,8 @@ class S3Store:
     async def warm(self) -> None:
         """Start the child without waiting until it serves."""
         await self._running()
+        # Nobody may ever ask.
+        self._linger()
 
     async def close(self) -> None:
         """End the child."""

@@ -5,12 +5,13 @@ its wish. Runs some requests at once and takes cancellations.
 """
 
 import asyncio
+import errno
 import os
 import sys
 from pathlib import Path
 
 from membridge.deadline import Deadline
-from membridge.errors import MembridgeError, StoreUnavailableError
+from membridge.errors import DiskFullError, MembridgeError, StoreUnavailableError
 from membridge.objectstore import frames
 from membridge.objectstore.frames import Answer, Ask, S3Wire
 from membridge.objectstore.protocol import Progress
@@ -48,7 +49,8 @@ class _Child:
         except MembridgeError as error:
             answer = frames.refusal(ask.id, error)
         except OSError as error:
-            answer = frames.refusal(ask.id, StoreUnavailableError(f"{ask.verb} {ask.key}: {error.strerror or error}"))
+            kind = DiskFullError if error.errno == errno.ENOSPC else StoreUnavailableError
+            answer = frames.refusal(ask.id, kind(f"{ask.verb} {ask.key}: {error.strerror or error}"))
         except Exception as error:  # noqa: BLE001 - the daemon decides what to make of it; the child serves on
             answer = frames.refusal(ask.id, StoreUnavailableError(f"{ask.verb} {ask.key}: {type(error).__name__}"))
         await self._send(answer)

@@ -1,0 +1,101 @@
+"""Many terms with everything that ends one: at each moment one primary, for each epoch one node, epochs in order."""
+
+import asyncio
+import os
+import random
+import signal
+from contextlib import AsyncExitStack
+
+from membridge.embedded.nats_server import NatsServer
+from schemas.leadership import Policy, Role
+from tests.integration.leadership.contenders import TTL, Contender, History, contender, leaders, soon
+
+NAMES = ("a", "b", "c")
+
+
+class Machines:
+    """Nodes that come and go, and what they showed."""
+
+    def __init__(self, url: str, group: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
+        self.history = History()
+        self.running: dict[str, Contender] = {}
+        self._url, self._group, self._stack = url, group, stack
+        self._recorders: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self, name: str) -> None:
+        started = await self._stack.enter_async_context(
+            contender(self._url, name, policy=Policy.AUTO, grace_seconds=0.0)
+        )
+        self.running[name] = started
+        self._recorders[name] = self._group.create_task(self.history.record(started))
+
+    async def end(self, name: str, *, killed: bool) -> None:
+        self._recorders.pop(name).cancel()
+        ended = self.running.pop(name)
+        await (ended.kill() if killed else ended.stop())
+
+    async def primary(self) -> str:
+        """Wait until a node leads; return it."""
+        async with asyncio.timeout(4 * TTL):
+            while not (found := leaders(self.running.values())):
+                waiting = [
+                    self._group.create_task(node.keeper.changed(node.keeper.view())) for node in self.running.values()
+                ]
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in waiting:
+                    task.cancel()
+        return found[0]
+
+    def close(self) -> None:
+        for recorder in self._recorders.values():
+            recorder.cancel()
+
+
+async def test_many_planned_changes(nats_url: str) -> None:
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        machines = Machines(nats_url, group, stack)
+        for name in NAMES:
+            await machines.start(name)
+        await machines.primary()
+        for turn in range(30):
+            asked, wanted = machines.running[NAMES[turn % 3]], machines.running[NAMES[(turn * 2 + 1) % 3]]
+            await asked.keeper.select(wanted.keeper.node, policy=None, issued_by="test", deadline=soon())
+            await wanted.until(Role.PRIMARY)
+            machines.history.look()
+        machines.close()
+    machines.history.check()
+    assert len(machines.history.terms) > 20
+
+
+async def test_many_terms_that_end_badly(nats_url: str, nats_server: NatsServer) -> None:
+    chance = random.Random(20)
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        machines = Machines(nats_url, group, stack)
+        for name in NAMES:
+            await machines.start(name)
+        for what in ("kill", "suspend", "stop", "hang", "resign", "kill", "select"):
+            name = await machines.primary()
+            node = machines.running[name]
+            match what:
+                case "kill" | "stop":
+                    await machines.end(name, killed=what == "kill")
+                    await machines.primary()
+                    await machines.start(name)
+                case "suspend":
+                    node.offset += TTL
+                case "resign":
+                    await node.keeper.resign(deadline=soon())
+                case "hang":
+                    os.kill(nats_server.pid, signal.SIGSTOP)
+                    try:
+                        await node.until(Role.SECONDARY)
+                    finally:
+                        os.kill(nats_server.pid, signal.SIGCONT)
+                case _:
+                    other = machines.running[chance.choice([other for other in NAMES if other != name])]
+                    await node.keeper.select(other.keeper.node, policy=None, issued_by="", deadline=soon())
+        await machines.primary()
+        machines.history.look()
+        machines.close()
+    machines.history.check()
+    assert len(machines.history.terms) >= 7
