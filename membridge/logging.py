@@ -9,22 +9,13 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Final, Protocol, TextIO, TypeAlias, cast
+from typing import Final, TextIO, cast
 
 import msgspec
-
-# structlog imports rich, where installed, only to print tracebacks in colour: 5 MB that a daemon has no use for.
-_RICH_WAS_THERE: Final = "rich" in sys.modules
-if not _RICH_WAS_THERE:
-    sys.modules["rich"] = cast("type[sys]", None)  # type: ignore[assignment]  # None is how an import is refused
-try:
-    import structlog
-finally:
-    if not _RICH_WAS_THERE:
-        del sys.modules["rich"]
 
 #: Every field that a log line may have beside `ts`, `level`, `event`, `module` and `exception`, and what it holds.
 FIELDS: Final[Mapping[str, str]] = {
@@ -83,27 +74,49 @@ _COLOURS: Final = {"debug": "2", "warning": "33", "error": "31"}
 #: A known secret shorter than this is masked only as a whole value: cutting it out of words would garble them.
 _SHORTEST_CUT: Final = 4
 
-Event: TypeAlias = MutableMapping[str, object]
+_bound: ContextVar[Mapping[str, object]] = ContextVar("bound log fields")
 
 
-class Logger(Protocol):
+class Logger:
     """What a module logs with: one sentence about what happened, and fields of `FIELDS`."""
 
-    def debug(self, event: str, /, **fields: object) -> object: ...
-    def info(self, event: str, /, **fields: object) -> object: ...
-    def warning(self, event: str, /, **fields: object) -> object: ...
-    def error(self, event: str, /, **fields: object) -> object: ...
-    def exception(self, event: str, /, **fields: object) -> object: ...
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        """Log what helps to find a fault."""
+        _lines.add("debug", event, self._module, fields)
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """Log what happened in the ordinary course."""
+        _lines.add("info", event, self._module, fields)
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        """Log what went wrong and was coped with."""
+        _lines.add("warning", event, self._module, fields)
+
+    def error(self, event: str, /, **fields: object) -> None:
+        """Log what went wrong and needs somebody."""
+        _lines.add("error", event, self._module, fields)
+
+    def exception(self, event: str, /, **fields: object) -> None:
+        """Log an error with the traceback of the exception that is being handled."""
+        _lines.add("error", event, self._module, {"exc_info": True, **fields})
 
 
 def get_logger(name: str) -> Logger:
     """Return the logger of the module `name`; it may be made at import, before `setup`."""
-    return cast("Logger", structlog.get_logger(module=name))
+    return Logger(name)
 
 
-def bound(**fields: object) -> AbstractContextManager[None]:
+@contextmanager
+def bound(**fields: object) -> Generator[None]:
     """Give every line logged within the context these fields, in the tasks that start there too."""
-    return cast("AbstractContextManager[None]", structlog.contextvars.bound_contextvars(**fields))
+    token = _bound.set({**_bound.get({}), **fields})
+    try:
+        yield
+    finally:
+        _bound.reset(token)
 
 
 def setup(
@@ -114,19 +127,10 @@ def setup(
     `form` is `json`, `text` or `auto`: text on a terminal and JSON elsewhere. `secrets` are values that no line may
     show. What is logged by the standard library comes out the same way, from other packages only `warning` and above.
     """
+    global _lines  # noqa: PLW0603 - where a process logs to is one thing for all its modules
     target = stream or sys.stderr
     readable = form == "text" or (form == "auto" and _is_terminal(target))
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            _with_exception,
-            _Mask(secrets),
-            _Text(colours=_is_terminal(target)) if readable else _json_line,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=_Lines.factory(target),
-        cache_logger_on_first_use=False,
-    )
+    _lines = _Lines(target, level, _Mask(secrets), _Text(colours=_is_terminal(target)) if readable else _Json())
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Forward)]:
         root.removeHandler(handler)
@@ -135,46 +139,14 @@ def setup(
     logging.getLogger(__package__).setLevel(_LEVELS[level])
 
 
-class _Lines:
-    """Writes whole lines, one at a time; a stream that is gone loses them quietly."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
-
-    @classmethod
-    def factory(cls, stream: TextIO) -> "_LinesFactory":
-        return _LinesFactory(cls(stream))
-
-    def write(self, line: str) -> None:
-        with self._lock, suppress(OSError, ValueError):
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
-
-    debug = info = warning = error = write
-
-
-class _LinesFactory:
-    def __init__(self, lines: _Lines) -> None:
-        self._lines = lines
-
-    def __call__(self, *_args: object) -> _Lines:
-        return self._lines
-
-
 class _Forward(logging.Handler):
     """Brings a record of the standard library's logging, its `extra` fields too, into the same stream of lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         extra = {key: value for key, value in vars(record).items() if key not in _RECORD and key not in _RESERVED}
-        log = get_logger(record.name)
-        write = next(write for level, write in _writers(log) if record.levelno >= level)
+        level = next(level for level, least in reversed(_LEVELS.items()) if record.levelno >= least or level == "debug")
         with suppress(Exception):  # a library's broken format string must not become ours
-            write(record.getMessage(), exc_info=record.exc_info, **extra)
-
-
-def _writers(log: Logger) -> list[tuple[int, Callable[..., object]]]:
-    return [(40, log.error), (30, log.warning), (20, log.info), (0, log.debug)]
+            _lines.add(level, record.getMessage(), record.name, {"exc_info": record.exc_info, **extra})
 
 
 class _Mask:
@@ -185,8 +157,9 @@ class _Mask:
         cut = sorted((secret for secret in self._whole if len(secret) >= _SHORTEST_CUT), key=len, reverse=True)
         self._cut = re.compile("|".join(map(re.escape, cut))) if cut else None
 
-    def __call__(self, _logger: object, _method: str, event: Event) -> Event:
-        return {key: self._field(key, value) for key, value in event.items()}
+    def masked(self, fields: Mapping[str, object]) -> dict[str, object]:
+        """Return the fields without secrets, every value one that JSON has."""
+        return {key: self._field(key, value) for key, value in fields.items()}
 
     def _field(self, key: str, value: object) -> object:
         if key not in FIELDS and _SECRET_NAME.search(key):
@@ -219,10 +192,9 @@ class _Text:
     def __init__(self, *, colours: bool) -> None:
         self._colours = colours
 
-    def __call__(self, _logger: object, method: str, event: Event) -> str:
+    def render(self, level: str, event: dict[str, object]) -> str:
         sentence, trace = event.pop("event", ""), event.pop("exception", None)
         event.pop("module", None)
-        level = "error" if method == "exception" else method
         time = datetime.now().astimezone().strftime("%H:%M:%S")
         fields = "".join(f"  {key}={value}" for key, value in event.items())
         line = " ".join(f"{time} {level:<7} {sentence}{fields}".splitlines())
@@ -231,25 +203,45 @@ class _Text:
         return line if trace is None else f"{line}\n{trace}"
 
 
-def _json_line(_logger: object, method: str, event: Event) -> str:
-    level = "error" if method == "exception" else method
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line: dict[str, object] = {"ts": now, "level": level, "event": event.pop("event", "")}
-    line.update(event)
-    return msgspec.json.encode(line).decode()
+class _Json:
+    """Renders a line for programs: one JSON object."""
+
+    def render(self, level: str, event: dict[str, object]) -> str:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return msgspec.json.encode({"ts": now, "level": level, **event}).decode()
 
 
-def _with_exception(_logger: object, _method: str, event: Event) -> Event:
-    found = event.pop("exc_info", None)
+class _Lines:
+    """Writes whole lines, one at a time; a stream that is gone loses them quietly."""
+
+    def __init__(self, stream: TextIO, level: str, mask: _Mask, form: _Text | _Json) -> None:
+        self._stream, self._least, self._mask, self._form = stream, _LEVELS[level], mask, form
+        self._lock = threading.Lock()
+
+    def add(self, level: str, sentence: str, module: str, fields: Mapping[str, object]) -> None:
+        if _LEVELS[level] < self._least:
+            return
+        event: dict[str, object] = {"event": sentence, "module": module, **_bound.get({}), **fields}
+        trace = _trace(event.pop("exc_info", None))
+        if trace:
+            event["exception"] = trace
+        line = self._form.render(level, self._mask.masked(event))
+        with self._lock, suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+
+def _trace(found: object) -> str:
     if found is True:
         found = sys.exc_info()
     error = cast("tuple[object, ...]", found)[1] if isinstance(found, tuple) else found
-    if isinstance(error, BaseException):
-        event["exception"] = "".join(traceback.format_exception(error)).rstrip()
-    return event
+    return "".join(traceback.format_exception(error)).rstrip() if isinstance(error, BaseException) else ""
 
 
 def _is_terminal(stream: TextIO) -> bool:
     with suppress(ValueError, OSError):
         return stream.isatty()
     return False
+
+
+_lines = _Lines(sys.stderr, "info", _Mask(()), _Text(colours=False))

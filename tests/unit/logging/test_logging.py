@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +24,7 @@ def restored() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     root.handlers.clear()
     yield
-    structlog.reset_defaults()
+    logging.setup()
     root.handlers[:] = handlers
     root.setLevel(level)
     stdlib.getLogger("membridge").setLevel(stdlib.NOTSET)
