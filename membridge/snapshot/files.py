@@ -24,12 +24,14 @@ def sha256_of(path: Path) -> str:
 
 
 def save(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that after a power cut either the old or the new content is there."""
+    """Write `content` to `path`, for its owner only; after a power cut either the old or the new content is there."""
     part = path.with_name(path.name + ".part")
     with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
+            file.flush()
             sync(file.fileno())
         part.replace(path)
         sync_directory(path.parent)

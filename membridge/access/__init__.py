@@ -1,0 +1,1 @@
+"""Who may speak to whom: users of the bus by role, invitations, enrolment and revocation."""

@@ -1,0 +1,170 @@
+"""The certificates of a server that others reach: an own authority, and the server's certificate that it signs.
+
+Machines trust the authority by its fingerprint, which is in the invitation, so the server's certificate can be made
+anew at any time. Private keys are written readable for their owner only and never leave the folder.
+"""
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from membridge.errors import CredentialsError
+from membridge.snapshot import files
+
+#: How long both are valid, and how much of it must be left at a start.
+LIFE, RENEW_BEFORE = timedelta(days=3650), timedelta(days=365)
+#: Clocks of boards without a battery are behind.
+EARLIER = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """Files of PEM text: the authority, and the server's certificate with the authority behind it, and its key."""
+
+    authority: Path
+    chain: Path
+    key: Path
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the authority's certificate, 64 hex digits."""
+        certificate = x509.load_pem_x509_certificate(_read(self.authority))
+        return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
+
+
+def provide(folder: Path, hosts: Iterable[str]) -> ServerCertificate:
+    """Return the certificates in `folder`, made where they are missing, end within a year or lack one of `hosts`.
+
+    Blocking. Raises CredentialsError for files that cannot be read as what they should be.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = ServerCertificate(folder / "authority.pem", folder / "server.pem", folder / "server.key")
+    authority_key = folder / "authority.key"
+    if not found.authority.is_file() or not authority_key.is_file():
+        key = ec.generate_private_key(ec.SECP256R1())
+        _save_key(authority_key, key)
+        files.save(found.authority, _authority(key).public_bytes(serialization.Encoding.PEM))
+        found.chain.unlink(missing_ok=True)
+    wanted = sorted(set(hosts))
+    if not found.chain.is_file() or not found.key.is_file() or not _serves(found.chain, wanted):
+        authority = _certificate(found.authority)
+        signer = _private_key(authority_key)
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = _server(key.public_key(), wanted, authority, signer)
+        pem = serialization.Encoding.PEM
+        # The old pair must not be half replaced: a server finds either both or, with no chain, makes them again.
+        found.chain.unlink(missing_ok=True)
+        _save_key(found.key, key)
+        files.save(found.chain, certificate.public_bytes(pem) + authority.public_bytes(pem))
+    return found
+
+
+def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Membridge authority")])
+    now = datetime.now(UTC)
+    return (
+        _builder(name, name, key.public_key(), now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _server(
+    key: ec.EllipticCurvePublicKey, hosts: list[str], authority: x509.Certificate, signer: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Membridge server")])
+    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return (
+        _builder(name, authority.subject, key, datetime.now(UTC))
+        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - EARLIER)
+        .not_valid_after(now + LIFE)
+    )
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _serves(chain: Path, hosts: list[str]) -> bool:
+    certificate = _certificate(chain)
+    if certificate.not_valid_after_utc - datetime.now(UTC) < RENEW_BEFORE:
+        return False
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return all(_general_name(host) in names for host in hosts)
+
+
+def _save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    body = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    files.save(path, body)
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(_read(path))
+    except ValueError as error:
+        raise CredentialsError(f"{path} is no certificate", remedy="remove it: a new one is made") from error
+
+
+def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise CredentialsError(f"{path} is no private key") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise CredentialsError(f"{path} is no key of an elliptic curve")
+    return key
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CredentialsError(f"{path} cannot be read: {error.strerror or error}") from error

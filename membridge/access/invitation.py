@@ -1,0 +1,67 @@
+"""The invitation as one line: where the server is, how to know it, and the secret that lets one machine in once.
+
+The line is as good as a key until it is used or expires; nothing prints it but `membridge invite`.
+"""
+
+import base64
+import binascii
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from membridge.errors import InvalidRequestError
+from schemas.access import InvitationId, Secret
+from schemas.identity import WireNodeId
+
+PREFIX = "membridge-1-"
+#: A longer line is none of ours.
+MAX_LINE = 8192
+
+Address = Annotated[str, Meta(pattern=r"^tls://[^\s/@]{1,255}\Z")]
+#: sha256 of the authority's certificate, 64 hex digits.
+Fingerprint = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Seed = Annotated[str, Meta(pattern=r"^SU[A-Z2-7]{56}\Z")]
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the line says. `door` is the seed of the user that may do nothing but ask in."""
+
+    urls: Annotated[list[Address], Meta(min_length=1, max_length=8)]
+    fingerprint: Fingerprint
+    id: InvitationId
+    secret: Secret
+    door: Seed
+    projects: Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(min_length=1, max_length=64)]
+    node: WireNodeId | None = None
+
+
+def write(line: Line) -> str:
+    """Return the line as text: the prefix, and everything else in URL-safe base64 with its checksum."""
+    body = msgspec.json.encode(line)
+    return PREFIX + base64.urlsafe_b64encode(body + _sum(body)).decode().rstrip("=")
+
+
+def parse(text: str) -> Line:
+    """Return what a line says; raise InvalidRequestError for one that is cut, mistyped or none at all."""
+    text = "".join(text.split())
+    if not text.startswith(PREFIX) or len(text) > MAX_LINE:
+        raise InvalidRequestError(
+            "this is no invitation", remedy="paste the whole line that `membridge invite` printed", field="line"
+        )
+    packed = text.removeprefix(PREFIX)
+    damaged = InvalidRequestError(
+        "this invitation is damaged or incomplete", remedy="copy the whole line again", field="line"
+    )
+    try:
+        whole = base64.b64decode(packed + "=" * (-len(packed) % 4), altchars=b"-_", validate=True)
+        line = msgspec.json.decode(whole[:-4], type=Line)
+    except (binascii.Error, ValueError) as error:
+        raise damaged from error
+    if whole[-4:] != _sum(whole[:-4]):
+        raise damaged
+    return line
+
+
+def _sum(body: bytes) -> bytes:
+    return binascii.crc32(body).to_bytes(4, "big")

@@ -1,0 +1,79 @@
+"""Know a server by the fingerprint of its authority, before anything is said to it.
+
+The certificates that a server shows are believed only when the authority among them has the fingerprint that came with
+the invitation; what follows then verifies the server against that authority in the ordinary way.
+"""
+
+import hashlib
+import hmac
+import socket
+import ssl
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+from membridge.deadline import Deadline
+from membridge.errors import BusUnavailableError, CredentialsError
+
+#: Longest greeting of a server that is read.
+_MAX_INFO = 64 << 10
+
+
+def fetch_authority(url: str, fingerprint: str, *, deadline: Deadline) -> str:
+    """Return the authority's certificate as PEM text when the server at `url` shows the one with `fingerprint`.
+
+    Blocking. Raises BusUnavailableError when nobody answers, CredentialsError for a server with another authority.
+    """
+    address = urlsplit(url)
+    host, port = address.hostname or "", address.port or 4222
+    try:
+        with socket.create_connection((host, port), timeout=deadline.remaining()) as plain:
+            _read_info(plain, host, port)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            # The chain is only looked at here; trust comes from the fingerprint below.
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            with context.wrap_socket(plain, server_hostname=host) as secured:
+                shown = _chain(secured)
+    except ssl.SSLError as error:
+        raise CredentialsError(f"{host}:{port} does not speak TLS: {error.reason}") from error
+    except OSError as error:
+        raise BusUnavailableError(
+            f"{host}:{port} cannot be reached: {error.strerror or error}",
+            remedy="check that `membridge up --listen` runs there and that no firewall is between",
+        ) from error
+    for der in shown:
+        if hmac.compare_digest(hashlib.sha256(der).hexdigest(), fingerprint):
+            return ssl.DER_cert_to_PEM_cert(der)
+    raise CredentialsError(
+        f"the server at {host}:{port} is not the one that the invitation is from",
+        remedy="do not join: ask for a new invitation, and check the address",
+    )
+
+
+def _read_info(plain: socket.socket, host: str, port: int) -> None:
+    """Read the greeting that NATS sends before TLS begins."""
+    greeting = b""
+    while not greeting.endswith(b"\r\n"):
+        piece = plain.recv(1)
+        if not piece or len(greeting) > _MAX_INFO:
+            raise BusUnavailableError(f"what listens at {host}:{port} is no NATS server")
+        greeting += piece
+        if not b"INFO ".startswith(greeting[:5]):
+            raise BusUnavailableError(f"what listens at {host}:{port} is no NATS server")
+
+
+def _chain(secured: ssl.SSLSocket) -> list[bytes]:
+    # Python has a public name for this from 3.13 on.
+    public = getattr(secured, "get_unverified_chain", None)
+    if public is not None:
+        return list(cast("list[bytes]", public()))
+    inner = cast("_Inner", getattr(secured, "_sslobj"))  # noqa: B009 - private, and unknown to the checker
+    return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in inner.get_unverified_chain() or []]
+
+
+class _Shown(Protocol):
+    def public_bytes(self) -> str: ...
+
+
+class _Inner(Protocol):
+    def get_unverified_chain(self) -> list[_Shown] | None: ...

@@ -1,0 +1,165 @@
+"""The roster: which projects there are, which machines are in, which invitations are out, and the rules between them.
+
+Pure: takes a roster and a request, returns the next roster or refuses. A secret is compared by its sha256 in constant
+time and never kept; whether an invitation is over is told by the caller, from a clock that nobody sets.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
+
+from membridge.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from schemas.access import EnrolRequest, Member
+from schemas.identity import NodeId, ProjectId, canonical_id
+from schemas.wire import Wire
+
+#: Invitations that may be open at once, and ended ones that are remembered to tell a replay from a forgery.
+MOST_OPEN, MOST_REMEMBERED = 64, 1024
+FORMAT = 1
+
+
+class InvitationRefusedError(ForbiddenError):
+    """An invitation that lets nobody in: unknown, used, expired, or for another machine."""
+
+
+class InvitationState(StrEnum):
+    """What became of an invitation."""
+
+    OPEN = "open"
+    USED = "used"
+    EXPIRED = "expired"
+
+
+class Invitation(Wire, frozen=True, kw_only=True):
+    """One invitation as the roster keeps it: the sha256 of its secret, whom and what it is for."""
+
+    id: str
+    digest: str
+    projects: list[ProjectId]
+    node: NodeId | None = None
+    expires_at: str = ""
+    state: InvitationState = InvitationState.OPEN
+    used_by: NodeId | None = None
+
+
+class Roster(Wire, frozen=True, kw_only=True):
+    """Everything about access that is kept."""
+
+    format: int = FORMAT
+    projects: dict[ProjectId, str] = msgspec.field(default_factory=dict[ProjectId, str])
+    members: dict[NodeId, Member] = msgspec.field(default_factory=dict[NodeId, Member])
+    invitations: dict[str, Invitation] = msgspec.field(default_factory=dict[str, Invitation])
+
+    def enrolled(self) -> list[Member]:
+        """Return the machines that are in now."""
+        return [member for member in self.members.values() if member.revoked_at is None]
+
+
+def digest_of(secret: str) -> str:
+    """Return what is kept of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def add_projects(roster: Roster, names: Iterable[str]) -> Roster:
+    """Return the roster with the projects called `names` in it."""
+    return replace(roster, projects=roster.projects | {canonical_id(name): name for name in names})
+
+
+def chosen(roster: Roster, names: Iterable[str]) -> list[ProjectId]:
+    """Return the ids of the projects that are named, of all when none is; raise NotFoundError for an unknown one."""
+    wanted = list(names)
+    for name in wanted:
+        if canonical_id(name) not in roster.projects:
+            raise NotFoundError(f"there is no project {name!r} here", remedy="see `membridge project list`")
+    return [canonical_id(name) for name in wanted] or list(roster.projects)
+
+
+def invite(roster: Roster, invitation: Invitation) -> Roster:
+    """Return the roster with an invitation in it; raise InvalidRequestError when too many are open."""
+    opened = [item for item in roster.invitations.values() if item.state is InvitationState.OPEN]
+    if len(opened) >= MOST_OPEN:
+        raise InvalidRequestError("too many invitations are open", remedy="wait until some are used or expire")
+    kept = list(roster.invitations.values())[-MOST_REMEMBERED:]
+    return replace(roster, invitations={item.id: item for item in [*kept, invitation]})
+
+
+def expire(roster: Roster, over: Iterable[str]) -> Roster:
+    """Return the roster with the open invitations of the ids in `over` expired."""
+    changed = {
+        name: replace(roster.invitations[name], state=InvitationState.EXPIRED)
+        for name in over
+        if name in roster.invitations and roster.invitations[name].state is InvitationState.OPEN
+    }
+    return replace(roster, invitations=roster.invitations | changed)
+
+
+def enrol(roster: Roster, request: EnrolRequest, *, now: str) -> Roster:
+    """Return the roster with the asking machine in it and its invitation used.
+
+    The same request again, whose answer was lost, is let in again. Raises InvitationRefusedError: the reason that it
+    gives helps an honest holder of the line and tells a guesser nothing.
+    """
+    known = roster.invitations.get(request.invitation)
+    digest = digest_of(request.secret)
+    if not hmac.compare_digest(known.digest if known else digest_of(""), digest) or known is None:
+        raise _refused("this invitation is not known here")
+    if known.state is InvitationState.EXPIRED:
+        raise _refused("this invitation is expired")
+    there = roster.members.get(request.node)
+    if known.state is InvitationState.USED:
+        same = there is not None and there.revoked_at is None and there.keys == request.keys
+        if known.used_by == request.node and same:
+            return roster
+        raise _refused("this invitation was used already")
+    if known.node is not None and known.node != request.node:
+        raise _refused(f"this invitation is for node {known.node}", "join with `--node` and that name")
+    if set(request.keys) != set(known.projects):
+        raise _refused("the keys are not those of the invitation's projects")
+    if there is not None and there.revoked_at is None:
+        raise _refused(
+            f"there is a node {request.node} already",
+            f"choose another name with `--node`, or run `membridge nodes revoke {request.node}` first",
+        )
+    if any(key in member.keys.values() for member in roster.members.values() for key in request.keys.values()):
+        raise _refused("this key is another machine's", "run `membridge join` again")
+    member = Member(node=request.node, keys=dict(request.keys), enrolled_at=now)
+    used = replace(known, state=InvitationState.USED, used_by=request.node)
+    return replace(
+        roster,
+        members=roster.members | {member.node: member},
+        invitations=roster.invitations | {used.id: used},
+    )
+
+
+def host(roster: Roster, node: NodeId, keys: dict[ProjectId, str], *, now: str) -> Roster:
+    """Return the roster with the machine in it that the server itself runs on; it needs no invitation."""
+    there = roster.members.get(node)
+    enrolled_at = there.enrolled_at if there else now
+    return replace(roster, members=roster.members | {node: Member(node=node, keys=keys, enrolled_at=enrolled_at)})
+
+
+def revoke(roster: Roster, node: NodeId, *, now: str) -> Roster:
+    """Return the roster with `node` cut off; raise NotFoundError when it is not in."""
+    member = roster.members.get(node)
+    if member is None or member.revoked_at is not None:
+        raise NotFoundError(f"no node {node} is enrolled", remedy="see `membridge nodes members`")
+    return replace(roster, members=roster.members | {node: replace(member, revoked_at=now)})
+
+
+def read(body: bytes) -> Roster:
+    """Return the roster that was kept as `body`; raise InvalidRequestError when it is none."""
+    try:
+        roster = msgspec.json.decode(body, type=Roster)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"the roster cannot be read: {error}", remedy="restore it from a backup") from error
+    if roster.format != FORMAT:
+        raise InvalidRequestError(f"the roster has format {roster.format}", remedy="upgrade membridge")
+    return roster
+
+
+def _refused(message: str, remedy: str = "ask for a new one: `membridge invite`") -> InvitationRefusedError:
+    return InvitationRefusedError(message, remedy=remedy)

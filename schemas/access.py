@@ -1,0 +1,124 @@
+"""Joining a memory: inviting a machine, enrolling it, cutting it off, and what it is told to configure.
+
+No struct here holds a private key; a secret travels once, over verified TLS, and is kept as its sha256 only.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas.identity import WireNodeId, WireProjectId
+from schemas.wire import Wire
+
+#: An nkey of a user, the public half.
+PublicKey = Annotated[str, Meta(pattern=r"^U[A-Z2-7]{55}\Z")]
+#: Seconds an invitation may be open: a minute to a week.
+Expiry = Annotated[int, Meta(ge=60, le=604_800)]
+InvitationId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+Secret = Annotated[str, Meta(min_length=16, max_length=128)]
+
+
+class InviteRequest(Wire, frozen=True, kw_only=True):
+    """Let one machine join: as `node`, or under a name that it chooses; `projects` by name, all when empty."""
+
+    node: WireNodeId | None = None
+    projects: Annotated[list[str], Meta(max_length=64)] = []
+    expires_seconds: Expiry = 600
+
+
+class InviteReply(Wire, frozen=True, kw_only=True):
+    """The invitation: one line to paste on the other machine, good once and until `expires_at`."""
+
+    id: InvitationId
+    line: str
+    projects: list[str]
+    node: WireNodeId | None = None
+    expires_at: str
+
+
+class EnrolRequest(Wire, frozen=True, kw_only=True):
+    """A machine asks in: the invitation and its secret, the name it takes, its public key for each project."""
+
+    invitation: InvitationId
+    secret: Secret
+    node: WireNodeId
+    keys: Annotated[dict[WireProjectId, PublicKey], Meta(min_length=1, max_length=64)]
+    version: Annotated[str, Meta(max_length=64)] = ""
+
+
+class EnrolReply(Wire, frozen=True, kw_only=True):
+    """The machine is in; each of its keys is known to the server now."""
+
+    node: WireNodeId
+
+
+class StoreConfig(Wire, frozen=True, kw_only=True):
+    """Where snapshots are kept, told to an enrolled node over its own connection. `ca` is PEM text."""
+
+    kind: str
+    endpoint: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = None
+    bucket: str | None = None
+    region: str | None = None
+    ca: str | None = None
+
+
+class RevokeRequest(Wire, frozen=True, kw_only=True):
+    """Cut a node off, in all its projects."""
+
+    node: WireNodeId
+
+
+class MemberState(StrEnum):
+    """Whether a machine is in."""
+
+    ENROLLED = "enrolled"
+    REVOKED = "revoked"
+
+
+class Member(Wire, frozen=True, kw_only=True):
+    """A machine that was let in: its public keys by project, and when it came and went."""
+
+    node: WireNodeId
+    keys: dict[WireProjectId, PublicKey]
+    enrolled_at: str
+    revoked_at: str | None = None
+
+    @property
+    def state(self) -> MemberState:
+        """Whether it is in now."""
+        return MemberState.REVOKED if self.revoked_at else MemberState.ENROLLED
+
+
+class MembersReply(Wire, frozen=True, kw_only=True):
+    """Every machine that ever joined, by name."""
+
+    members: list[Member] = []
+
+
+class AccessAction(StrEnum):
+    """What an entry of the access log is about."""
+
+    INVITED = "invited"
+    ENROLLED = "enrolled"
+    REFUSED = "refused"
+    REVOKED = "revoked"
+
+
+class AccessRecord(Wire, frozen=True, kw_only=True):
+    """One line of the access log. `reason` says why something was refused; no secret is ever in it."""
+
+    at: str
+    action: AccessAction
+    node: str = ""
+    invitation: str = ""
+    projects: list[str] = []
+    reason: str = ""
+
+
+class AccessLogReply(Wire, frozen=True, kw_only=True):
+    """The access log, newest first."""
+
+    records: list[AccessRecord] = []
