@@ -29,6 +29,7 @@ TEXTS: dict[str, str] = {
     "^[0-9a-f]{64}": "0123456789abcdef" * 4,
     "^[A-Za-z0-9_-]{1,64}": "node-a",
     "^(list|retry|drop)": "retry",
+    "^U[A-Z2-7]{55}": "U" + "ABCDE" * 11,
 }
 
 
