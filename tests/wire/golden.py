@@ -73,9 +73,14 @@ SAMPLES: dict[type, Callable[[Any], Any]] = {
     inspect.BytesType: lambda _: "aGVsbG8=",
     inspect.EnumType: lambda info: list(info.cls)[-1].value,
     inspect.ListType: lambda info: [_sample(info.item_type)],
-    inspect.DictType: lambda info: {"observations": _sample(info.value_type)},
+    inspect.DictType: lambda info: {_key(info.key_type): _sample(info.value_type)},
     inspect.UnionType: lambda info: _sample(next(t for t in info.types if not isinstance(t, inspect.NoneType))),
 }
+
+
+def _key(kind: inspect.Type) -> object:
+    patterned = isinstance(kind, inspect.StrType) and kind.pattern
+    return _sample(kind) if patterned else "observations"
 
 
 def _sample(info: inspect.Type) -> Any:
