@@ -67,7 +67,7 @@ def _struct(info: Any) -> dict[str, Any]:
 SAMPLES: dict[type, Callable[[Any], Any]] = {
     inspect.StructType: _struct,
     inspect.StrType: lambda info: TEXTS[(info.pattern or "").removesuffix("$").removesuffix(r"\Z")],
-    inspect.IntType: lambda _: 7,
+    inspect.IntType: lambda info: max(7, int(info.ge or 0)),
     inspect.FloatType: lambda _: 1.5,
     inspect.BoolType: lambda _: True,
     inspect.BytesType: lambda _: "aGVsbG8=",
