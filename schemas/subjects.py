@@ -9,6 +9,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from schemas.access import (
+    AccessLogReply,
+    EnrolReply,
+    EnrolRequest,
+    InviteReply,
+    InviteRequest,
+    MembersReply,
+    RevokeRequest,
+    StoreConfig,
+)
 from schemas.identity import token
 from schemas.leadership import LeadershipReply, SelectRequest
 from schemas.node import AddProjectRequest, DoctorReply, Empty, JobsReply, ProjectsReply, StatusReply
@@ -105,6 +115,17 @@ ADD_PROJECT = Operation(
 )  # fmt: skip
 PROJECTS = Operation(
     "projects", "membridge.daemon.node.{node}.projects", Empty, ProjectsReply, deadline=5.0, impact=Impact.READ
+)
+
+INVITE = Operation("invite", "membridge.access.invite", InviteRequest, InviteReply, deadline=15.0, impact=Impact.WRITE)
+#: The only subject that a machine without a key of its own may use.
+ENROL = Operation("enrol", "membridge.access.enrol", EnrolRequest, EnrolReply, deadline=60.0, impact=Impact.WRITE)
+REVOKE = Operation("revoke", "membridge.access.revoke", RevokeRequest, MembersReply, deadline=30.0, impact=Impact.WRITE)
+MEMBERS = Operation("members", "membridge.access.members", Empty, MembersReply, deadline=5.0, impact=Impact.READ)
+ACCESS_LOG = Operation("log", "membridge.access.log", Empty, AccessLogReply, deadline=5.0, impact=Impact.READ)
+#: What an enrolled node is told over its own connection: where snapshots are kept.
+STORE_CONFIG = Operation(
+    "store_config", "membridge.{project}.access.store", Empty, StoreConfig, deadline=5.0, impact=Impact.READ
 )
 
 #: Facts; `{kind}` is the event's name in snake case. Kept by the EVENTS stream.

@@ -207,7 +207,8 @@ class Bus:
         await link.check(deadline=deadline)
         self._link = link
         await self._replies.attach(link.client)
-        await self._check_account(deadline=deadline)
+        if self.options.jetstream:
+            await self._check_account(deadline=deadline)
         for subscription in tuple(self._subscriptions):
             await subscription.attach(link.client)
         self._on_up()

@@ -33,7 +33,10 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class BusOptions:
-    """Where NATS is and who we are. A user and password may stand in a URL; they are never logged."""
+    """Where NATS is and who we are. A user and password may stand in a URL; they are never logged.
+
+    `jetstream` is False for who needs none: a machine at the door.
+    """
 
     urls: tuple[str, ...]
     name: str
@@ -42,6 +45,7 @@ class BusOptions:
     ca_file: Path | None = None
     replicas: int = 1
     inbox_prefix: str = "_INBOX"
+    jetstream: bool = True
     pace: Pace = Pace()
 
     def check(self) -> None:

@@ -63,7 +63,7 @@ def show(invocation: Invocation) -> None:
 def path(invocation: Invocation) -> None:
     """Print where configuration files are looked for."""
     where = locations(os.environ, Path.home())
-    files = [ConfigFile(path=str(file), found=file.exists()) for file in (where.config, where.legacy)]
+    files = [ConfigFile(path=str(file), found=file.exists()) for file in (where.config, where.enrolled, where.legacy)]
     invocation.show(ConfigFiles(files=files), _print_files)
 
 

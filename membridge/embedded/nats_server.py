@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Generator
@@ -29,6 +30,9 @@ START = 30.0
 STOP = 5.0
 #: Seconds between two looks at whether it is ready.
 _LOOK = 0.002
+#: Seconds between two looks at whether it has read its configuration again.
+_RELOAD_LOOK = 0.02
+_MAX_VARZ = 1 << 20
 #: First and longest pause before a server that died is started again.
 RESTART_FIRST, RESTART_MOST = 0.2, 30.0
 #: Seconds of life after which a death counts as the first one again.
@@ -49,12 +53,16 @@ class NatsServer:
 
 @dataclass(frozen=True, slots=True)
 class NatsOptions:
-    """What to run: the folder of its state, its ports (-1: any free one), its configuration (None: the bundled)."""
+    """What to run: the folder of its state, its ports (-1: any free one), its configuration (None: the bundled).
+
+    `address` is where it listens; monitoring stays on loopback.
+    """
 
     directory: Path
     port: int = 4222
     monitor_port: int = -1
     config: Path | None = None
+    address: str = "127.0.0.1"
 
 
 def find_binary() -> Path:
@@ -138,6 +146,25 @@ class Supervisor:
             await asyncio.sleep(pause)
             self.restarts += 1
 
+    async def reload(self, *, deadline: Deadline) -> None:
+        """Have the running server read its configuration again, and wait until it has.
+
+        Raises BusUnavailableError when it does not run or keeps the old configuration because the new one is wrong.
+        """
+        server = self.server
+        if server is None:
+            raise BusUnavailableError("nats-server does not run yet")
+        try:
+            before = await _config_loaded(server)
+            os.kill(server.pid, signal.SIGHUP)
+            while await _config_loaded(server) == before:
+                if deadline.passed:
+                    raise BusUnavailableError("nats-server did not take its new configuration", remedy="see its log")
+                await asyncio.sleep(_RELOAD_LOOK)
+        except (OSError, EOFError, ValueError) as error:
+            # It restarts just now: then it reads the new configuration anyway.
+            raise BusUnavailableError("nats-server was not there to be told") from error
+
     async def _once(self, ready: Ready) -> None:
         options = self._options
         _logfile(options.directory)
@@ -220,7 +247,7 @@ def _command(options: NatsOptions) -> list[str]:
     return [
         str(find_binary()),
         f"--config={config}",
-        "--addr=127.0.0.1",
+        f"--addr={options.address}",
         f"--port={options.port}",
         f"--http_port={options.monitor_port}",
         f"--store_dir={options.directory}",
@@ -260,6 +287,23 @@ def _read_ports(pid: int, options: NatsOptions) -> NatsServer | None:
     except (OSError, ValueError, KeyError, IndexError):
         # Not there yet, or half written.
         return None
+
+
+async def _config_loaded(server: NatsServer) -> str:
+    """Return when the server last read its configuration, as its monitoring tells it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", _port(server.monitor_url))
+    try:
+        writer.write(b"GET /varz HTTP/1.0\r\n\r\n")
+        async with asyncio.timeout(STOP):
+            answer = await reader.read(_MAX_VARZ)
+            while piece := await reader.read(_MAX_VARZ):
+                answer += piece
+        values = cast("dict[str, Any]", json.loads(answer.partition(b"\r\n\r\n")[2]))
+        return str(values["config_load_time"])
+    except (TimeoutError, KeyError) as error:
+        raise EOFError("monitoring does not answer") from error
+    finally:
+        writer.close()
 
 
 def _port(url: str) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from membridge.errors import InvalidRequestError
-from membridge.settings import ProjectConfig, Settings
+from membridge.settings import ProjectConfig, Settings, seed_file
 from membridge.snapshot import files
 from schemas.identity import InvalidTokenError, canonical_id
 
@@ -23,7 +23,7 @@ def load(settings: Settings) -> list[ProjectConfig]:
     """Return all projects, those of the settings first. Blocking."""
     projects = {config.id: config for config in settings.projects}
     for added in _added(settings):
-        config = ProjectConfig(name=added.name, id=canonical_id(added.name), database=Path(added.database))
+        config = _config(settings, added.name, Path(added.database))
         projects.setdefault(config.id, config)
     return list(projects.values())
 
@@ -53,7 +53,12 @@ def add(settings: Settings, name: str, database: str | None) -> ProjectConfig:
             )
     kept = [*_added(settings), Added(name=name, database=str(path))]
     files.save(settings.node.state_dir / _FILE, msgspec.json.encode(kept))
-    return ProjectConfig(name=name, id=project, database=path)
+    return _config(settings, name, path)
+
+
+def _config(settings: Settings, name: str, database: Path) -> ProjectConfig:
+    project = canonical_id(name)
+    return ProjectConfig(name, project, database, seed_file(settings.nats.keys_dir, project))
 
 
 def _same(one: Path, other: Path) -> bool:

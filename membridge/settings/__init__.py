@@ -19,11 +19,12 @@ from membridge.settings.groups import (
     WorkerSettings,
 )
 from membridge.settings.kinds import MASK, Secret, mask_userinfo
-from membridge.settings.loading import DEFAULT, Locations, ProjectConfig, Settings, load, locations
+from membridge.settings.loading import DEFAULT, ENROLLED, Locations, ProjectConfig, Settings, load, locations, seed_file
 from membridge.settings.reference import Shown, render_reference, shown
 
 __all__ = [
     "DEFAULT",
+    "ENROLLED",
     "GROUPS",
     "MASK",
     "TABLE",
@@ -47,5 +48,6 @@ __all__ = [
     "locations",
     "mask_userinfo",
     "render_reference",
+    "seed_file",
     "shown",
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from membridge.settings.kinds import (
     ENDPOINT,
     FLAG,
+    LISTEN,
     NODE,
     PATH,
     PROJECT,
@@ -134,6 +135,16 @@ class NatsSettings:
     )
     ca_file: Path | None = setting(
         optional(PATH), env="MEMBRIDGE_NATS_CA_FILE", meaning="Own certificate authority of the servers, PEM."
+    )
+    keys_dir: Path | None = setting(
+        optional(PATH),
+        env="MEMBRIDGE_NATS_KEYS_DIR",
+        meaning="Folder with this node's nkey seed for each project; `membridge join` makes it.",
+    )
+    listen: str | None = setting(
+        optional(LISTEN),
+        env="MEMBRIDGE_NATS_LISTEN",
+        meaning="Where `membridge up` listens for other machines, with TLS and users; unset: for this machine alone.",
     )
     replicas: int = setting(
         one_number_of(1, 3, 5),

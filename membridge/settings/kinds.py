@@ -205,6 +205,18 @@ def _servers(raw: object, _home: Path) -> tuple[str, ...]:
     return found
 
 
+def _listen(raw: object, _home: Path) -> str:
+    host, colon, port = _line(raw).rpartition(":")
+    plain = host.removeprefix("[").removesuffix("]")
+    if not colon or not re.fullmatch(r"[A-Za-z0-9.:_-]{1,255}", plain) or not _is_port(port):
+        raise ValueError
+    return f"{host}:{port}"
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < int(text) < 65536
+
+
 def _endpoint(raw: object, _home: Path) -> str:
     text = _line(raw)
     url = _url(text if "://" in text else f"http://{text}", ("http", "https")).rstrip("/")
@@ -220,4 +232,5 @@ PATH = Kind("an absolute path, or one that starts with ~/", _path)
 NODE = Kind("1 to 64 of A-Z a-z 0-9 _ - (a dot counts as -)", _node)
 PROJECT = Kind("1 to 256 characters in one line", _project)
 SERVERS = Kind("nats://HOST:PORT or tls://HOST:PORT, several with commas between them", _servers, address=True)
+LISTEN = Kind("ADDRESS:PORT, such as 0.0.0.0:4222", _listen)
 ENDPOINT = Kind("http://HOST:PORT or https://HOST:PORT, without user name", _endpoint, address=True)

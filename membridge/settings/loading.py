@@ -37,6 +37,8 @@ T = TypeVar("T")
 G = TypeVar("G")
 
 DEFAULT = "default"
+#: What `membridge join` and `membridge up --listen` write; `config.toml` goes before it.
+ENROLLED = "enrolled.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class ProjectConfig:
     name: str
     id: ProjectId
     database: Path
+    #: This node's nkey seed for the project's account; None where the server has no accounts.
+    nkey_seed_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,7 @@ class Locations:
     """Where configuration files are looked for."""
 
     config: Path
+    enrolled: Path
     legacy: Path
 
 
@@ -95,7 +100,7 @@ def locations(environ: Mapping[str, str], home: Path) -> Locations:
         if environ.get(name)
         else _folder(environ, "CONFIGURATION_DIRECTORY") or _under(environ, "XDG_CONFIG_HOME") or _in(home / ".config")
     )
-    return Locations(config_dir / "config.toml", home / ".claude-mem-minio" / "config.env")
+    return Locations(config_dir / "config.toml", config_dir / ENROLLED, home / ".claude-mem-minio" / "config.env")
 
 
 def load(environ: Mapping[str, str], home: Path) -> Settings:
@@ -113,16 +118,17 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
     for key, value in _derived(values, where, environ, home).items():
         values.setdefault(key, value)
     project = _group(FirstProject, "project", values)
+    nats = _group(NatsSettings, "nats", values)
     settings = Settings(
         node=_group(NodeSettings, "node", values),
         project=project,
-        nats=_group(NatsSettings, "nats", values),
+        nats=nats,
         store=_group(StoreSettings, "store", values),
         lane=_group(LaneSettings, "lane", values),
         backup=_group(BackupSettings, "backup", values),
         leadership=_group(LeadershipSettings, "leadership", values),
         worker=_group(WorkerSettings, "worker", values),
-        projects=_projects(project, files, where, home),
+        projects=_projects(project, nats.keys_dir, files, where, home),
         origins=MappingProxyType(origins),
     )
     _check_together(settings)
@@ -130,8 +136,9 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
 
 
 def _files(where: Locations, environ: Mapping[str, str]) -> tuple[FileValues, ...]:
-    toml, legacy = read(where.config), read(where.legacy)
+    enrolled, toml, legacy = read(where.enrolled), read(where.config), read(where.legacy)
     return (
+        FileValues({}) if enrolled is None else from_toml(enrolled, where.enrolled),
         FileValues({}) if toml is None else from_toml(toml, where.config),
         FileValues({}) if legacy is None else from_legacy(legacy, where.legacy, environ),
         from_environment(environ),
@@ -197,14 +204,18 @@ def _group(kind: type[G], name: str, values: Mapping[str, Any]) -> G:
 
 
 def _projects(
-    first: FirstProject, files: tuple[FileValues, ...], where: Locations, home: Path
+    first: FirstProject, keys_dir: Path | None, files: tuple[FileValues, ...], where: Locations, home: Path
 ) -> tuple[ProjectConfig, ...]:
-    found = [ProjectConfig(first.name, canonical_id(first.name), first.database)]
+    def config(name: str, database: Path) -> ProjectConfig:
+        project = canonical_id(name)
+        return ProjectConfig(name, project, database, seed_file(keys_dir, project))
+
+    found = [config(first.name, first.database)]
     for index, item in enumerate(entry for source in files for entry in source.projects):
         origin, label = str(where.config), f"projects[{index}]"
         name = _checked(PROJECT, Raw(item.get("name"), origin, f"{label}.name"), home, field="projects")
         database = _checked(PATH, Raw(item.get("database"), origin, f"{label}.database"), home, field="projects")
-        found.append(ProjectConfig(name, canonical_id(name), database))
+        found.append(config(name, database))
     names: set[str] = set()
     databases: dict[str, str] = {}
     for project in found:
@@ -219,6 +230,11 @@ def _projects(
             )
         names.add(project.name)
     return tuple(found)
+
+
+def seed_file(keys_dir: Path | None, project: ProjectId) -> Path | None:
+    """Return the file of this node's nkey seed for a project, None where the server has no accounts."""
+    return None if keys_dir is None else keys_dir / f"{project}.seed"
 
 
 def _check_together(settings: Settings) -> None:
@@ -249,8 +265,8 @@ def _with_warnings(settings: Settings, files: tuple[FileValues, ...], where: Loc
     return replace(settings, warnings=tuple(warnings))
 
 
-def _paths(where: Locations) -> tuple[Path, Path]:
-    return where.config, where.legacy
+def _paths(where: Locations) -> tuple[Path, ...]:
+    return where.config, where.enrolled, where.legacy
 
 
 def _readable_by_others(path: Path) -> bool:

@@ -15,9 +15,10 @@ Every setting, from the table in `membridge/settings/groups.py`. This page is wr
 A value comes from, later wins:
 
 1. the default,
-2. `~/.config/membridge/config.toml` (`$XDG_CONFIG_HOME`), where `[group]` and `field` are the two halves of a key,
-3. `~/.claude-mem-minio/config.env`, the file of claude-mem-minio: `NAME=value` lines, read and never executed,
-4. the environment.
+2. `~/.config/membridge/enrolled.toml` (`$XDG_CONFIG_HOME`), written by `membridge join` and `membridge up --listen`,
+3. `config.toml` beside it, where `[group]` and `field` are the two halves of a key,
+4. `~/.claude-mem-minio/config.env`, the file of claude-mem-minio: `NAME=value` lines, read and never executed,
+5. the environment.
 
 An empty value counts as not set. A flag is 1, 0, true, false, yes, no, on or off. A path is absolute or starts with
 `~/`. `membridge config show` prints each value with where it came from; secrets are masked.
