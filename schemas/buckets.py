@@ -1,6 +1,7 @@
 """Every KV bucket: its name, what a value is, how long it lives.
 
-A key is always one or more ids from `schemas.identity`; a bucket with a TTL announces each expiry by a marker.
+A key is always one or more ids from `schemas.identity`. No bucket has expiry markers: a bucket with markers takes
+roll-ups, and with one of those whoever may write a single key wipes all others.
 """
 
 from dataclasses import dataclass
@@ -25,21 +26,20 @@ class LockRecord(Wire, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Bucket(Generic[V_co]):
-    """A KV bucket. `ttl` is the default life of an entry in seconds, None for ever; `marker_ttl` that of its marker."""
+    """A KV bucket. `ttl` is the default life of an entry in seconds, None for ever."""
 
     name: str
     value: type[V_co]
     ttl: float | None
     history: int
-    marker_ttl: float | None
     max_bytes: int
 
 
-LEADERSHIP = Bucket("leadership", LeaderRecord, ttl=30.0, history=1, marker_ttl=60.0, max_bytes=16 << 20)
-NODES = Bucket("nodes", NodePresence, ttl=30.0, history=1, marker_ttl=60.0, max_bytes=64 << 20)
-LOCKS = Bucket("locks", LockRecord, ttl=60.0, history=1, marker_ttl=60.0, max_bytes=16 << 20)
-HEADS = Bucket("heads", Head, ttl=None, history=8, marker_ttl=None, max_bytes=64 << 20)
-EPOCHS = Bucket("epochs", EpochCounter, ttl=None, history=1, marker_ttl=None, max_bytes=16 << 20)
-SETTINGS = Bucket("settings", ProjectSettings, ttl=None, history=8, marker_ttl=None, max_bytes=16 << 20)
+LEADERSHIP = Bucket("leadership", LeaderRecord, ttl=30.0, history=1, max_bytes=16 << 20)
+NODES = Bucket("nodes", NodePresence, ttl=30.0, history=1, max_bytes=16 << 20)
+LOCKS = Bucket("locks", LockRecord, ttl=60.0, history=1, max_bytes=16 << 20)
+HEADS = Bucket("heads", Head, ttl=None, history=8, max_bytes=16 << 20)
+EPOCHS = Bucket("epochs", EpochCounter, ttl=None, history=1, max_bytes=16 << 20)
+SETTINGS = Bucket("settings", ProjectSettings, ttl=None, history=8, max_bytes=16 << 20)
 
 ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, LOCKS, HEADS, EPOCHS, SETTINGS)

@@ -30,12 +30,12 @@ class Stream:
 
 DAY = 86_400.0
 
-EVENTS = Stream("EVENTS", (subjects.wildcard(subjects.EVENT),), Retention.LIMITS, max_bytes=64 << 20, max_age=30 * DAY)
+EVENTS = Stream("EVENTS", (subjects.wildcard(subjects.EVENT),), Retention.LIMITS, max_bytes=32 << 20, max_age=30 * DAY)
 PROPOSALS = Stream(
-    "PROPOSALS", (subjects.wildcard(subjects.PROPOSAL),), Retention.WORK_QUEUE, max_bytes=64 << 20, max_age=90 * DAY
+    "PROPOSALS", (subjects.wildcard(subjects.PROPOSAL),), Retention.WORK_QUEUE, max_bytes=32 << 20, max_age=90 * DAY
 )
 JOBS = Stream(
-    "JOBS", (subjects.wildcard(subjects.JOB),), Retention.LIMITS, max_bytes=64 << 20, max_age=30 * DAY, per_subject=1
+    "JOBS", (subjects.wildcard(subjects.JOB),), Retention.LIMITS, max_bytes=32 << 20, max_age=30 * DAY, per_subject=1
 )
 
 ALL: tuple[Stream, ...] = (EVENTS, PROPOSALS, JOBS)

@@ -109,6 +109,9 @@ LEADERSHIP_RESIGN = Operation(
     "resign", "membridge.{project}.leadership.resign", Empty, LeadershipReply, deadline=30.0, impact=Impact.WRITE
 )
 
+#: Answered by any node of the project, and the last one by its primary.
+LEADERSHIP_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (LEADERSHIP_GET, LEADERSHIP_SELECT, LEADERSHIP_RESIGN)
+
 ADD_PROJECT = Operation(
     "add_project", "membridge.daemon.node.{node}.add_project", AddProjectRequest, ProjectsReply, deadline=30.0,
     impact=Impact.WRITE,
@@ -116,6 +119,9 @@ ADD_PROJECT = Operation(
 PROJECTS = Operation(
     "projects", "membridge.daemon.node.{node}.projects", Empty, ProjectsReply, deadline=5.0, impact=Impact.READ
 )
+
+#: Answered by the node they name, for all its projects.
+DAEMON_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (ADD_PROJECT, PROJECTS)
 
 INVITE = Operation("invite", "membridge.access.invite", InviteRequest, InviteReply, deadline=15.0, impact=Impact.WRITE)
 #: The only subject that a machine without a key of its own may use.
@@ -128,8 +134,9 @@ STORE_CONFIG = Operation(
     "store_config", "membridge.{project}.access.store", Empty, StoreConfig, deadline=5.0, impact=Impact.READ
 )
 
-#: Facts; `{kind}` is the event's name in snake case. Kept by the EVENTS stream.
-EVENT = "membridge.{project}.event.{kind}"
+#: Facts; `{kind}` is the event's name in snake case, `{node}` who tells it: nobody may speak for another. Kept by the
+#: EVENTS stream.
+EVENT = "membridge.{project}.event.{kind}.{node}"
 #: Where a running job is; not kept.
 PROGRESS = "membridge.{project}.progress.{node}"
 #: Announcements of proposals; kept by the PROPOSALS work queue.

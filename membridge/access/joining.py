@@ -4,12 +4,13 @@ Keys are on the disk before they are asked in with, so that a join that was cut 
 line again. Nothing secret is sent before the server was known by its fingerprint.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from membridge import __version__, blocking
-from membridge.access import pinning
+from membridge.access import enrolled, pinning
+from membridge.access.enrolled import Enrolled, Value
+from membridge.access.grants import INBOX
 from membridge.access.invitation import Line
 from membridge.access.keys import provide_key
 from membridge.bus.client import Client
@@ -17,7 +18,6 @@ from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
 from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError, MembridgeError
-from membridge.settings import ENROLLED
 from membridge.snapshot import files
 from schemas import subjects
 from schemas.access import EnrolRequest, StoreConfig
@@ -67,16 +67,16 @@ async def join(line: Line, place: Place) -> Joined:
         name=f"membridge-join-{place.node}",
         nkey_seed=door,
         ca_file=ca_file,
-        inbox_prefix=f"_INBOX_{DOOR}",
+        inbox_prefix=f"{INBOX}.{DOOR}",
         jetstream=False,
     )
     async with connect(options, deadline=Deadline.after(FIND)) as bus:
         await Client(bus).request(subjects.ENROL, request, deadline=Deadline.after(ENTER))
     await blocking.run(door.unlink, missing_ok=True)
     store = await _store(url, ca_file, keys, place.node, next(iter(projects)))
-    text = _configuration(line, place, url, keys, projects, store)
-    await blocking.run(files.save, place.folder / ENROLLED, text.encode())
-    return Joined(place.node, tuple(line.projects), url, place.folder / ENROLLED)
+    told = await blocking.run(_told, line, place, url, keys, projects, store)
+    file = await blocking.run(enrolled.save, place.folder, told)
+    return Joined(place.node, tuple(line.projects), url, file)
 
 
 async def _find(line: Line) -> tuple[str, str]:
@@ -100,7 +100,7 @@ async def _store(url: str, ca_file: Path, keys: Path, node: NodeId, project: Pro
         name=f"membridge-join-{node}",
         nkey_seed=_seed(keys, project),
         ca_file=ca_file,
-        inbox_prefix=f"_INBOX_{node}",
+        inbox_prefix=f"{INBOX}.{node}",
     )
     async with connect(options, deadline=Deadline.after(ACCEPTED)) as bus:
         return await Client(bus).request(
@@ -108,33 +108,31 @@ async def _store(url: str, ca_file: Path, keys: Path, node: NodeId, project: Pro
         )
 
 
-def _configuration(
+def _told(
     line: Line, place: Place, url: str, keys: Path, projects: dict[ProjectId, str], store: StoreConfig
-) -> str:
-    """Return the configuration file as TOML; a JSON string is a TOML string too."""
+) -> Enrolled:
     others = [other for other in line.urls if other != url]
-    values: dict[str, dict[str, object]] = {
-        "node": {"id": place.node},
-        "nats": {"urls": [url, *others], "ca_file": str(keys / "authority.pem"), "keys_dir": str(keys)},
-        "store": {"kind": store.kind},
-    }
-    for field in ("endpoint", "access_key", "secret_key", "bucket", "region"):
-        value = getattr(store, field)
+    stored: dict[str, Value] = {"kind": store.kind}
+    for name in ("endpoint", "access_key", "secret_key", "bucket", "region"):
+        value: str | None = getattr(store, name)
         if value is not None:
-            values["store"][field] = value
+            stored[name] = value
     if store.ca:
-        store_ca = keys / "store.pem"
-        files.save(store_ca, store.ca.encode())
-        values["store"]["ca_file"] = str(store_ca)
-    first, *rest = projects.items()
-    values["project"] = {"name": first[1], "database": str(place.database)}
-    lines = ["# Written by `membridge join`; what you set in config.toml goes before it."]
-    for group, fields in values.items():
-        lines += ["", f"[{group}]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items())]
-    for project, name in rest:
-        database = place.database.with_name(f"{place.database.stem}-{project}{place.database.suffix}")
-        lines += ["", "[[projects]]", f"name = {json.dumps(name)}", f"database = {json.dumps(str(database))}"]
-    return "\n".join([*lines, ""])
+        files.save(keys / "store.pem", store.ca.encode())
+        stored["ca_file"] = str(keys / "store.pem")
+    (_, first), *rest = projects.items()
+    settings: dict[str, dict[str, Value]] = {
+        "node": {"id": place.node},
+        "project": {"name": first, "database": str(place.database)},
+        "nats": {"urls": [url, *others], "ca_file": str(keys / "authority.pem"), "keys_dir": str(keys)},
+        "store": stored,
+    }
+    return Enrolled(settings, [(name, _beside(place.database, project)) for project, name in rest])
+
+
+def _beside(database: Path, project: ProjectId) -> Path:
+    """Return where the database of a further project is kept: beside the first one's."""
+    return database.with_name(f"{database.stem}-{project}{database.suffix}")
 
 
 def _seed(keys: Path, project: ProjectId) -> Path:

@@ -117,6 +117,15 @@ async def create_consumer(
     return await call(bus, verb, body, ConsumerReply, deadline=deadline)
 
 
+async def has_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> bool:
+    """Return whether the stream has a consumer of that name; False when there is no stream either."""
+    try:
+        await call(bus, f"CONSUMER.INFO.{stream}.{name}", {}, _Answer, deadline=deadline)
+    except (translate.ConsumerMissingError, translate.StreamMissingError):
+        return False
+    return True
+
+
 async def delete_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> None:
     """Delete a consumer; one that is gone already is fine."""
     try:

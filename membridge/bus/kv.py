@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from membridge.bus import jetstream
 from membridge.bus.connection import Bus
-from membridge.bus.jetstream import StreamConfig, nanoseconds
+from membridge.bus.jetstream import StreamConfig
 from membridge.bus.message import Message
 from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError
@@ -22,6 +22,8 @@ V = TypeVar("V", bound=Wire)
 
 #: Largest value of a bucket.
 MAX_VALUE = 1 << 20
+#: Seconds for which a bucket whose entries expire remembers that one was deleted.
+TOMBSTONE_TTL = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,8 @@ class Kv(Generic[V]):
     async def delete(self, key: str, *, revision: int | None = None, deadline: Deadline) -> None:
         """Delete a key; with `revision` only when it is still there."""
         headers = {"KV-Operation": "DEL"}
-        if self.bucket.marker_ttl is not None:
-            headers["Nats-TTL"] = f"{max(1, round(self.bucket.marker_ttl))}s"
+        if self.bucket.ttl is not None:
+            headers["Nats-TTL"] = f"{TOMBSTONE_TTL}s"
         if revision is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
         await self.bus.store(self.subject(key), b"", headers=headers, deadline=deadline)
@@ -120,9 +122,7 @@ async def open_bucket(bus: Bus, bucket: Bucket[V], *, replicas: int, deadline: D
         num_replicas=replicas,
         max_bytes=bucket.max_bytes,
         max_msgs_per_subject=bucket.history,
-        allow_rollup_hdrs=bucket.marker_ttl is not None,
         allow_msg_ttl=bucket.ttl is not None,
-        subject_delete_marker_ttl=nanoseconds(bucket.marker_ttl) if bucket.marker_ttl else 0,
     )
     await jetstream.ensure_stream(bus, config, deadline=deadline)
     return Kv(bus, bucket)

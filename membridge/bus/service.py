@@ -36,6 +36,8 @@ BURST = 4096
 GRACE = 3.0
 #: Seconds in which those that are cut off must have said so.
 CUT_OFF = 0.5
+#: How the subject begins that an answer may go to: the clients' default, and ours.
+INBOX = "_INBOX"
 _TYPE = "io.nats.micro.v1."
 _STOPPING = "this node is stopping"
 
@@ -96,6 +98,8 @@ class _Service:
     async def listen(self, group: asyncio.TaskGroup, endpoint: Endpoint, stats: _Stats, heard: Subscription) -> None:
         free, mine = asyncio.Semaphore(AT_ONCE), set[asyncio.Task[None]]()
         async for message in heard:
+            if not _is_request(message):
+                continue
             if len(mine) >= AT_ONCE + WAITING:
                 await self._turn_away(stats, message, _OverloadedError("too many requests at once", remedy="ask later"))
                 continue
@@ -183,6 +187,8 @@ class _Service:
 
     async def discover(self, verb: str, heard: Subscription) -> None:
         async for message in heard:
+            if not _is_request(message):
+                continue
             body = msgspec.json.encode(self._described(verb))
             await self._reply(message, body, None)
 
@@ -272,6 +278,18 @@ async def serve(
                 await service.drain()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
+
+
+def _is_request(message: Message) -> bool:
+    """Whether somebody waits for an answer in an inbox.
+
+    Permissions do not cover reply subjects: anybody can have the server send the answer to a request of theirs, or
+    another service's, to this endpoint. Such a message has no inbox to answer to.
+    """
+    if message.reply.startswith(INBOX):
+        return True
+    log.debug("not a request", subject=message.subject, reason="its reply is no inbox")
+    return False
 
 
 def _request_id(message: Message) -> str:

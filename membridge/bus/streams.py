@@ -12,7 +12,8 @@ from membridge.bus.jetstream import StreamConfig, nanoseconds
 from membridge.bus.message import Message
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
-from schemas import streams
+from schemas import streams, subjects
+from schemas.identity import ProjectId
 from schemas.streams import Retention, Stream
 
 #: Messages fetched at once, and seconds until an unacknowledged one comes again.
@@ -82,9 +83,11 @@ class WorkQueue:
             "max_ack_pending": 8 * BATCH,
             "deliver_policy": "all",
         }
-        await jetstream.create_consumer(
-            self._bus, self._stream.name, config, filter_subject=self._filter, deadline=deadline
-        )
+        # Looked for first: who has a key of its own may use the consumer, not make one.
+        if not await jetstream.has_consumer(self._bus, self._stream.name, self._durable, deadline=deadline):
+            await jetstream.create_consumer(
+                self._bus, self._stream.name, config, filter_subject=self._filter, deadline=deadline
+            )
 
     async def fetch(self, *, wait: float) -> list[Delivery]:
         """Return what is there, after at most `wait` seconds; an empty list when nothing came or NATS is away."""
@@ -156,6 +159,17 @@ async def open_queue(bus: Bus, stream: Stream, durable: str, filter_subject: str
     queue = WorkQueue(bus, stream, durable, filter_subject)
     await queue.ensure(deadline=deadline)
     return queue
+
+
+async def open_proposals(bus: Bus, project: ProjectId, *, deadline: Deadline) -> WorkQueue:
+    """Open the work queue of a project's proposals; whoever is primary takes from it."""
+    return await open_queue(
+        bus,
+        streams.PROPOSALS,
+        durable=f"proposals-{project}",
+        filter_subject=subjects.PROPOSAL.format(project=project, node="*"),
+        deadline=deadline,
+    )
 
 
 async def last_per_subject(

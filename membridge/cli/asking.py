@@ -129,7 +129,9 @@ async def _relay(messages: Subscription, kind: str, meter: Meter) -> None:
 async def _connected(invocation: Invocation, deadline: Deadline) -> AsyncGenerator[Bus]:
     settings = invocation.settings
     logging.setup(form="text", level="debug" if settings.node.dev else "error", secrets=settings.secrets())
-    async with connect(bus_options(settings, "membridge command"), deadline=deadline.sooner(CONNECT)) as bus:
+    served = _served(invocation)
+    options = bus_options(settings, "membridge command", served.nkey_seed_file if served else None)
+    async with connect(options, deadline=deadline.sooner(CONNECT)) as bus:
         yield bus
 
 

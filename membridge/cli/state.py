@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from membridge.cli import units
-from membridge.cli.command import Invocation, command
+from membridge.cli import access, units
+from membridge.cli.command import DefaultGroup, Invocation, command
 from schemas import subjects
 from schemas.leadership import Role
 from schemas.node import Empty, Job, JobsReply, NodePresence, NodesReply, StatusReply
@@ -21,12 +21,20 @@ def status(invocation: Invocation) -> None:
     invocation.show(ask(invocation, subjects.STATUS, Empty()), print_status)
 
 
-@command("nodes", impact=Impact.READ)
+@command("list", impact=Impact.READ)
 def nodes(invocation: Invocation) -> None:
     """List the machines that are present."""
     from membridge.cli.asking import present_nodes  # noqa: PLC0415 - the bus is loaded only where it is used
 
     invocation.show(present_nodes(invocation), print_nodes)
+
+
+nodes_group = DefaultGroup(
+    "nodes",
+    default="list",
+    commands=[nodes, access.members, access.revoke, access.access_log],
+    summary="List the machines that are present; at the server, who was let in, and cut one off.",
+)
 
 
 @command("jobs", impact=Impact.READ)

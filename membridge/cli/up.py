@@ -2,20 +2,26 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 import uvloop
 
-from membridge import lifecycle
+from membridge import blocking, lifecycle
+from membridge.access import enrolled
+from membridge.access.enrolled import Enrolled
 from membridge.cli.command import Invocation, command
 from membridge.embedded.nats_server import NatsOptions, Supervisor
 from membridge.errors import InvalidRequestError
-from membridge.lifecycle import Ready
-from membridge.node import daemon
+from membridge.lifecycle import Part, Ready
+from membridge.node import daemon, registry
 from membridge.node.main import start_logging
 from membridge.node.running import only_one
-from membridge.settings import Settings, StoreKind
+from membridge.settings import Settings, StoreKind, load
+from membridge.settings.kinds import LISTEN
+from schemas.access import StoreConfig
 from schemas.subjects import Impact
 
 #: Seconds that the node, and then the server, may take to stop.
@@ -24,16 +30,22 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @command("up", impact=Impact.WRITE)
-def up_command(invocation: Invocation) -> None:
+@click.option("--listen", metavar="ADDRESS:PORT", help="Serve other machines too, with TLS and users: 0.0.0.0:4222.")
+def up_command(invocation: Invocation, listen: str | None) -> None:
     """Run the bundled nats-server and this machine's node; Ctrl-C stops both."""
     settings = invocation.settings
     start_logging(settings)
+    listen = listen or settings.nats.listen
     with only_one(settings.node.state_dir, "up"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve(settings) if listen is None else _serve_others(settings, listen))
 
 
 async def _serve(settings: Settings) -> None:
     server = Supervisor(NatsOptions(settings.node.state_dir / "nats", port=_port(settings)))
+    await _run(server, settings, {})
+
+
+async def _run(server: Supervisor, settings: Settings, between: Mapping[str, Part]) -> None:
     stopping = asyncio.Event()
 
     async def node(ready: Ready) -> None:
@@ -44,8 +56,58 @@ async def _serve(settings: Settings) -> None:
         await daemon.run(settings, os.environ, stopping=asyncio.Event(), on_ready=serving)
 
     with daemon.signals_set(stopping):
-        parts = {"nats-server": server.run, "node": node}
+        parts = {"nats-server": server.run, **between, "node": node}
         await lifecycle.run(parts, stopping=stopping, on_ready=lambda: None, drain=DRAIN)
+
+
+async def _serve_others(settings: Settings, listen: str) -> None:
+    from membridge.access.reception import Reception  # noqa: PLC0415 - cryptography is loaded only where others join
+    from membridge.access.site import Listening, Site  # noqa: PLC0415 - as above
+
+    listening = Listening.of(LISTEN.parse(listen, Path.home()))
+    site = await blocking.run(Site, settings.node.state_dir / "access", listening)
+    server = Supervisor(
+        NatsOptions(settings.node.state_dir / "nats", listening.port, config=site.config, address=listening.address)
+    )
+    reception = Reception(
+        site, store_config(settings), reload=lambda deadline: server.reload(deadline=deadline),
+        replicas=settings.nats.replicas,
+    )  # fmt: skip
+    names = [project.name for project in await blocking.run(registry.load, settings)]
+    roster = await blocking.run(reception.prepare, settings.node.id, names)
+    told = {
+        "nats": {
+            "urls": [listening.local_url],
+            "ca_file": str(site.certificate.authority),
+            "keys_dir": str(site.keys),
+            "listen": listen,
+        }
+    }
+    await blocking.run(enrolled.save, settings.node.config_dir, Enrolled(told))
+    reached = await blocking.run(load, os.environ, Path.home())
+    if reached.nats.urls != (listening.local_url,):
+        raise InvalidRequestError(
+            f"MEMBRIDGE_NATS_URL names another server ({reached.origins['nats.urls']})",
+            remedy="unset it: `membridge up --listen` starts the server here",
+            field="nats.urls",
+        )
+    await _run(server, reached, {"access": lambda ready: reception.run(roster, ready)})
+
+
+def store_config(settings: Settings) -> StoreConfig:
+    """Return what a machine that joins is told of the store."""
+    store = settings.store
+    if store.backend is StoreKind.JETSTREAM:
+        return StoreConfig(kind=StoreKind.JETSTREAM.value)
+    return StoreConfig(
+        kind=StoreKind.S3.value,
+        endpoint=store.endpoint,
+        access_key=store.access_key.reveal() if store.access_key else None,
+        secret_key=store.secret_key.reveal() if store.secret_key else None,
+        bucket=store.bucket,
+        region=store.region,
+        ca=store.ca_file.read_text("utf-8") if store.ca_file else None,
+    )
 
 
 def _port(settings: Settings) -> int:
@@ -61,9 +123,11 @@ def _port(settings: Settings) -> int:
 def _overview(settings: Settings) -> str:
     store = settings.store
     kept = "JetStream Object Store" if store.backend is StoreKind.JETSTREAM else f"{store.endpoint} {store.bucket}"
+    listens = settings.nats.listen is not None
     rows = [
         ("node", str(settings.node.id)),
         ("nats", settings.nats.urls[0]),
+        *([("others", f"{settings.nats.listen}: `membridge invite` lets one more machine join")] if listens else []),
         ("snapshots", kept),
         ("state", str(settings.node.state_dir)),
         *((f"project {project.name}", str(project.database)) for project in settings.projects),

@@ -58,7 +58,7 @@ class Announcer:
             await self._publish(self._waiting.get_nowait(), deadline)
 
     async def _publish(self, event: LeadershipChanged, deadline: Deadline) -> None:
-        subject = subjects.fill(subjects.EVENT, project=self._project, kind="leadership_changed")
+        subject = subjects.fill(subjects.EVENT, project=self._project, kind="leadership_changed", node=self._node)
         try:
             await self._bus.stream_publish(
                 subject, encode_event(event), message_id=secrets.token_hex(16), deadline=deadline

@@ -3,20 +3,23 @@
 import asyncio
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import cast
 
-from membridge import lifecycle
+from membridge import blocking, lifecycle
 from membridge.bus.connection import connect
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
+from membridge.lifecycle import Part
 from membridge.logging import get_logger
+from membridge.node import registry
 from membridge.node.hosting import Hosting
 from membridge.node.notify import Notifier
 from membridge.node.opening import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets, open_store
 from membridge.node.running import only_one
-from membridge.settings import Settings
+from membridge.settings import ProjectConfig, Settings
 
 log = get_logger("membridge.node")
 
@@ -47,25 +50,42 @@ async def run(
 
     try:
         with only_one(settings.node.state_dir, "node"):
-            async with connect(
-                bus_options(settings, f"membridge-node-{settings.node.id}"), deadline=Deadline.after(CONNECT_DEADLINE)
-            ) as bus:
-                opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
-                async with open_store(bus, settings) as store:
-                    hosting = Hosting(bus, store, opened, settings)
-                    parts = {
-                        "watchdog": notifier.alive,
-                        "streams": partial(keep_ensured, bus, store, settings),
-                        "projects": hosting.run,
-                        "presence": hosting.presence.run,
-                    }
-                    late = await lifecycle.run(parts, stopping=stopping, on_ready=ready, drain=DRAIN)
-                    if late:
-                        log.error("parts did not stop in time", late=late)
+            async with AsyncExitStack() as stack:
+                parts: dict[str, Part] = {"watchdog": notifier.alive}
+                for key, projects in _by_key(await blocking.run(registry.load, settings)).items():
+                    parts |= await _open(stack, settings, key, projects)
+                late = await lifecycle.run(parts, stopping=stopping, on_ready=ready, drain=DRAIN)
+                if late:
+                    log.error("parts did not stop in time", late=late)
     except BaseExceptionGroup as failures:
         raise _first(failures) from failures
     finally:
         notifier.tell("STOPPING=1")
+
+
+async def _open(
+    stack: AsyncExitStack, settings: Settings, key: Path | None, projects: list[ProjectConfig]
+) -> dict[str, Part]:
+    """Open one connection and what hangs on it; return the parts that serve its projects."""
+    options = bus_options(settings, f"membridge-node-{settings.node.id}", key)
+    bus = await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT_DEADLINE)))
+    opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
+    store = await stack.enter_async_context(open_store(bus, settings))
+    hosting = Hosting(bus, store, opened, settings, projects=projects, grows=key is None)
+    account = f" of {key.stem}" if key else ""
+    return {
+        f"streams{account}": partial(keep_ensured, bus, store, settings),
+        f"projects{account}": hosting.run,
+        f"presence{account}": hosting.presence.run,
+    }
+
+
+def _by_key(projects: list[ProjectConfig]) -> dict[Path | None, list[ProjectConfig]]:
+    """Return the projects by the key they are reached with: one connection for all, or one for each."""
+    found: dict[Path | None, list[ProjectConfig]] = {}
+    for project in projects:
+        found.setdefault(project.nkey_seed_file, []).append(project)
+    return found
 
 
 @contextmanager

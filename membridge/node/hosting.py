@@ -1,12 +1,14 @@
-"""The projects of a running node: each with its lane, keeper, automatic sync and endpoints, added at any time."""
+"""The projects of one connection: each with its lane, keeper, automatic sync and endpoints, added at any time."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from membridge import __version__, blocking
 from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
+from membridge.bus.streams import open_proposals
 from membridge.deadline import Deadline
+from membridge.errors import ForbiddenError
 from membridge.leadership.keeper import Keeper
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
@@ -14,7 +16,7 @@ from membridge.node import endpoints, leading, registry
 from membridge.node.autosync import AutoSync, ProposalDesk
 from membridge.node.doctor import Doctor
 from membridge.node.jobs import Jobs
-from membridge.node.opening import Buckets, make_project, open_lane, open_proposals
+from membridge.node.opening import Buckets, make_project, open_lane
 from membridge.node.operations import Operations
 from membridge.node.presence import Presence
 from membridge.node.project import Project
@@ -36,10 +38,20 @@ WAITING = 64
 
 
 class Hosting:
-    """Runs the node's projects, and starts those that are added meanwhile."""
+    """Runs projects, and starts those that are added meanwhile unless the connection is one project's alone."""
 
-    def __init__(self, bus: Bus, store: ObjectStore, opened: Buckets, settings: Settings) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: ObjectStore,
+        opened: Buckets,
+        settings: Settings,
+        *,
+        projects: Sequence[ProjectConfig],
+        grows: bool = True,
+    ) -> None:
         self._bus, self._store, self._opened, self._settings = bus, store, opened, settings
+        self._first, self._grows = projects, grows
         self._projects: dict[ProjectId, Project] = {}
         self._new: asyncio.Queue[tuple[ProjectConfig, asyncio.Event]] = asyncio.Queue(WAITING)
         self.presence = Presence(opened.nodes, settings.node.id, self.projects)
@@ -59,14 +71,13 @@ class Hosting:
 
     async def run(self, ready: Ready) -> None:
         """Serve all projects until cancelled."""
-        known = await blocking.run(registry.load, self._settings)
         node = self._settings.node.id
         own = [
             Endpoint(operation=subjects.ADD_PROJECT, subject=subjects.ADD_PROJECT.at(node=node), handler=self._add),
             Endpoint(operation=subjects.PROJECTS, subject=subjects.PROJECTS.at(node=node), handler=self._list),
         ]
         async with asyncio.TaskGroup() as group, serve(self._bus, self.identity(), own):
-            started = [self._start(group, config) for config in known]
+            started = [self._start(group, config) for config in self._first]
             for event in started:
                 await event.wait()
             ready()
@@ -131,6 +142,11 @@ class Hosting:
                     self.presence.touch()
 
     async def _add(self, request: AddProjectRequest, call: Call) -> ProjectsReply:
+        if not self._grows:
+            raise ForbiddenError(
+                "this node has a key for each project and none for a new one",
+                remedy="add the project on the server's machine, restart `membridge up` there, and join again",
+            )
         config = await blocking.run(registry.add, self._settings, request.name, request.database)
         if config.id not in self._projects:
             event = asyncio.Event()

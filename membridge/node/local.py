@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
+from membridge.bus.streams import open_proposals
 from membridge.deadline import Deadline
 from membridge.leadership.keeper import Keeper
 from membridge.node import leading
@@ -21,7 +22,6 @@ from membridge.node.opening import (
     make_project,
     open_buckets,
     open_lane,
-    open_proposals,
     open_store,
 )
 from membridge.node.operations import Asked, Operations
@@ -51,7 +51,7 @@ async def run_local(
 ) -> R:
     """Do `operation` in this process and return its reply; raise what it raises."""
     name = f"membridge-cli-{settings.node.id}"
-    async with connect(bus_options(settings, name), deadline=Deadline.after(5.0)) as bus:
+    async with connect(bus_options(settings, name, project.nkey_seed_file), deadline=Deadline.after(5.0)) as bus:
         opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
         leads = operation.impact is Impact.WRITE
         async with (

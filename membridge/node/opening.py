@@ -6,11 +6,12 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from membridge import blocking
 from membridge.bus.connection import Bus, BusOptions
 from membridge.bus.kv import Kv, open_bucket
-from membridge.bus.streams import WorkQueue, ensure_streams, open_queue
+from membridge.bus.streams import ensure_streams
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError, SettingsError
 from membridge.lifecycle import Ready
@@ -26,10 +27,9 @@ from membridge.snapshot.chain import ChainPolicy
 from membridge.snapshot.lane import Lane, LanePolicy
 from membridge.snapshot.lock import LockTerms
 from membridge.snapshot.retention import BackupPolicy
-from schemas import buckets, streams, subjects
+from schemas import buckets, subjects
 from schemas.buckets import LockRecord
 from schemas.events import Event, encode_event
-from schemas.identity import ProjectId
 from schemas.node import NodePresence
 from schemas.snapshot import Head
 
@@ -50,16 +50,20 @@ class Buckets:
     nodes: Kv[NodePresence]
 
 
-def bus_options(settings: Settings, name: str) -> BusOptions:
-    """Return how to connect, as the settings say; `name` is what NATS shows of this connection."""
+def bus_options(settings: Settings, name: str, key: Path | None = None) -> BusOptions:
+    """Return how to connect, as the settings say; `name` is what NATS shows of this connection.
+
+    `key` is this node's seed for a project's own account, where the server has such.
+    """
     nats = settings.nats
     return BusOptions(
         urls=nats.urls,
         name=name,
-        credentials=nats.credentials_file,
-        nkey_seed=nats.nkey_seed_file,
+        credentials=None if key else nats.credentials_file,
+        nkey_seed=key or nats.nkey_seed_file,
         ca_file=nats.ca_file,
         replicas=nats.replicas,
+        inbox_prefix=f"_INBOX.{settings.node.id}" if key else "_INBOX",
     )
 
 
@@ -103,7 +107,9 @@ async def open_store(bus: Bus, settings: Settings) -> AsyncGenerator[ObjectStore
     """Open the object store that the settings name."""
     store = settings.store
     if store.backend is StoreKind.JETSTREAM:
-        async with open_jetstream(lambda: bus.raw, replicas=settings.nats.replicas) as opened:
+        # Who has a key of its own for an account may not purge; the account's operator does.
+        purges = settings.nats.keys_dir is None
+        async with open_jetstream(lambda: bus.raw, replicas=settings.nats.replicas, purges=purges) as opened:
             yield opened
         return
     if store.endpoint is None or store.access_key is None or store.secret_key is None:
@@ -172,21 +178,10 @@ def make_project(bus: Bus, lane: Lane, roles: Roles, opened: Buckets, settings: 
     return Project(bus, lane, roles, opened.locks, bounds)
 
 
-async def open_proposals(bus: Bus, project: ProjectId, *, deadline: Deadline) -> WorkQueue:
-    """Open the work queue of a project's proposals; whoever is primary takes from it."""
-    return await open_queue(
-        bus,
-        streams.PROPOSALS,
-        durable=f"proposals-{project}",
-        filter_subject=subjects.PROPOSAL.format(project=project, node="*"),
-        deadline=deadline,
-    )
-
-
 async def announce(bus: Bus, event: Event) -> None:
     """Publish a fact to whoever listens; nobody may depend on it, so a failure is only logged."""
     kind = str(event.__struct_config__.tag).rpartition(".")[2]
-    subject = subjects.fill(subjects.EVENT, project=event.project, kind=kind)
+    subject = subjects.fill(subjects.EVENT, project=event.project, kind=kind, node=event.node)
     try:
         await bus.stream_publish(
             subject,

@@ -43,12 +43,12 @@ from membridge.objectstore.protocol import (
     checked_prefix,
 )
 
+#: The bucket of snapshots.
+BUCKET = "membridge"
 #: The layout's usual size of a chunk.
 CHUNK = 128 << 10
 #: Chunks written at once, and chunks of one read.
 WINDOW, BATCH = 16, 32
-#: What the store may hold.
-MAX_BYTES = 8 << 30
 #: JetStream's error numbers: another writer was first; no room left; no such stream.
 _LOST, _FULL, _NO_STREAM = frozenset({10071, 10164}), frozenset({10047, 10077, 10023}), 10059
 
@@ -85,8 +85,8 @@ class _Meta(msgspec.Struct, omit_defaults=False):
 class JetStreamStore:
     """The store. `client` returns the present connection: another one after the server closed the last."""
 
-    def __init__(self, client: Callable[[], Client], bucket: str) -> None:
-        self._client, self._bucket = client, bucket
+    def __init__(self, client: Callable[[], Client], bucket: str, *, purges: bool = True) -> None:
+        self._client, self._bucket, self._purges = client, bucket, purges
         self._stream = f"OBJ_{bucket}"
 
     async def put(self, key: str, body: bytes, *, if_absent: bool = True, deadline: Deadline) -> None:
@@ -145,18 +145,30 @@ class JetStreamStore:
         found: dict[str, ObjectInfo] = {}
         async for body in self._read(f"$O.{self._bucket}.M.>", deadline=deadline):
             meta = _decoded(body)
-            if meta is not None and not meta.deleted and meta.name.startswith(prefix) and meta.name > after:
+            if meta is None or not meta.name.startswith(prefix) or meta.name <= after:
+                continue
+            # The last word on a name counts.
+            found.pop(meta.name, None)
+            if not meta.deleted:
                 found[meta.name] = ObjectInfo(meta.name, meta.size, meta.mtime or None)
         for name in sorted(found):
             yield found[name]
 
     async def delete(self, key: str, *, deadline: Deadline) -> None:
         """Delete an object and its chunks."""
-        meta = await self._find(checked_key(key), deadline=deadline)
+        meta, last = await self._last(checked_key(key), deadline=deadline)
         if meta is None:
             return
-        await self._purge(self._meta_subject(key), deadline=deadline)
-        await self._purge(self._chunk_subject(meta.nuid), deadline=deadline)
+        gone = msgspec.structs.replace(meta, deleted=True, size=0, chunks=0, digest="")
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(last)}
+        reply = await self._request(
+            self._meta_subject(key), msgspec.json.encode(gone), headers=headers, deadline=deadline
+        )
+        tombstone = _ack(reply)
+        self._check(tombstone, f"deleting {key}")
+        await self._reclaim(meta.nuid, deadline=deadline)
+        if self._purges:
+            await self._purge(self._meta_subject(key), up_to=tombstone.seq, deadline=deadline)
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
         """Return what an object is."""
@@ -177,10 +189,11 @@ class JetStreamStore:
             "name": self._stream,
             "subjects": [f"$O.{self._bucket}.C.>", f"$O.{self._bucket}.M.>"],
             "discard": "new",
-            "allow_rollup_hdrs": True,
+            "allow_rollup_hdrs": False,
             "allow_direct": True,
             "num_replicas": replicas,
-            "max_bytes": MAX_BYTES,
+            # What all streams may hold together is the server's to bound: `max_file_store`.
+            "max_bytes": -1,
             "storage": "file",
         }
         reply = await self._request(f"$JS.API.STREAM.INFO.{self._stream}", b"", deadline=deadline)
@@ -200,7 +213,7 @@ class JetStreamStore:
         deadline: Deadline,
         progress: Progress | None,
     ) -> None:
-        before = await self._find(key, deadline=deadline)
+        before, last = await self._last(key, deadline=deadline)
         if before is not None and if_absent:
             raise ObjectExistsError(f"object {key} exists already")
         nuid = secrets.token_hex(11)
@@ -215,9 +228,8 @@ class JetStreamStore:
                 mtime=datetime.now(UTC).isoformat(),
                 digest=_digest(digest),
             )
-            headers = {"Nats-Rollup": "sub"}
-            if if_absent:
-                headers["Nats-Expected-Last-Subject-Sequence"] = "0"
+            # No roll-up: a stream that takes those can be emptied by anybody who may write one object.
+            headers = {"Nats-Expected-Last-Subject-Sequence": str(last)} if if_absent else None
             reply = await self._request(
                 self._meta_subject(key), msgspec.json.encode(meta), headers=headers, deadline=deadline
             )
@@ -226,7 +238,7 @@ class JetStreamStore:
             await self._forget(nuid)
             raise
         if before is not None:
-            await self._purge(self._chunk_subject(before.nuid), deadline=deadline)
+            await self._reclaim(before.nuid, deadline=deadline)
 
     async def _send(
         self, nuid: str, pieces: Iterator[bytes], size: int, *, deadline: Deadline, progress: Progress | None
@@ -266,7 +278,12 @@ class JetStreamStore:
             position = end
 
     async def _read(self, subject: str, *, deadline: Deadline) -> AsyncIterator[bytes]:
-        """Yield the bodies under a subject, oldest first, some at a time: nothing is sent that was not asked for."""
+        """Yield the bodies under a subject, oldest first."""
+        async for _, body in self._read_numbered(subject, deadline=deadline):
+            yield body
+
+    async def _read_numbered(self, subject: str, *, deadline: Deadline) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield sequence and body of each message, some at a time: nothing is sent that was not asked for."""
         client, after = self._client(), 1
         inbox = client.new_inbox()
         with _translated("reading from the object store"):
@@ -285,7 +302,7 @@ class JetStreamStore:
                     headers = message.headers or {}
                     if "Nats-Sequence" in headers:
                         after = int(headers["Nats-Sequence"]) + 1
-                        yield message.data
+                        yield after - 1, message.data
                         continue
                     status = headers.get("Status", "")
                     if status in {"404", "204"}:
@@ -305,22 +322,51 @@ class JetStreamStore:
         return meta
 
     async def _find(self, key: str, *, deadline: Deadline) -> _Meta | None:
+        return (await self._last(key, deadline=deadline))[0]
+
+    async def _last(self, key: str, *, deadline: Deadline) -> tuple[_Meta | None, int]:
+        """Return what an object is, None when there is none, and the sequence of its last meta message."""
         subject = self._meta_subject(key)
         reply = await self._request_message(f"$JS.API.DIRECT.GET.{self._stream}.{subject}", b"", deadline=deadline)
-        if (reply.headers or {}).get("Status") == "404":
-            return None
+        headers = reply.headers or {}
+        if headers.get("Status") == "404":
+            return None, 0
         meta = _decoded(reply.data)
-        return None if meta is None or meta.deleted else meta
+        return None if meta is None or meta.deleted else meta, int(headers.get("Nats-Sequence", "0"))
 
-    async def _purge(self, subject: str, *, deadline: Deadline) -> None:
-        body = msgspec.json.encode({"filter": subject})
+    async def reclaim_deleted(self, *, deadline: Deadline) -> int:
+        """Free the chunks and the tombstones of deleted objects; return how many there were. For who may purge."""
+        last: dict[str, tuple[int, _Meta]] = {}
+        nuids: set[str] = set()
+        async for sequence, body in self._read_numbered(f"$O.{self._bucket}.M.>", deadline=deadline):
+            meta = _decoded(body)
+            if meta is not None:
+                nuids.add(meta.nuid)
+                last[meta.name] = (sequence, meta)
+        live = {meta.nuid for _, meta in last.values() if not meta.deleted}
+        for nuid in nuids - live:
+            await self._purge(self._chunk_subject(nuid), deadline=deadline)
+        gone = [(sequence, meta) for sequence, meta in last.values() if meta.deleted]
+        for sequence, meta in gone:
+            await self._purge(self._meta_subject(meta.name), up_to=sequence, deadline=deadline)
+        return len(gone)
+
+    async def _reclaim(self, nuid: str, *, deadline: Deadline) -> None:
+        """Free the chunks of an object that is gone; who may not purge leaves that to the server's own machine."""
+        if self._purges:
+            await self._purge(self._chunk_subject(nuid), deadline=deadline)
+
+    async def _purge(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
+        """Remove the messages of a subject; with `up_to` not those that came after that sequence."""
+        request: dict[str, object] = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
+        body = msgspec.json.encode(request)
         reply = await self._request(f"$JS.API.STREAM.PURGE.{self._stream}", body, deadline=deadline)
         self._check(_ack(reply), "deleting from the object store")
 
     async def _forget(self, nuid: str) -> None:
         """Take back the chunks of an object that did not come to be; retention finds what this misses."""
         try:
-            await self._purge(self._chunk_subject(nuid), deadline=Deadline.after(2.0))
+            await self._reclaim(nuid, deadline=Deadline.after(2.0))
         except MembridgeError:
             return
 
@@ -357,10 +403,10 @@ class JetStreamStore:
 
 @asynccontextmanager
 async def open_jetstream(
-    client: Callable[[], Client], *, bucket: str = "membridge", replicas: int = 1
+    client: Callable[[], Client], *, bucket: str = BUCKET, replicas: int = 1, purges: bool = True
 ) -> AsyncGenerator[ObjectStore]:
-    """Open the store in NATS; it is created when it is not there."""
-    store = JetStreamStore(client, bucket)
+    """Open the store in NATS; it is created when it is not there. `purges` is whether our user may purge it."""
+    store = JetStreamStore(client, bucket, purges=purges)
     await store.ensure(replicas=replicas, deadline=Deadline.after(10.0))
     yield store
 

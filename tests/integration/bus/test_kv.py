@@ -65,7 +65,7 @@ async def test_an_update_keeps_its_ttl_and_an_expired_key_reads_as_none(locks: K
     assert await locks.get("k", deadline=soon()) is None
 
 
-async def test_a_key_can_be_taken_while_its_expiry_marker_lives(locks: Kv[LockRecord]) -> None:
+async def test_a_key_that_expired_can_be_taken_at_once(locks: Kv[LockRecord]) -> None:
     await locks.create("k", record("a"), ttl=1.0, deadline=soon())
     await gone(locks, "k")
     await locks.create("k", record("b"), deadline=soon())

@@ -99,7 +99,7 @@ async def test_selecting_a_node_that_is_not_there_is_refused(nats_url: str) -> N
 
 
 async def test_each_change_is_an_event_that_says_who_and_why(nats_url: str, bus: Bus) -> None:
-    subject = subjects.fill(subjects.EVENT, project=PROJECT, kind="leadership_changed")
+    subject = subjects.EVENT.format(project=PROJECT, kind="leadership_changed", node="*")
     told: list[tuple[int, str | None, str, str]] = []
     async with bus.subscribe(subject) as events:
         async with contender(nats_url, "a") as a, contender(nats_url, "b") as b:

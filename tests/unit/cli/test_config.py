@@ -54,6 +54,7 @@ def test_path_tells_where_files_are_looked_for(home: Path, capsys: pytest.Captur
 
     assert capsys.readouterr().out.splitlines() == [
         f"{home}/.config/membridge/config.toml  (not there)",
+        f"{home}/.config/membridge/enrolled.toml  (not there)",
         f"{home}/.claude-mem-minio/config.env  (not there)",
     ]
 

@@ -1,0 +1,134 @@
+"""What each kind of user may say and hear, made from the catalogue in `schemas`.
+
+Pure. Inside one project's account nodes are kept apart by these lists; projects are kept apart by having accounts of
+their own, because a permission does not cover the reply subject of a request: whoever may store something and read it
+back can have the server write it anywhere in the same account.
+"""
+
+from dataclasses import dataclass
+
+from schemas import buckets, streams, subjects
+from schemas.identity import NodeId, ProjectId
+
+#: Each user has the inboxes under its own name. Whoever answers may write to all of them: an inbox's last part cannot
+#: be guessed, and the server's own way (`allow_responses`) forgets whom it owes an answer at each change of users.
+INBOX = "_INBOX"
+ANSWERS = f"{INBOX}.>"
+#: The keys of a project in these buckets are written by whichever of its nodes leads, or wants to.
+SHARED = (buckets.HEADS, buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS, buckets.LOCKS)
+#: The subjects of the JetStream object store's bucket.
+OBJECTS = "membridge"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Subjects that a user may publish to and subscribe to."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+EVERYTHING = Grant((">",), (">",))
+
+
+def node(project: ProjectId, name: NodeId) -> Grant:
+    """Return what a node may do in the account of one of its projects."""
+    tokens = {"project": project, "node": name}
+    keys = [f"$KV.{bucket.name}.{project}" for bucket in SHARED]
+    own_presence = f"$KV.{buckets.NODES.name}.{name}"
+    consumer = f"{streams.PROPOSALS.name}.proposals-{project}"
+    requests = (
+        *(operation.at(**tokens) for operation in subjects.NODE_OPERATIONS),
+        *_of_primary(project),
+        *(operation.at(project=project) for operation in subjects.LEADERSHIP_OPERATIONS),
+        *(operation.at(node=name) for operation in subjects.DAEMON_OPERATIONS),
+    )
+    publish = (
+        *requests,
+        ANSWERS,
+        subjects.STORE_CONFIG.at(project=project),
+        *keys,
+        own_presence,
+        subjects.EVENT.format(kind="*", **tokens),
+        subjects.fill(subjects.PROGRESS, **tokens),
+        subjects.fill(subjects.PROPOSAL, **tokens),
+        subjects.JOB.format(job="*", **tokens),
+        f"$O.{OBJECTS}.C.*",
+        f"$O.{OBJECTS}.M.*",
+        "$JS.API.INFO",
+        "$JS.API.STREAM.INFO.*",
+        # Reading: the account holds nothing but this project.
+        "$JS.API.DIRECT.GET.>",
+        f"$JS.API.CONSUMER.INFO.{consumer}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{consumer}",
+        # How acknowledgements look up to 2.14, and since 2.15 with the domain and the account in front.
+        f"$JS.ACK.{consumer}.>",
+        f"$JS.ACK.*.*.{consumer}.>",
+    )
+    subscribe = (
+        f"{INBOX}.{name}.>",
+        *requests,
+        *(f"$KV.{bucket.name}.{project}" for bucket in SHARED),
+        subjects.EVENT.format(project=project, kind="*", node="*"),
+        subjects.PROGRESS.format(project=project, node="*"),
+        *_DISCOVERY,
+    )
+    return Grant(publish, subscribe)
+
+
+def reader(project: ProjectId, name: str) -> Grant:
+    """Return what a front end may do that only looks: facts as they happen, and questions that change nothing."""
+    asked = [operation.to_primary().at(project=project) for operation in _READING]
+    return Grant(
+        publish=(*asked, subjects.LEADERSHIP_GET.at(project=project)),
+        subscribe=(
+            f"{INBOX}.{name}.>",
+            subjects.EVENT.format(project=project, kind="*", node="*"),
+            subjects.PROGRESS.format(project=project, node="*"),
+        ),
+    )
+
+
+def gateway(project: ProjectId, name: str) -> Grant:
+    """Return what the gateway may do in a project: what a reader may, and the requests that people make through it."""
+    looks = reader(project, name)
+    chosen = [operation.at(project=project) for operation in subjects.LEADERSHIP_OPERATIONS]
+    return Grant(publish=(*_of_primary(project), *chosen, *_ASK_DISCOVERY), subscribe=looks.subscribe)
+
+
+def coordinator(project: ProjectId, name: str) -> Grant:
+    """Return what the coordinator may do in a project: see which nodes are there, and hear what happens."""
+    looks = reader(project, name)
+    present = f"KV_{buckets.NODES.name}"
+    publish = ("$JS.API.INFO", f"$JS.API.STREAM.INFO.{present}", f"$JS.API.DIRECT.GET.{present}", *_ASK_DISCOVERY)
+    return Grant(publish=publish, subscribe=(*looks.subscribe, f"$KV.{buckets.NODES.name}.*"))
+
+
+def door(name: str) -> Grant:
+    """Return what a machine without a key may do: ask in."""
+    return Grant((subjects.ENROL.at(),), (f"{INBOX}.{name}.>",))
+
+
+def doorkeeper(name: str) -> Grant:
+    """Return what the desk may do at the door: answer."""
+    return Grant((ANSWERS,), (subjects.ENROL.at(), f"{INBOX}.{name}.>", *_DISCOVERY))
+
+
+def desk(name: str) -> Grant:
+    """Return what the desk may do towards operators: answer."""
+    return Grant((ANSWERS,), (*_DESK, f"{INBOX}.{name}.>", *_DISCOVERY))
+
+
+def caller(name: str) -> Grant:
+    """Return what an operator at the server's machine may do: ask the desk."""
+    return Grant(_DESK, (f"{INBOX}.{name}.>",))
+
+
+def _of_primary(project: ProjectId) -> list[str]:
+    return [operation.to_primary().at(project=project) for operation in subjects.NODE_OPERATIONS]
+
+
+_DISCOVERY = tuple(f"$SRV.{verb}{rest}" for verb in ("PING", "INFO", "STATS") for rest in ("", ".>"))
+_ASK_DISCOVERY = _DISCOVERY
+_READING = (subjects.STATUS, subjects.HISTORY, subjects.CONFLICTS, subjects.JOBS, subjects.BACKUPS)
+_DESK = (subjects.INVITE.at(), subjects.REVOKE.at(), subjects.MEMBERS.at(), subjects.ACCESS_LOG.at())

@@ -1,0 +1,115 @@
+"""The reception: the part of `membridge up --listen` that holds the desk and looks after each project's account.
+
+It connects as the server's own users, makes every account's streams and buckets, tells enrolled nodes where snapshots
+are kept, and brings the server to agree with the roster after each change.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from membridge import __version__, blocking
+from membridge.access.desk import Desk
+from membridge.access.provision import provision, reclaim
+from membridge.access.roster import Roster
+from membridge.access.site import Site, own_member
+from membridge.bus.background import background
+from membridge.bus.connection import Bus, connect
+from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+from membridge.lifecycle import Ready
+from membridge.logging import get_logger
+from schemas import subjects
+from schemas.access import StoreConfig
+from schemas.identity import NodeId, ProjectId
+from schemas.node import Empty
+
+log = get_logger("membridge.access")
+
+#: Seconds to connect as one of the server's own users, to make an account's streams, and to change the server.
+CONNECT, PROVISION, RELOAD = 5.0, 30.0, 10.0
+#: Seconds between two looks for what deleted objects left, and what one may take.
+RECLAIM_EVERY, RECLAIM = 3600.0, 300.0
+
+IDENTITY = ServiceIdentity(
+    name="membridge-access",
+    version=__version__,
+    description="Invitations, enrolment and revocation.",
+)
+
+
+class Reception:
+    """Runs the desk of one site.
+
+    `reload` has the server read its configuration again.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        store: StoreConfig,
+        *,
+        reload: Callable[[Deadline], Awaitable[None]],
+        replicas: int = 1,
+    ) -> None:
+        self._site, self._store, self._reload, self._replicas = site, store, reload, replicas
+
+    def prepare(self, node: NodeId, names: list[str]) -> Roster:
+        """Write the server's files for its first start and return the roster, this machine in it. Blocking."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        roster = own_member(self._site, self._site.roster(), node, names, now=now)
+        self._site.write_config(roster)
+        return roster
+
+    async def run(self, roster: Roster, ready: Ready) -> None:
+        """Serve until cancelled. The server runs already, with the configuration of `roster`."""
+        site = self._site
+        desk = Desk(site.folder, roster, await blocking.run(site.door), self._apply)
+        async with AsyncExitStack() as stack, background() as group:
+            operators = await self._enter(stack, "desk", jetstream=False)
+            door = await self._enter(stack, "doorkeeper", jetstream=False)
+            for project in roster.projects:
+                bus = await self._enter(stack, f"operator-{project}")
+                await provision(bus, project, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+                group.create_task(self._tend(bus, project), name=f"tend {project}")
+                await stack.enter_async_context(serve(bus, IDENTITY, [self._store_endpoint(project)]))
+            await desk.start()
+            await stack.enter_async_context(serve(operators, IDENTITY, desk.operator_endpoints()))
+            await stack.enter_async_context(serve(door, IDENTITY, desk.door_endpoints()))
+            ready()
+            await asyncio.Event().wait()
+
+    async def _tend(self, bus: Bus, project: ProjectId) -> None:
+        """Free what nodes deleted, and make the streams again that a server lost with its memory."""
+        generation = bus.generation
+        while True:
+            try:
+                async with asyncio.timeout(RECLAIM_EVERY):
+                    generation = await bus.wait_generation(generation)
+            except TimeoutError:
+                pass
+            try:
+                await provision(bus, project, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+                await reclaim(bus, deadline=Deadline.after(RECLAIM))
+            except MembridgeError as error:
+                log.warning("account not tended", project=project, reason=error.message)
+
+    async def _enter(self, stack: AsyncExitStack, role: str, *, jetstream: bool = True) -> Bus:
+        inbox = role if not jetstream else ""
+        options = self._site.options(self._site.seed(role), f"membridge-{role}", inbox=inbox, jetstream=jetstream)
+        return await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT)))
+
+    async def _apply(self, roster: Roster) -> None:
+        await blocking.run(self._site.write_config, roster)
+        await self._reload(Deadline.after(RELOAD))
+
+    def _store_endpoint(self, project: ProjectId) -> Endpoint:
+        async def tell(request: Empty, call: Call) -> StoreConfig:
+            del request, call
+            return self._store
+
+        return Endpoint(
+            operation=subjects.STORE_CONFIG, subject=subjects.STORE_CONFIG.at(project=project), handler=tell
+        )

@@ -1,0 +1,79 @@
+"""The accounts and users of nats-server as its configuration wants them, made of a roster.
+
+Pure. Each project is an account with streams of its own; the desk and the door are accounts without any. Names and
+keys come from types that allow no quote, so nothing needs escaping.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from membridge.access import grants
+from membridge.access.grants import EVERYTHING, Grant
+from membridge.access.roster import Roster
+from schemas.identity import ProjectId
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of the server: its public key and what it may do."""
+
+    key: str
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKeys:
+    """The public keys of the users that the server's own machine acts as."""
+
+    desk: str
+    caller: str
+    doorkeeper: str
+    door: str
+    operators: dict[ProjectId, str]
+
+
+def render(roster: Roster, own: OwnKeys) -> str:
+    """Return the `accounts` block for a roster: only who is enrolled now is in it."""
+    accounts = [
+        _account(
+            "DESK",
+            [User(own.desk, grants.desk("desk")), User(own.caller, grants.caller("caller"))],
+            jetstream=False,
+        ),
+        _account(
+            "DOOR",
+            [User(own.doorkeeper, grants.doorkeeper("doorkeeper")), User(own.door, grants.door("door"))],
+            jetstream=False,
+        ),
+    ]
+    for project in roster.projects:
+        members = [
+            User(member.keys[project], grants.node(project, member.node))
+            for member in roster.enrolled()
+            if project in member.keys
+        ]
+        users = [User(own.operators[project], EVERYTHING), *members]
+        accounts.append(_account(f"PROJECT_{project}", users, jetstream=True))
+    return "accounts {\n" + "".join(accounts) + "}\n"
+
+
+def _account(name: str, users: Sequence[User], *, jetstream: bool) -> str:
+    streams = "    jetstream: enabled\n" if jetstream else ""
+    lines = "".join(_user(user) for user in users)
+    return f"  {name} {{\n{streams}    users = [\n{lines}    ]\n  }}\n"
+
+
+def _user(user: User) -> str:
+    grant = user.grant
+    if grant == EVERYTHING:
+        return f"      {{ nkey: {user.key} }}\n"
+    publish, subscribe = _subjects(grant.publish), _subjects(grant.subscribe)
+    return (
+        f"      {{ nkey: {user.key}, permissions: {{\n"
+        f"        publish: {publish}\n        subscribe: {subscribe}\n      }} }}\n"
+    )
+
+
+def _subjects(found: Iterable[str]) -> str:
+    allowed = ", ".join(f'"{subject}"' for subject in found)
+    return f"{{ allow: [{allowed}] }}"

@@ -1,0 +1,181 @@
+"""`membridge invite`, `join`, and `nodes revoke`, `members`, `log`: who is in, and who lets whom in."""
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from membridge import logging
+from membridge.cli.command import Invocation, command
+from membridge.errors import InvalidRequestError, NoResponderError
+from membridge.settings import Settings
+from schemas import subjects
+from schemas.access import AccessLogReply, InviteReply, InviteRequest, MembersReply, RevokeRequest
+from schemas.identity import NodeId
+from schemas.node import Empty
+from schemas.subjects import Impact, Operation
+from schemas.wire import Wire
+
+Q = TypeVar("Q", bound=Wire)
+R = TypeVar("R", bound=Wire)
+
+MEMBER_COLUMNS = ("node", "state", "since", "projects>")
+LOG_COLUMNS = ("when", "what", "node", "*about")
+_EXPIRES = re.compile(r"([0-9]{1,6})([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Expires(click.ParamType[int]):
+    """A time such as 90s, 10m or 2h, in seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seconds; fail for what is no time, or none between a minute and a week."""
+        found = _EXPIRES.fullmatch(str(value))
+        seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+        if not 60 <= seconds <= 604_800:
+            self.fail(f"{value!r} is no time between 1m and 7d, such as 10m or 2h.", param, ctx)
+        return seconds
+
+
+@command("invite", impact=Impact.WRITE)
+@click.option("--node", metavar="NAME", help="Only for a machine of this name.")
+@click.option("--expires", type=Expires(), default="10m", show_default=True, help="How long it is good.")
+def invite(invocation: Invocation, node: str | None, expires: int) -> None:
+    """Print one line that lets one more machine join.
+
+    Run it on the machine where `membridge up --listen` runs, and paste the line there: `membridge join LINE`. With
+    --project the machine gets that project alone, otherwise all.
+    """
+    projects = [invocation.project_name] if invocation.project_name else []
+    request = InviteRequest(node=NodeId(node) if node else None, projects=projects, expires_seconds=expires)
+    invocation.show(_ask_desk(invocation, subjects.INVITE, request), _print_invitation)
+
+
+@command("revoke", impact=Impact.WRITE)
+@click.argument("node", metavar="NODE")
+def revoke(invocation: Invocation, node: str) -> None:
+    """Cut NODE off, at once and for good; it needs a new invitation to come back."""
+    reply = _ask_desk(invocation, subjects.REVOKE, RevokeRequest(node=NodeId(node)))
+    invocation.show(reply, _print_members)
+
+
+@command("members", impact=Impact.READ)
+def members(invocation: Invocation) -> None:
+    """List the machines that were let in, present or not."""
+    invocation.show(_ask_desk(invocation, subjects.MEMBERS, Empty()), _print_members)
+
+
+@command("log", impact=Impact.READ)
+def access_log(invocation: Invocation) -> None:
+    """List who was invited, let in, refused and cut off, newest first."""
+    invocation.show(_ask_desk(invocation, subjects.ACCESS_LOG, Empty()), _print_log)
+
+
+@command("join", impact=Impact.WRITE)
+@click.argument("line", metavar="LINE")
+@click.option("--node", metavar="NAME", help="Name of this machine.  [default: its host name]")
+@click.option("--database", type=click.Path(path_type=Path), help="claude-mem's database here.")
+@click.option("--replace", is_flag=True, help="Leave the memory that this machine joined before.")
+@click.option("--once", is_flag=True, help="Synchronise once and end, instead of staying as the daemon.")
+def join(
+    invocation: Invocation, line: str, node: str | None, database: Path | None, *, replace: bool, once: bool
+) -> None:
+    """Join the memory that LINE invites to, synchronise, and stay as this machine's daemon."""
+    from membridge.access import invitation  # noqa: PLC0415 - loaded only where somebody joins
+    from membridge.access.joining import Place, join  # noqa: PLC0415 - as above
+    from membridge.settings import ENROLLED  # noqa: PLC0415 - as above
+
+    settings = invocation.settings
+    quiet(settings)
+    said = invitation.parse(line)
+    file = settings.node.config_dir / ENROLLED
+    if file.exists() and not replace:
+        raise InvalidRequestError(
+            f"this machine has joined already: {file}", remedy="leave that memory with `membridge join --replace LINE`"
+        )
+    name = NodeId(node) if node else said.node or settings.node.id
+    path = Path(os.path.abspath(database.expanduser())) if database else settings.project.database  # noqa: PTH100 - a link stays a link
+    joined = asyncio.run(join(said, Place(settings.node.config_dir, name, path)))
+    if not invocation.as_json:
+        click.echo(f"Joined as node {joined.node} at {joined.url}: {', '.join(joined.projects)}.")
+        click.echo(f"Written: {joined.file}")
+    daemon = [sys.executable, "-m", "membridge.cli.main"]
+    for project in joined.projects:
+        for verb in ("pull", "push"):
+            _run([*daemon, verb, "--project", project, *(["--json"] if invocation.as_json else [])])
+    if not once:
+        os.execv(sys.executable, [*daemon, "node"])  # noqa: S606 - ourselves
+
+
+def _run(arguments: list[str]) -> None:
+    import subprocess  # noqa: PLC0415 - only here
+
+    # A pull from a memory that is still empty says so itself, and is no failure of the join.
+    subprocess.run(arguments, check=False)  # noqa: S603 - ourselves
+
+
+def _print_invitation(reply: InviteReply) -> None:
+    who = f"node {reply.node}" if reply.node else "one machine"
+    projects = ", ".join(reply.projects)
+    click.echo(f"Good for {who}, once, until {reply.expires_at} ({projects}). On that machine run:", err=True)
+    click.echo(f"membridge join {reply.line}")
+
+
+def _print_members(reply: MembersReply) -> None:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    rows = [
+        (member.node, member.state, tables.ago(member.revoked_at or member.enrolled_at), str(len(member.keys)))
+        for member in reply.members
+    ]
+    tables.table(MEMBER_COLUMNS, rows, empty="nobody was let in yet")
+
+
+def _print_log(reply: AccessLogReply) -> None:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    rows = [
+        (tables.ago(item.at), item.action, item.node, item.reason or ", ".join(item.projects)) for item in reply.records
+    ]
+    tables.table(LOG_COLUMNS, rows, empty="nothing happened yet")
+
+
+def quiet(settings: Settings) -> None:
+    """Let a command show what went wrong, not what its connection does."""
+    logging.setup(form="text", level="debug" if settings.node.dev else "error", secrets=settings.secrets())
+
+
+def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
+    from membridge.access.site import Listening, Site  # noqa: PLC0415 - loaded only on the server's machine
+    from membridge.bus.client import Client  # noqa: PLC0415 - as above
+    from membridge.bus.connection import connect  # noqa: PLC0415 - as above
+    from membridge.deadline import Deadline  # noqa: PLC0415 - as above
+
+    settings = invocation.settings
+    quiet(settings)
+    folder = settings.node.state_dir / "access"
+    if settings.nats.listen is None or not folder.is_dir():
+        raise InvalidRequestError(
+            "no server for other machines is set up here",
+            remedy="run `membridge up --listen 0.0.0.0:4222` here, or this command where that runs",
+        )
+
+    async def ask() -> R:
+        site = Site(folder, Listening.of(str(settings.nats.listen)))
+        options = site.options(site.seed("caller"), "membridge command", inbox="caller", jetstream=False)
+        deadline = Deadline.after(operation.deadline)
+        async with connect(options, deadline=deadline.sooner(5.0)) as bus:
+            try:
+                return await Client(bus).request(operation, request, deadline=deadline)
+            except NoResponderError as error:
+                raise NoResponderError(
+                    "nobody is at the desk", remedy="start it with `membridge up --listen`"
+                ) from error
+
+    return asyncio.run(ask())
