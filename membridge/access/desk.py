@@ -63,11 +63,19 @@ class Door:
 class Desk:
     """Answers for one server. `apply` brings the server to agree with a roster and returns when it does."""
 
-    def __init__(self, folder: Path, roster: Roster, door: Door, apply: Callable[[Roster], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        roster: Roster,
+        door: Door,
+        apply: Callable[[Roster], Awaitable[None]],
+        *,
+        now: Callable[[], float] = boottime,
+    ) -> None:
         self.roster = roster
         self._folder, self._door, self._apply = folder, door, apply
         self._log = AccessLog(folder / "access.log")
-        self._turn = asyncio.Lock()
+        self._turn, self._now = asyncio.Lock(), now
         self._ends: dict[str, float] = {}
         self._refused: list[float] = []
 
@@ -95,7 +103,7 @@ class Desk:
             names = [roster.projects[project] for project in projects]
             await self._write_down(AccessAction.INVITED, request.node or "", identifier, names)
             await self._save(roster)
-            self._ends[identifier] = boottime() + request.expires_seconds
+            self._ends[identifier] = self._now() + request.expires_seconds
         line = Line(
             urls=list(self._door.urls),
             fingerprint=self._door.fingerprint,
@@ -115,7 +123,7 @@ class Desk:
             try:
                 roster = rules.enrol(self._expired(), request, now=_now())
             except MembridgeError as error:
-                self._refused.append(boottime())
+                self._refused.append(self._now())
                 await self._write_down(AccessAction.REFUSED, request.node, request.invitation, reason=error.message)
                 raise
             names = [roster.projects[project] for project in request.keys]
@@ -162,7 +170,7 @@ class Desk:
         return MembersReply(members=[self.roster.members[name] for name in sorted(self.roster.members)])
 
     def _expired(self) -> Roster:
-        now = boottime()
+        now = self._now()
         over = [
             item.id
             for item in self.roster.invitations.values()
@@ -171,7 +179,7 @@ class Desk:
         return rules.expire(self.roster, over) if over else self.roster
 
     def _check_pace(self) -> None:
-        since = boottime() - MINUTE
+        since = self._now() - MINUTE
         self._refused = [at for at in self._refused if at > since]
         if len(self._refused) >= REFUSALS:
             raise TooManyRefusalsError("too many invitations were refused", remedy="try again in a minute")

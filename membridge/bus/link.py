@@ -119,6 +119,8 @@ class Link:
     async def close(self) -> None:
         """Close within four seconds, whatever state the connection is in. Nothing is drained: that can hang."""
         self._notes = Notes(_ignore, _ignore, _ignore)
+        # What fails from here on is no reason why the connection could not be made.
+        self._opening = False
         try:
             async with asyncio.timeout(LAST_WORDS):
                 if self.client.is_connected:
@@ -181,7 +183,8 @@ class Link:
             return
         self._failures += 1
         # A server that refuses credentials closes at once, and the reset can overtake its reason: ask again for that.
-        tries = len(self._options.urls) * (RESET_TRIES if isinstance(error, ConnectionResetError) else 1)
+        cut = isinstance(error, ConnectionResetError | BrokenPipeError)
+        tries = len(self._options.urls) * (RESET_TRIES if cut else 1)
         if translate.is_refusal(error) or self._failures >= tries:
             raise _FirstFailureError(error)
 

@@ -1,0 +1,160 @@
+"""A server that others may join, and machines that did: real processes with homes of their own."""
+
+import asyncio
+import json
+import shutil
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from membridge.cli.demonstration.machine import Machine
+from schemas.identity import ProjectId, canonical_id
+from tests.fixtures.machines import SAMPLE, SOON, command
+
+SHARED, OTHER = "shared", "other"
+
+
+@dataclass(slots=True)
+class Site:
+    """The first machine with its server, and a folder for the homes of more."""
+
+    host: Machine
+    root: Path
+
+    async def invite(self, *arguments: str) -> str:
+        """Return the line of a new invitation."""
+        return str((await command(self.host, "invite", *arguments))["line"])
+
+    def machine(self, name: str, project: str = SHARED, **extra: str) -> Machine:
+        """Return a machine that has not joined yet."""
+        return Machine(name, self.root / name, "", project, extra={"MEMBRIDGE_NODE_ID": "", **extra})
+
+    async def joined(self, name: str, project: str = SHARED) -> Machine:
+        """Return a machine that joined and is in step."""
+        line = await self.invite("--node", name, "--project", project)
+        machine = self.machine(name, project)
+        code, output = await machine.command("join", line, "--once")
+        assert code == 0, output
+        return machine
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@asynccontextmanager
+async def site(root: Path, **extra: str) -> AsyncGenerator[Site]:
+    """Run `membridge up` for other machines, with the sample database and a second, empty project."""
+    home = root / "a"
+    settings = {"MEMBRIDGE_NATS_LISTEN": f"127.0.0.1:{free_port()}", **extra}
+    host = Machine("a", home, "", SHARED, extra=settings)
+    host.database.parent.mkdir(parents=True)
+    shutil.copyfile(SAMPLE, host.database)
+    shutil.copyfile(SAMPLE, home / "other.db")
+    config = home / ".config" / "membridge" / "config.toml"
+    config.parent.mkdir(parents=True, mode=0o700)
+    config.write_text(f'[[projects]]\nname = "{OTHER}"\ndatabase = "{home}/other.db"\n')
+    await host.start("up")
+    try:
+        await eventually(lambda: both_pushed(host), host)
+        yield Site(host, root)
+    finally:
+        await host.stop()
+
+
+async def both_pushed(host: Machine) -> bool:
+    """Whether both projects have a snapshot."""
+    seen: list[int] = []
+    for project in (SHARED, OTHER):
+        code, output = await host.command("status", "--json", "--project", project)
+        seen.append(json.loads(output)["project"]["mirror_seq"] if code == 0 else 0)
+    return min(seen) > 0
+
+
+async def eventually(wanted: Callable[[], Awaitable[bool]], machine: Machine, seconds: float = SOON) -> None:
+    """Ask until it is so; fail with the machine's log when it never is."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await wanted():
+                assert machine.process is None or machine.process.returncode is None, machine.log.read_text()
+    except TimeoutError as error:
+        raise AssertionError(machine.log.read_text()[-3000:]) from error
+
+
+def seed_of(machine: Machine, project: str = SHARED) -> Path:
+    """Return the file with a joined machine's key for a project."""
+    (found,) = (machine.home / ".config" / "membridge" / "keys").glob(f"*/{canonical_id(project)}.seed")
+    return found
+
+
+@dataclass(slots=True)
+class Attacker:
+    """A raw client with the real key of a node: it may try anything."""
+
+    client: Client
+    project: ProjectId
+    name: str
+    refused: list[str]
+
+    async def publish(
+        self, subject: str, body: bytes = b"{}", *, reply: str = "", headers: dict[str, str] | None = None
+    ) -> bool:
+        """Publish and return whether the server let it through."""
+        before = len(self.refused)
+        await self.client.publish(subject, body, reply=reply, headers=headers)
+        await self._heard()
+        return len(self.refused) == before
+
+    async def hears(self, subject: str) -> bool:
+        """Subscribe and return whether the server let it."""
+        before = len(self.refused)
+        subscription = await self.client.subscribe(subject)  # pyright: ignore[reportUnknownMemberType] - an unused future is untyped
+        await self._heard()
+        await subscription.unsubscribe()
+        return len(self.refused) == before
+
+    async def _heard(self) -> None:
+        """Wait until the server has said what it has to say; the first ping of nats-py may overtake what it follows."""
+        await self.client.flush()
+        await self.client.flush()
+
+    async def store(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> dict[str, object]:
+        """Store something where this node may; return JetStream's answer."""
+        answer = await self.client.request(subject, body, timeout=5, headers=headers)
+        return json.loads(answer.data)
+
+    async def last(self, bucket: str, key: str) -> bytes:
+        """Return the last value of a key of a bucket of this account, empty when there is none."""
+        answer = await self.client.request(f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}", timeout=5)
+        return b"" if (answer.headers or {}).get("Status") == "404" else answer.data
+
+
+@asynccontextmanager
+async def attacker(place: Site, machine: Machine, project: str = SHARED) -> AsyncGenerator[Attacker]:
+    """Connect with a joined machine's key, outside of its daemon."""
+    import ssl  # noqa: PLC0415 - here only
+
+    refused: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refused.append(str(error))
+
+    seed = seed_of(machine, project)
+    client = Client()
+    await client.connect(
+        f"tls://{place.host.extra['MEMBRIDGE_NATS_LISTEN']}",
+        nkeys_seed=str(seed),
+        tls=ssl.create_default_context(cafile=seed.with_name("authority.pem")),
+        inbox_prefix=f"_INBOX.{machine.name}",
+        error_cb=note,
+        allow_reconnect=False,
+    )
+    try:
+        yield Attacker(client, canonical_id(project), machine.name, refused)
+    finally:
+        await client.close()
