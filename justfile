@@ -28,6 +28,10 @@ test *args:
 real *args:
     python -m tests.real.fetch
     python -m pytest -m real {{ args }}
+# Three nodes under random faults, ten minutes unless told: --seconds 60 --seed 7 --store jetstream.
+[group("check")]
+soak *args:
+    python -m tests.soak {{ args }}
 [group("check")]
 lint:
     ruff format --check .

@@ -37,6 +37,10 @@ STUCK = 30.0
 #: Seconds until a subscription must have reached the server; over it the connection is half open.
 SETTLE = 10.0
 
+#: Seconds that JetStream may take to answer. An answer that a broken connection swallowed never comes: who waits for it
+#: must not wait for as long as the whole operation may take.
+ANSWER = 10.0
+
 log = get_logger("membridge.bus")
 
 
@@ -139,7 +143,7 @@ class Bus:
         """Store a message under whatever conditions `headers` state; return its sequence."""
         what = f"storing to {subject}"
         try:
-            reply = await self.request(subject, body, deadline=deadline, headers=headers)
+            reply = await self.request(subject, body, deadline=deadline.sooner(ANSWER), headers=headers)
         except NoResponderError as error:
             raise translate.StreamMissingError(f"{what}: no stream keeps it") from error
         try:

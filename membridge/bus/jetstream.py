@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from membridge.bus import translate
-from membridge.bus.connection import Bus
+from membridge.bus.connection import ANSWER, Bus
 from membridge.bus.message import Message
 from membridge.bus.translate import ApiError
 from membridge.deadline import Deadline
@@ -73,7 +73,7 @@ R = TypeVar("R", _StreamReply, ConsumerReply, _Answer)
 async def call(bus: Bus, verb: str, body: object, kind: type[R], *, deadline: Deadline) -> R:
     """Ask the JetStream API and return its answer; its errors are raised as ours."""
     try:
-        reply = await bus.request(f"$JS.API.{verb}", msgspec.json.encode(body), deadline=deadline)
+        reply = await bus.request(f"$JS.API.{verb}", msgspec.json.encode(body), deadline=deadline.sooner(ANSWER))
     except NoResponderError as error:
         raise translate.no_jetstream(verb) from error
     try:
@@ -140,7 +140,7 @@ async def last_of(bus: Bus, stream: str, subject: str, *, deadline: Deadline) ->
     A direct read: with several replicas it may be a moment behind, so decisions belong to a compare-and-set.
     """
     try:
-        reply = await bus.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", deadline=deadline)
+        reply = await bus.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", deadline=deadline.sooner(ANSWER))
     except NoResponderError as error:
         raise translate.StreamMissingError(f"stream {stream} is not there") from error
     if not reply.body and (status := translate.status_of(reply.headers)):
@@ -160,7 +160,7 @@ async def read_from(
             body = {"seq": start, "next_by_subj": filter_subject, "batch": BATCH}
             await bus.publish(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=inbox)
             more = False
-            async with deadline.scope(f"reading stream {stream}"):
+            async with deadline.sooner(ANSWER).scope(f"reading stream {stream}"):
                 async for message in replies:
                     status = 0 if "Nats-Sequence" in message.headers else translate.status_of(message.headers)
                     if not status:

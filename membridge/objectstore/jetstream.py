@@ -47,6 +47,8 @@ from membridge.objectstore.protocol import (
 BUCKET = "membridge"
 #: The layout's usual size of a chunk.
 CHUNK = 128 << 10
+#: Seconds that one answer may take.
+ANSWER = 10.0
 #: Chunks written at once, and chunks of one read.
 WINDOW, BATCH = 16, 32
 #: JetStream's error numbers: another writer was first; no room left; no such stream.
@@ -298,7 +300,7 @@ class JetStreamStore:
                 more = False
                 while True:
                     with _translated("reading from the object store"), _cancellable():
-                        message = await replies.next_msg(timeout=max(deadline.remaining(), 0.001))
+                        message = await replies.next_msg(timeout=_patience(deadline))
                     headers = message.headers or {}
                     if "Nats-Sequence" in headers:
                         after = int(headers["Nats-Sequence"]) + 1
@@ -379,9 +381,7 @@ class JetStreamStore:
         self, subject: str, body: bytes, *, headers: dict[str, str] | None = None, deadline: Deadline
     ) -> Msg:
         with _translated("the object store"), _cancellable():
-            return await self._client().request(
-                subject, body, timeout=max(deadline.remaining(), 0.001), headers=headers
-            )
+            return await self._client().request(subject, body, timeout=_patience(deadline), headers=headers)
 
     def _check(self, ack: _Ack, what: str) -> None:
         if ack.error is None:
@@ -409,6 +409,11 @@ async def open_jetstream(
     store = JetStreamStore(client, bucket, purges=purges)
     await store.ensure(replicas=replicas, deadline=Deadline.after(10.0))
     yield store
+
+
+def _patience(deadline: Deadline) -> float:
+    """Return the seconds to wait for one answer: one that a broken connection swallowed never comes."""
+    return max(min(deadline.remaining(), ANSWER), 0.001)
 
 
 @contextmanager

@@ -37,6 +37,16 @@ def save(path: Path, content: bytes) -> None:
         sync_directory(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; what is gone already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        import shutil  # noqa: PLC0415 - it brings three archive formats along
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sync(descriptor: int) -> None:
     """Force an open file to the disk."""
     os.fsync(descriptor)

@@ -91,3 +91,14 @@ def test_a_saved_file_is_whole_or_the_old_one(tmp_path: Path) -> None:
     files.save(path, b"two")
     assert path.read_bytes() == b"two"
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
+
+
+def test_what_a_killed_fetch_left_is_swept(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    staged = mirror.stage()
+    staged.write_bytes(b"half")
+    (tmp_path / "objects.part").mkdir()
+    (tmp_path / "objects.part" / "1.zst").write_bytes(b"half")
+    (tmp_path / "other.part").write_bytes(b"half")
+    mirror.stage()
+    assert list(tmp_path.iterdir()) == []
