@@ -18,7 +18,6 @@ up *args:
 [group("run")]
 demo *args:
     membridge demo {{ args }}
-
 # Every test but those that need npm; arguments go to pytest.
 [group("check")]
 test *args:
@@ -44,8 +43,7 @@ types:
 contracts:
     lint-imports
     python -m pytest -q tests/unit/test_house.py
-
-# Measure against the reference programs and write docs/benchmarks.md.
+# Measure against the reference programs, into docs/benchmarks.md.
 [group("work")]
 bench *args:
     python -m tests.bench {{ args }}
@@ -53,11 +51,9 @@ bench *args:
 fmt:
     ruff format .
     ruff check --fix .
-# Write the wire bodies of this release that every later one must decode.
 [group("work")]
 golden:
     python -m tests.wire.golden
-# Renew requirements.lock after a change of pyproject.toml; --upgrade takes the newest versions.
 [group("work")]
 lock *args:
     uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet \
