@@ -135,7 +135,10 @@ class Jobs:
 
 
 class _Throttle:
-    """Passes on where a job is once it has run for a second, and then not too often. Told from any thread."""
+    """Passes on where a job is once it has run for a second, and then not too often. Told from any thread.
+
+    What was told in the first second is passed on when that is over: a transfer that stands still is shown too.
+    """
 
     def __init__(self, local: Listener | None) -> None:
         self._local = local
@@ -145,17 +148,16 @@ class _Throttle:
         self._next = time.monotonic() + PROGRESS_AFTER
 
     def hear(self, step: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + PROGRESS_EVERY
         self._latest = (step, done, total)
-        if self._local is not None:
-            self._local(step, done, total)
-        self._loop.call_soon_threadsafe(self._told.set)
+        if not self._told.is_set():
+            self._loop.call_soon_threadsafe(self._told.set)
 
     async def next(self) -> tuple[str, int, int]:
-        """Return the latest word as soon as there is a new one."""
+        """Return the latest word when there is a new one and its time has come."""
         await self._told.wait()
+        await asyncio.sleep(max(0.0, self._next - time.monotonic()))
         self._told.clear()
+        self._next = time.monotonic() + PROGRESS_EVERY
+        if self._local is not None:
+            self._local(*self._latest)
         return self._latest

@@ -17,7 +17,7 @@ import zstandard
 from membridge import blocking
 from membridge.claudemem import database
 from membridge.deadline import Deadline
-from membridge.errors import ShrinkRefusedError, StaleEpochError
+from membridge.errors import DiskFullError, ShrinkRefusedError, StaleEpochError
 from membridge.merge import collect
 from membridge.snapshot import chain, delta, files, heads, layout, legacy, pull
 from membridge.snapshot.chain import Position
@@ -77,6 +77,10 @@ async def push(lane: Lane, *, epoch: Epoch, allow_shrink: bool, steps: Steps, de
         record = _record(lane, known, copy, parcel, epoch=epoch)
         with steps.step("commit"):
             await heads.commit(lane, record, known, deadline=deadline)
+    except DiskFullError:
+        # The copy is as large as the database: it must not keep the disk full until the next push.
+        await blocking.run(staged.unlink, missing_ok=True)
+        raise
     finally:
         await blocking.run(parcel_path.unlink, missing_ok=True)
     await blocking.run(_advance, lane, copy, record)

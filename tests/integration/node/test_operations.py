@@ -196,6 +196,8 @@ async def test_a_disk_that_is_or_gets_full_stops_a_push_and_changes_nothing(
         # The snapshot's copy takes 1.2 MB: 1350k have room for it, and not for what is packed beside it.
         assert (code, output.count("error:")) == (1, 1), output
         assert "space" in output or "full" in output
+        # What did not fit does not keep the disk full.
+        assert [path.name for path in (disk / "state").rglob("*") if path.suffix in {".db", ".part"}] == ["journal.db"]
     assert memory_rows(a.database) == kept
     code, output = await make_machine("b").command("pull")
     assert "no snapshot yet" in output
