@@ -220,7 +220,7 @@ class Bus:
     async def _check_account(self, *, deadline: Deadline) -> None:
         where = f"NATS at {self.options.where()}"
         try:
-            reply = await self.request("$JS.API.INFO", deadline=deadline)
+            reply = await self.request(f"{self.options.api}.INFO", deadline=deadline)
         except NoResponderError as error:
             raise translate.no_jetstream(where) from error
         except DeadlineExceededError as error:

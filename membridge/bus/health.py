@@ -39,14 +39,14 @@ class _Stamped(msgspec.Struct):
 
 async def jetstream_use(bus: Bus, *, deadline: Deadline) -> JetStreamUse:
     """Return what JetStream holds for this account."""
-    reply = await bus.request("$JS.API.INFO", deadline=deadline)
+    reply = await bus.request(f"{bus.options.api}.INFO", deadline=deadline)
     account = _decoded(reply.body, _Account)
     return JetStreamUse(account.streams, account.storage, account.limits.max_storage)
 
 
 async def server_time(bus: Bus, *, deadline: Deadline) -> datetime:
     """Return the server's wall clock, as it stamps the answer to a look at a stream."""
-    reply = await bus.request(f"$JS.API.STREAM.INFO.{streams.EVENTS.name}", deadline=deadline)
+    reply = await bus.request(f"{bus.options.api}.STREAM.INFO.{streams.EVENTS.name}", deadline=deadline)
     stamp = _decoded(reply.body, _Stamped).ts
     if stamp is None:
         raise BusUnavailableError("the server does not say what time it is", remedy="upgrade nats-server")

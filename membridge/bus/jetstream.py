@@ -73,7 +73,9 @@ R = TypeVar("R", _StreamReply, ConsumerReply, _Answer)
 async def call(bus: Bus, verb: str, body: object, kind: type[R], *, deadline: Deadline) -> R:
     """Ask the JetStream API and return its answer; its errors are raised as ours."""
     try:
-        reply = await bus.request(f"$JS.API.{verb}", msgspec.json.encode(body), deadline=deadline.sooner(ANSWER))
+        reply = await bus.request(
+            f"{bus.options.api}.{verb}", msgspec.json.encode(body), deadline=deadline.sooner(ANSWER)
+        )
     except NoResponderError as error:
         raise translate.no_jetstream(verb) from error
     try:
@@ -140,7 +142,7 @@ async def last_of(bus: Bus, stream: str, subject: str, *, deadline: Deadline) ->
     A direct read: with several replicas it may be a moment behind, so decisions belong to a compare-and-set.
     """
     try:
-        reply = await bus.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", deadline=deadline.sooner(ANSWER))
+        reply = await bus.request(f"{bus.options.api}.DIRECT.GET.{stream}.{subject}", deadline=deadline.sooner(ANSWER))
     except NoResponderError as error:
         raise translate.StreamMissingError(f"stream {stream} is not there") from error
     if not reply.body and (status := translate.status_of(reply.headers)):
@@ -158,7 +160,7 @@ async def read_from(
     async with bus.subscribe(inbox, bound=2 * BATCH) as replies:
         while True:
             body = {"seq": start, "next_by_subj": filter_subject, "batch": BATCH}
-            await bus.publish(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=inbox)
+            await bus.publish(f"{bus.options.api}.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=inbox)
             more = False
             async with deadline.sooner(ANSWER).scope(f"reading stream {stream}"):
                 async for message in replies:

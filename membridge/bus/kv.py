@@ -70,7 +70,7 @@ class Kv(Generic[V]):
             headers["Nats-TTL"] = f"{TOMBSTONE_TTL}s"
         if revision is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
-        await self.bus.store(self.subject(key), b"", headers=headers, deadline=deadline)
+        await self.bus.store(self._written(key), b"", headers=headers, deadline=deadline)
 
     async def entries(self, prefix: str = "", *, deadline: Deadline) -> dict[str, Entry[V]]:
         """Return every entry whose key begins with `prefix`; one that cannot be read is left out."""
@@ -94,6 +94,11 @@ class Kv(Generic[V]):
         """Return the subject of a key; each part of it is one token."""
         return f"$KV.{self.bucket.name}." + ".".join(token(part, "key") for part in key.split("."))
 
+    def _written(self, key: str) -> str:
+        """Return the subject to write a key to: a leaf passes `$KV` on to another domain only through its API."""
+        subject = self.subject(key)
+        return f"{self.bus.options.api}.{subject}" if self.bus.options.domain else subject
+
     async def _write(self, key: str, body: bytes, last: int | None, ttl: float | None, *, deadline: Deadline) -> int:
         headers: dict[str, str] = {}
         if last is not None:
@@ -102,7 +107,7 @@ class Kv(Generic[V]):
         if lives is not None:
             # Whole seconds, never fewer than asked for: nobody's lease ends before its holder thinks so.
             headers["Nats-TTL"] = f"{max(1, math.ceil(lives))}s"
-        return await self.bus.store(self.subject(key), body, headers=headers, deadline=deadline)
+        return await self.bus.store(self._written(key), body, headers=headers, deadline=deadline)
 
     def _entry(self, key: str, message: Message) -> Entry[V] | None:
         if _is_gone(message):

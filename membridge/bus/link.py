@@ -91,7 +91,7 @@ class Link:
                 f"NATS at {where} is version {self.version_text}, the oldest supported is {oldest}",
                 remedy=f"upgrade nats-server to {oldest} or newer, or use `membridge up`",
             )
-        if not self._server_info().get("jetstream"):
+        if self._options.domain is None and not self._server_info().get("jetstream"):
             raise translate.no_jetstream(f"NATS at {where}")
         deadline.check("connecting to NATS")
 

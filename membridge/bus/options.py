@@ -35,7 +35,8 @@ class Pace:
 class BusOptions:
     """Where NATS is and who we are. A user and password may stand in a URL; they are never logged.
 
-    `jetstream` is False for who needs none: a machine at the door.
+    `jetstream` is False for who needs none: a machine at the door. `domain` is that of the JetStream to use, when it is
+    not the connected server's own: a leaf's hub.
     """
 
     urls: tuple[str, ...]
@@ -46,6 +47,7 @@ class BusOptions:
     replicas: int = 1
     inbox_prefix: str = "_INBOX"
     jetstream: bool = True
+    domain: str | None = None
     pace: Pace = Pace()
 
     def check(self) -> None:
@@ -66,6 +68,11 @@ class BusOptions:
                 "signing in with a credentials file or nkey needs the package `nkeys`",
                 remedy="install it beside membridge, or use a user and password in the URL",
             )
+
+    @property
+    def api(self) -> str:
+        """The subject that JetStream's API begins with."""
+        return f"$JS.{self.domain}.API" if self.domain else "$JS.API"
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context of the own CA, None where the system's trust is enough."""

@@ -115,7 +115,7 @@ class WorkQueue:
     async def _ask(self, batch: int, terms: dict[str, object], wait: float) -> list[Delivery]:
         inbox, found = self._bus.new_inbox(), list[Delivery]()
         async with self._bus.subscribe(inbox) as replies:
-            subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream.name}.{self._durable}"
+            subject = f"{self._bus.options.api}.CONSUMER.MSG.NEXT.{self._stream.name}.{self._durable}"
             await self._bus.publish(subject, msgspec.json.encode({"batch": batch, **terms}), reply=inbox)
             try:
                 async with asyncio.timeout(wait):

@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from membridge import blocking
@@ -22,6 +23,7 @@ from membridge.errors import (
     NotFoundError,
     ShrinkRefusedError,
     StaleEpochError,
+    UnavailableError,
 )
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
@@ -220,7 +222,9 @@ class ProposalDesk:
             except MembridgeError as error:
                 log.warning("proposals not taken in", reason=error.message)
                 for delivery in deliveries:
-                    await delivery.nak(rules.retry_wait(delivery.attempts, random.random()))  # noqa: S311 - jitter
+                    # While NATS is away nobody hears that; then the proposal comes again by itself.
+                    with suppress(UnavailableError):
+                        await delivery.nak(rules.retry_wait(delivery.attempts, random.random()))  # noqa: S311 - jitter
             else:
                 log.info("proposals taken in", rows=taken.proposals, seq=taken.seq)
             self._on_change()

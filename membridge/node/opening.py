@@ -62,6 +62,7 @@ def bus_options(settings: Settings, name: str, key: Path | None = None) -> BusOp
         credentials=None if key else nats.credentials_file,
         nkey_seed=key or nats.nkey_seed_file,
         ca_file=nats.ca_file,
+        domain=nats.domain,
         replicas=nats.replicas,
         inbox_prefix=f"_INBOX.{settings.node.id}" if key else "_INBOX",
     )
@@ -109,7 +110,9 @@ async def open_store(bus: Bus, settings: Settings) -> AsyncGenerator[ObjectStore
     if store.backend is StoreKind.JETSTREAM:
         # Who has a key of its own for an account may not purge; the account's operator does.
         purges = settings.nats.keys_dir is None
-        async with open_jetstream(lambda: bus.raw, replicas=settings.nats.replicas, purges=purges) as opened:
+        async with open_jetstream(
+            lambda: bus.raw, replicas=settings.nats.replicas, purges=purges, api=bus.options.api
+        ) as opened:
             yield opened
         return
     if store.endpoint is None or store.access_key is None or store.secret_key is None:

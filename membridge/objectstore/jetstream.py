@@ -87,8 +87,8 @@ class _Meta(msgspec.Struct, omit_defaults=False):
 class JetStreamStore:
     """The store. `client` returns the present connection: another one after the server closed the last."""
 
-    def __init__(self, client: Callable[[], Client], bucket: str, *, purges: bool = True) -> None:
-        self._client, self._bucket, self._purges = client, bucket, purges
+    def __init__(self, client: Callable[[], Client], bucket: str, *, purges: bool = True, api: str = "$JS.API") -> None:
+        self._client, self._bucket, self._purges, self._api = client, bucket, purges, api
         self._stream = f"OBJ_{bucket}"
 
     async def put(self, key: str, body: bytes, *, if_absent: bool = True, deadline: Deadline) -> None:
@@ -198,10 +198,10 @@ class JetStreamStore:
             "max_bytes": -1,
             "storage": "file",
         }
-        reply = await self._request(f"$JS.API.STREAM.INFO.{self._stream}", b"", deadline=deadline)
+        reply = await self._request(f"{self._api}.STREAM.INFO.{self._stream}", b"", deadline=deadline)
         if _ack(reply).error is not None:
             reply = await self._request(
-                f"$JS.API.STREAM.CREATE.{self._stream}", msgspec.json.encode(config), deadline=deadline
+                f"{self._api}.STREAM.CREATE.{self._stream}", msgspec.json.encode(config), deadline=deadline
             )
             self._check(_ack(reply), f"creating the object store {self._bucket}")
 
@@ -295,7 +295,7 @@ class JetStreamStore:
                 request = {"seq": after, "next_by_subj": subject, "batch": BATCH}
                 with _translated("reading from the object store"):
                     await client.publish(
-                        f"$JS.API.DIRECT.GET.{self._stream}", msgspec.json.encode(request), reply=inbox
+                        f"{self._api}.DIRECT.GET.{self._stream}", msgspec.json.encode(request), reply=inbox
                     )
                 more = False
                 while True:
@@ -329,7 +329,7 @@ class JetStreamStore:
     async def _last(self, key: str, *, deadline: Deadline) -> tuple[_Meta | None, int]:
         """Return what an object is, None when there is none, and the sequence of its last meta message."""
         subject = self._meta_subject(key)
-        reply = await self._request_message(f"$JS.API.DIRECT.GET.{self._stream}.{subject}", b"", deadline=deadline)
+        reply = await self._request_message(f"{self._api}.DIRECT.GET.{self._stream}.{subject}", b"", deadline=deadline)
         headers = reply.headers or {}
         if headers.get("Status") == "404":
             return None, 0
@@ -362,7 +362,7 @@ class JetStreamStore:
         """Remove the messages of a subject; with `up_to` not those that came after that sequence."""
         request: dict[str, object] = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
         body = msgspec.json.encode(request)
-        reply = await self._request(f"$JS.API.STREAM.PURGE.{self._stream}", body, deadline=deadline)
+        reply = await self._request(f"{self._api}.STREAM.PURGE.{self._stream}", body, deadline=deadline)
         self._check(_ack(reply), "deleting from the object store")
 
     async def _forget(self, nuid: str) -> None:
@@ -403,10 +403,18 @@ class JetStreamStore:
 
 @asynccontextmanager
 async def open_jetstream(
-    client: Callable[[], Client], *, bucket: str = BUCKET, replicas: int = 1, purges: bool = True
+    client: Callable[[], Client],
+    *,
+    bucket: str = BUCKET,
+    replicas: int = 1,
+    purges: bool = True,
+    api: str = "$JS.API",
 ) -> AsyncGenerator[ObjectStore]:
-    """Open the store in NATS; it is created when it is not there. `purges` is whether our user may purge it."""
-    store = JetStreamStore(client, bucket, purges=purges)
+    """Open the store in NATS; it is created when it is not there.
+
+    `purges` is whether our user may purge it, `api` what the subjects of JetStream's API begin with.
+    """
+    store = JetStreamStore(client, bucket, purges=purges, api=api)
     await store.ensure(replicas=replicas, deadline=Deadline.after(10.0))
     yield store
 

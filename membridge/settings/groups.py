@@ -20,6 +20,7 @@ from membridge.settings.kinds import (
     SECRET,
     SERVERS,
     TEXT,
+    TOKEN,
     Secret,
     mask_userinfo,
     number,
@@ -140,6 +141,11 @@ class NatsSettings:
         optional(PATH),
         env="MEMBRIDGE_NATS_KEYS_DIR",
         meaning="Folder with this node's nkey seed for each project; `membridge join` makes it.",
+    )
+    domain: str | None = setting(
+        optional(TOKEN),
+        env="MEMBRIDGE_NATS_DOMAIN",
+        meaning="JetStream domain that holds the memory, for a node whose server is a leaf: the hub's.",
     )
     listen: str | None = setting(
         optional(LISTEN),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
-from schemas.identity import NodeId, canonical_id, node_id_of_host
+from schemas.identity import NodeId, canonical_id, node_id_of_host, token
 
 T_co = TypeVar("T_co", covariant=True)
 C = TypeVar("C", bound=StrEnum)
@@ -205,6 +205,10 @@ def _servers(raw: object, _home: Path) -> tuple[str, ...]:
     return found
 
 
+def _token(raw: object, _home: Path) -> str:
+    return token(_line(raw))
+
+
 def _listen(raw: object, _home: Path) -> str:
     host, colon, port = _line(raw).rpartition(":")
     plain = host.removeprefix("[").removesuffix("]")
@@ -232,5 +236,6 @@ PATH = Kind("an absolute path, or one that starts with ~/", _path)
 NODE = Kind("1 to 64 of A-Z a-z 0-9 _ - (a dot counts as -)", _node)
 PROJECT = Kind("1 to 256 characters in one line", _project)
 SERVERS = Kind("nats://HOST:PORT or tls://HOST:PORT, several with commas between them", _servers, address=True)
+TOKEN = Kind("1 to 64 of A-Z a-z 0-9 _ -", _token)
 LISTEN = Kind("ADDRESS:PORT, such as 0.0.0.0:4222", _listen)
 ENDPOINT = Kind("http://HOST:PORT or https://HOST:PORT, without user name", _endpoint, address=True)
