@@ -29,7 +29,7 @@ class ProjectPresence(Wire, frozen=True, kw_only=True):
 
 
 class NodePresence(Wire, frozen=True, kw_only=True):
-    """What a node says of itself every ten seconds."""
+    """What a node says of itself every ten seconds. `instance` tells two machines of one name apart."""
 
     node: WireNodeId
     version: str
@@ -38,6 +38,7 @@ class NodePresence(Wire, frozen=True, kw_only=True):
     arch: str
     addresses: list[str] = []
     pid: int = 0
+    instance: str = ""
     started_at: str = ""
     updated_at: str = ""
     projects: list[ProjectPresence] = []

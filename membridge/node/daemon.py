@@ -16,6 +16,7 @@ from membridge.lifecycle import Part
 from membridge.logging import get_logger
 from membridge.node import registry
 from membridge.node.hosting import Hosting
+from membridge.node.instance import check_alone, instance_of
 from membridge.node.notify import Notifier
 from membridge.node.opening import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets, open_store
 from membridge.node.running import only_one
@@ -70,6 +71,8 @@ async def _open(
     options = bus_options(settings, f"membridge-node-{settings.node.id}", key)
     bus = await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT_DEADLINE)))
     opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
+    instance = await blocking.run(instance_of, settings.node.state_dir)
+    await check_alone(opened.nodes, settings.node.id, instance)
     store = await stack.enter_async_context(open_store(bus, settings))
     hosting = Hosting(bus, store, opened, settings, projects=projects, grows=key is None)
     account = f" of {key.stem}" if key else ""

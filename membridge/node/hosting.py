@@ -15,6 +15,7 @@ from membridge.logging import get_logger
 from membridge.node import endpoints, leading, registry
 from membridge.node.autosync import AutoSync, ProposalDesk
 from membridge.node.doctor import Doctor
+from membridge.node.instance import instance_of
 from membridge.node.jobs import Jobs
 from membridge.node.opening import Buckets, make_project, open_lane
 from membridge.node.operations import Operations
@@ -54,7 +55,7 @@ class Hosting:
         self._first, self._grows = projects, grows
         self._projects: dict[ProjectId, Project] = {}
         self._new: asyncio.Queue[tuple[ProjectConfig, asyncio.Event]] = asyncio.Queue(WAITING)
-        self.presence = Presence(opened.nodes, settings.node.id, self.projects)
+        self.presence = Presence(opened.nodes, settings.node.id, instance_of(settings.node.state_dir), self.projects)
 
     def projects(self) -> Iterable[Project]:
         """Return the projects that are served now."""

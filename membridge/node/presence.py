@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from membridge import __version__
 from membridge.bus.kv import Kv
 from membridge.deadline import Deadline
-from membridge.errors import MembridgeError
+from membridge.errors import AlreadyRunningError, MembridgeError, RevisionMovedError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
+from membridge.node.instance import another
 from membridge.node.project import Project
 from schemas.identity import NodeId
 from schemas.node import NodePresence
@@ -29,8 +30,11 @@ EVERY = 10.0
 class Presence:
     """Writes this node's entry."""
 
-    def __init__(self, nodes: Kv[NodePresence], node: NodeId, projects: Callable[[], Iterable[Project]]) -> None:
-        self._nodes, self._node, self._projects = nodes, node, projects
+    def __init__(
+        self, nodes: Kv[NodePresence], node: NodeId, instance: str, projects: Callable[[], Iterable[Project]]
+    ) -> None:
+        self._nodes, self._node, self._instance, self._projects = nodes, node, instance, projects
+        self._revision = 0
         self._started = datetime.now(UTC).isoformat()
         self._changed = asyncio.Event()
 
@@ -39,7 +43,10 @@ class Presence:
         self._changed.set()
 
     async def run(self, ready: Ready) -> None:
-        """Keep the entry fresh until cancelled, then withdraw it."""
+        """Keep the entry fresh until cancelled, then withdraw it.
+
+        Raises AlreadyRunningError when another machine turns out to have this node's name.
+        """
         try:
             await self._say()
             ready()
@@ -65,20 +72,42 @@ class Presence:
             arch=machine.machine,
             addresses=own_addresses(),
             pid=os.getpid(),
+            instance=self._instance,
             started_at=self._started,
             updated_at=datetime.now(UTC).isoformat(),
             projects=[await project.presence() for project in self._projects()],
         )
 
     async def _say(self) -> None:
+        deadline = Deadline.after(EVERY / 2)
         try:
-            await self._nodes.put(self._node, await self.describe(), deadline=Deadline.after(EVERY / 2))
+            self._revision = await self._write(await self.describe(), deadline)
+        except AlreadyRunningError:
+            raise
         except MembridgeError as error:
             log.warning("presence not written", reason=error.message)
 
+    async def _write(self, said: NodePresence, deadline: Deadline) -> int:
+        """Write the entry over our own last one, over none, or over what an earlier life of this node left."""
+        if self._revision:
+            try:
+                return await self._nodes.update(self._node, said, revision=self._revision, deadline=deadline)
+            except RevisionMovedError:
+                pass  # expired, wiped, or not ours any more
+        there = await self._nodes.get(self._node, deadline=deadline)
+        if there is None:
+            return await self._nodes.create(self._node, said, deadline=deadline)
+        # Once ours was in place, an entry of another instance is another machine's.
+        if self._revision and there.value.instance not in {"", self._instance}:
+            raise another(there.value)
+        return await self._nodes.update(self._node, said, revision=there.revision, deadline=deadline)
+
     async def _withdraw(self) -> None:
         try:
-            await self._nodes.delete(self._node, deadline=Deadline.after(1.0))
+            # Read again: a stop may come between a write and its answer.
+            there = await self._nodes.get(self._node, deadline=Deadline.after(1.0))
+            if there is not None and there.value.instance == self._instance:
+                await self._nodes.delete(self._node, revision=there.revision, deadline=Deadline.after(1.0))
         except MembridgeError as error:
             log.info("presence not withdrawn", reason=error.message)
 

@@ -179,6 +179,11 @@ class Project:
             database=str(lane.database),
         )
 
+    @property
+    def busy(self) -> bool:
+        """Whether a push or a pull runs here now."""
+        return self._turn.locked()
+
     def saw_head(self, seq: int) -> None:
         """Note the head that a watcher saw."""
         self._head_seq = seq
