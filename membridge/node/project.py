@@ -100,7 +100,9 @@ class Project:
                 return PushReply(outcome=PushOutcome.DRY_RUN, rows=len(rows))
             if action is rules.PushAction.PROPOSE:
                 return await self._propose(steps, allow_shrink=request.allow_shrink, deadline=deadline)
-            return await self._commit(steps, request, deadline=deadline)
+            # Who was primary a moment ago and is not any more must not commit under its successor's epoch.
+            secondary = view.role is not Role.PRIMARY
+            return await self._commit(steps, request, as_secondary=secondary, deadline=deadline)
 
     async def pull(
         self, request: PullRequest, steps: Steps, *, queue: WorkQueue | None, deadline: Deadline
@@ -217,12 +219,15 @@ class Project:
         terms = replace(self._bounds.lock, force=True) if force else self._bounds.lock
         return push_lock(self._locks, claim, terms=terms, deadline=deadline)
 
-    async def _commit(self, steps: Steps, request: PushRequest, *, deadline: Deadline) -> PushReply:
+    async def _commit(
+        self, steps: Steps, request: PushRequest, *, as_secondary: bool = False, deadline: Deadline
+    ) -> PushReply:
+        """Commit under this node's epoch; `as_secondary`, where the settings allow that, under the head's."""
         async with self._pushing(deadline, force=request.force):
             attempt = 0
             while True:
                 attempt += 1
-                epoch = await self._epoch(deadline=deadline)
+                epoch = await self._epoch(as_secondary=as_secondary, deadline=deadline)
                 try:
                     reply = await push.push(
                         self.lane, epoch=epoch, allow_shrink=request.allow_shrink, steps=steps, deadline=deadline
@@ -236,8 +241,8 @@ class Project:
                 self._unsynced = 0
                 return reply
 
-    async def _epoch(self, *, deadline: Deadline) -> int:
-        if self.roles.view().role is Role.PRIMARY and self.roles.enabled:
+    async def _epoch(self, *, as_secondary: bool, deadline: Deadline) -> int:
+        if self.roles.enabled and not as_secondary:
             return self.roles.epoch_for_commit()
         known = await heads.read(self.lane, deadline=deadline)
         return known.record.epoch if known else 0

@@ -205,7 +205,7 @@ def test_the_help_answers_at_once() -> None:
 
     bare = min(seconds("-c", "pass") for _ in range(3))
     # 150 ms on an idle machine; the bare interpreter's own time tells how slow or busy this one is.
-    assert min(seconds("-m", "membridge.cli.main", "--help") for _ in range(3)) < max(0.15, 8 * bare)
+    assert min(seconds("-m", "membridge.cli.main", "--help") for _ in range(3)) < max(0.15, 12 * bare)
 
 
 @pytest.mark.parametrize(
