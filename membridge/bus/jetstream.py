@@ -51,6 +51,7 @@ class StreamState(msgspec.Struct, frozen=True):
 
 class _StreamReply(msgspec.Struct, frozen=True):
     config: dict[str, Any] = {}
+    created: str = ""
     state: StreamState = StreamState()
     error: ApiError | None = None
 
@@ -108,6 +109,11 @@ async def ensure_stream(bus: Bus, config: StreamConfig, *, deadline: Deadline) -
 async def stream_state(bus: Bus, stream: str, *, deadline: Deadline) -> StreamState:
     """Return the bounds of what the stream holds; raises StreamMissingError."""
     return (await call(bus, f"STREAM.INFO.{stream}", {}, _StreamReply, deadline=deadline)).state
+
+
+async def stream_birth(bus: Bus, stream: str, *, deadline: Deadline) -> str:
+    """Return when the stream was created: another one of the same name has another; raises StreamMissingError."""
+    return (await call(bus, f"STREAM.INFO.{stream}", {}, _StreamReply, deadline=deadline)).created
 
 
 async def create_consumer(

@@ -154,6 +154,11 @@ class WorkQueue:
             return
 
 
+async def life_of(bus: Bus, stream: Stream, *, deadline: Deadline) -> str:
+    """Return what tells this stream from one that was made anew after the store had lost it."""
+    return await jetstream.stream_birth(bus, stream.name, deadline=deadline)
+
+
 async def open_queue(bus: Bus, stream: Stream, durable: str, filter_subject: str, *, deadline: Deadline) -> WorkQueue:
     """Open a work queue; its consumer is made again whenever it is gone."""
     queue = WorkQueue(bus, stream, durable, filter_subject)

@@ -64,12 +64,19 @@ class ApiError(msgspec.Struct, frozen=True):
     description: str = ""
 
 
-class StreamMissingError(NotFoundError):
-    """The stream, and with it every consumer, is gone: the server's store was wiped or never had it."""
+class StreamMissingError(BusUnavailableError):
+    """The stream, and with it every consumer, is gone: the server's store was wiped or never had it.
+
+    Unavailable, not absent: whoever needs it makes it again, so trying again helps.
+    """
+
+    default_remedy = "try again: a running node makes it anew"
 
 
-class ConsumerMissingError(NotFoundError):
-    """The consumer is gone."""
+class ConsumerMissingError(BusUnavailableError):
+    """The consumer is gone; its reader makes it anew."""
+
+    default_remedy = "try again"
 
 
 @contextmanager

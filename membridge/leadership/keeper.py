@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable
 
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv, open_bucket
+from membridge.bus.translate import StreamMissingError
 from membridge.bus.watch import watch
 from membridge.deadline import Deadline
-from membridge.errors import InvalidRequestError, LeaseLostError, MembridgeError, NotFoundError, RevisionMovedError
+from membridge.errors import InvalidRequestError, LeaseLostError, MembridgeError, RevisionMovedError
 from membridge.leadership import rules
 from membridge.leadership.announce import Announcer
 from membridge.leadership.contender import GLANCE, Contender
@@ -208,7 +209,7 @@ class Keeper:
                 failures = min(failures + 1, 6)
                 if failures == 1:
                     log.warning("leadership step failed", project=self._contest.project, reason=error.message)
-                if isinstance(error, NotFoundError):
+                if isinstance(error, StreamMissingError):
                     await self._restore()
                 wait = min(self._terms.request_timeout, 0.05 * 2**failures) * (0.5 + random.random() / 2)  # noqa: S311
             self._show()

@@ -16,7 +16,7 @@ import msgspec
 from membridge import blocking
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
-from membridge.bus.streams import Delivery, WorkQueue
+from membridge.bus.streams import Delivery, WorkQueue, life_of
 from membridge.claudemem import database, worker
 from membridge.deadline import Deadline
 from membridge.errors import (
@@ -35,7 +35,7 @@ from membridge.snapshot import heads, proposals, pull, push
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.lock import Claim, LockTerms, folder_lock, push_lock
 from membridge.snapshot.steps import Steps
-from schemas import subjects
+from schemas import streams, subjects
 from schemas.buckets import LockRecord
 from schemas.events import Quarantining
 from schemas.leadership import Role
@@ -250,7 +250,10 @@ class Project:
     async def _propose(self, steps: Steps, *, allow_shrink: bool, deadline: Deadline) -> PushReply:
         # A store that is not what it should be is said before anything is written to it.
         await heads.read(self.lane, deadline=deadline)
-        prepared = await proposals.prepare(self.lane, allow_shrink=allow_shrink, steps=steps, deadline=deadline)
+        queue = await life_of(self._bus, streams.PROPOSALS, deadline=deadline)
+        prepared = await proposals.prepare(
+            self.lane, queue=queue, allow_shrink=allow_shrink, steps=steps, deadline=deadline
+        )
         subject = subjects.fill(subjects.PROPOSAL, project=self.lane.project, node=self.lane.node)
         for one in prepared:
             # A fresh id for each announcement: de-duplication is stream-wide, a known id could be burnt by another.

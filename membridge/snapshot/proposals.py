@@ -2,7 +2,7 @@
 
 A secondary stores them as an object and announces it on the work queue; an offline primary gets it later. What was
 announced is remembered by its rows' sums, so that a growing backlog is not sent again and again, and forgotten after a
-while, so that a queue that lost its memory gets everything once more. Merging a proposal twice changes nothing.
+while and with the queue it went to: one that lost its memory gets everything once more. Merging twice changes nothing.
 """
 
 import hashlib
@@ -39,21 +39,23 @@ _BUNDLE = msgspec.json.Decoder(ProposalBundle)
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """What this node has announced: the sum of each row and when, in Unix seconds."""
+    """What this node has announced: the sum of each row and when, in Unix seconds, all of it in the life `queue`."""
 
     rows: dict[str, float] = {}
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A stored proposal that is still to be announced, and the sums of its rows."""
+    """A stored proposal that is still to be announced, the sums of its rows, and the life of the queue to do it in."""
 
     announcement: ProposalAnnouncement
     sums: tuple[str, ...]
+    queue: str
 
 
-async def prepare(lane: Lane, *, allow_shrink: bool, steps: Steps, deadline: Deadline) -> list[Prepared]:
-    """Store the rows that the canonical memory lacks and that were not offered lately; return what to announce.
+async def prepare(lane: Lane, *, queue: str, allow_shrink: bool, steps: Steps, deadline: Deadline) -> list[Prepared]:
+    """Store the rows that the canonical memory lacks and that `queue` did not get lately; return what to announce.
 
     Announcing is the caller's; `remember` comes after it. Errors: ShrinkRefusedError when more rows would be deleted
     from the canonical memory than the bound allows, the database's and the store's errors.
@@ -64,18 +66,18 @@ async def prepare(lane: Lane, *, allow_shrink: bool, steps: Steps, deadline: Dea
         )
     if not allow_shrink:
         await blocking.run(_check_shrink, lane, rows, deadline)
-    fresh = await blocking.run(_not_submitted, lane, rows)
+    fresh = await blocking.run(_not_submitted, lane, rows, queue)
     prepared: list[Prepared] = []
     for batch in _batches(fresh):
         with steps.step("upload"):
-            prepared.append(await _store(lane, batch, deadline=deadline))
+            prepared.append(await _store(lane, batch, queue, deadline=deadline))
             steps.advance(sum(len(one.sums) for one in prepared), len(fresh))
     return prepared
 
 
 async def remember(lane: Lane, announced: Prepared) -> None:
     """Note the rows of what was announced, and tell whoever listens."""
-    await blocking.run(_note, lane, announced.sums)
+    await blocking.run(_note, lane, announced)
     await lane.announce(
         ProposalSubmitted(
             project=lane.project,
@@ -148,7 +150,7 @@ def _check_shrink(lane: Lane, rows: list[ProposedRow], deadline: Deadline) -> No
         )
 
 
-async def _store(lane: Lane, rows: list[ProposedRow], *, deadline: Deadline) -> Prepared:
+async def _store(lane: Lane, rows: list[ProposedRow], queue: str, *, deadline: Deadline) -> Prepared:
     body, sha256 = await blocking.run(_pack, lane, rows)
     key = layout.proposal(lane.project, lane.node, sha256[:32])
     # The key is the rows' sum: what is there already was stored before and perhaps never announced.
@@ -164,7 +166,7 @@ async def _store(lane: Lane, rows: list[ProposedRow], *, deadline: Deadline) -> 
         rows=len(rows),
         submitted_at=datetime.now(UTC).isoformat(),
     )
-    return Prepared(announcement, tuple(_sum(row) for row in rows))
+    return Prepared(announcement, tuple(_sum(row) for row in rows), queue)
 
 
 def _pack(lane: Lane, rows: list[ProposedRow]) -> tuple[bytes, str]:
@@ -219,22 +221,23 @@ def _submitted_path(lane: Lane) -> Path:
     return lane.folder / "submitted.json"
 
 
-def _load(lane: Lane) -> Submitted:
+def _load(lane: Lane, queue: str) -> Submitted:
     try:
-        return msgspec.json.decode(_submitted_path(lane).read_bytes(), type=Submitted)
+        known = msgspec.json.decode(_submitted_path(lane).read_bytes(), type=Submitted)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         # Lost or damaged: everything is offered once more, which changes nothing.
         return Submitted()
+    return known if known.queue == queue else Submitted()
 
 
-def _not_submitted(lane: Lane, rows: list[ProposedRow]) -> list[ProposedRow]:
-    now, known = datetime.now(UTC).timestamp(), _load(lane).rows
+def _not_submitted(lane: Lane, rows: list[ProposedRow], queue: str) -> list[ProposedRow]:
+    now, known = datetime.now(UTC).timestamp(), _load(lane, queue).rows
     # abs: a wall clock that was set back must not silence a row for ever.
     return [row for row in rows if abs(now - known.get(_sum(row), 0.0)) > RESUBMIT_AFTER]
 
 
-def _note(lane: Lane, sums: tuple[str, ...]) -> None:
+def _note(lane: Lane, announced: Prepared) -> None:
     now = datetime.now(UTC).timestamp()
-    recent = {key: at for key, at in _load(lane).rows.items() if abs(now - at) <= RESUBMIT_AFTER}
-    recent.update(dict.fromkeys(sums, now))
-    files.save(_submitted_path(lane), msgspec.json.encode(Submitted(rows=recent)))
+    recent = {key: at for key, at in _load(lane, announced.queue).rows.items() if abs(now - at) <= RESUBMIT_AFTER}
+    recent.update(dict.fromkeys(announced.sums, now))
+    files.save(_submitted_path(lane), msgspec.json.encode(Submitted(rows=recent, queue=announced.queue)))

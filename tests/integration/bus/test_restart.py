@@ -1,10 +1,7 @@
 """A server that goes and comes back, with and without its memory: what the bus and its watchers and queues do then."""
 
 import asyncio
-import shutil
-from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -16,12 +13,11 @@ from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.bus.streams import ensure_streams, open_queue
 from membridge.bus.watch import watch
 from membridge.deadline import Deadline
-from membridge.embedded.nats_server import start_nats
 from membridge.errors import BusUnavailableError
 from schemas import buckets, streams, subjects
 from schemas.buckets import LockRecord
 from schemas.snapshot import PushOutcome, PushReply, PushRequest
-from tests.fixtures.nats import QUICK
+from tests.fixtures.nats import QUICK, Restartable
 
 PROJECT = "0" * 16
 PROPOSAL = subjects.fill(subjects.PROPOSAL, project=PROJECT, node="a")
@@ -31,66 +27,41 @@ def soon() -> Deadline:
     return Deadline.after(10.0)
 
 
-class Restartable:
-    """A server on one port and one folder, for as many lives as a test wants."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._stack = ExitStack()
-        self.url = self._stack.enter_context(start_nats(directory)).url
-
-    def stop(self) -> None:
-        self._stack.close()
-
-    def start(self) -> None:
-        self._stack.enter_context(start_nats(self._directory, port=int(self.url.rpartition(":")[2])))
-
-    def wipe(self) -> None:
-        shutil.rmtree(self._directory)
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Generator[Restartable]:
-    running = Restartable(tmp_path / "restartable")
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-async def lasting(server: Restartable) -> AsyncGenerator[Bus]:
-    """A connection that lives through the restarts of `server`."""
-    options = BusOptions(urls=(server.url,), name="test", pace=QUICK)
+async def lasting(restartable: Restartable) -> AsyncGenerator[Bus]:
+    """A connection that lives through the restarts of `restartable`."""
+    options = BusOptions(urls=(restartable.url,), name="test", pace=QUICK)
     async with connect(options, deadline=soon()) as bus:
         await ensure_streams(bus, replicas=1, deadline=soon())
         yield bus
 
 
-async def back(server: Restartable, bus: Bus) -> None:
+async def back(restartable: Restartable, bus: Bus) -> None:
     """Start the server again and wait for the new connection."""
     generation = bus.generation
-    server.start()
+    restartable.start()
     async with asyncio.timeout(10.0):
         await bus.wait_generation(generation)
 
 
-async def down(server: Restartable, bus: Bus) -> None:
+async def down(restartable: Restartable, bus: Bus) -> None:
     """Stop the server and wait until that was noticed."""
-    server.stop()
+    restartable.stop()
     async with asyncio.timeout(10.0):
         while bus.connected:  # noqa: ASYNC110 - a loss has no event: who must know of it gets an error
             await asyncio.sleep(0)
 
 
 async def test_while_the_server_is_away_everything_fails_at_once_and_nothing_comes_later(
-    server: Restartable, lasting: Bus
+    restartable: Restartable, lasting: Bus
 ) -> None:
     async with lasting.subscribe("news") as news:
-        await down(server, lasting)
+        await down(restartable, lasting)
         with pytest.raises(BusUnavailableError):
             await lasting.publish("news", b"while it was away")
         with pytest.raises(BusUnavailableError):
             await lasting.stream_publish(PROPOSAL, b"while it was away", message_id="away", deadline=soon())
-        await back(server, lasting)
+        await back(restartable, lasting)
         await lasting.settle()
         await lasting.publish("news", b"afterwards")
         async with asyncio.timeout(5.0):
@@ -99,13 +70,13 @@ async def test_while_the_server_is_away_everything_fails_at_once_and_nothing_com
     assert await queue.fetch(wait=0.1) == []
 
 
-async def test_a_watcher_is_current_within_two_seconds_of_a_restart(server: Restartable, lasting: Bus) -> None:
+async def test_a_watcher_is_current_within_two_seconds_of_a_restart(restartable: Restartable, lasting: Bus) -> None:
     locks = await open_bucket(lasting, buckets.LOCKS, replicas=1, deadline=soon())
     await locks.create("k", LockRecord(owner="a", since="now"), deadline=soon())
     changes = watch(locks, "k")
     assert (await anext(changes)).initial
-    await down(server, lasting)
-    await back(server, lasting)
+    await down(restartable, lasting)
+    await back(restartable, lasting)
     await locks.put("k", LockRecord(owner="b", since="now"), deadline=soon())
     async with asyncio.timeout(2.0):
         change = await anext(changes)
@@ -115,15 +86,15 @@ async def test_a_watcher_is_current_within_two_seconds_of_a_restart(server: Rest
 
 
 async def test_a_watcher_tells_that_a_wiped_store_holds_nothing_and_then_what_is_new(
-    server: Restartable, lasting: Bus
+    restartable: Restartable, lasting: Bus
 ) -> None:
     locks = await open_bucket(lasting, buckets.LOCKS, replicas=1, deadline=soon())
     first = await locks.create("k", LockRecord(owner="a", since="now"), deadline=soon())
     changes = watch(locks, "k")
     await anext(changes)
-    await down(server, lasting)
-    server.wipe()
-    await back(server, lasting)
+    await down(restartable, lasting)
+    restartable.wipe()
+    await back(restartable, lasting)
     await open_bucket(lasting, buckets.LOCKS, replicas=1, deadline=soon())
     again = await locks.create("k", LockRecord(owner="b", since="now"), deadline=soon())
     assert again == first
@@ -136,24 +107,24 @@ async def test_a_watcher_tells_that_a_wiped_store_holds_nothing_and_then_what_is
 
 
 async def test_acknowledged_work_survives_a_restart_and_comes_to_a_waiting_reader(
-    server: Restartable, lasting: Bus
+    restartable: Restartable, lasting: Bus
 ) -> None:
     queue = await open_queue(lasting, streams.PROPOSALS, "q", PROPOSAL, deadline=soon())
     await lasting.stream_publish(PROPOSAL, b"kept", message_id="kept", deadline=soon())
-    await down(server, lasting)
+    await down(restartable, lasting)
     assert await queue.fetch(wait=0.1) == []
-    await back(server, lasting)
+    await back(restartable, lasting)
     async with asyncio.timeout(5.0):
         while not (found := await queue.fetch(wait=1.0)):
             pass
     assert [delivery.message.body for delivery in found] == [b"kept"]
 
 
-async def test_a_queue_whose_stream_was_wiped_is_made_again(server: Restartable, lasting: Bus) -> None:
+async def test_a_queue_whose_stream_was_wiped_is_made_again(restartable: Restartable, lasting: Bus) -> None:
     queue = await open_queue(lasting, streams.PROPOSALS, "q", PROPOSAL, deadline=soon())
-    await down(server, lasting)
-    server.wipe()
-    await back(server, lasting)
+    await down(restartable, lasting)
+    restartable.wipe()
+    await back(restartable, lasting)
     async with asyncio.timeout(10.0):
         await queue.fetch(wait=0.1)
         await lasting.stream_publish(PROPOSAL, b"new", message_id="new", deadline=soon())
@@ -162,14 +133,14 @@ async def test_a_queue_whose_stream_was_wiped_is_made_again(server: Restartable,
     assert found[0].message.body == b"new"
 
 
-async def test_requests_are_served_again_after_a_restart(server: Restartable, lasting: Bus) -> None:
+async def test_requests_are_served_again_after_a_restart(restartable: Restartable, lasting: Bus) -> None:
     async def push(request: PushRequest, call: Call) -> PushReply:
         return PushReply(outcome=PushOutcome.UNCHANGED, job_id="job")
 
     subject = subjects.PUSH.at(project=PROJECT, node="a")
     endpoint = Endpoint(operation=subjects.PUSH, subject=subject, handler=push)
     async with serve(lasting, ServiceIdentity("membridge-node", "0.1.0", "test"), [endpoint]):
-        await down(server, lasting)
-        await back(server, lasting)
+        await down(restartable, lasting)
+        await back(restartable, lasting)
         reply = await Client(lasting).request(subjects.PUSH, PushRequest(), project=PROJECT, node="a")
     assert reply.outcome is PushOutcome.UNCHANGED

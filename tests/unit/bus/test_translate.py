@@ -19,6 +19,7 @@ from membridge.errors import (
     RevisionMovedError,
     TooLargeError,
 )
+from schemas.errors import Retry
 
 #: Those that need arguments to be made; they are never raised to a caller of ours.
 NEED_ARGUMENTS = {"SlowConsumerError"}
@@ -87,6 +88,12 @@ def test_errors_of_jetstream_become_ours(code: int, err_code: int, ours: type[Me
     with pytest.raises(ours) as raised:
         translate.raise_api(ApiError(code, err_code, "the server's words"), "storing")
     assert raised.value.message.startswith("storing")
+
+
+@pytest.mark.parametrize("lost", [translate.StreamMissingError, translate.ConsumerMissingError])
+def test_what_a_server_lost_is_worth_another_try(lost: type[MembridgeError]) -> None:
+    assert lost("gone").mapping.retry is Retry.YES
+    assert not isinstance(lost("gone"), NotFoundError)
 
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 0), ({"Status": "503"}, 503), ({"Status": "x"}, 0)])
