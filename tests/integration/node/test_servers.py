@@ -14,7 +14,7 @@ import pytest
 
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.machine import Machine
-from tests.fixtures.machines import PROJECT, SAMPLE, SOON, command
+from tests.fixtures.machines import PROJECT, SAMPLE, SOON, MakeMachine, command
 
 Status = dict[str, Any]
 
