@@ -182,39 +182,6 @@ async def test_a_second_project_is_served_from_the_moment_it_is_added(make_machi
     assert names == {PROJECT, "other"}
 
 
-async def test_up_runs_everything_and_a_second_one_is_told_where(make_machine: MakeMachine) -> None:
-    a = make_machine("a", memory=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"nats://127.0.0.1:{port}"
-    up = make_machine("a", MEMBRIDGE_NATS_URL=url)
-    await up.start("up")
-    process = up.process
-    assert process is not None
-    async with asyncio.timeout(20.0):
-        while (await up.command("status"))[0]:
-            assert process.returncode is None, up.log.read_text(encoding="utf-8")
-    code, output = await up.command("up")
-    assert code == 1
-    assert f"pid {process.pid}" in output
-    children = children_of(process.pid)
-    process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(20.0):
-        assert await process.wait() == 0
-    assert children
-    assert not [pid for pid in children if is_running(pid)]
-    assert a.database.exists()
-
-
 def edit(database: Path, subtitle: str) -> None:
     with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
         connection.execute("UPDATE observations SET subtitle = ? WHERE id = 7", (subtitle,))
-
-
-def children_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-
-
-def is_running(pid: str) -> bool:
-    return Path(f"/proc/{pid}").exists()
