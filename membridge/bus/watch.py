@@ -21,8 +21,9 @@ V = TypeVar("V", bound=Wire)
 
 log = get_logger("membridge.bus")
 
-#: Seconds between two looks without any news.
-LOOK = 2.0
+#: Seconds between two looks without any news, at a key whose entry may expire and at one whose entry stays: changes of
+#: both are announced, and every reconnect looks again.
+LOOK, LOOK_AT_LASTING = 2.0, 30.0
 #: Seconds one look may take, unless told.
 READ = 5.0
 #: Seconds until the second look after news that changed nothing yet; each further pause is twice as long.
@@ -44,7 +45,10 @@ async def watch(kv: Kv[V], key: str, *, read: float = READ) -> AsyncGenerator[Ch
     Changes that follow each other closely, or that came while the connection was down, are seen as one.
     """
     known: Entry[V] | None = None
-    initial, unreadable, deleted, pause = True, False, 0, LOOK
+    # A leaf passes on no news of its hub's buckets.
+    told = kv.bucket.ttl is None and kv.bus.options.domain is None
+    most = LOOK_AT_LASTING if told else LOOK
+    initial, unreadable, deleted, pause = True, False, 0, most
     async with kv.bus.subscribe(kv.subject(key)) as news:
         while True:
             try:
@@ -52,22 +56,22 @@ async def watch(kv: Kv[V], key: str, *, read: float = READ) -> AsyncGenerator[Ch
             except CorruptObjectError as error:
                 if not unreadable:
                     log.warning("entry cannot be read", key=key, reason=error.message)
-                unreadable = True
+                unreadable, pause = True, min(pause, LOOK)
             except MembridgeError:
                 # Down, or without its bucket: what was seen last stays true until something else is seen.
-                pass
+                pause = min(pause, LOOK)
             else:
                 if initial or entry != known:
                     released = entry is None and known is not None and deleted >= known.revision
                     yield Change(entry, initial, released)
-                    known, initial, unreadable, pause = entry, False, False, LOOK
+                    known, initial, unreadable, pause = entry, False, False, most
                     if entry is None or entry.revision > deleted:
                         deleted = 0
             try:
                 async with asyncio.timeout(pause):
                     message = await news.next()
             except TimeoutError:
-                pause = min(2 * pause, LOOK)
+                pause = min(2 * pause, most)
                 continue
             # News may be faster than the store that it speaks of.
             pause = AGAIN
