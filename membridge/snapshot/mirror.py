@@ -71,7 +71,8 @@ class Mirror:
             if path != current:
                 path.unlink(missing_ok=True)
         for path in self.directory.glob("*.part"):
-            path.unlink(missing_ok=True)
+            # A pull that was killed leaves its folder of objects.
+            files.remove(path)
 
 
 def map_file(path: Path) -> mmap.mmap:
