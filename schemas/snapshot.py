@@ -133,18 +133,6 @@ class PullReply(Wire, frozen=True, kw_only=True):
     job_id: str = ""
 
 
-class HistoryRequest(Wire, frozen=True, kw_only=True):
-    """The newest `limit` commits."""
-
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 20
-
-
-class HistoryReply(Wire, frozen=True, kw_only=True):
-    """Commits, newest first."""
-
-    records: list[SnapshotRecord] = []
-
-
 class Backup(Wire, frozen=True, kw_only=True):
     """A file kept before a write to the live database."""
 

@@ -1,27 +1,15 @@
-"""`membridge history`, `backups` and `conflicts`: what was kept, and where."""
-
-import click
+"""`membridge backups` and `conflicts`: what was kept, and where."""
 
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
 from schemas import subjects
 from schemas.node import Empty
 from schemas.proposal import Conflict, ConflictSide, ConflictsReply
-from schemas.snapshot import Backup, BackupsReply, HistoryReply, HistoryRequest, SnapshotRecord
+from schemas.snapshot import Backup, BackupsReply
 from schemas.subjects import Impact
 
-HISTORY_COLUMNS = ("seq>", "when", "kind", "node", "epoch>", "size>", "rows>")
 BACKUP_COLUMNS = ("when", "size>", "reason", "*path")
 CONFLICT_COLUMNS = ("id>", "when", "table", "~row", "kept", "lost")
-
-
-@command("history", impact=Impact.READ)
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many snapshots.")
-def history(invocation: Invocation, limit: int) -> None:
-    """List committed snapshots, newest first."""
-    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask(invocation, subjects.HISTORY, HistoryRequest(limit=limit)), print_history)
 
 
 @command("backups", impact=Impact.READ)
@@ -38,19 +26,6 @@ def conflicts(invocation: Invocation) -> None:
     from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
 
     invocation.show(ask(invocation, subjects.CONFLICTS, Empty()), print_conflicts)
-
-
-def print_history(reply: HistoryReply) -> None:
-    """Print a line for each commit."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
-    def row(record: SnapshotRecord) -> tuple[str, ...]:
-        size = units.size(record.object.size_bytes) if record.object else ""
-        rows = f"{sum(record.rows.values()):,}"
-        when = tables.ago(record.created_at)
-        return (str(record.seq), when, record.kind, record.node, str(record.epoch), size, rows)
-
-    tables.table(HISTORY_COLUMNS, map(row, reply.records), empty="no snapshot yet: `membridge push` makes the first")
 
 
 def print_backups(reply: BackupsReply) -> None:

@@ -14,6 +14,7 @@ from membridge.bus.streams import open_proposals
 from membridge.deadline import Deadline
 from membridge.leadership.keeper import Keeper
 from membridge.node import leading
+from membridge.node.asked import Asked
 from membridge.node.doctor import Doctor
 from membridge.node.jobs import Jobs
 from membridge.node.opening import (
@@ -24,7 +25,7 @@ from membridge.node.opening import (
     open_lane,
     open_store,
 )
-from membridge.node.operations import Asked, Operations
+from membridge.node.operations import Operations
 from membridge.node.roles import AsSeen, ByLease, NoRoles, Roles
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot import heads

@@ -6,25 +6,25 @@ Translates between wire structs and the project; decides nothing.
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 
 from membridge import __version__, blocking
 from membridge.bus.streams import WorkQueue
-from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError
+from membridge.node.asked import Asked
 from membridge.node.doctor import Doctor
 from membridge.node.jobs import Jobs, Order
+from membridge.node.past import Past
 from membridge.node.project import Project
 from membridge.node.quarantine import act_on_quarantine
-from membridge.snapshot import backups, heads
-from membridge.snapshot.steps import Listener, Steps
+from membridge.snapshot import backups
+from membridge.snapshot.steps import Steps
 from schemas import subjects
 from schemas.node import DoctorReply, Empty, JobsReply, StatusReply
 from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
-from schemas.snapshot import BackupsReply, HistoryReply, HistoryRequest, PullReply, PullRequest, PushReply, PushRequest
+from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, PushRequest
 from schemas.subjects import Operation
 from schemas.wire import Wire
 
@@ -36,20 +36,12 @@ Handler = Callable[..., Awaitable[Wire]]
 LISTED = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Who asked, until when an answer is of use, and who wants to hear of progress."""
-
-    by: str
-    deadline: Deadline
-    listener: Listener | None = None
-
-
 class Operations:
     """The operations of one project on this node."""
 
     def __init__(self, project: Project, jobs: Jobs, queue: WorkQueue | None, doctor: Doctor) -> None:
         self._project, self._jobs, self._queue, self._doctor = project, jobs, queue, doctor
+        self._past = Past(project, jobs)
         self._began = time.monotonic()
         self.last_error: Callable[[], str | None] = lambda: None
 
@@ -60,7 +52,9 @@ class Operations:
             subjects.PUSH.name: self.push,
             subjects.PULL.name: self.pull,
             subjects.DOCTOR.name: self.doctor,
-            subjects.HISTORY.name: self.history,
+            subjects.HISTORY.name: self._past.history,
+            subjects.VERIFY.name: self._past.verify,
+            subjects.TAG.name: self._past.tag,
             subjects.BACKUPS.name: self.backups,
             subjects.CONFLICTS.name: self.conflicts,
             subjects.QUARANTINE.name: self.quarantine,
@@ -120,19 +114,6 @@ class Operations:
         """Examine everything this project needs."""
         del request
         return DoctorReply(checks=await self._doctor.examine(deadline=asked.deadline))
-
-    async def history(self, request: HistoryRequest, asked: Asked) -> HistoryReply:
-        """List the newest commits."""
-        lane = self._project.lane
-        known = await heads.read(lane, deadline=asked.deadline)
-        if known is None:
-            return HistoryReply()
-        newest = known.record.seq
-        records = await heads.fetch_records(
-            lane, range(max(1, newest - request.limit + 1), newest), deadline=asked.deadline
-        )
-        older = [records[seq] for seq in sorted(records, reverse=True)]
-        return HistoryReply(records=[known.record, *older])
 
     async def backups(self, request: Empty, asked: Asked) -> BackupsReply:
         """List the backups."""

@@ -205,6 +205,12 @@ class Project:
         return self._unsynced
 
     @asynccontextmanager
+    async def keeping(self, deadline: Deadline) -> AsyncGenerator[None]:
+        """Keep every node from committing, and from deleting what is not kept, during the body."""
+        async with self._alone(deadline), self._pushing(deadline):
+            yield
+
+    @asynccontextmanager
     async def _alone(self, deadline: Deadline) -> AsyncGenerator[None]:
         async with deadline.scope("waiting for this node's other push or pull"):
             await self._turn.acquire()

@@ -74,6 +74,26 @@ def plan(head: SnapshotRecord, position: Position | None, records: Mapping[Seq, 
     return Way(tuple(commits), from_full=True, descends=position is not None)
 
 
+def flaw(record: SnapshotRecord, parent: SnapshotRecord | None) -> str:
+    """Return what is wrong with a record beside its parent, nothing when all is well.
+
+    The parent of a full snapshot may be gone by retention: then only the record itself is looked at.
+    """
+    full = record.kind is SnapshotKind.FULL
+    flaws = {
+        "it names no object": record.object is None and record.kind is not SnapshotKind.EMPTY,
+        "it is empty and names an object": record.object is not None and record.kind is SnapshotKind.EMPTY,
+        f"its parent, seq {record.seq - 1}, is missing": parent is None and not full,
+    }
+    if parent is not None:
+        flaws |= {
+            "it is of another chain than its parent": not full and parent.full_seq != record.full_seq,
+            f"it does not build on seq {parent.seq}": record.parent_sha256 not in {parent.sha256, None},
+            f"its epoch is older than that of seq {parent.seq}": record.epoch < parent.epoch,
+        }
+    return next((words for words, there in flaws.items() if there), "")
+
+
 def starts_new_chain(head: SnapshotRecord, delta_bytes: int, policy: ChainPolicy) -> bool:
     """Return whether the next snapshot should be a full one rather than a delta of `delta_bytes`."""
     deltas = head.seq - head.full_seq + 1

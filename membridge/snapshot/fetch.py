@@ -3,28 +3,18 @@
 The old mirror and its position stay as they are; the caller merges first and advances the position after that.
 """
 
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import zstandard
-
-from membridge import blocking, bounded
+from membridge import blocking
 from membridge.claudemem import database
 from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError
-from membridge.snapshot import chain, delta, files, heads
+from membridge.snapshot import chain, files, heads, rebuild
 from membridge.snapshot.chain import Position, Way
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.mirror import map_file
 from membridge.snapshot.steps import Steps
-from schemas.snapshot import SnapshotKind, SnapshotObject, SnapshotRecord
-
-#: Objects downloaded at once.
-READERS = 4
-#: Deltas held on disk at once before they are applied; bounds the space a long chain needs.
-BATCH = 16
+from schemas.snapshot import SnapshotRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,96 +68,16 @@ async def _build(lane: Lane, head: SnapshotRecord, way: Way, *, steps: Steps, de
         return Fetched(base, target, base, 0)
     staged = await blocking.run(mirror.stage)
     work = staged.with_name("objects.part")
-    await blocking.run(_fresh_folder, work)
+    await blocking.run(files.fresh_folder, work)
     try:
         if base is not None and not way.from_full:
             await blocking.run(_copy_file, base, staged)
-        downloaded = await _rebuild(lane, way.commits, staged, work, steps=steps, deadline=deadline)
+        downloaded = await rebuild.rebuild(lane, way.commits, staged, work, steps=steps, deadline=deadline)
         with steps.step("verify"):
             await blocking.run(_verify, staged, head, way, deadline)
         return Fetched(await blocking.run(mirror.adopt, staged, target), target, base, downloaded)
     finally:
         await blocking.run(files.remove, work)
-
-
-async def _rebuild(
-    lane: Lane, commits: Sequence[SnapshotRecord], staged: Path, work: Path, *, steps: Steps, deadline: Deadline
-) -> int:
-    objects = [(record, record.object) for record in commits if record.object is not None]
-    total, done = sum(stored.size_bytes for _, stored in objects), 0
-    for start in range(0, len(objects), BATCH):
-        batch = objects[start : start + BATCH]
-        with steps.step("download"):
-            await _download(lane, [stored for _, stored in batch], work, deadline=deadline)
-            done += sum(stored.size_bytes for _, stored in batch)
-            steps.advance(done, total)
-        with steps.step("apply"):
-            for record, stored in batch:
-                path = work / stored.sha256
-                await blocking.run(_apply, record, path, staged)
-                path.unlink()
-    return done
-
-
-async def _download(lane: Lane, objects: list[SnapshotObject], work: Path, *, deadline: Deadline) -> None:
-    async def one(stored: SnapshotObject) -> None:
-        path = work / stored.sha256
-        await lane.store.download(stored.key, path, deadline=deadline)
-        if await blocking.run(files.sha256_of, path) == stored.sha256:
-            return
-        # A second download heals what the network broke; what is broken at rest stays broken.
-        await blocking.run(path.unlink)
-        await lane.store.download(stored.key, path, deadline=deadline)
-        if await blocking.run(files.sha256_of, path) != stored.sha256:
-            raise CorruptObjectError(f"object {stored.key} is damaged: its sha256 is not the recorded one")
-
-    await bounded.each(objects, one, at_once=READERS)
-
-
-def _apply(record: SnapshotRecord, stored: Path, staged: Path) -> None:
-    with files.translated(staged):
-        if record.kind is SnapshotKind.FULL:
-            _decompress(record, stored, staged)
-        else:
-            _patch(record, stored, staged)
-
-
-def _decompress(record: SnapshotRecord, stored: Path, staged: Path) -> None:
-    limit = record.page_size * record.page_count
-    with stored.open("rb") as source, staged.open("wb") as target:
-        written = 0
-        try:
-            for chunk in zstandard.ZstdDecompressor().read_to_iter(source, write_size=files.BLOCK):
-                written += len(chunk)
-                if written > limit:
-                    raise CorruptObjectError(f"the full snapshot of seq {record.seq} is longer than it should be")
-                target.write(chunk)
-        except zstandard.ZstdError as error:
-            raise CorruptObjectError(f"the full snapshot of seq {record.seq} does not decompress") from error
-
-
-def _patch(record: SnapshotRecord, stored: Path, staged: Path) -> None:
-    image = map_file(staged)
-    try:
-        with stored.open("rb") as source, staged.open("rb+") as target:
-            reader = delta.Reader(_chunks(source.fileno()))
-            header = reader.header
-            if header.result.hex() != record.sha256 or header.parent.hex() != record.parent_sha256:
-                raise CorruptObjectError(f"the delta of seq {record.seq} belongs to another snapshot")
-            # The map keeps the parent's length, so pages beyond it have no dictionary, as when they were encoded;
-            # each page is read through the map before it is written.
-            for page in reader.pages(image):
-                os.pwrite(target.fileno(), page.content, page.number * header.page_size)
-            os.ftruncate(target.fileno(), header.page_count * header.page_size)
-    except delta.MalformedDeltaError as error:
-        raise CorruptObjectError(f"the delta of seq {record.seq} is damaged: {error}") from error
-    finally:
-        image.close()
-
-
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    while chunk := os.read(descriptor, files.BLOCK):
-        yield chunk
 
 
 def _verify(staged: Path, head: SnapshotRecord, way: Way, deadline: Deadline) -> None:
@@ -185,9 +95,3 @@ def _copy_file(source: Path, target: Path) -> None:
         import shutil  # noqa: PLC0415 - it brings three archive formats along
 
         shutil.copyfile(source, target)
-
-
-def _fresh_folder(folder: Path) -> None:
-    with files.translated(folder):
-        files.remove(folder)
-        folder.mkdir(mode=0o700)

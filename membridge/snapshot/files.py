@@ -4,7 +4,8 @@ import errno
 import hashlib
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from membridge.errors import DiskFullError, MembridgeError
@@ -37,14 +38,38 @@ def save(path: Path, content: bytes) -> None:
         sync_directory(path.parent)
 
 
+def fresh_folder(folder: Path) -> None:
+    """Make an empty folder of one's own, in the place of what is there."""
+    with translated(folder):
+        remove(folder)
+        folder.mkdir(mode=0o700, parents=True)
+
+
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; what is gone already is fine."""
+    """Remove a file, or a folder with what it holds; what is gone is fine."""
     if path.is_dir() and not path.is_symlink():
         import shutil  # noqa: PLC0415 - it brings three archive formats along
 
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove what a process that was killed left in `folder` under names like `pattern`, a day old or more."""
+    yesterday = datetime.now(UTC).timestamp() - 86_400
+    for path in folder.glob(pattern):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < yesterday:
+                remove(path)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room that is left on the disk of `folder`, or of the nearest folder above it that is there."""
+    while not folder.exists():
+        folder = folder.parent
+    there = os.statvfs(folder)
+    return there.f_bavail * there.f_frsize
 
 
 def sync(descriptor: int) -> None:

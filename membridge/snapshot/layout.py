@@ -1,6 +1,6 @@
 """Where a project's objects lie in the store. The only module that spells an object key."""
 
-from schemas.identity import NodeId, ProjectId, Seq
+from schemas.identity import NodeId, ProjectId, Seq, token
 from schemas.snapshot import SnapshotKind
 
 #: Digits of a seq in a key, so that keys sort as numbers do.
@@ -23,14 +23,45 @@ def seq_of_commit(key: str) -> Seq | None:
     return int(name) if len(name) == SEQ_DIGITS and name.isdecimal() else None
 
 
+def snapshots(project: ProjectId) -> str:
+    """Return the prefix of a project's snapshots."""
+    return f"projects/{project}/snapshots/"
+
+
 def snapshot(project: ProjectId, seq: Seq, kind: SnapshotKind, nonce: str) -> str:
     """Return the key of a snapshot's bytes; the nonce keeps two attempts at one seq apart."""
-    return f"projects/{project}/snapshots/{seq:0{SEQ_DIGITS}d}-{nonce}.{kind.value}.zst"
+    return f"{snapshots(project)}{seq:0{SEQ_DIGITS}d}-{nonce}.{kind.value}.zst"
+
+
+def seq_of_snapshot(key: str) -> Seq | None:
+    """Return the seq in a snapshot's key, None when it is no such key."""
+    digits, dash, _ = key.rpartition("/")[2].partition("-")
+    return int(digits) if dash and len(digits) == SEQ_DIGITS and digits.isdecimal() else None
+
+
+def ancestry(project: ProjectId, block: int) -> str:
+    """Return the key of what is remembered of a block of commits whose records are gone."""
+    return f"projects/{project}/ancestry/{block:0{SEQ_DIGITS}d}.json"
+
+
+def tags(project: ProjectId) -> str:
+    """Return the prefix of a project's tags."""
+    return f"projects/{project}/tags/"
+
+
+def tag(project: ProjectId, name: str) -> str:
+    """Return the key of a tag; its name is one token."""
+    return f"{tags(project)}{token(name, 'tag')}.json"
+
+
+def proposals(project: ProjectId) -> str:
+    """Return the prefix of a project's proposals."""
+    return f"projects/{project}/proposals/"
 
 
 def proposal(project: ProjectId, node: NodeId, proposal_id: str) -> str:
     """Return the key of a proposal's rows."""
-    return f"projects/{project}/proposals/{node}/{proposal_id}.zst"
+    return f"{proposals(project)}{node}/{proposal_id}.zst"
 
 
 def legacy_database(project: ProjectId) -> str:

@@ -71,7 +71,7 @@ class Mirror:
             if path != current:
                 path.unlink(missing_ok=True)
         for path in self.directory.glob("*.part"):
-            # What a killed fetch left: a folder of its downloads.
+            # A pull that was killed leaves its folder of objects.
             files.remove(path)
 
 

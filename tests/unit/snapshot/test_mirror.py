@@ -53,6 +53,16 @@ def test_what_an_interrupted_attempt_left_is_swept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"position.json", f"{position_of(b'two').sha256[:32]}.db"}
 
 
+def test_the_folder_of_objects_that_a_killed_pull_left_is_swept_too(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    made(mirror, b"one")
+    folder = tmp_path / "objects.part"
+    folder.mkdir()
+    (folder / "0123").write_bytes(b"half")
+    mirror.stage()
+    assert not folder.exists()
+
+
 def test_a_position_without_its_file_is_no_mirror(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
     made(mirror, b"one")

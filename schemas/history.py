@@ -1,0 +1,112 @@
+"""A memory's past on the wire: its commits, tags, differences, and what a look at all of it found.
+
+A `state` is named by a seq, by `head`, by a tag, by `@` and an instant (the newest commit that is not younger), or by
+`0`, which is no memory at all.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas.identity import Seq, Sha256, WireNodeId, WireProjectId
+from schemas.node import Finding
+from schemas.snapshot import SnapshotRecord
+from schemas.wire import Wire
+
+#: Commits of one answer: a thousand of them would not fit into a message.
+MOST_RECORDS = 500
+#: Rows that one comparison lists.
+MOST_ROWS = 1000
+
+#: A tag's name: one token that is no seq and not `head`.
+TagName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+
+
+class Tag(Wire, frozen=True, kw_only=True):
+    """A name for a snapshot, kept in the object store. What is tagged is kept for ever."""
+
+    project: WireProjectId
+    name: TagName
+    seq: Seq
+    sha256: Sha256
+    node: WireNodeId
+    created_at: str
+
+
+class TagAct(StrEnum):
+    """What to do with a tag."""
+
+    LIST = "list"
+    SET = "set"
+    DELETE = "delete"
+
+
+class TagAction(Wire, frozen=True, kw_only=True):
+    """List tags, set `name` to `state`, or delete it; `move` takes it from another snapshot."""
+
+    action: TagAct = TagAct.LIST
+    name: str = ""
+    state: str = "head"
+    move: bool = False
+
+
+class TagsReply(Wire, frozen=True, kw_only=True):
+    """The tags that were asked for, in the order of their names."""
+
+    tags: list[Tag] = []
+
+
+class RowChanges(Wire, frozen=True, kw_only=True):
+    """By how many rows each table of one commit grew (or shrank) against its parent."""
+
+    seq: Seq
+    tables: dict[str, int] = {}
+
+
+class HistoryRequest(Wire, frozen=True, kw_only=True):
+    """The newest `limit` commits, of those older than `before` where that is given."""
+
+    limit: Annotated[int, Meta(ge=1, le=MOST_RECORDS)] = 20
+    before: Seq | None = None
+
+
+class HistoryReply(Wire, frozen=True, kw_only=True):
+    """Commits, newest first, with their tags; `changes` lacks commits whose parent is not kept any more."""
+
+    records: list[SnapshotRecord] = []
+    changes: list[RowChanges] = []
+    tags: list[Tag] = []
+
+
+class VerifyRequest(Wire, frozen=True, kw_only=True):
+    """Verify all that is kept, or the chain up to `seq`; `sample` reads only so many objects, chosen at random."""
+
+    seq: Seq | None = None
+    sample: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+
+class VerifyFinding(Wire, frozen=True, kw_only=True):
+    """One thing that is not as it should be; seq 0 where no commit is concerned."""
+
+    finding: Finding
+    seq: Seq = 0
+    what: str
+    detail: str
+    remedy: str = ""
+
+
+class VerifyReply(Wire, frozen=True, kw_only=True):
+    """What was looked at, and what was found; sound when no finding is a failure."""
+
+    findings: list[VerifyFinding] = []
+    head_seq: Seq = 0
+    records: int = 0
+    chains: int = 0
+    restored: int = 0
+    objects: int = 0
+    read_objects: int = 0
+    read_bytes: int = 0
+    truncated: bool = False
+    seconds: float = 0.0
+    job_id: str = ""
