@@ -115,20 +115,23 @@ async def _node(server: NatsServer, number: int, name: str, *, leads: bool) -> N
 
 
 async def _all_there(bus: Bus, nodes: int) -> None:
-    while len(await Kv(bus, buckets.NODES).entries(deadline=_soon())) < nodes:
+    present = Kv(bus, buckets.NODES)
+    while len(await present.entries(deadline=_soon())) < nodes:  # noqa: ASYNC110 - nobody tells when the last is there
         await asyncio.sleep(0.5)
 
 
 async def _commit_seen(bus: Bus, server: NatsServer, name: str) -> float:
     """Return the seconds from a moved head to its news at another connection."""
     heads = Kv(bus, buckets.HEADS)
-    async with connect(_options(server, "witness"), deadline=_soon()) as other:
-        async with other.subscribe(heads.subject(canonical_id(name))) as news:
-            began = time.monotonic()
-            await heads.put(canonical_id(name), _head(name, 2), deadline=_soon())
-            async with asyncio.timeout(10.0):
-                await news.next()
-            return time.monotonic() - began
+    async with (
+        connect(_options(server, "witness"), deadline=_soon()) as other,
+        other.subscribe(heads.subject(canonical_id(name))) as news,
+    ):
+        began = time.monotonic()
+        await heads.put(canonical_id(name), _head(name, 2), deadline=_soon())
+        async with asyncio.timeout(10.0):
+            await news.next()
+        return time.monotonic() - began
 
 
 async def _varz(server: NatsServer) -> dict[str, float]:
@@ -166,9 +169,11 @@ def main() -> None:
     for nodes, projects in STEPS:
         if nodes > asked.nodes:
             continue
-        with TemporaryDirectory(prefix="membridge-scale-") as folder:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                found = runner.run(measure(Path(folder), nodes, projects, asked.seconds))
+        with (
+            TemporaryDirectory(prefix="membridge-scale-") as folder,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            found = runner.run(measure(Path(folder), nodes, projects, asked.seconds))
         click.echo(
             f"| {found.nodes} | {found.projects} | {found.cpu:.1%} | {found.rss:.0f} MiB | {found.messages_in:.0f} "
             f"| {found.messages_out:.0f} | {found.subscriptions} | {found.commit_seen * 1000:.1f} ms |"
