@@ -87,7 +87,7 @@ async def _build(lane: Lane, head: SnapshotRecord, way: Way, *, steps: Steps, de
             await blocking.run(_verify, staged, head, way, deadline)
         return Fetched(await blocking.run(mirror.adopt, staged, target), target, base, downloaded)
     finally:
-        await blocking.run(_remove, work)
+        await blocking.run(files.remove, work)
 
 
 async def _rebuild(
@@ -189,11 +189,5 @@ def _copy_file(source: Path, target: Path) -> None:
 
 def _fresh_folder(folder: Path) -> None:
     with files.translated(folder):
-        _remove(folder)
+        files.remove(folder)
         folder.mkdir(mode=0o700)
-
-
-def _remove(folder: Path) -> None:
-    import shutil  # noqa: PLC0415 - as above
-
-    shutil.rmtree(folder, ignore_errors=True)

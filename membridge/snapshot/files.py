@@ -28,10 +28,13 @@ def save(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with part.open("wb") as file:
-            file.write(content)
-            sync(file.fileno())
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                sync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         sync_directory(path.parent)
 
 
@@ -47,6 +50,16 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it; nothing there is fine."""
+    if path.is_dir():
+        import shutil  # noqa: PLC0415 - it brings three archive formats along
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -53,6 +53,16 @@ def test_what_an_interrupted_attempt_left_is_swept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"position.json", f"{position_of(b'two').sha256[:32]}.db"}
 
 
+def test_the_folder_that_a_killed_download_left_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    made(mirror, b"one")
+    downloads = tmp_path / "objects.part"
+    downloads.mkdir()
+    (downloads / "half").write_bytes(b"half an object")
+    made(mirror, b"two", 2)
+    assert not downloads.exists()
+
+
 def test_a_position_without_its_file_is_no_mirror(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
     made(mirror, b"one")
@@ -91,3 +101,11 @@ def test_a_saved_file_is_whole_or_the_old_one(tmp_path: Path) -> None:
     files.save(path, b"two")
     assert path.read_bytes() == b"two"
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_file_that_cannot_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.mkdir()
+    with pytest.raises(files.FileAccessError):
+        files.save(path, b"one")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
