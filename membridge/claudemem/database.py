@@ -146,7 +146,7 @@ def _copy(
     scrubbing: bool,
 ) -> None:
     require_directory(target)
-    target.unlink(missing_ok=True)
+    _forget(target)
     try:
         with open_live(source, deadline=deadline) as connection, translated(target):
             _check_room(connection, target)
@@ -156,9 +156,13 @@ def _copy(
         with translated(target):
             _sync(target)
     except BaseException:
-        for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm"), Path(f"{target}-journal")):
-            leftover.unlink(missing_ok=True)
+        _forget(target)
         raise
+
+
+def _forget(target: Path) -> None:
+    for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm"), Path(f"{target}-journal")):
+        leftover.unlink(missing_ok=True)
 
 
 def _copy_pages(

@@ -1,6 +1,7 @@
 """What SQLite says, as this project's errors: the one place that reads apsw's exceptions."""
 
 import errno
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from membridge.errors import (
     MembridgeError,
 )
 
+#: Bytes free below which a disk counts as full: SQLite's smallest files do not fit then.
+_ROOM = 256 << 10
 _OWNER = "check its owner and permissions"
 _RESTORE = "restore it from a backup: `membridge backups`"
 
@@ -39,12 +42,30 @@ def translated(path: Path) -> Generator[None]:
 
 
 def _translate(error: apsw.Error, path: Path) -> MembridgeError:
+    if _says_full(error) or (isinstance(error, apsw.IOError | apsw.CantOpenError) and _is_full(path.parent)):
+        return DiskFullError(f"no room to write {path}")
     for kinds, make in _MEANINGS:
         if isinstance(error, kinds):
             return make(path)
     if isinstance(error, apsw.CorruptError):
         return DatabaseCorruptError(f"database {path} is damaged: {error}", remedy=_RESTORE)
     return DatabaseInvalidError(f"database {path}: {error}")
+
+
+def _says_full(error: BaseException | None) -> bool:
+    # SQLite ends the transaction on a full disk; the roll-back that follows then fails in its own words.
+    while error is not None and not isinstance(error, apsw.FullError):
+        error = error.__context__
+    return error is not None
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether the disk is full: SQLite does not say so of its index of the WAL, nor of a file it cannot make."""
+    try:
+        facts = os.statvfs(folder)
+    except OSError:
+        return False
+    return facts.f_bavail * facts.f_frsize < _ROOM or (facts.f_files > 0 and facts.f_favail == 0)
 
 
 def _cannot_open(path: Path) -> MembridgeError:
@@ -58,7 +79,6 @@ _MEANINGS: tuple[tuple[tuple[type[apsw.Error], ...], Callable[[Path], MembridgeE
         (apsw.BusyError, apsw.LockedError),
         lambda path: DatabaseBusyError(f"database {path} stayed locked by another program"),
     ),
-    ((apsw.FullError,), lambda path: DiskFullError(f"no room to write {path}")),
     ((apsw.NotADBError,), lambda path: DatabaseInvalidError(f"{path} is not a SQLite database")),
     ((apsw.InterruptError,), lambda path: DeadlineExceededError(f"work on database {path} took too long")),
     ((apsw.CantOpenError,), _cannot_open),

@@ -28,9 +28,10 @@ def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> 
     Every row becomes one of another machine's: synced, with its origin; what is machine-local starts empty. Errors:
     ConflictError when a database has appeared meanwhile, DiskFullError and the database's; nothing is left behind.
     """
-    frozen = resolve(mirror)
-    staged = live.with_name(f".{live.name}.membridge-install")
+    frozen, staged = resolve(mirror), _staged(live)
     with translated(live):
+        # Never written over: the file may have another name by now, and the journal would be replayed into the new one.
+        sweep(live)
         try:
             live.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             import shutil  # noqa: PLC0415 - it brings three archive formats along
@@ -41,8 +42,15 @@ def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> 
             scrub(staged)
             _publish(staged, live)
         finally:
-            for leftover in (staged, Path(f"{staged}-journal")):
-                leftover.unlink(missing_ok=True)
+            sweep(live)
+
+
+def sweep(live: Path) -> None:
+    """Delete what an install that was killed has left beside the database; killed late, it is a second name of it."""
+    staged = _staged(live)
+    with translated(live):
+        for leftover in (staged, Path(f"{staged}-journal")):
+            leftover.unlink(missing_ok=True)
 
 
 def replace(mirror: Path, live: Path, *, source: Source, journal: Journal, deadline: Deadline) -> MergeReport:
@@ -54,6 +62,10 @@ def replace(mirror: Path, live: Path, *, source: Source, journal: Journal, deadl
     """
     terms = Terms(source=source, decide=_theirs_alone, journal=journal)
     return merge_files(live, mirror, base=None, terms=terms, deadline=deadline)
+
+
+def _staged(live: Path) -> Path:
+    return live.with_name(f".{live.name}.membridge-install")
 
 
 def _theirs_alone(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome:

@@ -20,6 +20,7 @@ def take(lane: Lane, reason: str, *, deadline: Deadline) -> Path:
     target = lane.backups / f"{datetime.now(UTC).strftime(_STAMP)}-{reason}.db"
     with files.translated(target):
         lane.backups.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _sweep(lane)
     part = target.with_suffix(".part")
     try:
         database.backup(lane.database, part, deadline=deadline)
@@ -43,7 +44,7 @@ def listed(lane: Lane) -> list[Backup]:
 
 
 def prune(lane: Lane) -> None:
-    """Delete the backups that the policy no longer keeps, and what a crash left half-written. Blocking."""
+    """Delete the backups that the policy no longer keeps. Blocking."""
     now = datetime.now(UTC)
     kept = [
         retention.Kept(path.name, (now - _taken(path.stem.rpartition("-")[0])).total_seconds())
@@ -51,6 +52,12 @@ def prune(lane: Lane) -> None:
     ]
     for name in retention.expired(kept, lane.policy.backups):
         (lane.backups / name).unlink(missing_ok=True)
+
+
+def _sweep(lane: Lane) -> None:
+    """Delete what a crash left half-written: before the next backup, which may need the room."""
+    for path in lane.backups.glob("*.part*"):
+        path.unlink(missing_ok=True)
 
 
 def _taken(stamp: str) -> datetime:

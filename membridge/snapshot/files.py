@@ -30,11 +30,14 @@ def save(path: Path, content: bytes) -> None:
     with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            sync(file.fileno())
-        part.replace(path)
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+                file.flush()
+                sync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         sync_directory(path.parent)
 
 

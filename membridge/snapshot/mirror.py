@@ -38,7 +38,7 @@ class Mirror:
         """Return an empty place for a file that may become the mirror; what an earlier attempt left is gone."""
         with files.translated(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._sweep()
+            self.sweep()
         return self.directory / "staged.db"
 
     def adopt(self, staged: Path, position: Position) -> Path:
@@ -55,24 +55,24 @@ class Mirror:
     def advance(self, position: Position) -> None:
         """Make the adopted file of `position` the mirror and forget the old one."""
         files.save(self.directory / _POSITION, msgspec.json.encode(position))
-        self._sweep()
+        self.sweep()
 
     def forget(self) -> None:
         """Drop the mirror: the next pull takes a full snapshot."""
         (self.directory / _POSITION).unlink(missing_ok=True)
-        self._sweep()
+        self.sweep()
 
-    def _file(self, position: Position) -> Path:
-        return self.directory / f"{position.sha256[:32]}.db"
-
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Delete everything but the mirror: what an attempt that failed or was killed left."""
         current = self.path()
         for path in self.directory.glob("*.db*"):
             if path != current:
                 path.unlink(missing_ok=True)
         for path in self.directory.glob("*.part"):
-            # A pull that was killed leaves its folder of objects.
             files.remove(path)
+
+    def _file(self, position: Position) -> Path:
+        return self.directory / f"{position.sha256[:32]}.db"
 
 
 def map_file(path: Path) -> mmap.mmap:

@@ -5,6 +5,7 @@ same again and finds most of it done. The live database is written to by `membri
 """
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 from membridge import blocking
@@ -27,6 +28,7 @@ async def pull(lane: Lane, *, replace: bool, steps: Steps, deadline: Deadline) -
     Errors: NotFoundError for a project without a snapshot, CorruptObjectError, DatabaseBusyError, DiskFullError, the
     store's and the bus' errors; the live database and the mirror are then as before.
     """
+    await blocking.run(install.sweep, lane.database)
     with steps.step("head"):
         known = await heads.read(lane, deadline=deadline)
     if known is None:
@@ -46,17 +48,29 @@ async def bring_up(
     _check_forward(lane, head)
     exists = await blocking.run(lane.database.exists)
     reason = ("replace" if replace else "merge") if exists else None
+    try:
+        fetched, backup = await _fetch_and_save(lane, head, reason, steps=steps, deadline=deadline)
+        outcome, report = await _take_in(lane, head, fetched, replace=replace, steps=steps, deadline=deadline)
+        await blocking.run(lane.mirror.advance, fetched.position)
+    except BaseException:
+        # What was fetched is as large as the database, and the next pull fetches it again.
+        with suppress(OSError):
+            await blocking.run(lane.mirror.sweep)
+        raise
+    return _reply(outcome, head, report, fetched, backup)
+
+
+async def _fetch_and_save(
+    lane: Lane, head: SnapshotRecord, reason: str | None, *, steps: Steps, deadline: Deadline
+) -> tuple[Fetched, Path | None]:
     # The backup reads the live database while the network brings the snapshot.
     try:
         async with asyncio.TaskGroup() as group:
             fetching = group.create_task(fetch.fetch(lane, head, steps=steps, deadline=deadline), name="fetch")
             saving = group.create_task(blocking.run(_save, lane, reason, deadline), name="backup")
-        fetched, backup = fetching.result(), saving.result()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
-    outcome, report = await _take_in(lane, head, fetched, replace=replace, steps=steps, deadline=deadline)
-    await blocking.run(lane.mirror.advance, fetched.position)
-    return _reply(outcome, head, report, fetched, backup)
+    return fetching.result(), saving.result()
 
 
 async def _take_in(

@@ -17,8 +17,8 @@ import zstandard
 from membridge import blocking
 from membridge.claudemem import database
 from membridge.deadline import Deadline
-from membridge.errors import DiskFullError, ShrinkRefusedError, StaleEpochError
-from membridge.merge import collect
+from membridge.errors import ShrinkRefusedError, StaleEpochError
+from membridge.merge import collect, install
 from membridge.snapshot import chain, delta, files, heads, layout, legacy, pull
 from membridge.snapshot.chain import Position
 from membridge.snapshot.heads import KnownHead
@@ -63,10 +63,12 @@ async def push(lane: Lane, *, epoch: Epoch, allow_shrink: bool, steps: Steps, de
     DatabaseMissingError and the other database errors, DiskFullError, the store's and the bus' errors.
     """
     await lane.store.warm()
+    await blocking.run(install.sweep, lane.database)
     with steps.step("head"):
         known = await _current_head(lane, epoch, steps=steps, deadline=deadline)
     staged = await blocking.run(lane.mirror.stage)
     parcel_path = staged.with_name("parcel.part")
+    leftovers = [parcel_path, staged]
     try:
         with steps.step("copy"):
             copy = await blocking.run(_copy, lane, staged, steps, deadline)
@@ -77,12 +79,9 @@ async def push(lane: Lane, *, epoch: Epoch, allow_shrink: bool, steps: Steps, de
         record = _record(lane, known, copy, parcel, epoch=epoch)
         with steps.step("commit"):
             await heads.commit(lane, record, known, deadline=deadline)
-    except DiskFullError:
-        # The copy is as large as the database: it must not keep the disk full until the next push.
-        await blocking.run(staged.unlink, missing_ok=True)
-        raise
+        leftovers.remove(staged)
     finally:
-        await blocking.run(parcel_path.unlink, missing_ok=True)
+        await blocking.run(_remove, leftovers)
     await blocking.run(_advance, lane, copy, record)
     await _announce(lane, record)
     if lane.policy.publish_legacy:
@@ -161,6 +160,12 @@ async def _send(
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return parcel
+
+
+def _remove(leftovers: list[Path]) -> None:
+    # A copy is as large as the database: one that did not become the mirror is not kept until the next push.
+    for path in leftovers:
+        files.remove(path)
 
 
 def _copy(lane: Lane, staged: Path, steps: Steps, deadline: Deadline) -> Copy:
@@ -257,8 +262,13 @@ def _record(lane: Lane, known: KnownHead | None, copy: Copy, parcel: Parcel, *, 
 
 def _advance(lane: Lane, copy: Copy, record: SnapshotRecord) -> None:
     position = Position(record.seq, record.epoch, record.sha256)
-    lane.mirror.adopt(copy.path, position)
-    lane.mirror.advance(position)
+    try:
+        lane.mirror.adopt(copy.path, position)
+        lane.mirror.advance(position)
+    except BaseException:
+        # The commit stands; this node's next push or pull fetches what it could not keep.
+        lane.mirror.sweep()
+        raise
 
 
 async def _announce(lane: Lane, record: SnapshotRecord) -> None:

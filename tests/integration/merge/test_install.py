@@ -1,5 +1,7 @@
 """A snapshot installed where there is no database."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,41 @@ def test_a_snapshot_of_an_old_version_installs(tmp_path: Path) -> None:
     install.install(mirror, live, source=old.source, deadline=soon())
 
     assert not collect.differs(live, mirror, deadline=soon())
+
+
+def test_what_a_killed_install_left_is_not_replayed_into_the_next(tmp_path: Path) -> None:
+    a = Machine.make("node-a", tmp_path, empty=False)
+    live = tmp_path / "new home" / "claude-mem.db"
+    staged = live.with_name(".claude-mem.db.membridge-install")
+    live.parent.mkdir()
+    shutil.copyfile(a.push(), staged)
+    killed = connect(staged)
+    killed.execute("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN").fetchall()
+    killed.execute(
+        "UPDATE observations SET narrative = 'half'; UPDATE user_prompts SET prompt_text = 'half'"
+    ).fetchall()
+    undo = Path(f"{staged}-journal").read_bytes()
+    killed.close()
+    Path(f"{staged}-journal").write_bytes(undo)
+    execute(a.live, "UPDATE observations SET narrative = 'what came after'")
+
+    install.install(a.push(), live, source=a.source, deadline=soon())
+
+    assert memory_digest(live) == memory_digest(a.live)
+    assert rows_of(live, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_database_that_was_moved_away_after_a_killed_install_is_not_written_over(tmp_path: Path) -> None:
+    a = Machine.make("node-a", tmp_path, empty=False)
+    live, moved = tmp_path / "home" / "claude-mem.db", tmp_path / "home" / "kept.db"
+    mirror = a.push()
+    install.install(mirror, live, source=a.source, deadline=soon())
+    # Killed between the database's name and the removal of the staged one: two names of one file.
+    os.link(live, live.with_name(".claude-mem.db.membridge-install"))
+    live.rename(moved)
+    before = moved.read_bytes()
+
+    install.install(mirror, live, source=a.source, deadline=soon())
+
+    assert moved.read_bytes() == before
+    assert moved.stat().st_nlink == live.stat().st_nlink == 1

@@ -249,3 +249,16 @@ def test_the_device_id_comes_from_the_settings_beside_the_database(
 
 def test_without_settings_there_is_no_device_id(tmp_path: Path) -> None:
     assert database.device_id(tmp_path / "claude-mem.db") is None
+
+
+def test_a_disk_that_fills_up_in_a_transaction_is_said_to_be_full(claude_mem_copy: Path) -> None:
+    def fill() -> None:
+        with open_live(claude_mem_copy, deadline=soon()) as connection:
+            connection.run(f"PRAGMA max_page_count = {connection.number('PRAGMA page_count')}")
+            with connection.apsw:
+                connection.run("CREATE TABLE filler (x)")
+                for _ in range(100):
+                    connection.run("INSERT INTO filler VALUES (randomblob(100000))")
+
+    with pytest.raises(DiskFullError):
+        fill()

@@ -63,6 +63,16 @@ def test_the_folder_of_objects_that_a_killed_pull_left_is_swept_too(tmp_path: Pa
     assert not folder.exists()
 
 
+def test_the_folder_that_a_killed_download_left_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    made(mirror, b"one")
+    downloads = tmp_path / "objects.part"
+    downloads.mkdir()
+    (downloads / "half").write_bytes(b"half an object")
+    made(mirror, b"two", 2)
+    assert not downloads.exists()
+
+
 def test_a_position_without_its_file_is_no_mirror(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
     made(mirror, b"one")
@@ -112,3 +122,11 @@ def test_what_a_killed_fetch_left_is_swept(tmp_path: Path) -> None:
     (tmp_path / "other.part").write_bytes(b"half")
     mirror.stage()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.mkdir()
+    with pytest.raises(files.FileAccessError):
+        files.save(path, b"one")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
