@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.identity import Seq, Sha256, WireNodeId, WireProjectId
+from schemas.identity import Epoch, Seq, Sha256, WireNodeId, WireProjectId
 from schemas.node import Finding
 from schemas.snapshot import SnapshotRecord
 from schemas.wire import Wire
@@ -108,5 +108,38 @@ class VerifyReply(Wire, frozen=True, kw_only=True):
     read_objects: int = 0
     read_bytes: int = 0
     truncated: bool = False
+    seconds: float = 0.0
+    job_id: str = ""
+
+
+class Ancestors(Wire, frozen=True, kw_only=True):
+    """Commits whose records are gone, as columns: their seq, epoch, and the sha256 of their database."""
+
+    project: WireProjectId
+    seqs: list[Seq] = []
+    epochs: list[Epoch] = []
+    sha256: list[Sha256] = []
+
+
+class GcRequest(Wire, frozen=True, kw_only=True):
+    """Delete what is not kept; `dry_run` only says what would go."""
+
+    dry_run: bool = False
+
+
+class GcReply(Wire, frozen=True, kw_only=True):
+    """What went, or would go: snapshots with their first thousand seqs, and objects and proposals nobody needs.
+
+    `kept` counts the snapshots that the policy keeps, without those that are only needed to restore them.
+    """
+
+    dry_run: bool = False
+    head_seq: Seq = 0
+    kept: int = 0
+    snapshots: int = 0
+    orphans: int = 0
+    proposals: int = 0
+    freed_bytes: int = 0
+    seqs: list[Seq] = []
     seconds: float = 0.0
     job_id: str = ""

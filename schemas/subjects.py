@@ -19,7 +19,16 @@ from schemas.access import (
     RevokeRequest,
     StoreConfig,
 )
-from schemas.history import HistoryReply, HistoryRequest, TagAction, TagsReply, VerifyReply, VerifyRequest
+from schemas.history import (
+    GcReply,
+    GcRequest,
+    HistoryReply,
+    HistoryRequest,
+    TagAction,
+    TagsReply,
+    VerifyReply,
+    VerifyRequest,
+)
 from schemas.identity import token
 from schemas.leadership import LeadershipReply, SelectRequest
 from schemas.node import AddProjectRequest, DoctorReply, Empty, JobsReply, ProjectsReply, StatusReply
@@ -87,6 +96,7 @@ DOCTOR = _on_node("doctor", Empty, DoctorReply, deadline=60.0, impact=Impact.REA
 HISTORY = _on_node("history", HistoryRequest, HistoryReply, deadline=30.0, impact=Impact.READ)
 VERIFY = _on_node("verify", VerifyRequest, VerifyReply, deadline=600.0, impact=Impact.READ)
 TAG = _on_node("tag", TagAction, TagsReply, deadline=120.0, impact=Impact.WRITE)
+GC = _on_node("gc", GcRequest, GcReply, deadline=600.0, impact=Impact.WRITE)
 BACKUPS = _on_node("backups", Empty, BackupsReply, deadline=10.0, impact=Impact.READ)
 CONFLICTS = _on_node("conflicts", Empty, ConflictsReply, deadline=10.0, impact=Impact.READ)
 QUARANTINE = _on_node("quarantine", QuarantineAction, QuarantineReply, deadline=120.0, impact=Impact.WRITE)
@@ -94,7 +104,7 @@ JOBS = _on_node("jobs", Empty, JobsReply, deadline=10.0, impact=Impact.READ)
 
 #: Answered by the node they name, for one project.
 NODE_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
-    STATUS, PUSH, PULL, DOCTOR, HISTORY, VERIFY, TAG, BACKUPS, CONFLICTS, QUARANTINE, JOBS,
+    STATUS, PUSH, PULL, DOCTOR, HISTORY, VERIFY, TAG, GC, BACKUPS, CONFLICTS, QUARANTINE, JOBS,
 )  # fmt: skip
 
 LEADERSHIP_GET = Operation(

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "history": Entry("membridge.cli.past:history", "List committed snapshots."),
     "tag": Entry("membridge.cli.past:tag", "Name a snapshot, so that it is kept for ever."),
     "verify": Entry("membridge.cli.verify:verify", "Check that all that is kept can be restored."),
+    "gc": Entry("membridge.cli.gc:gc", "Delete the snapshots that are no longer kept."),
     "backups": Entry("membridge.cli.journal:backups", "List backups taken before writes."),
     "conflicts": Entry("membridge.cli.journal:conflicts", "List rows that two machines changed differently."),
     "quarantine": Entry("membridge.cli.quarantine:quarantine", "List, retry or drop what could not be taken in."),

@@ -28,10 +28,11 @@ from membridge.errors import (
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
 from membridge.node import rules
+from membridge.node.housekeeping import collect_daily
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
 from schemas.leadership import Role
-from schemas.snapshot import PushRequest
+from schemas.snapshot import PushOutcome, PushRequest
 
 log = get_logger("membridge.autosync")
 
@@ -188,6 +189,8 @@ class AutoSync:
             Order("push", "auto-sync"), lambda steps, _: project.push(PushRequest(), steps, deadline=project.deadline())
         )
         log.info("pushed", outcome=reply.outcome, seq=reply.seq, rows=reply.rows)
+        if reply.outcome is PushOutcome.COMMITTED:
+            await collect_daily(project, self._jobs)
 
     def _failed(self, error: MembridgeError) -> None:
         self.last_error = error.message

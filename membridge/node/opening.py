@@ -26,7 +26,7 @@ from membridge.settings import ProjectConfig, Settings, StoreKind
 from membridge.snapshot.chain import ChainPolicy
 from membridge.snapshot.lane import Lane, LanePolicy
 from membridge.snapshot.lock import LockTerms
-from membridge.snapshot.retention import BackupPolicy
+from membridge.snapshot.retention import BackupPolicy, SnapshotPolicy
 from schemas import buckets, subjects
 from schemas.buckets import LockRecord
 from schemas.events import Event, encode_event
@@ -140,7 +140,7 @@ async def open_lane(
     """Open a project's lane: its folder, journal and the announcer of its facts."""
     folder = settings.node.state_dir / "projects" / config.id
     journal = await blocking.run(Journal, folder / "journal.db")
-    lane_settings = settings.lane
+    lane_settings, keep = settings.lane, settings.keep
     try:
         yield Lane(
             project=config.id,
@@ -157,6 +157,7 @@ async def open_lane(
                 publish_legacy=settings.store.publish_legacy,
                 chain=ChainPolicy(lane_settings.chain_max_deltas, lane_settings.chain_max_percent),
                 backups=BackupPolicy(settings.backup.max_days, settings.backup.max_count),
+                snapshots=SnapshotPolicy(keep.last, keep.hourly, keep.daily, keep.weekly),
             ),
         )
     finally:

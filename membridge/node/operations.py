@@ -55,6 +55,7 @@ class Operations:
             subjects.HISTORY.name: self._past.history,
             subjects.VERIFY.name: self._past.verify,
             subjects.TAG.name: self._past.tag,
+            subjects.GC.name: self._past.gc,
             subjects.BACKUPS.name: self.backups,
             subjects.CONFLICTS.name: self.conflicts,
             subjects.QUARANTINE.name: self.quarantine,

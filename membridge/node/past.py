@@ -16,6 +16,8 @@ from membridge.node.project import Project
 from membridge.snapshot import history, tags, verify
 from membridge.snapshot.steps import Steps
 from schemas.history import (
+    GcReply,
+    GcRequest,
     HistoryReply,
     HistoryRequest,
     TagAct,
@@ -59,6 +61,13 @@ class Past:
         lane = self._project.lane
         return await self._as_job(
             "verify", asked, lambda steps: verify.verify(lane, request, steps=steps, deadline=asked.deadline)
+        )
+
+    async def gc(self, request: GcRequest, asked: Asked) -> GcReply:
+        """Delete what is not kept, as a job."""
+        project = self._project
+        return await self._as_job(
+            "gc", asked, lambda steps: project.collect_garbage(request, steps, deadline=asked.deadline)
         )
 
     async def _as_job(self, kind: str, asked: Asked, act: Callable[[Steps], Awaitable[R]]) -> R:

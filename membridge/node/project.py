@@ -31,13 +31,14 @@ from membridge.logging import get_logger
 from membridge.merge import collect
 from membridge.node import rules
 from membridge.node.roles import Roles
-from membridge.snapshot import heads, proposals, pull, push
+from membridge.snapshot import garbage, heads, proposals, pull, push
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.lock import Claim, LockTerms, folder_lock, push_lock
 from membridge.snapshot.steps import Steps
 from schemas import streams, subjects
 from schemas.buckets import LockRecord
 from schemas.events import Quarantining
+from schemas.history import GcReply, GcRequest
 from schemas.leadership import Role
 from schemas.node import ProjectPresence
 from schemas.proposal import ProposalAnnouncement
@@ -203,6 +204,16 @@ class Project:
             collect.unsynced, self.lane.database, self.lane.mirror.path(), journal=self.lane.journal, deadline=deadline
         )
         return self._unsynced
+
+    async def collect_garbage(self, request: GcRequest, steps: Steps, *, deadline: Deadline) -> GcReply:
+        """Delete the snapshots that are not kept, as primary. Errors: RefusedError, and those of `garbage`."""
+        dry_run = request.dry_run or self._bounds.dryrun
+        if dry_run:
+            return await garbage.collect(self.lane, dry_run=True, steps=steps, deadline=deadline)
+        view = self.roles.view()
+        rules.check_primary(view.role, "deletes snapshots", primary=view.leader)
+        async with self.keeping(deadline):
+            return await garbage.collect(self.lane, dry_run=False, steps=steps, deadline=deadline)
 
     @asynccontextmanager
     async def keeping(self, deadline: Deadline) -> AsyncGenerator[None]:

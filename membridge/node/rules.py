@@ -6,11 +6,13 @@ Pure: takes roles, settings and instants, returns a decision or raises the refus
 from dataclasses import dataclass
 from enum import StrEnum
 
-from membridge.errors import PrimaryPullRefusedError, SecondaryPushBlockedError
+from membridge.errors import PrimaryPullRefusedError, RefusedError, SecondaryPushBlockedError
 from schemas.leadership import Role
 
 #: Seconds between two tries at most: a node that was cut off is current again soon after the network is back.
 RETRY_MOST = 10.0
+#: Seconds between two collections of garbage.
+COLLECT_EVERY = 86_400.0
 
 
 class PushAction(StrEnum):
@@ -45,6 +47,23 @@ def push_action(role: Role, *, snapshot: bool, allow_secondary_push: bool, prima
         remedy="run `membridge push` to propose its rows, or `membridge leader select` this node; "
         "ALLOW_SECONDARY_PUSH=1 commits anyway",
     )
+
+
+def check_primary(role: Role, what: str, *, primary: str | None) -> None:
+    """Raise RefusedError when this node is not the one to do `what`."""
+    if role is Role.PRIMARY:
+        return
+    leads = f"{primary} is primary" if primary else "nobody is primary"
+    remedy = f"run it on {primary}" if primary else "run `membridge leader select` to choose one"
+    raise RefusedError(f"only the primary {what}, and {leads}", remedy=remedy)
+
+
+def collects_now(last: float, now: float) -> bool:
+    """Return whether garbage is due, of which `last` says when it was collected, in seconds of one clock.
+
+    A clock that was set back makes it due: collecting once more harms nothing.
+    """
+    return not 0.0 <= now - last < COLLECT_EVERY
 
 
 def proposes_now(node: str, *, leader: str | None, preferred: str | None) -> bool:

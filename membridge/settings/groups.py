@@ -291,6 +291,43 @@ class BackupSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeepSettings:
+    """Which snapshots are kept; the head and tagged ones always are, and what any of them is restored from."""
+
+    last: int = setting(
+        whole(1, 100_000),
+        default=30,
+        env="MEMBRIDGE_KEEP_LAST",
+        unit="snapshots",
+        meaning="Newest snapshots that are kept.",
+    )
+    hourly: int = setting(
+        whole(0, 100_000),
+        default=24,
+        env="MEMBRIDGE_KEEP_HOURLY",
+        unit="snapshots",
+        off="0",
+        meaning="Of so many hours that have snapshots the newest one is kept.",
+    )
+    daily: int = setting(
+        whole(0, 100_000),
+        default=14,
+        env="MEMBRIDGE_KEEP_DAILY",
+        unit="snapshots",
+        off="0",
+        meaning="Of so many days that have snapshots the newest one is kept.",
+    )
+    weekly: int = setting(
+        whole(0, 100_000),
+        default=8,
+        env="MEMBRIDGE_KEEP_WEEKLY",
+        unit="snapshots",
+        off="0",
+        meaning="Of so many weeks that have snapshots the newest one is kept.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeadershipSettings:
     """Who commits."""
 
@@ -374,6 +411,7 @@ GROUPS: dict[str, type] = {
     "store": StoreSettings,
     "lane": LaneSettings,
     "backup": BackupSettings,
+    "keep": KeepSettings,
     "leadership": LeadershipSettings,
     "worker": WorkerSettings,
 }

@@ -18,6 +18,7 @@ from membridge.settings.groups import (
     TABLE,
     BackupSettings,
     FirstProject,
+    KeepSettings,
     LaneSettings,
     LeadershipSettings,
     LogFormat,
@@ -62,6 +63,7 @@ class Settings:
     store: StoreSettings
     lane: LaneSettings
     backup: BackupSettings
+    keep: KeepSettings
     leadership: LeadershipSettings
     worker: WorkerSettings
     projects: tuple[ProjectConfig, ...]
@@ -126,6 +128,7 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
         store=_group(StoreSettings, "store", values),
         lane=_group(LaneSettings, "lane", values),
         backup=_group(BackupSettings, "backup", values),
+        keep=_group(KeepSettings, "keep", values),
         leadership=_group(LeadershipSettings, "leadership", values),
         worker=_group(WorkerSettings, "worker", values),
         projects=_projects(project, nats.keys_dir, files, where, home),

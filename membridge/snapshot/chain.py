@@ -55,17 +55,24 @@ def records_needed(head: SnapshotRecord, position: Position | None) -> list[Seq]
     return [position.seq, *range(head.full_seq, head.seq + 1)]
 
 
-def plan(head: SnapshotRecord, position: Position | None, records: Mapping[Seq, SnapshotRecord]) -> Way | None:
+def plan(
+    head: SnapshotRecord,
+    position: Position | None,
+    records: Mapping[Seq, SnapshotRecord],
+    ancestor: Position | None = None,
+) -> Way | None:
     """Return the way from the mirror at `position` to `head`.
 
-    Returns None when the mirror is not what its position's record says: the caller asks again with `position=None`.
-    Raises BrokenChainError when the records are no chain.
+    `ancestor` is what is remembered of the commit of that seq when its record is gone by retention. Returns None when
+    the mirror is not what its position's record says: the caller asks again with `position=None`. Raises
+    BrokenChainError when the records are no chain.
     """
     if position is not None:
         known = records.get(position.seq)
-        if known is None or (known.sha256, known.epoch) != (position.sha256, position.epoch):
+        was = ancestor if known is None else Position(known.seq, known.epoch, known.sha256)
+        if was != position:
             return None
-        if position.seq >= head.full_seq:
+        if known is not None and position.seq >= head.full_seq:
             commits = _linked([known, *_between(records, position.seq + 1, head.seq)])[1:]
             return Way(tuple(commits), from_full=False, descends=True)
     commits = _linked(_between(records, head.full_seq, head.seq))

@@ -10,7 +10,7 @@ from membridge import blocking
 from membridge.claudemem import database
 from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError
-from membridge.snapshot import chain, files, heads, rebuild
+from membridge.snapshot import ancestry, chain, files, heads, rebuild
 from membridge.snapshot.chain import Position, Way
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
@@ -53,12 +53,19 @@ async def fetch(lane: Lane, head: SnapshotRecord, *, steps: Steps, deadline: Dea
 async def _way(lane: Lane, head: SnapshotRecord, position: Position | None, *, deadline: Deadline) -> Way | None:
     try:
         seqs = [seq for seq in chain.records_needed(head, position) if seq != head.seq]
-        records = await heads.fetch_records(lane, seqs, deadline=deadline)
-        return chain.plan(head, position, records | {head.seq: head})
+        records = await heads.fetch_records(lane, seqs, deadline=deadline) | {head.seq: head}
+        ancestor: Position | None = None
+        if position is not None and position.seq < head.full_seq and position.seq not in records:
+            # A node that was away while retention went by: its mirror is still the base of its merge.
+            ancestor = await ancestry.find(lane, position.seq, deadline=deadline)
+        way = chain.plan(head, position, records, ancestor)
     except chain.BrokenChainError as error:
         raise CorruptObjectError(
             f"the snapshots of {lane.name} are no chain: {error}", remedy="push a full snapshot from the primary"
         ) from error
+    if way is not None and way.from_full and way.descends and not await blocking.run(_is_intact, lane, position):
+        return None
+    return way
 
 
 async def _build(lane: Lane, head: SnapshotRecord, way: Way, *, steps: Steps, deadline: Deadline) -> Fetched:
@@ -88,6 +95,12 @@ def _verify(staged: Path, head: SnapshotRecord, way: Way, deadline: Deadline) ->
         database.quick_check(staged, deadline=deadline)
     else:
         database.check_memory(staged, deadline=deadline)
+
+
+def _is_intact(lane: Lane, position: Position | None) -> bool:
+    """Whether the mirror's file is what its position says: no delta will be applied to it that would tell."""
+    path = lane.mirror.path()
+    return path is not None and position is not None and files.sha256_of(path) == position.sha256
 
 
 def _copy_file(source: Path, target: Path) -> None:

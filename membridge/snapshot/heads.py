@@ -90,6 +90,7 @@ async def commit(lane: Lane, record: SnapshotRecord, known: KnownHead | None, *,
             layout.commit(lane.project, record.seq), encode(record), if_absent=False, deadline=deadline
         )
         return moved
+    await _check_unmoved(lane, record, known, deadline=deadline)
     try:
         await lane.store.put(layout.commit(lane.project, record.seq), encode(record), deadline=deadline)
     except ObjectExistsError as error:
@@ -137,6 +138,16 @@ async def fetch_records(lane: Lane, seqs: Iterable[Seq], *, deadline: Deadline) 
 
     await bounded.each(seqs, one, at_once=READERS)
     return found
+
+
+async def _check_unmoved(lane: Lane, record: SnapshotRecord, known: KnownHead | None, *, deadline: Deadline) -> None:
+    """Refuse early what the head's compare-and-set would refuse: of a seq long past no record may be there any more."""
+    entry = await lane.heads.get(lane.project, deadline=deadline)
+    if (entry.revision if entry else 0) == (known.revision if known else 0):
+        return
+    if entry is not None and entry.value.record.epoch > record.epoch:
+        raise _stale(lane, record, entry.value.record)
+    raise HeadMovedError(f"the head of {lane.name} moved before seq {record.seq} was committed")
 
 
 async def _newest_seq(lane: Lane, *, deadline: Deadline) -> Seq | None:

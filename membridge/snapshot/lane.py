@@ -13,7 +13,7 @@ from membridge.merge.report import Source
 from membridge.objectstore.protocol import ObjectStore
 from membridge.snapshot.chain import ChainPolicy
 from membridge.snapshot.mirror import Mirror
-from membridge.snapshot.retention import BackupPolicy
+from membridge.snapshot.retention import BackupPolicy, SnapshotPolicy
 from schemas.events import Event
 from schemas.identity import NodeId, ProjectId
 from schemas.snapshot import Head
@@ -27,6 +27,7 @@ class LanePolicy:
     publish_legacy: bool = False
     chain: ChainPolicy = field(default_factory=ChainPolicy)
     backups: BackupPolicy = field(default_factory=BackupPolicy)
+    snapshots: SnapshotPolicy = field(default_factory=SnapshotPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,20 @@
-"""What `history`, `tag` and `verify` print."""
+"""What `history`, `tag`, `verify` and `gc` print."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from membridge.cli import past, verify
-from schemas.history import HistoryReply, RowChanges, Tag, TagAct, TagAction, TagsReply, VerifyFinding, VerifyReply
+from membridge.cli import gc, past, verify
+from schemas.history import (
+    GcReply,
+    HistoryReply,
+    RowChanges,
+    Tag,
+    TagAct,
+    TagAction,
+    TagsReply,
+    VerifyFinding,
+    VerifyReply,
+)
 from schemas.identity import NodeId, canonical_id
 from schemas.node import Finding
 from schemas.snapshot import SnapshotKind, SnapshotObject, SnapshotRecord
@@ -85,3 +95,12 @@ def test_empty_lists_are_sentences(printed: Callable[[], list[str]]) -> None:
         "no tag yet: `membridge tag NAME` names the head",
     ]
     assert lines[-1] == "all is well"
+
+
+def test_gc_says_what_went_and_what_would_go() -> None:
+    assert gc.describe_gc(GcReply(kept=1)) == "nothing to delete: 1 snapshot kept"
+    reply = GcReply(kept=30, snapshots=5, orphans=1, freed_bytes=88_123, seqs=[1, 2, 3, 7, 9])
+    assert gc.describe_gc(reply) == (
+        "5 snapshots, 1 abandoned upload deleted (88.1 KB); 30 snapshots kept\nseq 1-3, 7, 9"
+    )
+    assert "2 old proposals would be deleted" in gc.describe_gc(GcReply(dry_run=True, proposals=2))

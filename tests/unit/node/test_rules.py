@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from membridge.errors import PrimaryPullRefusedError, SecondaryPushBlockedError
+from membridge.errors import PrimaryPullRefusedError, RefusedError, SecondaryPushBlockedError
 from membridge.node import rules
 from membridge.node.rules import PushAction, Quiet
 from schemas.leadership import Role
@@ -68,3 +68,17 @@ def test_retries_back_off_to_a_bound(failures: int, jitter: float) -> None:
 )
 def test_a_node_that_is_about_to_lead_offers_nothing(leader: str | None, preferred: str | None, expected: bool) -> None:
     assert rules.proposes_now("a", leader=leader, preferred=preferred) is expected
+
+
+def test_only_a_primary_deletes_and_the_refusal_says_who_is() -> None:
+    rules.check_primary(Role.PRIMARY, "deletes snapshots", primary=None)
+    with pytest.raises(RefusedError, match="pi is primary") as refused:
+        rules.check_primary(Role.SECONDARY, "deletes snapshots", primary="pi")
+    assert refused.value.remedy == "run it on pi"
+    with pytest.raises(RefusedError, match="nobody is primary"):
+        rules.check_primary(Role.SECONDARY, "deletes snapshots", primary=None)
+
+
+@pytest.mark.parametrize(("passed", "due"), [(0, False), (86_399, False), (86_400, True), (-1, True)])
+def test_garbage_is_due_after_a_day_and_after_a_clock_that_went_back(passed: float, due: bool) -> None:
+    assert rules.collects_now(1_000_000.0, 1_000_000.0 + passed) is due

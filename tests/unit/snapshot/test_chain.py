@@ -1,5 +1,6 @@
 """Chains: the way to the head is found from any mirror, or refused, and never made of records that do not link."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 from membridge.snapshot import chain
 from membridge.snapshot.chain import BrokenChainError, ChainPolicy, Position
 from schemas.identity import NodeId, canonical_id
-from schemas.snapshot import SnapshotKind, SnapshotRecord
+from schemas.snapshot import SnapshotKind, SnapshotObject, SnapshotRecord
+
+OBJECT = SnapshotObject(key="k", sha256="0" * 64, size_bytes=1)
 
 
 def record(seq: int, kind: SnapshotKind, parent: SnapshotRecord | None, **changes: object) -> SnapshotRecord:
@@ -69,6 +72,32 @@ def test_a_mirror_that_disagrees_with_the_record_is_of_no_use() -> None:
     full_way = chain.plan(head, None, records)
     assert full_way is not None
     assert [step.seq for step in full_way.commits] == [1, 2, 3, 4]
+
+
+def test_a_mirror_whose_record_is_gone_is_a_base_when_its_commit_is_remembered() -> None:
+    records = line([SnapshotKind.DELTA, SnapshotKind.FULL, SnapshotKind.DELTA])
+    head = records[4]
+    gone = records.pop(2)
+    position = Position(2, 1, gone.sha256)
+    assert chain.plan(head, position, records) is None
+    assert chain.plan(head, position, records, Position(2, 1, "e" * 64)) is None
+    way = chain.plan(head, position, records, position)
+    assert way is not None
+    assert (way.from_full, way.descends, [step.seq for step in way.commits]) == (True, True, [3, 4])
+
+
+@given(kinds=KINDS)
+def test_a_line_of_commits_has_no_flaw_and_every_change_of_a_link_is_one(kinds: list[SnapshotKind]) -> None:
+    records = line(kinds)
+    for seq, one in records.items():
+        parent = records.get(seq - 1)
+        whole = one if one.kind is SnapshotKind.EMPTY else msgspec.structs.replace(one, object=OBJECT)
+        assert chain.flaw(whole, parent) == ""
+        assert chain.flaw(msgspec.structs.replace(whole, object=None if whole.object else OBJECT), parent)
+        if parent is not None:
+            assert chain.flaw(msgspec.structs.replace(whole, parent_sha256="e" * 64), parent)
+            assert chain.flaw(msgspec.structs.replace(whole, epoch=0), parent)
+        assert bool(chain.flaw(whole, None)) is (one.kind is not SnapshotKind.FULL)
 
 
 def test_a_missing_record_is_named() -> None:

@@ -1,0 +1,167 @@
+"""Garbage: snapshots that the policy no longer keeps, and objects that no record names.
+
+Killed between any two deletions it leaves a store in which every record that is there can be restored: a commit's
+record goes before its object, and a later commit before the one it builds on. An object is garbage for certain when no
+record names it and its seq is not beyond a head that was read *before* the records were listed: whatever push uploaded
+it, its seq is taken, so it can never commit. No clock takes part in that.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from membridge import bounded
+from membridge.deadline import Deadline
+from membridge.errors import CorruptObjectError, ObjectMissingError, RefusedError
+from membridge.objectstore.protocol import ObjectInfo
+from membridge.snapshot import ancestry, heads, history, layout, retention, tags
+from membridge.snapshot.heads import KnownHead
+from membridge.snapshot.lane import Lane
+from membridge.snapshot.steps import Steps
+from schemas.history import GcReply
+from schemas.identity import Seq
+from schemas.snapshot import SnapshotRecord
+from schemas.streams import PROPOSALS
+
+#: Seconds after which an object that no record names goes from a store that does not fence commits, and by which a
+#: proposal must be older than any announcement of it.
+UNFENCED_AGE, PROPOSAL_AGE = 2 * retention.DAY, PROPOSALS.max_age + retention.WEEK
+#: Records read at once.
+READERS = 8
+#: Seqs named in an answer.
+NAMED = 1000
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What goes, newest first, and what is garbage beside it."""
+
+    head: SnapshotRecord
+    stays: set[Seq]
+    going: dict[Seq, SnapshotRecord]
+    #: Records of pushes that came ages too late; nothing builds on them.
+    strays: dict[Seq, SnapshotRecord]
+    orphans: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
+    proposals: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
+
+    def reply(self, *, dry_run: bool) -> GcReply:
+        gone = self.going | self.strays
+        stored = [record.object.size_bytes for record in gone.values() if record.object]
+        garbage = [*self.orphans, *self.proposals]
+        return GcReply(
+            dry_run=dry_run,
+            head_seq=self.head.seq,
+            kept=len(self.stays),
+            snapshots=len(gone),
+            orphans=len(self.orphans),
+            proposals=len(self.proposals),
+            freed_bytes=sum(stored) + sum(info.size_bytes for info in garbage),
+            seqs=sorted(gone)[:NAMED],
+        )
+
+
+async def collect(lane: Lane, *, dry_run: bool, steps: Steps, deadline: Deadline) -> GcReply:
+    """Delete what is not kept; return what went, or would go. The caller holds the push lock, so that no tag is set.
+
+    Errors: RefusedError or CorruptObjectError, with nothing deleted, when the head's chain or a record or tag is
+    damaged: then nobody can say what is needed. The store's and the bus' errors; the next run goes on.
+    """
+    with steps.step("records"):
+        # Reading settles nothing: a dry run only looks.
+        known = await (heads.read if dry_run else heads.settle)(lane, deadline=deadline)
+        if known is None:
+            return GcReply(dry_run=dry_run)
+        plan = await _plan(lane, known, deadline=deadline)
+    if not dry_run:
+        await _carry_out(lane, plan, steps=steps, deadline=deadline)
+    return plan.reply(dry_run=dry_run)
+
+
+async def _plan(lane: Lane, known: KnownHead, *, deadline: Deadline) -> _Plan:
+    head, project = known.record, lane.project
+    # After the head was read, see above.
+    objects = [info async for info in lane.store.list(layout.snapshots(project), deadline=deadline)]
+    offered = [info async for info in lane.store.list(layout.proposals(project), deadline=deadline)]
+    records = await _records(lane, head, deadline=deadline)
+    past = await ancestry.read(lane, records, deadline=deadline)
+    strays = {
+        seq: record
+        for seq, record in records.items()
+        if seq in past and (past[seq].epoch, past[seq].sha256) != (record.epoch, record.sha256)
+    }
+    sound = {seq: record for seq, record in records.items() if seq not in strays}
+    tagged = {tag.seq for tag in await tags.listed(lane, deadline=deadline)}
+    stays = retention.kept(sound, tagged, lane.policy.snapshots)
+    needed = retention.needed(sound, stays)
+    going = {seq: sound[seq] for seq in sorted(sound, reverse=True) if seq not in needed}
+    plan = _Plan(head, stays, going, strays)
+    named = {record.object.key for record in records.values() if record.object}
+    fenced = (await lane.store.describe(deadline=deadline)).conditional_put
+    present = _present([*objects, *offered])
+    plan.orphans = [
+        info
+        for info in objects
+        if info.key not in named
+        and (layout.seq_of_snapshot(info.key) or head.seq + 1) <= head.seq
+        and (fenced or _older(info, present, UNFENCED_AGE))
+    ]
+    plan.proposals = [info for info in offered if _older(info, present, PROPOSAL_AGE)]
+    return plan
+
+
+async def _records(lane: Lane, head: SnapshotRecord, *, deadline: Deadline) -> dict[Seq, SnapshotRecord]:
+    """Return every record up to the head; raise when one cannot be read or the head's own chain has a hole."""
+    records: dict[Seq, SnapshotRecord] = {}
+
+    async def one(seq: Seq) -> None:
+        try:
+            records[seq] = await heads.fetch_record(lane, seq, deadline=deadline)
+        except ObjectMissingError:
+            return  # another run was quicker
+
+    there = [seq for seq in await history.seqs(lane, deadline=deadline) if seq <= head.seq]
+    await bounded.each(there, one, at_once=READERS)
+    hole = next((seq for seq in range(head.full_seq, head.seq + 1) if seq not in records), None)
+    if hole is not None or records[head.seq].nonce != head.nonce:
+        raise RefusedError(
+            f"the chain of the head of {lane.name} is damaged at seq {hole or head.seq}: nothing is deleted",
+            remedy="run `membridge verify`",
+        )
+    return records
+
+
+async def _carry_out(lane: Lane, plan: _Plan, *, steps: Steps, deadline: Deadline) -> None:
+    await ancestry.remember(lane, plan.going, deadline=deadline)
+    total = len(plan.going) + len(plan.strays) + len(plan.orphans) + len(plan.proposals)
+    done = 0
+    with steps.step("delete"):
+        for record in [*plan.strays.values(), *plan.going.values()]:
+            await lane.store.delete(layout.commit(lane.project, record.seq), deadline=deadline)
+            if record.object is not None:
+                await lane.store.delete(_own(lane, record.object.key), deadline=deadline)
+            done += 1
+            steps.advance(done, total)
+        for info in [*plan.orphans, *plan.proposals]:
+            await lane.store.delete(info.key, deadline=deadline)
+            done += 1
+            steps.advance(done, total)
+
+
+def _own(lane: Lane, key: str) -> str:
+    if not key.startswith(layout.snapshots(lane.project)):
+        raise CorruptObjectError(f"a record of {lane.name} names {key}, which is not the project's")
+    return key
+
+
+def _present(objects: list[ObjectInfo]) -> datetime:
+    """Return the time by the store, or by this node where that is earlier: one wrong clock makes nothing old."""
+    now = datetime.now(UTC)
+    return min(now, max((at for info in objects if (at := _modified(info)) is not None), default=now))
+
+
+def _older(info: ObjectInfo, present: datetime, seconds: float) -> bool:
+    at = _modified(info)
+    return at is not None and (present - at).total_seconds() > seconds
+
+
+def _modified(info: ObjectInfo) -> datetime | None:
+    return history.instant(info.modified_at) if info.modified_at else None
