@@ -41,6 +41,10 @@ contracts:
     lint-imports
     python -m pytest -q tests/unit/test_house.py
 
+# Kill every operation at each of its I/O steps, and let the disk fill up there; docs/faults.md.
+[group("work")]
+sweep *args:
+    python -m tests.faults.sweep {{ args }}
 # Measure against the reference programs and write docs/benchmarks.md.
 [group("work")]
 bench *args:
