@@ -25,32 +25,32 @@ test *args:
 # The tests with the real claude-mem worker, which npm brings.
 [group("check")]
 real *args:
-    python -m tests.real.fetch
-    python -m pytest -m real {{ args }}
+    python -m tests.real.fetch && python -m pytest -m real {{ args }}
 # Three nodes under random faults, ten minutes unless told: --seconds 60 --seed 7 --store jetstream.
 [group("check")]
 soak *args:
     python -m tests.soak {{ args }}
 [group("check")]
 lint:
-    ruff format --check .
-    ruff check .
+    ruff format --check . && ruff check .
 [group("check")]
 types:
     pyright
 # Import contracts and the size budget.
 [group("check")]
 contracts:
-    lint-imports
-    python -m pytest -q tests/unit/test_house.py
+    lint-imports && python -m pytest -q tests/unit/test_house.py
+# Kill every operation at each of its I/O steps, and let the disk fill up there; docs/faults.md.
+[group("work")]
+sweep *args:
+    python -m tests.faults.sweep {{ args }}
 # Measure against the reference programs, into docs/benchmarks.md.
 [group("work")]
 bench *args:
     python -m tests.bench {{ args }}
 [group("work")]
 fmt:
-    ruff format .
-    ruff check --fix .
+    ruff format . && ruff check --fix .
 [group("work")]
 golden:
     python -m tests.wire.golden

@@ -1,0 +1,232 @@
+"""What is swept: for each operation of the lane the state that it begins with, and the operation itself on node a.
+
+Node b has memory of its own that nobody was told of: whatever a kill does to a, the rows of b must come through.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from membridge import blocking
+from membridge.snapshot import backups
+from schemas.identity import ProjectId
+from tests.faults import hand_over
+from tests.faults.world import PLAIN, Node, Terms, World, soon
+from tests.fixtures.databases import Writer, connect, make_database
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Both nodes of a project, and the moment from which steps count."""
+
+    world: World
+    folder: Path
+    project: ProjectId
+    terms: Terms = PLAIN
+    arm: Callable[[], None] = field(default=lambda: None)
+
+    def node(self, name: str) -> Node:
+        """Return a node as its daemon has it."""
+        return self.world.node(self.folder, self.project, name, self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`prepare` makes the template, `each` what cannot be copied, `act` is swept."""
+
+    name: str
+    prepare: Callable[[Stage], Awaitable[None]]
+    act: Callable[[Stage], Awaitable[Any]]
+    terms: Terms = PLAIN
+    each: Callable[[Stage], Awaitable[Any]] | None = None
+    #: What a person or the daemon does after the kill; the operation itself unless said otherwise.
+    again: Callable[[Stage], Awaitable[Any]] | None = None
+    #: Whether a full disk is swept too.
+    full: bool = False
+
+
+@contextmanager
+def writing(path: Path, name: str) -> Any:
+    """Write as the worker does, and leave the WAL beside the database as a running worker would."""
+    with Writer(path, name=name) as writer:
+        writer._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        yield writer
+
+
+def learn(node: Node, name: str, batches: int = 1) -> None:
+    """Let a node's agent learn something."""
+    with writing(node.database, name) as writer:
+        for _ in range(batches):
+            writer.batch(observations=2)
+
+
+def remember(node: Node) -> Node:
+    """Give a node a small database of its own."""
+    make_database(node.database, empty=True)
+    connection = connect(node.database)
+    connection.execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.close()
+    learn(node, node.lane.node, 2)
+    return node
+
+
+def change(node: Node, label: str, *, forget: bool = False) -> None:
+    """Edit the oldest observation, and forget the newest."""
+    with writing(node.database, label) as writer:
+        first = "(SELECT min(id) FROM observations)"
+        writer._connection.execute(f"UPDATE observations SET subtitle = ? WHERE id = {first}", (f"edited by {label}",))
+        if forget:
+            writer._connection.execute("DELETE FROM observations WHERE id = (SELECT max(id) FROM observations)")
+
+
+async def alone(stage: Stage) -> None:
+    remember(stage.node("a"))
+    remember(stage.node("b"))
+
+
+async def together(stage: Stage) -> None:
+    """Both know the same, and each learned something since."""
+    a, b = remember(stage.node("a")), stage.node("b")
+    await a.push()
+    await b.pull()
+    learn(a, "more of a")
+    learn(b, "more of b")
+
+
+async def at_the_end_of_a_chain(stage: Stage) -> None:
+    await together(stage)
+    a = stage.node("a")
+    await a.push()
+    learn(a, "still more of a")
+
+
+async def behind(stage: Stage) -> None:
+    """B committed rows, an edit that clashes with one of a, and a deletion; a has two backups already."""
+    a, b = remember(stage.node("a")), stage.node("b")
+    await a.push()
+    await b.pull()
+    for _ in range(2):
+        await blocking.run(backups.take, a.lane, "merge", deadline=soon())
+    change(b, "b", forget=True)
+    learn(b, "committed by b", 2)
+    await b.push()
+    change(a, "a")
+    learn(a, "more of a")
+    learn(b, "more of b")
+
+
+async def empty_machine(stage: Stage) -> None:
+    b = remember(stage.node("b"))
+    stage.node("a")
+    await b.push()
+    learn(b, "more of b")
+    await b.push()
+    learn(b, "still more of b")
+
+
+async def only_the_old_layout(stage: Stage) -> None:
+    old = stage.node("old")
+    remember(old)
+    await old.push()
+    for key in [info.key async for info in old.lane.store.list(f"projects/{stage.project}/", deadline=soon())]:
+        if "/sqlite/" not in key:
+            await old.lane.store.delete(key, deadline=soon())
+    await old.lane.heads.delete(stage.project, deadline=soon())
+    stage.node("a")
+    remember(stage.node("b"))
+
+
+async def backed_up(stage: Stage) -> None:
+    await together(stage)
+    for _ in range(3):
+        await blocking.run(backups.take, stage.node("a").lane, "merge", deadline=soon())
+
+
+async def push(stage: Stage) -> object:
+    node = stage.node("a")
+    stage.arm()
+    return await node.push()
+
+
+async def pull(stage: Stage) -> object:
+    node = stage.node("a")
+    stage.arm()
+    return await node.pull()
+
+
+async def replace(stage: Stage) -> object:
+    node = stage.node("a")
+    stage.arm()
+    return await node.pull(replace=True)
+
+
+async def take_in(stage: Stage) -> object:
+    node = stage.node("a")
+    node.queue = await stage.world.queue(stage.project)
+    stage.arm()
+    return await node.take_in()
+
+
+async def propose_as_b(stage: Stage) -> None:
+    await stage.node("b").push()
+
+
+async def back_up(stage: Stage) -> object:
+    lane = stage.node("a").lane
+    stage.arm()
+    return await blocking.run(backups.take, lane, "merge", deadline=soon())
+
+
+async def lead(stage: Stage) -> object:
+    node = stage.node("a")
+    stage.arm()
+    return await node.project.lead(2, deadline=soon())
+
+
+async def hand_over_to_b(stage: Stage) -> object:
+    return await hand_over.hand_over(stage.world, stage.node("a"), stage.arm)
+
+
+async def select_b(stage: Stage) -> object:
+    return await hand_over.select(stage.world, stage.node("a"), stage.node("b"))
+
+
+async def converge(stage: Stage) -> tuple[Node, Node]:
+    """Let both nodes tell what they know and hear what the other knows."""
+    a, b = stage.node("a"), stage.node("b")
+    follower = stage.terms.secondary
+    if follower is None:
+        await a.push()
+        await b.push()
+        await a.pull()
+        return a, b
+    leader, follower = (b, a) if follower == "a" else (a, b)
+    await follower.push()
+    leader.queue = await stage.world.queue(stage.project)
+    await leader.take_in()
+    await leader.push()
+    await follower.pull()
+    return a, b
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario("first push", alone, push, full=True),
+    Scenario("delta push", together, push, full=True),
+    Scenario("full push after a chain", at_the_end_of_a_chain, push, Terms(max_deltas=1)),
+    Scenario("push after another's commit", behind, push, Terms(max_backups=2)),
+    Scenario("push with the old layout", together, push, Terms(legacy=True)),
+    Scenario("pull and merge", behind, pull, Terms(max_backups=2), full=True),
+    Scenario("first install", empty_machine, pull, full=True),
+    Scenario("import of the old layout", only_the_old_layout, pull, Terms(legacy=True)),
+    Scenario("replace", behind, replace, full=True),
+    Scenario("propose", together, push, Terms(secondary="a"), full=True),
+    Scenario("take in proposals", together, take_in, Terms(secondary="b"), each=propose_as_b, full=True),
+    Scenario("backup and its retention", backed_up, back_up, Terms(max_backups=3), full=True),
+    Scenario("first act of a new primary", together, lead),
+    Scenario("hand-over", together, hand_over_to_b, Terms(secondary="a"), again=select_b),
+)
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

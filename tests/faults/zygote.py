@@ -1,0 +1,139 @@
+"""Forks one process for each try: the shim and the product are loaded once, the event loop begins in the fork.
+
+Reads orders from standard input and answers each with what became of its process, one line of JSON both ways.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from membridge.errors import MembridgeError
+from membridge.objectstore.remote import S3Options
+from schemas.identity import ProjectId
+from tests.faults.scenarios import BY_NAME, Stage
+from tests.faults.shim import Mode, State
+from tests.faults.world import Place, opened
+
+#: Seconds after which a process that neither ended nor was killed hangs.
+PATIENCE = 60.0
+_SUBREAPER = 36
+
+
+class Order(msgspec.Struct, frozen=True):
+    """One try: the scenario on a project in a folder, and what happens at which step."""
+
+    scenario: str
+    project: str
+    folder: str
+    nats_url: str
+    s3: dict[str, str] | None
+    mode: int
+    target: int
+
+    @property
+    def place(self) -> Place:
+        """The servers."""
+        return Place(self.nats_url, S3Options(**self.s3) if self.s3 else None)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of it: `killed`, `hung`, `done` or `failed` with the error's class and text."""
+
+    ended: str
+    steps: int
+    failed: int = 0
+    error: str = ""
+    text: str = ""
+
+
+async def _act(order: Order, state: State) -> dict[str, Any]:
+    scenario = BY_NAME[order.scenario]
+    async with opened(order.place) as world:
+        stage = Stage(world, Path(order.folder), ProjectId(order.project), scenario.terms, state.arm)
+        try:
+            await scenario.act(stage)
+        except MembridgeError as error:
+            return {"ended": "failed", "error": type(error).__name__, "text": str(error)}
+        finally:
+            state.disarm()
+    return {"ended": "done"}
+
+
+def _child(order: Order, state: State) -> None:
+    os.setsid()
+    log = os.open(f"{order.folder}/child.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        ended = runner.run(_act(order, state))
+    Path(order.folder, "outcome.json").write_text(json.dumps(ended), encoding="utf-8")
+
+
+def _run(order: Order, state: State) -> Outcome:
+    state.set(Mode(order.mode), order.target, Path(order.folder, "a"))
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            _child(order, state)
+            code = 0
+        except BaseException:  # noqa: BLE001 - a fork ends here, whatever happened
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    handle = os.pidfd_open(pid)
+    ended = bool(select.select([handle], [], [], PATIENCE)[0])
+    os.close(handle)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    _reap()
+    counts = {"steps": state.count, "failed": state.failed}
+    if not ended:
+        return Outcome("hung", **counts)
+    if os.WIFSIGNALED(status):
+        return Outcome("killed", **counts)
+    if os.WEXITSTATUS(status) != 0:
+        return Outcome(
+            "failed", **counts, error="crash", text=Path(order.folder, "child.log").read_text("utf-8")[-3000:]
+        )
+    told = json.loads(Path(order.folder, "outcome.json").read_text(encoding="utf-8"))
+    return Outcome(**counts, **told)
+
+
+def _reap() -> None:
+    """Wait for what the process had started: it comes to us when its parent is gone."""
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    state = State(Path(os.environ["IOFAULT_STATE"]))
+    print("ready", flush=True)  # noqa: T201 - the answer
+    for line in sys.stdin:
+        outcome = _run(msgspec.json.decode(line, type=Order), state)
+        print(msgspec.json.encode(outcome).decode(), flush=True)  # noqa: T201 - the answer
+
+
+if __name__ == "__main__":
+    main()
