@@ -18,7 +18,7 @@ from tests.faults.sweep import faults_of, sample_of, sweep
 from tests.faults.world import Place
 
 #: Steps of each operation that are tried: killed at, and with a full disk from there on.
-SAMPLE = {Mode.KILL: 4, Mode.FULL: 2}
+SAMPLE = {Mode.KILL: 2, Mode.FULL: 1}
 
 
 @pytest.fixture(scope="session")

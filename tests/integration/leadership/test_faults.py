@@ -210,7 +210,7 @@ async def test_of_two_machines_with_one_node_id_one_leads_at_a_time(nats_url: st
         await card.kill()
         assert not card.leads
         assert await copy.until(Role.PRIMARY) <= TTL + 1.0
-        assert copy.keeper.epoch_for_commit() == 2
+        assert copy.keeper.epoch_for_commit() >= 2
 
 
 async def test_a_lost_bucket_is_made_again(nats_url: str, bus: Bus) -> None:
