@@ -143,3 +143,96 @@ class GcReply(Wire, frozen=True, kw_only=True):
     seqs: list[Seq] = []
     seconds: float = 0.0
     job_id: str = ""
+
+
+class RowChange(StrEnum):
+    """What became of a row between two states."""
+
+    CAME = "came"
+    WENT = "went"
+    CHANGED = "changed"
+
+
+class TableDiff(Wire, frozen=True, kw_only=True):
+    """How many rows of a table came, went and changed."""
+
+    table: str
+    came: int = 0
+    went: int = 0
+    changed: int = 0
+
+
+class RowDiff(Wire, frozen=True, kw_only=True):
+    """One row that came, went or changed: its natural key, its first words, and the columns that changed."""
+
+    table: str
+    change: RowChange
+    key: list[int | float | str | None] = []
+    title: str = ""
+    columns: list[str] = []
+
+
+class DiffRequest(Wire, frozen=True, kw_only=True):
+    """What became of the memory between two states; at most `limit` rows are listed, all are counted."""
+
+    older: str
+    newer: str = "head"
+    limit: Annotated[int, Meta(ge=0, le=MOST_ROWS)] = 100
+
+
+class DiffReply(Wire, frozen=True, kw_only=True):
+    """Tables with a difference, and rows; `listed_all` when no row was left out."""
+
+    older_seq: Seq = 0
+    newer_seq: Seq = 0
+    tables: list[TableDiff] = []
+    rows: list[RowDiff] = []
+    listed_all: bool = True
+    seconds: float = 0.0
+    job_id: str = ""
+
+
+class ExtractRequest(Wire, frozen=True, kw_only=True):
+    """Make a database file of a state, in a folder of the node's own."""
+
+    state: str
+
+
+class ExtractReply(Wire, frozen=True, kw_only=True):
+    """The file, which the node deletes after a day, and what it is."""
+
+    path: str
+    seq: Seq
+    created_at: str = ""
+    rows: int = 0
+    size_bytes: int = 0
+    seconds: float = 0.0
+    job_id: str = ""
+
+
+class RestoreRequest(Wire, frozen=True, kw_only=True):
+    """Make the memory what it was at `state`, by a new snapshot; without `apply` only say what would change."""
+
+    state: str
+    apply: bool = False
+
+
+class RestoreReply(Wire, frozen=True, kw_only=True):
+    """What would change between head and state, or did; `seq` is the new snapshot, or the head where nothing changed.
+
+    `unsynced` rows were in no snapshot and stay.
+    """
+
+    applied: bool = False
+    state_seq: Seq = 0
+    head_seq: Seq = 0
+    seq: Seq = 0
+    tables: list[TableDiff] = []
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    conflicts: int = 0
+    unsynced: int = 0
+    backup: str | None = None
+    seconds: float = 0.0
+    job_id: str = ""

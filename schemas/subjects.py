@@ -20,10 +20,16 @@ from schemas.access import (
     StoreConfig,
 )
 from schemas.history import (
+    DiffReply,
+    DiffRequest,
+    ExtractReply,
+    ExtractRequest,
     GcReply,
     GcRequest,
     HistoryReply,
     HistoryRequest,
+    RestoreReply,
+    RestoreRequest,
     TagAction,
     TagsReply,
     VerifyReply,
@@ -94,6 +100,9 @@ PUSH = _on_node("push", PushRequest, PushReply, deadline=600.0, impact=Impact.WR
 PULL = _on_node("pull", PullRequest, PullReply, deadline=600.0, impact=Impact.WRITE)
 DOCTOR = _on_node("doctor", Empty, DoctorReply, deadline=60.0, impact=Impact.READ)
 HISTORY = _on_node("history", HistoryRequest, HistoryReply, deadline=30.0, impact=Impact.READ)
+DIFF = _on_node("diff", DiffRequest, DiffReply, deadline=600.0, impact=Impact.READ)
+EXTRACT = _on_node("extract", ExtractRequest, ExtractReply, deadline=600.0, impact=Impact.READ)
+RESTORE = _on_node("restore", RestoreRequest, RestoreReply, deadline=600.0, impact=Impact.WRITE)
 VERIFY = _on_node("verify", VerifyRequest, VerifyReply, deadline=600.0, impact=Impact.READ)
 TAG = _on_node("tag", TagAction, TagsReply, deadline=120.0, impact=Impact.WRITE)
 GC = _on_node("gc", GcRequest, GcReply, deadline=600.0, impact=Impact.WRITE)
@@ -104,7 +113,7 @@ JOBS = _on_node("jobs", Empty, JobsReply, deadline=10.0, impact=Impact.READ)
 
 #: Answered by the node they name, for one project.
 NODE_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
-    STATUS, PUSH, PULL, DOCTOR, HISTORY, VERIFY, TAG, GC, BACKUPS, CONFLICTS, QUARANTINE, JOBS,
+    STATUS, PUSH, PULL, DOCTOR, HISTORY, DIFF, EXTRACT, RESTORE, VERIFY, TAG, GC, BACKUPS, CONFLICTS, QUARANTINE, JOBS,
 )  # fmt: skip
 
 LEADERSHIP_GET = Operation(

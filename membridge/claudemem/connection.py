@@ -86,6 +86,16 @@ def open_to_compare(path: Path, other: Path, *, deadline: Deadline) -> Generator
             connection.close()
 
 
+@contextmanager
+def open_frozen_pair(path: Path, other: Path, *, deadline: Deadline) -> Generator[Connection]:
+    """Open `path` as `main` with `other` attached as `theirs`, two files that nobody writes."""
+    frozen = resolve(other)
+    with open_frozen(path, deadline=deadline) as connection, translated(other):
+        connection.run("ATTACH ? AS theirs", (frozen_uri(frozen),))
+        check_is_claude_mem(connection, other, schema="theirs")
+        yield connection
+
+
 def prepare(connection: Connection, *, deadline: Deadline) -> None:
     """Give a connection to a live database the settings that are safe beside the worker."""
     connection.apsw.set_busy_timeout(max(1, int(deadline.remaining() * 1000)))

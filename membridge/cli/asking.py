@@ -36,7 +36,18 @@ R = TypeVar("R", bound=Wire)
 #: Seconds until a server that does not answer is given up; the bus gives its reason before that.
 CONNECT = 5.0
 #: Operations that are jobs: they show progress, and their deadline is the configured one.
-JOBS = frozenset({subjects.PUSH.name, subjects.PULL.name, subjects.VERIFY.name, subjects.GC.name})
+JOBS = frozenset(
+    operation.name
+    for operation in (
+        subjects.PUSH,
+        subjects.PULL,
+        subjects.VERIFY,
+        subjects.GC,
+        subjects.DIFF,
+        subjects.EXTRACT,
+        subjects.RESTORE,
+    )
+)
 #: Operations that this process can do itself while no daemon runs.
 LOCAL = JOBS | {
     operation.name

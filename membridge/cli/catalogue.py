@@ -27,6 +27,8 @@ COMMANDS: dict[str, Entry] = {
     "jobs": Entry("membridge.cli.state:jobs", "List pushes and pulls and how they ended."),
     "history": Entry("membridge.cli.past:history", "List committed snapshots."),
     "tag": Entry("membridge.cli.past:tag", "Name a snapshot, so that it is kept for ever."),
+    "diff": Entry("membridge.cli.diff:diff", "Show which memories came, went and changed in between."),
+    "restore": Entry("membridge.cli.restore:restore", "Bring an earlier state back, as a file or as the memory."),
     "verify": Entry("membridge.cli.verify:verify", "Check that all that is kept can be restored."),
     "gc": Entry("membridge.cli.gc:gc", "Delete the snapshots that are no longer kept."),
     "backups": Entry("membridge.cli.journal:backups", "List backups taken before writes."),

@@ -9,23 +9,32 @@ from typing import TypeVar
 
 import msgspec
 
+from membridge import blocking
+from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError
 from membridge.node.asked import Asked
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
-from membridge.snapshot import history, tags, verify
+from membridge.snapshot import heads, history, restore, tags, verify
 from membridge.snapshot.steps import Steps
 from schemas.history import (
+    DiffReply,
+    DiffRequest,
+    ExtractReply,
+    ExtractRequest,
     GcReply,
     GcRequest,
     HistoryReply,
     HistoryRequest,
+    RestoreReply,
+    RestoreRequest,
     TagAct,
     TagAction,
     TagsReply,
     VerifyReply,
     VerifyRequest,
 )
+from schemas.snapshot import SnapshotRecord
 from schemas.wire import Wire
 
 R = TypeVar("R", bound=Wire)
@@ -63,12 +72,78 @@ class Past:
             "verify", asked, lambda steps: verify.verify(lane, request, steps=steps, deadline=asked.deadline)
         )
 
+    async def diff(self, request: DiffRequest, asked: Asked) -> DiffReply:
+        """Compare two states, as a job."""
+        return await self._as_job("diff", asked, lambda steps: self._diff(request, steps, asked.deadline))
+
+    async def extract(self, request: ExtractRequest, asked: Asked) -> ExtractReply:
+        """Make a file of a state, as a job."""
+        return await self._as_job("extract", asked, lambda steps: self._extract(request, steps, asked.deadline))
+
+    async def restore(self, request: RestoreRequest, asked: Asked) -> RestoreReply:
+        """Say what restoring a state would change, or do it, as a job."""
+        return await self._as_job("restore", asked, lambda steps: self._restore(request, steps, asked.deadline))
+
     async def gc(self, request: GcRequest, asked: Asked) -> GcReply:
         """Delete what is not kept, as a job."""
         project = self._project
         return await self._as_job(
             "gc", asked, lambda steps: project.collect_garbage(request, steps, deadline=asked.deadline)
         )
+
+    async def _diff(self, request: DiffRequest, steps: Steps, deadline: Deadline) -> DiffReply:
+        lane = self._project.lane
+        older = await history.resolve(lane, request.older, deadline=deadline)
+        newer = await history.resolve(lane, request.newer, deadline=deadline)
+        found = await restore.diff(lane, older, newer, limit=request.limit, steps=steps, deadline=deadline)
+        counted = sum(table.came + table.went + table.changed for table in found.tables())
+        return DiffReply(
+            older_seq=older.seq if older else 0,
+            newer_seq=newer.seq if newer else 0,
+            tables=found.tables(),
+            rows=found.rows,
+            listed_all=len(found.rows) == counted,
+        )
+
+    async def _extract(self, request: ExtractRequest, steps: Steps, deadline: Deadline) -> ExtractReply:
+        record = await self._state(request.state, deadline)
+        path = await restore.extract(self._project.lane, record, steps=steps, deadline=deadline)
+        return ExtractReply(
+            path=str(path),
+            seq=record.seq,
+            created_at=record.created_at,
+            rows=sum(record.rows.values()),
+            size_bytes=(await blocking.run(path.stat)).st_size,
+        )
+
+    async def _restore(self, request: RestoreRequest, steps: Steps, deadline: Deadline) -> RestoreReply:
+        lane = self._project.lane
+        record = await self._state(request.state, deadline)
+        known = await heads.read(lane, deadline=deadline)
+        head = known.record if known else record
+        found = await restore.diff(lane, head, record, limit=0, steps=steps, deadline=deadline)
+        said = RestoreReply(state_seq=record.seq, head_seq=head.seq, seq=head.seq, tables=found.tables())
+        if not request.apply:
+            return said
+        restored, pushed = await self._project.restore(record, steps, deadline=deadline)
+        report = restored.report
+        return msgspec.structs.replace(
+            said,
+            applied=True,
+            seq=pushed.seq or head.seq,
+            inserted=report.inserted,
+            updated=report.updated,
+            deleted=report.deleted,
+            conflicts=report.conflicts,
+            unsynced=report.unsynced,
+            backup=str(restored.backup),
+        )
+
+    async def _state(self, name: str, deadline: Deadline) -> SnapshotRecord:
+        record = await history.resolve(self._project.lane, name, deadline=deadline)
+        if record is None:
+            raise InvalidRequestError("0 is no memory at all: that cannot be restored", field="state")
+        return record
 
     async def _as_job(self, kind: str, asked: Asked, act: Callable[[Steps], Awaitable[R]]) -> R:
         began, ids = time.monotonic(), list[str]()

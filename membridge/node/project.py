@@ -25,15 +25,17 @@ from membridge.errors import (
     MembridgeError,
     NotFoundError,
     ObjectMissingError,
+    RefusedError,
     ShrinkRefusedError,
 )
 from membridge.logging import get_logger
 from membridge.merge import collect
 from membridge.node import rules
 from membridge.node.roles import Roles
-from membridge.snapshot import garbage, heads, proposals, pull, push
+from membridge.snapshot import garbage, heads, proposals, pull, push, restore
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.lock import Claim, LockTerms, folder_lock, push_lock
+from membridge.snapshot.restore import Restored
 from membridge.snapshot.steps import Steps
 from schemas import streams, subjects
 from schemas.buckets import LockRecord
@@ -42,7 +44,7 @@ from schemas.history import GcReply, GcRequest
 from schemas.leadership import Role
 from schemas.node import ProjectPresence
 from schemas.proposal import ProposalAnnouncement
-from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, PushReply, PushRequest
+from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, PushReply, PushRequest, SnapshotRecord
 from schemas.wire import WireError, decode, encode
 
 log = get_logger("membridge.project")
@@ -204,6 +206,17 @@ class Project:
             collect.unsynced, self.lane.database, self.lane.mirror.path(), journal=self.lane.journal, deadline=deadline
         )
         return self._unsynced
+
+    async def restore(self, record: SnapshotRecord, steps: Steps, *, deadline: Deadline) -> tuple[Restored, PushReply]:
+        """Make the memory what it was at `record`, as primary, and commit that. Errors: RefusedError, those of both."""
+        view = self.roles.view()
+        rules.check_primary(view.role, "restores the memory", primary=view.leader)
+        async with self._alone(deadline):
+            if self._bounds.dryrun:
+                raise RefusedError("this node only describes what it would do", remedy="unset MEMBRIDGE_AGENT_DRYRUN")
+            epoch = await self._epoch(deadline=deadline)
+            restored = await restore.take_back(self.lane, record, epoch=epoch, steps=steps, deadline=deadline)
+            return restored, await self._commit(steps, PushRequest(allow_shrink=True), deadline=deadline)
 
     async def collect_garbage(self, request: GcRequest, steps: Steps, *, deadline: Deadline) -> GcReply:
         """Delete the snapshots that are not kept, as primary. Errors: RefusedError, and those of `garbage`."""

@@ -65,7 +65,7 @@ async def push(lane: Lane, *, epoch: Epoch, allow_shrink: bool, steps: Steps, de
     await lane.store.warm()
     await blocking.run(install.sweep, lane.database)
     with steps.step("head"):
-        known = await _current_head(lane, epoch, steps=steps, deadline=deadline)
+        known = await current_head(lane, epoch, steps=steps, deadline=deadline)
     staged = await blocking.run(lane.mirror.stage)
     parcel_path = staged.with_name("parcel.part")
     leftovers = [parcel_path, staged]
@@ -133,8 +133,11 @@ async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> Known
     return moved
 
 
-async def _current_head(lane: Lane, epoch: Epoch, *, steps: Steps, deadline: Deadline) -> KnownHead | None:
-    """Return the settled head with the mirror at it: what others committed is merged before anything is sent."""
+async def current_head(lane: Lane, epoch: Epoch, *, steps: Steps, deadline: Deadline) -> KnownHead | None:
+    """Return the settled head with the mirror at it: what others committed is merged before anything is sent.
+
+    Errors: StaleEpochError, and those of `pull`.
+    """
     known = await heads.settle(lane, deadline=deadline)
     if known is None:
         return None

@@ -1,0 +1,159 @@
+"""`membridge restore`: an earlier state as a file, or as the memory, after a look at what would change."""
+
+import os
+import secrets
+import shutil
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from membridge.cli import units
+from membridge.cli.command import Invocation, command
+from membridge.errors import ConflictError, DiskFullError, MembridgeError, RefusedError
+from schemas import subjects
+from schemas.history import ExtractReply, ExtractRequest, RestoreReply, RestoreRequest
+from schemas.subjects import Impact
+
+
+@command("restore", impact=Impact.WRITE)
+@click.option("--seq", type=click.IntRange(1), help="The snapshot of this number.")
+@click.option("--at", metavar="TIME", help="The newest snapshot of that time, as 2026-01-31T18:00.")
+@click.option("--tag", help="The snapshot of this tag.")
+@click.option("--to", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write it as a database file.")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.option("--yes", is_flag=True, help="Restore the memory without asking.")
+@click.pass_context
+def restore(  # noqa: PLR0913, PLR0917 - click's options
+    context: click.Context,
+    invocation: Invocation,
+    seq: int | None,
+    at: str | None,
+    tag: str | None,
+    target: Path | None,
+    force: bool,  # noqa: FBT001 - click's flag
+    yes: bool,  # noqa: FBT001 - click's flag
+) -> None:
+    """Bring an earlier state back: with --to as a file, else as the memory of all machines, by a new snapshot.
+
+    Shows what would change and asks first. Rows that are in no snapshot yet stay.
+    """
+    state = chosen(seq, at, tag)
+    if target is not None:
+        _to_file(invocation, state, target.absolute(), force=force)
+        return
+    if force:
+        raise click.UsageError("--force goes with --to.")
+    _to_memory(context, invocation, state, yes=yes)
+
+
+def chosen(seq: int | None, at: str | None, tag: str | None) -> str:
+    """Return the state that the options name; raise click's usage error unless exactly one does."""
+    names = [name for name in (str(seq) if seq else None, _instant(at) if at else None, tag) if name is not None]
+    if len(names) != 1:
+        raise click.UsageError("name one state: --seq N, --at TIME or --tag NAME.")
+    return names[0]
+
+
+def print_preview(reply: RestoreReply) -> None:
+    """Print what a restore would change."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+    from membridge.cli.diff import print_tables  # noqa: PLC0415 - as above
+
+    tables.line(f"from snapshot {reply.head_seq}, the newest, back to {reply.state_seq}:\n")
+    print_tables(reply.tables, empty="nothing would change")
+
+
+def describe_restored(reply: RestoreReply) -> str:
+    """Return what a restore did, as a sentence or two."""
+    rows = ", ".join(
+        f"{number:,} {word}"
+        for number, word in ((reply.inserted, "back"), (reply.updated, "as they were"), (reply.deleted, "gone"))
+        if number
+    )
+    after = [f"the memory is that of snapshot {reply.state_seq} again ({rows or 'no row changed'}): seq {reply.seq}"]
+    if reply.unsynced:
+        after.append(f"{units.count(reply.unsynced, 'row')} that no snapshot had: kept")
+    if reply.backup:
+        after.append(f"backup: {reply.backup}")
+    return "\n".join(after)
+
+
+def place(source: Path, target: Path, *, force: bool) -> None:
+    """Make `target` a copy of `source` for this user alone: whole, or not there; never over a file unless `force`.
+
+    Errors: ConflictError, DiskFullError, MembridgeError for what the system says.
+    """
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        if not force and (target.exists() or target.is_symlink()):
+            raise _taken(target)
+        free, needed = shutil.disk_usage(target.parent).free, source.stat().st_size
+        if free < needed:
+            raise DiskFullError(f"no room to write {target}: {needed} bytes needed, {free} free")
+        part.touch(mode=0o600)
+        shutil.copyfile(source, part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        if force:
+            part.replace(target)
+        else:
+            os.link(part, target)
+    except FileExistsError as error:
+        raise _taken(target) from error
+    except OSError as error:
+        raise MembridgeError(f"{target}: {error.strerror or error}", remedy="choose another file") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _to_file(invocation: Invocation, state: str, target: Path, *, force: bool) -> None:
+    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    if target.exists() and not force:
+        raise _taken(target)
+    reply = ask(invocation, subjects.EXTRACT, ExtractRequest(state=state))
+    made = Path(reply.path)
+    try:
+        place(made, target, force=force)
+    finally:
+        made.unlink(missing_ok=True)
+    done = ExtractReply(
+        path=str(target), seq=reply.seq, created_at=reply.created_at, rows=reply.rows, size_bytes=reply.size_bytes,
+        seconds=reply.seconds, job_id=reply.job_id,
+    )  # fmt: skip
+    size = units.size(done.size_bytes)
+    invocation.show(done, lambda done: click.echo(f"wrote snapshot {done.seq} to {done.path} ({size})"))
+
+
+def _to_memory(context: click.Context, invocation: Invocation, state: str, *, yes: bool) -> None:
+    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    if not yes:
+        seen = ask(invocation, subjects.RESTORE, RestoreRequest(state=state))
+        invocation.show(seen, print_preview)
+        if not seen.tables:
+            return
+        if invocation.as_json or not sys.stdin.isatty():
+            if invocation.as_json:
+                context.exit(1)
+            raise RefusedError("nothing was restored: nobody is there to be asked", remedy="add --yes to restore it")
+        if not click.confirm("\nrestore it?"):
+            raise RefusedError("nothing was restored")
+        # What was shown is what is restored, whatever tag moves meanwhile.
+        state = str(seen.state_seq)
+    reply = ask(invocation, subjects.RESTORE, RestoreRequest(state=state, apply=True))
+    invocation.show(reply, lambda reply: click.echo(describe_restored(reply)))
+
+
+def _instant(text: str) -> str:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no time: write it as 2026-01-31T18:00.", param_hint="--at") from error
+    return f"@{at.astimezone().isoformat()}"
+
+
+def _taken(target: Path) -> ConflictError:
+    return ConflictError(f"{target} is there already", remedy="choose another file, or overwrite it with --force")

@@ -1,0 +1,128 @@
+"""What became of a memory between two states: rows that came, went and changed, counted, and some of them named.
+
+Looks at two files that nobody writes; `None` is a memory without a row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from membridge.claudemem.connection import open_frozen, open_frozen_pair
+from membridge.claudemem.sql import Connection
+from membridge.claudemem.tables import Table, quoted, travelling_tables
+from membridge.deadline import Deadline
+from membridge.merge.conflicts import plain_row
+from membridge.merge.difference import TableDifference, difference
+from membridge.merge.rows import Reader, key_of, shape_of
+from membridge.merge.three_way import Row, edits
+from schemas.history import RowChange, RowDiff, TableDiff
+
+#: Characters of a row's first words.
+TITLE = 120
+#: Columns that say what a row is about, the best first.
+_ABOUT = {
+    "sdk_sessions": ("user_prompt", "custom_title", "project", "content_session_id"),
+    "observations": ("title", "subtitle", "narrative", "text"),
+    "session_summaries": ("request", "learned", "completed", "investigated"),
+    "user_prompts": ("prompt_text",),
+}
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Rows that differ, by table, and the first of them."""
+
+    counts: dict[str, dict[RowChange, int]] = field(default_factory=dict[str, dict[RowChange, int]])
+    rows: list[RowDiff] = field(default_factory=list[RowDiff])
+
+    def tables(self) -> list[TableDiff]:
+        """Return the tables with a difference."""
+        return [
+            TableDiff(
+                table=name,
+                came=counts.get(RowChange.CAME, 0),
+                went=counts.get(RowChange.WENT, 0),
+                changed=counts.get(RowChange.CHANGED, 0),
+            )
+            for name, counts in self.counts.items()
+        ]
+
+
+def compare(older: Path | None, newer: Path | None, *, limit: int, deadline: Deadline) -> Comparison:
+    """Return what became of `older` in `newer`; `limit` rows are named, all are counted. Errors: the database's."""
+    if older is None or newer is None:
+        change = RowChange.CAME if older is None else RowChange.WENT
+        return _of_one(newer or older, change, limit=limit, deadline=deadline)
+    found = Comparison()
+    with open_frozen_pair(newer, older, deadline=deadline) as connection:
+        for one in difference(connection):
+            for before, after in _edits(connection, one):
+                _add(found, one.ours, before, after, limit)
+        ours, theirs = travelling_tables(connection), travelling_tables(connection, "theirs")
+        for name in ours.keys() - theirs.keys():
+            _add_all(found, Reader(connection, ours[name]), RowChange.CAME, limit)
+        for name in theirs.keys() - ours.keys():
+            _add_all(found, Reader(connection, theirs[name], "theirs"), RowChange.WENT, limit)
+    return found
+
+
+def _of_one(path: Path | None, change: RowChange, *, limit: int, deadline: Deadline) -> Comparison:
+    found = Comparison()
+    if path is not None:
+        with open_frozen(path, deadline=deadline) as connection:
+            for table in travelling_tables(connection).values():
+                _add_all(found, Reader(connection, table), change, limit)
+    return found
+
+
+def _edits(connection: Connection, one: TableDifference) -> Iterator[tuple[Row | None, Row | None]]:
+    ours, theirs = Reader(connection, one.ours), Reader(connection, one.theirs, "theirs")
+    shape = shape_of(one.ours, one.columns)
+    for key in one.keys(connection) if not one.is_empty else ():
+        yield from edits(theirs.bucket(key), ours.bucket(key), shape)
+
+
+def _add_all(found: Comparison, reader: Reader, change: RowChange, limit: int) -> None:
+    source = f"{reader.schema}.{quoted(reader.table.name)}"
+    count = reader.connection.number(f"SELECT count(*) FROM {source}")  # noqa: S608 - quoted
+    if not count:
+        return
+    left = max(0, limit - len(found.rows))
+    for rowid in reader.connection.numbers(f"SELECT rowid FROM {source} LIMIT ?", (left,)):  # noqa: S608 - quoted
+        row = reader.row(rowid)
+        if row is not None:
+            found.rows.append(_described(reader.table, change, row))
+    found.counts.setdefault(reader.table.name, {})[change] = count
+
+
+def _add(found: Comparison, table: Table, before: Row | None, after: Row | None, limit: int) -> None:
+    change = RowChange.CHANGED if before and after else RowChange.CAME if after else RowChange.WENT
+    row = after or before
+    if row is None:
+        return
+    counts = found.counts.setdefault(table.name, {})
+    counts[change] = counts.get(change, 0) + 1
+    if len(found.rows) < limit:
+        found.rows.append(_described(table, change, row, before if after else None))
+
+
+def _described(table: Table, change: RowChange, row: Row, before: Row | None = None) -> RowDiff:
+    columns = (
+        [] if before is None else [c for c, v in row.values.items() if c in before.values and before.values[c] != v]
+    )
+    return RowDiff(
+        table=table.name,
+        change=change,
+        key=list(plain_row(dict(zip(table.key, key_of(table, row.values), strict=True))).values()),
+        title=_title(table, row),
+        columns=columns,
+    )
+
+
+def _title(table: Table, row: Row) -> str:
+    for column in (*_ABOUT.get(table.name, ()), *table.identity, *table.key):
+        value = row.values.get(column)
+        if isinstance(value, str) and value.strip():
+            words = " ".join(value.split())
+            return words if len(words) <= TITLE else f"{words[: TITLE - 1]}…"
+    return ""

@@ -1,0 +1,192 @@
+"""Earlier states: compared row by row, written as a file, and brought back as the memory of all machines."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from membridge.claudemem import database
+from membridge.claudemem.memory import memory_rows
+from membridge.cli.demonstration.writer import write
+from membridge.errors import CorruptObjectError, DiskFullError, MembridgeError
+from membridge.merge.compare import Comparison
+from membridge.snapshot import backups, files, history, restore
+from membridge.snapshot.chain import ChainPolicy
+from membridge.snapshot.steps import Steps
+from schemas.history import RowChange
+from schemas.snapshot import PushOutcome, SnapshotRecord
+from tests.faults.store import FaultyStore
+from tests.fixtures.lanes import Box, MakeBox, soon
+
+SAMPLE = Path(__file__).parents[2] / "data" / "claude-mem-13.25.3.db"
+CHAIN = ChainPolicy(max_deltas=2, max_percent=10_000)
+Rows = dict[str, set[str]]
+
+
+def change(box: Box, sql: str) -> None:
+    with closing(sqlite3.connect(box.database)) as opened, opened:
+        opened.execute(sql)
+
+
+def titles(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as opened:
+        return {row[0] for row in opened.execute("SELECT title FROM observations")}
+
+
+async def with_history(make_box: MakeBox) -> tuple[Box, list[Rows]]:
+    """Give a node with five commits, and the memory of each: rows came, went, changed, and came again."""
+    box = make_box("a", chain=CHAIN)
+    shutil.copyfile(SAMPLE, box.database)
+    memories: list[Rows] = [{}]
+    for step in (
+        "UPDATE observations SET relevance_count = 1",
+        "",
+        "DELETE FROM observations WHERE id <= 3",
+        "UPDATE observations SET subtitle = 'edited' WHERE id = 10",
+    ):
+        if step:
+            change(box, step)
+        else:
+            write(str(box.database), 4, "second")
+        assert (await box.push()).outcome is PushOutcome.COMMITTED
+        memories.append(memory_rows(box.database))
+    write(str(box.database), 2, "fifth")
+    await box.push()
+    memories.append(memory_rows(box.database))
+    return box, memories
+
+
+async def state(box: Box, name: int | str) -> SnapshotRecord:
+    record = await history.resolve(box.lane, str(name), deadline=soon())
+    assert record is not None
+    return record
+
+
+async def diff(box: Box, older: int, newer: int, limit: int = 100) -> Comparison:
+    records = [await history.resolve(box.lane, str(seq), deadline=soon()) for seq in (older, newer)]
+    found = await restore.diff(box.lane, records[0], records[1], limit=limit, steps=Steps(), deadline=soon())
+    assert list(box.lane.folder.glob("scratch-*")) == []
+    return found
+
+
+async def take_back(box: Box, seq: int, *, epoch: int = 1) -> restore.Restored:
+    record = await state(box, seq)
+    return await restore.take_back(box.lane, record, epoch=epoch, steps=Steps(), deadline=soon())
+
+
+def counted(found: Comparison) -> dict[str, tuple[int, int, int]]:
+    return {one.table: (one.came, one.went, one.changed) for one in found.tables()}
+
+
+async def test_diff_tells_what_came_went_and_changed(make_box: MakeBox) -> None:
+    box, memories = await with_history(make_box)
+    assert counted(await diff(box, 1, 2)) == {"sdk_sessions": (1, 0, 0), "observations": (4, 0, 0)}
+    assert counted(await diff(box, 2, 3)) == {"observations": (0, 3, 0)}
+    edited = await diff(box, 3, 4)
+    assert counted(edited) == {"observations": (0, 0, 1)}
+    assert [(row.change, row.columns) for row in edited.rows] == [(RowChange.CHANGED, ["subtitle"])]
+    assert counted(await diff(box, 4, 4)) == {}
+    back = await diff(box, 5, 2)
+    assert counted(back) == {"sdk_sessions": (0, 1, 0), "observations": (3, 2, 1)}
+    assert {row.title for row in back.rows if row.change is RowChange.WENT} >= {
+        f"fifth learned fact {n}" for n in (0, 1)
+    }
+    everything = await diff(box, 0, 5, limit=3)
+    assert {name: came for name, (came, _, _) in counted(everything).items()} == {
+        name: len(rows) for name, rows in memories[5].items() if rows
+    }
+    assert len(everything.rows) == 3
+    assert counted(await diff(box, 5, 0)) == {name: (0, came, 0) for name, (came, _, _) in counted(everything).items()}
+
+
+async def test_any_state_becomes_a_database_that_claude_mem_can_use(make_box: MakeBox) -> None:
+    box, memories = await with_history(make_box)
+    for seq in range(1, 6):
+        path = await restore.extract(box.lane, await state(box, seq), steps=Steps(), deadline=soon())
+        assert memory_rows(path) == memories[seq]
+        assert path.stat().st_mode & 0o777 == 0o600
+        database.quick_check(path, deadline=soon())
+        write(str(path), 1, "usable")
+    assert list(box.lane.folder.glob("scratch-*")) == []
+
+
+async def test_a_restored_memory_is_a_new_snapshot_on_every_machine(make_box: MakeBox) -> None:
+    a, memories = await with_history(make_box)
+    b, c = make_box("b"), make_box("c")
+    await b.pull()
+    await c.pull()
+    write(str(b.database), 2, "b-unsynced")
+    write(str(a.database), 1, "a-unsynced")
+    restored = await take_back(a, 2)
+    assert (restored.report.inserted, restored.report.updated, restored.report.deleted) == (3, 1, 3)
+    assert restored.report.unsynced == 2
+    assert [one.reason for one in backups.listed(a.lane)] == ["restore"]
+    pushed = await a.push(allow_shrink=True)
+    assert (pushed.outcome, pushed.seq) == (PushOutcome.COMMITTED, 6)
+
+    own = {f"{row}" for row in memory_rows(a.database)["observations"]} - memories[2]["observations"]
+    assert len(own) == 1
+    assert "a-unsynced" in own.pop()
+    await c.pull()
+    assert memory_rows(c.database) == memory_rows(a.database)
+    pulled = await b.pull()
+    assert (pulled.deleted, pulled.conflicts) == (3, 0)
+    assert {f"b-unsynced learned fact {n}" for n in (0, 1)} <= titles(b.database)
+    assert not any(title.startswith("fifth") for title in titles(b.database))
+    missing = {table: rows - memory_rows(b.database)[table] for table, rows in memories[2].items()}
+    assert not any(missing.values())
+    # Nothing was rewritten: what was before the restore can be had again.
+    assert counted(await diff(a, 5, 4)) == {"sdk_sessions": (0, 1, 0), "observations": (0, 2, 0)}
+    await take_back(a, 5)
+    await a.push(allow_shrink=True)
+    assert memory_rows(a.database) == memories[5]
+
+
+async def test_restoring_the_head_or_twice_changes_nothing(make_box: MakeBox) -> None:
+    a, _ = await with_history(make_box)
+    before = memory_rows(a.database)
+    assert (await take_back(a, 5)).report.deleted == 0
+    assert memory_rows(a.database) == before
+    assert (await a.push()).outcome is PushOutcome.UNCHANGED
+    await take_back(a, 3)
+    again = (await take_back(a, 3)).report
+    assert (again.inserted, again.updated, again.deleted) == (0, 0, 0)
+
+
+async def test_a_restore_that_cannot_read_its_state_changes_nothing(make_box: MakeBox) -> None:
+    a, _ = await with_history(make_box)
+    before = memory_rows(a.database)
+    stored = (await state(a, 2)).object
+    assert stored is not None
+    body = bytearray(await a.lane.store.get(stored.key, deadline=soon()))
+    body[len(body) // 2] ^= 1
+    await a.lane.store.put(stored.key, bytes(body), if_absent=False, deadline=soon())
+    with pytest.raises((CorruptObjectError, MembridgeError)):
+        await take_back(a, 2)
+    await a.lane.store.delete(stored.key, deadline=soon())
+    with pytest.raises(MembridgeError):
+        await restore.extract(a.lane, await state(a, 2), steps=Steps(), deadline=soon())
+    assert memory_rows(a.database) == before
+    assert backups.listed(a.lane) == []
+    assert list((a.lane.folder).glob("extracted/*")) == []
+
+
+async def test_a_full_disk_is_said_before_anything_is_written(
+    make_box: MakeBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = await with_history(make_box)
+    monkeypatch.setattr(files, "free_bytes", lambda _: 1000)
+    with pytest.raises(DiskFullError, match="1000 free"):
+        await restore.extract(a.lane, await state(a, 2), steps=Steps(), deadline=soon())
+
+
+async def test_the_newest_state_is_not_downloaded_again(make_box: MakeBox) -> None:
+    a, memories = await with_history(make_box)
+    for info in [info async for info in a.lane.store.list("projects/", deadline=soon()) if "/snapshots/" in info.key]:
+        await a.lane.store.delete(info.key, deadline=soon())
+    silent = replace(a.lane, store=FaultyStore(a.lane.store, die_at=1))
+    path = await restore.extract(silent, await state(a, "head"), steps=Steps(), deadline=soon())
+    assert memory_rows(path) == memories[5]
