@@ -214,7 +214,7 @@ class Project:
         async with self._alone(deadline):
             if self._bounds.dryrun:
                 raise RefusedError("this node only describes what it would do", remedy="unset MEMBRIDGE_AGENT_DRYRUN")
-            epoch = await self._epoch(deadline=deadline)
+            epoch = await self._epoch(as_secondary=False, deadline=deadline)
             restored = await restore.take_back(self.lane, record, epoch=epoch, steps=steps, deadline=deadline)
             return restored, await self._commit(steps, PushRequest(allow_shrink=True), deadline=deadline)
 
