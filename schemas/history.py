@@ -175,7 +175,7 @@ class RowDiff(Wire, frozen=True, kw_only=True):
 class DiffRequest(Wire, frozen=True, kw_only=True):
     """What became of the memory between two states; at most `limit` rows are listed, all are counted."""
 
-    older: str
+    older: str = "0"
     newer: str = "head"
     limit: Annotated[int, Meta(ge=0, le=MOST_ROWS)] = 100
 
@@ -195,7 +195,7 @@ class DiffReply(Wire, frozen=True, kw_only=True):
 class ExtractRequest(Wire, frozen=True, kw_only=True):
     """Make a database file of a state, in a folder of the node's own."""
 
-    state: str
+    state: str = "head"
 
 
 class ExtractReply(Wire, frozen=True, kw_only=True):
@@ -213,7 +213,7 @@ class ExtractReply(Wire, frozen=True, kw_only=True):
 class RestoreRequest(Wire, frozen=True, kw_only=True):
     """Make the memory what it was at `state`, by a new snapshot; without `apply` only say what would change."""
 
-    state: str
+    state: str = "head"
     apply: bool = False
 
 
