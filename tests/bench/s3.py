@@ -20,6 +20,8 @@ KEY, SECRET = "benchmark", "benchmark-secret"
 START_SECONDS = 60.0
 #: Every listener of `weed mini`, each with a gRPC port beside it.
 LISTENERS = ("master", "volume", "filer", "s3", "admin")
+#: Each bucket takes a volume. Left alone, SeaweedFS allows one for each free GiB of the disk, and then refuses to store.
+VOLUMES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def start_s3(folder: Path) -> Generator[S3]:
     command = [
         "weed", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-admin.ui=false",
         "-s3.port.iceberg=0", "-s3.port.lance=0",
-        "-master.telemetry=false", *arguments,
+        "-master.telemetry=false", f"-volume.max={VOLUMES}", *arguments,
     ]  # fmt: skip
     endpoint = "http://127.0.0.1:" + next(one for one in arguments if one.startswith("-s3.port=")).partition("=")[2]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "AWS_ACCESS_KEY_ID": KEY}
