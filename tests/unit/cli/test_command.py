@@ -13,7 +13,7 @@ from schemas.subjects import Impact
 #: Commands that write; all others only read.
 WRITING = {
     "up", "node", "demo", "push", "pull", "push_sqlite", "pull_sqlite", "quarantine retry",
-    "quarantine drop", "leader select", "leader resign", "project add", "tag", "gc", "restore",
+    "quarantine drop", "leader select", "leader resign", "project add", "tag", "gc", "restore", "recover",
 }  # fmt: skip
 
 
