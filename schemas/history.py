@@ -236,3 +236,31 @@ class RestoreReply(Wire, frozen=True, kw_only=True):
     backup: str | None = None
     seconds: float = 0.0
     job_id: str = ""
+
+
+class RecoverySource(StrEnum):
+    """What a lost head is rebuilt from: the object store, this node's mirror, or its live database."""
+
+    STORE = "store"
+    MIRROR = "mirror"
+    DATABASE = "database"
+
+
+class RecoverRequest(Wire, frozen=True, kw_only=True):
+    """Make both stores say the same again after one of them lost its memory, or both did."""
+
+    source: RecoverySource
+
+
+class RecoverReply(Wire, frozen=True, kw_only=True):
+    """The head after that; `committed` when it is a new full snapshot, `rebuilt` when NATS did not know it."""
+
+    source: RecoverySource
+    seq: Seq
+    epoch: Epoch
+    committed: bool = False
+    rebuilt: bool = False
+    rows: int = 0
+    uploaded_bytes: int = 0
+    seconds: float = 0.0
+    job_id: str = ""

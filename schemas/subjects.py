@@ -28,6 +28,8 @@ from schemas.history import (
     GcRequest,
     HistoryReply,
     HistoryRequest,
+    RecoverReply,
+    RecoverRequest,
     RestoreReply,
     RestoreRequest,
     TagAction,
@@ -105,6 +107,7 @@ EXTRACT = _on_node("extract", ExtractRequest, ExtractReply, deadline=600.0, impa
 RESTORE = _on_node("restore", RestoreRequest, RestoreReply, deadline=600.0, impact=Impact.WRITE)
 VERIFY = _on_node("verify", VerifyRequest, VerifyReply, deadline=600.0, impact=Impact.READ)
 TAG = _on_node("tag", TagAction, TagsReply, deadline=120.0, impact=Impact.WRITE)
+RECOVER = _on_node("recover", RecoverRequest, RecoverReply, deadline=600.0, impact=Impact.WRITE)
 GC = _on_node("gc", GcRequest, GcReply, deadline=600.0, impact=Impact.WRITE)
 BACKUPS = _on_node("backups", Empty, BackupsReply, deadline=10.0, impact=Impact.READ)
 CONFLICTS = _on_node("conflicts", Empty, ConflictsReply, deadline=10.0, impact=Impact.READ)
@@ -113,7 +116,8 @@ JOBS = _on_node("jobs", Empty, JobsReply, deadline=10.0, impact=Impact.READ)
 
 #: Answered by the node they name, for one project.
 NODE_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
-    STATUS, PUSH, PULL, DOCTOR, HISTORY, DIFF, EXTRACT, RESTORE, VERIFY, TAG, GC, BACKUPS, CONFLICTS, QUARANTINE, JOBS,
+    STATUS, PUSH, PULL, DOCTOR, HISTORY, DIFF, EXTRACT, RESTORE, VERIFY, TAG, GC, RECOVER, BACKUPS,
+    CONFLICTS, QUARANTINE, JOBS,
 )  # fmt: skip
 
 LEADERSHIP_GET = Operation(

@@ -46,6 +46,7 @@ JOBS = frozenset(
         subjects.DIFF,
         subjects.EXTRACT,
         subjects.RESTORE,
+        subjects.RECOVER,
     )
 )
 #: Operations that this process can do itself while no daemon runs.

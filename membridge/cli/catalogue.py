@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "restore": Entry("membridge.cli.restore:restore", "Bring an earlier state back, as a file or as the memory."),
     "verify": Entry("membridge.cli.verify:verify", "Check that all that is kept can be restored."),
     "gc": Entry("membridge.cli.gc:gc", "Delete the snapshots that are no longer kept."),
+    "recover": Entry("membridge.cli.recover:recover", "Rebuild the head after NATS or the store lost it."),
     "backups": Entry("membridge.cli.journal:backups", "List backups taken before writes."),
     "conflicts": Entry("membridge.cli.journal:conflicts", "List rows that two machines changed differently."),
     "quarantine": Entry("membridge.cli.quarantine:quarantine", "List, retry or drop what could not be taken in."),

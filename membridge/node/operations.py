@@ -59,6 +59,7 @@ class Operations:
             subjects.EXTRACT.name: self._past.extract,
             subjects.RESTORE.name: self._past.restore,
             subjects.GC.name: self._past.gc,
+            subjects.RECOVER.name: self._past.recover,
             subjects.BACKUPS.name: self.backups,
             subjects.CONFLICTS.name: self.conflicts,
             subjects.QUARANTINE.name: self.quarantine,

@@ -26,6 +26,8 @@ from schemas.history import (
     GcRequest,
     HistoryReply,
     HistoryRequest,
+    RecoverReply,
+    RecoverRequest,
     RestoreReply,
     RestoreRequest,
     TagAct,
@@ -89,6 +91,13 @@ class Past:
         project = self._project
         return await self._as_job(
             "gc", asked, lambda steps: project.collect_garbage(request, steps, deadline=asked.deadline)
+        )
+
+    async def recover(self, request: RecoverRequest, asked: Asked) -> RecoverReply:
+        """Rebuild a lost head, as a job."""
+        project, source = self._project, request.source
+        return await self._as_job(
+            "recover", asked, lambda steps: project.recover(source, steps, deadline=asked.deadline)
         )
 
     async def _diff(self, request: DiffRequest, steps: Steps, deadline: Deadline) -> DiffReply:

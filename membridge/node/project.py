@@ -32,7 +32,7 @@ from membridge.logging import get_logger
 from membridge.merge import collect
 from membridge.node import rules
 from membridge.node.roles import Roles
-from membridge.snapshot import garbage, heads, proposals, pull, push, restore
+from membridge.snapshot import garbage, heads, proposals, pull, push, recover, restore
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.lock import Claim, LockTerms, folder_lock, push_lock
 from membridge.snapshot.restore import Restored
@@ -40,7 +40,7 @@ from membridge.snapshot.steps import Steps
 from schemas import streams, subjects
 from schemas.buckets import LockRecord
 from schemas.events import Quarantining
-from schemas.history import GcReply, GcRequest
+from schemas.history import GcReply, GcRequest, RecoverReply, RecoverySource
 from schemas.leadership import Role
 from schemas.node import ProjectPresence
 from schemas.proposal import ProposalAnnouncement
@@ -217,6 +217,19 @@ class Project:
             epoch = await self._epoch(as_secondary=False, deadline=deadline)
             restored = await restore.take_back(self.lane, record, epoch=epoch, steps=steps, deadline=deadline)
             return restored, await self._commit(steps, PushRequest(allow_shrink=True), deadline=deadline)
+
+    async def recover(self, source: RecoverySource, steps: Steps, *, deadline: Deadline) -> RecoverReply:
+        """Make the stores agree on a head again, as primary. Errors: RefusedError, and those of `recover`."""
+        view = self.roles.view()
+        rules.check_primary(view.role, "recovers a memory", primary=view.leader)
+        async with self.keeping(deadline):
+            return await recover.recover(
+                self.lane,
+                source,
+                epoch=self.roles.epoch_for_commit() if self.roles.enabled else None,
+                steps=steps,
+                deadline=deadline,
+            )
 
     async def collect_garbage(self, request: GcRequest, steps: Steps, *, deadline: Deadline) -> GcReply:
         """Delete the snapshots that are not kept, as primary. Errors: RefusedError, and those of `garbage`."""

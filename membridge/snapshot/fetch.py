@@ -78,7 +78,7 @@ async def _build(lane: Lane, head: SnapshotRecord, way: Way, *, steps: Steps, de
     await blocking.run(files.fresh_folder, work)
     try:
         if base is not None and not way.from_full:
-            await blocking.run(_copy_file, base, staged)
+            await blocking.run(files.copy, base, staged)
         downloaded = await rebuild.rebuild(lane, way.commits, staged, work, steps=steps, deadline=deadline)
         with steps.step("verify"):
             await blocking.run(_verify, staged, head, way, deadline)
@@ -101,10 +101,3 @@ def _is_intact(lane: Lane, position: Position | None) -> bool:
     """Whether the mirror's file is what its position says: no delta will be applied to it that would tell."""
     path = lane.mirror.path()
     return path is not None and position is not None and files.sha256_of(path) == position.sha256
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    with files.translated(target):
-        import shutil  # noqa: PLC0415 - it brings three archive formats along
-
-        shutil.copyfile(source, target)

@@ -41,6 +41,14 @@ def save(path: Path, content: bytes) -> None:
         sync_directory(path.parent)
 
 
+def copy(source: Path, target: Path) -> None:
+    """Make `target` a copy of `source`."""
+    with translated(target):
+        import shutil  # noqa: PLC0415 - it brings three archive formats along
+
+        shutil.copyfile(source, target)
+
+
 def fresh_folder(folder: Path) -> None:
     """Make an empty folder of one's own, in the place of what is there."""
     with translated(folder):

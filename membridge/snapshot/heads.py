@@ -44,7 +44,7 @@ async def read(lane: Lane, *, deadline: Deadline) -> KnownHead | None:
     if entry is not None:
         _check_format(entry.value.record)
         return KnownHead(entry.value.record, entry.revision)
-    newest = await _newest_seq(lane, deadline=deadline)
+    newest = await newest_seq(lane, deadline=deadline)
     if newest is None:
         return None
     return KnownHead(await fetch_record(lane, newest, deadline=deadline), 0)
@@ -150,7 +150,8 @@ async def _check_unmoved(lane: Lane, record: SnapshotRecord, known: KnownHead | 
     raise HeadMovedError(f"the head of {lane.name} moved before seq {record.seq} was committed")
 
 
-async def _newest_seq(lane: Lane, *, deadline: Deadline) -> Seq | None:
+async def newest_seq(lane: Lane, *, deadline: Deadline) -> Seq | None:
+    """Return the seq of the newest commit record, None when there is none."""
     newest: Seq | None = None
     async for info in lane.store.list(layout.commits(lane.project), deadline=deadline):
         newest = layout.seq_of_commit(info.key) or newest

@@ -8,7 +8,7 @@ orphaned object, or a commit that the next push finds and settles.
 import asyncio
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import zstandard
 from membridge import blocking
 from membridge.claudemem import database
 from membridge.deadline import Deadline
-from membridge.errors import ShrinkRefusedError, StaleEpochError
+from membridge.errors import CorruptObjectError, NotFoundError, RefusedError, ShrinkRefusedError, StaleEpochError
 from membridge.merge import collect, install
 from membridge.snapshot import chain, delta, files, heads, layout, legacy, pull
 from membridge.snapshot.chain import Position
@@ -35,13 +35,14 @@ FULL_LEVEL = 3
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A consistent copy of the live database, and what it is."""
+    """A consistent copy of the live database, and what it is; `alone` when it is sent whole, as no delta."""
 
     path: Path
     sha256: str
     page_size: int
     page_count: int
     rows: dict[str, int]
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +69,37 @@ async def push(lane: Lane, *, epoch: Epoch, allow_shrink: bool, steps: Steps, de
         known = await current_head(lane, epoch, steps=steps, deadline=deadline)
     staged = await blocking.run(lane.mirror.stage)
     parcel_path = staged.with_name("parcel.part")
-    leftovers = [parcel_path, staged]
     try:
         with steps.step("copy"):
             copy = await blocking.run(_copy, lane, staged, steps, deadline)
         _check_shrink(lane, known, copy, allow_shrink=allow_shrink)
         if known is not None and known.stored and await blocking.run(_is_same_memory, lane, known, copy, deadline):
             return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
-        parcel = await _send(lane, known, copy, parcel_path, steps=steps, deadline=deadline)
-        record = _record(lane, known, copy, parcel, epoch=epoch)
-        with steps.step("commit"):
-            await heads.commit(lane, record, known, deadline=deadline)
-        leftovers.remove(staged)
+        return await _commit(lane, known, copy, parcel_path, epoch=epoch, steps=steps, deadline=deadline)
     finally:
-        await blocking.run(_remove, leftovers)
-    await blocking.run(_advance, lane, copy, record)
-    await _announce(lane, record)
-    if lane.policy.publish_legacy:
-        with steps.step("legacy"):
-            await legacy.publish(lane, record, deadline=deadline)
-    return PushReply(
-        outcome=PushOutcome.COMMITTED,
-        seq=record.seq,
-        epoch=record.epoch,
-        kind=record.kind,
-        rows=sum(copy.rows.values()),
-        uploaded_bytes=parcel.size_bytes,
-    )
+        await blocking.run(_remove, [parcel_path, staged])
+
+
+async def push_full(lane: Lane, *, from_mirror: bool, epoch: Epoch, steps: Steps, deadline: Deadline) -> PushReply:
+    """Commit a full snapshot of the mirror or the live database as the new head, whatever the stores have lost.
+
+    Errors: RefusedError when the mirror is not the newest state that is known: what it lacks would be deleted
+    everywhere; ShrinkRefusedError for a database that lost many rows. Otherwise as `push`.
+    """
+    await lane.store.warm()
+    with steps.step("head"):
+        known = await heads.settle(lane, deadline=deadline)
+        await _check_newest(lane, known, deadline=deadline)
+    staged = await blocking.run(lane.mirror.stage)
+    parcel_path = staged.with_name("parcel.part")
+    try:
+        with steps.step("copy"):
+            copied = await blocking.run(_copy_mirror if from_mirror else _copy, lane, staged, steps, deadline)
+            copy = replace(copied, alone=True)
+        _check_shrink(lane, known, copy, allow_shrink=from_mirror)
+        return await _commit(lane, known, copy, parcel_path, epoch=epoch, steps=steps, deadline=deadline)
+    finally:
+        await blocking.run(_remove, [parcel_path, staged])
 
 
 async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> KnownHead | None:
@@ -149,6 +154,36 @@ async def current_head(lane: Lane, epoch: Epoch, *, steps: Steps, deadline: Dead
     return known
 
 
+async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every long work takes
+    lane: Lane,
+    known: KnownHead | None,
+    copy: Copy,
+    target: Path,
+    *,
+    epoch: Epoch,
+    steps: Steps,
+    deadline: Deadline,
+) -> PushReply:
+    """Send the copy and make it the head and the mirror."""
+    parcel = await _send(lane, known, copy, target, steps=steps, deadline=deadline)
+    record = _record(lane, known, copy, parcel, epoch=epoch)
+    with steps.step("commit"):
+        await heads.commit(lane, record, known, deadline=deadline)
+    await blocking.run(_advance, lane, copy, record)
+    await _announce(lane, record)
+    if lane.policy.publish_legacy:
+        with steps.step("legacy"):
+            await legacy.publish(lane, record, deadline=deadline)
+    return PushReply(
+        outcome=PushOutcome.COMMITTED,
+        seq=record.seq,
+        epoch=record.epoch,
+        kind=record.kind,
+        rows=sum(copy.rows.values()),
+        uploaded_bytes=parcel.size_bytes,
+    )
+
+
 async def _send(
     lane: Lane, known: KnownHead | None, copy: Copy, target: Path, *, steps: Steps, deadline: Deadline
 ) -> Parcel:
@@ -180,6 +215,37 @@ def _copy(lane: Lane, staged: Path, steps: Steps, deadline: Deadline) -> Copy:
     return Copy(staged, files.sha256_of(staged), copied.page_size, copied.page_count, copied.rows)
 
 
+def _copy_mirror(lane: Lane, staged: Path, steps: Steps, deadline: Deadline) -> Copy:
+    del steps
+    mirror, position = lane.mirror.path(), lane.mirror.position()
+    if mirror is None or position is None:
+        raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="recover from its database")
+    files.copy(mirror, staged)
+    facts, sha256 = database.inspect(staged, deadline=deadline), files.sha256_of(staged)
+    if sha256 != position.sha256:
+        raise CorruptObjectError(f"the mirror of {lane.name} is damaged", remedy="recover from another node's mirror")
+    return Copy(staged, sha256, facts.page_size, facts.page_count, facts.rows)
+
+
+async def _check_newest(lane: Lane, known: KnownHead | None, *, deadline: Deadline) -> None:
+    """Refuse a mirror that some other node's may be ahead of: there what it lacks would count as deleted.
+
+    Nodes whose mirror's record is lost merge without a base, so that only records that are there can do harm.
+    """
+    position = lane.mirror.position()
+    newest = await heads.newest_seq(lane, deadline=deadline)
+    if known is not None and known.stored:
+        current = position is not None and position.sha256 == known.record.sha256
+    else:
+        current = newest is None or (position is not None and position.seq >= newest)
+    if not current:
+        raise RefusedError(
+            f"this node's mirror is not snapshot {known.record.seq if known else newest}, the newest one: "
+            "what it lacks would be deleted",
+            remedy="recover on the node whose mirror is the newest: `membridge nodes`",
+        )
+
+
 def _check_shrink(lane: Lane, known: KnownHead | None, copy: Copy, *, allow_shrink: bool) -> None:
     if known is None or allow_shrink:
         return
@@ -201,7 +267,7 @@ def _is_same_memory(lane: Lane, known: KnownHead, copy: Copy, deadline: Deadline
 
 
 def _pack(lane: Lane, known: KnownHead | None, copy: Copy, target: Path) -> Parcel:
-    parent = lane.mirror.path()
+    parent = None if copy.alone else lane.mirror.path()
     with files.translated(target):
         if known is not None and known.stored and parent is not None and copy.page_size == known.record.page_size:
             size = _write_delta(known.record, parent, copy, target)

@@ -32,7 +32,7 @@ MOST_FINDINGS = 200
 #: Records and objects looked at at once.
 READERS = 8
 
-_RESTORE = "`membridge push --snapshot` begins a new chain; `membridge recover` if the newest snapshot is damaged"
+_RESTORE = "if the newest snapshot is damaged: `membridge recover --from mirror` on the primary makes a whole one"
 
 
 async def verify(lane: Lane, request: VerifyRequest, *, steps: Steps, deadline: Deadline) -> VerifyReply:
@@ -113,7 +113,7 @@ class _Verification:
         if stored is None:
             self._failed(head.seq, "head", "the object store has no record of the head", _RESTORE)
         elif stored.nonce != head.nonce:
-            self._failed(head.seq, "head", "NATS and the object store name different heads", "run `membridge recover`")
+            self._failed(head.seq, "head", "NATS and the object store name different heads", _RESTORE)
         for seq in [seq for seq in records if seq > head.seq]:
             self._found(Finding.WARN, seq, "head", "this record is newer than the head", settles)
             del records[seq]

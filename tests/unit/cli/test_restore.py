@@ -1,4 +1,4 @@
-"""What `diff` and `restore` print, and how a file is put in its place."""
+"""What `diff`, `restore` and `recover` print, and how a file is put in its place."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 import pytest
 
-from membridge.cli import diff, restore
+from membridge.cli import diff, recover, restore
 from membridge.errors import ConflictError, MembridgeError
-from schemas.history import DiffReply, RestoreReply, RowChange, RowDiff, TableDiff
+from schemas.history import DiffReply, RecoverReply, RecoverySource, RestoreReply, RowChange, RowDiff, TableDiff
 
 
 def test_diff_counts_all_rows_and_names_some(printed: Callable[[], list[str]]) -> None:
@@ -70,3 +70,11 @@ def test_a_file_is_placed_for_its_user_alone_and_never_over_another(tmp_path: Pa
     with pytest.raises(MembridgeError, match="No such file"):
         restore.place(source, tmp_path / "no-folder" / "x.db", force=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "source", "target.db"]
+
+
+def test_recover_says_what_became_the_head() -> None:
+    source = RecoverySource.STORE
+    assert "both stores name snapshot 7" in recover.describe(RecoverReply(source=source, seq=7, epoch=1))
+    assert "is snapshot 7 again" in recover.describe(RecoverReply(source=source, seq=7, epoch=1, rebuilt=True))
+    reply = RecoverReply(source=RecoverySource.MIRROR, seq=8, epoch=2, committed=True, rows=1200)
+    assert recover.describe(reply) == "committed snapshot 8 from this node's mirror: 1,200 rows, a full one"

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from membridge.snapshot import chain
@@ -86,6 +86,7 @@ def test_a_mirror_whose_record_is_gone_is_a_base_when_its_commit_is_remembered()
     assert (way.from_full, way.descends, [step.seq for step in way.commits]) == (True, True, [3, 4])
 
 
+@settings(deadline=None)
 @given(kinds=KINDS)
 def test_a_line_of_commits_has_no_flaw_and_every_change_of_a_link_is_one(kinds: list[SnapshotKind]) -> None:
     records = line(kinds)

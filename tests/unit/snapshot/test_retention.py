@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from membridge.snapshot.retention import DAY, BackupPolicy, Kept, SnapshotPolicy, expired, kept, needed
@@ -51,6 +51,7 @@ def line(states: list[tuple[SnapshotKind, int]]) -> dict[int, SnapshotRecord]:
     return records
 
 
+@settings(deadline=None)
 @given(states=STATES, policy=POLICIES, tagged=st.sets(st.integers(1, 70), max_size=4))
 def test_what_is_kept_can_be_restored_and_is_bounded(
     states: list[tuple[SnapshotKind, int]], policy: SnapshotPolicy, tagged: set[int]

@@ -1,0 +1,152 @@
+"""Recovery: one store wiped, or both; a head again, and no row lost on any machine."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from membridge.claudemem.memory import memory_rows
+from membridge.cli.demonstration.writer import write
+from membridge.errors import CorruptObjectError, MembridgeError, NotFoundError, RefusedError, ShrinkRefusedError
+from membridge.snapshot import heads, layout, recover, verify
+from membridge.snapshot.steps import Steps
+from schemas.history import RecoverReply, RecoverySource, VerifyRequest
+from schemas.identity import Seq
+from schemas.snapshot import SnapshotKind
+from tests.fixtures.lanes import Box, MakeBox, soon
+
+SAMPLE = Path(__file__).parents[2] / "data" / "claude-mem-13.25.3.db"
+STORE, MIRROR, DATABASE = RecoverySource.STORE, RecoverySource.MIRROR, RecoverySource.DATABASE
+
+
+async def with_machines(make_box: MakeBox) -> tuple[Box, Box]:
+    """Give two nodes at seq 3, each with a row of its own that no snapshot has."""
+    a, b = make_box("a"), make_box("b")
+    shutil.copyfile(SAMPLE, a.database)
+    await a.push()
+    for label in ("second", "third"):
+        write(str(a.database), 2, label)
+        await a.push()
+    await b.pull()
+    write(str(a.database), 1, "only-a")
+    write(str(b.database), 1, "only-b")
+    return a, b
+
+
+async def wipe(box: Box, part: str = "", *, newer_than: Seq = 0) -> None:
+    """Delete the project's objects whose key has `part`, of commits after a seq."""
+    prefix = f"projects/{box.lane.project}/"
+    for info in [info async for info in box.lane.store.list(prefix, deadline=soon())]:
+        seq = layout.seq_of_commit(info.key) or layout.seq_of_snapshot(info.key) or newer_than + 1
+        if part in info.key and seq > newer_than:
+            await box.lane.store.delete(info.key, deadline=soon())
+
+
+async def recovered(box: Box, source: RecoverySource, epoch: int | None = 2) -> RecoverReply:
+    return await recover.recover(box.lane, source, epoch=epoch, steps=Steps(), deadline=soon())
+
+
+async def check_sound(box: Box) -> None:
+    assert (await verify.verify(box.lane, VerifyRequest(), steps=Steps(), deadline=soon())).findings == []
+
+
+def lost(before: dict[str, set[str]], box: Box) -> dict[str, set[str]]:
+    now = memory_rows(box.database)
+    return {table: rows - now[table] for table, rows in before.items() if rows - now[table]}
+
+
+async def test_a_head_that_nats_lost_is_that_of_the_object_store(make_box: MakeBox) -> None:
+    a, b = await with_machines(make_box)
+    assert not (await recovered(a, STORE)).rebuilt
+    await a.lane.heads.delete(a.lane.project, deadline=soon())
+    reply = await recovered(b, STORE)
+    assert (reply.rebuilt, reply.seq, reply.committed) == (True, 3, False)
+    await check_sound(a)
+    assert (await a.push(epoch=2)).seq == 4
+
+
+@pytest.mark.parametrize("source", [MIRROR, DATABASE])
+async def test_a_lost_object_store_gets_a_whole_snapshot_and_no_machine_loses_a_row(
+    make_box: MakeBox, source: RecoverySource
+) -> None:
+    a, b = await with_machines(make_box)
+    before = memory_rows(a.database), memory_rows(b.database)
+    await wipe(a)
+    with pytest.raises(RefusedError, match="no record of seq 3"):
+        await recovered(a, STORE)
+    reply = await recovered(a, source)
+    assert (reply.seq, reply.epoch, reply.committed) == (4, 2, True)
+    assert lost(before[0], a) == {}
+    await check_sound(a)
+    await b.pull()
+    assert lost(before[1], b) == {}
+    await a.push(epoch=2)
+    new = make_box("new")
+    await new.pull()
+    assert lost(before[0], new) == {}
+
+
+@pytest.mark.parametrize("source", [MIRROR, DATABASE])
+async def test_with_both_lost_the_numbers_go_on(make_box: MakeBox, source: RecoverySource) -> None:
+    a, b = await with_machines(make_box)
+    before = memory_rows(b.database)
+    await wipe(a)
+    await a.lane.heads.delete(a.lane.project, deadline=soon())
+    with pytest.raises(NotFoundError, match="no snapshot"):
+        await recovered(a, STORE)
+    assert (await recovered(a, source, None)).seq == 4
+    head = await heads.read(a.lane, deadline=soon())
+    assert head is not None
+    assert (head.record.kind, head.record.epoch) == (SnapshotKind.FULL, 2)
+    await check_sound(a)
+    assert (await b.pull()).deleted == 0
+    assert lost(before, b) == {}
+
+
+async def test_an_object_missing_in_the_heads_chain_is_healed(make_box: MakeBox) -> None:
+    a, b = await with_machines(make_box)
+    await wipe(a, "/snapshots/", newer_than=1)
+    new = make_box("new")
+    with pytest.raises(MembridgeError):
+        await new.pull()
+    await recovered(a, MIRROR)
+    await new.pull()
+    assert memory_rows(new.database) == {
+        table: {row for row in rows if "only-a" not in row} for table, rows in memory_rows(a.database).items()
+    }
+    assert (await b.pull()).deleted == 0
+
+
+async def test_a_node_that_is_behind_does_not_recover(make_box: MakeBox) -> None:
+    a, b = await with_machines(make_box)
+    await a.push()
+    with pytest.raises(RefusedError, match="not snapshot 4"):
+        await recovered(b, MIRROR)
+    # Where the records that b has not seen are lost, nobody takes its state for a deletion.
+    await wipe(a, "/commits/", newer_than=3)
+    assert (await recovered(b, MIRROR)).seq > 4
+    late = make_box("late")
+    with pytest.raises(RefusedError, match="not snapshot 5"):
+        await recovered(late, DATABASE, 9)
+
+
+async def test_a_database_that_lost_its_rows_does_not_become_the_head(make_box: MakeBox) -> None:
+    a, _ = await with_machines(make_box)
+    with closing(sqlite3.connect(a.database)) as database, database:
+        database.execute("DELETE FROM observations")
+    with pytest.raises(ShrinkRefusedError):
+        await recovered(a, DATABASE)
+    assert (await recovered(a, MIRROR)).committed
+
+
+async def test_a_damaged_mirror_recovers_nothing(make_box: MakeBox) -> None:
+    a, _ = await with_machines(make_box)
+    mirror = a.lane.mirror.path()
+    assert mirror is not None
+    with closing(sqlite3.connect(mirror)) as database, database:
+        database.execute("DELETE FROM observations WHERE id < 100")
+    with pytest.raises(CorruptObjectError, match="mirror"):
+        await recovered(a, MIRROR)
+    assert (await recovered(a, DATABASE)).committed
