@@ -6,6 +6,7 @@ The worker keeps writing meanwhile. A copy for other machines is scrubbed of wha
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +147,8 @@ def _copy(
     scrubbing: bool,
 ) -> None:
     require_directory(target)
-    _forget(target)
+    with translated(target):
+        _forget(target)
     try:
         with open_live(source, deadline=deadline) as connection, translated(target):
             _check_room(connection, target)
@@ -156,7 +158,8 @@ def _copy(
         with translated(target):
             _sync(target)
     except BaseException:
-        _forget(target)
+        with suppress(OSError):
+            _forget(target)
         raise
 
 

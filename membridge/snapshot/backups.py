@@ -27,7 +27,7 @@ def take(lane: Lane, reason: str, *, deadline: Deadline) -> Path:
         with files.translated(target):
             part.replace(target)
     finally:
-        part.unlink(missing_ok=True)
+        files.discard(part)
     prune(lane)
     return target
 
@@ -51,13 +51,13 @@ def prune(lane: Lane) -> None:
         for path in lane.backups.glob("*.db")
     ]
     for name in retention.expired(kept, lane.policy.backups):
-        (lane.backups / name).unlink(missing_ok=True)
+        files.discard(lane.backups / name)
 
 
 def _sweep(lane: Lane) -> None:
     """Delete what a crash left half-written: before the next backup, which may need the room."""
     for path in lane.backups.glob("*.part*"):
-        path.unlink(missing_ok=True)
+        files.discard(path)
 
 
 def _taken(stamp: str) -> datetime:

@@ -84,7 +84,7 @@ async def _build(lane: Lane, head: SnapshotRecord, way: Way, *, steps: Steps, de
             await blocking.run(_verify, staged, head, way, deadline)
         return Fetched(await blocking.run(mirror.adopt, staged, target), target, base, downloaded)
     finally:
-        await blocking.run(files.remove, work)
+        await blocking.run(files.discard, work)
 
 
 def _verify(staged: Path, head: SnapshotRecord, way: Way, deadline: Deadline) -> None:

@@ -37,7 +37,7 @@ def save(path: Path, content: bytes) -> None:
                 sync(file.fileno())
             part.replace(path)
         finally:
-            part.unlink(missing_ok=True)
+            discard(part)
         sync_directory(path.parent)
 
 
@@ -64,6 +64,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Delete what nobody needs any more. That it cannot be deleted is no failure: the next attempt tries again."""
+    with suppress(OSError):
+        remove(path)
 
 
 def sweep(folder: Path, pattern: str) -> None:

@@ -38,7 +38,8 @@ class Mirror:
         """Return an empty place for a file that may become the mirror; what an earlier attempt left is gone."""
         with files.translated(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.sweep()
+            for path in self._leftovers():
+                files.remove(path)
         return self.directory / "staged.db"
 
     def adopt(self, staged: Path, position: Position) -> Path:
@@ -64,12 +65,13 @@ class Mirror:
 
     def sweep(self) -> None:
         """Delete everything but the mirror: what an attempt that failed or was killed left."""
+        for path in self._leftovers():
+            files.discard(path)
+
+    def _leftovers(self) -> list[Path]:
         current = self.path()
-        for path in self.directory.glob("*.db*"):
-            if path != current:
-                path.unlink(missing_ok=True)
-        for path in self.directory.glob("*.part"):
-            files.remove(path)
+        found = [*self.directory.glob("*.db*"), *self.directory.glob("*.part")]
+        return [path for path in found if path != current]
 
     def _file(self, position: Position) -> Path:
         return self.directory / f"{position.sha256[:32]}.db"

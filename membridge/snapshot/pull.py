@@ -5,7 +5,6 @@ same again and finds most of it done. The live database is written to by `membri
 """
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 
 from membridge import blocking
@@ -54,8 +53,7 @@ async def bring_up(
         await blocking.run(lane.mirror.advance, fetched.position)
     except BaseException:
         # What was fetched is as large as the database, and the next pull fetches it again.
-        with suppress(OSError):
-            await blocking.run(lane.mirror.sweep)
+        await blocking.run(lane.mirror.sweep)
         raise
     return _reply(outcome, head, report, fetched, backup)
 

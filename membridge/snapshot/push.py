@@ -203,7 +203,7 @@ async def _send(
 def _remove(leftovers: list[Path]) -> None:
     # A copy is as large as the database: one that did not become the mirror is not kept until the next push.
     for path in leftovers:
-        files.remove(path)
+        files.discard(path)
 
 
 def _copy(lane: Lane, staged: Path, steps: Steps, deadline: Deadline) -> Copy:

@@ -20,7 +20,7 @@ KEY, SECRET = "benchmark", "benchmark-secret"
 START_SECONDS = 60.0
 #: Every listener of `weed mini`, each with a gRPC port beside it.
 LISTENERS = ("master", "volume", "filer", "s3", "admin")
-#: Each bucket takes a volume. Left alone, SeaweedFS allows one for each free GiB of the disk, and then refuses to store.
+#: Each bucket takes a volume. Left alone, SeaweedFS allows one for each free GiB of the disk, and then refuses bodies.
 VOLUMES = 2000
 
 

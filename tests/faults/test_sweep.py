@@ -17,8 +17,8 @@ from tests.faults.shim import Mode
 from tests.faults.sweep import faults_of, sample_of, sweep
 from tests.faults.world import Place
 
-#: Steps of each operation that are tried: killed at, and with a full disk from there on.
-SAMPLE = {Mode.KILL: 2, Mode.FULL: 1}
+#: Steps of each operation that are tried: killed at, with a full disk from there on, and with one call that fails.
+SAMPLE = {Mode.KILL: 2, Mode.FULL: 1, Mode.BROKEN: 1}
 
 
 @pytest.fixture(scope="session")
