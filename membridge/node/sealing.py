@@ -1,0 +1,54 @@
+"""Seal the projects of a node in its object store, for `membridge key seal`: in this process, beside a daemon."""
+
+import secrets
+from collections.abc import Callable, Sequence
+
+from membridge import blocking
+from membridge.bus.connection import connect
+from membridge.deadline import Deadline
+from membridge.errors import SettingsError
+from membridge.node.opening import bus_options, key_source, open_backend
+from membridge.objectstore.resealing import Resealed, reseal
+from membridge.objectstore.sealed import SealedStore
+from membridge.settings import ProjectConfig, Settings
+from membridge.snapshot import layout
+
+
+async def seal_projects(
+    settings: Settings, projects: Sequence[ProjectConfig], *, progress: Callable[[str, int, int], None]
+) -> tuple[str, dict[str, Resealed]]:
+    """Seal what the store holds of `projects`; return the key's id and what was done by project.
+
+    Errors: SettingsError while encryption is off, SealingKeyError, the store's.
+    """
+    if not settings.store.encrypted:
+        raise SettingsError(
+            "encryption is off on this node",
+            remedy="run `membridge key new` and set MEMBRIDGE_ENCRYPTION_KEY_FILE on every node",
+            field="store.encryption_key_file",
+        )
+
+    def soon() -> Deadline:
+        return Deadline.after(settings.lane.operation_timeout_seconds)
+
+    done: dict[str, Resealed] = {}
+    work = settings.node.state_dir / f"sealing-{secrets.token_hex(4)}"
+    async with (
+        connect(bus_options(settings, "membridge command"), deadline=Deadline.after(5.0)) as bus,
+        open_backend(bus, settings) as backend,
+    ):
+        store = SealedStore(backend, key_source(settings), take_unsealed=True)
+        await blocking.run(work.mkdir, mode=0o700, parents=True)
+        try:
+            for project in projects:
+                done[project.name] = await reseal(
+                    store,
+                    layout.project(project.id),
+                    work,
+                    deadline=soon,
+                    progress=lambda at, of, name=project.name: progress(name, at, of),
+                )
+        finally:
+            await blocking.run(work.rmdir)
+        await store.mark(deadline=soon())
+        return (await store.describe(deadline=soon())).sealed_with, done
