@@ -30,7 +30,7 @@ class KeysReply(Wire, frozen=True, kw_only=True):
     path: str | None = None
     configured: bool
     passphrase: bool = False
-    keys: list[ShownKey] = []
+    keys: list[ShownKey]
     next: str = ""
 
 
@@ -142,9 +142,7 @@ def _print(reply: KeysReply) -> None:
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     if reply.path is None:
-        tables.line(
-            "encryption is on, by passphrase" if reply.passphrase else "encryption is off: no key is configured"
-        )
+        tables.line("encryption is on, by passphrase" if reply.passphrase else "encryption is off: there is no key")
         return
     rows = [(one.id, "seals and opens" if one.seals else "opens") for one in reply.keys]
     tables.table(("key", "does"), rows, empty="no key")
