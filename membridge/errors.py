@@ -2,7 +2,7 @@
 
 MembridgeError
 ├── InvalidRequestError      SettingsError · UnknownProjectError
-├── ForbiddenError           CredentialsError
+├── ForbiddenError           CredentialsError · SealingKeyError
 ├── NotFoundError            ObjectMissingError · DatabaseMissingError
 ├── RefusedError             PrimaryPullRefusedError · SecondaryPushBlockedError · ShrinkRefusedError
 ├── FencedError              StaleEpochError · HeadMovedError · LeaseLostError · RevisionMovedError
@@ -75,6 +75,12 @@ class ForbiddenError(MembridgeError):
 
 class CredentialsError(ForbiddenError):
     """Credentials that a server refused."""
+
+    code = ErrorCode.UNAUTHORIZED
+
+
+class SealingKeyError(ForbiddenError):
+    """This node's keys do not open what the object store holds, or it has none."""
 
     code = ErrorCode.UNAUTHORIZED
 

@@ -54,7 +54,10 @@ class EnrolReply(Wire, frozen=True, kw_only=True):
 
 
 class StoreConfig(Wire, frozen=True, kw_only=True):
-    """Where snapshots are kept, told to an enrolled node over its own connection. `ca` is PEM text."""
+    """Where snapshots are kept, told to an enrolled node over its own connection. `ca` is PEM text.
+
+    `sealing_keys` is the text of a key file; it and the passphrase open what is kept there.
+    """
 
     kind: str
     endpoint: str | None = None
@@ -63,6 +66,8 @@ class StoreConfig(Wire, frozen=True, kw_only=True):
     bucket: str | None = None
     region: str | None = None
     ca: str | None = None
+    sealing_keys: str | None = None
+    passphrase: str | None = None
 
 
 class RevokeRequest(Wire, frozen=True, kw_only=True):

@@ -27,6 +27,8 @@ from schemas.node import Empty
 #: Seconds to find a server of the invitation, to be let in, and until the new key works.
 FIND, ENTER, ACCEPTED = 10.0, 60.0, 15.0
 DOOR = "door"
+#: The file of the keys that seal the store's objects.
+SEALING = "sealing.keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,11 @@ def _told(
     if store.ca:
         files.save(keys / "store.pem", store.ca.encode())
         stored["ca_file"] = str(keys / "store.pem")
+    if store.sealing_keys:
+        files.save(keys / SEALING, store.sealing_keys.encode())
+        stored["encryption_key_file"] = str(keys / SEALING)
+    if store.passphrase:
+        stored["encryption_passphrase"] = store.passphrase
     (_, first), *rest = projects.items()
     settings: dict[str, dict[str, Value]] = {
         "node": {"id": place.node},

@@ -9,10 +9,8 @@ from typing import TypeVar
 
 import click
 
-from membridge import logging
-from membridge.cli.command import Invocation, command
+from membridge.cli.command import Invocation, command, quiet
 from membridge.errors import InvalidRequestError, NoResponderError
-from membridge.settings import Settings
 from schemas import subjects
 from schemas.access import AccessLogReply, InviteReply, InviteRequest, MembersReply, RevokeRequest
 from schemas.identity import NodeId
@@ -144,11 +142,6 @@ def _print_log(reply: AccessLogReply) -> None:
         (tables.ago(item.at), item.action, item.node, item.reason or ", ".join(item.projects)) for item in reply.records
     ]
     tables.table(LOG_COLUMNS, rows, empty="nothing happened yet")
-
-
-def quiet(settings: Settings) -> None:
-    """Let a command show what went wrong, not what its connection does."""
-    logging.setup(form="text", level="debug" if settings.node.dev else "error", secrets=settings.secrets())
 
 
 def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:

@@ -8,14 +8,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from membridge import logging
 from membridge.bus.background import background
 from membridge.bus.client import Client
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
 from membridge.bus.subscription import Subscription
 from membridge.cli import progress
-from membridge.cli.command import Invocation
+from membridge.cli.command import Invocation, quiet
 from membridge.cli.progress import Meter
 from membridge.deadline import Deadline
 from membridge.errors import NoResponderError, UnknownProjectError
@@ -141,7 +140,7 @@ async def _relay(messages: Subscription, kind: str, meter: Meter) -> None:
 @asynccontextmanager
 async def _connected(invocation: Invocation, deadline: Deadline) -> AsyncGenerator[Bus]:
     settings = invocation.settings
-    logging.setup(form="text", level="debug" if settings.node.dev else "error", secrets=settings.secrets())
+    quiet(settings)
     served = _served(invocation)
     options = bus_options(settings, "membridge command", served.nkey_seed_file if served else None)
     async with connect(options, deadline=deadline.sooner(CONNECT)) as bus:

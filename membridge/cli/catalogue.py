@@ -38,6 +38,7 @@ COMMANDS: dict[str, Entry] = {
     "leader": Entry("membridge.cli.leader:leader", "Show or change which node is primary."),
     "project": Entry("membridge.cli.project:project", "List or add the projects of this node."),
     "doctor": Entry("membridge.cli.doctor:doctor", "Check everything this node needs and say what to do."),
+    "key": Entry("membridge.cli.key:key", "Make, rotate and show keys of encryption; seal objects."),
     "config": Entry("membridge.cli.config:config", "Show settings and where each comes from."),
     "push_sqlite": Entry("membridge.cli.lane:push_sqlite", "The old tool's name of `push --snapshot`."),
     "pull_sqlite": Entry("membridge.cli.lane:pull_sqlite", "The old tool's name of `pull --replace`."),

@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import click
 
+from membridge import logging
 from membridge.cli.catalogue import Entry
 from membridge.settings import Settings, load
 from schemas.identity import InvalidTokenError, canonical_id
@@ -138,3 +139,8 @@ def _checked(name: object) -> str | None:
     except InvalidTokenError as error:
         raise click.BadParameter(f"{error}.", param_hint="--project") from error
     return str(name)
+
+
+def quiet(settings: Settings) -> None:
+    """Let a command show what went wrong, not what its connection does."""
+    logging.setup(form="text", level="debug" if settings.node.dev else "error", secrets=settings.secrets())

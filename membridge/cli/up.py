@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+import msgspec
 import uvloop
 
 from membridge import blocking, lifecycle
@@ -19,6 +20,7 @@ from membridge.lifecycle import Part, Ready
 from membridge.node import daemon, registry
 from membridge.node.main import start_logging
 from membridge.node.running import only_one
+from membridge.objectstore.keys import key_text, read_file
 from membridge.settings import Settings, StoreKind, load
 from membridge.settings.kinds import LISTEN
 from schemas.access import StoreConfig
@@ -97,10 +99,16 @@ async def _serve_others(settings: Settings, listen: str) -> None:
 def store_config(settings: Settings) -> StoreConfig:
     """Return what a machine that joins is told of the store."""
     store = settings.store
+    passphrase, keys = store.encryption_passphrase, store.encryption_key_file
+    sealed = StoreConfig(
+        kind=store.backend.value,
+        sealing_keys=key_text(read_file(keys)) if keys else None,
+        passphrase=passphrase.reveal() if passphrase else None,
+    )
     if store.backend is StoreKind.JETSTREAM:
-        return StoreConfig(kind=StoreKind.JETSTREAM.value)
-    return StoreConfig(
-        kind=StoreKind.S3.value,
+        return sealed
+    return msgspec.structs.replace(
+        sealed,
         endpoint=store.endpoint,
         access_key=store.access_key.reveal() if store.access_key else None,
         secret_key=store.secret_key.reveal() if store.secret_key else None,

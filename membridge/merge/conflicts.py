@@ -196,8 +196,12 @@ class Journal:
     def _prepare(self) -> None:
         found = self._connection.number("PRAGMA user_version")
         if found == 0:
+            # A command may come upon a new project beside its daemon: one of them makes the tables.
+            self._connection.run("BEGIN IMMEDIATE")
             with self._connection.apsw:
-                self._connection.run(_SCHEMA)
+                if self._connection.number("PRAGMA user_version") == 0:
+                    self._connection.run(_SCHEMA)
+            self._connection.run("COMMIT")
         elif found > VERSION:
             self._connection.close()
             raise UnsupportedFormatError(f"journal {self._path} is of format {found}, this node knows {VERSION}")

@@ -50,6 +50,7 @@ class Doctor:
             "nats": self._check_nats,
             "jetstream": self._check_jetstream,
             "object store": self._check_store,
+            "encryption": self._check_encryption,
             "lock": self._check_lock,
             "leadership": self._check_leadership,
             "database": self._check_database,
@@ -100,6 +101,16 @@ class Doctor:
             remedy = "upgrade the server (MinIO since 2025-08): until then only NATS fences commits"
             return _warn("object store", f"{where}; no conditional writes", remedy)
         return _ok("object store", where)
+
+    async def _check_encryption(self, deadline: Deadline) -> Check:
+        described = await self._project.lane.store.describe(deadline=deadline)
+        if not described.sealed_with:
+            return _ok("encryption", f"off: who runs the store at {described.location} can read the memory")
+        if described.opened_with:
+            found = f"sealed with key {described.sealed_with}, also opened with {', '.join(described.opened_with)}"
+            remedy = "when every node has the new key, run `membridge key seal` and remove the old one"
+            return _warn("encryption", found, remedy)
+        return _ok("encryption", f"sealed with key {described.sealed_with}")
 
     async def _check_lock(self, deadline: Deadline) -> Check:
         held = await self._project.lock_holder(deadline=deadline)

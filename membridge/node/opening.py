@@ -20,8 +20,10 @@ from membridge.merge.conflicts import Journal
 from membridge.node.project import Bounds, Project
 from membridge.node.roles import Roles
 from membridge.objectstore.jetstream import JetStreamStore, open_jetstream
+from membridge.objectstore.keys import KeySource
 from membridge.objectstore.protocol import ObjectStore
 from membridge.objectstore.remote import S3Options, open_s3
+from membridge.objectstore.unsealed import UnsealedStore, backend
 from membridge.settings import ProjectConfig, Settings, StoreKind
 from membridge.snapshot.chain import ChainPolicy
 from membridge.snapshot.lane import Lane, LanePolicy
@@ -84,8 +86,8 @@ async def keep_ensured(bus: Bus, store: ObjectStore, settings: Settings, ready: 
         generation = await bus.wait_generation(generation)
         try:
             await ensure_all(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
-            if isinstance(store, JetStreamStore):
-                await store.ensure(replicas=settings.nats.replicas, deadline=Deadline.after(OPEN_DEADLINE))
+            if isinstance(below := backend(store), JetStreamStore):
+                await below.ensure(replicas=settings.nats.replicas, deadline=Deadline.after(OPEN_DEADLINE))
         except MembridgeError as error:
             log.warning("streams not ensured", reason=error.message)
             generation = min(generation, bus.generation - 1) if bus.connected else generation
@@ -105,7 +107,27 @@ async def open_buckets(bus: Bus, settings: Settings, *, deadline: Deadline) -> B
 
 @asynccontextmanager
 async def open_store(bus: Bus, settings: Settings) -> AsyncGenerator[ObjectStore]:
-    """Open the object store that the settings name."""
+    """Open the object store that the settings name, sealed where they say so."""
+    async with open_backend(bus, settings) as opened:
+        if not settings.store.encrypted:
+            yield UnsealedStore(opened)
+            return
+        from membridge.objectstore.sealed import SealedStore  # noqa: PLC0415 - it loads the cipher
+
+        yield SealedStore(opened, key_source(settings))
+
+
+def key_source(settings: Settings) -> KeySource:
+    """Return where the settings say that this node's keys are."""
+    passphrase = settings.store.encryption_passphrase
+    return KeySource(
+        file=settings.store.encryption_key_file, passphrase=passphrase.reveal() if passphrase is not None else None
+    )
+
+
+@asynccontextmanager
+async def open_backend(bus: Bus, settings: Settings) -> AsyncGenerator[ObjectStore]:
+    """Open the object store that the settings name as it is: what goes in is not sealed."""
     store = settings.store
     if store.backend is StoreKind.JETSTREAM:
         # Who has a key of its own for an account may not purge; the account's operator does.

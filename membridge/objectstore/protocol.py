@@ -33,11 +33,17 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoreDescription:
-    """A store: its kind, where it is (no secret in it), and whether `if_absent` holds against concurrent writers."""
+    """A store: its kind, where it is (no secret in it), and whether `if_absent` holds against concurrent writers.
+
+    `sealed_with` is the id of the key that seals what is written, empty where nothing is sealed; `opened_with` are the
+    ids of the other keys that open what is read.
+    """
 
     kind: str
     location: str
     conditional_put: bool
+    sealed_with: str = ""
+    opened_with: tuple[str, ...] = ()
 
 
 class ObjectStore(Protocol):

@@ -189,6 +189,22 @@ class StoreSettings:
         meaning="After each commit also write the layout that claude-mem-minio reads: the whole database.",
     )
 
+    encryption_key_file: Path | None = setting(
+        optional(PATH),
+        env="MEMBRIDGE_ENCRYPTION_KEY_FILE",
+        meaning="File of keys, 0600, made by `membridge key new`: all objects are sealed before they leave this node.",
+    )
+    encryption_passphrase: Secret | None = setting(
+        optional(SECRET),
+        env="MEMBRIDGE_ENCRYPTION_PASSPHRASE",
+        meaning="Instead of a key file, at least 12 characters; beside one it only opens what it sealed before.",
+    )
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether objects are sealed on this node."""
+        return self.encryption_key_file is not None or self.encryption_passphrase is not None
+
     @property
     def backend(self) -> StoreKind:
         """The store to use: `s3` or `jetstream`, never `auto`."""

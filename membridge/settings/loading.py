@@ -40,6 +40,8 @@ G = TypeVar("G")
 DEFAULT = "default"
 #: What `membridge join` and `membridge up --listen` write; `config.toml` goes before it.
 ENROLLED = "enrolled.toml"
+#: Characters of the shortest passphrase that is taken.
+SHORTEST_PASSPHRASE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +250,26 @@ def _check_together(settings: Settings) -> None:
             f"which is {lane.quiet_seconds:g}",
             field="lane.quiet_max_seconds",
         )
+    _check_encryption(store)
     if store.backend is StoreKind.S3:
         for key in ("endpoint", "access_key", "secret_key"):
             if getattr(store, key) is None:
                 item = _declared(f"store.{key}")
                 raise SettingsError(f"{item.declared.env} is not set: an S3 store needs it", field=item.key)
+
+
+def _check_encryption(store: StoreSettings) -> None:
+    if store.encrypted and store.publish_legacy:
+        raise SettingsError(
+            "store.publish_legacy = true: allowed is false with encryption on, because that layout is not encrypted",
+            field="store.publish_legacy",
+        )
+    passphrase = store.encryption_passphrase
+    if passphrase is not None and len(passphrase.reveal()) < SHORTEST_PASSPHRASE:
+        raise SettingsError(
+            f"store.encryption_passphrase = {passphrase}: allowed is {SHORTEST_PASSPHRASE} characters and more",
+            field="store.encryption_passphrase",
+        )
 
 
 def _with_warnings(settings: Settings, files: tuple[FileValues, ...], where: Locations) -> Settings:

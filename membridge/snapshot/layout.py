@@ -7,6 +7,11 @@ from schemas.snapshot import SnapshotKind
 SEQ_DIGITS = 12
 
 
+def project(project: ProjectId) -> str:
+    """Return the prefix of everything of a project."""
+    return f"projects/{project}/"
+
+
 def commits(project: ProjectId) -> str:
     """Return the prefix of a project's commit records."""
     return f"projects/{project}/commits/"

@@ -20,7 +20,10 @@ from membridge.cli.demonstration.machine import Machine
 from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.merge.conflicts import Journal
+from membridge.objectstore.keys import KeySource
 from membridge.objectstore.remote import S3Options, open_s3
+from membridge.objectstore.sealed import SealedStore
+from membridge.objectstore.unsealed import UnsealedStore
 from membridge.snapshot import pull, push
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
@@ -46,19 +49,23 @@ def measure(scene: Scene) -> Ours:
 
 
 async def _measure(scene: Scene, server: NatsServer) -> Ours:
-    lanes = await _lanes(scene, server)
+    lanes = await _lanes(scene, server, sealed=False)
+    sealed = {f"sealed_{name}": number for name, number in (await _lanes(scene, server, sealed=True)).items()}
+    del sealed["sealed_full_push_bytes"]
     fresh, after = await _daemon_memory(scene, server)
-    return Ours(**lanes, idle_rss_bytes=fresh, idle_rss_after_pushes_bytes=after, **await _to_row(scene, server))
+    return Ours(
+        **lanes, **sealed, idle_rss_bytes=fresh, idle_rss_after_pushes_bytes=after, **await _to_row(scene, server)
+    )
 
 
-async def _lanes(scene: Scene, server: NatsServer) -> dict[str, float | int]:
-    bucket = scene.s3.make_bucket("ours")
+async def _lanes(scene: Scene, server: NatsServer, *, sealed: bool) -> dict[str, float | int]:
+    bucket = scene.s3.make_bucket("sealed" if sealed else "ours")
     random = new_random(7)
     async with AsyncExitStack() as stack:
         options = BusOptions(urls=(server.url,), name="bench")
         bus = await stack.enter_async_context(connect(options, deadline=_soon()))
-        a = await stack.enter_async_context(_lane(scene, bus, bucket, "a"))
-        b = await stack.enter_async_context(_lane(scene, bus, bucket, "b"))
+        a = await stack.enter_async_context(_lane(scene, bus, bucket, "a", sealed=sealed))
+        b = await stack.enter_async_context(_lane(scene, bus, bucket, "b", sealed=sealed))
         shutil.copyfile(scene.original, a.database)
         # claude-mem's worker keeps the file open in WAL mode.
         stack.enter_context(closing(_worker_connection(a.database)))
@@ -86,20 +93,21 @@ async def _lanes(scene: Scene, server: NatsServer) -> dict[str, float | int]:
 
 
 @asynccontextmanager
-async def _lane(scene: Scene, bus: Bus, bucket: str, name: str) -> AsyncGenerator[Lane]:
-    folder = scene.scratch / f"lane-{name}"
+async def _lane(scene: Scene, bus: Bus, bucket: str, name: str, *, sealed: bool) -> AsyncGenerator[Lane]:
+    folder = scene.scratch / f"{bucket}-{name}"
     folder.mkdir()
     await ensure_streams(bus, replicas=1, deadline=_soon())
     heads = await open_bucket(bus, buckets.HEADS, replicas=1, deadline=_soon())
     s3 = scene.s3
     options = S3Options(endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, bucket=bucket)
     with closing(Journal(folder / "journal.db")) as journal:
-        async with open_s3(options) as store:
+        async with open_s3(options) as opened:
+            store = SealedStore(opened, KeySource(passphrase="of the bench")) if sealed else UnsealedStore(opened)
             # As the daemon does while the database is quiet.
             await store.describe(deadline=_soon())
             yield Lane(
-                project=canonical_id(PROJECT),
-                name=PROJECT,
+                project=canonical_id(bucket),
+                name=bucket,
                 node=NodeId(name),
                 database=folder / "claude-mem.db",
                 folder=folder,

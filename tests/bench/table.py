@@ -71,6 +71,14 @@ def rows(ours: Ours | None, litestream: Litestream, old: WholeFile) -> list[Row]
         Row("idle RSS, fresh", mine.get("idle_rss_bytes"), "MiB", 40 << 20, OLD_AGENT_RSS, "old agent, not this run"),
         Row("idle RSS after ten pushes to S3", mine.get("idle_rss_after_pushes_bytes"), "MiB", 40 << 20, OLD_AGENT_RSS,
             "old agent, not this run"),
+        Row(f"{push}, sealed", mine.get("sealed_push_bytes"), "KB", None, mine.get("push_bytes"), "not sealed"),
+        Row(f"{push}, sealed", mine.get("sealed_push_seconds"), "s", None, mine.get("push_seconds"), "not sealed"),
+        Row("full push, sealed", mine.get("sealed_full_push_seconds"), "s", None, mine.get("full_push_seconds"),
+            "not sealed"),
+        Row("cold pull, sealed", mine.get("sealed_cold_pull_seconds"), "s", None, mine.get("cold_pull_seconds"),
+            "not sealed"),
+        Row("pull and merge, sealed", mine.get("sealed_delta_pull_seconds"), "s", None, mine.get("delta_pull_seconds"),
+            "not sealed"),
     ]  # fmt: skip
 
 

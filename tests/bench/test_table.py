@@ -28,6 +28,11 @@ OURS = Ours(
     commit_to_row_seconds=5.9,
     idle_rss_bytes=39 << 20,
     idle_rss_after_pushes_bytes=41 << 20,
+    sealed_push_seconds=0.5,
+    sealed_push_bytes=121_000,
+    sealed_full_push_seconds=2.6,
+    sealed_cold_pull_seconds=1.1,
+    sealed_delta_pull_seconds=0.3,
 )
 
 

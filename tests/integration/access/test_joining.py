@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from membridge.access import invitation
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.machine import Machine
+from membridge.objectstore.keys import new_key, read_file, write_file
 from tests.fixtures.machines import command
 from tests.integration.access.sites import OTHER, SHARED, Site, eventually, seed_of, site
 
@@ -159,6 +160,24 @@ async def test_an_invitation_for_one_project_gives_that_one_alone(place: Site) -
     assert len(members["b"]["keys"]) == 1
     code, output = await b.command("pull", "--project", SHARED)
     assert code == 1, output
+
+
+async def test_a_machine_that_joins_is_told_the_key_that_seals(tmp_path: Path) -> None:
+    keys, phrase = tmp_path / "a.keys", "correct horse battery staple"
+    write_file(keys, [new_key()])
+    extra = {"MEMBRIDGE_ENCRYPTION_KEY_FILE": str(keys), "MEMBRIDGE_ENCRYPTION_PASSPHRASE": phrase}
+    async with site(tmp_path, **extra) as place:
+        b = await place.joined("b")
+        # Before one pushes what the other wrote.
+        await place.host.stop()
+        assert same_memory(place.host, b)
+        told = next(b.home.rglob("sealing.keys"))
+        assert told.read_bytes() == keys.read_bytes()
+        assert stat.S_IMODE(told.stat().st_mode) == 0o600
+        for words in ("config show", "key"):
+            code, output = await b.command(*words.split())
+            assert (code, phrase in output) == (0, False)
+            assert read_file(told)[0].secret.hex() not in output
 
 
 async def test_nothing_that_a_run_writes_holds_a_secret_except_the_key_files(place: Site) -> None:

@@ -129,7 +129,7 @@ async def test_of_many_compare_and_sets_each_revision_has_one_winner_while_a_ser
     won: dict[int, str] = {}
 
     async def contend(name: str) -> None:
-        for _ in range(20):
+        while len(won) < 20:
             try:
                 entry = await locks.get("k", deadline=Deadline.after(3.0))
                 value = LockRecord(owner=name, since="")
@@ -148,10 +148,10 @@ async def test_of_many_compare_and_sets_each_revision_has_one_winner_while_a_ser
             if len(won) == 10:
                 os.kill(cluster[1].pid, signal.SIGKILL)
 
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60.0), asyncio.TaskGroup() as group:
         for number in range(6):
             group.create_task(contend(f"w{number}"))
-    assert len(won) > 10
+    assert len(won) >= 20
 
 
 async def test_nodes_go_on_when_one_of_three_servers_dies(

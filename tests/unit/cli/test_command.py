@@ -14,7 +14,7 @@ from schemas.subjects import Impact
 WRITING = {
     "up", "node", "demo", "push", "pull", "push_sqlite", "pull_sqlite", "quarantine retry",
     "quarantine drop", "invite", "join", "nodes revoke", "leader select", "leader resign",
-    "project add", "tag", "gc", "restore", "recover",
+    "project add", "tag", "gc", "restore", "recover", "key new", "key rotate", "key seal",
 }  # fmt: skip
 
 

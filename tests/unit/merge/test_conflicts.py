@@ -1,5 +1,7 @@
 """The journal: nothing twice, nothing for ever, nothing forgotten that must not be."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,19 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UnsupportedFormatError):
         Journal(tmp_path / "journal.db")
+
+
+def test_of_many_that_make_the_journal_at_once_all_succeed(tmp_path: Path) -> None:
+    for number in range(20):
+        start = threading.Barrier(4)
+
+        def made(path: Path = tmp_path / str(number) / "journal.db", start: threading.Barrier = start) -> int:
+            start.wait(10.0)
+            journal = Journal(path)
+            try:
+                return journal.counts().conflicts
+            finally:
+                journal.close()
+
+        with ThreadPoolExecutor(4) as pool:
+            assert [one.result() for one in [pool.submit(made) for _ in range(4)]] == [0] * 4

@@ -1,0 +1,71 @@
+"""Seal the projects of a node in its object store, for `membridge key seal`: in this process, beside a daemon."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from membridge import blocking
+from membridge.bus.connection import connect
+from membridge.deadline import Deadline
+from membridge.errors import SettingsError
+from membridge.node.opening import bus_options, key_source, open_backend
+from membridge.objectstore.resealing import Resealed, reseal
+from membridge.objectstore.sealed import SealedStore
+from membridge.settings import ProjectConfig, Settings
+from membridge.snapshot import files, layout
+
+
+async def seal_projects(
+    settings: Settings, projects: Sequence[ProjectConfig], *, progress: Callable[[str, int, int], None]
+) -> tuple[str, dict[str, Resealed]]:
+    """Seal what the store holds of `projects`; return the key's id and what was done by project.
+
+    Errors: SettingsError while encryption is off, SealingKeyError, the store's.
+    """
+    if not settings.store.encrypted:
+        raise SettingsError(
+            "encryption is off on this node",
+            remedy="run `membridge key new` and set MEMBRIDGE_ENCRYPTION_KEY_FILE on every node",
+            field="store.encryption_key_file",
+        )
+
+    done: dict[str, Resealed] = {}
+    work, sealed_with = settings.node.state_dir / f"sealing-{secrets.token_hex(4)}", ""
+    await blocking.run(work.mkdir, mode=0o700, parents=True)
+    try:
+        for key in {project.nkey_seed_file for project in projects}:
+            mine = [project for project in projects if project.nkey_seed_file == key]
+            sealed_with = await _seal_account(settings, key, mine, work, done, progress)
+    finally:
+        await blocking.run(files.remove, work)
+    return sealed_with, done
+
+
+async def _seal_account(
+    settings: Settings,
+    key: Path | None,
+    projects: Sequence[ProjectConfig],
+    work: Path,
+    done: dict[str, Resealed],
+    progress: Callable[[str, int, int], None],
+) -> str:
+    """Seal the projects that one connection reaches; return the key's id."""
+
+    def soon() -> Deadline:
+        return Deadline.after(settings.lane.operation_timeout_seconds)
+
+    async with (
+        connect(bus_options(settings, "membridge command", key), deadline=Deadline.after(5.0)) as bus,
+        open_backend(bus, settings) as backend,
+    ):
+        store = SealedStore(backend, key_source(settings), take_unsealed=True)
+        for project in projects:
+            done[project.name] = await reseal(
+                store,
+                layout.project(project.id),
+                work,
+                deadline=soon,
+                progress=lambda at, of, name=project.name: progress(name, at, of),
+            )
+        await store.mark(deadline=soon())
+        return (await store.describe(deadline=soon())).sealed_with
