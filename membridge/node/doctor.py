@@ -5,9 +5,10 @@ changed: the object it writes to test the store is deleted again.
 """
 
 import asyncio
+import errno
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -171,6 +172,8 @@ class Doctor:
         free = await blocking.run(_free_bytes, state)
         size = await blocking.run(_size, self._project.lane.database)
         detail = f"{free / 1e9:.1f} GB free at {state}"
+        if refused := await blocking.run(_refused, (state, self._project.lane.database.parent)):
+            return _fail("disk", refused, "make it writable: nothing is pushed or pulled until then")
         if free < 2 * size:
             return _fail("disk", detail, f"a push needs {2 * size / 1e6:.0f} MB for a moment: free some space")
         if free < 10 * size:
@@ -188,6 +191,15 @@ class Doctor:
         if skew > SKEW_WARN:
             return _warn("clock", detail, "set the clock (timedatectl set-ntp true); leases do not depend on it")
         return _ok("clock", detail)
+
+
+def _refused(folders: Sequence[Path]) -> str:
+    """Return what keeps this user from writing into one of the folders, or nothing."""
+    for folder in folders:
+        if folder.exists() and not os.access(folder, os.W_OK):
+            read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+            return f"{folder}: {os.strerror(errno.EROFS if read_only else errno.EACCES)}"
+    return ""
 
 
 async def _line(name: str, check: Examination, deadline: Deadline) -> Check:

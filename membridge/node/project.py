@@ -32,7 +32,7 @@ from membridge.logging import get_logger
 from membridge.merge import collect
 from membridge.node import rules
 from membridge.node.roles import Roles
-from membridge.snapshot import garbage, heads, proposals, pull, push, recover, restore
+from membridge.snapshot import garbage, heads, high_water, proposals, pull, push, recover, restore
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.lock import Claim, LockTerms, folder_lock, push_lock
 from membridge.snapshot.restore import Restored
@@ -91,7 +91,7 @@ class Project:
             allow_secondary_push=self._bounds.allow_secondary_push,
             primary=view.leader,
         )
-        async with self._alone(deadline):
+        async with self._syncing(steps, heals=not request.allow_shrink, deadline=deadline):
             if self._bounds.dryrun:
                 rows = await blocking.run(
                     collect.collect,
@@ -115,7 +115,7 @@ class Project:
         Errors: PrimaryPullRefusedError, and those of `pull`.
         """
         role = self.roles.view().role
-        async with self._alone(deadline):
+        async with self._syncing(steps, heals=not request.replace, deadline=deadline):
             if request.replace:
                 await self._check_replace(role, deadline=deadline)
             if self._bounds.dryrun:
@@ -137,7 +137,7 @@ class Project:
 
     async def catch_up(self, steps: Steps, *, deadline: Deadline) -> PullReply:
         """Merge the head, whatever the role."""
-        async with self._alone(deadline):
+        async with self._syncing(steps, deadline=deadline):
             if self._bounds.dryrun:
                 return PullReply(outcome=PullOutcome.DRY_RUN, seq=self._head_seq)
             return await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
@@ -149,7 +149,7 @@ class Project:
 
     async def take_in(self, deliveries: list[Delivery], steps: Steps, *, deadline: Deadline) -> PullReply:
         """Merge announced proposals, commit once, acknowledge."""
-        async with self._alone(deadline):
+        async with self._syncing(steps, deadline=deadline):
             merged = await self._take_in(deliveries, steps, deadline=deadline)
         return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=merged, seq=self._head_seq)
 
@@ -246,6 +246,15 @@ class Project:
         """Keep every node from committing, and from deleting what is not kept, during the body."""
         async with self._alone(deadline), self._pushing(deadline):
             yield
+
+    @asynccontextmanager
+    async def _syncing(self, steps: Steps, *, heals: bool = True, deadline: Deadline) -> AsyncGenerator[None]:
+        """Take the turn for the body; a live database that lost its newest rows gets them back before."""
+        async with self._alone(deadline):
+            if heals and not self._bounds.dryrun:
+                await high_water.heal(self.lane, steps=steps, deadline=deadline)
+            yield
+            await high_water.note(self.lane, deadline=deadline)
 
     @asynccontextmanager
     async def _alone(self, deadline: Deadline) -> AsyncGenerator[None]:

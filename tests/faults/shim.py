@@ -45,10 +45,10 @@ class Step:
         return f"{self.number}: {self.call} {self.path}"
 
 
-def build(folder: Path) -> Path:
-    """Compile the shim into `folder` and return the library."""
-    library = folder / "iofault.so"
-    command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
+def build(folder: Path, source: Path = SOURCE) -> Path:
+    """Compile a shim into `folder` and return the library."""
+    library = folder / f"{source.stem}.so"
+    command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
     return library
 

@@ -1,0 +1,103 @@
+"""Bits that flip in the files of the NATS server, under nodes that go on: it comes back damaged, and no row is lost."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from membridge.bus.connection import Bus
+from membridge.claudemem.memory import memory_rows
+from membridge.cli.demonstration.machine import Machine
+from membridge.embedded.nats_server import NatsServer
+from membridge.objectstore.remote import S3Options
+from schemas.node import StatusReply
+from tests.fixtures.databases import titles
+from tests.fixtures.machines import MakeMachine, command, status, until
+from tests.fixtures.nats import Restartable
+
+#: Bits that flip in each file.
+FLIPS = 3
+#: Seconds in which nodes get over what is damaged without a person.
+BY_THEMSELVES = 15.0
+
+
+@pytest.fixture
+def nats_server(restartable: Restartable) -> NatsServer:
+    """The server of these tests is one whose files can be damaged."""
+    return restartable.server
+
+
+def flip(files: list[Path], chance: random.Random) -> int:
+    """Flip bits in each file; return in how many."""
+    for path in files:
+        body = bytearray(path.read_bytes())
+        for _ in range(FLIPS):
+            body[chance.randrange(len(body))] ^= 1 << chance.randrange(8)
+        path.write_bytes(body)
+    return len(files)
+
+
+@pytest.mark.parametrize(("kind", "what"), [("s3", "*.blk"), ("jetstream", "*")])
+async def test_in_the_streams_of_the_server(
+    make_machine: MakeMachine,
+    bus: Bus,
+    restartable: Restartable,
+    tmp_path: Path,
+    what: str,
+    kind: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
+    extra: dict[str, str] = {"PRIMARY_NODE_ID": "a"}
+    if kind == "s3":
+        options = request.getfixturevalue("s3_options")
+        assert isinstance(options, S3Options)
+        extra |= {"MINIO_ENDPOINT": options.endpoint, "MINIO_BUCKET": options.bucket}
+        extra |= {"MINIO_ACCESS_KEY": options.access_key, "MINIO_SECRET_KEY": options.secret_key}
+    a, b = make_machine("a", memory=True, **extra), make_machine("b", **extra)
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    await b.start()
+    await until(bus, b, lambda seen: seen.project.mirror_seq >= 1)
+    await a.write(3, "before, on a")
+    await until(bus, b, lambda _: memory_rows(a.database) == memory_rows(b.database))
+    restartable.stop()
+    await a.write(3, "meanwhile on a")
+    await b.write(3, "meanwhile on b")
+    expected = {*memory_rows(a.database)["observations"], *memory_rows(b.database)["observations"]}
+    files = [path for path in (tmp_path / "restartable").rglob(what) if path.is_file() and path.stat().st_size]
+    assert flip([path for path in files if "jetstream" in path.parts], random.Random(seed)) > 0
+    restartable.start()
+
+    def whole(_: StatusReply) -> bool:
+        rows = memory_rows(a.database)
+        return set(rows["observations"]) >= expected and rows == memory_rows(b.database)
+
+    if not await comes_about(bus, b, whole):
+        # The server refuses to write to what is damaged: the runbook is that of a server that was lost.
+        restartable.stop()
+        restartable.wipe()
+        restartable.start()
+        await until(bus, b, whole)
+    await a.write(1, "after")
+    await until(bus, b, lambda seen: whole(seen) and "after learned fact 0" in titles(b.database))
+    code, _ = await a.command("verify")
+    if code:
+        # What is damaged at rest is named, and a full snapshot of what the nodes have makes it whole.
+        await command(a, "recover", "--from", "mirror")
+        await until(bus, b, lambda seen: whole(seen) and seen.project.lag == 0)
+
+
+async def comes_about(bus: Bus, machine: Machine, wanted: Callable[[StatusReply], bool]) -> bool:
+    """Return whether the nodes get there by themselves."""
+    try:
+        async with asyncio.timeout(BY_THEMSELVES):
+            while (seen := await status(bus, machine)) is None or not wanted(seen):
+                pass
+    except TimeoutError:
+        return False
+    return True
