@@ -1,0 +1,363 @@
+"""The task runtime: tasks, the leases they run under, results, artifacts, workers, and the record of every change.
+
+Field names are the contract with front ends and stay. Instants are ISO 8601 in UTC; durations say their unit.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas.wire import Wire
+
+Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
+#: What names a context, an agent or a worker: one token of a subject.
+Slug = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:=-]{0,62}\Z")]
+Labels = Annotated[list[Label], Meta(max_length=32)]
+#: Largest prompt in characters; the coordinator's own bound, in bytes, is a setting.
+Prompt = Annotated[str, Meta(min_length=1, max_length=8_388_608)]
+Hint = Annotated[str, Meta(min_length=1, max_length=1_024)]
+Count = Annotated[int, Meta(ge=0)]
+Limit = Annotated[int, Meta(ge=1, le=1_000)]
+
+
+class OutputFormat(StrEnum):
+    """What a task's output has to be."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+class TaskStatus(StrEnum):
+    """Where a task is. `failed` waits for its next attempt; `completed` and `dead` are ends."""
+
+    QUEUED = "queued"
+    LEASED = "leased"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DEAD = "dead"
+
+
+class LeaseStatus(StrEnum):
+    """What became of a lease."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    RELEASED = "released"
+    FAILED = "failed"
+
+
+class ResultStatus(StrEnum):
+    """How an attempt ended."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+
+
+class ArtifactType(StrEnum):
+    """What an artifact is."""
+
+    LLM_RESULT = "LLM_RESULT"
+
+
+class WorkerStatus(StrEnum):
+    """Whether a worker takes tasks. `syncing`: it finishes what it has and takes no more."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    SYNCING = "syncing"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+
+
+class Policy(Wire, frozen=True, kw_only=True):
+    """Bounds of one attempt: seconds it may take, and tokens that its context may have, 0 for the worker's bound."""
+
+    timeout_sec: Annotated[int, Meta(ge=1, le=3_600)] = 120
+    budget: Count = 0
+
+
+class TaskSpec(Wire, frozen=True, kw_only=True):
+    """What is to be done. A second task with the same `idempotency_key` is the first one."""
+
+    context_id: Slug
+    agent_slug: Slug
+    prompt: Prompt
+    context_hints: Annotated[list[Hint], Meta(max_length=64)] = []
+    policy: Policy = Policy()
+    desired_format: OutputFormat = OutputFormat.TEXT
+    max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    #: The larger, the sooner.
+    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    not_before: str | None = None
+    idempotency_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    labels: Labels = []
+
+
+class Task(TaskSpec, frozen=True, kw_only=True):
+    """A task as it is now. `reason` says why it waits, failed or ended; `interruptions` burn no attempt."""
+
+    id: Uuid
+    status: TaskStatus
+    created_at: str
+    updated_at: str
+    lease_id: Uuid | None = None
+    worker_id: Slug | None = None
+    attempts: Count = 0
+    interruptions: Count = 0
+    reason: str = ""
+
+
+class Lease(Wire, frozen=True, kw_only=True):
+    """The right of one worker to one attempt, until it expires."""
+
+    id: Uuid
+    task_id: Uuid
+    worker_id: Slug
+    started_at: str
+    expires_at: str
+    ttl_seconds: Annotated[int, Meta(ge=1)] = 300
+    status: LeaseStatus = LeaseStatus.ACTIVE
+    last_heartbeat: str
+    context_id: Slug
+
+
+class Metrics(Wire, frozen=True, kw_only=True):
+    """What an attempt took."""
+
+    duration_ms: Count
+    tokens_used: Count | None = None
+
+
+class Result(Wire, frozen=True, kw_only=True):
+    """How a task's accepted attempt ended: success has an output, error a message."""
+
+    id: Uuid
+    task_id: Uuid
+    worker_id: Slug
+    artifact_id: Uuid | None = None
+    status: ResultStatus
+    output: str | None = None
+    error_message: str | None = None
+    metrics: Metrics
+    completed_at: str
+
+
+class Artifact(Wire, frozen=True, kw_only=True):
+    """What a task made; never changed. Small content is in `content`, large is fetched from `url` while that lives."""
+
+    id: Uuid
+    task_id: Uuid
+    job_id: Uuid
+    type: ArtifactType = ArtifactType.LLM_RESULT
+    created_at: str
+    finalized: bool = True
+    url: str | None = None
+    entity_refs: list[str] = []
+    tags: list[str] = []
+    content: str | None = None
+
+
+class Capabilities(Wire, frozen=True, kw_only=True):
+    """What a worker can do: whether it has the `claude` program, how many tasks at once, and what it is good for."""
+
+    claude_cli: bool = False
+    max_concurrency: Annotated[int, Meta(ge=1, le=32)] = 1
+    labels: Labels = []
+
+
+class WorkerPresence(Wire, frozen=True, kw_only=True):
+    """A node's word that it takes tasks, within its presence; `detail` says why it does not."""
+
+    capabilities: Capabilities
+    status: WorkerStatus = WorkerStatus.ONLINE
+    active_leases: Count = 0
+    detail: str = ""
+
+
+class Worker(Wire, frozen=True, kw_only=True):
+    """A worker as the coordinator knows it."""
+
+    id: Slug
+    node_id: Slug
+    status: WorkerStatus = WorkerStatus.UNKNOWN
+    capabilities: Capabilities = Capabilities()
+    last_heartbeat: str = ""
+    ip_addrs: list[str] = []
+    obs_count: Count = 0
+    db_sha: str = ""
+    registered_at: str = ""
+    active_leases: Count = 0
+    agent_version: str = ""
+    os_info: str = ""
+    install_method: str = ""
+    detail: str = ""
+
+
+class AuditRecord(Wire, frozen=True, kw_only=True):
+    """One change: what happened to what, by whom, and why."""
+
+    id: int
+    timestamp: str
+    action: str
+    entity_type: str
+    entity_id: str
+    actor: str
+    detail: str = ""
+
+
+class TaskRequest(Wire, frozen=True, kw_only=True):
+    """Names a task."""
+
+    id: Uuid
+    reason: Annotated[str, Meta(max_length=512)] = ""
+
+
+class TasksRequest(Wire, frozen=True, kw_only=True):
+    """Which tasks to list, newest first; `before` is the id after which the last page ended."""
+
+    status: TaskStatus | None = None
+    context_id: Slug | None = None
+    limit: Limit = 100
+    before: Uuid | None = None
+
+
+class TasksReply(Wire, frozen=True, kw_only=True):
+    """Tasks, newest first, their prompts cut to 200 characters."""
+
+    tasks: list[Task] = []
+    more: bool = False
+
+
+class ResultReply(Wire, frozen=True, kw_only=True):
+    """A task with its result, when it has one, and its artifact."""
+
+    task: Task
+    result: Result | None = None
+    artifact: Artifact | None = None
+
+
+class Order(Wire, frozen=True, kw_only=True):
+    """What a worker is asked to run: the task and its lease; `resumes` is the context's CLI session, if it has one."""
+
+    task: Task
+    lease: Lease
+    resumes: str | None = None
+
+
+class Accepted(Wire, frozen=True, kw_only=True):
+    """Whether the worker took the order, and why not."""
+
+    accepted: bool
+    reason: str = ""
+
+
+class LeaseClaim(Wire, frozen=True, kw_only=True):
+    """Speaks for a lease: that it is worked on, or that it is handed back (`reason`)."""
+
+    lease_id: Uuid
+    task_id: Uuid
+    worker_id: Slug
+    reason: Annotated[str, Meta(max_length=512)] = ""
+
+
+class Report(LeaseClaim, frozen=True, kw_only=True):
+    """An attempt's end, under its lease. `session` is the CLI's, to be resumed by the context's next task."""
+
+    status: ResultStatus
+    output: str | None = None
+    error_message: Annotated[str, Meta(max_length=65_536)] | None = None
+    metrics: Metrics
+    #: Where the worker put an output that is too large for a message.
+    stored_output: Annotated[str, Meta(max_length=512)] | None = None
+    session: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class WorkerRequest(Wire, frozen=True, kw_only=True):
+    """Names a worker."""
+
+    id: Slug
+
+
+class WorkersReply(Wire, frozen=True, kw_only=True):
+    """Workers, by id."""
+
+    workers: list[Worker] = []
+
+
+class LeasesReply(Wire, frozen=True, kw_only=True):
+    """The active leases."""
+
+    leases: list[Lease] = []
+
+
+class ArtifactsRequest(Wire, frozen=True, kw_only=True):
+    """Which artifacts to list, newest first."""
+
+    task_id: Uuid | None = None
+    limit: Limit = 100
+
+
+class ArtifactRequest(Wire, frozen=True, kw_only=True):
+    """Names an artifact."""
+
+    id: Uuid
+
+
+class ArtifactsReply(Wire, frozen=True, kw_only=True):
+    """Artifacts, newest first, without their content."""
+
+    artifacts: list[Artifact] = []
+
+
+class AuditRequest(Wire, frozen=True, kw_only=True):
+    """Which records to list, newest first."""
+
+    entity_id: Annotated[str, Meta(max_length=64)] | None = None
+    limit: Limit = 100
+    before: int | None = None
+
+
+class AuditReply(Wire, frozen=True, kw_only=True):
+    """Records, newest first."""
+
+    records: list[AuditRecord] = []
+
+
+class StatsReply(Wire, frozen=True, kw_only=True):
+    """How much there is of everything; `leader` schedules, `answered_by` is who was asked."""
+
+    tasks: dict[str, int] = {}
+    workers: dict[str, int] = {}
+    active_leases: Count = 0
+    leader: str = ""
+    answered_by: str = ""
+    database: str = ""
+
+
+class WorkerStatusReply(Wire, frozen=True, kw_only=True):
+    """A worker's own account: its presence and the tasks it runs."""
+
+    presence: WorkerPresence
+    running: list[Uuid] = []
+
+
+class TaskEventKind(StrEnum):
+    """What a task's event is: a change of status, a step of the worker, a line of the program."""
+
+    STATUS = "status"
+    PROGRESS = "progress"
+    STDERR = "stderr"
+
+
+class TaskEvent(Wire, frozen=True, kw_only=True):
+    """Something happened to a task."""
+
+    task_id: Uuid
+    kind: TaskEventKind
+    at: str
+    text: str
+    status: TaskStatus | None = None
+    attempt: Count = 0
