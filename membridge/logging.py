@@ -57,6 +57,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "settings": "settings that were wrong or changed",
     "step": "step of a job",
     "subject": "NATS subject",
+    "table": "tables of a database",
     "updated": "rows updated",
     "url": "address of a service, without user name and password",
     "version": "version of Membridge, a server or a format",

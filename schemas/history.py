@@ -249,7 +249,7 @@ class RecoverySource(StrEnum):
 class RecoverRequest(Wire, frozen=True, kw_only=True):
     """Make both stores say the same again after one of them lost its memory, or both did."""
 
-    source: RecoverySource
+    source: RecoverySource = RecoverySource.STORE
 
 
 class RecoverReply(Wire, frozen=True, kw_only=True):

@@ -270,9 +270,16 @@ class Report(LeaseClaim, frozen=True, kw_only=True):
     output: str | None = None
     error_message: Annotated[str, Meta(max_length=65_536)] | None = None
     metrics: Metrics
-    #: Where the worker put an output that is too large for a message.
-    stored_output: Annotated[str, Meta(max_length=512)] | None = None
+    #: How many parts of the output were sent before, because one message does not hold it.
+    parts: Annotated[int, Meta(ge=0, le=1_024)] = 0
     session: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class OutputPart(LeaseClaim, frozen=True, kw_only=True):
+    """A piece of an output that is too large for one message, sent before its report; `index` counts from 0."""
+
+    index: Annotated[int, Meta(ge=0, lt=1_024)]
+    text: Annotated[str, Meta(max_length=524_288)]
 
 
 class WorkerRequest(Wire, frozen=True, kw_only=True):

@@ -94,7 +94,7 @@ async def loose_chunks(world: World) -> set[str]:
 
 #: Files that a home may hold when nothing is going on.
 _AT_REST = re.compile(
-    r"claude-mem\.db(-wal|-shm)?|state/(lane\.lock|journal\.db|submitted\.json)"
+    r"claude-mem\.db(-wal|-shm)?|state/(lane\.lock|journal\.db|submitted\.json|high-water\.json)"
     r"|state/mirror/(position\.json|[0-9a-f]{32}\.db)|state/backups/[0-9TZ.]+-[a-z]+\.db"
 )
 

@@ -35,10 +35,7 @@ class Home:
 @pytest.fixture
 def home(tmp_path: Path) -> Generator[Home]:
     """The home of machine `a`, on a disk of its own; that takes the right to mount one."""
-    try:
-        made = Home(tmp_path / "a")
-    except subprocess.CalledProcessError:
-        pytest.skip("this user may not mount a disk")
+    made = Home(tmp_path / "a")
     yield made
     while made.folder.is_mount():
         made.writable()
@@ -60,7 +57,7 @@ async def test_reading_still_works(make_machine: MakeMachine, bus: Bus, home: Ho
     await command(a, "push")
     home.read_only()
     assert (await command(a, "history"))["records"]
-    code, output = await a.command("doctor")
+    code, output = await a.command("doctor", "--json")
     assert (code, "Traceback" in output) == (1, False)
     assert "Read-only file system" in output
 
