@@ -13,7 +13,7 @@ MembridgeError
 ├── UnsupportedFormatError
 ├── DiskFullError
 ├── TooLargeError
-├── UnavailableError         BusUnavailableError · StoreUnavailableError · NoResponderError
+├── UnavailableError         BusUnavailableError · StoreUnavailableError · NoResponderError · OverloadedError
 ├── DeadlineExceededError
 └── RemoteError              (what another process answered)
 
@@ -238,6 +238,13 @@ class StoreUnavailableError(UnavailableError):
 
 class NoResponderError(UnavailableError):
     """Nobody answers that subject."""
+
+
+class OverloadedError(UnavailableError):
+    """More is asked at once than is taken."""
+
+    code = ErrorCode.RATE_LIMITED
+    default_remedy = "ask later"
 
 
 class DeadlineExceededError(MembridgeError):

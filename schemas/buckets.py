@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
 from schemas.node import NodePresence
+from schemas.runtime import Lease
 from schemas.snapshot import Head
 from schemas.wire import Wire
 
@@ -22,6 +23,20 @@ class LockRecord(Wire, frozen=True, kw_only=True):
     epoch: int = 0
     since: str
     purpose: str = ""
+
+
+class Stickiness(Wire, frozen=True, kw_only=True):
+    """Which worker ran a context last, and the CLI session that it has there."""
+
+    worker_id: str
+    session: str | None = None
+
+
+class SchedulerRecord(Wire, frozen=True, kw_only=True):
+    """Which coordinator schedules, under which epoch of the database."""
+
+    coordinator: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +58,9 @@ EPOCHS = Bucket("epochs", EpochCounter, ttl=None, history=1, max_bytes=16 << 20)
 SETTINGS = Bucket("settings", ProjectSettings, ttl=None, history=8, max_bytes=16 << 20)
 
 ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, LOCKS, HEADS, EPOCHS, SETTINGS)
+
+LEASES = Bucket("leases", Lease, ttl=3_900.0, history=1, max_bytes=64 << 20)
+STICKY = Bucket("sticky", Stickiness, ttl=3_600.0, history=1, max_bytes=64 << 20)
+SCHEDULING = Bucket("scheduling", SchedulerRecord, ttl=10.0, history=1, max_bytes=1 << 20)
+#: Those of the task runtime; its coordinator makes them.
+RUNTIME: tuple[Bucket[Wire], ...] = (LEASES, STICKY, SCHEDULING)

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
 from schemas.leadership import Role
+from schemas.runtime import WorkerPresence
 from schemas.wire import Wire
 
 
@@ -42,6 +43,7 @@ class NodePresence(Wire, frozen=True, kw_only=True):
     started_at: str = ""
     updated_at: str = ""
     projects: list[ProjectPresence] = []
+    worker: WorkerPresence | None = None
 
 
 class NodesReply(Wire, frozen=True, kw_only=True):

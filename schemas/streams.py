@@ -37,5 +37,10 @@ PROPOSALS = Stream(
 JOBS = Stream(
     "JOBS", (subjects.wildcard(subjects.JOB),), Retention.LIMITS, max_bytes=32 << 20, max_age=30 * DAY, per_subject=1
 )
+TASKS = Stream(
+    "TASKS", (subjects.wildcard(subjects.TASK_EVENT),), Retention.LIMITS, max_bytes=64 << 20, max_age=7 * DAY
+)
 
 ALL: tuple[Stream, ...] = (EVENTS, PROPOSALS, JOBS)
+#: Those of the task runtime; its coordinator makes them.
+RUNTIME: tuple[Stream, ...] = (TASKS,)

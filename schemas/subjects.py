@@ -41,6 +41,32 @@ from schemas.identity import token
 from schemas.leadership import LeadershipReply, SelectRequest
 from schemas.node import AddProjectRequest, DoctorReply, Empty, JobsReply, ProjectsReply, StatusReply
 from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
+from schemas.runtime import (
+    Accepted,
+    Artifact,
+    ArtifactRequest,
+    ArtifactsReply,
+    ArtifactsRequest,
+    AuditReply,
+    AuditRequest,
+    Lease,
+    LeaseClaim,
+    LeasesReply,
+    Order,
+    OutputPart,
+    Report,
+    ResultReply,
+    StatsReply,
+    Task,
+    TaskRequest,
+    TaskSpec,
+    TasksReply,
+    TasksRequest,
+    Worker,
+    WorkerRequest,
+    WorkersReply,
+    WorkerStatusReply,
+)
 from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, PushRequest
 from schemas.wire import Wire
 
@@ -159,6 +185,53 @@ ACCESS_LOG = Operation("log", "membridge.access.log", Empty, AccessLogReply, dea
 STORE_CONFIG = Operation(
     "store_config", "membridge.{project}.access.store", Empty, StoreConfig, deadline=5.0, impact=Impact.READ
 )
+
+
+def _of_runtime(
+    name: str, request: type[Q_co], reply: type[R_co], *, impact: Impact, deadline: float = 15.0
+) -> Operation[Q_co, R_co]:
+    return Operation(name, f"membridge.runtime.{name}", request, reply, deadline, impact)
+
+
+SUBMIT = _of_runtime("submit", TaskSpec, Task, impact=Impact.WRITE)
+TASK = _of_runtime("task", TaskRequest, Task, impact=Impact.READ)
+TASKS = _of_runtime("tasks", TasksRequest, TasksReply, impact=Impact.READ)
+CANCEL = _of_runtime("cancel", TaskRequest, Task, impact=Impact.WRITE)
+REQUEUE = _of_runtime("requeue", TaskRequest, Task, impact=Impact.WRITE)
+RESULT = _of_runtime("result", TaskRequest, ResultReply, impact=Impact.READ)
+LEASES = _of_runtime("leases", Empty, LeasesReply, impact=Impact.READ)
+WORKERS = _of_runtime("workers", Empty, WorkersReply, impact=Impact.READ)
+WORKER = _of_runtime("worker", WorkerRequest, Worker, impact=Impact.READ)
+DRAIN = _of_runtime("drain", WorkerRequest, Worker, impact=Impact.WRITE)
+RESUME = _of_runtime("resume", WorkerRequest, Worker, impact=Impact.WRITE)
+ARTIFACTS = _of_runtime("artifacts", ArtifactsRequest, ArtifactsReply, impact=Impact.READ)
+ARTIFACT = _of_runtime("artifact", ArtifactRequest, Artifact, impact=Impact.READ)
+AUDIT = _of_runtime("audit", AuditRequest, AuditReply, impact=Impact.READ)
+STATS = _of_runtime("stats", Empty, StatsReply, impact=Impact.READ)
+HEARTBEAT = _of_runtime("heartbeat", LeaseClaim, Lease, impact=Impact.WRITE)
+PART = _of_runtime("part", OutputPart, Accepted, impact=Impact.WRITE)
+REPORT = _of_runtime("report", Report, Accepted, impact=Impact.WRITE, deadline=60.0)
+HAND_BACK = _of_runtime("hand_back", LeaseClaim, Accepted, impact=Impact.WRITE)
+
+#: Answered by any coordinator; what writes is passed on to the one that schedules.
+RUNTIME_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
+    SUBMIT, TASK, TASKS, CANCEL, REQUEUE, RESULT, LEASES, WORKERS, WORKER, DRAIN, RESUME, ARTIFACTS, ARTIFACT, AUDIT,
+    STATS, HEARTBEAT, PART, REPORT, HAND_BACK,
+)  # fmt: skip
+#: Where the coordinator that schedules answers what others pass on.
+SCHEDULER = "membridge.scheduler.{operation}"
+
+RUN = Operation("run", "membridge.worker.{worker}.run", Order, Accepted, deadline=10.0, impact=Impact.WRITE)
+STOP = Operation("cancel", "membridge.worker.{worker}.cancel", LeaseClaim, Accepted, deadline=10.0, impact=Impact.WRITE)
+WORKER_STATUS = Operation(
+    "status", "membridge.worker.{worker}.status", Empty, WorkerStatusReply, deadline=5.0, impact=Impact.READ
+)
+
+#: Answered by the worker they name.
+WORKER_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (RUN, STOP, WORKER_STATUS)
+
+#: What happens to a task; kept by the TASKS stream.
+TASK_EVENT = "membridge.runtime.task.{task}.{kind}"
 
 #: Facts; `{kind}` is the event's name in snake case, `{node}` who tells it: nobody may speak for another. Kept by the
 #: EVENTS stream.

@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.databases",
     "tests.fixtures.lanes",
     "tests.fixtures.machines",
+    "tests.fixtures.tasks",
 ]
 
 

@@ -94,6 +94,10 @@ class Kv(Generic[V]):
         """Return the subject of a key; each part of it is one token."""
         return f"$KV.{self.bucket.name}." + ".".join(token(part, "key") for part in key.split("."))
 
+    def pattern(self) -> str:
+        """Return the subject of all keys."""
+        return f"$KV.{self.bucket.name}.>"
+
     def _written(self, key: str) -> str:
         """Return the subject to write a key to: a leaf passes `$KV` on to another domain only through its API."""
         subject = self.subject(key)

@@ -20,9 +20,8 @@ from membridge.bus.connection import Bus
 from membridge.bus.message import Message
 from membridge.bus.subscription import Subscription
 from membridge.deadline import Deadline
-from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError, UnavailableError
+from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, TooLargeError, UnavailableError
 from membridge.logging import bound, get_logger
-from schemas.errors import ErrorCode
 from schemas.subjects import Operation
 from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode, encode
 
@@ -67,16 +66,13 @@ Handler = Callable[[Any, Call], Awaitable[Wire]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An operation, the subject it is answered on, and what answers it."""
+    """An operation, the subject it is answered on, what answers it, and how many requests that works on at once."""
 
     operation: Operation[Wire, Wire]
     subject: str
     handler: Handler
     queue: str = ""
-
-
-class _OverloadedError(UnavailableError):
-    code = ErrorCode.RATE_LIMITED
+    at_once: int = AT_ONCE
 
 
 @dataclass(slots=True)
@@ -96,12 +92,12 @@ class _Service:
         self._running: set[asyncio.Task[None]] = set()
 
     async def listen(self, group: asyncio.TaskGroup, endpoint: Endpoint, stats: _Stats, heard: Subscription) -> None:
-        free, mine = asyncio.Semaphore(AT_ONCE), set[asyncio.Task[None]]()
+        free, mine = asyncio.Semaphore(endpoint.at_once), set[asyncio.Task[None]]()
         async for message in heard:
             if not _is_request(message):
                 continue
-            if len(mine) >= AT_ONCE + WAITING:
-                await self._turn_away(stats, message, _OverloadedError("too many requests at once", remedy="ask later"))
+            if len(mine) >= endpoint.at_once + WAITING:
+                await self._turn_away(stats, message, OverloadedError("too many requests at once"))
                 continue
             task = group.create_task(self._answer(endpoint, stats, message, free), name=endpoint.operation.name)
             for tasks in (mine, self._running):

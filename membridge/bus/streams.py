@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -20,9 +21,11 @@ from schemas.streams import Retention, Stream
 BATCH, ACK_WAIT = 32, 60.0
 
 
-async def ensure_streams(bus: Bus, *, replicas: int, deadline: Deadline) -> None:
-    """Create or update every declared stream."""
-    for stream in streams.ALL:
+async def ensure_streams(
+    bus: Bus, wanted: Sequence[Stream] = streams.ALL, *, replicas: int, deadline: Deadline
+) -> None:
+    """Create or update the declared streams."""
+    for stream in wanted:
         await _ensure(bus, stream, replicas=replicas, deadline=deadline)
 
 

@@ -177,6 +177,11 @@ class JetStreamStore:
         meta = await self._find(checked_key(key), deadline=deadline)
         return None if meta is None else ObjectInfo(meta.name, meta.size, meta.mtime or None)
 
+    async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
+        """Give no address: NATS speaks no HTTP."""
+        del key, seconds, deadline
+        return None
+
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
         """Return what the store is; compare-and-set is JetStream's own."""
         del deadline

@@ -84,6 +84,10 @@ class ObjectStore(Protocol):
         """Return what an object is without its bytes, None when there is none."""
         ...
 
+    async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
+        """Return an address under which anybody can fetch an object for so long; None where the store gives none."""
+        ...
+
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
         """Return what the store is; the first call probes whether it honours `if_absent`."""
         ...

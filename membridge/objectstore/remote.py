@@ -194,6 +194,11 @@ class S3Store:
         answer = await self._one(Ask(id=0, verb="head", key=checked_key(key)), deadline=deadline)
         return answer.items[0] if answer.found else None
 
+    async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
+        """Return an address under which anybody can fetch an object for so long."""
+        answer = await self._one(Ask(id=0, verb="share", key=checked_key(key), length=seconds), deadline=deadline)
+        return answer.message
+
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
         """Return what the store is; the first call probes whether it honours conditions."""
         if self._conditional is None:

@@ -146,6 +146,11 @@ class SealedStore(StoreLayer):
         info = await self.inner.head(_checked(key), deadline=deadline)
         return info and replace(info, size_bytes=sealing.content_size(info.size_bytes))
 
+    async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
+        """Give no address: what is behind it could not be read."""
+        del key, seconds, deadline
+        return None
+
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
         """Return what the store is, and with which keys it is sealed and opened."""
         one = await self._sealing_key(deadline)

@@ -55,7 +55,7 @@ class _Child:
             answer = frames.refusal(ask.id, StoreUnavailableError(f"{ask.verb} {ask.key}: {type(error).__name__}"))
         await self._send(answer)
 
-    async def _do(self, ask: Ask) -> Answer:
+    async def _do(self, ask: Ask) -> Answer:  # noqa: C901 - one branch for each verb
         store, deadline, number = self._store, Deadline.after(ask.seconds), ask.id
         if ask.verb == "put":
             await store.put(ask.key, ask.body, if_absent=ask.if_absent, deadline=deadline)
@@ -78,6 +78,8 @@ class _Child:
         elif ask.verb == "head":
             info = await store.head(ask.key, deadline=deadline)
             return Answer(id=number, last=True, found=info is not None, items=[info] if info else [])
+        elif ask.verb == "share":
+            return Answer(id=number, last=True, message=await store.share(ask.key, seconds=ask.length or 60))
         elif ask.verb == "probe":
             return Answer(id=number, last=True, found=await store.honours_conditions(deadline=deadline))
         return Answer(id=number, last=True)

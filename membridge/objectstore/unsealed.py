@@ -86,6 +86,10 @@ class UnsealedStore(StoreLayer):
         """Return what an object is."""
         return await self.inner.head(key, deadline=deadline)
 
+    async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
+        """Return an address under which anybody can fetch an object for so long."""
+        return await self.inner.share(key, seconds=seconds, deadline=deadline)
+
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
         """Return what the store is."""
         await self._check(deadline)

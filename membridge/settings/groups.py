@@ -29,6 +29,7 @@ from membridge.settings.kinds import (
     optional,
     whole,
 )
+from membridge.settings.runtime import CoordinatorSettings, ExecutorSettings
 from membridge.settings.table import Setting, setting, table_of
 from schemas.identity import NodeId
 from schemas.leadership import Policy
@@ -430,6 +431,8 @@ GROUPS: dict[str, type] = {
     "keep": KeepSettings,
     "leadership": LeadershipSettings,
     "worker": WorkerSettings,
+    "coordinator": CoordinatorSettings,
+    "executor": ExecutorSettings,
 }
 
 TABLE: tuple[Setting, ...] = table_of(GROUPS)

@@ -30,6 +30,7 @@ from membridge.settings.groups import (
     WorkerSettings,
 )
 from membridge.settings.kinds import PATH, PROJECT, Kind, Secret
+from membridge.settings.runtime import CoordinatorSettings, ExecutorSettings
 from membridge.settings.sources import FileValues, Raw, from_environment, from_legacy, from_toml, read
 from membridge.settings.table import Setting
 from schemas.identity import ProjectId, canonical_id, node_id_of_host
@@ -65,6 +66,8 @@ class Settings:
     store: StoreSettings
     lane: LaneSettings
     backup: BackupSettings
+    coordinator: CoordinatorSettings
+    executor: ExecutorSettings
     keep: KeepSettings
     leadership: LeadershipSettings
     worker: WorkerSettings
@@ -130,6 +133,8 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
         store=_group(StoreSettings, "store", values),
         lane=_group(LaneSettings, "lane", values),
         backup=_group(BackupSettings, "backup", values),
+        coordinator=_group(CoordinatorSettings, "coordinator", values),
+        executor=_group(ExecutorSettings, "executor", values),
         keep=_group(KeepSettings, "keep", values),
         leadership=_group(LeadershipSettings, "leadership", values),
         worker=_group(WorkerSettings, "worker", values),

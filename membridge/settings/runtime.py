@@ -1,0 +1,91 @@
+"""The settings of the task runtime: its coordinator, and a node that takes tasks."""
+
+# ruff: noqa: RUF009 - `setting` is `dataclasses.field` with the columns of the table
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from membridge.settings.kinds import FLAG, PATH, SECRET, TEXT, Secret, optional, whole
+from membridge.settings.table import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorSettings:
+    """The task runtime's coordinator, where one runs."""
+
+    enabled: bool = setting(
+        FLAG,
+        default=False,
+        env="MEMBRIDGE_COORDINATOR",
+        off="false",
+        meaning="`membridge up` runs a coordinator of LLM tasks too.",
+    )
+    database_url: Secret | None = setting(
+        optional(SECRET),
+        env="DATABASE_URL",
+        meaning="`postgresql://user:password@host/name` or `sqlite:///path`; unset, a SQLite file in `node.state_dir`.",
+    )
+    artifact_bucket: str = setting(
+        TEXT,
+        default="bloom-artifacts",
+        env="MINIO_ARTIFACT_BUCKET",
+        meaning="S3 bucket of outputs over 64 KiB; with the JetStream store they are kept beside snapshots.",
+    )
+    max_prompt_bytes: int = setting(
+        whole(1, 8_388_608),
+        default=1_048_576,
+        env="MEMBRIDGE_MAX_PROMPT_BYTES",
+        unit="bytes",
+        meaning="A longer prompt is refused.",
+    )
+    lease_seconds: int = setting(
+        whole(3, 86_400),
+        default=300,
+        env="MEMBRIDGE_TASK_LEASE_SECONDS",
+        unit="seconds",
+        meaning="A worker that is silent for so long loses its task; never less than the task's timeout and 30 s.",
+    )
+    serial_contexts: bool = setting(
+        FLAG,
+        default=True,
+        env="MEMBRIDGE_SERIAL_CONTEXTS",
+        off="false",
+        meaning="Tasks of one `context_id` run one at a time, in order.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSettings:
+    """This node as a worker that runs LLM tasks with the `claude` program."""
+
+    enabled: bool = setting(
+        FLAG, default=False, env="MEMBRIDGE_WORKER", off="false", meaning="The daemon takes LLM tasks."
+    )
+    claude: str = setting(
+        TEXT, default="claude", env="MEMBRIDGE_CLAUDE", meaning="The program: a name on PATH, or a path."
+    )
+    claude_arguments: str | None = setting(
+        optional(TEXT),
+        env="MEMBRIDGE_CLAUDE_ARGS",
+        meaning="Further arguments for it, as a shell would split them.",
+    )
+    max_concurrency: int = setting(
+        whole(1, 32), default=1, env="MEMBRIDGE_WORKER_CONCURRENCY", unit="tasks", meaning="Tasks at once."
+    )
+    labels: str | None = setting(
+        optional(TEXT),
+        env="MEMBRIDGE_WORKER_LABELS",
+        meaning="What this worker is good for, separated by commas; a task goes only where all its labels are.",
+    )
+    root: Path | None = setting(
+        optional(PATH),
+        env="MEMBRIDGE_WORKER_ROOT",
+        meaning="The folder that tasks run in and that context hints may name files of; unset, an empty folder.",
+    )
+    max_output_bytes: int = setting(
+        whole(1_024, 268_435_456),
+        default=8_388_608,
+        env="MEMBRIDGE_MAX_OUTPUT_BYTES",
+        unit="bytes",
+        meaning="A longer output is an error.",
+    )

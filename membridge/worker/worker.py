@@ -1,0 +1,255 @@
+"""A node's worker: takes orders while it has room, keeps their leases alive, reports, hands back when it stops.
+
+It never decides about a task. A lease that is refused ends the attempt at once: somebody else has the task by then.
+What an attempt is, is the caller's: a coroutine function of an order.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TypeVar
+
+from membridge import __version__
+from membridge.bus.client import Client
+from membridge.bus.connection import Bus
+from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError, RemoteError
+from membridge.lifecycle import Ready
+from membridge.logging import get_logger
+from schemas import subjects
+from schemas.errors import TABLE, ErrorCode, Retry
+from schemas.identity import NodeId
+from schemas.node import Empty
+from schemas.runtime import (
+    Accepted,
+    Capabilities,
+    LeaseClaim,
+    Metrics,
+    Order,
+    OutputPart,
+    Report,
+    ResultStatus,
+    WorkerPresence,
+    WorkerStatus,
+    WorkerStatusReply,
+)
+from schemas.subjects import Operation
+from schemas.wire import Wire
+
+Q = TypeVar("Q", bound=Wire)
+R = TypeVar("R", bound=Wire)
+
+log = get_logger("membridge.worker")
+
+#: Answers after which the same may be said again.
+AGAIN = frozenset({Retry.YES, Retry.LATER, Retry.IF_IDEMPOTENT})
+
+#: Seconds between two heartbeats of a lease.
+HEARTBEAT = 10.0
+#: Seconds that one message to the coordinator may take, a result, and handing back when the node stops.
+SAY, REPORT, GIVE_BACK = 10.0, 60.0, 2.0
+#: Characters of an output that go into one message; six bytes each are what JSON makes of the worst.
+PIECE = 128 << 10
+#: Seconds between two tries to report, at most.
+MOST_PAUSE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended. `session` is the program's, to be resumed later."""
+
+    status: ResultStatus
+    metrics: Metrics
+    output: str | None = None
+    error_message: str | None = None
+    session: str | None = None
+
+
+Attempt = Callable[[Order], Coroutine[None, None, Outcome]]
+
+
+class Worker:
+    """One node's worker. `presence` is what the node says of it."""
+
+    def __init__(
+        self, bus: Bus, node: NodeId, capabilities: Capabilities, attempt: Attempt, changed: Callable[[], None]
+    ) -> None:
+        self._bus, self._node, self._capabilities = bus, node, capabilities
+        self._attempt, self._changed = attempt, changed
+        self._client = Client(bus)
+        self._running: dict[str, tuple[Order, asyncio.Task[None]]] = {}
+        self._open = False
+
+    def presence(self) -> WorkerPresence:
+        """Return what the node says of its worker."""
+        able = self._capabilities.claude_cli
+        status = WorkerStatus.ONLINE if self._open and able else WorkerStatus.SYNCING if able else WorkerStatus.ERROR
+        detail = "" if able else "there is no claude program"
+        return WorkerPresence(
+            capabilities=self._capabilities, status=status, active_leases=len(self._running), detail=detail
+        )
+
+    async def run(self, ready: Ready) -> None:
+        """Take orders until cancelled; then hand back what runs."""
+        identity = ServiceIdentity("membridge-worker", __version__, "runs LLM tasks", {"node": self._node})
+        async with asyncio.TaskGroup() as group:
+            endpoints = [
+                self._endpoint(subjects.RUN, lambda order: self._take(group, order)),
+                self._endpoint(subjects.STOP, self._stop),
+                self._endpoint(subjects.WORKER_STATUS, self._status),
+            ]
+            try:
+                async with serve(self._bus, identity, endpoints):
+                    self._open = True
+                    self._changed()
+                    ready()
+                    await asyncio.get_running_loop().create_future()
+            finally:
+                self._open = False
+                await self._hand_all_back()
+
+    def _endpoint(self, operation: Operation[Q, R], answer: Callable[[Q], Awaitable[R]]) -> Endpoint:
+        async def handle(request: Q, call: Call) -> R:
+            del call
+            return await answer(request)
+
+        return Endpoint(operation, operation.at(worker=self._node), handle)
+
+    async def _take(self, group: asyncio.TaskGroup, order: Order) -> Accepted:
+        if order.lease.id in self._running:
+            return Accepted(accepted=True)
+        if not self._open:
+            return Accepted(accepted=False, reason="the worker stops")
+        if not self._capabilities.claude_cli:
+            return Accepted(accepted=False, reason="there is no claude program")
+        if len(self._running) >= self._capabilities.max_concurrency:
+            return Accepted(accepted=False, reason=f"it runs {len(self._running)} tasks already")
+        task = group.create_task(self._work(order), name=f"task {order.task.id}")
+        self._running[order.lease.id] = order, task
+        task.add_done_callback(lambda _: self._forget(order.lease.id))
+        self._changed()
+        return Accepted(accepted=True)
+
+    async def _stop(self, claim: LeaseClaim) -> Accepted:
+        order, task = self._running.get(claim.lease_id, (None, None))
+        if order is None or task is None:
+            return Accepted(accepted=False, reason="it does not run here")
+        task.cancel()
+        await asyncio.wait({task})
+        return Accepted(accepted=True)
+
+    async def _status(self, request: Empty) -> WorkerStatusReply:
+        del request
+        return WorkerStatusReply(
+            presence=self.presence(), running=[order.task.id for order, _ in self._running.values()]
+        )
+
+    def _forget(self, lease_id: str) -> None:
+        self._running.pop(lease_id, None)
+        self._changed()
+
+    async def _work(self, order: Order) -> None:
+        """Run one attempt under its lease, and tell how it ended."""
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(self._beat(order), name="heartbeats")
+            attempt = group.create_task(self._attempt(order), name="attempt")
+            await asyncio.wait({attempt, beating}, return_when=asyncio.FIRST_COMPLETED)
+            if attempt.done():
+                await self._tell(order, attempt.result())
+                beating.cancel()
+            else:
+                attempt.cancel()
+
+    async def _tell(self, order: Order, outcome: Outcome) -> None:
+        try:
+            await self._report(order, outcome)
+        except RemoteError as error:
+            log.info("result refused", detail=error.message)
+        except MembridgeError as error:
+            log.warning("result not told", reason=error.message)
+
+    async def _beat(self, order: Order) -> None:
+        """Keep the lease alive; return when it is not ours any more."""
+        every = min(HEARTBEAT, order.lease.ttl_seconds / 3)
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self._client.request(subjects.HEARTBEAT, _claim(order), deadline=Deadline.after(SAY))
+            except RemoteError as error:
+                if error.code is ErrorCode.LEASE_LOST:
+                    log.info("lease of a task lost", detail=error.message)
+                    return
+            except MembridgeError as error:
+                log.debug("heartbeat not heard", reason=error.message)
+
+    async def _report(self, order: Order, outcome: Outcome) -> None:
+        """Tell the outcome until it is heard; the lease's life is the deadline."""
+        deadline, pause = Deadline.after(float(order.lease.ttl_seconds)), 0.1
+        parts = _pieces(outcome.output or "") if outcome.output and len(outcome.output) > PIECE else []
+        while True:
+            try:
+                for index, text in enumerate(parts):
+                    part = OutputPart(
+                        lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, index=index, text=text
+                    )
+                    await self._client.request(subjects.PART, part, deadline=deadline.sooner(SAY))
+                await self._client.request(
+                    subjects.REPORT, _report(order, outcome, len(parts)), deadline=deadline.sooner(REPORT)
+                )
+            except RemoteError as error:
+                if TABLE[error.code].retry not in AGAIN:
+                    raise
+                failure: MembridgeError = error
+            except MembridgeError as error:
+                failure = error
+            else:
+                return
+            if deadline.remaining() < pause:
+                raise failure
+            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            pause = min(MOST_PAUSE, 2 * pause)
+
+    async def _hand_all_back(self) -> None:
+        """Stop what runs and give it back, all at once."""
+        running = list(self._running.values())
+        for _, task in running:
+            task.cancel()
+        if not running:
+            return
+        await asyncio.wait([task for _, task in running])
+        async with asyncio.TaskGroup() as group:
+            for order, _ in running:
+                group.create_task(self._give_back(order))
+
+    async def _give_back(self, order: Order) -> None:
+        claim = LeaseClaim(
+            lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, reason="its worker stopped"
+        )
+        try:
+            await self._client.request(subjects.HAND_BACK, claim, deadline=Deadline.after(GIVE_BACK))
+        except MembridgeError as error:
+            log.info("task not handed back", reason=error.message)
+
+
+def _claim(order: Order) -> LeaseClaim:
+    return LeaseClaim(lease_id=order.lease.id, task_id=order.task.id, worker_id=order.lease.worker_id)
+
+
+def _report(order: Order, outcome: Outcome, parts: int) -> Report:
+    return Report(
+        lease_id=order.lease.id,
+        task_id=order.task.id,
+        worker_id=order.lease.worker_id,
+        status=outcome.status,
+        output=None if parts else outcome.output,
+        error_message=outcome.error_message,
+        metrics=outcome.metrics,
+        parts=parts,
+        session=outcome.session,
+    )
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[start : start + PIECE] for start in range(0, len(text), PIECE)]

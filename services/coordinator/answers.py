@@ -1,0 +1,219 @@
+"""What a coordinator answers: questions from the database, by any; the rest by the one that schedules.
+
+A request for the scheduler that reached another coordinator is passed on; while there is none, it waits for one until
+its deadline.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+
+from membridge.bus.client import Client
+from membridge.bus.connection import Bus
+from membridge.bus.service import Call, Endpoint
+from membridge.deadline import Deadline
+from membridge.errors import NoResponderError, NotFoundError, RemoteError, UnavailableError
+from membridge.objectstore.protocol import ObjectStore
+from schemas import subjects
+from schemas.errors import ErrorCode
+from schemas.node import Empty
+from schemas.runtime import (
+    Artifact,
+    ArtifactRequest,
+    ArtifactsReply,
+    ArtifactsRequest,
+    AuditReply,
+    AuditRequest,
+    LeasesReply,
+    ResultReply,
+    StatsReply,
+    Task,
+    TaskRequest,
+    TasksReply,
+    TasksRequest,
+    TaskStatus,
+    Worker,
+    WorkerRequest,
+    WorkersReply,
+)
+from schemas.subjects import Operation
+from schemas.wire import Wire
+from services.coordinator.runtime import Runtime
+from services.database.records import Records
+
+Q = TypeVar("Q", bound=Wire)
+R = TypeVar("R", bound=Wire)
+
+#: The group that shares requests among coordinators.
+GROUP = "coordinators"
+#: Requests of one kind that are worked on at once.
+AT_ONCE = 128
+#: Bytes of a large output that an answer may hold; NATS takes a mebibyte.
+INLINE_ANSWER = 512 << 10
+#: Seconds for which the address of a large output is good.
+SHARED = 3_600
+#: Seconds between two tries to reach a scheduler, at first and at most.
+FIRST_PAUSE, MOST_PAUSE = 0.02, 0.5
+
+
+class Answers:
+    """The answers of one coordinator. `runtime` is set while it schedules."""
+
+    def __init__(self, bus: Bus, records: Records, objects: ObjectStore, *, name: str, database: str) -> None:
+        self._bus, self._records, self._objects = bus, records, objects
+        self._name, self._database = name, database
+        self.runtime: Runtime | None = None
+
+    def shared(self) -> list[Endpoint]:
+        """Return the endpoints that all coordinators share."""
+        return [*self._questions(), *(self._passed_on(endpoint) for endpoint in self.of_scheduler())]
+
+    def of_scheduler(self) -> list[Endpoint]:
+        """Return the endpoints of the coordinator that schedules."""
+        return [
+            self._of_runtime(subjects.SUBMIT, lambda runtime, spec: runtime.submit(spec, actor="client")),
+            self._of_runtime(subjects.TASK, self.task),
+            self._of_runtime(
+                subjects.CANCEL, lambda runtime, asked: runtime.cancel(asked.id, reason=asked.reason, actor="client")
+            ),
+            self._of_runtime(subjects.REQUEUE, lambda runtime, asked: runtime.requeue(asked.id, actor="client")),
+            self._of_runtime(subjects.HEARTBEAT, lambda runtime, claim: runtime.heartbeat(claim)),
+            self._of_runtime(subjects.PART, lambda runtime, part: runtime.take_part(part)),
+            self._of_runtime(subjects.REPORT, lambda runtime, report: runtime.report(report)),
+            self._of_runtime(subjects.HAND_BACK, lambda runtime, claim: runtime.hand_back(claim)),
+            self._of_runtime(subjects.WORKERS, self.workers),
+            self._of_runtime(subjects.WORKER, self.worker),
+            self._of_runtime(subjects.DRAIN, lambda runtime, asked: runtime.drain(asked.id, drained=True)),
+            self._of_runtime(subjects.RESUME, lambda runtime, asked: runtime.drain(asked.id, drained=False)),
+            self._of_runtime(subjects.STATS, self.stats),
+        ]
+
+    def _questions(self) -> list[Endpoint]:
+        return [
+            _question(subjects.TASKS, self.tasks),
+            _question(subjects.RESULT, self.result),
+            _question(subjects.ARTIFACTS, self.artifacts),
+            _question(subjects.ARTIFACT, self.artifact),
+            _question(subjects.AUDIT, self.audit),
+            _question(subjects.LEASES, self.leases),
+        ]
+
+    def _of_runtime(self, operation: Operation[Q, R], answer: Callable[[Runtime, Q], Awaitable[R]]) -> Endpoint:
+        async def handle(request: Q, call: Call) -> R:
+            del call
+            if self.runtime is None:
+                raise UnavailableError("this coordinator does not schedule now", remedy="try again")
+            return await answer(self.runtime, request)
+
+        subject = subjects.fill(subjects.SCHEDULER, operation=operation.name)
+        return Endpoint(replace(operation, subject=subject), subject, handle, at_once=AT_ONCE)
+
+    def _passed_on(self, endpoint: Endpoint) -> Endpoint:
+        async def handle(request: Wire, call: Call) -> Wire:
+            if self.runtime is not None:
+                return await endpoint.handler(request, call)
+            return await self._at_scheduler(endpoint.operation, request, call.deadline)
+
+        shared = next(one for one in subjects.RUNTIME_OPERATIONS if one.name == endpoint.operation.name)
+        return Endpoint(shared, shared.subject, handle, queue=GROUP, at_once=AT_ONCE)
+
+    async def _at_scheduler(self, operation: Operation[Wire, Wire], request: Wire, deadline: Deadline) -> Wire:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await Client(self._bus).request(operation, request, deadline=deadline)
+            except (NoResponderError, RemoteError) as error:
+                if isinstance(error, RemoteError) and error.code is not ErrorCode.UNAVAILABLE:
+                    raise
+                if deadline.remaining() < pause:
+                    raise UnavailableError("no coordinator schedules now", remedy="try again later") from error
+            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            pause = min(MOST_PAUSE, 2 * pause)
+
+    async def task(self, runtime: Runtime, request: TaskRequest) -> Task:
+        """Return a task; one that waits says for what."""
+        found = await self._records.task(request.id)
+        live = runtime.book.tasks.get(found.id)
+        if live is not None and live.status is TaskStatus.QUEUED and not live.reason:
+            return msgspec.structs.replace(found, reason=runtime.scheduler.explain(live))
+        return found
+
+    async def workers(self, runtime: Runtime, request: Empty) -> WorkersReply:
+        """List workers."""
+        del request
+        return WorkersReply(workers=runtime.fleet.workers())
+
+    async def worker(self, runtime: Runtime, request: WorkerRequest) -> Worker:
+        """Return a worker."""
+        return runtime.fleet.worker(request.id)
+
+    async def tasks(self, request: TasksRequest) -> TasksReply:
+        """List tasks."""
+        found = await self._records.tasks(
+            status=request.status, context_id=request.context_id, limit=request.limit + 1, before=request.before
+        )
+        return TasksReply(tasks=found[: request.limit], more=len(found) > request.limit)
+
+    async def result(self, request: TaskRequest) -> ResultReply:
+        """Return a task's result and artifact."""
+        task, result = await self._records.task(request.id), await self._records.result(request.id)
+        artifact = (
+            await self.artifact(ArtifactRequest(id=result.artifact_id)) if result and result.artifact_id else None
+        )
+        return ResultReply(task=task, result=result, artifact=artifact)
+
+    async def artifacts(self, request: ArtifactsRequest) -> ArtifactsReply:
+        """List artifacts."""
+        return ArtifactsReply(artifacts=await self._records.artifacts(task_id=request.task_id, limit=request.limit))
+
+    async def artifact(self, request: ArtifactRequest) -> Artifact:
+        """Return an artifact: its content when an answer holds it, and an address where the store gives one."""
+        found, key = await self._records.artifact(request.id)
+        if key is None:
+            return found
+        deadline = Deadline.after(10.0)
+        url = await self._objects.share(key, seconds=SHARED, deadline=deadline)
+        info = await self._objects.head(key, deadline=deadline)
+        if info is None:
+            raise NotFoundError(f"the content of artifact {request.id} is gone from the object store")
+        content = None
+        if info.size_bytes <= INLINE_ANSWER:
+            content = (await self._objects.get(key, deadline=deadline)).decode()
+        return msgspec.structs.replace(found, url=url, content=content)
+
+    async def audit(self, request: AuditRequest) -> AuditReply:
+        """List what happened."""
+        found = await self._records.audit(entity_id=request.entity_id, before=request.before, limit=request.limit)
+        return AuditReply(records=found)
+
+    async def leases(self, request: Empty) -> LeasesReply:
+        """List active leases."""
+        del request
+        return LeasesReply(leases=await self._records.active_leases())
+
+    async def stats(self, runtime: Runtime, request: Empty) -> StatsReply:
+        """Count."""
+        del request
+        workers: dict[str, int] = {}
+        for worker in runtime.fleet.workers():
+            workers[worker.status.value] = workers.get(worker.status.value, 0) + 1
+        return StatsReply(
+            tasks=await self._records.counts(),
+            workers=workers,
+            active_leases=len(runtime.book.leases),
+            leader=self._name,
+            answered_by=self._name,
+            database=self._database,
+        )
+
+
+def _question(operation: Operation[Q, R], answer: Callable[[Q], Awaitable[R]]) -> Endpoint:
+    async def handle(request: Q, call: Call) -> R:
+        del call
+        return await answer(request)
+
+    return Endpoint(operation, operation.subject, handle, queue=GROUP, at_once=AT_ONCE)

@@ -1,0 +1,119 @@
+"""The coordinator's composition: what one is made of, and the parts that run.
+
+`part` is what `membridge up` runs beside its node; `run` is a process of its own.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from membridge import __version__, lifecycle
+from membridge.bus.connection import Bus, connect
+from membridge.bus.kv import Kv, open_bucket
+from membridge.bus.service import ServiceIdentity, serve
+from membridge.bus.streams import ensure_streams
+from membridge.deadline import Deadline
+from membridge.lifecycle import Ready
+from membridge.logging import get_logger
+from membridge.node.daemon import signals_set
+from membridge.node.opening import bus_options, open_store
+from membridge.objectstore.protocol import ObjectStore
+from membridge.settings import Settings, StoreKind
+from schemas import buckets, streams
+from schemas.identity import node_id_of_host
+from schemas.node import NodePresence
+from services.coordinator import term
+from services.coordinator.answers import Answers
+from services.coordinator.runtime import Limits
+from services.coordinator.term import Seat
+from services.coordinator.world import World
+from services.database.engine import open_engine, parse_url
+from services.database.records import Records
+
+log = get_logger("membridge.coordinator")
+
+#: Seconds to connect, to open the database, and to stop.
+CONNECT, OPEN, DRAIN = 10.0, 60.0, 10.0
+#: The file of the embedded database, in the node's state folder.
+FILE = "tasks.db"
+
+
+async def run(settings: Settings) -> None:
+    """Run a coordinator until SIGTERM. Errors: SettingsError, UnavailableError, BusUnavailableError."""
+    stopping = asyncio.Event()
+    with signals_set(stopping):
+        await lifecycle.run(
+            {"coordinator": lambda ready: part(settings, ready)}, stopping=stopping, on_ready=_say_ready, drain=DRAIN
+        )
+
+
+async def part(settings: Settings, ready: Ready) -> None:
+    """Coordinate until cancelled."""
+    async with opened(settings) as seat:
+        identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks", {"coordinator": seat.name})
+        async with serve(seat.bus, identity, seat.answers.shared()):
+            await term.contend(seat, ready)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Seat]:
+    """Open everything that a coordinator needs."""
+    wanted, name = settings.coordinator, f"{node_id_of_host(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(3)}"
+    address = wanted.database_url.reveal() if wanted.database_url is not None else ""
+    url = parse_url(address, settings.node.state_dir / FILE)
+    options = bus_options(settings, f"membridge-coordinator-{name}")
+    async with (
+        open_engine(url, deadline=Deadline.after(OPEN)) as engine,
+        connect(options, deadline=Deadline.after(CONNECT)) as bus,
+        open_store(bus, _for_artifacts(settings)) as objects,
+    ):
+        world, nodes = await _world(bus, objects, settings)
+        records = Records(engine)
+        database = url.render_as_string(hide_password=True)
+        yield Seat(
+            bus=bus,
+            engine=engine,
+            records=records,
+            scheduling=await open_bucket(
+                bus, buckets.SCHEDULING, replicas=settings.nats.replicas, deadline=Deadline.after(OPEN)
+            ),
+            nodes=nodes,
+            world=world,
+            answers=Answers(bus, records, objects, name=name, database=database),
+            name=name,
+            limits=Limits(
+                max_prompt_bytes=wanted.max_prompt_bytes,
+                max_output_bytes=settings.executor.max_output_bytes,
+                lease_seconds=wanted.lease_seconds,
+                serial=wanted.serial_contexts,
+            ),
+        )
+
+
+async def _world(bus: Bus, objects: ObjectStore, settings: Settings) -> tuple[World, Kv[NodePresence]]:
+    deadline, replicas = Deadline.after(OPEN), settings.nats.replicas
+    await ensure_streams(bus, streams.RUNTIME, replicas=replicas, deadline=deadline)
+    return (
+        World(
+            bus=bus,
+            leases=await open_bucket(bus, buckets.LEASES, replicas=replicas, deadline=deadline),
+            sticky=await open_bucket(bus, buckets.STICKY, replicas=replicas, deadline=deadline),
+            objects=objects,
+        ),
+        await open_bucket(bus, buckets.NODES, replicas=replicas, deadline=deadline),
+    )
+
+
+def _for_artifacts(settings: Settings) -> Settings:
+    """Return the settings with the bucket of large outputs in place of the snapshots'."""
+    if settings.store.backend is not StoreKind.S3:
+        return settings
+    return replace(settings, store=replace(settings.store, bucket=settings.coordinator.artifact_bucket))
+
+
+def _say_ready() -> None:
+    log.info("coordinator ready")

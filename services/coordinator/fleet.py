@@ -1,0 +1,120 @@
+"""The workers of one term: what each says of itself, whether it was heard of, and how many tasks it holds.
+
+How many a worker holds is what this coordinator gave it, never what it says. Plain data; whoever hears of a worker
+tells it here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from membridge.errors import NotFoundError
+from schemas.runtime import Worker, WorkerStatus
+from services.coordinator.routing import Candidate
+from services.database.statements import INSERT_WORKER, UPDATE_WORKER, Write
+
+
+@dataclass(slots=True)
+class _Known:
+    worker: Worker
+    heard: float
+    held: int = 0
+    drained: bool = False
+
+
+class Fleet:
+    """The workers by id. Times are of the loop's clock."""
+
+    def __init__(self, recorded: Mapping[str, tuple[str, bool]] | None = None) -> None:
+        self._known: dict[str, _Known] = {}
+        #: When each worker was first seen, as the database has it.
+        self._registered = {name: at for name, (at, _) in (recorded or {}).items()}
+        self._drained = {name for name, (_, drained) in (recorded or {}).items() if drained}
+
+    def hear(self, worker: Worker, now: float) -> bool:
+        """Take a worker's word; return whether it may have become able to do more."""
+        known = self._known.get(worker.id)
+        if known is None:
+            self._known[worker.id] = _Known(worker, now, drained=worker.id in self._drained)
+            return True
+        more = (worker.status, worker.capabilities) != (known.worker.status, known.worker.capabilities)
+        known.worker, known.heard = worker, now
+        return more
+
+    def lose(self, worker_id: str, status: WorkerStatus, detail: str) -> None:
+        """Give a worker no more tasks until it is heard of again."""
+        known = self._known.get(worker_id)
+        if known is not None:
+            known.worker = replace(known.worker, status=status, detail=detail)
+
+    def silent_since(self, instant: float) -> list[str]:
+        """Return the workers that are believed to be there and were not heard of since."""
+        return [
+            known.worker.id
+            for known in self._known.values()
+            if known.heard < instant and known.worker.status is not WorkerStatus.OFFLINE
+        ]
+
+    def drain(self, worker_id: str, *, drained: bool) -> None:
+        """Let a worker that is known have no new tasks, or have them again."""
+        (self._drained.add if drained else self._drained.discard)(worker_id)
+        self._known[worker_id].drained = drained
+
+    def register(self, worker: Worker, at: str) -> list[Write]:
+        """Return what is to be written of a worker when it is heard of for the first time."""
+        if worker.id in self._registered:
+            return []
+        self._registered[worker.id] = at
+        return [Write(INSERT_WORKER, {"id": worker.id, "registered_at": at, "drained": 0})]
+
+    def writes(self, worker: Worker, *, drained: bool) -> list[Write]:
+        """Return what is to be written of a worker that is drained, or not any more."""
+        return [Write(UPDATE_WORKER, {"b_id": worker.id, "b_drained": int(drained)})]
+
+    def give(self, worker_id: str) -> None:
+        """Count a task that the worker holds from now on."""
+        known = self._known.get(worker_id)
+        if known is None:
+            # A lease of an earlier term, of a worker that was not heard of yet.
+            known = self._known[worker_id] = _Known(Worker(id=worker_id, node_id=worker_id), 0.0)
+        known.held += 1
+
+    def take(self, worker_id: str) -> None:
+        """Count one less."""
+        known = self._known.get(worker_id)
+        if known is not None:
+            known.held = max(0, known.held - 1)
+
+    def candidates(self) -> list[Candidate]:
+        """Return the workers as routing sees them."""
+        return [
+            Candidate(
+                id=known.worker.id,
+                online=known.worker.status is WorkerStatus.ONLINE and not known.drained,
+                claude_cli=known.worker.capabilities.claude_cli,
+                labels=frozenset(known.worker.capabilities.labels),
+                active=known.held,
+                max_concurrency=known.worker.capabilities.max_concurrency,
+                heard=known.heard,
+            )
+            for known in self._known.values()
+        ]
+
+    def workers(self) -> list[Worker]:
+        """Return the workers, by id; one that is drained says so."""
+        return [_shown(known, self._registered.get(name, "")) for name, known in sorted(self._known.items())]
+
+    def worker(self, worker_id: str) -> Worker:
+        """Return a worker. Raises NotFoundError."""
+        known = self._known.get(worker_id)
+        if known is None:
+            raise NotFoundError(f"there is no worker {worker_id}")
+        return _shown(known, self._registered.get(worker_id, ""))
+
+
+def _shown(known: _Known, registered_at: str) -> Worker:
+    worker, drained = known.worker, known.drained
+    if drained and worker.status is WorkerStatus.ONLINE:
+        worker = replace(worker, status=WorkerStatus.SYNCING, detail="drained")
+    return replace(worker, active_leases=known.held, registered_at=registered_at)

@@ -1,0 +1,40 @@
+"""What a term asks of the world outside the database: workers, KV entries, events, the object store.
+
+The runtime knows this protocol only, so that its rules are tested without NATS and measured without it.
+"""
+
+from typing import Protocol
+
+from schemas.runtime import Accepted, Lease, LeaseClaim, Order, TaskEvent
+
+
+class Outside(Protocol):
+    """The world outside. Nothing here decides; what fails raises a MembridgeError, but where it says otherwise."""
+
+    async def send(self, order: Order) -> Accepted:
+        """Ask a worker to run a task."""
+        ...
+
+    async def stop(self, claim: LeaseClaim) -> None:
+        """Ask a worker to stop a task; one that does not answer is left to its lease."""
+        ...
+
+    async def hold(self, lease: Lease) -> None:
+        """Write a lease to KV, new or renewed, with its time to live."""
+        ...
+
+    async def let_go(self, lease: Lease) -> None:
+        """Delete a lease from KV."""
+        ...
+
+    async def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
+        """Remember which worker knows a context, and its session there."""
+        ...
+
+    async def announce(self, event: TaskEvent) -> None:
+        """Tell whoever listens; never raises."""
+        ...
+
+    async def store(self, key: str, content: bytes) -> None:
+        """Put what is too large for a row into the object store."""
+        ...

@@ -1,0 +1,197 @@
+"""Give ready tasks to workers, whenever either changes: nothing here polls.
+
+One pass is synchronous: it decides, enters leases in the book, and leaves the rest (durability, KV, asking the worker)
+to an errand for each. A worker that does not take what it is given hands it back by that.
+"""
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Coroutine
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
+
+from membridge.errors import MembridgeError
+from membridge.logging import get_logger
+from schemas.runtime import Lease, LeaseStatus, Order, Task, TaskEvent, TaskEventKind, WorkerStatus
+from services.coordinator import machine
+from services.coordinator.book import Book, Said, stamp
+from services.coordinator.fleet import Fleet
+from services.coordinator.machine import TaskState
+from services.coordinator.outside import Outside
+from services.coordinator.routing import Candidate, Decision, eligible, route, unable
+from services.coordinator.timers import Timers
+from services.database.records import Records
+
+log = get_logger("membridge.coordinator")
+
+#: Seconds for which a context stays tied to the worker that ran it last.
+STICKY_SECONDS = 3_600.0
+#: Tasks whose prompts are kept in memory, because they were just submitted.
+REMEMBERED = 512
+#: Contexts whose ties are known at most.
+CONTEXTS = 100_000
+#: Seconds that a lease outlives its task's timeout at least.
+MARGIN = 30
+
+
+class Scheduler:
+    """Decides for one term."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a term
+        self,
+        book: Book,
+        fleet: Fleet,
+        outside: Outside,
+        records: Records,
+        timers: Timers,
+        errand: Callable[[Coroutine[object, object, None]], None],
+        lease_seconds: int,
+    ) -> None:
+        self._book, self._fleet, self._outside, self._records = book, fleet, outside, records
+        self._timers, self._errand, self._lease_seconds = timers, errand, lease_seconds
+        self._loop = asyncio.get_running_loop()
+        self._sticky: OrderedDict[str, tuple[str, str | None, float]] = OrderedDict()
+        self._submitted: OrderedDict[str, Task] = OrderedDict()
+        self._patience: int | None = None
+        self._again = False
+
+    def load(self, sticky: dict[str, tuple[str, str | None]]) -> None:
+        """Take up which worker knows which context, and the session there."""
+        ends = self._loop.time() + STICKY_SECONDS
+        for context, (worker, session) in sticky.items():
+            self._sticky[context] = worker, session, ends
+
+    def remember(self, task: Task) -> None:
+        """Keep a task that was just submitted, so that its prompt need not be read again."""
+        self._submitted[task.id] = task
+        if len(self._submitted) > REMEMBERED:
+            self._submitted.popitem(last=False)
+
+    def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
+        """Tie a context to the worker that ran it."""
+        known = self._sticky.pop(context_id, None)
+        if session is None and known is not None and known[0] == worker_id:
+            session = known[1]
+        self._sticky[context_id] = worker_id, session, self._loop.time() + STICKY_SECONDS
+        if len(self._sticky) > CONTEXTS:
+            self._sticky.popitem(last=False)
+        self._errand(self._outside.stick(context_id, worker_id, session))
+
+    def explain(self, task: TaskState) -> str:
+        """Return why a queued task waits, for people; nothing when it is not known to wait for anything."""
+        workers = self._fleet.candidates()
+        if all(eligible(task.labels, worker) for worker in workers):
+            return unable(task.labels, workers)
+        if self._book.board.is_held(task.context_id):
+            return "an earlier task of its context runs"
+        return self._decide(task, workers).why
+
+    async def tell(self, task: TaskState, done: "asyncio.Future[None]") -> None:
+        """Announce a task's change once it is durable."""
+        await done
+        event = TaskEvent(
+            task_id=task.id, kind=TaskEventKind.STATUS, at=stamp(), text=task.reason, status=task.status,
+            attempt=task.attempts,
+        )  # fmt: skip
+        await self._outside.announce(event)
+
+    def schedule(self) -> None:
+        """Give out what can be given out now; called again, it begins when this turn of the event loop is over."""
+        if not self._again:
+            self._again = True
+            self._loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        self._again = False
+        if self._patience is not None:
+            self._timers.cancel(self._patience)
+            self._patience = None
+        soonest: float | None = None
+        workers = {worker.id: worker for worker in self._fleet.candidates()}
+        for demand in self._book.board.demands():
+            able = {name for name, worker in workers.items() if not eligible(demand, worker)}
+            if all(workers[name].is_full for name in able):
+                continue
+            for task in self._book.board.candidates(demand):
+                decision = self._decide(task, workers.values())
+                if decision.worker is not None:
+                    self._grant(task, decision)
+                    # A context that is not serial has its next turn in the next pass.
+                    self.schedule()
+                    one = workers[decision.worker]
+                    workers[one.id] = _fuller(one)
+                    if all(workers[name].is_full for name in able):
+                        break
+                elif decision.retry_after is not None:
+                    soonest = min(decision.retry_after, soonest if soonest is not None else decision.retry_after)
+        if soonest is not None:
+            self._patience = self._timers.after(soonest, self.schedule)
+
+    def _decide(self, task: TaskState, workers: Collection[Candidate]) -> Decision:
+        now = self._loop.time()
+        known = self._sticky.get(task.context_id)
+        sticky = known[0] if known is not None and known[2] > now else None
+        return route(task.labels, workers, sticky=sticky, waited=self._book.waited(task, now))
+
+    def _grant(self, task: TaskState, decision: Decision) -> None:
+        worker, now = decision.worker or "", datetime.now(UTC)
+        lease_id = str(uuid.uuid4())
+        after = machine.lease(task, lease_id=lease_id, worker_id=worker)
+        ttl = max(self._lease_seconds, task.timeout_sec + MARGIN)
+        lease = Lease(
+            id=lease_id,
+            task_id=task.id,
+            worker_id=worker,
+            started_at=stamp(now),
+            expires_at=stamp(now + timedelta(seconds=ttl)),
+            ttl_seconds=ttl,
+            last_heartbeat=stamp(now),
+            context_id=task.context_id,
+        )
+        said = Said("leased", "coordinator", f"{worker}: {decision.stick.value}, {decision.why}")
+        done = self._book.grant(task, after, lease, said)
+        known = self._sticky.get(task.context_id)
+        session = known[1] if known is not None and known[0] == worker else None
+        self._errand(self._deliver(after, lease, session, done))
+
+    async def _deliver(self, task: TaskState, lease: Lease, session: str | None, done: "asyncio.Future[None]") -> None:
+        """Ask the worker, once its lease is durable; what it does not take goes back to the queue."""
+        await done
+        whole = self._submitted.pop(task.id, None) or await self._records.task(task.id)
+        whole = replace(
+            whole, status=task.status, lease_id=lease.id, worker_id=lease.worker_id, attempts=task.attempts,
+            interruptions=task.interruptions,
+        )  # fmt: skip
+        self._errand(self._outside.hold(lease))
+        try:
+            answer = await self._outside.send(Order(task=whole, lease=lease, resumes=session))
+            refused = "" if answer.accepted else answer.reason or "it was refused"
+        except MembridgeError as error:
+            refused = error.message
+        if refused:
+            # Nothing more for it until it is heard of again.
+            self._fleet.lose(lease.worker_id, WorkerStatus.UNKNOWN, refused)
+        held = self._book.leases.get(lease.id)
+        if held is None:
+            return
+        before = self._book.live(task.id)
+        if before.status is not machine.LEASED:
+            return
+        if refused:
+            after = machine.hand_back(before, reason=f"{lease.worker_id} did not take it: {refused}")
+            change = self._book.change(before, after, Said("handed_back", lease.worker_id, after.reason))
+            self.schedule()
+        else:
+            after = machine.start(before)
+            said = Said("started", lease.worker_id)
+            change = self._book.change(before, after, said, lease=LeaseStatus.ACTIVE)
+        await self.tell(after, change)
+
+
+def _fuller(worker: Candidate) -> Candidate:
+    return Candidate(
+        worker.id, worker.online, worker.claude_cli, worker.labels, worker.active + 1, worker.max_concurrency,
+        worker.heard,
+    )  # fmt: skip

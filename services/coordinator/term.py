@@ -1,0 +1,241 @@
+"""One term of scheduling: who may begin one, what runs during it, and how it ends.
+
+A key in KV says who schedules; it expires with its holder. The database's epoch is what fences: a coordinator that is
+late, suspended or cut off finds its next transaction refused, whatever it believes.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from membridge import __version__
+from membridge.bus.client import Client
+from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv
+from membridge.bus.service import ServiceIdentity, serve
+from membridge.bus.watch import watch
+from membridge.deadline import Deadline
+from membridge.errors import LeaseLostError, MembridgeError, RevisionMovedError
+from membridge.lifecycle import Ready
+from membridge.logging import get_logger
+from schemas import buckets, subjects
+from schemas.buckets import SchedulerRecord
+from schemas.node import Empty, NodePresence
+from schemas.runtime import Worker, WorkerStatus
+from schemas.wire import WireError, decode
+from services.coordinator.answers import Answers
+from services.coordinator.fleet import Fleet
+from services.coordinator.runtime import ROUND, SILENCE, Limits, Runtime
+from services.coordinator.world import World
+from services.database.ledger import Ledger, begin_term
+from services.database.records import Records
+
+log = get_logger("membridge.coordinator")
+
+#: The key of the one who schedules, and how often it is renewed in seconds.
+KEY, RENEW = "tasks", 3.0
+#: Seconds that one write of it may take.
+WRITE = 2.0
+#: Seconds before a coordinator whose term broke tries for another, at most.
+PAUSE = 2.0
+#: Seconds that a worker may take to answer when it is first seen.
+PROBE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a coordinator needs to schedule."""
+
+    bus: Bus
+    engine: AsyncEngine
+    records: Records
+    scheduling: Kv[SchedulerRecord]
+    nodes: Kv[NodePresence]
+    world: World
+    answers: Answers
+    name: str
+    limits: Limits
+
+
+async def contend(seat: Seat, ready: Ready) -> None:
+    """Schedule whenever nobody else does, until cancelled."""
+    ready()
+    while True:
+        await _vacancy(seat)
+        try:
+            await _lead(seat)
+        except* MembridgeError as failures:
+            reasons = sorted({error.message for error in _leaves(failures)})
+            log.warning("term over", reason="; ".join(reasons))
+        await asyncio.sleep(PAUSE * random.random())  # noqa: S311 - jitter
+
+
+async def _vacancy(seat: Seat) -> None:
+    """Wait until nobody schedules."""
+    async with aclosing(watch(seat.scheduling, KEY)) as changes:
+        async for change in changes:
+            if change.entry is None:
+                return
+
+
+async def _lead(seat: Seat) -> None:
+    """Take the key and schedule until that is lost; raise what ended it."""
+    try:
+        taken = await seat.scheduling.create(
+            KEY, SchedulerRecord(coordinator=seat.name, epoch=0), deadline=Deadline.after(WRITE)
+        )
+    except RevisionMovedError:
+        return
+    epoch = await begin_term(seat.engine)
+    record = SchedulerRecord(coordinator=seat.name, epoch=epoch)
+    log.info("term begun", epoch=epoch, name=seat.name)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_keep(seat, record, taken), name="scheduler's key")
+            ledger = Ledger(seat.engine, epoch)
+            group.create_task(ledger.run(_quietly), name="ledger")
+            fleet = Fleet(await seat.records.known_workers())
+            runtime = Runtime(group, ledger, seat.records, fleet, seat.world, seat.limits)
+            try:
+                sticky = await seat.world.sticky.entries(deadline=Deadline.after(PROBE))
+                await runtime.load({key: (entry.value.worker_id, entry.value.session) for key, entry in sticky.items()})
+                group.create_task(_hear(seat, runtime), name="presence")
+                group.create_task(_reconcile(seat, runtime), name="reconciliation")
+                async with _answering(seat, runtime):
+                    await asyncio.get_running_loop().create_future()
+            finally:
+                runtime.close()
+    finally:
+        await _resign(seat, record)
+
+
+@asynccontextmanager
+async def _answering(seat: Seat, runtime: Runtime) -> AsyncGenerator[None]:
+    identity = ServiceIdentity("membridge-scheduler", __version__, "schedules LLM tasks", {"coordinator": seat.name})
+    seat.answers.runtime = runtime
+    try:
+        async with serve(seat.bus, identity, seat.answers.of_scheduler(), grace=0.5):
+            yield
+    finally:
+        seat.answers.runtime = None
+
+
+async def _keep(seat: Seat, record: SchedulerRecord, revision: int) -> None:
+    """Renew the key; raise LeaseLostError when it is another's, or could not be renewed in time."""
+    loop = asyncio.get_running_loop()
+    lives = buckets.SCHEDULING.ttl or RENEW
+    believed_until = loop.time() + lives
+    while True:
+        sent = loop.time()
+        try:
+            revision = await seat.scheduling.update(KEY, record, revision=revision, deadline=Deadline.after(WRITE))
+            believed_until = sent + lives
+        except RevisionMovedError as error:
+            there = await seat.scheduling.get(KEY, deadline=Deadline.after(WRITE))
+            if there is None or there.value.coordinator != seat.name:
+                raise LeaseLostError("another coordinator schedules now") from error
+            revision = there.revision
+            continue
+        except MembridgeError as error:
+            if loop.time() > believed_until - WRITE:
+                raise LeaseLostError("the scheduler's key could not be renewed") from error
+        await asyncio.sleep(RENEW * (0.8 + 0.4 * random.random()))  # noqa: S311 - jitter
+
+
+async def _resign(seat: Seat, record: SchedulerRecord) -> None:
+    try:
+        there = await seat.scheduling.get(KEY, deadline=Deadline.after(WRITE))
+        if there is not None and there.value.coordinator == record.coordinator:
+            await seat.scheduling.delete(KEY, revision=there.revision, deadline=Deadline.after(WRITE))
+    except MembridgeError as error:
+        log.info("scheduler's key not given back", reason=error.message)
+
+
+async def _hear(seat: Seat, runtime: Runtime) -> None:
+    """Follow the presence of nodes: those that take tasks are workers, once they answered on the way of their work."""
+    proven: set[str] = set()
+    async with seat.bus.subscribe(seat.nodes.pattern()) as news:
+        for entry in (await seat.nodes.entries(deadline=Deadline.after(PROBE))).values():
+            await _take(seat, runtime, entry.value, proven)
+        async for message in news:
+            node = message.subject.rpartition(".")[2]
+            if not message.body:
+                proven.discard(node)
+                runtime.silence(node)
+                continue
+            try:
+                await _take(seat, runtime, decode(message.body, NodePresence), proven)
+            except WireError as error:
+                log.debug("presence cannot be read", node=node, reason=str(error))
+
+
+async def _take(seat: Seat, runtime: Runtime, presence: NodePresence, proven: set[str]) -> None:
+    if presence.worker is None:
+        if presence.node in proven:
+            proven.discard(presence.node)
+            runtime.silence(presence.node)
+        return
+    worker = to_worker(presence)
+    known = f"{presence.node} {presence.instance} {presence.started_at}"
+    if known not in proven and worker.status is WorkerStatus.ONLINE:
+        try:
+            await Client(seat.bus).request(
+                subjects.WORKER_STATUS, Empty(), deadline=Deadline.after(PROBE), worker=presence.node
+            )
+        except MembridgeError as error:
+            log.info("worker does not answer", node=presence.node, reason=error.message)
+            return
+        proven.add(known)
+    runtime.hear(worker)
+
+
+async def _reconcile(seat: Seat, runtime: Runtime) -> None:
+    """Now and then: workers that fell silent, and KV entries that do not agree with the database."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(ROUND)
+        for name in runtime.fleet.silent_since(loop.time() - SILENCE):
+            runtime.silence(name)
+        try:
+            kept = await seat.world.leases.entries(deadline=Deadline.after(ROUND))
+            for lease in runtime.reconcile(kept.keys()):
+                await seat.world.hold(lease)
+            for entry in kept.values():
+                if entry.key not in runtime.book.leases:
+                    await seat.world.let_go(entry.value)
+        except MembridgeError as error:
+            log.info("leases not reconciled", reason=error.message)
+
+
+def to_worker(presence: NodePresence) -> Worker:
+    """Return the worker that a node says it is."""
+    said = presence.worker
+    status = said.status if said is not None else WorkerStatus.OFFLINE
+    rows = sum(project.rows.get("observations", 0) for project in presence.projects)
+    return Worker(
+        id=presence.node,
+        node_id=presence.node,
+        status=status,
+        capabilities=said.capabilities if said is not None else Worker(id="-", node_id="-").capabilities,
+        last_heartbeat=presence.updated_at,
+        ip_addrs=presence.addresses,
+        obs_count=rows,
+        agent_version=presence.version,
+        os_info=f"{presence.os} {presence.arch}",
+        detail=said.detail if said is not None else "",
+    )
+
+
+def _leaves(group: BaseExceptionGroup[MembridgeError]) -> list[MembridgeError]:
+    found: list[MembridgeError] = []
+    for one in group.exceptions:
+        found += _leaves(one) if isinstance(one, BaseExceptionGroup) else [one]
+    return found
+
+
+def _quietly() -> None:
+    """Nobody waits for the ledger to be ready."""

@@ -1,0 +1,1 @@
+"""The services' SQL: one set of tables, one set of migrations, two databases."""

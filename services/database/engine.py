@@ -1,0 +1,89 @@
+"""Open the database that `DATABASE_URL` names, migrated: SQLite beside the coordinator, or PostgreSQL.
+
+SQLite is opened for durable commits (WAL, `synchronous=FULL`). Each transaction has a connection of its own: readers see
+what is committed, and only that. No secret of the address is ever shown.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from membridge.deadline import Deadline
+from membridge.errors import SettingsError, UnavailableError
+from services.database.migrations.run import upgrade
+
+#: Seconds that SQLite waits for another process' transaction.
+BUSY_SECONDS = 10.0
+#: Connections: one for the ledger, the others for readers.
+POOL = 5
+
+
+def parse_url(text: str, default: Path) -> URL:
+    """Return the address of the database: `postgresql://…`, `sqlite:///file`, or the embedded default when empty.
+
+    Raises SettingsError for anything else; the message holds no password.
+    """
+    try:
+        url = make_url(text or f"sqlite:///{default}")
+    except ArgumentError as error:
+        raise SettingsError(
+            "DATABASE_URL is no address of a database", remedy="postgresql://user:password@host/name or sqlite:///path"
+        ) from error
+    match url.get_backend_name():
+        case "sqlite" if url.database:
+            return url.set(drivername="sqlite+aiosqlite")
+        case "postgresql":
+            return url.set(drivername="postgresql+asyncpg")
+        case other:
+            raise SettingsError(
+                f"DATABASE_URL names {other or 'no'} database",
+                remedy="postgresql://user:password@host/name or sqlite:///path",
+            )
+
+
+@asynccontextmanager
+async def open_engine(url: URL, *, deadline: Deadline) -> AsyncGenerator[AsyncEngine]:
+    """Open the database and bring its tables up to date.
+
+    Errors: UnavailableError when it does not answer or cannot be migrated.
+    """
+    if url.get_backend_name() == "sqlite":
+        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = create_async_engine(url, pool_size=POOL, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    else:
+        engine = create_async_engine(url, pool_size=POOL, max_overflow=0, pool_pre_ping=True)
+    try:
+        async with deadline.scope(f"opening {url.render_as_string(hide_password=True)}"):
+            try:
+                async with engine.begin() as connection:
+                    await connection.run_sync(_upgrade)
+            except (SQLAlchemyError, OSError) as error:
+                raise unavailable(url, error) from error
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def unavailable(url: URL, error: Exception) -> UnavailableError:
+    """Return what is said of a database that failed."""
+    where = url.render_as_string(hide_password=True)
+    cause = str(getattr(error, "orig", error)).splitlines() or [type(error).__name__]
+    return UnavailableError(f"database {where}: {cause[0]}", remedy="check DATABASE_URL and that the database runs")
+
+
+def _upgrade(connection: Connection) -> None:
+    upgrade(connection)
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -8192"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,257 @@
+"""Rows of the task runtime and the wire types they are: what is written, and every question that is asked.
+
+Reads only; writes go through the ledger. Whoever asks gets wire types, never rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import Select, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from membridge.errors import NotFoundError
+from schemas.runtime import (
+    Artifact,
+    AuditRecord,
+    Lease,
+    LeaseStatus,
+    Metrics,
+    OutputFormat,
+    Policy,
+    Result,
+    ResultStatus,
+    Task,
+    TaskSpec,
+    TaskStatus,
+)
+from services.database.engine import unavailable
+from services.database.statements import Row
+from services.database.tables import artifacts, audit, leases, results, tasks, workers
+
+#: Characters of a prompt in a list.
+GLANCE = 200
+
+#: A row by its columns' names.
+_Columns = Mapping[str, Any]
+
+
+def task_row(task: Task, *, not_before: float) -> Row:
+    """Return a new task's row."""
+    return {
+        "id": task.id,
+        "context_id": task.context_id,
+        "agent_slug": task.agent_slug,
+        "prompt": task.prompt,
+        "context_hints": _text(task.context_hints),
+        "timeout_sec": task.policy.timeout_sec,
+        "budget": task.policy.budget,
+        "desired_format": task.desired_format.value,
+        "max_attempts": task.max_attempts,
+        "priority": task.priority,
+        "idempotency_key": task.idempotency_key,
+        "labels": _text(task.labels),
+        "created_at": task.created_at,
+        "status": task.status.value,
+        "updated_at": task.updated_at,
+        "not_before": not_before,
+        "lease_id": None,
+        "worker_id": None,
+        "attempts": 0,
+        "interruptions": 0,
+        "reason": "",
+    }
+
+
+def lease_row(lease: Lease) -> Row:
+    """Return a new lease's row."""
+    return {
+        "id": lease.id,
+        "task_id": lease.task_id,
+        "worker_id": lease.worker_id,
+        "context_id": lease.context_id,
+        "started_at": lease.started_at,
+        "expires_at": lease.expires_at,
+        "ttl_seconds": lease.ttl_seconds,
+        "status": lease.status.value,
+        "last_heartbeat": lease.last_heartbeat,
+    }
+
+
+def result_row(result: Result) -> Row:
+    """Return a result's row."""
+    return {
+        "task_id": result.task_id,
+        "id": result.id,
+        "worker_id": result.worker_id,
+        "artifact_id": result.artifact_id,
+        "status": result.status.value,
+        "output": result.output,
+        "error_message": result.error_message,
+        "duration_ms": result.metrics.duration_ms,
+        "tokens_used": result.metrics.tokens_used,
+        "completed_at": result.completed_at,
+    }
+
+
+def artifact_row(artifact: Artifact, *, object_key: str | None) -> Row:
+    """Return an artifact's row; `object_key` is where its content is when it is not in the row."""
+    return {
+        "id": artifact.id,
+        "task_id": artifact.task_id,
+        "job_id": artifact.job_id,
+        "type": artifact.type.value,
+        "created_at": artifact.created_at,
+        "entity_refs": _text(artifact.entity_refs),
+        "tags": _text(artifact.tags),
+        "content": artifact.content,
+        "object_key": object_key,
+    }
+
+
+class Records:
+    """The questions. Each raises UnavailableError when the database does not answer."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def task(self, task_id: str) -> Task:
+        """Return a task. Raises NotFoundError."""
+        rows = await self._rows(select(tasks).where(tasks.c.id == task_id))
+        if not rows:
+            raise NotFoundError(f"there is no task {task_id}")
+        return to_task(rows[0])
+
+    async def task_of_key(self, idempotency_key: str) -> Task | None:
+        """Return the task that was submitted under a key."""
+        rows = await self._rows(select(tasks).where(tasks.c.idempotency_key == idempotency_key))
+        return to_task(rows[0]) if rows else None
+
+    async def tasks(
+        self, *, status: TaskStatus | None, context_id: str | None, limit: int, before: str | None
+    ) -> list[Task]:
+        """Return tasks, newest first, with the beginnings of their prompts."""
+        query = select(tasks).order_by(tasks.c.seq.desc()).limit(limit)
+        if status is not None:
+            query = query.where(tasks.c.status == status.value)
+        if context_id is not None:
+            query = query.where(tasks.c.context_id == context_id)
+        if before is not None:
+            query = query.where(tasks.c.seq < select(tasks.c.seq).where(tasks.c.id == before).scalar_subquery())
+        found = [to_task(row) for row in await self._rows(query)]
+        return [msgspec.structs.replace(task, prompt=task.prompt[:GLANCE]) for task in found]
+
+    async def live(self, statuses: Sequence[TaskStatus], *, after: int, limit: int) -> list[tuple[int, Task]]:
+        """Return the tasks of these states with a seq above `after`, oldest first, their prompts left out."""
+        columns = [column for column in tasks.c if column.name != "prompt"]
+        query = (
+            select(*columns)
+            .where(tasks.c.status.in_([status.value for status in statuses]), tasks.c.seq > after)
+            .order_by(tasks.c.seq)
+            .limit(limit)
+        )
+        return [(int(row["seq"]), to_task({**row, "prompt": " "})) for row in await self._rows(query)]
+
+    async def active_leases(self) -> list[Lease]:
+        """Return the leases that nothing ended."""
+        rows = await self._rows(select(leases).where(leases.c.status == LeaseStatus.ACTIVE.value))
+        return [_lease(row) for row in rows]
+
+    async def result(self, task_id: str) -> Result | None:
+        """Return a task's result, None while it has none."""
+        rows = await self._rows(select(results).where(results.c.task_id == task_id))
+        return _result(rows[0]) if rows else None
+
+    async def artifact(self, artifact_id: str) -> tuple[Artifact, str | None]:
+        """Return an artifact and its object's key. Raises NotFoundError."""
+        rows = await self._rows(select(artifacts).where(artifacts.c.id == artifact_id))
+        if not rows:
+            raise NotFoundError(f"there is no artifact {artifact_id}")
+        return _artifact(rows[0]), rows[0]["object_key"]
+
+    async def artifacts(self, *, task_id: str | None, limit: int) -> list[Artifact]:
+        """Return artifacts, newest first, without content."""
+        query = select(artifacts).order_by(artifacts.c.seq.desc()).limit(limit)
+        if task_id is not None:
+            query = query.where(artifacts.c.task_id == task_id)
+        return [msgspec.structs.replace(_artifact(row), content=None) for row in await self._rows(query)]
+
+    async def audit(self, *, entity_id: str | None, before: int | None, limit: int) -> list[AuditRecord]:
+        """Return audit records, newest first."""
+        query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+        if entity_id is not None:
+            query = query.where(audit.c.entity_id == entity_id)
+        if before is not None:
+            query = query.where(audit.c.id < before)
+        return [AuditRecord(**row) for row in await self._rows(query)]
+
+    async def counts(self) -> dict[str, int]:
+        """Return how many tasks there are of each status."""
+        query: Select[*tuple[Any, ...]] = select(tasks.c.status, func.count().label("number")).group_by(tasks.c.status)
+        return {str(row["status"]): int(row["number"]) for row in await self._rows(query)}
+
+    async def known_workers(self) -> dict[str, tuple[str, bool]]:
+        """Return when each worker was first seen, and whether an operator drains it."""
+        rows = await self._rows(select(workers))
+        return {str(row["id"]): (str(row["registered_at"]), bool(row["drained"])) for row in rows}
+
+    async def _rows(self, query: "Select[*tuple[Any, ...]]") -> "Sequence[_Columns]":
+        try:
+            async with self._engine.connect() as connection:
+                return cast("Sequence[_Columns]", (await connection.execute(query)).mappings().all())
+        except (SQLAlchemyError, OSError) as error:
+            raise unavailable(self._engine.url, error) from error
+
+
+def new_task(spec: TaskSpec, task_id: str, *, at: str) -> Task:
+    """Return the task that `spec` asks for."""
+    fields = {name: getattr(spec, name) for name in TaskSpec.__struct_fields__}
+    return Task(id=task_id, status=TaskStatus.QUEUED, created_at=at, updated_at=at, **fields)
+
+
+def to_task(row: _Columns) -> Task:
+    """Return a row of `tasks` as the wire type."""
+    plain = {name: row[name] for name in _PLAIN_TASK_FIELDS}
+    return Task(
+        **plain,
+        context_hints=msgspec.json.decode(str(row["context_hints"]), type=list[str]),
+        labels=msgspec.json.decode(str(row["labels"]), type=list[str]),
+        policy=msgspec.convert({"timeout_sec": row["timeout_sec"], "budget": row["budget"]}, Policy),
+        desired_format=OutputFormat(str(row["desired_format"])),
+        status=TaskStatus(str(row["status"])),
+        not_before=_stamp(float(str(row["not_before"]))),
+    )
+
+
+_APART = {"context_hints", "labels", "policy", "desired_format", "status", "not_before"}
+_PLAIN_TASK_FIELDS = [name for name in Task.__struct_fields__ if name not in _APART]
+
+
+def _lease(row: _Columns) -> Lease:
+    fields = {name: row[name] for name in Lease.__struct_fields__ if name != "status"}
+    return Lease(**fields, status=LeaseStatus(row["status"]))
+
+
+def _result(row: _Columns) -> Result:
+    fields = {name: row[name] for name in Result.__struct_fields__ if name not in {"metrics", "status"}}
+    metrics = Metrics(duration_ms=row["duration_ms"], tokens_used=row["tokens_used"])
+    return Result(**fields, status=ResultStatus(row["status"]), metrics=metrics)
+
+
+def _artifact(row: _Columns) -> Artifact:
+    fields = {name: row[name] for name in ("id", "task_id", "job_id", "created_at", "content")}
+    return Artifact(
+        **fields,
+        entity_refs=msgspec.json.decode(row["entity_refs"], type=list[str]),
+        tags=msgspec.json.decode(row["tags"], type=list[str]),
+    )
+
+
+def _stamp(seconds: float) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else None
+
+
+def _text(items: Sequence[str]) -> str:
+    return msgspec.json.encode(items).decode()
