@@ -158,6 +158,8 @@ class Artifact(Wire, frozen=True, kw_only=True):
     entity_refs: list[str] = []
     tags: list[str] = []
     content: str | None = None
+    #: Where the rest of the content begins, when one answer does not hold it.
+    next_offset: int | None = None
 
 
 class Capabilities(Wire, frozen=True, kw_only=True):
@@ -308,9 +310,10 @@ class ArtifactsRequest(Wire, frozen=True, kw_only=True):
 
 
 class ArtifactRequest(Wire, frozen=True, kw_only=True):
-    """Names an artifact."""
+    """Names an artifact, and where in its content to begin, in bytes."""
 
     id: Uuid
+    offset: Count = 0
 
 
 class ArtifactsReply(Wire, frozen=True, kw_only=True):

@@ -180,6 +180,12 @@ async def open_proposals(bus: Bus, project: ProjectId, *, deadline: Deadline) ->
     )
 
 
+async def history(bus: Bus, stream: Stream, filter_subject: str, *, deadline: Deadline) -> list[bytes]:
+    """Return the bodies that a stream keeps under the filter, oldest first."""
+    found = jetstream.read_from(bus, stream.name, filter_subject, start=1, deadline=deadline)
+    return [message.body async for message in found]
+
+
 async def last_per_subject(
     bus: Bus, stream: Stream, filter_subject: str, *, limit: int, deadline: Deadline
 ) -> list[Message]:

@@ -61,6 +61,7 @@ LOCAL = JOBS | {
         subjects.DOCTOR,
     )
 }
+NO_COORDINATOR = "start one with `membridge coordinator`, or `membridge up` with MEMBRIDGE_COORDINATOR=1"
 NO_DAEMON = "start it with `membridge up` or `membridge node`"
 
 
@@ -81,6 +82,31 @@ def ask_daemon(invocation: Invocation, operation: Operation[Q, R], request: Q, *
                 raise _nobody(invocation) from error
 
     return asyncio.run(asked())
+
+
+def ask_runtime(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
+    """Return a coordinator's reply. Raises NoResponderError when none runs."""
+
+    async def asked() -> R:
+        async with runtime_bus(invocation) as bus:
+            return await of_runtime(bus, operation, request)
+
+    return asyncio.run(asked())
+
+
+@asynccontextmanager
+async def runtime_bus(invocation: Invocation) -> AsyncGenerator[Bus]:
+    """Connect as a command that talks to the task runtime."""
+    async with _connected(invocation, Deadline.after(CONNECT)) as bus:
+        yield bus
+
+
+async def of_runtime(bus: Bus, operation: Operation[Q, R], request: Q) -> R:
+    """Return a coordinator's reply, as `ask_runtime`."""
+    try:
+        return await Client(bus).request(operation, request)
+    except NoResponderError as error:
+        raise NoResponderError("no coordinator answers", remedy=NO_COORDINATOR) from error
 
 
 def present_nodes(invocation: Invocation) -> NodesReply:

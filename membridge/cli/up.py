@@ -3,6 +3,8 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,6 +30,8 @@ from schemas.subjects import Impact
 
 #: Seconds that the node, and then the server, may take to stop.
 DRAIN = 15.0
+#: Where services say how they run beside a node: functions of the settings and of who waits until they serve.
+SERVICES = "membridge.parts"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -57,8 +61,11 @@ async def _run(server: Supervisor, settings: Settings, between: Mapping[str, Par
 
         await daemon.run(settings, os.environ, stopping=asyncio.Event(), on_ready=serving)
 
+    parts: dict[str, Part] = {"nats-server": server.run, **between, "node": node}
+    if settings.coordinator.enabled:
+        for service in entry_points(group=SERVICES):
+            parts[service.name] = partial(service.load(), settings)
     with daemon.signals_set(stopping):
-        parts = {"nats-server": server.run, **between, "node": node}
         await lifecycle.run(parts, stopping=stopping, on_ready=lambda: None, drain=DRAIN)
 
 

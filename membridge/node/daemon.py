@@ -11,7 +11,7 @@ from typing import cast
 from membridge import blocking, lifecycle
 from membridge.bus.connection import connect
 from membridge.deadline import Deadline
-from membridge.errors import MembridgeError
+from membridge.errors import MembridgeError, SettingsError
 from membridge.lifecycle import Part
 from membridge.logging import get_logger
 from membridge.node import registry
@@ -76,11 +76,23 @@ async def _open(
     store = await stack.enter_async_context(open_store(bus, settings))
     hosting = Hosting(bus, store, opened, settings, projects=projects, grows=key is None)
     account = f" of {key.stem}" if key else ""
-    return {
+    parts: dict[str, Part] = {
         f"streams{account}": partial(keep_ensured, bus, store, settings),
         f"projects{account}": hosting.run,
-        f"presence{account}": hosting.presence.run,
     }
+    if settings.executor.enabled:
+        if key is not None:
+            raise SettingsError(
+                "a node with a key for each project takes no tasks: the runtime has no account of its own yet",
+                remedy="unset MEMBRIDGE_WORKER here",
+                field="executor.enabled",
+            )
+        from membridge.node.working import make_worker  # noqa: PLC0415 - loaded only where tasks are taken
+
+        worker, working = await make_worker(bus, settings, hosting.presence.touch)
+        hosting.presence.worker = worker.presence
+        parts |= working
+    return {**parts, f"presence{account}": hosting.presence.run}
 
 
 def _by_key(projects: list[ProjectConfig]) -> dict[Path | None, list[ProjectConfig]]:

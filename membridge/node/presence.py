@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from membridge import __version__
 from membridge.bus.kv import Kv
@@ -20,6 +21,9 @@ from membridge.node.instance import another
 from membridge.node.project import Project
 from schemas.identity import NodeId
 from schemas.node import NodePresence
+
+if TYPE_CHECKING:
+    from schemas.runtime import WorkerPresence
 
 log = get_logger("membridge.presence")
 
@@ -37,6 +41,8 @@ class Presence:
         self._revision = 0
         self._started = datetime.now(UTC).isoformat()
         self._changed = asyncio.Event()
+        #: What is said of this node's worker, where it has one.
+        self.worker: Callable[[], WorkerPresence] | None = None
 
     def touch(self) -> None:
         """Say it again soon: something changed."""
@@ -76,6 +82,7 @@ class Presence:
             started_at=self._started,
             updated_at=datetime.now(UTC).isoformat(),
             projects=[await project.presence() for project in self._projects()],
+            worker=self.worker() if self.worker is not None else None,
         )
 
     async def _say(self) -> None:

@@ -5,6 +5,7 @@ its deadline.
 """
 
 import asyncio
+import codecs
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -180,10 +181,12 @@ class Answers:
         info = await self._objects.head(key, deadline=deadline)
         if info is None:
             raise NotFoundError(f"the content of artifact {request.id} is gone from the object store")
-        content = None
-        if info.size_bytes <= INLINE_ANSWER:
-            content = (await self._objects.get(key, deadline=deadline)).decode()
-        return msgspec.structs.replace(found, url=url, content=content)
+        raw = await self._objects.get(key, start=request.offset, length=INLINE_ANSWER, deadline=deadline)
+        content = _whole_characters(raw)
+        end = request.offset + len(content.encode())
+        return msgspec.structs.replace(
+            found, url=url, content=content, next_offset=end if end < info.size_bytes else None
+        )
 
     async def audit(self, request: AuditRequest) -> AuditReply:
         """List what happened."""
@@ -209,6 +212,11 @@ class Answers:
             answered_by=self._name,
             database=self._database,
         )
+
+
+def _whole_characters(raw: bytes) -> str:
+    """Return the text of `raw` without a character that it ends in the middle of."""
+    return codecs.getincrementaldecoder("utf-8")().decode(raw)
 
 
 def _question(operation: Operation[Q, R], answer: Callable[[Q], Awaitable[R]]) -> Endpoint:

@@ -28,6 +28,7 @@ from schemas.runtime import (
     Worker,
     WorkerStatus,
 )
+from schemas.wire import MAX_BODY_BYTES, encode
 from services.coordinator import machine
 from services.coordinator.book import Book, Listeners, Said, audit, stamp, state_of
 from services.coordinator.fleet import Fleet
@@ -43,6 +44,8 @@ log = get_logger("membridge.coordinator")
 
 #: Bytes of an output that stays in its row; what is larger is an object.
 INLINE = 64 << 10
+#: Bytes that an order has beside its task.
+ORDER = 4 << 10
 #: Seconds without a word after which a worker counts as gone.
 SILENCE = 30.0
 #: Seconds between two comparisons with KV, and with the clock.
@@ -122,6 +125,8 @@ class Runtime:
             known[1].result()
             return known[0]
         task = new_task(spec, str(uuid.uuid4()), at=stamp())
+        if len(encode(task)) > MAX_BODY_BYTES - ORDER:
+            raise TooLargeError("the task is too large for one message to its worker", field="prompt")
         done = self.book.create(task, actor=actor)
         if key is not None:
             self._keys[key] = task, done
@@ -204,6 +209,8 @@ class Runtime:
         """Take a task back from a worker that stops. Raises LeaseLostError."""
         before, _ = self.book.claimed(claim)
         after = machine.hand_back(before, reason=claim.reason or "handed back")
+        # It stops: nothing more for it until it is heard of again.
+        self.fleet.lose(claim.worker_id, WorkerStatus.SYNCING, after.reason)
         done = self._change(before, after, Said("handed_back", claim.worker_id, after.reason))
         await done
         return Accepted(accepted=True)

@@ -10,8 +10,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from membridge import __version__
 from membridge.bus.client import Client
 from membridge.bus.connection import Bus
@@ -31,6 +29,7 @@ from services.coordinator.answers import Answers
 from services.coordinator.fleet import Fleet
 from services.coordinator.runtime import ROUND, SILENCE, Limits, Runtime
 from services.coordinator.world import World
+from services.database.engine import Engine
 from services.database.ledger import Ledger, begin_term
 from services.database.records import Records
 
@@ -51,7 +50,7 @@ class Seat:
     """What a coordinator needs to schedule."""
 
     bus: Bus
-    engine: AsyncEngine
+    engine: Engine
     records: Records
     scheduling: Kv[SchedulerRecord]
     nodes: Kv[NodePresence]

@@ -1,7 +1,7 @@
 """Open the database that `DATABASE_URL` names, migrated: SQLite beside the coordinator, or PostgreSQL.
 
-SQLite is opened for durable commits (WAL, `synchronous=FULL`). Each transaction has a connection of its own: readers see
-what is committed, and only that. No secret of the address is ever shown.
+SQLite is opened for durable commits (WAL, `synchronous=FULL`). Each transaction has a connection of its own: readers
+see what is committed, and only that. No secret of the address is ever shown.
 """
 
 from collections.abc import AsyncGenerator
@@ -18,6 +18,8 @@ from membridge.deadline import Deadline
 from membridge.errors import SettingsError, UnavailableError
 from services.database.migrations.run import upgrade
 
+#: An open database, as those who only pass it on name it.
+Engine = AsyncEngine
 #: Seconds that SQLite waits for another process' transaction.
 BUSY_SECONDS = 10.0
 #: Connections: one for the ledger, the others for readers.

@@ -160,8 +160,9 @@ class Records:
         return [_lease(row) for row in rows]
 
     async def result(self, task_id: str) -> Result | None:
-        """Return a task's result, None while it has none."""
-        rows = await self._rows(select(results).where(results.c.task_id == task_id))
+        """Return the result of a task's last accepted attempt, None while it has none."""
+        query = select(results).where(results.c.task_id == task_id).order_by(results.c.seq.desc()).limit(1)
+        rows = await self._rows(query)
         return _result(rows[0]) if rows else None
 
     async def artifact(self, artifact_id: str) -> tuple[Artifact, str | None]:

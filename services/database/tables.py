@@ -56,8 +56,9 @@ Index("leases_task", leases.c.task_id)
 results = Table(
     "results",
     metadata,
-    Column("task_id", String(36), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("id", String(36), nullable=False, unique=True),
+    Column("task_id", String(36), nullable=False),
     Column("worker_id", String(64), nullable=False),
     Column("artifact_id", String(36)),
     Column("status", String(16), nullable=False),
@@ -67,6 +68,8 @@ results = Table(
     Column("tokens_used", Integer),
     Column("completed_at", String(32), nullable=False),
 )
+
+Index("results_task", results.c.task_id, results.c.seq)
 
 artifacts = Table(
     "artifacts",

@@ -54,8 +54,9 @@ def upgrade() -> None:
     op.create_index("leases_task", "leases", ["task_id"], unique=False)
     op.create_table(
         "results",
-        sa.Column("task_id", sa.String(length=36), nullable=False),
+        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("task_id", sa.String(length=36), nullable=False),
         sa.Column("worker_id", sa.String(length=64), nullable=False),
         sa.Column("artifact_id", sa.String(length=36), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
@@ -64,9 +65,10 @@ def upgrade() -> None:
         sa.Column("duration_ms", sa.Integer(), nullable=False),
         sa.Column("tokens_used", sa.Integer(), nullable=True),
         sa.Column("completed_at", sa.String(length=32), nullable=False),
-        sa.PrimaryKeyConstraint("task_id"),
+        sa.PrimaryKeyConstraint("seq"),
         sa.UniqueConstraint("id"),
     )
+    op.create_index("results_task", "results", ["task_id", "seq"], unique=False)
     op.create_table(
         "scheduling",
         sa.Column("name", sa.String(length=16), nullable=False),

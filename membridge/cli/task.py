@@ -1,0 +1,267 @@
+"""`membridge task`: submit LLM tasks, follow them, read their results."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from membridge.cli.command import DefaultGroup, Invocation, command
+from membridge.errors import InvalidRequestError, RefusedError
+from schemas import subjects
+from schemas.runtime import (
+    OutputFormat,
+    ResultReply,
+    Task,
+    TaskEvent,
+    TaskEventKind,
+    TaskRequest,
+    TaskSpec,
+    TasksReply,
+    TasksRequest,
+    TaskStatus,
+)
+from schemas.subjects import Impact
+from schemas.wire import WireError, decode
+
+if TYPE_CHECKING:
+    from membridge.bus.connection import Bus
+
+COLUMNS = ("id", "status", "age", "~context", "~prompt")
+#: States from which a task comes back by a person's hand alone.
+ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.DEAD})
+#: Seconds after which a task that is followed is looked at though nothing was told of it.
+LOOK = 10.0
+
+
+@command("submit", impact=Impact.WRITE)
+@click.argument("prompt")
+@click.option(
+    "--context", "context_id", default="default", show_default=True, help="Tasks of one context run in order."
+)
+@click.option("--agent", "agent_slug", default="default", show_default=True, help="Which agent it is for.")
+@click.option("--hint", "hints", multiple=True, help="File, glob, @agent/NAME or @memory/recent; may be repeated.")
+@click.option("--format", "form", type=click.Choice([one.value for one in OutputFormat]), default="text")
+@click.option("--timeout", type=int, default=120, show_default=True, help="Seconds that one attempt may take.")
+@click.option("--budget", type=int, default=0, help="Tokens of context at most; 0 for the worker's bound.")
+@click.option("--attempts", type=int, default=3, show_default=True)
+@click.option("--priority", type=int, default=5, show_default=True, help="0 to 9; the larger, the sooner.")
+@click.option("--label", "labels", multiple=True, help="Only workers with it; may be repeated.")
+@click.option("--not-before", help="Instant, as 2026-01-31T18:00:00+01:00.")
+@click.option("--key", "idempotency_key", help="The same key again gives the same task.")
+@click.option("--wait", is_flag=True, help="Follow it and print its result.")
+def submit(
+    invocation: Invocation,
+    prompt: str,
+    form: str,
+    timeout: int,
+    budget: int,
+    wait: bool,  # noqa: FBT001 - as above
+    **given: object,
+) -> None:
+    """Submit a task; PROMPT is its text, `-` reads it from standard input, `@FILE` from a file."""
+    spec = _spec(prompt, form, timeout, budget, given)
+    if wait:
+        reply = asyncio.run(_submit_and_follow(invocation, spec))
+        _conclude(invocation, reply)
+    else:
+        from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+        invocation.show(ask_runtime(invocation, subjects.SUBMIT, spec), print_task)
+
+
+@command("list", impact=Impact.READ)
+@click.option("--status", type=click.Choice([one.value for one in TaskStatus]))
+@click.option("--context", "context_id")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--before", help="The id after which the last page ended.")
+def list_tasks(
+    invocation: Invocation, status: str | None, context_id: str | None, limit: int, before: str | None
+) -> None:
+    """List tasks, newest first."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    wanted = TaskStatus(status) if status else None
+    request = TasksRequest(status=wanted, context_id=context_id, limit=limit, before=before)
+    invocation.show(ask_runtime(invocation, subjects.TASKS, request), print_tasks)
+
+
+@command("show", impact=Impact.READ)
+@click.argument("task_id", metavar="ID")
+def show(invocation: Invocation, task_id: str) -> None:
+    """Show a task; one that waits says for what."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask_runtime(invocation, subjects.TASK, TaskRequest(id=task_id)), print_task)
+
+
+@command("result", impact=Impact.READ)
+@click.argument("task_id", metavar="ID")
+def result(invocation: Invocation, task_id: str) -> None:
+    """Print a task's output; exit with 1 when it has none."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    _conclude(invocation, ask_runtime(invocation, subjects.RESULT, TaskRequest(id=task_id)))
+
+
+@command("cancel", impact=Impact.WRITE)
+@click.argument("task_id", metavar="ID")
+@click.option("--reason", default="", help="Why, for the audit.")
+def cancel(invocation: Invocation, task_id: str, reason: str) -> None:
+    """End a task that has not ended; a worker that runs it is told to stop."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask_runtime(invocation, subjects.CANCEL, TaskRequest(id=task_id, reason=reason)), print_task)
+
+
+@command("requeue", impact=Impact.WRITE)
+@click.argument("task_id", metavar="ID")
+def requeue(invocation: Invocation, task_id: str) -> None:
+    """Revive a failed or dead task, with all its attempts."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask_runtime(invocation, subjects.REQUEUE, TaskRequest(id=task_id)), print_task)
+
+
+@command("logs", impact=Impact.READ)
+@click.argument("task_id", metavar="ID")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the task ends.")
+def logs(invocation: Invocation, task_id: str, follow: bool) -> None:  # noqa: FBT001 - click passes options so
+    """Print what was told of a task: changes of status, steps, lines of the program."""
+    asyncio.run(_logs(invocation, task_id, follow=follow))
+
+
+task = DefaultGroup(
+    "task",
+    default="list",
+    commands=[submit, list_tasks, show, logs, cancel, requeue, result],
+    summary="Submit LLM tasks, follow them, read their results.",
+)
+
+
+def print_task(found: Task) -> None:
+    """Print a task's facts."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    tables.facts(
+        [
+            ("task", found.id),
+            ("status", found.status.value),
+            ("why", found.reason),
+            ("context", found.context_id),
+            ("agent", found.agent_slug),
+            ("worker", found.worker_id or ""),
+            ("attempts", f"{found.attempts} of {found.max_attempts}"),
+            ("labels", ", ".join(found.labels)),
+            ("not before", found.not_before or ""),
+            ("submitted", tables.ago(found.created_at)),
+            ("changed", tables.ago(found.updated_at)),
+        ]
+    )
+
+
+def print_tasks(reply: TasksReply) -> None:
+    """Print a line for each task."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    def row(one: Task) -> tuple[str, ...]:
+        prompt = " ".join(one.prompt.split())
+        return one.id, one.status.value, tables.ago(one.created_at), one.context_id, prompt
+
+    tables.table(COLUMNS, map(row, reply.tasks), empty="no task yet")
+    if reply.more:
+        tables.line(f"more: `membridge task list --before {reply.tasks[-1].id}`")
+
+
+def _spec(prompt: str, form: str, timeout: int, budget: int, given: dict[str, object]) -> TaskSpec:
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    elif prompt.startswith("@"):
+        try:
+            prompt = Path(prompt[1:]).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequestError(f"{prompt[1:]} cannot be read: {error}", field="prompt") from error
+    fields = {
+        **given, "prompt": prompt, "desired_format": OutputFormat(form).value, "context_hints": given["hints"],
+        "policy": {"timeout_sec": timeout, "budget": budget}, "max_attempts": given["attempts"],
+    }  # fmt: skip
+    try:
+        return msgspec.convert({name: value for name, value in fields.items() if value is not None}, TaskSpec)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(f"the task is not allowed: {error}") from error
+
+
+async def _submit_and_follow(invocation: Invocation, spec: TaskSpec) -> ResultReply:
+    from membridge.cli.asking import of_runtime, runtime_bus  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    async with runtime_bus(invocation) as bus:
+        submitted = await of_runtime(bus, subjects.SUBMIT, spec)
+        await _follow(invocation, bus, submitted.id)
+        return await of_runtime(bus, subjects.RESULT, TaskRequest(id=submitted.id))
+
+
+async def _logs(invocation: Invocation, task_id: str, *, follow: bool) -> None:
+    from membridge.bus.streams import history  # noqa: PLC0415 - the bus is loaded only where it is used
+    from membridge.cli.asking import of_runtime, runtime_bus  # noqa: PLC0415 - as above
+    from membridge.deadline import Deadline  # noqa: PLC0415 - as above
+    from schemas import streams  # noqa: PLC0415 - as above
+
+    async with runtime_bus(invocation) as bus:
+        await of_runtime(bus, subjects.TASK, TaskRequest(id=task_id))
+        subject = subjects.fill(subjects.TASK_EVENT, task=task_id, kind="any").removesuffix("any") + "*"
+        for body in await history(bus, streams.TASKS, subject, deadline=Deadline.after(10.0)):
+            _print_event(invocation, body)
+        if follow:
+            await _follow(invocation, bus, task_id)
+
+
+async def _follow(invocation: Invocation, bus: "Bus", task_id: str) -> None:
+    """Print what is told of a task until it ended."""
+    from membridge.cli.asking import of_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    subject = subjects.fill(subjects.TASK_EVENT, task=task_id, kind="any").removesuffix("any") + "*"
+    async with bus.subscribe(subject) as news:
+        while (await of_runtime(bus, subjects.TASK, TaskRequest(id=task_id))).status not in ENDED:
+            try:
+                async with asyncio.timeout(LOOK):
+                    message = await news.next()
+            except TimeoutError:
+                continue
+            if message is not None:
+                _print_event(invocation, message.body)
+
+
+def _print_event(invocation: Invocation, body: bytes) -> None:
+    try:
+        event = decode(body, TaskEvent)
+    except WireError:
+        return
+    if invocation.as_json:
+        click.echo(body, err=True)
+        return
+    said = event.status.value if event.status is not None else ""
+    text = " ".join(part for part in (said, event.text) if part)
+    kind = "" if event.kind is TaskEventKind.STATUS else f"{event.kind.value}: "
+    click.echo(f"{event.at[11:19]} {kind}{text}", err=True)
+
+
+def _conclude(invocation: Invocation, reply: ResultReply) -> None:
+    """Print an output, or say why there is none."""
+
+    def print_result(reply: ResultReply) -> None:
+        artifact = reply.artifact
+        output = reply.result.output if reply.result is not None else None
+        if output is None and artifact is not None:
+            output = artifact.content
+            if artifact.next_offset is not None:
+                click.echo(f"the whole of it: `membridge artifact get {artifact.id}`", err=True)
+        if output is not None:
+            click.echo(output)
+
+    if reply.task.status is not TaskStatus.COMPLETED:
+        failed = reply.result.error_message if reply.result is not None else None
+        why = failed or reply.task.reason
+        raise RefusedError(f"task {reply.task.id} is {reply.task.status.value}{': ' + why if why else ''}")
+    invocation.show(reply, print_result)

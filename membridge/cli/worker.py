@@ -1,0 +1,140 @@
+"""`membridge worker` and `artifact`: who runs tasks, and what they made."""
+
+import click
+from msgspec.structs import replace
+
+from membridge.cli.command import DefaultGroup, Invocation, command
+from schemas import subjects
+from schemas.node import Empty
+from schemas.runtime import (
+    Artifact,
+    ArtifactRequest,
+    ArtifactsReply,
+    ArtifactsRequest,
+    Worker,
+    WorkerRequest,
+    WorkersReply,
+)
+from schemas.subjects import Impact
+
+WORKER_COLUMNS = ("worker", "status", "tasks>", "at most>", "labels", "heard", "~detail")
+ARTIFACT_COLUMNS = ("id", "age", "~task")
+
+
+@command("list", impact=Impact.READ)
+def list_workers(invocation: Invocation) -> None:
+    """List the workers."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask_runtime(invocation, subjects.WORKERS, Empty()), print_workers)
+
+
+@command("show", impact=Impact.READ)
+@click.argument("worker_id", metavar="WORKER")
+def show(invocation: Invocation, worker_id: str) -> None:
+    """Show a worker."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask_runtime(invocation, subjects.WORKER, WorkerRequest(id=worker_id)), print_worker)
+
+
+@command("drain", impact=Impact.WRITE)
+@click.argument("worker_id", metavar="WORKER")
+def drain(invocation: Invocation, worker_id: str) -> None:
+    """Give a worker no new tasks; what it runs, it finishes."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask_runtime(invocation, subjects.DRAIN, WorkerRequest(id=worker_id)), print_worker)
+
+
+@command("resume", impact=Impact.WRITE)
+@click.argument("worker_id", metavar="WORKER")
+def resume(invocation: Invocation, worker_id: str) -> None:
+    """Give a drained worker tasks again."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask_runtime(invocation, subjects.RESUME, WorkerRequest(id=worker_id)), print_worker)
+
+
+worker = DefaultGroup(
+    "worker", default="list", commands=[list_workers, show, drain, resume], summary="The workers that run tasks."
+)
+
+
+@command("list", impact=Impact.READ)
+@click.option("--task", "task_id", help="Only those of one task.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+def list_artifacts(invocation: Invocation, task_id: str | None, limit: int) -> None:
+    """List artifacts, newest first."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    request = ArtifactsRequest(task_id=task_id, limit=limit)
+    invocation.show(ask_runtime(invocation, subjects.ARTIFACTS, request), print_artifacts)
+
+
+@command("get", impact=Impact.READ)
+@click.argument("artifact_id", metavar="ID")
+def get(invocation: Invocation, artifact_id: str) -> None:
+    """Print an artifact's content."""
+    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    found = ask_runtime(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id))
+    pieces, following = [found.content or ""], found.next_offset
+    while following is not None:
+        more = ask_runtime(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id, offset=following))
+        pieces.append(more.content or "")
+        following = more.next_offset
+    invocation.show(replace(found, content="".join(pieces), next_offset=None), print_artifact)
+
+
+artifact = DefaultGroup("artifact", default="list", commands=[list_artifacts, get], summary="What tasks made.")
+
+
+def print_workers(reply: WorkersReply) -> None:
+    """Print a line for each worker."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    def row(one: Worker) -> tuple[str, ...]:
+        able = one.capabilities
+        return (
+            one.id, one.status.value, str(one.active_leases), str(able.max_concurrency), ", ".join(able.labels) or "-",
+            tables.ago(one.last_heartbeat) if one.last_heartbeat else "-", one.detail,
+        )  # fmt: skip
+
+    tables.table(WORKER_COLUMNS, map(row, reply.workers), empty="no worker was heard of")
+
+
+def print_worker(one: Worker) -> None:
+    """Print a worker's facts."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    tables.facts(
+        [
+            ("worker", one.id),
+            ("status", one.status.value),
+            ("detail", one.detail),
+            ("claude", "yes" if one.capabilities.claude_cli else "no"),
+            ("tasks", f"{one.active_leases} of {one.capabilities.max_concurrency}"),
+            ("labels", ", ".join(one.capabilities.labels)),
+            ("heard", tables.ago(one.last_heartbeat) if one.last_heartbeat else ""),
+            ("registered", tables.ago(one.registered_at) if one.registered_at else ""),
+            ("version", one.agent_version),
+            ("system", one.os_info),
+            ("addresses", ", ".join(one.ip_addrs)),
+        ]
+    )
+
+
+def print_artifacts(reply: ArtifactsReply) -> None:
+    """Print a line for each artifact."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    def row(one: Artifact) -> tuple[str, ...]:
+        return one.id, tables.ago(one.created_at), one.task_id
+
+    tables.table(ARTIFACT_COLUMNS, map(row, reply.artifacts), empty="no artifact yet")
+
+
+def print_artifact(one: Artifact) -> None:
+    """Print an artifact's content."""
+    click.echo(one.content or "")

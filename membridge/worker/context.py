@@ -1,0 +1,167 @@
+"""What a task is told beside its prompt: files, agents and recent memories that its hints name, within a budget.
+
+Nothing outside the project's folder is ever read but the agents' and the local claude-mem database. A hint that is
+refused or names nothing is a note, never a failure.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from membridge.claudemem.connection import open_live
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+
+#: Characters that count as one token.
+CHARACTERS = 4
+#: Tokens of context where the task asks for no bound.
+BUDGET = 32_000
+#: Files that one glob may name, memories that `@memory/recent` gives.
+MOST_FILES, MOST_MEMORIES = 200, 50
+_AGENT = re.compile(r"@agent/([A-Za-z0-9_-]{1,64})\Z")
+_MEMORY = "@memory/recent"
+_GLOB = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the context: where it is from, and its text."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The pieces, oldest first, and what is to be said of those that are not there."""
+
+    pieces: tuple[Piece, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where context may come from: the project's folder, the user's agents, the local memory."""
+
+    root: Path
+    agents: Path | None = None
+    database: Path | None = None
+
+
+class _RefusedHintError(Exception):
+    """A hint that names nothing it may."""
+
+
+def prepare(hints: Sequence[str], sources: Sources, *, budget: int, deadline: Deadline) -> Context:
+    """Return the context of `hints`; the earliest pieces are dropped when all are more than `budget` tokens."""
+    room = (budget or BUDGET) * CHARACTERS
+    pieces: list[Piece] = []
+    notes: list[str] = []
+    for hint in hints:
+        deadline.check("preparing the context")
+        try:
+            found = list(_pieces(hint, sources, room, deadline))
+        except _RefusedHintError as refused:
+            notes.append(f"{hint}: {refused}")
+            continue
+        except (OSError, MembridgeError) as error:
+            notes.append(f"{hint}: {error}")
+            continue
+        pieces += found
+    return _within(pieces, notes, room)
+
+
+def render(prompt: str, context: Context) -> str:
+    """Return what the program reads: the context, then the prompt."""
+    blocks = [f'<context source="{piece.source}">\n{piece.text}\n</context>' for piece in context.pieces]
+    if context.notes:
+        blocks.append("Not available: " + "; ".join(context.notes))
+    return "\n\n".join([*blocks, prompt])
+
+
+def _within(pieces: list[Piece], notes: list[str], room: int) -> Context:
+    kept: list[Piece] = []
+    for piece in reversed(pieces):
+        if len(piece.text) > room:
+            notes.append(f"{piece.source}: left out, the context is full")
+            continue
+        room -= len(piece.text)
+        kept.append(piece)
+    return Context(tuple(reversed(kept)), tuple(notes))
+
+
+def _pieces(hint: str, sources: Sources, room: int, deadline: Deadline) -> Iterator[Piece]:
+    if hint == _MEMORY:
+        yield from _memories(sources, deadline)
+    elif agent := _AGENT.match(hint):
+        yield _agent(agent[1], sources, room)
+    elif hint.startswith("@"):
+        raise _RefusedHintError("there is no such source")
+    else:
+        yield from _files(hint, sources.root, room)
+
+
+def _files(hint: str, root: Path, room: int) -> Iterator[Piece]:
+    path = PurePosixPath(hint)
+    if path.is_absolute() or ".." in path.parts or "\0" in hint or not path.parts:
+        raise _RefusedHintError("only paths inside the project's folder are read")
+    if not _GLOB & set(hint):
+        yield Piece(hint, _read(root, root / path, room))
+        return
+    found = 0
+    for match in sorted(root.glob(hint)):
+        if found == MOST_FILES:
+            break
+        try:
+            text = _read(root, match, room)
+        except (_RefusedHintError, OSError):
+            # Folders, and what a pattern only happens to name.
+            continue
+        found += 1
+        yield Piece(match.relative_to(root).as_posix(), text)
+    if not found:
+        raise _RefusedHintError("names no file")
+
+
+def _read(root: Path, path: Path, room: int) -> str:
+    """Return the text of a file inside `root`: no link out of it, no device, no more than there is room for."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise _RefusedHintError("there is no such file") from error
+    if not real.is_relative_to(root.resolve()):
+        raise _RefusedHintError("it leads out of the project's folder")
+    # What was resolved is opened without following a link that somebody puts there now.
+    descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise _RefusedHintError("it is no file")
+        body = file.read(room + 1)
+    if len(body) > room:
+        raise _RefusedHintError("it is larger than the context may be")
+    return body.decode("utf-8", "replace")
+
+
+def _agent(slug: str, sources: Sources, room: int) -> Piece:
+    own = sources.root / ".claude" / "agents"
+    for folder in (own, sources.agents):
+        if folder is None or not (folder / f"{slug}.md").is_file():
+            continue
+        root = sources.root if folder is own else folder
+        return Piece(f"@agent/{slug}", _read(root, folder / f"{slug}.md", room))
+    raise _RefusedHintError("there is no such agent")
+
+
+def _memories(sources: Sources, deadline: Deadline) -> Iterator[Piece]:
+    if sources.database is None or not sources.database.exists():
+        raise _RefusedHintError("there is no memory on this machine")
+    with open_live(sources.database, deadline=deadline) as connection:
+        rows = connection.rows(
+            "SELECT title, narrative FROM observations ORDER BY created_at_epoch DESC LIMIT ?", (MOST_MEMORIES,)
+        )
+    # The newest comes last: what is oldest is dropped first.
+    for title, narrative in reversed(rows):
+        yield Piece(_MEMORY, "\n".join(str(part) for part in (title, narrative) if part))
