@@ -7,9 +7,10 @@ refused and changes nothing.
 import asyncio
 import random
 import uuid
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError
 from membridge.logging import get_logger
@@ -34,7 +35,7 @@ from services.coordinator.book import Book, Listeners, Said, audit, stamp, state
 from services.coordinator.fleet import Fleet
 from services.coordinator.machine import TaskState
 from services.coordinator.outside import Outside
-from services.coordinator.scheduler import Scheduler
+from services.coordinator.scheduler import Errand, Scheduler
 from services.coordinator.timers import Timers
 from services.database.ledger import Ledger
 from services.database.records import Records, artifact_row, new_task, result_row
@@ -61,8 +62,14 @@ class Limits:
     max_prompt_bytes: int = 1 << 20
     max_output_bytes: int = 8 << 20
     lease_seconds: int = 300
+    #: Seconds that a lease outlives its task's timeout at least.
+    margin_seconds: int = 30
     #: Tasks of one context run one at a time, in order.
     serial: bool = True
+
+    def lease_of(self, timeout_sec: int) -> int:
+        """Return the seconds that a lease lives whose task may take so long."""
+        return max(self.lease_seconds, timeout_sec + self.margin_seconds)
 
 
 class Runtime:
@@ -76,7 +83,7 @@ class Runtime:
         self._timers = Timers()
         listeners = Listeners(ended=self._lease_ended, expired=self.expire, due=self._fall_due)
         self.book = Book(ledger, fleet, self._timers, listeners, serial=limits.serial)
-        self.scheduler = Scheduler(self.book, fleet, outside, records, self._timers, self._errand, limits.lease_seconds)
+        self.scheduler = Scheduler(self.book, fleet, outside, records, self._timers, self._errand, limits.lease_of)
         self._keys: dict[str, tuple[Task, asyncio.Future[None]]] = {}
         self._parts: dict[str, list[str]] = {}
 
@@ -143,7 +150,7 @@ class Runtime:
         held = self.book.leases.get(before.lease_id or "")
         done = self._change(before, after, Said("cancelled", actor, after.reason))
         if held is not None:
-            self._errand(self._outside.stop(_claim(held.lease)))
+            self._errand(partial(self._outside.stop, _claim(held.lease)))
         await done
         return await self.records.task(task_id)
 
@@ -161,7 +168,7 @@ class Runtime:
         """Let a lease live on. Raises LeaseLostError when it is not the live one."""
         _, held = self.book.claimed(claim)
         done = self.book.renew(held)
-        self._errand(self._outside.hold(held.lease))
+        self._errand(partial(self._outside.hold, held.lease))
         await done
         return held.lease
 
@@ -258,7 +265,7 @@ class Runtime:
     ) -> "asyncio.Future[None]":  # fmt: skip
         """Make a change, announce it when it is durable, and see what can run now."""
         done = self.book.change(before, after, said, lease=lease, also=also)
-        self._errand(self.scheduler.tell(after, done))
+        self._errand(partial(self.scheduler.tell, after, done))
         self.scheduler.schedule()
         return done
 
@@ -268,7 +275,7 @@ class Runtime:
         self._change(before, after, Said("queued", "coordinator", "its wait is over"))
 
     def _lease_ended(self, lease: Lease) -> None:
-        self._errand(self._outside.let_go(lease))
+        self._errand(partial(self._outside.let_go, lease))
 
     def _output_of(self, report: Report) -> str | None:
         if not report.parts:
@@ -290,14 +297,14 @@ class Runtime:
         )  # fmt: skip
         return artifact, [Write(INSERT_ARTIFACT, artifact_row(artifact, object_key=key))]
 
-    def _errand(self, work: Coroutine[object, object, None]) -> None:
+    def _errand(self, work: Errand) -> None:
         self._group.create_task(_run(work))
 
 
-async def _run(work: Coroutine[object, object, None]) -> None:
+async def _run(work: Errand) -> None:
     """Do what nobody waits for: KV entries and events follow the database, which is what counts."""
     try:
-        await work
+        await work()
     except MembridgeError as error:
         log.debug("errand failed", reason=error.message)
 

@@ -9,6 +9,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -26,14 +27,15 @@ from services.database.records import Records
 
 log = get_logger("membridge.coordinator")
 
+#: What nobody waits for: it follows a change, and is done after it.
+Errand = Callable[[], Coroutine[object, object, None]]
+
 #: Seconds for which a context stays tied to the worker that ran it last.
 STICKY_SECONDS = 3_600.0
 #: Tasks whose prompts are kept in memory, because they were just submitted.
 REMEMBERED = 512
 #: Contexts whose ties are known at most.
 CONTEXTS = 100_000
-#: Seconds that a lease outlives its task's timeout at least.
-MARGIN = 30
 
 
 class Scheduler:
@@ -46,11 +48,11 @@ class Scheduler:
         outside: Outside,
         records: Records,
         timers: Timers,
-        errand: Callable[[Coroutine[object, object, None]], None],
-        lease_seconds: int,
+        errand: Callable[[Errand], None],
+        lease_of: Callable[[int], int],
     ) -> None:
         self._book, self._fleet, self._outside, self._records = book, fleet, outside, records
-        self._timers, self._errand, self._lease_seconds = timers, errand, lease_seconds
+        self._timers, self._errand, self._lease_of = timers, errand, lease_of
         self._loop = asyncio.get_running_loop()
         self._sticky: OrderedDict[str, tuple[str, str | None, float]] = OrderedDict()
         self._submitted: OrderedDict[str, Task] = OrderedDict()
@@ -77,7 +79,7 @@ class Scheduler:
         self._sticky[context_id] = worker_id, session, self._loop.time() + STICKY_SECONDS
         if len(self._sticky) > CONTEXTS:
             self._sticky.popitem(last=False)
-        self._errand(self._outside.stick(context_id, worker_id, session))
+        self._errand(partial(self._outside.stick, context_id, worker_id, session))
 
     def explain(self, task: TaskState) -> str:
         """Return why a queued task waits, for people; nothing when it is not known to wait for anything."""
@@ -139,7 +141,7 @@ class Scheduler:
         worker, now = decision.worker or "", datetime.now(UTC)
         lease_id = str(uuid.uuid4())
         after = machine.lease(task, lease_id=lease_id, worker_id=worker)
-        ttl = max(self._lease_seconds, task.timeout_sec + MARGIN)
+        ttl = self._lease_of(task.timeout_sec)
         lease = Lease(
             id=lease_id,
             task_id=task.id,
@@ -154,7 +156,7 @@ class Scheduler:
         done = self._book.grant(task, after, lease, said)
         known = self._sticky.get(task.context_id)
         session = known[1] if known is not None and known[0] == worker else None
-        self._errand(self._deliver(after, lease, session, done))
+        self._errand(partial(self._deliver, after, lease, session, done))
 
     async def _deliver(self, task: TaskState, lease: Lease, session: str | None, done: "asyncio.Future[None]") -> None:
         """Ask the worker, once its lease is durable; what it does not take goes back to the queue."""
@@ -164,7 +166,7 @@ class Scheduler:
             whole, status=task.status, lease_id=lease.id, worker_id=lease.worker_id, attempts=task.attempts,
             interruptions=task.interruptions,
         )  # fmt: skip
-        self._errand(self._outside.hold(lease))
+        self._errand(partial(self._outside.hold, lease))
         try:
             answer = await self._outside.send(Order(task=whole, lease=lease, resumes=session))
             refused = "" if answer.accepted else answer.reason or "it was refused"
