@@ -227,6 +227,8 @@ WORKER_STATUS = Operation(
     "status", "membridge.worker.{worker}.status", Empty, WorkerStatusReply, deadline=5.0, impact=Impact.READ
 )
 
+#: Names that no worker may have: its requests would be on a subject that a stream keeps.
+RESERVED_WORKERS = frozenset({"proposal"})
 #: Answered by the worker they name.
 WORKER_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (RUN, STOP, WORKER_STATUS)
 

@@ -62,6 +62,10 @@ async def make_worker(bus: Bus, settings: Settings, changed: Callable[[], None])
         arguments = attempt.split(wanted.claude_arguments)
     except ValueError as error:
         raise SettingsError(f"executor.claude_arguments: {error}", field="executor.claude_arguments") from error
+    if settings.node.id in subjects.RESERVED_WORKERS:
+        raise SettingsError(
+            f"a worker cannot be called {settings.node.id}", remedy="set MEMBRIDGE_NODE_ID", field="node.id"
+        )
     root = wanted.root or settings.node.state_dir / "work"
     await blocking.run(root.mkdir, mode=0o700, parents=True, exist_ok=True)
     found = await attempt.find_claude(wanted.claude)

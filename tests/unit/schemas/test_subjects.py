@@ -62,8 +62,13 @@ def test_every_node_operation_is_listed_once() -> None:
 
 def test_no_stream_captures_a_request() -> None:
     # The stream's acknowledgement would win the race against the reply.
-    captured = [subject for stream in streams.ALL for subject in stream.subjects]
-    requests = [operation.pattern() for operation in OPERATIONS.values()]
+    captured = [subject for stream in (*streams.ALL, *streams.RUNTIME) for subject in stream.subjects]
+    # A worker's name is the third token, which no stream's word may be.
+    named = [operation.at(worker="w") for operation in subjects.WORKER_OPERATIONS]
+    words = {subject.split(".")[2] for subject in captured if len(subject.split(".")) == len(named[0].split("."))}
+    assert words == subjects.RESERVED_WORKERS
+    of_workers = {operation.subject for operation in subjects.WORKER_OPERATIONS}
+    requests = named + [one.pattern() for one in OPERATIONS.values() if one.subject not in of_workers]
     requests += [operation.to_primary().pattern() for operation in subjects.NODE_OPERATIONS]
 
     assert [(stream, request) for stream in captured for request in requests if _overlap(stream, request)] == []
