@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,7 +199,7 @@ async def _submit_and_follow(invocation: Invocation, spec: TaskSpec) -> ResultRe
 
     async with runtime_bus(invocation) as bus:
         submitted = await of_runtime(bus, subjects.SUBMIT, spec)
-        await _follow(invocation, bus, submitted.id)
+        await _follow(bus, submitted.id, (lambda _: None) if invocation.as_json else _print_event)
         return await of_runtime(bus, subjects.RESULT, TaskRequest(id=submitted.id))
 
 
@@ -208,17 +209,18 @@ async def _logs(invocation: Invocation, task_id: str, *, follow: bool) -> None:
     from membridge.deadline import Deadline  # noqa: PLC0415 - as above
     from schemas import streams  # noqa: PLC0415 - as above
 
+    told = _print_json if invocation.as_json else _print_event
     async with runtime_bus(invocation) as bus:
         await of_runtime(bus, subjects.TASK, TaskRequest(id=task_id))
         subject = subjects.fill(subjects.TASK_EVENT, task=task_id, kind="any").removesuffix("any") + "*"
         for body in await history(bus, streams.TASKS, subject, deadline=Deadline.after(10.0)):
-            _print_event(invocation, body)
+            told(body)
         if follow:
-            await _follow(invocation, bus, task_id)
+            await _follow(bus, task_id, told)
 
 
-async def _follow(invocation: Invocation, bus: "Bus", task_id: str) -> None:
-    """Print what is told of a task until it ended."""
+async def _follow(bus: "Bus", task_id: str, told: Callable[[bytes], None]) -> None:
+    """Pass on what is told of a task until it ended."""
     from membridge.cli.asking import of_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
 
     subject = subjects.fill(subjects.TASK_EVENT, task=task_id, kind="any").removesuffix("any") + "*"
@@ -230,16 +232,18 @@ async def _follow(invocation: Invocation, bus: "Bus", task_id: str) -> None:
             except TimeoutError:
                 continue
             if message is not None:
-                _print_event(invocation, message.body)
+                told(message.body)
 
 
-def _print_event(invocation: Invocation, body: bytes) -> None:
+def _print_json(body: bytes) -> None:
+    """Print an event as one line of JSON."""
+    click.echo(body)
+
+
+def _print_event(body: bytes) -> None:
     try:
         event = decode(body, TaskEvent)
     except WireError:
-        return
-    if invocation.as_json:
-        click.echo(body, err=True)
         return
     said = event.status.value if event.status is not None else ""
     text = " ".join(part for part in (said, event.text) if part)

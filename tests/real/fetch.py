@@ -1,4 +1,4 @@
-"""Fetch the foreign programs of the `real` tests: claude-mem, the zod it imports, and the bun that runs it.
+"""Fetch the foreign programs of the `real` tests: claude-mem, the zod it imports, the bun that runs it, Claude Code.
 
 Each is one package of one version, packed by `npm pack` from whichever registry npm is configured for and unpacked here
 only when its sha512 is the one written below. No dependency is resolved and no install script runs: claude-mem's own
@@ -34,6 +34,13 @@ BUN_SHA512 = {
     "linux-aarch64": "4BXmsSKnjOrlGWqZV4x/oWa7AVoR+B6lCXddMzOAXBIm3t50eslg9wb66gmtW1AamEQ1l1CDvmmruysEhqOWMg==",
     "darwin-x64": "qkLPMGHZM9NI6CeHTWwVezzmlo6cC4Ta7yUAjYIWXS366qQcOlcp75t2uZyiuVRBMPS0h9qE0tCcvCHGaFqjJg==",
     "darwin-aarch64": "4MIFXHmctH2EhAxLXm2/qxNtv17dFtLJylvaOCsrgq6KSqHTs6eW5YSrJjRbJxYUJaR901fsN8JfZOa+CsWpWQ==",
+}
+CLAUDE_VERSION = "2.1.329"
+CLAUDE_SHA512 = {
+    "linux-x64": "+n4lu1ubYAp02Y0X/MAUnxw9yY6SHHZ77F+IoW+V0wVoFuiI9opdH6gofjf14gXJCEYMTNpks7Gn1i8XZTKAWA==",
+    "linux-aarch64": "IiG5umFToSCVWqB1lEsxxwIxKgxPXyZ3DRU915v8J4Bz5Q3JpslM0ew1m5yaT+lFXBPvYxmsEgi0XI68XHND0A==",
+    "darwin-aarch64": "brgS94FOoB+ekq1gIeNpBtGAbzWxE1UEeBQWfk1KX1BStrMIxwWXriPfQLKEkFTWHpmGXv2fZxxMQJsR+5PhZw==",
+    "darwin-x64": "6cjJiD19yxOzdnzErJ8ougFKoksK/wUvOJb6V2iCXg1rM9gGEY1I7HE8jQnvh6buAuXHtHaahfoiiISaplOxYg==",
 }
 #: bun's names of processors.
 PROCESSORS = {"x86_64": "x64", "amd64": "x64", "arm64": "aarch64"}
@@ -106,6 +113,24 @@ def packages() -> tuple[Package, Package, Package]:
             "zod",
         ),
     )
+
+
+def fetch_claude() -> Path:
+    """Return the `claude` program of this machine, fetched as the others are."""
+    name = bun_platform().removesuffix("-baseline")
+    if name not in CLAUDE_SHA512:
+        raise FetchError(f"Claude Code has no package for {platform.system()} on {platform.machine()}")
+    package = Package(
+        f"@anthropic-ai/claude-code-{name.replace('aarch64', 'arm64')}",
+        CLAUDE_VERSION,
+        CLAUDE_SHA512[name],
+        "claude-code",
+    )
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        if not package.is_present():
+            _install(package)
+    return package.path / "claude"
 
 
 def fetch() -> Programs:
@@ -181,6 +206,8 @@ def _verify(package: Package, tarball: Path) -> None:
 if __name__ == "__main__":
     try:
         programs = fetch()
+        fetch_claude()
     except FetchError as failure:
         sys.exit(str(failure))
-    sys.stdout.write(f"claude-mem {programs.version} and bun {BUN_VERSION} are in {CACHE}\n")
+    said = f"claude-mem {programs.version}, bun {BUN_VERSION} and Claude Code {CLAUDE_VERSION} are in {CACHE}"
+    sys.stdout.write(f"{said}\n")
