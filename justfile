@@ -21,7 +21,7 @@ demo *args:
 # Every test but those that need npm; arguments go to pytest.
 [group("check")]
 test *args:
-    python -m pytest -n 2 --dist worksteal -m "not real" {{ args }}
+    python -m pytest -n 3 --dist worksteal -m "not real" {{ args }}
 # The tests with the real claude-mem worker, which npm brings.
 [group("check")]
 real *args:

@@ -254,7 +254,11 @@ class Project:
             if heals and not self._bounds.dryrun:
                 await high_water.heal(self.lane, steps=steps, deadline=deadline)
             yield
-            await high_water.note(self.lane, deadline=deadline)
+            try:
+                await high_water.note(self.lane, deadline=deadline)
+            except MembridgeError as error:
+                # What was done is done; the next one notes it.
+                log.debug("ids not noted", reason=error.message)
 
     @asynccontextmanager
     async def _alone(self, deadline: Deadline) -> AsyncGenerator[None]:

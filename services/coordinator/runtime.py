@@ -26,6 +26,7 @@ from schemas.runtime import (
     ResultStatus,
     Task,
     TaskSpec,
+    TaskStatus,
     Worker,
     WorkerStatus,
 )
@@ -86,6 +87,8 @@ class Runtime:
         self.scheduler = Scheduler(self.book, fleet, outside, records, self._timers, self._errand, limits.lease_of)
         self._keys: dict[str, tuple[Task, asyncio.Future[None]]] = {}
         self._parts: dict[str, list[str]] = {}
+        #: Leases of an earlier term whose workers had not said yet that they took the task.
+        self._untold: set[str] = set()
 
     async def load(self, sticky: dict[str, tuple[str, str | None]]) -> None:
         """Take up what the database says: tasks, and leases with the time they have left."""
@@ -99,6 +102,8 @@ class Runtime:
                 self.book.load(state_of(task, seq=seq))
                 if lease is not None:
                     self.book.load_lease(lease, _remaining(lease))
+                    if task.status is TaskStatus.LEASED:
+                        self._untold.add(lease.id)
                 elif task.status in machine.HELD:
                     before = self.book.live(task.id)
                     after_it = machine.expire(before)
@@ -230,6 +235,27 @@ class Runtime:
         await self.book.write(*self.fleet.writes(worker, drained=drained), audit(said, worker_id, stamp(), "worker"))
         self.scheduler.schedule()
         return self.fleet.worker(worker_id)
+
+    def believe(self, worker_id: str, running: Collection[str]) -> None:
+        """Believe a worker that comes anew, or to a new term, about which tasks it runs.
+
+        What was running there was killed with it; what an earlier term may not have told it goes back to the queue.
+        """
+        for lease_id, held in list(self.book.leases.items()):
+            task = self.book.tasks.get(held.lease.task_id)
+            if task is None or held.lease.worker_id != worker_id:
+                continue
+            untold = lease_id in self._untold
+            self._untold.discard(lease_id)
+            if task.id in running and untold:
+                self._change(task, machine.start(task), Said("started", worker_id))
+            elif task.id in running:
+                continue
+            elif task.status is TaskStatus.RUNNING:
+                self.expire(lease_id)
+            elif untold:
+                after = machine.hand_back(task, reason=f"{worker_id} was not told of it")
+                self._change(task, after, Said("handed_back", "coordinator", after.reason))
 
     def silence(self, worker_id: str) -> None:
         """Take down that a worker said goodbye or was not heard of."""

@@ -182,13 +182,14 @@ async def _take(seat: Seat, runtime: Runtime, presence: NodePresence, proven: se
     known = f"{presence.node} {presence.instance} {presence.started_at}"
     if known not in proven and worker.status is WorkerStatus.ONLINE:
         try:
-            await Client(seat.bus).request(
+            said = await Client(seat.bus).request(
                 subjects.WORKER_STATUS, Empty(), deadline=Deadline.after(PROBE), worker=presence.node
             )
         except MembridgeError as error:
             log.info("worker does not answer", node=presence.node, reason=error.message)
             return
         proven.add(known)
+        runtime.believe(presence.node, said.running)
     runtime.hear(worker)
 
 

@@ -22,6 +22,7 @@ async def test_a_minute_of_faults_that_is_the_same_each_time_loses_nothing(tmp_p
 @pytest.mark.timeout(240)
 async def test_a_minute_of_random_faults_loses_nothing(tmp_path: Path) -> None:
     seed = secrets.randbelow(1 << 32)
+    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
     report = await soak(tmp_path, seconds=SECONDS, seed=seed, s3=None)
     again = f"python -m tests.soak --seconds {SECONDS:g} --store jetstream --seed {seed}"
     assert report.verdict.failures == (), f"{again}\n{report}"

@@ -68,6 +68,8 @@ def _differences(actors: list[Actor]) -> list[str]:
 
 
 def _damage(actor: Actor, saved: set[str]) -> list[str]:
+    if not actor.machine.database.exists():
+        return [f"{actor.name} has no database:\n{actor.machine.log.read_text(encoding='utf-8')[-3000:]}"]
     with closing(sqlite3.connect(actor.machine.database, timeout=10)) as connection:
         sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
         foreign = connection.execute("PRAGMA foreign_key_check").fetchall()

@@ -43,7 +43,8 @@ def test_no_content_shows_and_two_seals_of_it_differ(content: bytes) -> None:
 
     assert unseal(one) == unseal(other) == content
     assert one[HEADER:] != other[HEADER:]
-    assert len(content) < 8 or content not in one
+    # The header has zeros where no passphrase made the key.
+    assert len(content) < 8 or content not in one[HEADER:]
 
 
 @settings(max_examples=300)
