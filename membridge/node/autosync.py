@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from membridge import blocking
-from membridge.bus.streams import WorkQueue
+from membridge.bus.streams import Delivery, WorkQueue
 from membridge.bus.watch import watch
 from membridge.claudemem.changes import ChangeWatcher
 from membridge.deadline import Deadline
@@ -31,6 +31,7 @@ from membridge.node import rules
 from membridge.node.housekeeping import collect_daily
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
+from schemas.identity import node_id
 from schemas.leadership import Role
 from schemas.snapshot import PushOutcome, PushRequest
 
@@ -38,6 +39,8 @@ log = get_logger("membridge.autosync")
 
 #: Seconds between two looks at the live database: one stat and one pragma on an open connection.
 LOOK_EVERY = 0.25
+#: Seconds that giving leadership away may take.
+GIVE_WAY = 15.0
 
 
 @dataclass(slots=True)
@@ -224,6 +227,8 @@ class ProposalDesk:
                 )
             except MembridgeError as error:
                 log.warning("proposals not taken in", reason=error.message)
+                if isinstance(error, DatabaseMissingError):
+                    await self._give_way(deliveries[0])
                 for delivery in deliveries:
                     # While NATS is away nobody hears that; then the proposal comes again by itself.
                     with suppress(UnavailableError):
@@ -231,3 +236,13 @@ class ProposalDesk:
             else:
                 log.info("proposals taken in", rows=taken.proposals, seq=taken.seq)
             self._on_change()
+
+    async def _give_way(self, delivery: Delivery) -> None:
+        """Let whoever has a memory lead while this primary has none, and no snapshot to make one of."""
+        proposer, deadline = node_id(delivery.message.subject.rpartition(".")[2]), Deadline.after(GIVE_WAY)
+        try:
+            if await self._project.has_nothing(deadline=deadline):
+                log.info("leadership goes to who has a memory", node=proposer)
+                await self._project.roles.give_way(proposer, deadline=deadline)
+        except MembridgeError as error:
+            log.info("leadership not given away", reason=error.message)

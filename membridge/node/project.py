@@ -135,6 +135,11 @@ class Project:
         self._head_seq = known.record.seq
         return await self._behind(known.record.seq, known.record.sha256)
 
+    async def has_nothing(self, *, deadline: Deadline) -> bool:
+        """Return whether this node has no database and the project no snapshot to make one of."""
+        exists = await blocking.run(self.lane.database.exists)
+        return not exists and await heads.read(self.lane, deadline=deadline) is None
+
     async def catch_up(self, steps: Steps, *, deadline: Deadline) -> PullReply:
         """Merge the head, whatever the role."""
         async with self._syncing(steps, deadline=deadline):

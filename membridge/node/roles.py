@@ -3,9 +3,11 @@
 import asyncio
 from typing import Protocol
 
+from membridge.deadline import Deadline
 from membridge.errors import LeaseLostError
 from membridge.leadership.keeper import Keeper
 from membridge.leadership.view import LeadershipView
+from schemas.identity import NodeId
 from schemas.leadership import LeadershipReply, Policy, Role
 
 
@@ -29,6 +31,10 @@ class Roles(Protocol):
         """Return the view as soon as it differs from `since`."""
         ...
 
+    async def give_way(self, node: NodeId, *, deadline: Deadline) -> None:
+        """Let another node lead from now on. Errors: InvalidRequestError when it is not present, the bus'."""
+        ...
+
 
 class ByLease:
     """The role that a keeper's lease gives."""
@@ -49,6 +55,10 @@ class ByLease:
     async def changed(self, since: LeadershipView) -> LeadershipView:
         """Wait for the keeper."""
         return await self._keeper.changed(since)
+
+    async def give_way(self, node: NodeId, *, deadline: Deadline) -> None:
+        """Select the other one."""
+        await self._keeper.select(node, policy=None, issued_by=self._keeper.node, deadline=deadline)
 
 
 class AsSeen:
@@ -80,6 +90,9 @@ class AsSeen:
         await asyncio.Event().wait()
         return since
 
+    async def give_way(self, node: NodeId, *, deadline: Deadline) -> None:
+        """Do nothing: there is no role to give."""
+
 
 class NoRoles:
     """LEADERSHIP_ENABLED=0: every node commits; the head's compare-and-set and the merge keep it lossless."""
@@ -100,3 +113,6 @@ class NoRoles:
         """Wait for ever: nothing changes."""
         await asyncio.Event().wait()
         return since
+
+    async def give_way(self, node: NodeId, *, deadline: Deadline) -> None:
+        """Do nothing: there is no role to give."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from membridge.deadline import Deadline
-from membridge.errors import FencedError, MembridgeError
+from membridge.errors import FencedError, LeaseLostError, MembridgeError
 from schemas.runtime import (
     Accepted,
     Capabilities,
@@ -20,6 +20,7 @@ from schemas.runtime import (
     LeaseClaim,
     Metrics,
     Order,
+    Policy,
     Report,
     ResultStatus,
     Task,
@@ -207,6 +208,38 @@ async def test_an_old_term_writes_nothing_any_more(database_url: str, tmp_path: 
             await old.submit(TaskSpec(context_id="c", agent_slug="a", prompt="p"), actor="test")
         assert await Records(engine).counts() == {}
         old.close()
+
+
+async def test_a_silent_worker_loses_its_task_within_the_leases_time_and_a_second(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with (
+        open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
+        asyncio.TaskGroup() as group,
+    ):
+        history = History(engine, Outside(), group, random.Random(1))
+        runtime = await history.begin()
+        spec = TaskSpec(context_id="c", agent_slug="a", prompt="p", policy=Policy(timeout_sec=1), max_attempts=2)
+        task = await runtime.submit(spec, actor="test")
+        given: list[float] = []
+        for _ in range(2):
+            await history.outside.arrived.wait()
+            history.outside.arrived.clear()
+            given.append(asyncio.get_running_loop().time())
+        assert 0.9 < given[1] - given[0] < 1.0 + 1.0
+        async with asyncio.timeout(5.0):
+            while (await history.records.task(task.id)).status is not TaskStatus.DEAD:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0)
+        first, second = history.outside.orders
+        assert first.lease.id != second.lease.id
+        late = Report(
+            lease_id=first.lease.id, task_id=task.id, worker_id=first.lease.worker_id, status=ResultStatus.SUCCESS,
+            output="late", metrics=Metrics(duration_ms=1),
+        )  # fmt: skip
+        with pytest.raises(LeaseLostError):
+            await runtime.report(late)
+        assert await history.records.result(task.id) is None
+        await history.kill()
 
 
 async def _finish(history: History, runtime: Runtime) -> None:

@@ -225,6 +225,29 @@ async def test_a_task_waits_for_a_worker_that_can_and_says_so(opened: OpenPlace)
         assert (await place.until(task.id, TaskStatus.COMPLETED)).worker_id == "w2"
 
 
+async def test_a_worker_without_the_program_says_so_and_gets_nothing(opened: OpenPlace) -> None:
+    async with opened() as place:
+        await place.coordinator()
+        worker = await place.worker("w1", claude=False)
+        task = await place.submit()
+        found = await Client(place.bus).request(subjects.WORKER, WorkerRequest(id="w1"), deadline=soon())
+        assert (found.status, found.detail) == (WorkerStatus.ERROR, "there is no claude program")
+        assert (await place.task(task.id)).reason == "no eligible worker because w1 is offline"
+        assert worker.orders == []
+
+
+async def test_a_task_runs_soon_after_a_worker_appears(opened: OpenPlace) -> None:
+    async with opened() as place:
+        await place.coordinator()
+        task = await place.submit()
+        runner = await place.worker("w1")
+        began = asyncio.get_running_loop().time()
+        await place.until(task.id, TaskStatus.COMPLETED)
+        # A tenth of a second, and what a machine that is busy with other tests may add.
+        assert asyncio.get_running_loop().time() - began < 0.1 + 0.7
+        assert len(runner.orders) == 1
+
+
 async def test_a_drained_worker_gets_nothing_until_it_is_resumed_also_by_the_next_coordinator(
     opened: OpenPlace,
 ) -> None:

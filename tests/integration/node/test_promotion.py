@@ -45,3 +45,15 @@ async def test_over_a_running_primary(make_machine: MakeMachine, bus: Bus, serve
         )
     assert all(set(before[table]) <= set(rows) for table, rows in memory_rows(b.database).items())
     assert (await command(b, "verify"))["findings"] == []
+
+
+async def test_a_primary_that_has_nothing_lets_who_has_a_memory_lead(make_machine: MakeMachine, bus: Bus) -> None:
+    # A board that is to be the primary and never had claude-mem, and a laptop that has it.
+    board = make_machine("board", PRIMARY_NODE_ID="board")
+    laptop = make_machine("laptop", memory=True, PRIMARY_NODE_ID="board")
+    await board.start()
+    await until(bus, board, lambda seen: seen.project.role is Role.PRIMARY)
+    await laptop.start()
+    await until(bus, laptop, lambda seen: seen.project.mirror_seq >= 1)
+    await until(bus, board, lambda seen: seen.project.mirror_seq >= 1 and board.database.exists())
+    await until(bus, board, lambda _: memory_rows(board.database) == memory_rows(laptop.database))
