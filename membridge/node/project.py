@@ -21,6 +21,7 @@ from membridge.claudemem import database, worker
 from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
+    DiskFullError,
     HeadMovedError,
     MembridgeError,
     NotFoundError,
@@ -261,8 +262,10 @@ class Project:
             yield
             try:
                 await high_water.note(self.lane, deadline=deadline)
+            except DiskFullError:
+                raise
             except MembridgeError as error:
-                # What was done is done; the next one notes it.
+                # What was done is done, and the next one notes it; a full disk is always said.
                 log.debug("ids not noted", reason=error.message)
 
     @asynccontextmanager
