@@ -22,6 +22,8 @@ from services.database.tables import scheduling
 
 #: Changes that wait at most, and that one transaction takes at most.
 PENDING, BATCH = 16_384, 512
+#: Turns of the event loop that a transaction waits for company.
+TURNS = 12
 #: Seconds that one transaction may take.
 COMMIT_SECONDS = 30.0
 _NAME = "tasks"
@@ -62,6 +64,9 @@ class Ledger:
         try:
             while True:
                 await self._wake.wait()
+                # What the last transaction let go on comes back with more within a few turns of the loop.
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
                 batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
                 if not self._pending:
                     self._wake.clear()
