@@ -44,10 +44,10 @@ contracts:
 [group("work")]
 sweep *args:
     python -m tests.faults.sweep {{ args }}
-# Measure against the reference programs, into docs/benchmarks.md.
+# Measure against the reference programs, into docs/benchmarks.md and docs/benchmarks-tasks.md.
 [group("work")]
 bench *args:
-    python -m tests.bench {{ args }}
+    python -m tests.bench {{ args }} && python -m tests.bench.tasks
 [group("work")]
 fmt:
     ruff format . && ruff check --fix .
