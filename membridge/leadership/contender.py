@@ -46,6 +46,7 @@ class Contender:
         self._highest = 0
         #: Whether the lease was given up on purpose and is not to be taken back.
         self.resigned = False
+        self._aside_until = 0.0
 
     @property
     def is_preferred(self) -> bool:
@@ -65,8 +66,19 @@ class Contender:
         return kind is Lease.HELD
 
     def gave_back(self) -> None:
-        """Count the lease as free: a look that began before the release must not make this node take it again."""
-        self.seen = Seen(Lease.FREE, self._lease.now())
+        """Count the lease as free: a look that began before the release must not make this node take it again.
+
+        Where another's was seen meanwhile, there was nothing left to give back, and that one is not free.
+        """
+        if self.seen is None or self.seen.lease is not Lease.HELD:
+            self.seen = Seen(Lease.FREE, self._lease.now())
+
+    def stand_aside(self) -> None:
+        """Let the one that was selected take the lease: for a lease's time this node does not, unless it is preferred.
+
+        A successor that is slow would otherwise find its predecessor back, and no more preferred.
+        """
+        self._aside_until = self._lease.now() + self._terms.ttl
 
     async def attempt(self) -> Grant | float:
         """Acquire the lease if it is time; otherwise return the seconds until the next look.
@@ -76,6 +88,9 @@ class Contender:
         seen, entry = self.seen, self.entry
         if seen is None or self.resigned:
             return LOOK
+        aside = self._aside_until - self._lease.now()
+        if aside > 0 and not self.is_preferred:
+            return min(GLANCE, aside)
         wait = self._wait(seen)
         if wait is None or wait > 0.0:
             return LOOK if wait is None else wait

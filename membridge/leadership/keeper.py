@@ -279,6 +279,7 @@ class Keeper:
         try:
             await self._drain(Deadline.after(FLUSH))
             if not self._contender.is_preferred:
+                self._contender.stand_aside()
                 await self._release("handed over")
         finally:
             self._draining = False

@@ -146,7 +146,8 @@ class Cluster(RuleBasedStateMachine):
         node = self.nodes[index]
         if node.held is not None:
             node.held, node.term = None, 0
-            node.seen = Seen(Lease.FREE, self.clock(node))
+            if node.seen is None or node.seen.lease is not Lease.HELD:
+                node.seen = Seen(Lease.FREE, self.clock(node))
             if self.store.entry is not None and self.store.entry.revision == node.revision:
                 self.store.released.add(node.revision)
                 self.store.entry = None
