@@ -17,19 +17,30 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
-        self._mount("-t", "tmpfs", "tmpfs")
+        _mount("-t", "tmpfs", "tmpfs", str(folder))
 
     def read_only(self) -> None:
         """Let nothing be opened for writing from now on; what is open stays so."""
-        self._mount("--bind", str(self.folder))
-        self._mount("-o", "remount,bind,ro")
+        # Made elsewhere and laid over the home in one step: a daemon that opens a file
+        # on a mount while that is made read-only makes it fail, as busy.
+        staged = self.folder.with_name("read-only")
+        staged.mkdir(exist_ok=True)
+        _mount("--bind", str(self.folder), str(staged))
+        _mount("-o", "remount,bind,ro", str(staged))
+        _mount("--bind", str(staged), str(self.folder))
+        _unmount(staged)
 
     def writable(self) -> None:
         """End that."""
-        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+        _unmount(self.folder)
 
-    def _mount(self, *arguments: str) -> None:
-        subprocess.run(["mount", *arguments, str(self.folder)], check=True, capture_output=True)
+
+def _mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True, capture_output=True)
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.fixtures.machines import SOON, MakeMachine, until
 
 
 async def copy_of(machine: Machine) -> Machine:
-    """Return a machine that has everything of `machine`, its name too."""
+    """Return a machine that has everything of `machine`, which is not running, its name too."""
     home = machine.home.with_name("copy")
     await asyncio.to_thread(shutil.copytree, machine.home, home)
     return Machine(machine.name, home, machine.nats_url, machine.project, extra=machine.extra)
@@ -25,7 +25,10 @@ async def test_the_copy_does_not_start_beside_the_first_and_says_why(make_machin
     a = make_machine("a", memory=True)
     await a.start()
     await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    await a.stop()
     copy = await copy_of(a)
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
     await copy.start()
     try:
         assert copy.process is not None
