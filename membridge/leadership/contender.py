@@ -13,13 +13,15 @@ from membridge.errors import MembridgeError
 from membridge.leadership import rules
 from membridge.leadership.lease import Grant, LeaseEntry, new_record
 from membridge.leadership.preference import Preference
-from membridge.leadership.rules import Lease, Rival, Seen, Standing, Terms
+from membridge.leadership.rules import NOBODY, Ahead, Lease, Rival, Seen, Standing, Terms
 from membridge.leadership.view import Contest
 from schemas.leadership import LeaderRecord
 from schemas.node import NodePresence
 
 #: Seconds between two looks at a state that no event announces, such as a mirror that caught up.
 GLANCE = 1.0
+#: Seconds until the next try when the watch has not told yet what a read has shown.
+BEHIND = 0.05
 #: Seconds that comparing the mirror with the head may take.
 COMPARE = 30.0
 
@@ -47,6 +49,7 @@ class Contender:
         #: Whether the lease was given up on purpose and is not to be taken back.
         self.resigned = False
         self._aside_until = 0.0
+        self._led_last = None
 
     @property
     def is_preferred(self) -> bool:
@@ -60,6 +63,7 @@ class Contender:
             record = change.entry.value
             kind = Lease.OURS if record.term and record.term == self._lease.term else Lease.HELD
             self._highest = max(self._highest, record.epoch)
+            self._led_last = record.primary_node_id
             # Whoever resigned stays out until it has a successor.
             self.resigned = self.resigned and record.primary_node_id == self._contest.node
         self.seen = rules.sight(self._lease.now(), self.seen, kind, released=change.released)
@@ -98,17 +102,26 @@ class Contender:
             standing = await self._standing()
         if not rules.is_candidate(standing):
             return min(GLANCE, self._terms.renew_every)
-        if not self.is_preferred and (wait := self._wait(seen, await self._turn(standing))):
-            return min(wait, GLANCE)
+        if not self.is_preferred:
+            rivals = await self._rivals()
+            ahead = Ahead(
+                rules.turn_of(self._contest.node, standing.mirror_seq, rivals),
+                self._preference.known.preferred in {rival.node for rival in rivals},
+            )
+            if wait := self._wait(seen, ahead):
+                return min(wait, GLANCE)
         return await self._acquire(seen, entry, standing)
 
     async def _acquire(self, seen: Seen, entry: Entry[LeaderRecord] | None, standing: Standing) -> Grant | float:
         deadline = Deadline.after(3 * self._terms.request_timeout)
         known = max(self._highest, standing.head_epoch)
         if (fresh := await self._lease.read(deadline=deadline)) != entry:
-            # No epoch is spent on a look that is out of date.
-            self.look(Change(fresh, initial=False, released=False))
-            return 0.0
+            # No epoch is spent on a look that is out of date. An entry that appeared is the watch's to tell: it may be
+            # gone again by now, and one that came and went between two looks is told by nobody.
+            if fresh is None and self.seen is seen:
+                self.look(Change(fresh, initial=False, released=False))
+                return 0.0
+            return BEHIND
         counter = await self._lease.counter(deadline=deadline)
         worth = rules.after_loss(self._lease.now(), seen, has_counter=counter is not None, known=known)
         if worth is not seen:
@@ -125,27 +138,25 @@ class Contender:
         )
         return await self._lease.acquire(record, entry, deadline=deadline)
 
-    async def _turn(self, standing: Standing) -> int:
-        """Return how many live nodes take over before this one; the last primary is not one of them."""
-        last = self.entry.value.primary_node_id if self.entry else None
+    async def _rivals(self) -> list[Rival]:
+        """Return the live nodes of the project; the last primary is not one of them."""
         try:
             nodes = await self._nodes.entries(deadline=Deadline.after(self._terms.request_timeout))
         except MembridgeError:
-            return 0
-        rivals = [
+            return []
+        return [
             Rival(entry.value.node, project.mirror_seq)
             for entry in nodes.values()
             for project in entry.value.projects
-            if project.project == self._contest.project and entry.value.node != last
+            if project.project == self._contest.project and entry.value.node != self._led_last
         ]
-        return rules.turn_of(self._contest.node, standing.mirror_seq, rivals)
 
-    def _wait(self, seen: Seen, turn: int = 0) -> float | None:
+    def _wait(self, seen: Seen, ahead: Ahead = NOBODY) -> float | None:
         return rules.wait_of_contender(
             self._lease.now(),
             seen,
             self._terms,
             preferred=self.is_preferred,
             policy=self._preference.known.policy,
-            turn=turn,
+            ahead=ahead,
         )

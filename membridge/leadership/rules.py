@@ -67,6 +67,17 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Who goes before a contender: how many live nodes, and whether the preferred one is there and led not last."""
+
+    nodes: int = 0
+    preferred: bool = False
+
+
+NOBODY = Ahead()
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """A lease of ours: its epoch, and when the last successful renewal was sent."""
 
@@ -164,20 +175,23 @@ def step_of_holder(now: float, held: Held, terms: Terms, *, wanted: bool) -> Ste
 
 
 def wait_of_contender(
-    now: float, seen: Seen, terms: Terms, *, preferred: bool, policy: Policy, turn: int = 0
+    now: float, seen: Seen, terms: Terms, *, preferred: bool, policy: Policy, ahead: Ahead = NOBODY
 ) -> float | None:
     """Return the seconds until a contender may acquire, 0 for now, None while it may not at all.
 
-    `turn` is how many live nodes go before this one; each gets the time of one request to be first.
+    Each node that is `ahead` gets the time of one request to be first.
     """
     if not preferred and policy is Policy.MANUAL:
         return None
     lasts = seen.lease in {Lease.HELD, Lease.VANISHED}
     free_at = seen.at + (terms.ttl if lasts else 0.0)
     if not preferred:
-        # A lease that was given back is meant for the preferred node, which gets the time to write it.
-        free_at += terms.grace if lasts else max(terms.grace, 2 * terms.request_timeout)
-        free_at += turn * terms.request_timeout
+        # A lease that was given back is meant for the preferred node, which gets the time to write it: whoever is
+        # faster becomes preferred, and a selection would be undone by a slow answer.
+        free_at += (
+            terms.grace if lasts else max(terms.grace, terms.ttl if ahead.preferred else 2 * terms.request_timeout)
+        )
+        free_at += ahead.nodes * terms.request_timeout
     return max(0.0, free_at - now)
 
 

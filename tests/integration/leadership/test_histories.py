@@ -8,9 +8,14 @@ import time
 from contextlib import AsyncExitStack
 from statistics import median
 
+from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv, open_bucket
 from membridge.embedded.nats_server import NatsServer
+from schemas import buckets
+from schemas.identity import NodeId
 from schemas.leadership import Policy, Role
-from tests.integration.leadership.contenders import SLACK, TTL, Contender, History, contender, leaders, soon
+from schemas.node import NodePresence, ProjectPresence
+from tests.integration.leadership.contenders import PROJECT, SLACK, TTL, Contender, History, contender, leaders, soon
 
 NAMES = ("a", "b", "c")
 #: Planned changes, and rounds of terms that end badly. docs/faults.md says how to make thousands of them.
@@ -21,10 +26,10 @@ BADLY = ("kill", "suspend", "stop", "hang", "resign", "kill", "select")
 class Machines:
     """Nodes that come and go, and what they showed."""
 
-    def __init__(self, url: str, group: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
+    def __init__(self, url: str, nodes: Kv[NodePresence], group: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
         self.history = History()
         self.running: dict[str, Contender] = {}
-        self._url, self._group, self._stack = url, group, stack
+        self._url, self._nodes, self._group, self._stack = url, nodes, group, stack
         self._recorders: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, name: str) -> None:
@@ -33,6 +38,13 @@ class Machines:
         )
         self.running[name] = started
         self._recorders[name] = self._group.create_task(self.history.record(started))
+
+    async def tell(self) -> None:
+        """Let everybody know who is there, as daemons do all the time."""
+        for name in self.running:
+            project = ProjectPresence(project=PROJECT, name="led", role=Role.SECONDARY)
+            there = NodePresence(node=NodeId(name), version="0", python="", os="", arch="", projects=[project])
+            await self._nodes.put(name, there, deadline=soon())
 
     async def end(self, name: str, *, killed: bool) -> None:
         self._recorders.pop(name).cancel()
@@ -56,13 +68,15 @@ class Machines:
             recorder.cancel()
 
 
-async def test_many_planned_changes(nats_url: str) -> None:
+async def test_many_planned_changes(nats_url: str, bus: Bus) -> None:
+    nodes = await open_bucket(bus, buckets.NODES, replicas=1, deadline=soon())
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        machines = Machines(nats_url, group, stack)
+        machines = Machines(nats_url, nodes, group, stack)
         for name in NAMES:
             await machines.start(name)
         await machines.primary()
         for turn in range(PLANNED):
+            await machines.tell()
             asked, wanted = machines.running[NAMES[turn % 3]], machines.running[NAMES[(turn * 2 + 1) % 3]]
             await asked.keeper.select(wanted.keeper.node, policy=None, issued_by="test", deadline=soon())
             await wanted.until(Role.PRIMARY)
@@ -72,15 +86,17 @@ async def test_many_planned_changes(nats_url: str) -> None:
     assert len(machines.history.terms) > 0.6 * PLANNED
 
 
-async def test_many_terms_that_end_badly(nats_url: str, nats_server: NatsServer) -> None:
+async def test_many_terms_that_end_badly(nats_url: str, nats_server: NatsServer, bus: Bus) -> None:
+    nodes = await open_bucket(bus, buckets.NODES, replicas=1, deadline=soon())
     chance = random.Random(20)
     after: dict[str, list[float]] = {"kill": [], "stop": []}
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        machines = Machines(nats_url, group, stack)
+        machines = Machines(nats_url, nodes, group, stack)
         for name in NAMES:
             await machines.start(name)
         for what in BADLY * ROUNDS:
             name = await machines.primary()
+            await machines.tell()
             node = machines.running[name]
             match what:
                 case "kill" | "stop":

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from membridge.errors import SettingsError
 from membridge.leadership import rules
-from membridge.leadership.rules import Held, Lease, Rival, Seen, Standing, Step, Terms
+from membridge.leadership.rules import Ahead, Held, Lease, Rival, Seen, Standing, Step, Terms
 from schemas.identity import NodeId
 from schemas.leadership import Policy
 
@@ -70,7 +70,7 @@ def test_under_manual_nobody_but_the_preferred_takes_over(lease: Lease) -> None:
 @pytest.mark.parametrize(("turn", "wait"), [(0, 40.0), (1, 45.0), (3, 55.0)])
 def test_under_auto_others_take_over_after_a_grace_time_one_after_the_other(turn: int, wait: float) -> None:
     seen = Seen(Lease.HELD, 100.0)
-    assert rules.wait_of_contender(100.0, seen, TERMS, preferred=False, policy=Policy.AUTO, turn=turn) == wait
+    assert rules.wait_of_contender(100.0, seen, TERMS, preferred=False, policy=Policy.AUTO, ahead=Ahead(turn)) == wait
 
 
 def test_even_without_a_grace_time_a_hand_over_is_left_to_the_preferred_node() -> None:
@@ -78,6 +78,16 @@ def test_even_without_a_grace_time_a_hand_over_is_left_to_the_preferred_node() -
     given_back, dead = Seen(Lease.FREE, 100.0), Seen(Lease.HELD, 100.0)
     assert rules.wait_of_contender(100.0, given_back, terms, preferred=False, policy=Policy.AUTO) == 10.0
     assert rules.wait_of_contender(100.0, dead, terms, preferred=False, policy=Policy.AUTO) == 30.0
+
+
+@pytest.mark.parametrize(("grace", "wait"), [(0.0, 30.0), (10.0, 30.0), (60.0, 60.0)])
+def test_a_preferred_node_that_is_there_gets_a_leases_time_to_take_what_was_given_back(
+    grace: float, wait: float
+) -> None:
+    terms, given_back, dead = Terms.of(30.0, grace=grace), Seen(Lease.FREE, 100.0), Seen(Lease.HELD, 100.0)
+    others = {"preferred": False, "policy": Policy.AUTO, "ahead": Ahead(preferred=True)}
+    assert rules.wait_of_contender(100.0, given_back, terms, **others) == wait
+    assert rules.wait_of_contender(100.0, dead, terms, **others) == 30.0 + grace
 
 
 @pytest.mark.parametrize(
