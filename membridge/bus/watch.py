@@ -39,6 +39,27 @@ class Change(Generic[V]):
     released: bool
 
 
+@dataclass(slots=True)
+class _News:
+    """What messages said of the key's past: the newest revision that was deleted, and that anything came after."""
+
+    deleted: int = 0
+    followed: int = 0
+
+    def take(self, message: Message) -> None:
+        """Take in a message; it names the revision that it writes over, or none."""
+        expected = message.headers.get("Nats-Expected-Last-Subject-Sequence", "")
+        revision = int(expected) if expected.isdigit() else 0
+        self.followed = max(self.followed, revision)
+        if message.headers.get("KV-Operation") == "DEL":
+            self.deleted = max(self.deleted, revision)
+
+    def forget(self, revision: int) -> None:
+        """Drop what was said of the time before `revision`, all of it for 0: a wiped store counts from one again."""
+        self.deleted = self.deleted if 0 < revision <= self.deleted else 0
+        self.followed = self.followed if 0 < revision <= self.followed else 0
+
+
 async def watch(kv: Kv[V], key: str, *, read: float = READ) -> AsyncGenerator[Change[V]]:
     """Yield what `key` is, then what it has become after each change; one look may take `read` seconds.
 
@@ -48,7 +69,8 @@ async def watch(kv: Kv[V], key: str, *, read: float = READ) -> AsyncGenerator[Ch
     # A leaf passes on no news of its hub's buckets.
     told = kv.bucket.ttl is None and kv.bus.options.domain is None
     most = LOOK_AT_LASTING if told else LOOK
-    initial, unreadable, deleted, pause = True, False, 0, most
+    initial, unreadable, pause = True, False, most
+    said = _News()
     async with kv.bus.subscribe(kv.subject(key)) as news:
         while True:
             try:
@@ -62,11 +84,13 @@ async def watch(kv: Kv[V], key: str, *, read: float = READ) -> AsyncGenerator[Ch
                 pause = min(pause, LOOK)
             else:
                 if initial or entry != known:
-                    released = entry is None and known is not None and deleted >= known.revision
+                    released = entry is None and known is not None and said.deleted >= known.revision
                     yield Change(entry, initial, released)
-                    known, initial, unreadable, pause = entry, False, False, most
-                    if entry is None or entry.revision > deleted:
-                        deleted = 0
+                    known, initial, unreadable = entry, False, False
+                    revision = 0 if entry is None else entry.revision
+                    # News of what follows this entry came before the store had it; nobody tells it again.
+                    pause = AGAIN if 0 < revision <= said.followed else most
+                    said.forget(revision)
             try:
                 async with asyncio.timeout(pause):
                     message = await news.next()
@@ -76,12 +100,5 @@ async def watch(kv: Kv[V], key: str, *, read: float = READ) -> AsyncGenerator[Ch
             # News may be faster than the store that it speaks of.
             pause = AGAIN
             while message is not None:
-                deleted = max(deleted, _deleted_revision(message))
+                said.take(message)
                 message = news.next_nowait()
-
-
-def _deleted_revision(message: Message) -> int:
-    """Return the revision that `message` deletes, 0 when it deletes none in particular."""
-    expected = message.headers.get("Nats-Expected-Last-Subject-Sequence", "")
-    deletes = message.headers.get("KV-Operation") == "DEL" and expected.isdigit()
-    return int(expected) if deletes else 0

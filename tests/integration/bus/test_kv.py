@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from membridge.bus.connection import Bus
-from membridge.bus.kv import Kv, open_bucket
-from membridge.bus.watch import Change, watch
+from membridge.bus.kv import Entry, Kv, open_bucket
+from membridge.bus.watch import LOOK, Change, watch
 from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer
 from membridge.errors import CorruptObjectError, InvalidRequestError, RevisionMovedError
@@ -129,6 +129,31 @@ async def test_a_watcher_sees_the_present_then_each_change(locks: Kv[LockRecord]
                 break
     assert [change.entry.value.owner if change.entry else None for change in seen] == ["a", "b", None]
     assert [change.initial for change in seen] == [True, False, False]
+
+
+async def test_news_that_is_faster_than_the_store_is_not_forgotten(
+    locks: Kv[LockRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store answers with the entry once more after its deletion was told: the watcher must look again at once."""
+    revision = await locks.create("k", record("a"), deadline=soon())
+    before = await locks.get("k", deadline=soon())
+    assert before is not None
+    second = await locks.update("k", record("b"), revision=revision, deadline=soon())
+    late = await locks.get("k", deadline=soon())
+    answers, read = [before, late], locks.get
+
+    async def behind(key: str, *, deadline: Deadline) -> Entry[LockRecord] | None:
+        return answers.pop(0) if answers else await read(key, deadline=deadline)
+
+    monkeypatch.setattr(locks, "get", behind)
+    changes = watch(locks, "k")
+    assert (await anext(changes)).entry == before
+    await locks.delete("k", revision=second, deadline=soon())
+    assert (await anext(changes)).entry == late
+    async with asyncio.timeout(LOOK / 2):
+        last = await anext(changes)
+    assert (last.entry, last.released) == (None, True)
+    await changes.aclose()
 
 
 async def test_a_watcher_is_current_again_right_after_a_server_restart(
