@@ -44,6 +44,8 @@ class EnrolRequest(Wire, frozen=True, kw_only=True):
     secret: Secret
     node: WireNodeId
     keys: Annotated[dict[WireProjectId, PublicKey], Meta(min_length=1, max_length=64)]
+    #: Its key for the task runtime; a machine of before there was one sends none, and takes no part in tasks.
+    runtime_key: PublicKey | None = None
     version: Annotated[str, Meta(max_length=64)] = ""
 
 
@@ -84,11 +86,12 @@ class MemberState(StrEnum):
 
 
 class Member(Wire, frozen=True, kw_only=True):
-    """A machine that was let in: its public keys by project, and when it came and went."""
+    """A machine that was let in: its public keys by project and for tasks, and when it came and went."""
 
     node: WireNodeId
     keys: dict[WireProjectId, PublicKey]
     enrolled_at: str
+    runtime_key: PublicKey | None = None
     revoked_at: str | None = None
 
     @property

@@ -371,3 +371,17 @@ class TaskEvent(Wire, frozen=True, kw_only=True):
     text: str
     status: TaskStatus | None = None
     attempt: Count = 0
+
+
+class EventsRequest(Wire, frozen=True, kw_only=True):
+    """Whose events to list, oldest first; `start` is where an earlier page ended."""
+
+    id: Uuid
+    start: Annotated[int, Meta(ge=1)] = 1
+
+
+class EventsReply(Wire, frozen=True, kw_only=True):
+    """Events, oldest first; `next_start` begins the next page, None after the last."""
+
+    events: list[TaskEvent] = []
+    next_start: int | None = None

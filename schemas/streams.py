@@ -18,7 +18,11 @@ class Retention(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A stream. `max_age` in seconds; `per_subject` is how many messages one subject keeps, None without bound."""
+    """A stream. `max_age` in seconds; `per_subject` is how many messages one subject keeps, None without bound.
+
+    One that is not `acked` tells no publisher that it kept a message: where people who trust each other little share an
+    account, such an answer could be sent to a subject of somebody else.
+    """
 
     name: str
     subjects: tuple[str, ...]
@@ -26,6 +30,7 @@ class Stream:
     max_bytes: int
     max_age: float
     per_subject: int | None = None
+    acked: bool = True
 
 
 DAY = 86_400.0
@@ -38,7 +43,12 @@ JOBS = Stream(
     "JOBS", (subjects.wildcard(subjects.JOB),), Retention.LIMITS, max_bytes=32 << 20, max_age=30 * DAY, per_subject=1
 )
 TASKS = Stream(
-    "TASKS", (subjects.wildcard(subjects.TASK_EVENT),), Retention.LIMITS, max_bytes=64 << 20, max_age=7 * DAY
+    "TASKS",
+    (subjects.wildcard(subjects.TASK_EVENT),),
+    Retention.LIMITS,
+    max_bytes=64 << 20,
+    max_age=7 * DAY,
+    acked=False,
 )
 
 ALL: tuple[Stream, ...] = (EVENTS, PROPOSALS, JOBS)

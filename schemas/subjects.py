@@ -49,6 +49,8 @@ from schemas.runtime import (
     ArtifactsRequest,
     AuditReply,
     AuditRequest,
+    EventsReply,
+    EventsRequest,
     Lease,
     LeaseClaim,
     LeasesReply,
@@ -208,16 +210,27 @@ ARTIFACTS = _of_runtime("artifacts", ArtifactsRequest, ArtifactsReply, impact=Im
 ARTIFACT = _of_runtime("artifact", ArtifactRequest, Artifact, impact=Impact.READ)
 AUDIT = _of_runtime("audit", AuditRequest, AuditReply, impact=Impact.READ)
 STATS = _of_runtime("stats", Empty, StatsReply, impact=Impact.READ)
-HEARTBEAT = _of_runtime("heartbeat", LeaseClaim, Lease, impact=Impact.WRITE)
-PART = _of_runtime("part", OutputPart, Accepted, impact=Impact.WRITE)
-REPORT = _of_runtime("report", Report, Accepted, impact=Impact.WRITE, deadline=60.0)
-HAND_BACK = _of_runtime("hand_back", LeaseClaim, Accepted, impact=Impact.WRITE)
+EVENTS = _of_runtime("events", EventsRequest, EventsReply, impact=Impact.READ)
 
-#: Answered by any coordinator; what writes is passed on to the one that schedules.
-RUNTIME_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
+
+def _by_worker(name: str, request: type[Q_co], reply: type[R_co], *, deadline: float = 15.0) -> Operation[Q_co, R_co]:
+    return Operation(name, f"membridge.runtime.{name}.{{worker}}", request, reply, deadline, Impact.WRITE)
+
+
+HEARTBEAT = _by_worker("heartbeat", LeaseClaim, Lease)
+PART = _by_worker("part", OutputPart, Accepted)
+REPORT = _by_worker("report", Report, Accepted, deadline=60.0)
+HAND_BACK = _by_worker("hand_back", LeaseClaim, Accepted)
+
+#: What people and front ends ask of the runtime.
+CLIENT_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
     SUBMIT, TASK, TASKS, CANCEL, REQUEUE, RESULT, LEASES, WORKERS, WORKER, DRAIN, RESUME, ARTIFACTS, ARTIFACT, AUDIT,
-    STATS, HEARTBEAT, PART, REPORT, HAND_BACK,
+    STATS, EVENTS,
 )  # fmt: skip
+#: What a worker says of its leases; nobody may speak for another, so its name is in the subject.
+REPORTING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (HEARTBEAT, PART, REPORT, HAND_BACK)
+#: Answered by any coordinator; what writes is passed on to the one that schedules.
+RUNTIME_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (*CLIENT_OPERATIONS, *REPORTING_OPERATIONS)
 #: Where the coordinator that schedules answers what others pass on.
 SCHEDULER = "membridge.scheduler.{operation}"
 
@@ -227,13 +240,25 @@ WORKER_STATUS = Operation(
     "status", "membridge.worker.{worker}.status", Empty, WorkerStatusReply, deadline=5.0, impact=Impact.READ
 )
 
-#: Names that no worker may have: its requests would be on a subject that a stream keeps.
-RESERVED_WORKERS = frozenset({"proposal"})
+#: What a node says of its worker: every ten seconds, at each change, and when it is called.
+WORKER_PRESENCE = "membridge.worker.{worker}.presence"
+#: A coordinator that begins to schedule asks all workers to say that they are there.
+ROLL_CALL = "membridge.runtime.roll_call"
+#: Whom a coordinator's task events are of.
+COORDINATOR = "coordinator"
+#: Names that no worker may have: its requests would be on a subject that a stream keeps, or its events another's.
+RESERVED_WORKERS = frozenset({"proposal", COORDINATOR})
 #: Answered by the worker they name.
 WORKER_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (RUN, STOP, WORKER_STATUS)
 
-#: What happens to a task; kept by the TASKS stream.
-TASK_EVENT = "membridge.runtime.task.{task}.{kind}"
+#: What happens to a task; `{by}` is who tells it, the coordinator or a worker. Kept by the TASKS stream.
+TASK_EVENT = "membridge.runtime.task.{task}.{kind}.{by}"
+
+
+def of_task(task_id: str) -> str:
+    """Return the subjects of all events of a task."""
+    return fill(TASK_EVENT.removesuffix(".{kind}.{by}"), task=task_id) + ".*.*"
+
 
 #: Facts; `{kind}` is the event's name in snake case, `{node}` who tells it: nobody may speak for another. Kept by the
 #: EVENTS stream.

@@ -96,14 +96,6 @@ def gateway(project: ProjectId, name: str) -> Grant:
     return Grant(publish=(*_of_primary(project), *chosen, *_ASK_DISCOVERY), subscribe=looks.subscribe)
 
 
-def coordinator(project: ProjectId, name: str) -> Grant:
-    """Return what the coordinator may do in a project: see which nodes are there, and hear what happens."""
-    looks = reader(project, name)
-    present = f"KV_{buckets.NODES.name}"
-    publish = ("$JS.API.INFO", f"$JS.API.STREAM.INFO.{present}", f"$JS.API.DIRECT.GET.{present}", *_ASK_DISCOVERY)
-    return Grant(publish=publish, subscribe=(*looks.subscribe, f"$KV.{buckets.NODES.name}.*"))
-
-
 def door(name: str) -> Grant:
     """Return what a machine without a key may do: ask in."""
     return Grant((subjects.ENROL.at(),), (f"{INBOX}.{name}.>",))

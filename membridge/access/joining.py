@@ -18,6 +18,7 @@ from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
 from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError, MembridgeError
+from membridge.settings import RUNTIME
 from membridge.snapshot import files
 from schemas import subjects
 from schemas.access import EnrolRequest, StoreConfig
@@ -63,7 +64,14 @@ async def join(line: Line, place: Place) -> Joined:
     await blocking.run(files.save, ca_file, authority.encode())
     await blocking.run(files.save, door, f"{line.door}\n".encode())
     public = {project: await blocking.run(provide_key, _seed(keys, project)) for project in projects}
-    request = EnrolRequest(invitation=line.id, secret=line.secret, node=place.node, keys=public, version=__version__)
+    request = EnrolRequest(
+        invitation=line.id,
+        secret=line.secret,
+        node=place.node,
+        keys=public,
+        runtime_key=await blocking.run(provide_key, keys / f"{RUNTIME}.seed"),
+        version=__version__,
+    )
     options = BusOptions(
         urls=(url,),
         name=f"membridge-join-{place.node}",

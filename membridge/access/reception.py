@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from membridge import __version__, blocking
 from membridge.access.desk import Desk
-from membridge.access.provision import provision, reclaim
+from membridge.access.provision import provision, provision_runtime, reclaim
 from membridge.access.roster import Roster
 from membridge.access.site import Site, own_member
 from membridge.bus.background import background
@@ -21,6 +21,7 @@ from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
+from membridge.settings import RUNTIME
 from schemas import subjects
 from schemas.access import StoreConfig
 from schemas.identity import NodeId, ProjectId
@@ -72,16 +73,28 @@ class Reception:
             door = await self._enter(stack, "doorkeeper", jetstream=False)
             for project in roster.projects:
                 bus = await self._enter(stack, f"operator-{project}")
-                await provision(bus, project, replicas=self._replicas, deadline=Deadline.after(PROVISION))
-                group.create_task(self._tend(bus, project), name=f"tend {project}")
+                await self._provision(project)(bus)
+                group.create_task(self._tend(bus, project, self._provision(project)), name=f"tend {project}")
                 await stack.enter_async_context(serve(bus, IDENTITY, [self._store_endpoint(project)]))
+            runtime = await self._enter(stack, f"operator-{RUNTIME}")
+            await self._provision_runtime(runtime)
+            group.create_task(self._tend(runtime, RUNTIME, self._provision_runtime), name="tend the runtime")
             await desk.start()
             await stack.enter_async_context(serve(operators, IDENTITY, desk.operator_endpoints()))
             await stack.enter_async_context(serve(door, IDENTITY, desk.door_endpoints()))
             ready()
             await asyncio.Event().wait()
 
-    async def _tend(self, bus: Bus, project: ProjectId) -> None:
+    def _provision(self, project: ProjectId) -> Callable[[Bus], Awaitable[None]]:
+        async def provisioned(bus: Bus) -> None:
+            await provision(bus, project, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+
+        return provisioned
+
+    async def _provision_runtime(self, bus: Bus) -> None:
+        await provision_runtime(bus, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+
+    async def _tend(self, bus: Bus, account: str, provisioned: Callable[[Bus], Awaitable[None]]) -> None:
         """Free what nodes deleted, and make the streams again that a server lost with its memory."""
         generation = bus.generation
         while True:
@@ -91,10 +104,10 @@ class Reception:
             except TimeoutError:
                 pass
             try:
-                await provision(bus, project, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+                await provisioned(bus)
                 await reclaim(bus, deadline=Deadline.after(RECLAIM))
             except MembridgeError as error:
-                log.warning("account not tended", project=project, reason=error.message)
+                log.warning("account not tended", name=account, reason=error.message)
 
     async def _enter(self, stack: AsyncExitStack, role: str, *, jetstream: bool = True) -> Bus:
         inbox = role if not jetstream else ""

@@ -111,7 +111,7 @@ def enrol(roster: Roster, request: EnrolRequest, *, now: str) -> Roster:
         raise _refused("this invitation is expired")
     there = roster.members.get(request.node)
     if known.state is InvitationState.USED:
-        same = there is not None and there.revoked_at is None and there.keys == request.keys
+        same = there is not None and there.revoked_at is None and _keys(there) == _keys(request)
         if known.used_by == request.node and same:
             return roster
         raise _refused("this invitation was used already")
@@ -124,9 +124,11 @@ def enrol(roster: Roster, request: EnrolRequest, *, now: str) -> Roster:
             f"there is a node {request.node} already",
             f"choose another name with `--node`, or run `membridge nodes revoke {request.node}` first",
         )
-    if any(key in member.keys.values() for member in roster.members.values() for key in request.keys.values()):
+    if any(_keys(request) & _keys(member) for member in roster.members.values()):
         raise _refused("this key is another machine's", "run `membridge join` again")
-    member = Member(node=request.node, keys=dict(request.keys), enrolled_at=now)
+    if len(_keys(request)) != len(request.keys) + (request.runtime_key is not None):
+        raise _refused("one key is given twice", "run `membridge join` again")
+    member = Member(node=request.node, keys=dict(request.keys), enrolled_at=now, runtime_key=request.runtime_key)
     used = replace(known, state=InvitationState.USED, used_by=request.node)
     return replace(
         roster,
@@ -135,11 +137,12 @@ def enrol(roster: Roster, request: EnrolRequest, *, now: str) -> Roster:
     )
 
 
-def host(roster: Roster, node: NodeId, keys: dict[ProjectId, str], *, now: str) -> Roster:
+def host(roster: Roster, node: NodeId, keys: dict[ProjectId, str], runtime_key: str, *, now: str) -> Roster:
     """Return the roster with the machine in it that the server itself runs on; it needs no invitation."""
     there = roster.members.get(node)
     enrolled_at = there.enrolled_at if there else now
-    return replace(roster, members=roster.members | {node: Member(node=node, keys=keys, enrolled_at=enrolled_at)})
+    member = Member(node=node, keys=keys, enrolled_at=enrolled_at, runtime_key=runtime_key)
+    return replace(roster, members=roster.members | {node: member})
 
 
 def revoke(roster: Roster, node: NodeId, *, now: str) -> Roster:
@@ -159,6 +162,10 @@ def read(body: bytes) -> Roster:
     if roster.format != FORMAT:
         raise InvalidRequestError(f"the roster has format {roster.format}", remedy="upgrade membridge")
     return roster
+
+
+def _keys(of: EnrolRequest | Member) -> set[str]:
+    return {*of.keys.values(), *([of.runtime_key] if of.runtime_key else [])}
 
 
 def _refused(message: str, remedy: str = "ask for a new one: `membridge invite`") -> InvitationRefusedError:

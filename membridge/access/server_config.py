@@ -1,13 +1,14 @@
 """The accounts and users of nats-server as its configuration wants them, made of a roster.
 
-Pure. Each project is an account with streams of its own; the desk and the door are accounts without any. Names and
+Pure. Each project is an account with streams of its own, and so is the task runtime; the desk and the door are
+accounts without any. Names and
 keys come from types that allow no quote, so nothing needs escaping.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from membridge.access import grants
+from membridge.access import grants, runtime_grants
 from membridge.access.grants import EVERYTHING, Grant
 from membridge.access.roster import Roster
 from schemas.identity import ProjectId
@@ -30,6 +31,8 @@ class OwnKeys:
     doorkeeper: str
     door: str
     operators: dict[ProjectId, str]
+    runtime_operator: str
+    coordinator: str
 
 
 def render(roster: Roster, own: OwnKeys) -> str:
@@ -46,6 +49,11 @@ def render(roster: Roster, own: OwnKeys) -> str:
             jetstream=False,
         ),
     ]
+    workers = [
+        User(member.runtime_key, runtime_grants.node(member.node)) for member in roster.enrolled() if member.runtime_key
+    ]
+    own_users = [User(own.runtime_operator, EVERYTHING), User(own.coordinator, runtime_grants.coordinator())]
+    accounts.append(_account("RUNTIME", [*own_users, *workers], jetstream=True))
     for project in roster.projects:
         members = [
             User(member.keys[project], grants.node(project, member.node))

@@ -19,6 +19,7 @@ from membridge.access.roster import Roster
 from membridge.access.server_config import OwnKeys, render
 from membridge.bus.options import BusOptions
 from membridge.embedded.nats_server import bundled_config
+from membridge.settings import COORDINATOR, RUNTIME
 from membridge.snapshot import files
 from schemas.identity import NodeId, ProjectId
 
@@ -100,11 +101,17 @@ class Site:
             doorkeeper=provide_key(self.seed("doorkeeper")),
             door=provide_key(self.seed("door")),
             operators={project: provide_key(self.operator_of(project)) for project in projects},
+            runtime_operator=provide_key(self.seed(f"operator-{RUNTIME}")),
+            coordinator=provide_key(self.keys / f"{COORDINATOR}.seed"),
         )
 
     def own_keys(self, projects: Iterable[ProjectId]) -> dict[ProjectId, str]:
         """Return this machine's public key for each project, made where there is none."""
         return {project: provide_key(self.keys / f"{project}.seed") for project in projects}
+
+    def own_runtime_key(self) -> str:
+        """Return this machine's public key for the task runtime, made where there is none."""
+        return provide_key(self.keys / f"{RUNTIME}.seed")
 
     def options(self, seed: Path, name: str, *, inbox: str, jetstream: bool = True) -> BusOptions:
         """Return how this machine connects as the user of `seed`."""
@@ -142,4 +149,4 @@ def own_hosts() -> tuple[str, ...]:
 def own_member(site: Site, roster: Roster, node: NodeId, names: list[str], *, now: str) -> Roster:
     """Return the roster with this machine and its projects in it."""
     grown = rules.add_projects(roster, names)
-    return rules.host(grown, node, site.own_keys(list(grown.projects)), now=now)
+    return rules.host(grown, node, site.own_keys(list(grown.projects)), site.own_runtime_key(), now=now)

@@ -33,6 +33,7 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Fals
     max_bytes: int = -1
     max_age: int = 0
     max_msgs_per_subject: int = -1
+    no_ack: bool = False
     duplicate_window: int = 120 * _SECOND
     allow_direct: bool = True
     allow_rollup_hdrs: bool = False
@@ -209,6 +210,7 @@ _UNSET: dict[str, object] = {
     "allow_rollup_hdrs": False,
     "allow_direct": False,
     "deny_delete": False,
+    "no_ack": False,
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -39,6 +40,7 @@ async def _ensure(bus: Bus, stream: Stream, *, replicas: int, deadline: Deadline
         max_bytes=stream.max_bytes,
         max_age=nanoseconds(stream.max_age),
         max_msgs_per_subject=stream.per_subject or -1,
+        no_ack=not stream.acked,
     )
     await jetstream.ensure_stream(bus, config, deadline=deadline)
 
@@ -180,10 +182,29 @@ async def open_proposals(bus: Bus, project: ProjectId, *, deadline: Deadline) ->
     )
 
 
-async def history(bus: Bus, stream: Stream, filter_subject: str, *, deadline: Deadline) -> list[bytes]:
-    """Return the bodies that a stream keeps under the filter, oldest first."""
-    found = jetstream.read_from(bus, stream.name, filter_subject, start=1, deadline=deadline)
-    return [message.body async for message in found]
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Bodies of a stream, oldest first, and the sequence at which the next page begins, None after the last."""
+
+    bodies: list[bytes]
+    next_seq: int | None
+
+
+async def history(
+    bus: Bus, stream: Stream, filter_subject: str, *, start: int = 1, most_bytes: int, deadline: Deadline
+) -> Page:
+    """Return what a stream keeps under the filter from sequence `start` on, of at most about `most_bytes`."""
+    bodies: list[bytes] = []
+    size = 0
+    async with aclosing(
+        jetstream.read_from(bus, stream.name, filter_subject, start=start, deadline=deadline)
+    ) as messages:
+        async for message in messages:
+            size += len(message.body)
+            if bodies and size > most_bytes:
+                return Page(bodies, jetstream.sequence_of(message))
+            bodies.append(message.body)
+    return Page(bodies, None)
 
 
 async def last_per_subject(

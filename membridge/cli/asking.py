@@ -19,7 +19,7 @@ from membridge.cli.progress import Meter
 from membridge.deadline import Deadline
 from membridge.errors import NoResponderError, UnknownProjectError
 from membridge.node import registry
-from membridge.node.opening import bus_options
+from membridge.node.opening import bus_options, runtime_options
 from membridge.settings import ProjectConfig
 from schemas import subjects
 from schemas.buckets import NODES
@@ -97,7 +97,9 @@ def ask_runtime(invocation: Invocation, operation: Operation[Q, R], request: Q) 
 @asynccontextmanager
 async def runtime_bus(invocation: Invocation) -> AsyncGenerator[Bus]:
     """Connect as a command that talks to the task runtime."""
-    async with _connected(invocation, Deadline.after(CONNECT)) as bus:
+    quiet(invocation.settings)
+    options = runtime_options(invocation.settings, "membridge command")
+    async with connect(options, deadline=Deadline.after(CONNECT)) as bus:
         yield bus
 
 

@@ -13,6 +13,7 @@ from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.errors import InvalidRequestError, RefusedError
 from schemas import subjects
 from schemas.runtime import (
+    EventsRequest,
     OutputFormat,
     ResultReply,
     Task,
@@ -25,7 +26,7 @@ from schemas.runtime import (
     TaskStatus,
 )
 from schemas.subjects import Impact
-from schemas.wire import WireError, decode
+from schemas.wire import WireError, decode, encode
 
 if TYPE_CHECKING:
     from membridge.bus.connection import Bus
@@ -204,47 +205,48 @@ async def _submit_and_follow(invocation: Invocation, spec: TaskSpec) -> ResultRe
 
 
 async def _logs(invocation: Invocation, task_id: str, *, follow: bool) -> None:
-    from membridge.bus.streams import history  # noqa: PLC0415 - the bus is loaded only where it is used
-    from membridge.cli.asking import of_runtime, runtime_bus  # noqa: PLC0415 - as above
-    from membridge.deadline import Deadline  # noqa: PLC0415 - as above
-    from schemas import streams  # noqa: PLC0415 - as above
+    from membridge.cli.asking import of_runtime, runtime_bus  # noqa: PLC0415 - the bus is loaded only where it is used
 
     told = _print_json if invocation.as_json else _print_event
     async with runtime_bus(invocation) as bus:
-        await of_runtime(bus, subjects.TASK, TaskRequest(id=task_id))
-        subject = subjects.fill(subjects.TASK_EVENT, task=task_id, kind="any").removesuffix("any") + "*"
-        for body in await history(bus, streams.TASKS, subject, deadline=Deadline.after(10.0)):
-            told(body)
+        start: int | None = 1
+        while start is not None:
+            page = await of_runtime(bus, subjects.EVENTS, EventsRequest(id=task_id, start=start))
+            for event in page.events:
+                told(event)
+            start = page.next_start
         if follow:
             await _follow(bus, task_id, told)
 
 
-async def _follow(bus: "Bus", task_id: str, told: Callable[[bytes], None]) -> None:
+async def _follow(bus: "Bus", task_id: str, told: Callable[[TaskEvent], None]) -> None:
     """Pass on what is told of a task until it ended."""
     from membridge.cli.asking import of_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
 
-    subject = subjects.fill(subjects.TASK_EVENT, task=task_id, kind="any").removesuffix("any") + "*"
-    async with bus.subscribe(subject) as news:
+    async with bus.subscribe(subjects.of_task(task_id)) as news:
         while (await of_runtime(bus, subjects.TASK, TaskRequest(id=task_id))).status not in ENDED:
             try:
                 async with asyncio.timeout(LOOK):
                     message = await news.next()
             except TimeoutError:
                 continue
-            if message is not None:
-                told(message.body)
+            if message is not None and (event := _event(message.body)) is not None:
+                told(event)
 
 
-def _print_json(body: bytes) -> None:
-    """Print an event as one line of JSON."""
-    click.echo(body)
-
-
-def _print_event(body: bytes) -> None:
+def _event(body: bytes) -> TaskEvent | None:
     try:
-        event = decode(body, TaskEvent)
+        return decode(body, TaskEvent)
     except WireError:
-        return
+        return None
+
+
+def _print_json(event: TaskEvent) -> None:
+    """Print an event as one line of JSON."""
+    click.echo(encode(event))
+
+
+def _print_event(event: TaskEvent) -> None:
     said = event.status.value if event.status is not None else ""
     text = " ".join(part for part in (said, event.text) if part)
     kind = "" if event.kind is TaskEventKind.STATUS else f"{event.kind.value}: "

@@ -11,14 +11,15 @@ from typing import cast
 from membridge import blocking, lifecycle
 from membridge.bus.connection import connect
 from membridge.deadline import Deadline
-from membridge.errors import MembridgeError, SettingsError
+from membridge.errors import MembridgeError
 from membridge.lifecycle import Part
 from membridge.logging import get_logger
 from membridge.node import registry
 from membridge.node.hosting import Hosting
 from membridge.node.instance import check_alone, instance_of
 from membridge.node.notify import Notifier
-from membridge.node.opening import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets, open_store
+from membridge.node.opening import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets, open_store, runtime_options
+from membridge.node.presence import Presence
 from membridge.node.running import only_one
 from membridge.settings import ProjectConfig, Settings
 
@@ -53,8 +54,13 @@ async def run(
         with only_one(settings.node.state_dir, "node"):
             async with AsyncExitStack() as stack:
                 parts: dict[str, Part] = {"watchdog": notifier.alive}
+                presences: list[Presence] = []
                 for key, projects in _by_key(await blocking.run(registry.load, settings)).items():
-                    parts |= await _open(stack, settings, key, projects)
+                    hosting, opened = await _open(stack, settings, key, projects)
+                    presences.append(hosting.presence)
+                    parts |= opened
+                if settings.executor.enabled:
+                    parts = await _open_worker(stack, settings, presences) | parts
                 late = await lifecycle.run(parts, stopping=stopping, on_ready=ready, drain=DRAIN)
                 if late:
                     log.error("parts did not stop in time", late=late)
@@ -66,8 +72,8 @@ async def run(
 
 async def _open(
     stack: AsyncExitStack, settings: Settings, key: Path | None, projects: list[ProjectConfig]
-) -> dict[str, Part]:
-    """Open one connection and what hangs on it; return the parts that serve its projects."""
+) -> tuple[Hosting, dict[str, Part]]:
+    """Open one connection and what hangs on it; return its projects and the parts that serve them."""
     options = bus_options(settings, f"membridge-node-{settings.node.id}", key)
     bus = await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT_DEADLINE)))
     opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
@@ -80,19 +86,16 @@ async def _open(
         f"streams{account}": partial(keep_ensured, bus, store, settings),
         f"projects{account}": hosting.run,
     }
-    if settings.executor.enabled:
-        if key is not None:
-            raise SettingsError(
-                "a node with a key for each project takes no tasks: the runtime has no account of its own yet",
-                remedy="unset MEMBRIDGE_WORKER here",
-                field="executor.enabled",
-            )
-        from membridge.node.working import make_worker  # noqa: PLC0415 - loaded only where tasks are taken
+    return hosting, {**parts, f"presence{account}": hosting.presence.run}
 
-        worker, working = await make_worker(bus, settings, hosting.presence.touch)
-        hosting.presence.worker = worker.presence
-        parts |= working
-    return {**parts, f"presence{account}": hosting.presence.run}
+
+async def _open_worker(stack: AsyncExitStack, settings: Settings, presences: list[Presence]) -> dict[str, Part]:
+    """Open the worker's connection; return its parts."""
+    from membridge.node.working import make_worker  # noqa: PLC0415 - loaded only where tasks are taken
+
+    options = runtime_options(settings, f"membridge-worker-{settings.node.id}")
+    bus = await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT_DEADLINE)))
+    return await make_worker(bus, settings, presences)
 
 
 def _by_key(projects: list[ProjectConfig]) -> dict[Path | None, list[ProjectConfig]]:

@@ -5,7 +5,7 @@ import random
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from membridge import blocking
@@ -13,7 +13,7 @@ from membridge.bus.connection import Bus, BusOptions
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.streams import ensure_streams
 from membridge.deadline import Deadline
-from membridge.errors import MembridgeError, SettingsError
+from membridge.errors import CredentialsError, MembridgeError, SettingsError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
 from membridge.merge.conflicts import Journal
@@ -24,7 +24,7 @@ from membridge.objectstore.keys import KeySource
 from membridge.objectstore.protocol import ObjectStore
 from membridge.objectstore.remote import S3Options, open_s3
 from membridge.objectstore.unsealed import UnsealedStore, backend
-from membridge.settings import ProjectConfig, Settings, StoreKind
+from membridge.settings import COORDINATOR, RUNTIME, ProjectConfig, Settings, StoreKind
 from membridge.snapshot.chain import ChainPolicy
 from membridge.snapshot.lane import Lane, LanePolicy
 from membridge.snapshot.lock import LockTerms
@@ -68,6 +68,26 @@ def bus_options(settings: Settings, name: str, key: Path | None = None) -> BusOp
         replicas=nats.replicas,
         inbox_prefix=f"_INBOX.{settings.node.id}" if key else "_INBOX",
     )
+
+
+def runtime_options(settings: Settings, name: str, *, user: str = RUNTIME) -> BusOptions:
+    """Return how to connect to the task runtime: where the server has accounts, with this machine's key for it.
+
+    Raises CredentialsError when there is none.
+    """
+    keys = settings.nats.keys_dir
+    if keys is None:
+        return bus_options(settings, name)
+    key = keys / f"{user}.seed"
+    if not key.is_file():
+        raise CredentialsError(
+            f"this machine has no {user} key",
+            remedy="run the coordinator on the machine of `membridge up --listen`"
+            if user == COORDINATOR
+            else "let it be invited, and `membridge join` again",
+        )
+    inbox = settings.node.id if user == RUNTIME else user
+    return replace(bus_options(settings, name, key), inbox_prefix=f"_INBOX.{inbox}")
 
 
 async def ensure_all(bus: Bus, settings: Settings, *, deadline: Deadline) -> None:

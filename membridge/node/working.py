@@ -5,21 +5,27 @@ task or fills a server.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from membridge import blocking
 from membridge.bus.connection import Bus
 from membridge.errors import MembridgeError, SettingsError
 from membridge.lifecycle import Part, Ready
 from membridge.logging import get_logger
+from membridge.node.presence import Presence
 from membridge.settings import Settings
 from membridge.worker import attempt
 from membridge.worker.attempt import Claude
 from membridge.worker.context import Sources
+from membridge.worker.herald import Herald
 from membridge.worker.worker import Worker
 from schemas import subjects
+from schemas.identity import NodeId
+from schemas.node import NodePresence
 from schemas.runtime import Capabilities, Order, TaskEvent, TaskEventKind
 from schemas.wire import encode
 
@@ -32,8 +38,8 @@ WAITING = 1_024
 class Teller:
     """Tells what happens to tasks, in the order in which it happened."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, bus: Bus, node: NodeId) -> None:
+        self._bus, self._node = bus, node
         self._queue: asyncio.Queue[TaskEvent] = asyncio.Queue(WAITING)
 
     def tell(self, order: Order, kind: TaskEventKind, text: str) -> None:
@@ -48,15 +54,18 @@ class Teller:
         ready()
         while True:
             event = await self._queue.get()
-            subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value)
+            subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=self._node)
             try:
                 await self._bus.publish(subject, encode(event))
             except MembridgeError as error:
                 log.debug("event not told", reason=error.message)
 
 
-async def make_worker(bus: Bus, settings: Settings, changed: Callable[[], None]) -> tuple[Worker, dict[str, Part]]:
-    """Return this node's worker and the parts that run it. Raises SettingsError for arguments that cannot be split."""
+async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence]) -> dict[str, Part]:
+    """Return the parts that run this node's worker, of which its `presences` will speak too.
+
+    Raises SettingsError for arguments that cannot be split.
+    """
     wanted = settings.executor
     try:
         arguments = attempt.split(wanted.claude_arguments)
@@ -71,7 +80,7 @@ async def make_worker(bus: Bus, settings: Settings, changed: Callable[[], None])
     found = await attempt.find_claude(wanted.claude)
     if found is None:
         log.warning("no claude program", path=wanted.claude, remedy="install Claude Code, or set MEMBRIDGE_CLAUDE")
-    teller = Teller(bus)
+    teller = Teller(bus, settings.node.id)
     agents = Path.home() / ".claude" / "agents"
     claude = Claude(
         binary=found[0] if found is not None else wanted.claude,
@@ -83,8 +92,22 @@ async def make_worker(bus: Bus, settings: Settings, changed: Callable[[], None])
     capabilities = Capabilities(
         claude_cli=found is not None, max_concurrency=wanted.max_concurrency, labels=_labels(wanted.labels)
     )
+
+    async def described() -> NodePresence:
+        said = [await presence.describe() for presence in presences]
+        return msgspec.structs.replace(said[0], projects=[project for one in said for project in one.projects])
+
+    herald = Herald(bus, settings.node.id, described)
+
+    def changed() -> None:
+        herald.touch()
+        for presence in presences:
+            presence.touch()
+
     worker = Worker(bus, settings.node.id, capabilities, claude.attempt, changed)
-    return worker, {"task events": teller.run, "worker": worker.run}
+    for presence in presences:
+        presence.worker = worker.presence
+    return {"task events": teller.run, "worker": worker.run, "worker presence": herald.run}
 
 
 def _labels(text: str | None) -> list[str]:

@@ -20,14 +20,27 @@ from membridge.settings.groups import (
     WorkerSettings,
 )
 from membridge.settings.kinds import MASK, Secret, mask_userinfo
-from membridge.settings.loading import DEFAULT, ENROLLED, Locations, ProjectConfig, Settings, load, locations, seed_file
+from membridge.settings.loading import (
+    COORDINATOR,
+    DEFAULT,
+    ENROLLED,
+    RUNTIME,
+    Locations,
+    ProjectConfig,
+    Settings,
+    load,
+    locations,
+    seed_file,
+)
 from membridge.settings.reference import Shown, render_reference, shown
 
 __all__ = [
+    "COORDINATOR",
     "DEFAULT",
     "ENROLLED",
     "GROUPS",
     "MASK",
+    "RUNTIME",
     "TABLE",
     "BackupSettings",
     "FirstProject",

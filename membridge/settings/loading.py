@@ -242,6 +242,10 @@ def _projects(
     return tuple(found)
 
 
+#: The names of a machine's key for the task runtime, and of its coordinator's, in the folder of keys.
+RUNTIME, COORDINATOR = "runtime", "coordinator"
+
+
 def seed_file(keys_dir: Path | None, project: ProjectId) -> Path | None:
     """Return the file of this node's nkey seed for a project, None where the server has no accounts."""
     return None if keys_dir is None else keys_dir / f"{project}.seed"

@@ -176,7 +176,9 @@ class Worker:
         while True:
             await asyncio.sleep(every)
             try:
-                await self._client.request(subjects.HEARTBEAT, _claim(order), deadline=Deadline.after(SAY))
+                await self._client.request(
+                    subjects.HEARTBEAT, _claim(order), deadline=Deadline.after(SAY), worker=self._node
+                )
             except RemoteError as error:
                 if error.code is ErrorCode.LEASE_LOST:
                     log.info("lease of a task lost", detail=error.message)
@@ -194,10 +196,9 @@ class Worker:
                     part = OutputPart(
                         lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, index=index, text=text
                     )
-                    await self._client.request(subjects.PART, part, deadline=deadline.sooner(SAY))
-                await self._client.request(
-                    subjects.REPORT, _report(order, outcome, len(parts)), deadline=deadline.sooner(REPORT)
-                )
+                    await self._client.request(subjects.PART, part, deadline=deadline.sooner(SAY), worker=self._node)
+                report = _report(order, outcome, len(parts))
+                await self._client.request(subjects.REPORT, report, deadline=deadline.sooner(REPORT), worker=self._node)
             except RemoteError as error:
                 if TABLE[error.code].retry not in AGAIN:
                     raise
@@ -228,7 +229,7 @@ class Worker:
             lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, reason="its worker stopped"
         )
         try:
-            await self._client.request(subjects.HAND_BACK, claim, deadline=Deadline.after(GIVE_BACK))
+            await self._client.request(subjects.HAND_BACK, claim, deadline=Deadline.after(GIVE_BACK), worker=self._node)
         except MembridgeError as error:
             log.info("task not handed back", reason=error.message)
 

@@ -16,10 +16,11 @@ import msgspec
 from membridge.bus.client import Client
 from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint
+from membridge.bus.streams import history
 from membridge.deadline import Deadline
-from membridge.errors import NoResponderError, NotFoundError, RemoteError, UnavailableError
+from membridge.errors import ForbiddenError, NoResponderError, NotFoundError, RemoteError, UnavailableError
 from membridge.objectstore.protocol import ObjectStore
-from schemas import subjects
+from schemas import streams, subjects
 from schemas.errors import ErrorCode
 from schemas.node import Empty
 from schemas.runtime import (
@@ -29,10 +30,14 @@ from schemas.runtime import (
     ArtifactsRequest,
     AuditReply,
     AuditRequest,
+    EventsReply,
+    EventsRequest,
+    LeaseClaim,
     LeasesReply,
     ResultReply,
     StatsReply,
     Task,
+    TaskEvent,
     TaskRequest,
     TasksReply,
     TasksRequest,
@@ -42,7 +47,7 @@ from schemas.runtime import (
     WorkersReply,
 )
 from schemas.subjects import Operation
-from schemas.wire import Wire
+from schemas.wire import Wire, WireError, decode
 from services.coordinator.runtime import Runtime
 from services.database.records import Records
 
@@ -101,6 +106,7 @@ class Answers:
             _question(subjects.ARTIFACT, self.artifact),
             _question(subjects.AUDIT, self.audit),
             _question(subjects.LEASES, self.leases),
+            _question(subjects.EVENTS, self.events),
         ]
 
     def _of_runtime(self, operation: Operation[Q, R], answer: Callable[[Runtime, Q], Awaitable[R]]) -> Endpoint:
@@ -115,12 +121,14 @@ class Answers:
 
     def _passed_on(self, endpoint: Endpoint) -> Endpoint:
         async def handle(request: Wire, call: Call) -> Wire:
+            if isinstance(request, LeaseClaim):
+                _check_speaker(request, call.subject)
             if self.runtime is not None:
                 return await endpoint.handler(request, call)
             return await self._at_scheduler(endpoint.operation, request, call.deadline)
 
         shared = next(one for one in subjects.RUNTIME_OPERATIONS if one.name == endpoint.operation.name)
-        return Endpoint(shared, shared.subject, handle, queue=GROUP, at_once=AT_ONCE)
+        return Endpoint(shared, shared.pattern(), handle, queue=GROUP, at_once=AT_ONCE)
 
     async def _at_scheduler(self, operation: Operation[Wire, Wire], request: Wire, deadline: Deadline) -> Wire:
         pause = FIRST_PAUSE
@@ -193,6 +201,20 @@ class Answers:
         found = await self._records.audit(entity_id=request.entity_id, before=request.before, limit=request.limit)
         return AuditReply(records=found)
 
+    async def events(self, request: EventsRequest) -> EventsReply:
+        """List what was told of a task, for as long as the stream keeps it."""
+        await self._records.task(request.id)
+        told = subjects.of_task(request.id)
+        page = await history(
+            self._bus,
+            streams.TASKS,
+            told,
+            start=request.start,
+            most_bytes=INLINE_ANSWER,
+            deadline=Deadline.after(subjects.EVENTS.deadline / 2),
+        )
+        return EventsReply(events=[event for body in page.bodies if (event := _event(body))], next_start=page.next_seq)
+
     async def leases(self, request: Empty) -> LeasesReply:
         """List active leases."""
         del request
@@ -212,6 +234,19 @@ class Answers:
             answered_by=self._name,
             database=self._database,
         )
+
+
+def _check_speaker(claim: LeaseClaim, subject: str) -> None:
+    """Raise ForbiddenError when the subject, which the server guards, is another worker's than the claim."""
+    if subject.rpartition(".")[2] != claim.worker_id:
+        raise ForbiddenError(f"{subject} is not {claim.worker_id}'s to speak on", field="worker_id")
+
+
+def _event(body: bytes) -> TaskEvent | None:
+    try:
+        return decode(body, TaskEvent)
+    except WireError:
+        return None
 
 
 def _whole_characters(raw: bytes) -> str:

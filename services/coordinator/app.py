@@ -13,19 +13,18 @@ from dataclasses import replace
 
 from membridge import __version__, lifecycle
 from membridge.bus.connection import Bus, connect
-from membridge.bus.kv import Kv, open_bucket
+from membridge.bus.kv import open_bucket
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.bus.streams import ensure_streams
 from membridge.deadline import Deadline
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
 from membridge.node.daemon import signals_set
-from membridge.node.opening import bus_options, open_store
+from membridge.node.opening import open_store, runtime_options
 from membridge.objectstore.protocol import ObjectStore
-from membridge.settings import Settings, StoreKind
+from membridge.settings import COORDINATOR, Settings, StoreKind
 from schemas import buckets, streams
 from schemas.identity import node_id_of_host
-from schemas.node import NodePresence
 from services.coordinator import term
 from services.coordinator.answers import Answers
 from services.coordinator.runtime import Limits
@@ -65,13 +64,13 @@ async def opened(settings: Settings) -> AsyncGenerator[Seat]:
     wanted, name = settings.coordinator, f"{node_id_of_host(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(3)}"
     address = wanted.database_url.reveal() if wanted.database_url is not None else ""
     url = parse_url(address, settings.node.state_dir / FILE)
-    options = bus_options(settings, f"membridge-coordinator-{name}")
+    options = runtime_options(settings, f"membridge-coordinator-{name}", user=COORDINATOR)
     async with (
         open_engine(url, deadline=Deadline.after(OPEN)) as engine,
         connect(options, deadline=Deadline.after(CONNECT)) as bus,
         open_store(bus, _for_artifacts(settings)) as objects,
     ):
-        world, nodes = await _world(bus, objects, settings)
+        world = await _world(bus, objects, settings)
         records = Records(engine)
         database = url.render_as_string(hide_password=True)
         yield Seat(
@@ -81,7 +80,6 @@ async def opened(settings: Settings) -> AsyncGenerator[Seat]:
             scheduling=await open_bucket(
                 bus, buckets.SCHEDULING, replicas=settings.nats.replicas, deadline=Deadline.after(OPEN)
             ),
-            nodes=nodes,
             world=world,
             answers=Answers(bus, records, objects, name=name, database=database),
             name=name,
@@ -94,17 +92,14 @@ async def opened(settings: Settings) -> AsyncGenerator[Seat]:
         )
 
 
-async def _world(bus: Bus, objects: ObjectStore, settings: Settings) -> tuple[World, Kv[NodePresence]]:
+async def _world(bus: Bus, objects: ObjectStore, settings: Settings) -> World:
     deadline, replicas = Deadline.after(OPEN), settings.nats.replicas
     await ensure_streams(bus, streams.RUNTIME, replicas=replicas, deadline=deadline)
-    return (
-        World(
-            bus=bus,
-            leases=await open_bucket(bus, buckets.LEASES, replicas=replicas, deadline=deadline),
-            sticky=await open_bucket(bus, buckets.STICKY, replicas=replicas, deadline=deadline),
-            objects=objects,
-        ),
-        await open_bucket(bus, buckets.NODES, replicas=replicas, deadline=deadline),
+    return World(
+        bus=bus,
+        leases=await open_bucket(bus, buckets.LEASES, replicas=replicas, deadline=deadline),
+        sticky=await open_bucket(bus, buckets.STICKY, replicas=replicas, deadline=deadline),
+        objects=objects,
     )
 
 

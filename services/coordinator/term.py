@@ -24,7 +24,7 @@ from schemas import buckets, subjects
 from schemas.buckets import SchedulerRecord
 from schemas.node import Empty, NodePresence
 from schemas.runtime import Worker, WorkerStatus
-from schemas.wire import WireError, decode
+from schemas.wire import WireError, decode, encode
 from services.coordinator.answers import Answers
 from services.coordinator.fleet import Fleet
 from services.coordinator.runtime import ROUND, SILENCE, Limits, Runtime
@@ -53,7 +53,6 @@ class Seat:
     engine: Engine
     records: Records
     scheduling: Kv[SchedulerRecord]
-    nodes: Kv[NodePresence]
     world: World
     answers: Answers
     name: str
@@ -155,32 +154,30 @@ async def _resign(seat: Seat, record: SchedulerRecord) -> None:
 
 
 async def _hear(seat: Seat, runtime: Runtime) -> None:
-    """Follow the presence of nodes: those that take tasks are workers, once they answered on the way of their work."""
-    proven: set[str] = set()
-    async with seat.bus.subscribe(seat.nodes.pattern()) as news:
-        for entry in (await seat.nodes.entries(deadline=Deadline.after(PROBE))).values():
-            await _take(seat, runtime, entry.value, proven)
+    """Call the workers, and follow what they say: one counts once it answered on the way of its work."""
+    proven: dict[str, str] = {}
+    async with seat.bus.subscribe(subjects.wildcard(subjects.WORKER_PRESENCE)) as news:
+        await seat.bus.publish(subjects.ROLL_CALL, encode(Empty()))
         async for message in news:
-            node = message.subject.rpartition(".")[2]
-            if not message.body:
-                proven.discard(node)
-                runtime.silence(node)
-                continue
             try:
-                await _take(seat, runtime, decode(message.body, NodePresence), proven)
+                said = decode(message.body, NodePresence)
             except WireError as error:
-                log.debug("presence cannot be read", node=node, reason=str(error))
+                log.debug("presence cannot be read", subject=message.subject, reason=str(error))
+                continue
+            # The server guards whose subject it is.
+            if message.subject == subjects.fill(subjects.WORKER_PRESENCE, worker=said.node):
+                await _take(seat, runtime, said, proven)
 
 
-async def _take(seat: Seat, runtime: Runtime, presence: NodePresence, proven: set[str]) -> None:
+async def _take(seat: Seat, runtime: Runtime, presence: NodePresence, proven: dict[str, str]) -> None:
+    """Take a node's word; `proven` has the life of each worker that answered."""
     if presence.worker is None:
-        if presence.node in proven:
-            proven.discard(presence.node)
-            runtime.silence(presence.node)
+        proven.pop(presence.node, None)
+        runtime.silence(presence.node)
         return
     worker = to_worker(presence)
-    known = f"{presence.node} {presence.instance} {presence.started_at}"
-    if known not in proven and worker.status is WorkerStatus.ONLINE:
+    life = f"{presence.instance} {presence.started_at}"
+    if proven.get(presence.node) != life and worker.status is WorkerStatus.ONLINE:
         try:
             said = await Client(seat.bus).request(
                 subjects.WORKER_STATUS, Empty(), deadline=Deadline.after(PROBE), worker=presence.node
@@ -188,7 +185,7 @@ async def _take(seat: Seat, runtime: Runtime, presence: NodePresence, proven: se
         except MembridgeError as error:
             log.info("worker does not answer", node=presence.node, reason=error.message)
             return
-        proven.add(known)
+        proven[presence.node] = life
         runtime.believe(presence.node, said.running)
     runtime.hear(worker)
 

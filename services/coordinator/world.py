@@ -73,7 +73,7 @@ class World:
 
     async def announce(self, event: TaskEvent) -> None:
         """Tell whoever listens."""
-        subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value)
+        subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=subjects.COORDINATOR)
         try:
             await self.bus.publish(subject, encode(event))
         except MembridgeError as error:

@@ -22,8 +22,16 @@ answered with a 400-class service error that names it. `{project}` is a canonica
 `{node}` a node id. With the stock CLI: `nats request membridge.{project}.primary.status ''`, `nats micro ls`.
 """
 
+ACCESS = (subjects.INVITE, subjects.ENROL, subjects.REVOKE, subjects.MEMBERS, subjects.ACCESS_LOG)
+
 _FACTS = f"""Facts, on `{subjects.EVENT}`, kept in the stream `EVENTS`; progress of running jobs on
 `{subjects.PROGRESS}`, not kept.
+
+What happens to a task, on `{subjects.TASK_EVENT}`, kept in the stream `TASKS`:
+`TaskEvent`, of the kinds `status` (by `{subjects.COORDINATOR}`), `progress` and `stderr` (by a worker).
+
+A worker says that it is there on `{subjects.WORKER_PRESENCE}` (`NodePresence`): every ten seconds, at
+each change, and when a coordinator calls on `{subjects.ROLL_CALL}`.
 """
 
 _ERRORS = """An error reply has the headers `Nats-Service-Error` (a sentence) and `Nats-Service-Error-Code`, and the
@@ -42,6 +50,14 @@ def render() -> str:
             *_operations(LEADERSHIP),
             "## Projects of a node\n",
             *_operations(NODE),
+            "## The task runtime, answered by any coordinator\n",
+            *_operations(subjects.CLIENT_OPERATIONS),
+            "## What a worker says of its leases\n",
+            *_operations(subjects.REPORTING_OPERATIONS),
+            "## Orders, answered by the worker that they name\n",
+            *_operations(subjects.WORKER_OPERATIONS),
+            "## Invitations and members, answered by `membridge up --listen`\n",
+            *_operations(ACCESS),
             "## Events\n",
             _FACTS,
             "| type | fields |\n|---|---|",
@@ -51,13 +67,13 @@ def render() -> str:
             *(
                 f"| `{bucket.name}` | `{bucket.value.__name__}` | {f'{bucket.ttl:g} s' if bucket.ttl else 'none'} "
                 f"| {bucket.history} |"
-                for bucket in buckets.ALL
+                for bucket in (*buckets.ALL, *buckets.RUNTIME)
             ),
             "\n## Streams\n",
             "| stream | subjects | forgets by |\n|---|---|---|",
             *(
                 f"| `{stream.name}` | {', '.join(f'`{subject}`' for subject in stream.subjects)} | {stream.retention} |"
-                for stream in streams.ALL
+                for stream in (*streams.ALL, *streams.RUNTIME)
             ),
             "\n## Errors\n",
             _ERRORS,

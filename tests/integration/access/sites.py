@@ -33,10 +33,10 @@ class Site:
         """Return a machine that has not joined yet."""
         return Machine(name, self.root / name, "", project, extra={"MEMBRIDGE_NODE_ID": "", **extra})
 
-    async def joined(self, name: str, project: str = SHARED) -> Machine:
+    async def joined(self, name: str, project: str = SHARED, **extra: str) -> Machine:
         """Return a machine that joined and is in step."""
         line = await self.invite("--node", name, "--project", project)
-        machine = self.machine(name, project)
+        machine = self.machine(name, project, **extra)
         code, output = await machine.command("join", line, "--once")
         assert code == 0, output
         return machine
@@ -86,9 +86,9 @@ async def eventually(wanted: Callable[[], Awaitable[bool]], machine: Machine, se
         raise AssertionError(machine.log.read_text()[-3000:]) from error
 
 
-def seed_of(machine: Machine, project: str = SHARED) -> Path:
-    """Return the file with a joined machine's key for a project."""
-    (found,) = (machine.home / ".config" / "membridge" / "keys").glob(f"*/{canonical_id(project)}.seed")
+def seed_of(machine: Machine, account: str) -> Path:
+    """Return the file with a joined machine's key for a project's account, or the runtime's."""
+    (found,) = (machine.home / ".config" / "membridge" / "keys").glob(f"*/{account}.seed")
     return found
 
 
@@ -135,8 +135,10 @@ class Attacker:
 
 
 @asynccontextmanager
-async def attacker(place: Site, machine: Machine, project: str = SHARED) -> AsyncGenerator[Attacker]:
-    """Connect with a joined machine's key, outside of its daemon."""
+async def attacker(
+    place: Site, machine: Machine, project: str = SHARED, *, account: str | None = None
+) -> AsyncGenerator[Attacker]:
+    """Connect with a joined machine's key for a project, or another account, outside of its daemon."""
     import ssl  # noqa: PLC0415 - here only
 
     refused: list[str] = []
@@ -144,7 +146,7 @@ async def attacker(place: Site, machine: Machine, project: str = SHARED) -> Asyn
     async def note(error: Exception) -> None:
         refused.append(str(error))
 
-    seed = seed_of(machine, project)
+    seed = seed_of(machine, account or canonical_id(project))
     client = Client()
     await client.connect(
         f"tls://{place.host.extra['MEMBRIDGE_NATS_LISTEN']}",

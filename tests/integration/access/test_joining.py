@@ -17,6 +17,7 @@ from membridge.access import invitation
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.machine import Machine
 from membridge.objectstore.keys import new_key, read_file, write_file
+from schemas.identity import canonical_id
 from tests.fixtures.machines import command
 from tests.integration.access.sites import OTHER, SHARED, Site, eventually, seed_of, site
 
@@ -208,7 +209,7 @@ async def test_nothing_that_a_run_writes_holds_a_secret_except_the_key_files(pla
 
 async def test_the_server_listens_where_it_was_told_and_monitoring_on_loopback(place: Site) -> None:
     port = int(place.host.extra["MEMBRIDGE_NATS_LISTEN"].rpartition(":")[2])
-    seed = seed_of(await place.joined("b"))
+    seed = seed_of(await place.joined("b"), canonical_id(SHARED))
     assert stat.S_IMODE(seed.parent.stat().st_mode) == 0o700
     listening = _listening()
     assert ("127.0.0.1", port) in listening

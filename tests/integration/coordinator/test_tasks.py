@@ -35,8 +35,9 @@ async def fail(order: Order) -> Outcome:
 
 
 async def refused(place: Place, operation: subjects.Operation, request: object) -> ErrorCode:  # type: ignore[type-arg]
+    tokens = {"worker": request.worker_id} if isinstance(request, LeaseClaim) else {}
     with pytest.raises(RemoteError) as caught:
-        await Client(place.bus).request(operation, request, deadline=soon())  # type: ignore[arg-type]
+        await Client(place.bus).request(operation, request, deadline=soon(), **tokens)  # type: ignore[arg-type]
     return caught.value.code
 
 
@@ -158,7 +159,7 @@ async def test_a_word_under_a_lease_that_is_not_the_live_one_changes_nothing(ope
         empty = Report(lease_id=lease.id, task_id=task.id, worker_id="w1", status=ResultStatus.SUCCESS, metrics=metrics)
         assert await refused(place, subjects.REPORT, empty) is ErrorCode.INVALID_REQUEST
         own = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id="w1")
-        renewed = await Client(place.bus).request(subjects.HEARTBEAT, own, deadline=soon())
+        renewed = await Client(place.bus).request(subjects.HEARTBEAT, own, deadline=soon(), worker="w1")
         assert renewed.expires_at > lease.expires_at
         free.set()
         await place.until(task.id, TaskStatus.COMPLETED)
@@ -220,6 +221,7 @@ async def test_a_task_waits_for_a_worker_that_can_and_says_so(opened: OpenPlace)
         task = await place.submit(labels=["gpu"])
         assert (await place.task(task.id)).reason == "no eligible worker because there is none"
         await place.worker("w1")
+        await place.until_known("w1", WorkerStatus.ONLINE)
         assert (await place.task(task.id)).reason == "no eligible worker because w1 lacks gpu"
         await place.worker("w2", labels=("gpu",))
         assert (await place.until(task.id, TaskStatus.COMPLETED)).worker_id == "w2"
@@ -230,8 +232,8 @@ async def test_a_worker_without_the_program_says_so_and_gets_nothing(opened: Ope
         await place.coordinator()
         worker = await place.worker("w1", claude=False)
         task = await place.submit()
-        found = await Client(place.bus).request(subjects.WORKER, WorkerRequest(id="w1"), deadline=soon())
-        assert (found.status, found.detail) == (WorkerStatus.ERROR, "there is no claude program")
+        found = await place.until_known("w1", WorkerStatus.ERROR)
+        assert found.detail == "there is no claude program"
         assert (await place.task(task.id)).reason == "no eligible worker because w1 is offline"
         assert worker.orders == []
 

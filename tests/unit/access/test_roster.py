@@ -86,12 +86,20 @@ def test_an_invitation_for_a_name_is_for_that_name() -> None:
 
 
 def test_a_name_that_is_taken_and_a_key_that_is_anothers_are_refused() -> None:
-    hosted = rules.host(opened(), NodeId("b"), {P: key("A")}, now="then")
+    hosted = rules.host(opened(), NodeId("b"), {P: key("A")}, key("R"), now="then")
     with pytest.raises(InvitationRefusedError, match="a node b already") as refused:
         rules.enrol(hosted, request(), now="now")
     assert "revoke b" in refused.value.remedy
-    with pytest.raises(InvitationRefusedError, match="another machine's"):
-        rules.enrol(hosted, request(node="c", keys={P: key("A")}), now="now")
+    for taken in (request(node="c", keys={P: key("A")}), request(node="c", runtime_key=key("R"))):
+        with pytest.raises(InvitationRefusedError, match="another machine's"):
+            rules.enrol(hosted, taken, now="now")
+
+
+def test_one_key_is_for_one_account() -> None:
+    with pytest.raises(InvitationRefusedError, match="given twice"):
+        rules.enrol(opened(), request(keys={P: key("A")}, runtime_key=key("A")), now="now")
+    (member,) = rules.enrol(opened(), request(keys={P: key("A")}, runtime_key=key("B")), now="now").enrolled()
+    assert (member.keys, member.runtime_key) == ({P: key("A")}, key("B"))
 
 
 def test_who_was_revoked_may_come_back_with_a_new_invitation_and_new_keys() -> None:

@@ -1,0 +1,76 @@
+"""Tells coordinators that this node's worker is there: every ten seconds, at each change, and when they call.
+
+What is told goes over the connection on which work is delivered, so that it proves this way, and is kept nowhere: a
+coordinator that begins to schedule calls all workers.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from msgspec.structs import replace
+
+from membridge.bus.connection import Bus
+from membridge.bus.subscription import Subscription
+from membridge.errors import MembridgeError
+from membridge.lifecycle import Ready
+from membridge.logging import get_logger
+from schemas import subjects
+from schemas.identity import NodeId
+from schemas.node import NodePresence
+from schemas.wire import encode
+
+log = get_logger("membridge.worker")
+
+#: Seconds between two words without any news.
+EVERY = 10.0
+
+
+class Herald:
+    """Speaks for one worker. `describe` returns what is said."""
+
+    def __init__(self, bus: Bus, node: NodeId, describe: Callable[[], Awaitable[NodePresence]]) -> None:
+        self._bus, self._describe = bus, describe
+        self._subject = subjects.fill(subjects.WORKER_PRESENCE, worker=node)
+        self._changed = asyncio.Event()
+        self._said: NodePresence | None = None
+
+    def touch(self) -> None:
+        """Say it again soon: something changed."""
+        self._changed.set()
+
+    async def run(self, ready: Ready) -> None:
+        """Tell until cancelled; then say goodbye."""
+        try:
+            async with self._bus.subscribe(subjects.ROLL_CALL) as calls, asyncio.TaskGroup() as group:
+                group.create_task(self._hear(calls), name="roll calls")
+                group.create_task(self._hear_reconnects(), name="new connections")
+                await self._say(await self._describe())
+                ready()
+                while True:
+                    try:
+                        async with asyncio.timeout(EVERY):
+                            await self._changed.wait()
+                    except TimeoutError:
+                        pass
+                    self._changed.clear()
+                    await self._say(await self._describe())
+        finally:
+            if self._said is not None:
+                await self._say(replace(self._said, worker=None))
+
+    async def _hear(self, calls: Subscription) -> None:
+        async for _ in calls:
+            self.touch()
+
+    async def _hear_reconnects(self) -> None:
+        generation = self._bus.generation
+        while True:
+            generation = await self._bus.wait_generation(generation)
+            self.touch()
+
+    async def _say(self, presence: NodePresence) -> None:
+        self._said = presence
+        try:
+            await self._bus.publish(self._subject, encode(presence))
+        except MembridgeError as error:
+            log.info("worker not told of", reason=error.message)
