@@ -78,6 +78,23 @@ class RevokeRequest(Wire, frozen=True, kw_only=True):
     node: WireNodeId
 
 
+class MemberRole(StrEnum):
+    """What a member is: a machine with a memory, a front end that only looks, or a gateway that people act through."""
+
+    NODE = "node"
+    READER = "reader"
+    GATEWAY = "gateway"
+
+
+class AdmitRequest(Wire, frozen=True, kw_only=True):
+    """Let a front end in, with keys that were made for it: one for each project that it sees, and one for tasks."""
+
+    node: WireNodeId
+    role: MemberRole
+    keys: Annotated[dict[WireProjectId, PublicKey], Meta(min_length=1, max_length=64)]
+    runtime_key: PublicKey
+
+
 class MemberState(StrEnum):
     """Whether a machine is in."""
 
@@ -86,12 +103,13 @@ class MemberState(StrEnum):
 
 
 class Member(Wire, frozen=True, kw_only=True):
-    """A machine that was let in: its public keys by project and for tasks, and when it came and went."""
+    """Who was let in: its public keys by project and for tasks, what it is, and when it came and went."""
 
     node: WireNodeId
     keys: dict[WireProjectId, PublicKey]
     enrolled_at: str
     runtime_key: PublicKey | None = None
+    role: MemberRole = MemberRole.NODE
     revoked_at: str | None = None
 
     @property
@@ -101,9 +119,10 @@ class Member(Wire, frozen=True, kw_only=True):
 
 
 class MembersReply(Wire, frozen=True, kw_only=True):
-    """Every machine that ever joined, by name."""
+    """Everybody who was ever let in, by name, and the names of the projects that there are."""
 
     members: list[Member] = []
+    projects: list[str] = []
 
 
 class AccessAction(StrEnum):
@@ -111,6 +130,7 @@ class AccessAction(StrEnum):
 
     INVITED = "invited"
     ENROLLED = "enrolled"
+    ADMITTED = "admitted"
     REFUSED = "refused"
     REVOKED = "revoked"
 

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from schemas.access import (
     AccessLogReply,
+    AdmitRequest,
     EnrolReply,
     EnrolRequest,
     InviteReply,
@@ -181,6 +182,7 @@ INVITE = Operation("invite", "membridge.access.invite", InviteRequest, InviteRep
 #: The only subject that a machine without a key of its own may use.
 ENROL = Operation("enrol", "membridge.access.enrol", EnrolRequest, EnrolReply, deadline=60.0, impact=Impact.WRITE)
 REVOKE = Operation("revoke", "membridge.access.revoke", RevokeRequest, MembersReply, deadline=30.0, impact=Impact.WRITE)
+ADMIT = Operation("admit", "membridge.access.admit", AdmitRequest, MembersReply, deadline=30.0, impact=Impact.WRITE)
 MEMBERS = Operation("members", "membridge.access.members", Empty, MembersReply, deadline=5.0, impact=Impact.READ)
 ACCESS_LOG = Operation("log", "membridge.access.log", Empty, AccessLogReply, deadline=5.0, impact=Impact.READ)
 #: What an enrolled node is told over its own connection: where snapshots are kept.

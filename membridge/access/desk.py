@@ -27,6 +27,7 @@ from schemas.access import (
     AccessAction,
     AccessLogReply,
     AccessRecord,
+    AdmitRequest,
     EnrolReply,
     EnrolRequest,
     InviteReply,
@@ -133,6 +134,18 @@ class Desk:
         log.info("node enrolled", node=request.node)
         return EnrolReply(node=request.node)
 
+    async def admit(self, request: AdmitRequest, call: Call) -> MembersReply:
+        """Let a front end in. Errors: InvalidRequestError."""
+        del call
+        async with self._turn:
+            roster = rules.admit(self.roster, request, now=_now())
+            names = [roster.projects[project] for project in request.keys]
+            if roster is not self.roster:
+                await self._write_down(AccessAction.ADMITTED, request.node, projects=names, reason=request.role.value)
+            await self._keep(roster)
+        log.info("front end admitted", node=request.node)
+        return self._members()
+
     async def revoke(self, request: RevokeRequest, call: Call) -> MembersReply:
         """Cut a node off. Errors: NotFoundError."""
         del call
@@ -157,6 +170,7 @@ class Desk:
         """Return what the operator may ask."""
         return [
             Endpoint(operation=subjects.INVITE, subject=subjects.INVITE.at(), handler=self.invite),
+            Endpoint(operation=subjects.ADMIT, subject=subjects.ADMIT.at(), handler=self.admit),
             Endpoint(operation=subjects.REVOKE, subject=subjects.REVOKE.at(), handler=self.revoke),
             Endpoint(operation=subjects.MEMBERS, subject=subjects.MEMBERS.at(), handler=self.members),
             Endpoint(operation=subjects.ACCESS_LOG, subject=subjects.ACCESS_LOG.at(), handler=self.show_log),
@@ -167,7 +181,8 @@ class Desk:
         return [Endpoint(operation=subjects.ENROL, subject=subjects.ENROL.at(), handler=self.enrol)]
 
     def _members(self) -> MembersReply:
-        return MembersReply(members=[self.roster.members[name] for name in sorted(self.roster.members)])
+        members = [self.roster.members[name] for name in sorted(self.roster.members)]
+        return MembersReply(members=members, projects=sorted(self.roster.projects.values()))
 
     def _expired(self) -> Roster:
         now = self._now()

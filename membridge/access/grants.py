@@ -123,4 +123,7 @@ def _of_primary(project: ProjectId) -> list[str]:
 _DISCOVERY = tuple(f"$SRV.{verb}{rest}" for verb in ("PING", "INFO", "STATS") for rest in ("", ".>"))
 _ASK_DISCOVERY = _DISCOVERY
 _READING = (subjects.STATUS, subjects.HISTORY, subjects.CONFLICTS, subjects.JOBS, subjects.BACKUPS)
-_DESK = (subjects.INVITE.at(), subjects.REVOKE.at(), subjects.MEMBERS.at(), subjects.ACCESS_LOG.at())
+_DESK = tuple(
+    operation.at()
+    for operation in (subjects.INVITE, subjects.ADMIT, subjects.REVOKE, subjects.MEMBERS, subjects.ACCESS_LOG)
+)

@@ -12,9 +12,10 @@ from enum import StrEnum
 import msgspec
 from msgspec.structs import replace
 
-from membridge.errors import ForbiddenError, InvalidRequestError, NotFoundError
-from schemas.access import EnrolRequest, Member
+from membridge.errors import ForbiddenError, InvalidRequestError, MembridgeError, NotFoundError
+from schemas.access import AdmitRequest, EnrolRequest, Member, MemberRole
 from schemas.identity import NodeId, ProjectId, canonical_id
+from schemas.subjects import RESERVED_WORKERS
 from schemas.wire import Wire
 
 #: Invitations that may be open at once, and ended ones that are remembered to tell a replay from a forgery.
@@ -109,6 +110,8 @@ def enrol(roster: Roster, request: EnrolRequest, *, now: str) -> Roster:
         raise _refused("this invitation is not known here")
     if known.state is InvitationState.EXPIRED:
         raise _refused("this invitation is expired")
+    if request.node in RESERVED_WORKERS:
+        raise _refused(f"no machine may be called {request.node}", "choose another name with `--node`")
     there = roster.members.get(request.node)
     if known.state is InvitationState.USED:
         same = there is not None and there.revoked_at is None and _keys(there) == _keys(request)
@@ -124,10 +127,7 @@ def enrol(roster: Roster, request: EnrolRequest, *, now: str) -> Roster:
             f"there is a node {request.node} already",
             f"choose another name with `--node`, or run `membridge nodes revoke {request.node}` first",
         )
-    if any(_keys(request) & _keys(member) for member in roster.members.values()):
-        raise _refused("this key is another machine's", "run `membridge join` again")
-    if len(_keys(request)) != len(request.keys) + (request.runtime_key is not None):
-        raise _refused("one key is given twice", "run `membridge join` again")
+    _check_keys(roster, request, InvitationRefusedError, "run `membridge join` again")
     member = Member(node=request.node, keys=dict(request.keys), enrolled_at=now, runtime_key=request.runtime_key)
     used = replace(known, state=InvitationState.USED, used_by=request.node)
     return replace(
@@ -143,6 +143,38 @@ def host(roster: Roster, node: NodeId, keys: dict[ProjectId, str], runtime_key: 
     enrolled_at = there.enrolled_at if there else now
     member = Member(node=node, keys=keys, enrolled_at=enrolled_at, runtime_key=runtime_key)
     return replace(roster, members=roster.members | {node: member})
+
+
+def admit(roster: Roster, request: AdmitRequest, *, now: str) -> Roster:
+    """Return the roster with a front end in it.
+
+    The same request again, whose answer was lost, changes nothing. Raises InvalidRequestError for a name that is
+    taken, an unknown project, a key that is somebody else's, and for a node: that one is invited.
+    """
+    if request.role is MemberRole.NODE or request.node in RESERVED_WORKERS:
+        raise InvalidRequestError(
+            f"{request.node} cannot be admitted as a {request.role}", remedy="machines join by `membridge invite`"
+        )
+    there = roster.members.get(request.node)
+    if there is not None and there.revoked_at is None:
+        if (there.role, _keys(there)) == (request.role, _keys(request)):
+            return roster
+        raise InvalidRequestError(
+            f"there is a member {request.node} already",
+            remedy=f"choose another name, or run `membridge nodes revoke {request.node}` first",
+            field="node",
+        )
+    if set(request.keys) - set(roster.projects):
+        raise InvalidRequestError("a key is for a project that is not here", field="keys")
+    _check_keys(roster, request, InvalidRequestError, "give another folder with `--to`")
+    member = Member(
+        node=request.node,
+        keys=dict(request.keys),
+        enrolled_at=now,
+        runtime_key=request.runtime_key,
+        role=request.role,
+    )
+    return replace(roster, members=roster.members | {member.node: member})
 
 
 def revoke(roster: Roster, node: NodeId, *, now: str) -> Roster:
@@ -164,7 +196,15 @@ def read(body: bytes) -> Roster:
     return roster
 
 
-def _keys(of: EnrolRequest | Member) -> set[str]:
+def _check_keys(roster: Roster, request: EnrolRequest | AdmitRequest, error: type[MembridgeError], remedy: str) -> None:
+    """Raise for a key that is somebody's already, and for one that is given twice: a key is for one account."""
+    if any(_keys(request) & _keys(member) for member in roster.members.values()):
+        raise error("a key of these is another machine's", remedy=remedy)
+    if len(_keys(request)) != len(request.keys) + (request.runtime_key is not None):
+        raise error("one key is given twice", remedy=remedy)
+
+
+def _keys(of: EnrolRequest | AdmitRequest | Member) -> set[str]:
     return {*of.keys.values(), *([of.runtime_key] if of.runtime_key else [])}
 
 

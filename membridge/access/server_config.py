@@ -5,13 +5,14 @@ accounts without any. Names and
 keys come from types that allow no quote, so nothing needs escaping.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from membridge.access import grants, runtime_grants
 from membridge.access.grants import EVERYTHING, Grant
 from membridge.access.roster import Roster
-from schemas.identity import ProjectId
+from schemas.access import MemberRole
+from schemas.identity import NodeId, ProjectId
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +50,34 @@ def render(roster: Roster, own: OwnKeys) -> str:
             jetstream=False,
         ),
     ]
-    workers = [
-        User(member.runtime_key, runtime_grants.node(member.node)) for member in roster.enrolled() if member.runtime_key
+    in_runtime = [
+        User(member.runtime_key, _IN_RUNTIME[member.role](member.node))
+        for member in roster.enrolled()
+        if member.runtime_key
     ]
     own_users = [User(own.runtime_operator, EVERYTHING), User(own.coordinator, runtime_grants.coordinator())]
-    accounts.append(_account("RUNTIME", [*own_users, *workers], jetstream=True))
+    accounts.append(_account("RUNTIME", [*own_users, *in_runtime], jetstream=True))
     for project in roster.projects:
         members = [
-            User(member.keys[project], grants.node(project, member.node))
+            User(member.keys[project], _IN_PROJECT[member.role](project, member.node))
             for member in roster.enrolled()
             if project in member.keys
         ]
         users = [User(own.operators[project], EVERYTHING), *members]
         accounts.append(_account(f"PROJECT_{project}", users, jetstream=True))
     return "accounts {\n" + "".join(accounts) + "}\n"
+
+
+_IN_PROJECT: dict[MemberRole, Callable[[ProjectId, NodeId], Grant]] = {
+    MemberRole.NODE: grants.node,
+    MemberRole.READER: grants.reader,
+    MemberRole.GATEWAY: grants.gateway,
+}
+_IN_RUNTIME: dict[MemberRole, Callable[[NodeId], Grant]] = {
+    MemberRole.NODE: runtime_grants.node,
+    MemberRole.READER: runtime_grants.reader,
+    MemberRole.GATEWAY: runtime_grants.gateway,
+}
 
 
 def _account(name: str, users: Sequence[User], *, jetstream: bool) -> str:

@@ -1,27 +1,30 @@
-"""`membridge invite`, `join`, and `nodes revoke`, `members`, `log`: who is in, and who lets whom in."""
+"""`membridge invite`, `join`, and `nodes admit`, `revoke`, `members`, `log`: who is in, and who lets whom in."""
 
 import asyncio
 import os
 import re
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from membridge.cli.command import Invocation, command, quiet
 from membridge.errors import InvalidRequestError, NoResponderError
 from schemas import subjects
-from schemas.access import AccessLogReply, InviteReply, InviteRequest, MembersReply, RevokeRequest
-from schemas.identity import NodeId
+from schemas.access import AccessLogReply, InviteReply, InviteRequest, MemberRole, MembersReply, RevokeRequest
+from schemas.identity import NodeId, canonical_id
 from schemas.node import Empty
 from schemas.subjects import Impact, Operation
 from schemas.wire import Wire
 
+if TYPE_CHECKING:
+    from membridge.access.site import Site
+
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 
-MEMBER_COLUMNS = ("node", "state", "since", "projects>")
+MEMBER_COLUMNS = ("node", "role", "state", "since", "projects>")
 LOG_COLUMNS = ("when", "what", "node", "*about")
 _EXPIRES = re.compile(r"([0-9]{1,6})([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -53,6 +56,42 @@ def invite(invocation: Invocation, node: str | None, expires: int) -> None:
     projects = [invocation.project_name] if invocation.project_name else []
     request = InviteRequest(node=NodeId(node) if node else None, projects=projects, expires_seconds=expires)
     invocation.show(_ask_desk(invocation, subjects.INVITE, request), _print_invitation)
+
+
+@command("admit", impact=Impact.WRITE)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--role",
+    type=click.Choice([MemberRole.READER.value, MemberRole.GATEWAY.value]),
+    default=MemberRole.READER.value,
+    show_default=True,
+    help="What it may do: look, or act for people.",
+)
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Where its keys go.  [default: ./NAME]")
+def admit(invocation: Invocation, name: str, role: str, folder: Path | None) -> None:
+    """Let a front end in: make keys for NAME, which only looks at the memory or acts for people.
+
+    Run it where `membridge up --listen` runs, and take the folder to the front end. With --project it sees that project
+    alone, otherwise all. `membridge nodes revoke NAME` ends it.
+    """
+    from membridge.access.front_end import make_keys  # noqa: PLC0415 - loaded only on the server's machine
+
+    there = _ask_desk(invocation, subjects.MEMBERS, Empty())
+    names = [invocation.project_name] if invocation.project_name else there.projects
+    projects = [canonical_id(named) for named in names]
+    site, target = _site(invocation), folder or Path(name)
+    request = make_keys(site, NodeId(name), MemberRole(role), projects, target)
+    reply = _ask_desk(invocation, subjects.ADMIT, request)
+
+    def print_admitted(reply: MembersReply) -> None:
+        del reply
+        click.echo(f"{name} is let in as {role}; its keys are in {target}. With the stock CLI, for instance:", err=True)
+        click.echo(
+            f"nats --server {site.listening.urls[0]} --nkey {target}/{projects[0]}.seed --tlsca {target}/authority.pem "
+            f"--inbox-prefix _INBOX.{name} request {subjects.STATUS.to_primary().at(project=projects[0])} ''"
+        )
+
+    invocation.show(reply, print_admitted)
 
 
 @command("revoke", impact=Impact.WRITE)
@@ -129,7 +168,13 @@ def _print_members(reply: MembersReply) -> None:
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     rows = [
-        (member.node, member.state, tables.ago(member.revoked_at or member.enrolled_at), str(len(member.keys)))
+        (
+            member.node,
+            member.role,
+            member.state,
+            tables.ago(member.revoked_at or member.enrolled_at),
+            str(len(member.keys)),
+        )
         for member in reply.members
     ]
     tables.table(MEMBER_COLUMNS, rows, empty="nobody was let in yet")
@@ -145,22 +190,13 @@ def _print_log(reply: AccessLogReply) -> None:
 
 
 def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
-    from membridge.access.site import Listening, Site  # noqa: PLC0415 - loaded only on the server's machine
-    from membridge.bus.client import Client  # noqa: PLC0415 - as above
+    from membridge.bus.client import Client  # noqa: PLC0415 - loaded only on the server's machine
     from membridge.bus.connection import connect  # noqa: PLC0415 - as above
     from membridge.deadline import Deadline  # noqa: PLC0415 - as above
 
-    settings = invocation.settings
-    quiet(settings)
-    folder = settings.node.state_dir / "access"
-    if settings.nats.listen is None or not folder.is_dir():
-        raise InvalidRequestError(
-            "no server for other machines is set up here",
-            remedy="run `membridge up --listen 0.0.0.0:4222` here, or this command where that runs",
-        )
+    site = _site(invocation)
 
     async def ask() -> R:
-        site = Site(folder, Listening.of(str(settings.nats.listen)))
         options = site.options(site.seed("caller"), "membridge command", inbox="caller", jetstream=False)
         deadline = Deadline.after(operation.deadline)
         async with connect(options, deadline=deadline.sooner(5.0)) as bus:
@@ -172,3 +208,18 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
                 ) from error
 
     return asyncio.run(ask())
+
+
+def _site(invocation: Invocation) -> "Site":
+    """Return the access folder of this machine. Raises InvalidRequestError where no server for others is set up."""
+    from membridge.access.site import Listening, Site  # noqa: PLC0415 - loaded only on the server's machine
+
+    settings = invocation.settings
+    quiet(settings)
+    folder = settings.node.state_dir / "access"
+    if settings.nats.listen is None or not folder.is_dir():
+        raise InvalidRequestError(
+            "no server for other machines is set up here",
+            remedy="run `membridge up --listen 0.0.0.0:4222` here, or this command where that runs",
+        )
+    return Site(folder, Listening.of(str(settings.nats.listen)))

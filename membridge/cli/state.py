@@ -32,7 +32,7 @@ def nodes(invocation: Invocation) -> None:
 nodes_group = DefaultGroup(
     "nodes",
     default="list",
-    commands=[nodes, access.members, access.revoke, access.access_log],
+    commands=[nodes, access.members, access.admit, access.revoke, access.access_log],
     summary="List the machines that are present; at the server, who was let in, and cut one off.",
 )
 

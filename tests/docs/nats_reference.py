@@ -22,7 +22,7 @@ answered with a 400-class service error that names it. `{project}` is a canonica
 `{node}` a node id. With the stock CLI: `nats request membridge.{project}.primary.status ''`, `nats micro ls`.
 """
 
-ACCESS = (subjects.INVITE, subjects.ENROL, subjects.REVOKE, subjects.MEMBERS, subjects.ACCESS_LOG)
+ACCESS = (subjects.INVITE, subjects.ENROL, subjects.ADMIT, subjects.REVOKE, subjects.MEMBERS, subjects.ACCESS_LOG)
 
 _FACTS = f"""Facts, on `{subjects.EVENT}`, kept in the stream `EVENTS`; progress of running jobs on
 `{subjects.PROGRESS}`, not kept.

@@ -139,6 +139,14 @@ async def attacker(
     place: Site, machine: Machine, project: str = SHARED, *, account: str | None = None
 ) -> AsyncGenerator[Attacker]:
     """Connect with a joined machine's key for a project, or another account, outside of its daemon."""
+    seed = seed_of(machine, account or canonical_id(project))
+    async with signed_in(place, seed, machine.name, project) as made:
+        yield made
+
+
+@asynccontextmanager
+async def signed_in(place: Site, seed: Path, name: str, project: str = SHARED) -> AsyncGenerator[Attacker]:
+    """Connect with the key in `seed`, beside which the authority's certificate is."""
     import ssl  # noqa: PLC0415 - here only
 
     refused: list[str] = []
@@ -146,17 +154,16 @@ async def attacker(
     async def note(error: Exception) -> None:
         refused.append(str(error))
 
-    seed = seed_of(machine, account or canonical_id(project))
     client = Client()
     await client.connect(
         f"tls://{place.host.extra['MEMBRIDGE_NATS_LISTEN']}",
         nkeys_seed=str(seed),
         tls=ssl.create_default_context(cafile=seed.with_name("authority.pem")),
-        inbox_prefix=f"_INBOX.{machine.name}",
+        inbox_prefix=f"_INBOX.{name}",
         error_cb=note,
         allow_reconnect=False,
     )
     try:
-        yield Attacker(client, canonical_id(project), machine.name, refused)
+        yield Attacker(client, canonical_id(project), name, refused)
     finally:
         await client.close()

@@ -1,0 +1,30 @@
+"""The folder of a front end: the keys that are made for it, and the authority that it knows the server by.
+
+Made on the server's machine and taken to the front end; only public halves are told to the desk.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from membridge.access.keys import provide_key
+from membridge.access.site import Site
+from membridge.settings import RUNTIME
+from membridge.snapshot import files
+from schemas.access import AdmitRequest, MemberRole
+from schemas.identity import NodeId, ProjectId
+
+
+def make_keys(site: Site, name: NodeId, role: MemberRole, projects: Iterable[ProjectId], folder: Path) -> AdmitRequest:
+    """Write what `name` needs into `folder`, for its owner only, and return what to ask the desk.
+
+    One key for each project, in a file called by its canonical id, and one for tasks; those that are there stay.
+    Blocking; raises DiskFullError, FileAccessError and CredentialsError.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.save(folder / "authority.pem", site.certificate.authority.read_bytes())
+    return AdmitRequest(
+        node=name,
+        role=role,
+        keys={project: provide_key(folder / f"{project}.seed") for project in projects},
+        runtime_key=provide_key(folder / f"{RUNTIME}.seed"),
+    )
