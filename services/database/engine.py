@@ -4,9 +4,11 @@ SQLite is opened for durable commits (WAL, `synchronous=FULL`). Each transaction
 see what is committed, and only that. No secret of the address is ever shown.
 """
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
@@ -17,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from membridge.deadline import Deadline
 from membridge.errors import SettingsError, UnavailableError
 from services.database.migrations.run import upgrade
+
+T = TypeVar("T")
 
 #: An open database, as those who only pass it on name it.
 Engine = AsyncEngine
@@ -71,6 +75,24 @@ async def open_engine(url: URL, *, deadline: Deadline) -> AsyncGenerator[AsyncEn
         yield engine
     finally:
         await engine.dispose()
+
+
+async def to_its_end(work: Coroutine[None, None, T]) -> T:
+    """Return what `work` comes to; a cancellation meanwhile waits for its end, whatever that is, and is passed on then.
+
+    For what holds a connection: one of SQLite that is closed in the middle of a statement keeps its transaction, and
+    its lock, until the statement is collected (aiosqlite 0.22.1, SQLAlchemy 2.1.9). `work` has a deadline of its own.
+    """
+    task, cancelled = asyncio.get_running_loop().create_task(work), None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()
+        raise cancelled
+    return task.result()
 
 
 def unavailable(url: URL, error: Exception) -> UnavailableError:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from membridge.deadline import Deadline
 from membridge.errors import LeaseLostError, MembridgeError, OverloadedError
 from membridge.lifecycle import Ready
-from services.database.engine import unavailable
+from services.database.engine import to_its_end, unavailable
 from services.database.statements import ORDER, Row, Statement, Write
 from services.database.tables import scheduling
 
@@ -82,10 +82,7 @@ class Ledger:
 
     async def _commit(self, batch: list[_Pending]) -> None:
         try:
-            async with Deadline.after(COMMIT_SECONDS).scope("a transaction"), self._engine.begin() as connection:
-                await self._check_epoch(connection)
-                for statement, rows in _grouped(write for one in batch for write in one.writes):
-                    await connection.execute(statement.sql, rows)
+            await to_its_end(self._transact(batch))
         except BaseException as error:
             told = error
             if isinstance(error, (SQLAlchemyError, OSError)):
@@ -95,6 +92,13 @@ class Ledger:
             if told is error:
                 raise
             raise told from error
+
+    async def _transact(self, batch: list[_Pending]) -> None:
+        async with Deadline.after(COMMIT_SECONDS).scope("a transaction"), self._engine.begin() as connection:
+            await self._check_epoch(connection)
+            for statement, rows in _grouped(write for one in batch for write in one.writes):
+                await connection.execute(statement.sql, rows)
+        # Told here: who is cancelled meanwhile must not take what is durable for lost.
         for one in batch:
             if not one.done.done():
                 one.done.set_result(None)
@@ -109,13 +113,17 @@ class Ledger:
 async def begin_term(engine: AsyncEngine) -> int:
     """Begin a new term in the database and return its epoch; from now on every older term's writes are refused."""
     try:
-        async with engine.begin() as connection:
-            moved = update(scheduling).where(scheduling.c.name == _NAME).values(epoch=scheduling.c.epoch + 1)
-            if (await connection.execute(moved)).rowcount != 1:
-                await connection.execute(scheduling.insert().values(name=_NAME, epoch=1))
-            epoch = await connection.scalar(select(scheduling.c.epoch).where(scheduling.c.name == _NAME))
+        return await to_its_end(_next_epoch(engine))
     except (SQLAlchemyError, OSError) as error:
         raise unavailable(engine.url, error) from error
+
+
+async def _next_epoch(engine: AsyncEngine) -> int:
+    async with Deadline.after(COMMIT_SECONDS).scope("beginning a term"), engine.begin() as connection:
+        moved = update(scheduling).where(scheduling.c.name == _NAME).values(epoch=scheduling.c.epoch + 1)
+        if (await connection.execute(moved)).rowcount != 1:
+            await connection.execute(scheduling.insert().values(name=_NAME, epoch=1))
+        epoch = await connection.scalar(select(scheduling.c.epoch).where(scheduling.c.name == _NAME))
     return int(epoch or 0)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from membridge.deadline import Deadline
 from membridge.errors import NotFoundError
 from schemas.runtime import (
     Artifact,
@@ -27,10 +28,12 @@ from schemas.runtime import (
     TaskSpec,
     TaskStatus,
 )
-from services.database.engine import unavailable
+from services.database.engine import to_its_end, unavailable
 from services.database.statements import Row
 from services.database.tables import artifacts, audit, leases, results, tasks, workers
 
+#: Seconds that one question may take.
+READ_SECONDS = 15.0
 #: Characters of a prompt in a list.
 GLANCE = 200
 
@@ -200,10 +203,13 @@ class Records:
 
     async def _rows(self, query: "Select[*tuple[Any, ...]]") -> "Sequence[_Columns]":
         try:
-            async with self._engine.connect() as connection:
-                return cast("Sequence[_Columns]", (await connection.execute(query)).mappings().all())
+            return await to_its_end(self._read(query))
         except (SQLAlchemyError, OSError) as error:
             raise unavailable(self._engine.url, error) from error
+
+    async def _read(self, query: "Select[*tuple[Any, ...]]") -> "Sequence[_Columns]":
+        async with Deadline.after(READ_SECONDS).scope("a question"), self._engine.connect() as connection:
+            return cast("Sequence[_Columns]", (await connection.execute(query)).mappings().all())
 
 
 def new_task(spec: TaskSpec, task_id: str, *, at: str) -> Task:

@@ -1,0 +1,169 @@
+"""A runtime on a real database, term after term, whose workers do what a history says; and what must always be so."""
+
+import asyncio
+import random
+
+from membridge.errors import FencedError, MembridgeError
+from schemas.runtime import (
+    Accepted,
+    Capabilities,
+    Lease,
+    LeaseClaim,
+    Metrics,
+    Order,
+    Report,
+    ResultStatus,
+    Task,
+    TaskEvent,
+    TaskSpec,
+    TaskStatus,
+    Worker,
+    WorkerStatus,
+)
+from services.coordinator.fleet import Fleet
+from services.coordinator.runtime import Limits, Runtime
+from services.database.engine import Engine
+from services.database.ledger import Ledger, begin_term
+from services.database.records import Records
+
+#: Leases that end while a test waits.
+SHORT = Limits(lease_seconds=1, margin_seconds=0)
+
+
+class Outside:
+    """Workers that take every order and do what the history says."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.arrived = asyncio.Event()
+
+    async def send(self, order: Order) -> Accepted:
+        self.orders.append(order)
+        self.arrived.set()
+        return Accepted(accepted=True)
+
+    async def stop(self, claim: LeaseClaim) -> None:
+        del claim
+
+    async def hold(self, lease: Lease) -> None:
+        del lease
+
+    async def let_go(self, lease: Lease) -> None:
+        del lease
+
+    async def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
+        del context_id, worker_id, session
+
+    async def announce(self, event: TaskEvent) -> None:
+        del event
+
+    async def store(self, key: str, content: bytes) -> None:
+        del key, content
+
+
+class History:
+    """One database, its terms one after another, and every claim that was ever given."""
+
+    def __init__(
+        self, engine: Engine, outside: Outside, group: asyncio.TaskGroup, chance: random.Random, limits: Limits = SHORT
+    ) -> None:
+        self.engine, self.outside, self.chance = engine, outside, chance
+        self.records = Records(engine)
+        self._group, self._limits = group, limits
+        self.runtime: Runtime | None = None
+        self._ledger: asyncio.Task[None] | None = None
+        self.tasks: list[Task] = []
+        #: Results that were accepted, by task.
+        self.accepted: dict[str, list[str]] = {}
+
+    async def begin(self) -> Runtime:
+        """Begin a term."""
+        ledger = Ledger(self.engine, await begin_term(self.engine))
+        self._ledger = self._group.create_task(_run(ledger))
+        fleet = Fleet(await self.records.known_workers())
+        self.runtime = Runtime(self._group, ledger, self.records, fleet, self.outside, self._limits)
+        await self.runtime.load({})
+        for name in ("w1", "w2"):
+            capabilities = Capabilities(claude_cli=True, max_concurrency=2)
+            self.runtime.hear(Worker(id=name, node_id=name, status=WorkerStatus.ONLINE, capabilities=capabilities))
+        return self.runtime
+
+    async def kill(self) -> None:
+        """End the term as SIGKILL would: nothing more is written."""
+        assert self._ledger is not None
+        assert self.runtime is not None
+        self.runtime.close()
+        self._ledger.cancel()
+        await asyncio.wait({self._ledger})
+
+    async def step(self, runtime: Runtime) -> None:
+        """Do something; what is refused must be refused for a reason and change nothing."""
+        what = self.chance.choice(
+            ["submit", "submit", "report", "report", "report", "back", "cancel", "requeue", "beat"]
+        )
+        if what == "submit" or not self.tasks:
+            spec = TaskSpec(
+                context_id=self.chance.choice("abc"), agent_slug="x", prompt="p", priority=self.chance.randint(0, 9),
+                max_attempts=self.chance.randint(1, 3),
+            )  # fmt: skip
+            self.tasks.append(await runtime.submit(spec, actor="test"))
+            return
+        task = self.chance.choice(self.tasks)
+        try:
+            if what == "cancel" and self.chance.random() < 0.3:
+                await runtime.cancel(task.id, reason="", actor="test")
+            elif what == "requeue":
+                await runtime.requeue(task.id, actor="test")
+                self.accepted.pop(task.id, None)
+            elif self.outside.orders:
+                await self._speak(runtime, what, self.chance.choice(self.outside.orders[-6:]))
+        except (MembridgeError, FencedError):
+            pass
+
+    async def _speak(self, runtime: Runtime, what: str, order: Order) -> None:
+        claim = LeaseClaim(lease_id=order.lease.id, task_id=order.task.id, worker_id=order.lease.worker_id)
+        live = runtime.book.leases.get(order.lease.id)
+        if what == "beat":
+            await runtime.heartbeat(claim)
+        elif what == "back":
+            await runtime.hand_back(claim)
+        else:
+            success = self.chance.random() < 0.5
+            report = Report(
+                lease_id=claim.lease_id, task_id=claim.task_id, worker_id=claim.worker_id,
+                status=ResultStatus.SUCCESS if success else ResultStatus.ERROR, output="o" if success else None,
+                error_message=None if success else "e", metrics=Metrics(duration_ms=1),
+            )  # fmt: skip
+            await runtime.report(report)
+            assert live is not None, "a result under a lease that was not live was accepted"
+            if success:
+                self.accepted.setdefault(claim.task_id, []).append(claim.lease_id)
+        assert live is not None
+
+    async def check(self) -> None:
+        """The database holds what a task runtime promises."""
+        leases = await self.records.active_leases()
+        holders = [lease.task_id for lease in leases]
+        assert len(holders) == len(set(holders)), "a task has two live leases"
+        for submitted in self.tasks:
+            task = await self.records.task(submitted.id)
+            assert task.attempts <= task.max_attempts
+            ends = self.accepted.get(task.id, [])
+            assert len(ends) <= 1, "a task was completed twice"
+            if task.status is TaskStatus.COMPLETED:
+                result = await self.records.result(task.id)
+                assert result is not None
+                assert result.status is ResultStatus.SUCCESS
+            if task.status in {TaskStatus.LEASED, TaskStatus.RUNNING}:
+                assert task.id in holders
+            else:
+                assert task.id not in holders
+        contexts = [lease.context_id for lease in leases]
+        assert len(contexts) == len(set(contexts)), "two tasks of one context run at once"
+
+
+async def _run(ledger: Ledger) -> None:
+    try:
+        await ledger.run(lambda: None)
+    except MembridgeError:
+        return
