@@ -1,4 +1,4 @@
-"""Tasks under fire: coordinators and workers are killed and the server restarted while tasks run, with processes.
+"""Tasks under fire: coordinators, workers and the server are killed while tasks run, with processes.
 
 The checker reads the audit: every task that was accepted ends exactly once, and no attempt is above the most.
 """
@@ -113,7 +113,7 @@ async def test_every_task_ends_once_whatever_is_killed(
         await victim.start("coordinator")
         await worker.start()
         if round_number == 0:
-            restartable.stop()
+            restartable.kill()
             restartable.start()
     await completed(bus, TASKS)
     for task_id in ids:
