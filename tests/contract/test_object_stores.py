@@ -10,6 +10,7 @@ import pytest
 from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError, ObjectExistsError, ObjectMissingError, TooLargeError
 from membridge.objectstore.protocol import MAX_GET_BYTES, ObjectStore
+from tests.fixtures.seaweed import fetch
 
 
 def soon() -> Deadline:
@@ -142,3 +143,19 @@ async def test_a_store_says_what_it_is_and_that_it_honours_conditions(store: Obj
     assert described.conditional_put
     assert "secret" not in described.location
     assert [info.key async for info in store.list("", deadline=soon())] == []
+
+
+async def test_an_address_opens_its_object_to_whoever_has_it_and_for_its_time_only(
+    store: ObjectStore, request: pytest.FixtureRequest
+) -> None:
+    await store.put("shared", b"for a while", deadline=soon())
+    address = await store.share("shared", seconds=2, deadline=soon())
+    if "s3" not in request.node.callspec.id or "sealed" in request.node.callspec.id:
+        assert address is None
+        return
+    assert address is not None
+    assert await asyncio.to_thread(fetch, address) == b"for a while"
+    assert await asyncio.to_thread(fetch, address.replace("shared", "other")) is None
+    async with asyncio.timeout(10.0):
+        while await asyncio.to_thread(fetch, address) is not None:
+            pass

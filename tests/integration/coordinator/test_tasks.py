@@ -2,11 +2,14 @@
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from membridge.bus.client import Client
+from membridge.bus.connection import Bus
 from membridge.errors import RemoteError
+from membridge.objectstore.remote import S3Options
 from membridge.worker.worker import Outcome
 from schemas import subjects
 from schemas.errors import ErrorCode
@@ -24,7 +27,8 @@ from schemas.runtime import (
     WorkerRequest,
     WorkerStatus,
 )
-from tests.fixtures.tasks import OpenPlace, Place, echo, soon
+from tests.fixtures.seaweed import fetch
+from tests.fixtures.tasks import OpenPlace, Place, echo, place_of, soon
 
 BIG = "ü" * 700_000
 
@@ -96,6 +100,29 @@ async def test_an_output_of_any_size_comes_back_whole(opened: OpenPlace) -> None
             more = await Client(place.bus).request(subjects.ARTIFACT, request, deadline=soon())
             text, following = text + (more.content or ""), more.next_offset
         assert text == BIG
+
+
+async def test_a_large_output_in_an_s3_has_an_address_that_opens_it(
+    bus: Bus, nats_url: str, tmp_path: Path, s3_options: S3Options
+) -> None:
+    async def speak(order: Order) -> Outcome:
+        del order
+        return Outcome(ResultStatus.SUCCESS, Metrics(duration_ms=1), output=BIG)
+
+    kept = {
+        "MEMBRIDGE_STORE": "s3", "MINIO_ENDPOINT": s3_options.endpoint, "MINIO_ACCESS_KEY": s3_options.access_key,
+        "MINIO_SECRET_KEY": s3_options.secret_key, "MINIO_BUCKET": "not-for-outputs",
+        "MINIO_ARTIFACT_BUCKET": s3_options.bucket,
+    }  # fmt: skip
+    async with place_of(bus, nats_url, f"sqlite:///{tmp_path}/tasks.db", tmp_path, **kept) as place:
+        await place.coordinator()
+        await place.worker("w1", speak)
+        task = await place.submit()
+        await place.until(task.id, TaskStatus.COMPLETED)
+        reply = await Client(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+        assert reply.artifact is not None
+        assert reply.artifact.url is not None
+        assert await asyncio.to_thread(fetch, reply.artifact.url) == BIG.encode()
 
 
 async def test_a_key_makes_one_task_of_two_also_at_once_and_later(opened: OpenPlace) -> None:
