@@ -1,7 +1,7 @@
 """Every KV bucket: its name, what a value is, how long it lives.
 
-A key is always one or more ids from `schemas.identity`. No bucket has expiry markers: a bucket with markers takes
-roll-ups, and with one of those whoever may write a single key wipes all others.
+A key is always one or more ids from `schemas.identity`. No bucket that nodes may write to has expiry markers: a bucket
+with markers takes roll-ups, and with one of those whoever may write a single key wipes all others.
 """
 
 from dataclasses import dataclass
@@ -41,13 +41,17 @@ class SchedulerRecord(Wire, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Bucket(Generic[V_co]):
-    """A KV bucket. `ttl` is the default life of an entry in seconds, None for ever."""
+    """A KV bucket. `ttl` is the default life of an entry in seconds, None for ever.
+
+    `announced` buckets have markers that tell consumers of each expiry; only who is trusted may write to them.
+    """
 
     name: str
     value: type[V_co]
     ttl: float | None
     history: int
     max_bytes: int
+    announced: bool = False
 
 
 LEADERSHIP = Bucket("leadership", LeaderRecord, ttl=30.0, history=1, max_bytes=16 << 20)
@@ -59,7 +63,7 @@ SETTINGS = Bucket("settings", ProjectSettings, ttl=None, history=8, max_bytes=16
 
 ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, LOCKS, HEADS, EPOCHS, SETTINGS)
 
-LEASES = Bucket("leases", Lease, ttl=3_900.0, history=1, max_bytes=64 << 20)
+LEASES = Bucket("leases", Lease, ttl=3_900.0, history=1, max_bytes=64 << 20, announced=True)
 STICKY = Bucket("sticky", Stickiness, ttl=3_600.0, history=1, max_bytes=64 << 20)
 SCHEDULING = Bucket("scheduling", SchedulerRecord, ttl=10.0, history=1, max_bytes=1 << 20)
 #: Those of the task runtime; its coordinator makes them.

@@ -68,7 +68,8 @@ def node(project: ProjectId, name: NodeId) -> Grant:
     subscribe = (
         f"{INBOX}.{name}.>",
         *requests,
-        *(f"$KV.{bucket.name}.{project}" for bucket in SHARED),
+        *keys,
+        own_presence,
         subjects.EVENT.format(project=project, kind="*", node="*"),
         subjects.PROGRESS.format(project=project, node="*"),
         *_DISCOVERY,

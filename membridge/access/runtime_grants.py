@@ -65,6 +65,9 @@ def coordinator(name: str = subjects.COORDINATOR) -> Grant:
             "$JS.API.INFO",
             "$JS.API.STREAM.INFO.*",
             "$JS.API.DIRECT.GET.>",
+            # To hear what expires.
+            f"$JS.API.CONSUMER.CREATE.KV_{buckets.LEASES.name}.*.$KV.{buckets.LEASES.name}.>",
+            f"$JS.API.CONSUMER.INFO.KV_{buckets.LEASES.name}.*",
         ),
         subscribe=(
             f"{INBOX}.{name}.>",

@@ -132,6 +132,9 @@ async def open_bucket(bus: Bus, bucket: Bucket[V], *, replicas: int, deadline: D
         max_bytes=bucket.max_bytes,
         max_msgs_per_subject=bucket.history,
         allow_msg_ttl=bucket.ttl is not None,
+        # The server takes markers with roll-ups only.
+        allow_rollup_hdrs=bucket.announced,
+        subject_delete_marker_ttl=jetstream.nanoseconds(TOMBSTONE_TTL) if bucket.announced else 0,
     )
     await jetstream.ensure_stream(bus, config, deadline=deadline)
     return Kv(bus, bucket)

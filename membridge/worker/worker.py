@@ -48,7 +48,7 @@ AGAIN = frozenset({Retry.YES, Retry.LATER, Retry.IF_IDEMPOTENT})
 
 #: Seconds between two heartbeats of a lease.
 HEARTBEAT = 10.0
-#: Seconds that one message to the coordinator may take, a result, and handing back when the node stops.
+#: Seconds that one message to the coordinator may take, a result in parts, and handing back when the node stops.
 SAY, REPORT, GIVE_BACK = 10.0, 60.0, 2.0
 #: Characters of an output that go into one message; six bytes each are what JSON makes of the worst.
 PIECE = 128 << 10
@@ -198,7 +198,9 @@ class Worker:
                     )
                     await self._client.request(subjects.PART, part, deadline=deadline.sooner(SAY), worker=self._node)
                 report = _report(order, outcome, len(parts))
-                await self._client.request(subjects.REPORT, report, deadline=deadline.sooner(REPORT), worker=self._node)
+                # A coordinator that is killed meanwhile answers nobody; only a large output takes its time.
+                wait = deadline.sooner(REPORT if parts else SAY)
+                await self._client.request(subjects.REPORT, report, deadline=wait, worker=self._node)
             except RemoteError as error:
                 if TABLE[error.code].retry not in AGAIN:
                     raise

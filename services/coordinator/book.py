@@ -40,10 +40,11 @@ class Said:
 
 @dataclass(slots=True)
 class Held:
-    """An active lease and the timer of its expiry."""
+    """An active lease and the timer of its expiry; `heard` says that this term gave it or heard of it."""
 
     lease: Lease
     timer: int
+    heard: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,11 @@ class Book:
         self._take_in(state)
 
     def load_lease(self, lease: Lease, remaining: float) -> None:
-        """Take in a lease that the database has, with the seconds it has left."""
+        """Take in a lease that the database has, with the seconds that it has left at most."""
         self.board.hold(lease.context_id)
         self._fleet.give(lease.worker_id)
         self._watch(lease, remaining)
+        self.leases[lease.id].heard = False
 
     def end_orphan(self, lease: Lease) -> None:
         """End a lease of the database that no task is held under."""
@@ -141,7 +143,7 @@ class Book:
             expires_at=stamp(now + timedelta(seconds=held.lease.ttl_seconds)),
         )
         self._timers.cancel(held.timer)
-        held.timer = self._timer(held.lease, held.lease.ttl_seconds)
+        held.timer, held.heard = self._timer(held.lease, held.lease.ttl_seconds), True
         return self._ledger.submit([_update_lease(held.lease)])
 
     def write(self, *writes: Write) -> "asyncio.Future[None]":

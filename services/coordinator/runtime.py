@@ -90,8 +90,11 @@ class Runtime:
         #: Leases of an earlier term whose workers had not said yet that they took the task.
         self._untold: set[str] = set()
 
-    async def load(self, sticky: dict[str, tuple[str, str | None]]) -> None:
-        """Take up what the database says: tasks, and leases with the time they have left."""
+    async def load(self, sticky: dict[str, tuple[str, str | None]], kept: Collection[str] = ()) -> None:
+        """Take up what the database says: tasks, and leases with the time they have left.
+
+        A lease that is `kept` in KV has not expired by the server's clock, and will say so when it does (`lapse`).
+        """
         leases = {lease.id: lease for lease in await self.records.active_leases()}
         after, more = 0, True
         while more:
@@ -101,7 +104,7 @@ class Runtime:
                 lease = leases.pop(task.lease_id or "", None)
                 self.book.load(state_of(task, seq=seq))
                 if lease is not None:
-                    self.book.load_lease(lease, _remaining(lease))
+                    self.book.load_lease(lease, float(lease.ttl_seconds) if lease.id in kept else _remaining(lease))
                     if task.status is TaskStatus.LEASED:
                         self._untold.add(lease.id)
                 elif task.status in machine.HELD:
@@ -276,6 +279,12 @@ class Runtime:
         after = machine.expire(before)
         self._change(before, after, Said("expired", "coordinator", after.reason), lease=LeaseStatus.EXPIRED)
         self._parts.pop(lease_id, None)
+
+    def lapse(self, lease_id: str) -> None:
+        """End a lease whose entry in KV has expired, unless it was heard of in this term: then its timer counts."""
+        held = self.book.leases.get(lease_id)
+        if held is not None and not held.heard:
+            self.expire(lease_id)
 
     def hear(self, worker: Worker) -> None:
         """Take a worker's word of itself."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from membridge import __version__
 from membridge.bus.client import Client
 from membridge.bus.connection import Bus
+from membridge.bus.expiry import expiries
 from membridge.bus.kv import Kv
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.bus.watch import watch
@@ -100,7 +101,10 @@ async def _lead(seat: Seat) -> None:
             runtime = Runtime(group, ledger, seat.records, fleet, seat.world, seat.limits)
             try:
                 sticky = await seat.world.sticky.entries(deadline=Deadline.after(PROBE))
-                await runtime.load({key: (entry.value.worker_id, entry.value.session) for key, entry in sticky.items()})
+                kept = await seat.world.leases.entries(deadline=Deadline.after(PROBE))
+                ties = {key: (entry.value.worker_id, entry.value.session) for key, entry in sticky.items()}
+                await runtime.load(ties, kept.keys())
+                group.create_task(_hear_expiries(seat, runtime), name="expiries")
                 group.create_task(_hear(seat, runtime), name="presence")
                 group.create_task(_reconcile(seat, runtime), name="reconciliation")
                 async with _answering(seat, runtime):
@@ -188,6 +192,13 @@ async def _take(seat: Seat, runtime: Runtime, presence: NodePresence, proven: di
         proven[presence.node] = life
         runtime.believe(presence.node, said.running)
     runtime.hear(worker)
+
+
+async def _hear_expiries(seat: Seat, runtime: Runtime) -> None:
+    """End leases of earlier terms when the server says that their time is up."""
+    async with aclosing(expiries(seat.world.leases)) as keys:
+        async for lease_id in keys:
+            runtime.lapse(lease_id)
 
 
 async def _reconcile(seat: Seat, runtime: Runtime) -> None:

@@ -25,7 +25,7 @@ TASK = "0f7f2f5e-6a43-4c5c-9d49-0a8a0b3d7a11"
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncGenerator[Site]:
-    async with site(tmp_path, MEMBRIDGE_COORDINATOR="1") as made:
+    async with site(tmp_path, MEMBRIDGE_COORDINATOR="1", MEMBRIDGE_LOG_LEVEL="debug") as made:
         yield made
 
 
@@ -59,6 +59,10 @@ async def test_a_task_goes_from_one_machine_to_another_and_back(place: Site, cla
         # Presence is in the project too, and says that b takes tasks.
         nodes = {node["node"]: node for node in (await command(place.host, "nodes"))["nodes"]}
         assert nodes["b"]["worker"]["status"] == "online"
+        # Nothing that the coordinator does by itself is refused.
+        log = place.host.log.read_text()
+        for trouble in ("permissions violation", "expiries not heard", "errand failed", "leases not reconciled"):
+            assert trouble not in log.lower(), trouble
     finally:
         await b.stop()
 

@@ -1,10 +1,15 @@
 """KV on a real server: the client's pitfalls with TTLs and expiry markers do not reach us."""
 
 import asyncio
+import json
+from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
+from membridge.bus.background import background
 from membridge.bus.connection import Bus
+from membridge.bus.expiry import expiries
 from membridge.bus.kv import Entry, Kv, open_bucket
 from membridge.bus.watch import LOOK, Change, watch
 from membridge.deadline import Deadline
@@ -181,3 +186,40 @@ async def test_a_ttl_is_kept_in_whole_seconds_and_never_shortened(
     await locks.create("k", record("a"), ttl=ttl, deadline=soon())
     reply = await locks.bus.request(f"$JS.API.DIRECT.GET.KV_locks.{locks.subject('k')}", deadline=soon())
     assert reply.headers["Nats-TTL"] == header
+
+
+async def test_what_expires_is_told_by_the_server_and_what_is_deleted_is_not(bus: Bus) -> None:
+    leases = await open_bucket(bus, replace(buckets.LOCKS, announced=True), replicas=1, deadline=soon())
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    async with aclosing(expiries(leases)) as keys, background() as group, asyncio.timeout(20.0):
+
+        async def listen() -> None:
+            async for key in keys:
+                heard.put_nowait(key)
+
+        task = group.create_task(listen())
+        while not await consumers(bus, leases.stream):  # noqa: ASYNC110 - the server tells nobody of a consumer
+            await asyncio.sleep(0)
+        revision = await leases.create("deleted", record("a"), ttl=1.0, deadline=soon())
+        await leases.delete("deleted", revision=revision, deadline=soon())
+        await leases.create("stays", record("a"), ttl=60.0, deadline=soon())
+        renewed = await leases.create("renewed", record("a"), ttl=1.0, deadline=soon())
+        await leases.update("renewed", record("a"), revision=renewed, ttl=60.0, deadline=soon())
+        await leases.create("first", record("a"), ttl=1.0, deadline=soon())
+        assert await heard.get() == "first"
+        # One that has expired can be written again at once.
+        await leases.create("first", record("b"), ttl=60.0, deadline=soon())
+        # Where a connection breaks it goes on.
+        generation = bus.generation
+        await bus.raw.force_reconnect()
+        await bus.wait_generation(generation)
+        await leases.create("second", record("a"), ttl=2.0, deadline=soon())
+        assert await heard.get() == "second"
+        task.cancel()
+    assert heard.empty()
+
+
+async def consumers(bus: Bus, stream: str) -> int:
+    """Return how many consumers a stream has."""
+    reply = await bus.request(f"$JS.API.STREAM.INFO.{stream}", deadline=soon())
+    return int(json.loads(reply.body)["state"]["consumer_count"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Collection
 
 from membridge.errors import FencedError, MembridgeError
 from schemas.runtime import (
@@ -76,13 +77,13 @@ class History:
         #: Results that were accepted, by task.
         self.accepted: dict[str, list[str]] = {}
 
-    async def begin(self) -> Runtime:
-        """Begin a term."""
+    async def begin(self, kept: Collection[str] = ()) -> Runtime:
+        """Begin a term; `kept` are the leases that have not expired by the server's clock."""
         ledger = Ledger(self.engine, await begin_term(self.engine))
         self._ledger = self._group.create_task(_run(ledger))
         fleet = Fleet(await self.records.known_workers())
         self.runtime = Runtime(self._group, ledger, self.records, fleet, self.outside, self._limits)
-        await self.runtime.load({})
+        await self.runtime.load({}, kept)
         for name in ("w1", "w2"):
             capabilities = Capabilities(claude_cli=True, max_concurrency=2)
             self.runtime.hear(Worker(id=name, node_id=name, status=WorkerStatus.ONLINE, capabilities=capabilities))

@@ -14,6 +14,7 @@ import pytest
 from membridge.deadline import Deadline
 from membridge.errors import LeaseLostError, MembridgeError
 from schemas.runtime import (
+    LeaseClaim,
     Metrics,
     Policy,
     Report,
@@ -21,7 +22,7 @@ from schemas.runtime import (
     TaskSpec,
     TaskStatus,
 )
-from services.coordinator.runtime import Runtime
+from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
 from services.database.ledger import begin_term
 from services.database.records import Records
@@ -98,6 +99,38 @@ async def test_a_silent_worker_loses_its_task_within_the_leases_time_and_a_secon
         with pytest.raises(LeaseLostError):
             await runtime.report(late)
         assert await history.records.result(task.id) is None
+        await history.kill()
+
+
+@pytest.mark.parametrize("heard_of", [False, True])
+async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it_was_heard_of(
+    database_url: str, tmp_path: Path, heard_of: bool
+) -> None:
+    async with (
+        open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
+        asyncio.TaskGroup() as group,
+    ):
+        history = History(engine, Outside(), group, random.Random(1), Limits())
+        runtime = await history.begin()
+        task = await runtime.submit(TaskSpec(context_id="c", agent_slug="a", prompt="p"), actor="test")
+        await history.outside.arrived.wait()
+        lease = history.outside.orders[0].lease
+        runtime.lapse(lease.id)
+        assert lease.id in runtime.book.leases, "this term gave it itself, and its timer counts"
+        await history.kill()
+        history.outside.arrived.clear()
+        runtime = await history.begin({lease.id})
+        if heard_of:
+            claim = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id=lease.worker_id)
+            await runtime.heartbeat(claim)
+            runtime.lapse(lease.id)
+            assert lease.id in runtime.book.leases
+        else:
+            runtime.lapse(lease.id)
+            async with asyncio.timeout(10.0):
+                await history.outside.arrived.wait()
+            again = history.outside.orders[-1]
+            assert (again.task.id, again.task.attempts, again.lease.id != lease.id) == (task.id, 2, True)
         await history.kill()
 
 
