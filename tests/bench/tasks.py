@@ -1,6 +1,7 @@
 """Lifecycles of tasks: created, leased, started, completed, each acknowledged when it is on disk; BullMQ beside them.
 
-The coordinator's runtime is measured without NATS, with a worker that does nothing: what BullMQ and Redis are, too.
+The coordinator's runtime is measured by itself, with a worker that does nothing: what BullMQ and Redis are, too. Then
+the whole way over NATS, with a client, a coordinator and workers in processes of their own.
 
 python -m tests.bench.tasks [--seconds 8] [--bullmq FOLDER]   prints, and writes docs/benchmarks-tasks.md
 """
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -46,14 +47,17 @@ from services.database.engine import open_engine, parse_url
 from services.database.ledger import Ledger, begin_term
 from services.database.records import Records
 from tests.bench.table import machine
+from tests.bench.tasks_over_nats import measure
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-tasks.md"
 IN_FLIGHT, PROMPT, QUEUED, IDLE = 64, "p" * 500, 100_000, 300
 
 INTRODUCTION = """\
 Written by `python -m tests.bench.tasks` on {day}. {in_flight} tasks in flight, prompts of {size} bytes, a worker that
-does nothing; created, leased, started and completed are each on disk (fsync) before they are acknowledged. In one
-process, without NATS; BullMQ beside it with Redis 7 and `appendfsync always`.
+does nothing; created, leased, started and completed are each on disk (fsync) before they are acknowledged. The runtime
+by itself is one process, without NATS; BullMQ beside it with Redis 7 and `appendfsync always`. Over NATS there are a
+client, a coordinator, workers and a server that syncs each write, four processes on this machine, from a submission to
+the news of its completion; leases and ties are in KV and events in a stream then, too.
 """
 
 
@@ -237,11 +241,14 @@ def main() -> None:
             sys.stdout.write(f"{uvloop.run(queue_up(folder))}\n")
             return
         sqlite = uvloop.run(lifecycles("", folder, options.seconds))
+        over_nats = [measure("", folder / "n1", seconds=options.seconds, in_flight=IN_FLIGHT, prompt=PROMPT)]
         server = get_server(folder / "pg")
         try:
             synced = uvloop.run(_fsync(str(folder / "pg")))
-            postgres = uvloop.run(
-                lifecycles(f"postgresql://postgres@/postgres?host={folder / 'pg'}", folder, options.seconds)
+            address = f"postgresql://postgres@/postgres?host={folder / 'pg'}"
+            postgres = uvloop.run(lifecycles(address, folder, options.seconds))
+            over_nats.append(
+                measure(address, folder / "n2", seconds=options.seconds, in_flight=IN_FLIGHT, prompt=PROMPT)
             )
         finally:
             server.cleanup()
@@ -249,16 +256,25 @@ def main() -> None:
         child = subprocess.run(
             [sys.executable, "-m", "tests.bench.tasks", "--memory"], capture_output=True, text=True, check=True
         )
-    page = _page(sqlite, postgres, synced, reference, int(child.stdout))
+    page = _page(sqlite, postgres, synced, reference, int(child.stdout), over_nats)
     sys.stdout.write(page)
     PAGE.write_text(page, encoding="utf-8")
 
 
-def _page(sqlite: Numbers, postgres: Numbers, synced: str, reference: float | None, resident: int) -> str:
+def _page(
+    sqlite: Numbers,
+    postgres: Numbers,
+    synced: str,
+    reference: float | None,
+    resident: int,
+    over_nats: Sequence[float],
+) -> str:
     said = f"{reference:,.0f}/s (BullMQ, this run)" if reference else "2,500-4,200/s (BullMQ, not measured in this run)"
     rows = [
         ("lifecycles, SQLite", f"{sqlite.lifecycles:,.0f}/s", "2,000/s", said),
         (f"lifecycles, PostgreSQL ({synced})", f"{postgres.lifecycles:,.0f}/s", "2,000/s", said),
+        ("the whole way over NATS, SQLite", f"{over_nats[0]:,.0f}/s", "", ""),
+        ("the whole way over NATS, PostgreSQL", f"{over_nats[1]:,.0f}/s", "", ""),
         ("dispatch when idle, SQLite: p50, p99", _delays(sqlite), "5, 20 ms", ""),
         ("dispatch when idle, PostgreSQL: p50, p99", _delays(postgres), "5, 20 ms", ""),
         (f"RSS with {QUEUED:,} queued tasks", f"{resident / (1 << 20):.0f} MiB", "200 MiB", ""),
