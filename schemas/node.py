@@ -21,12 +21,22 @@ class ProjectPresence(Wire, frozen=True, kw_only=True):
     epoch: Epoch = 0
     head_seq: Seq = 0
     mirror_seq: Seq = 0
+    mirror_sha256: str = ""
     lag: int = 0
     rows: dict[str, int] = {}
     unsynced: int = 0
     quarantined: int = 0
     conflicts: int = 0
     database: str = ""
+
+
+class InstallMethod(StrEnum):
+    """How membridge came onto a machine."""
+
+    PIPX = "pipx"
+    UV = "uv"
+    PIP = "pip"
+    SOURCE = "source"
 
 
 class NodePresence(Wire, frozen=True, kw_only=True):
@@ -42,6 +52,7 @@ class NodePresence(Wire, frozen=True, kw_only=True):
     instance: str = ""
     started_at: str = ""
     updated_at: str = ""
+    install_method: InstallMethod | None = None
     projects: list[ProjectPresence] = []
     worker: WorkerPresence | None = None
 

@@ -118,7 +118,9 @@ def print_worker(one: Worker) -> None:
             ("labels", ", ".join(one.capabilities.labels)),
             ("heard", tables.ago(one.last_heartbeat) if one.last_heartbeat else ""),
             ("registered", tables.ago(one.registered_at) if one.registered_at else ""),
-            ("version", one.agent_version),
+            ("observations", f"{one.obs_count:,}"),
+            ("memory", one.db_sha[:16]),
+            ("version", " ".join(part for part in (one.agent_version, one.install_method) if part)),
             ("system", one.os_info),
             ("addresses", ", ".join(one.ip_addrs)),
         ]

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from membridge import __version__
@@ -17,6 +18,7 @@ from membridge.deadline import Deadline
 from membridge.errors import AlreadyRunningError, MembridgeError, RevisionMovedError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
+from membridge.node.installed import install_method
 from membridge.node.instance import another
 from membridge.node.project import Project
 from schemas.identity import NodeId
@@ -81,6 +83,7 @@ class Presence:
             instance=self._instance,
             started_at=self._started,
             updated_at=datetime.now(UTC).isoformat(),
+            install_method=install_method(Path(sys.prefix), Path(__file__).parents[1]),
             projects=[await project.presence() for project in self._projects()],
             worker=self.worker() if self.worker is not None else None,
         )

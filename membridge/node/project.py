@@ -182,6 +182,7 @@ class Project:
             epoch=view.epoch,
             head_seq=self._head_seq,
             mirror_seq=seq,
+            mirror_sha256=position.sha256 if position else "",
             lag=self._head_seq - seq,
             rows=await blocking.run(self._rows),
             unsynced=self._unsynced,

@@ -232,6 +232,8 @@ def to_worker(presence: NodePresence) -> Worker:
         last_heartbeat=presence.updated_at,
         ip_addrs=presence.addresses,
         obs_count=rows,
+        db_sha=presence.projects[0].mirror_sha256 if presence.projects else "",
+        install_method=presence.install_method.value if presence.install_method is not None else "",
         agent_version=presence.version,
         os_info=f"{presence.os} {presence.arch}",
         detail=said.detail if said is not None else "",

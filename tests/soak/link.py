@@ -79,8 +79,8 @@ class Link:
 
 
 @asynccontextmanager
-async def link(host: str, port: int) -> AsyncGenerator[Link]:
-    """Run a line to `host`:`port` during the body."""
+async def link(host: str, port: int, *, listen: str = "127.0.0.1") -> AsyncGenerator[Link]:
+    """Run a line from the address `listen` to `host`:`port` during the body."""
     made = Link(host, port)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -89,7 +89,7 @@ async def link(host: str, port: int) -> AsyncGenerator[Link]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, listen, 0)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

@@ -21,13 +21,17 @@ QUICK = {
 
 @dataclass(slots=True)
 class Machine:
-    """A node with its own home. `nats_url` is the server that all machines share, `extra` more of its settings."""
+    """A node with its own home. `nats_url` is the server that all machines share, `extra` more of its settings.
+
+    `through` is what each of its commands is started by, nothing unless told.
+    """
 
     name: str
     home: Path
     nats_url: str
     project: str
     extra: Mapping[str, str] = field(default_factory=dict[str, str])
+    through: tuple[str, ...] = ()
     process: asyncio.subprocess.Process | None = field(default=None, init=False)
 
     @property
@@ -58,12 +62,20 @@ class Machine:
         self.database.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "membridge.cli.main", kind, stdout=output, stderr=output, env=self.environment()
+                *self.through,
+                sys.executable,
+                "-m",
+                "membridge.cli.main",
+                kind,
+                stdout=output,
+                stderr=output,
+                env=self.environment(),
             )
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Run a `membridge` command on this machine; return its exit code and output."""
         process = await asyncio.create_subprocess_exec(
+            *self.through,
             sys.executable,
             "-m",
             "membridge.cli.main",

@@ -56,6 +56,9 @@ async def test_a_task_goes_from_one_machine_to_another_and_back(place: Site, cla
         assert (code, "claude starts" in told, "completed" in told) == (0, True, True)
         (worker,) = (await command(place.host, "worker"))["workers"]
         assert (worker["id"], worker["status"]) == ("b", "online")
+        head = (await command(b, "history"))["records"][0]
+        assert (worker["db_sha"], worker["install_method"]) == (head["sha256"], "source")
+        assert worker["obs_count"] > 0
         # Presence is in the project too, and says that b takes tasks.
         nodes = {node["node"]: node for node in (await command(place.host, "nodes"))["nodes"]}
         assert nodes["b"]["worker"]["status"] == "online"
