@@ -1,3 +1,8 @@
 """Membridge: one claude-mem memory on several machines. The node daemon, its lanes and its commands."""
 
+from membridge.lean import load_without
+
 __version__ = "0.1.0"
+
+# It takes from there what Python 3.11 has itself; half a MiB.
+load_without("msgspec", ["typing_extensions"])

@@ -4,24 +4,9 @@ nats-py imports aiohttp for websockets when it finds it, and importlib.metadata 
 daemon never uses. The library is loaded once without them; a process that uses them itself loads them before or after.
 """
 
-import importlib
 import sys
 
-#: What nats-py can do without.
-_UNUSED = ("aiohttp", "importlib.metadata")
+from membridge.lean import load_without
 
-
-def _load_nats() -> None:
-    if "nats" in sys.modules or "aiohttp" in sys.modules:
-        return
-    refused = [name for name in _UNUSED if name not in sys.modules]
-    for name in refused:
-        sys.modules[name] = None  # type: ignore[assignment]  # the documented way to make an import fail
-    try:
-        importlib.import_module("nats.aio.client")
-    finally:
-        for name in refused:
-            del sys.modules[name]
-
-
-_load_nats()
+if "aiohttp" not in sys.modules:
+    load_without("nats.aio.client", ["aiohttp", "importlib.metadata"])

@@ -22,3 +22,8 @@ def test_a_process_may_load_aiohttp_after_the_bus() -> None:
 
 def test_a_process_may_load_aiohttp_before_the_bus() -> None:
     assert run("import aiohttp, membridge.bus.connection, sys; print(sys.modules['aiohttp'] is aiohttp)") == "True"
+
+
+def test_messages_are_loaded_without_what_python_has_itself_and_leave_it_to_others() -> None:
+    assert run("import sys, membridge.node.main; print('typing_extensions' in sys.modules)") == "False"
+    assert run("import membridge, typing_extensions; print(bool(typing_extensions.TypedDict))") == "True"
