@@ -11,6 +11,8 @@ from msgspec import Meta
 from schemas.wire import Wire
 
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
+#: What somebody calls a task or an artifact: whatever it is, one that there is not is not found.
+Named = Annotated[str, Meta(min_length=1, max_length=64)]
 #: What names a context, an agent or a worker: one token of a subject.
 Slug = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:=-]{0,62}\Z")]
@@ -213,7 +215,7 @@ class AuditRecord(Wire, frozen=True, kw_only=True):
 class TaskRequest(Wire, frozen=True, kw_only=True):
     """Names a task."""
 
-    id: Uuid
+    id: Named
     reason: Annotated[str, Meta(max_length=512)] = ""
 
 
@@ -223,7 +225,7 @@ class TasksRequest(Wire, frozen=True, kw_only=True):
     status: TaskStatus | None = None
     context_id: Slug | None = None
     limit: Limit = 100
-    before: Uuid | None = None
+    before: Named | None = None
 
 
 class TasksReply(Wire, frozen=True, kw_only=True):
@@ -305,14 +307,14 @@ class LeasesReply(Wire, frozen=True, kw_only=True):
 class ArtifactsRequest(Wire, frozen=True, kw_only=True):
     """Which artifacts to list, newest first."""
 
-    task_id: Uuid | None = None
+    task_id: Named | None = None
     limit: Limit = 100
 
 
 class ArtifactRequest(Wire, frozen=True, kw_only=True):
     """Names an artifact, and where in its content to begin, in bytes."""
 
-    id: Uuid
+    id: Named
     offset: Count = 0
 
 
@@ -376,7 +378,7 @@ class TaskEvent(Wire, frozen=True, kw_only=True):
 class EventsRequest(Wire, frozen=True, kw_only=True):
     """Whose events to list, oldest first; `start` is where an earlier page ended."""
 
-    id: Uuid
+    id: Named
     start: Annotated[int, Meta(ge=1)] = 1
 
 

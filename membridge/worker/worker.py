@@ -80,6 +80,8 @@ class Worker:
         self._attempt, self._changed = attempt, changed
         self._client = Client(bus)
         self._running: dict[str, tuple[Order, asyncio.Task[None]]] = {}
+        #: Leases whose attempt has not ended; one that is being told of takes no room any more.
+        self._busy: set[str] = set()
         self._open = False
 
     def presence(self) -> WorkerPresence:
@@ -124,8 +126,9 @@ class Worker:
             return Accepted(accepted=False, reason="the worker stops")
         if not self._capabilities.claude_cli:
             return Accepted(accepted=False, reason="there is no claude program")
-        if len(self._running) >= self._capabilities.max_concurrency:
-            return Accepted(accepted=False, reason=f"it runs {len(self._running)} tasks already")
+        if len(self._busy) >= self._capabilities.max_concurrency:
+            return Accepted(accepted=False, reason=f"it runs {len(self._busy)} tasks already")
+        self._busy.add(order.lease.id)
         task = group.create_task(self._work(order), name=f"task {order.task.id}")
         self._running[order.lease.id] = order, task
         task.add_done_callback(lambda _: self._forget(order.lease.id))
@@ -148,6 +151,7 @@ class Worker:
 
     def _forget(self, lease_id: str) -> None:
         self._running.pop(lease_id, None)
+        self._busy.discard(lease_id)
         self._changed()
 
     async def _work(self, order: Order) -> None:
@@ -157,6 +161,8 @@ class Worker:
             attempt = group.create_task(self._attempt(order), name="attempt")
             await asyncio.wait({attempt, beating}, return_when=asyncio.FIRST_COMPLETED)
             if attempt.done():
+                # The coordinator may give the next task as soon as it has heard of this one's end.
+                self._busy.discard(order.lease.id)
                 await self._tell(order, attempt.result())
                 beating.cancel()
             else:

@@ -147,6 +147,7 @@ class Runtime:
             self._keys[key] = task, done
             done.add_done_callback(lambda _: self._keys.pop(key))
         self.scheduler.remember(task)
+        self._errand(partial(self.scheduler.tell, state_of(task), done))
         self.scheduler.schedule()
         await done
         return task

@@ -5,6 +5,7 @@ to an errand for each. A worker that does not take what it is given hands it bac
 """
 
 import asyncio
+import dataclasses
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine
@@ -154,6 +155,7 @@ class Scheduler:
         )
         said = Said("leased", "coordinator", f"{worker}: {decision.stick.value}, {decision.why}")
         done = self._book.grant(task, after, lease, said)
+        self._errand(partial(self.tell, dataclasses.replace(after, reason=said.detail), done))
         known = self._sticky.get(task.context_id)
         session = known[1] if known is not None and known[0] == worker else None
         self._errand(partial(self._deliver, after, lease, session, done))

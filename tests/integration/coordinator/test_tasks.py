@@ -17,6 +17,7 @@ from schemas.node import Empty
 from schemas.runtime import (
     ArtifactRequest,
     AuditRequest,
+    EventsRequest,
     LeaseClaim,
     Metrics,
     Order,
@@ -28,7 +29,7 @@ from schemas.runtime import (
     WorkerStatus,
 )
 from tests.fixtures.seaweed import fetch
-from tests.fixtures.tasks import OpenPlace, Place, echo, place_of, soon
+from tests.fixtures.tasks import SOON, OpenPlace, Place, echo, place_of, soon
 
 BIG = "ü" * 700_000
 
@@ -102,6 +103,31 @@ async def test_an_output_of_any_size_comes_back_whole(opened: OpenPlace) -> None
         assert text == BIG
 
 
+async def test_a_worker_that_is_done_has_room_for_the_next_task_at_once(opened: OpenPlace) -> None:
+    async with opened() as place:
+        await place.coordinator()
+        await place.worker("w1", at_once=1)
+        tasks = [await place.submit(context=f"c{number}") for number in range(20)]
+        for task in tasks:
+            await place.until(task.id, TaskStatus.COMPLETED)
+            assert await actions(place, task.id) == ["submitted", "leased", "started", "completed"]
+
+
+async def test_what_happens_to_a_task_is_told_step_by_step_and_can_be_read_later(opened: OpenPlace) -> None:
+    async with opened() as place:
+        await place.coordinator()
+        await place.worker("w1")
+        task = await place.submit()
+        await place.until(task.id, TaskStatus.COMPLETED)
+        told: list[tuple[TaskStatus | None, str]] = []
+        async with asyncio.timeout(SOON):
+            while not told or told[-1][0] is not TaskStatus.COMPLETED:
+                page = await Client(place.bus).request(subjects.EVENTS, EventsRequest(id=task.id), deadline=soon())
+                told = [(event.status, event.text) for event in page.events]
+        assert [status for status, _ in told] == ["queued", "leased", "running", "completed"]
+        assert told[1][1].startswith("w1: initialize")
+
+
 async def test_a_large_output_in_an_s3_has_an_address_that_opens_it(
     bus: Bus, nats_url: str, tmp_path: Path, s3_options: S3Options
 ) -> None:
@@ -140,9 +166,11 @@ async def test_a_key_makes_one_task_of_two_also_at_once_and_later(opened: OpenPl
 async def test_bad_input_is_refused_and_names_what_is_wrong(opened: OpenPlace) -> None:
     async with opened(MEMBRIDGE_MAX_PROMPT_BYTES="1000") as place:
         await place.coordinator()
-        unknown = TaskRequest(id="01234567-89ab-4cde-8f01-23456789abcd")
-        for operation in (subjects.TASK, subjects.CANCEL, subjects.REQUEUE, subjects.RESULT):
-            assert await refused(place, operation, unknown) is ErrorCode.NOT_FOUND
+        for name in ("01234567-89ab-4cde-8f01-23456789abcd", "no-id-at-all"):
+            for operation in (subjects.TASK, subjects.CANCEL, subjects.REQUEUE, subjects.RESULT):
+                assert await refused(place, operation, TaskRequest(id=name)) is ErrorCode.NOT_FOUND
+            assert await refused(place, subjects.EVENTS, EventsRequest(id=name)) is ErrorCode.NOT_FOUND
+            assert await refused(place, subjects.ARTIFACT, ArtifactRequest(id=name)) is ErrorCode.NOT_FOUND
         with pytest.raises(RemoteError) as caught:
             await place.submit("x" * 1001)
         assert caught.value.code is ErrorCode.TOO_LARGE
