@@ -18,6 +18,8 @@ ANSWERS = f"{INBOX}.>"
 SHARED = (buckets.HEADS, buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS, buckets.LOCKS)
 #: The subjects of the JetStream object store's bucket.
 OBJECTS = "membridge"
+#: Asking services who they are, and being asked.
+DISCOVERY = tuple(f"$SRV.{verb}{rest}" for verb in ("PING", "INFO", "STATS") for rest in ("", ".>"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def node(project: ProjectId, name: NodeId) -> Grant:
         own_presence,
         subjects.EVENT.format(project=project, kind="*", node="*"),
         subjects.PROGRESS.format(project=project, node="*"),
-        *_DISCOVERY,
+        *DISCOVERY,
     )
     return Grant(publish, subscribe)
 
@@ -94,7 +96,7 @@ def gateway(project: ProjectId, name: str) -> Grant:
     """Return what the gateway may do in a project: what a reader may, and the requests that people make through it."""
     looks = reader(project, name)
     chosen = [operation.at(project=project) for operation in subjects.LEADERSHIP_OPERATIONS]
-    return Grant(publish=(*_of_primary(project), *chosen, *_ASK_DISCOVERY), subscribe=looks.subscribe)
+    return Grant(publish=(*_of_primary(project), *chosen, *DISCOVERY), subscribe=looks.subscribe)
 
 
 def door(name: str) -> Grant:
@@ -104,12 +106,12 @@ def door(name: str) -> Grant:
 
 def doorkeeper(name: str) -> Grant:
     """Return what the desk may do at the door: answer."""
-    return Grant((ANSWERS,), (subjects.ENROL.at(), f"{INBOX}.{name}.>", *_DISCOVERY))
+    return Grant((ANSWERS,), (subjects.ENROL.at(), f"{INBOX}.{name}.>", *DISCOVERY))
 
 
 def desk(name: str) -> Grant:
     """Return what the desk may do towards operators: answer."""
-    return Grant((ANSWERS,), (*_DESK, f"{INBOX}.{name}.>", *_DISCOVERY))
+    return Grant((ANSWERS,), (*_DESK, f"{INBOX}.{name}.>", *DISCOVERY))
 
 
 def caller(name: str) -> Grant:
@@ -121,8 +123,6 @@ def _of_primary(project: ProjectId) -> list[str]:
     return [operation.to_primary().at(project=project) for operation in subjects.NODE_OPERATIONS]
 
 
-_DISCOVERY = tuple(f"$SRV.{verb}{rest}" for verb in ("PING", "INFO", "STATS") for rest in ("", ".>"))
-_ASK_DISCOVERY = _DISCOVERY
 _READING = (subjects.STATUS, subjects.HISTORY, subjects.CONFLICTS, subjects.JOBS, subjects.BACKUPS)
 _DESK = tuple(
     operation.at()

@@ -5,7 +5,7 @@ streams: whoever may do both can have the server write to subjects of others. Me
 themselves.
 """
 
-from membridge.access.grants import ANSWERS, INBOX, OBJECTS, Grant
+from membridge.access.grants import ANSWERS, DISCOVERY, INBOX, OBJECTS, Grant
 from schemas import buckets, subjects
 from schemas.identity import NodeId
 from schemas.runtime import TaskEventKind
@@ -33,7 +33,7 @@ def node(name: NodeId) -> Grant:
             *(operation.at(**worker) for operation in subjects.WORKER_OPERATIONS),
             subjects.ROLL_CALL,
             _EVENTS,
-            *_DISCOVERY,
+            *DISCOVERY,
         ),
     )
 
@@ -75,13 +75,10 @@ def coordinator(name: str = subjects.COORDINATOR) -> Grant:
             passed_on,
             subjects.wildcard(subjects.WORKER_PRESENCE),
             *kept,
-            *_DISCOVERY,
+            *DISCOVERY,
         ),
     )
 
 
 def _asked(*impacts: Impact) -> tuple[str, ...]:
     return tuple(one.at() for one in subjects.CLIENT_OPERATIONS if one.impact in impacts)
-
-
-_DISCOVERY = tuple(f"$SRV.{verb}{rest}" for verb in ("PING", "INFO", "STATS") for rest in ("", ".>"))

@@ -30,13 +30,10 @@ from membridge.deadline import Deadline
 from schemas.runtime import (
     Accepted,
     Capabilities,
-    Lease,
-    LeaseClaim,
     Metrics,
     Order,
     Report,
     ResultStatus,
-    TaskEvent,
     TaskSpec,
     Worker,
     WorkerStatus,
@@ -48,6 +45,7 @@ from services.database.ledger import Ledger, begin_term
 from services.database.records import Records
 from tests.bench.table import machine
 from tests.bench.tasks_over_nats import measure
+from tests.fixtures.outside import NoWorld
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-tasks.md"
 IN_FLIGHT, PROMPT, QUEUED, IDLE = 64, "p" * 500, 100_000, 300
@@ -62,7 +60,7 @@ the news of its completion; leases and ties are in KV and events in a stream the
 
 
 @dataclass(slots=True)
-class Nobody:
+class Nobody(NoWorld):
     """Workers that are done as soon as they are asked, and the instants at which they were."""
 
     group: asyncio.TaskGroup
@@ -83,24 +81,6 @@ class Nobody:
         )  # fmt: skip
         await self.runtime.report(report)
         self.ended.pop(order.task.context_id).set()
-
-    async def stop(self, claim: LeaseClaim) -> None:
-        del claim
-
-    async def hold(self, lease: Lease) -> None:
-        del lease
-
-    async def let_go(self, lease: Lease) -> None:
-        del lease
-
-    async def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
-        del context_id, worker_id, session
-
-    async def announce(self, event: TaskEvent) -> None:
-        del event
-
-    async def store(self, key: str, content: bytes) -> None:
-        del key, content
 
 
 @dataclass(frozen=True, slots=True)

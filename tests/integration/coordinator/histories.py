@@ -8,14 +8,12 @@ from membridge.errors import FencedError, MembridgeError
 from schemas.runtime import (
     Accepted,
     Capabilities,
-    Lease,
     LeaseClaim,
     Metrics,
     Order,
     Report,
     ResultStatus,
     Task,
-    TaskEvent,
     TaskSpec,
     TaskStatus,
     Worker,
@@ -26,12 +24,13 @@ from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import Engine
 from services.database.ledger import Ledger, begin_term
 from services.database.records import Records
+from tests.fixtures.outside import NoWorld
 
 #: Leases that end while a test waits.
 SHORT = Limits(lease_seconds=1, margin_seconds=0)
 
 
-class Outside:
+class Outside(NoWorld):
     """Workers that take every order and do what the history says."""
 
     def __init__(self) -> None:
@@ -42,24 +41,6 @@ class Outside:
         self.orders.append(order)
         self.arrived.set()
         return Accepted(accepted=True)
-
-    async def stop(self, claim: LeaseClaim) -> None:
-        del claim
-
-    async def hold(self, lease: Lease) -> None:
-        del lease
-
-    async def let_go(self, lease: Lease) -> None:
-        del lease
-
-    async def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
-        del context_id, worker_id, session
-
-    async def announce(self, event: TaskEvent) -> None:
-        del event
-
-    async def store(self, key: str, content: bytes) -> None:
-        del key, content
 
 
 class History:
