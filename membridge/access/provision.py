@@ -3,11 +3,14 @@
 Runs as the account's operator, who alone may. Nodes find everything there and may make nothing.
 """
 
+from collections.abc import Mapping
+
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.bus.streams import ensure_streams, open_proposals
 from membridge.deadline import Deadline
 from membridge.objectstore.jetstream import BUCKET, JetStreamStore
+from membridge.objectstore.reclaiming import reclaim_deleted, reclaim_loose
 from schemas import buckets, streams
 from schemas.identity import ProjectId
 
@@ -29,6 +32,11 @@ async def provision_runtime(bus: Bus, *, replicas: int, deadline: Deadline) -> N
     await JetStreamStore(lambda: bus.raw, BUCKET).ensure(replicas=replicas, deadline=deadline)
 
 
-async def reclaim(bus: Bus, *, deadline: Deadline) -> int:
-    """Free what deleted objects left behind, which nodes may not; return how many there were."""
-    return await JetStreamStore(lambda: bus.raw, BUCKET).reclaim_deleted(deadline=deadline)
+async def reclaim(bus: Bus, seen: Mapping[str, int], *, deadline: Deadline) -> dict[str, int]:
+    """Free what deleted objects and killed uploads left behind, which nodes may not.
+
+    `seen` is what the last look returned: uploads without an object then.
+    """
+    store = JetStreamStore(lambda: bus.raw, BUCKET)
+    await reclaim_deleted(store, deadline=deadline)
+    return await reclaim_loose(store, seen, deadline=deadline)

@@ -96,7 +96,7 @@ class Reception:
 
     async def _tend(self, bus: Bus, account: str, provisioned: Callable[[Bus], Awaitable[None]]) -> None:
         """Free what nodes deleted, and make the streams again that a server lost with its memory."""
-        generation = bus.generation
+        generation, seen, due = bus.generation, dict[str, int](), Deadline.after(RECLAIM_EVERY)
         while True:
             try:
                 async with asyncio.timeout(RECLAIM_EVERY):
@@ -105,7 +105,10 @@ class Reception:
                 pass
             try:
                 await provisioned(bus)
-                await reclaim(bus, deadline=Deadline.after(RECLAIM))
+                # Not at each reconnect: what is loose must have had its time to end.
+                if due.passed:
+                    seen = await reclaim(bus, seen, deadline=Deadline.after(RECLAIM))
+                    due = Deadline.after(RECLAIM_EVERY)
             except MembridgeError as error:
                 log.warning("account not tended", name=account, reason=error.message)
 

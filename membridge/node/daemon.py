@@ -21,6 +21,9 @@ from membridge.node.notify import Notifier
 from membridge.node.opening import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets, open_store, runtime_options
 from membridge.node.presence import Presence
 from membridge.node.running import only_one
+from membridge.objectstore.jetstream import JetStreamStore
+from membridge.objectstore.reclaiming import keep_reclaiming
+from membridge.objectstore.unsealed import backend
 from membridge.settings import ProjectConfig, Settings
 
 log = get_logger("membridge.node")
@@ -86,6 +89,8 @@ async def _open(
         f"streams{account}": partial(keep_ensured, bus, store, settings),
         f"projects{account}": hosting.run,
     }
+    if key is None and isinstance(below := backend(store), JetStreamStore):
+        parts["loose chunks"] = partial(keep_reclaiming, below, hosting.leads)
     return hosting, {**parts, f"presence{account}": hosting.presence.run}
 
 

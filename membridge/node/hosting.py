@@ -61,6 +61,10 @@ class Hosting:
         """Return the projects that are served now."""
         return list(self._projects.values())
 
+    def leads(self) -> bool:
+        """Whether this node is primary of any of them."""
+        return any(project.roles.view().role is Role.PRIMARY for project in self.projects())
+
     def identity(self) -> ServiceIdentity:
         """Return what `$SRV.INFO` says of this node."""
         return ServiceIdentity(

@@ -70,7 +70,16 @@ class _Options(msgspec.Struct):
     max_chunk_size: int = CHUNK
 
 
-class _Meta(msgspec.Struct, omit_defaults=False):
+class _State(msgspec.Struct):
+    subjects: dict[str, int] = {}
+
+
+class _Info(msgspec.Struct):
+    total: int = 0
+    state: _State = msgspec.field(default_factory=_State)
+
+
+class Meta(msgspec.Struct, omit_defaults=False):
     """The meta message of an object, as the Object Store's layout (ADR-20) has it."""
 
     name: str
@@ -164,13 +173,13 @@ class JetStreamStore:
         gone = msgspec.structs.replace(meta, deleted=True, size=0, chunks=0, digest="")
         headers = {"Nats-Expected-Last-Subject-Sequence": str(last)}
         reply = await self._request(
-            self._meta_subject(key), msgspec.json.encode(gone), headers=headers, deadline=deadline
+            self.meta_subject(key), msgspec.json.encode(gone), headers=headers, deadline=deadline
         )
         tombstone = _ack(reply)
         self._check(tombstone, f"deleting {key}")
         await self._reclaim(meta.nuid, deadline=deadline)
         if self._purges:
-            await self._purge(self._meta_subject(key), up_to=tombstone.seq, deadline=deadline)
+            await self.purge(self.meta_subject(key), up_to=tombstone.seq, deadline=deadline)
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
         """Return what an object is."""
@@ -226,7 +235,7 @@ class JetStreamStore:
         nuid = secrets.token_hex(11)
         try:
             sent, chunks, digest = await self._send(nuid, pieces, size, deadline=deadline, progress=progress)
-            meta = _Meta(
+            meta = Meta(
                 name=key,
                 bucket=self._bucket,
                 nuid=nuid,
@@ -238,7 +247,7 @@ class JetStreamStore:
             # No roll-up: a stream that takes those can be emptied by anybody who may write one object.
             headers = {"Nats-Expected-Last-Subject-Sequence": str(last)} if if_absent else None
             reply = await self._request(
-                self._meta_subject(key), msgspec.json.encode(meta), headers=headers, deadline=deadline
+                self.meta_subject(key), msgspec.json.encode(meta), headers=headers, deadline=deadline
             )
             self._check(_ack(reply), f"storing {key}")
         except BaseException:
@@ -250,7 +259,7 @@ class JetStreamStore:
     async def _send(
         self, nuid: str, pieces: Iterator[bytes], size: int, *, deadline: Deadline, progress: Progress | None
     ) -> tuple[int, int, bytes]:
-        subject, digest, sent, chunks = self._chunk_subject(nuid), hashlib.sha256(), 0, 0
+        subject, digest, sent, chunks = self.chunk_subject(nuid), hashlib.sha256(), 0, 0
         free = asyncio.Semaphore(WINDOW)
 
         async def one(piece: bytes) -> None:
@@ -274,11 +283,11 @@ class JetStreamStore:
             raise failures.exceptions[0] from None
         return sent, chunks, digest.digest()
 
-    async def _chunks(self, meta: _Meta, *, start: int, deadline: Deadline) -> AsyncIterator[bytes]:
+    async def _chunks(self, meta: Meta, *, start: int, deadline: Deadline) -> AsyncIterator[bytes]:
         if meta.size == 0:
             return
         position = 0
-        async for piece in self._read(self._chunk_subject(meta.nuid), deadline=deadline):
+        async for piece in self._read(self.chunk_subject(meta.nuid), deadline=deadline):
             end = position + len(piece)
             if end > start:
                 yield piece[max(0, start - position) :]
@@ -322,18 +331,18 @@ class JetStreamStore:
             with _translated("reading from the object store"):
                 await replies.unsubscribe()
 
-    async def _meta(self, key: str, *, deadline: Deadline) -> _Meta:
+    async def _meta(self, key: str, *, deadline: Deadline) -> Meta:
         meta = await self._find(key, deadline=deadline)
         if meta is None:
             raise ObjectMissingError(f"object {key} does not exist")
         return meta
 
-    async def _find(self, key: str, *, deadline: Deadline) -> _Meta | None:
+    async def _find(self, key: str, *, deadline: Deadline) -> Meta | None:
         return (await self._last(key, deadline=deadline))[0]
 
-    async def _last(self, key: str, *, deadline: Deadline) -> tuple[_Meta | None, int]:
+    async def _last(self, key: str, *, deadline: Deadline) -> tuple[Meta | None, int]:
         """Return what an object is, None when there is none, and the sequence of its last meta message."""
-        subject = self._meta_subject(key)
+        subject = self.meta_subject(key)
         reply = await self._request_message(f"{self._api}.DIRECT.GET.{self._stream}.{subject}", b"", deadline=deadline)
         headers = reply.headers or {}
         if headers.get("Status") == "404":
@@ -341,29 +350,32 @@ class JetStreamStore:
         meta = _decoded(reply.data)
         return None if meta is None or meta.deleted else meta, int(headers.get("Nats-Sequence", "0"))
 
-    async def reclaim_deleted(self, *, deadline: Deadline) -> int:
-        """Free the chunks and the tombstones of deleted objects; return how many there were. For who may purge."""
-        last: dict[str, tuple[int, _Meta]] = {}
-        nuids: set[str] = set()
+    async def metas(self, *, deadline: Deadline) -> AsyncIterator[tuple[int, Meta]]:
+        """Yield sequence and content of every meta message, oldest first; the last one of a name counts."""
         async for sequence, body in self._read_numbered(f"$O.{self._bucket}.M.>", deadline=deadline):
             meta = _decoded(body)
             if meta is not None:
-                nuids.add(meta.nuid)
-                last[meta.name] = (sequence, meta)
-        live = {meta.nuid for _, meta in last.values() if not meta.deleted}
-        for nuid in nuids - live:
-            await self._purge(self._chunk_subject(nuid), deadline=deadline)
-        gone = [(sequence, meta) for sequence, meta in last.values() if meta.deleted]
-        for sequence, meta in gone:
-            await self._purge(self._meta_subject(meta.name), up_to=sequence, deadline=deadline)
-        return len(gone)
+                yield sequence, meta
+
+    async def chunk_counts(self, *, deadline: Deadline) -> dict[str, int]:
+        """Return how many chunks there are of each object, by its nuid, whether it came to be or not."""
+        prefix, found = self.chunk_subject(""), dict[str, int]()
+        while True:
+            asked = {"subjects_filter": f"{prefix}>", "offset": len(found)}
+            body = await self._request(
+                f"{self._api}.STREAM.INFO.{self._stream}", msgspec.json.encode(asked), deadline=deadline
+            )
+            page = msgspec.json.decode(body, type=_Info)
+            found |= {subject.removeprefix(prefix): number for subject, number in page.state.subjects.items()}
+            if not page.state.subjects or len(found) >= page.total:
+                return found
 
     async def _reclaim(self, nuid: str, *, deadline: Deadline) -> None:
         """Free the chunks of an object that is gone; who may not purge leaves that to the server's own machine."""
         if self._purges:
-            await self._purge(self._chunk_subject(nuid), deadline=deadline)
+            await self.purge(self.chunk_subject(nuid), deadline=deadline)
 
-    async def _purge(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
+    async def purge(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
         """Remove the messages of a subject; with `up_to` not those that came after that sequence."""
         request: dict[str, object] = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
         body = msgspec.json.encode(request)
@@ -371,7 +383,7 @@ class JetStreamStore:
         self._check(_ack(reply), "deleting from the object store")
 
     async def _forget(self, nuid: str) -> None:
-        """Take back the chunks of an object that did not come to be; retention finds what this misses."""
+        """Take back the chunks of an object that did not come to be; `reclaiming` finds what this misses."""
         try:
             await self._reclaim(nuid, deadline=Deadline.after(2.0))
         except MembridgeError:
@@ -399,10 +411,10 @@ class JetStreamStore:
             )
         raise StoreUnavailableError(f"{what}: {ack.error.description}")
 
-    def _meta_subject(self, key: str) -> str:
+    def meta_subject(self, key: str) -> str:
         return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(key.encode()).decode()}"
 
-    def _chunk_subject(self, nuid: str) -> str:
+    def chunk_subject(self, nuid: str) -> str:
         return f"$O.{self._bucket}.C.{nuid}"
 
 
@@ -449,9 +461,9 @@ def _ack(body: bytes) -> _Ack:
         raise StoreUnavailableError("the object store's answer is not JetStream's") from error
 
 
-def _decoded(body: bytes) -> _Meta | None:
+def _decoded(body: bytes) -> Meta | None:
     try:
-        return msgspec.json.decode(body, type=_Meta)
+        return msgspec.json.decode(body, type=Meta)
     except msgspec.DecodeError:
         return None
 

@@ -1,0 +1,69 @@
+"""Free what the JetStream object store keeps for nobody: deleted objects, and chunks of uploads that were killed.
+
+For who may purge. No clock is compared: a chunk without an object is dead when nothing was added to its upload from one
+look to the next one, which is longer away than any upload may take.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+from membridge.lifecycle import Ready
+from membridge.logging import get_logger
+from membridge.objectstore.jetstream import JetStreamStore, Meta
+
+log = get_logger("membridge.objectstore")
+
+#: Seconds between two looks, and what one may take.
+EVERY, LOOK = 3600.0, 300.0
+
+
+async def reclaim_deleted(store: JetStreamStore, *, deadline: Deadline) -> int:
+    """Free the chunks and the tombstones of deleted objects; return how many there were."""
+    last: dict[str, tuple[int, Meta]] = {}
+    nuids: set[str] = set()
+    async for sequence, meta in store.metas(deadline=deadline):
+        nuids.add(meta.nuid)
+        last[meta.name] = (sequence, meta)
+    live = {meta.nuid for _, meta in last.values() if not meta.deleted}
+    for nuid in nuids - live:
+        await store.purge(store.chunk_subject(nuid), deadline=deadline)
+    gone = [(sequence, meta) for sequence, meta in last.values() if meta.deleted]
+    for sequence, meta in gone:
+        await store.purge(store.meta_subject(meta.name), up_to=sequence, deadline=deadline)
+    return len(gone)
+
+
+async def reclaim_loose(store: JetStreamStore, seen: Mapping[str, int], *, deadline: Deadline) -> dict[str, int]:
+    """Free the chunks of uploads that came to nothing and have not grown since they were `seen`.
+
+    Returns those that are without an object now and may still be on their way, for the next look.
+    """
+    # In this order: an upload that ends meanwhile is found among the objects.
+    counts = await store.chunk_counts(deadline=deadline)
+    known = {meta.nuid async for _, meta in store.metas(deadline=deadline)}
+    loose = {nuid: number for nuid, number in counts.items() if nuid not in known}
+    dead = [nuid for nuid, number in loose.items() if seen.get(nuid) == number]
+    for nuid in dead:
+        await store.purge(store.chunk_subject(nuid), deadline=deadline)
+        del loose[nuid]
+    if dead:
+        log.info("chunks of killed uploads freed", deleted=len(dead))
+    return loose
+
+
+async def keep_reclaiming(store: JetStreamStore, wanted: Callable[[], bool], ready: Ready) -> None:
+    """Be the part that looks for loose chunks now and then, while `wanted`."""
+    seen: dict[str, int] = {}
+    ready()
+    while True:
+        await asyncio.sleep(EVERY * (0.9 + 0.2 * random.random()))  # noqa: S311 - jitter
+        if not wanted():
+            seen = {}
+            continue
+        try:
+            seen = await reclaim_loose(store, seen, deadline=Deadline.after(LOOK))
+        except MembridgeError as error:
+            log.info("loose chunks not looked for", reason=error.message)
