@@ -44,7 +44,7 @@ class Herald:
             async with self._bus.subscribe(subjects.ROLL_CALL) as calls, asyncio.TaskGroup() as group:
                 group.create_task(self._hear(calls), name="roll calls")
                 group.create_task(self._hear_reconnects(), name="new connections")
-                await self._say(await self._describe())
+                await self._say(self._describe)
                 ready()
                 while True:
                     try:
@@ -53,10 +53,9 @@ class Herald:
                     except TimeoutError:
                         pass
                     self._changed.clear()
-                    await self._say(await self._describe())
+                    await self._say(self._describe)
         finally:
-            if self._said is not None:
-                await self._say(replace(self._said, worker=None))
+            await self._say(self._goodbye)
 
     async def _hear(self, calls: Subscription) -> None:
         async for _ in calls:
@@ -68,9 +67,12 @@ class Herald:
             generation = await self._bus.wait_generation(generation)
             self.touch()
 
-    async def _say(self, presence: NodePresence) -> None:
-        self._said = presence
+    async def _goodbye(self) -> NodePresence:
+        return replace(self._said or await self._describe(), worker=None)
+
+    async def _say(self, described: Callable[[], Awaitable[NodePresence]]) -> None:
         try:
-            await self._bus.publish(self._subject, encode(presence))
+            self._said = await described()
+            await self._bus.publish(self._subject, encode(self._said))
         except MembridgeError as error:
             log.info("worker not told of", reason=error.message)

@@ -40,11 +40,14 @@ class Said:
 
 @dataclass(slots=True)
 class Held:
-    """An active lease and the timer of its expiry; `heard` says that this term gave it or heard of it."""
+    """An active lease and the timer of its expiry.
+
+    `by_server`: its end is the server's to tell, because it was in KV when this term began and not heard of since.
+    """
 
     lease: Lease
     timer: int
-    heard: bool = True
+    by_server: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +103,12 @@ class Book:
         """Take in a task that the database has."""
         self._take_in(state)
 
-    def load_lease(self, lease: Lease, remaining: float) -> None:
+    def load_lease(self, lease: Lease, remaining: float, *, by_server: bool) -> None:
         """Take in a lease that the database has, with the seconds that it has left at most."""
         self.board.hold(lease.context_id)
         self._fleet.give(lease.worker_id)
         self._watch(lease, remaining)
-        self.leases[lease.id].heard = False
+        self.leases[lease.id].by_server = by_server
 
     def end_orphan(self, lease: Lease) -> None:
         """End a lease of the database that no task is held under."""
@@ -143,7 +146,7 @@ class Book:
             expires_at=stamp(now + timedelta(seconds=held.lease.ttl_seconds)),
         )
         self._timers.cancel(held.timer)
-        held.timer, held.heard = self._timer(held.lease, held.lease.ttl_seconds), True
+        held.timer, held.by_server = self._timer(held.lease, held.lease.ttl_seconds), False
         return self._ledger.submit([_update_lease(held.lease)])
 
     def write(self, *writes: Write) -> "asyncio.Future[None]":

@@ -104,7 +104,8 @@ class Runtime:
                 lease = leases.pop(task.lease_id or "", None)
                 self.book.load(state_of(task, seq=seq))
                 if lease is not None:
-                    self.book.load_lease(lease, float(lease.ttl_seconds) if lease.id in kept else _remaining(lease))
+                    left = float(lease.ttl_seconds) if lease.id in kept else _remaining(lease)
+                    self.book.load_lease(lease, left, by_server=lease.id in kept)
                     if task.status is TaskStatus.LEASED:
                         self._untold.add(lease.id)
                 elif task.status in machine.HELD:
@@ -266,8 +267,13 @@ class Runtime:
         self.fleet.lose(worker_id, WorkerStatus.OFFLINE, "not heard of")
 
     def reconcile(self, kept: Collection[str]) -> list[Lease]:
-        """Return the leases that KV should have among `kept` and has not, younger ones than a round left out."""
+        """Return the leases that KV should have among `kept` and has not, younger ones than a round left out.
+
+        One that was there when this term began and was not heard of since has expired: its marker was missed.
+        """
         now = datetime.now(UTC).timestamp()
+        for lease_id in [lease_id for lease_id in self.book.leases if lease_id not in kept]:
+            self.lapse(lease_id)
         missing = [held.lease for lease_id, held in list(self.book.leases.items()) if lease_id not in kept]
         return [lease for lease in missing if now - datetime.fromisoformat(lease.started_at).timestamp() > ROUND]
 
@@ -284,7 +290,7 @@ class Runtime:
     def lapse(self, lease_id: str) -> None:
         """End a lease whose entry in KV has expired, unless it was heard of in this term: then its timer counts."""
         held = self.book.leases.get(lease_id)
-        if held is not None and not held.heard:
+        if held is not None and held.by_server:
             self.expire(lease_id)
 
     def hear(self, worker: Worker) -> None:

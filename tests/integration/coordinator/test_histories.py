@@ -102,10 +102,17 @@ async def test_a_silent_worker_loses_its_task_within_the_leases_time_and_a_secon
         await history.kill()
 
 
+@pytest.mark.parametrize("told_by", ["marker", "reconciliation"])
 @pytest.mark.parametrize("heard_of", [False, True])
 async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it_was_heard_of(
-    database_url: str, tmp_path: Path, heard_of: bool
+    database_url: str, tmp_path: Path, heard_of: bool, told_by: str
 ) -> None:
+    def end(runtime: Runtime, lease_id: str) -> None:
+        if told_by == "marker":
+            runtime.lapse(lease_id)
+        else:
+            runtime.reconcile([])
+
     async with (
         open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
@@ -115,7 +122,7 @@ async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it
         task = await runtime.submit(TaskSpec(context_id="c", agent_slug="a", prompt="p"), actor="test")
         await history.outside.arrived.wait()
         lease = history.outside.orders[0].lease
-        runtime.lapse(lease.id)
+        end(runtime, lease.id)
         assert lease.id in runtime.book.leases, "this term gave it itself, and its timer counts"
         await history.kill()
         history.outside.arrived.clear()
@@ -123,10 +130,10 @@ async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it
         if heard_of:
             claim = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id=lease.worker_id)
             await runtime.heartbeat(claim)
-            runtime.lapse(lease.id)
+            end(runtime, lease.id)
             assert lease.id in runtime.book.leases
         else:
-            runtime.lapse(lease.id)
+            end(runtime, lease.id)
             async with asyncio.timeout(10.0):
                 await history.outside.arrived.wait()
             again = history.outside.orders[-1]
