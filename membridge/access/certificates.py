@@ -1,4 +1,4 @@
-"""The certificates of a server that others reach: an own authority, and the server's certificate that it signs.
+"""The certificates of a server that others reach: an own authority and what it signs, or those that somebody gave.
 
 Machines trust the authority by its fingerprint, which is in the invitation, so the server's certificate can be made
 anew at any time. Private keys are written readable for their owner only and never leave the folder.
@@ -6,6 +6,7 @@ anew at any time. Private keys are written readable for their owner only and nev
 
 import hashlib
 import ipaddress
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from membridge.snapshot import files
 LIFE, RENEW_BEFORE = timedelta(days=3650), timedelta(days=365)
 #: Clocks of boards without a battery are behind.
 EARLIER = timedelta(days=2)
+_PEM = serialization.Encoding.PEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def provide(folder: Path, hosts: Iterable[str]) -> ServerCertificate:
     if not found.authority.is_file() or not authority_key.is_file():
         key = ec.generate_private_key(ec.SECP256R1())
         _save_key(authority_key, key)
-        files.save(found.authority, _authority(key).public_bytes(serialization.Encoding.PEM))
+        files.save(found.authority, _authority(key).public_bytes(_PEM))
         found.chain.unlink(missing_ok=True)
     wanted = sorted(set(hosts))
     if not found.chain.is_file() or not found.key.is_file() or not _serves(found.chain, wanted):
@@ -58,12 +60,48 @@ def provide(folder: Path, hosts: Iterable[str]) -> ServerCertificate:
         signer = _private_key(authority_key)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _server(key.public_key(), wanted, authority, signer)
-        pem = serialization.Encoding.PEM
         # The old pair must not be half replaced: a server finds either both or, with no chain, makes them again.
         found.chain.unlink(missing_ok=True)
         _save_key(found.key, key)
-        files.save(found.chain, certificate.public_bytes(pem) + authority.public_bytes(pem))
+        files.save(found.chain, certificate.public_bytes(_PEM) + authority.public_bytes(_PEM))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Files of a certificate that somebody else made: it, its private key, and the authority that signed it."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+def take(folder: Path, given: Given) -> tuple[ServerCertificate, tuple[str, ...]]:
+    """Return a given certificate as the server shows it, and the names and addresses that it is for.
+
+    What is shown has the authority behind it, because machines that join look for that one. Blocking. Raises
+    CredentialsError for files that cannot be read, do not belong together, are out of date or name nobody.
+    """
+    authority, certificate = _certificate(given.authority), _certificate(given.certificate)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(given.certificate, given.key, password="")
+    except (ssl.SSLError, OSError) as error:
+        raise CredentialsError(f"{given.key} is not the key of {given.certificate}, or has a password") from error
+    if certificate.not_valid_after_utc <= datetime.now(UTC):
+        raise CredentialsError(f"{given.certificate} has ended", remedy="renew it and start again")
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound as error:
+        raise CredentialsError(f"{given.certificate} names no host") from error
+    hosts = [str(found) for kind in (x509.DNSName, x509.IPAddress) for found in names.get_values_for_type(kind)]
+    hosts = [host for host in hosts if "*" not in host]
+    if not hosts:
+        raise CredentialsError(f"{given.certificate} names no host", remedy="one without `*` is needed")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shown = ServerCertificate(given.authority, folder / "given.pem", given.key)
+    files.save(shown.chain, _read(given.certificate).rstrip() + b"\n" + authority.public_bytes(_PEM))
+    return shown, tuple(hosts)
 
 
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

@@ -7,11 +7,12 @@ made again; the roster and the keys are what there is to keep.
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from membridge.access import certificates
 from membridge.access import roster as rules
+from membridge.access.certificates import Given
 from membridge.access.desk import Door
 from membridge.access.grants import INBOX
 from membridge.access.keys import provide_key, read_seed
@@ -19,7 +20,7 @@ from membridge.access.roster import Roster
 from membridge.access.server_config import OwnKeys, render
 from membridge.bus.options import BusOptions
 from membridge.embedded.nats_server import bundled_config
-from membridge.settings import COORDINATOR, RUNTIME
+from membridge.settings import COORDINATOR, RUNTIME, NatsSettings
 from membridge.snapshot import files
 from schemas.identity import NodeId, ProjectId
 
@@ -35,6 +36,8 @@ class Listening:
     address: str
     port: int
     hosts: tuple[str, ...]
+    #: What this machine itself reaches it by, where that is not the loopback or the address.
+    own_host: str | None = None
 
     @classmethod
     def of(cls, listen: str) -> "Listening":
@@ -52,7 +55,12 @@ class Listening:
     @property
     def local_url(self) -> str:
         """The server's address for this machine."""
-        return self._url("127.0.0.1" if self.address in ANY else self.address)
+        return self._url(self.own_host or ("127.0.0.1" if self.address in ANY else self.address))
+
+    def only(self, hosts: tuple[str, ...]) -> "Listening":
+        """Return the same, reached by the names and addresses of a given certificate."""
+        near = "127.0.0.1" if self.address in ANY else self.address
+        return replace(self, hosts=hosts, own_host=near if near in hosts else hosts[0])
 
     def _url(self, host: str) -> str:
         return f"tls://[{host}]:{self.port}" if ":" in host else f"tls://{host}:{self.port}"
@@ -61,10 +69,14 @@ class Listening:
 class Site:
     """The folder. Blocking throughout."""
 
-    def __init__(self, folder: Path, listening: Listening) -> None:
+    def __init__(self, folder: Path, listening: Listening, given: Given | None = None) -> None:
         self.folder, self.listening = folder, listening
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.certificate = certificates.provide(folder / "tls", {*listening.hosts, "127.0.0.1", "::1", "localhost"})
+        if given is None:
+            self.certificate = certificates.provide(folder / "tls", {*listening.hosts, "127.0.0.1", "::1", "localhost"})
+        else:
+            self.certificate, hosts = certificates.take(folder / "tls", given)
+            self.listening = listening.only(hosts)
 
     @property
     def config(self) -> Path:
@@ -131,6 +143,12 @@ class Site:
         tls = f'tls {{ cert_file: "{self.certificate.chain}", key_file: "{self.certificate.key}", timeout: 5 }}\n'
         base = bundled_config().read_text("utf-8")
         files.save(self.config, f'{base}\n{tls}include "./accounts.conf"\n'.encode())
+
+
+def given_in(nats: NatsSettings) -> Given | None:
+    """Return the certificate that the settings name, None for one that is made."""
+    files = (nats.certificate_file, nats.certificate_key_file, nats.certificate_authority_file)
+    return None if None in files else Given(*(file for file in files if file is not None))
 
 
 def own_hosts() -> tuple[str, ...]:

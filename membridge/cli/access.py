@@ -13,7 +13,7 @@ from membridge.cli.command import Invocation, command, quiet
 from membridge.errors import InvalidRequestError, NoResponderError
 from schemas import subjects
 from schemas.access import AccessLogReply, InviteReply, InviteRequest, MemberRole, MembersReply, RevokeRequest
-from schemas.identity import NodeId, canonical_id
+from schemas.identity import InvalidTokenError, NodeId, canonical_id, node_id
 from schemas.node import Empty
 from schemas.subjects import Impact, Operation
 from schemas.wire import Wire
@@ -76,11 +76,15 @@ def admit(invocation: Invocation, name: str, role: str, folder: Path | None) -> 
     """
     from membridge.access.front_end import make_keys  # noqa: PLC0415 - loaded only on the server's machine
 
+    try:
+        member = node_id(name)
+    except InvalidTokenError as error:
+        raise InvalidRequestError(str(error), field="name") from error
     there = _ask_desk(invocation, subjects.MEMBERS, Empty())
     names = [invocation.project_name] if invocation.project_name else there.projects
     projects = [canonical_id(named) for named in names]
     site, target = _site(invocation), folder or Path(name)
-    request = make_keys(site, NodeId(name), MemberRole(role), projects, target)
+    request = make_keys(site, member, MemberRole(role), projects, target)
     reply = _ask_desk(invocation, subjects.ADMIT, request)
 
     def print_admitted(reply: MembersReply) -> None:
@@ -212,7 +216,7 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
 
 def _site(invocation: Invocation) -> "Site":
     """Return the access folder of this machine. Raises InvalidRequestError where no server for others is set up."""
-    from membridge.access.site import Listening, Site  # noqa: PLC0415 - loaded only on the server's machine
+    from membridge.access.site import Listening, Site, given_in  # noqa: PLC0415 - loaded only on the server's machine
 
     settings = invocation.settings
     quiet(settings)
@@ -222,4 +226,4 @@ def _site(invocation: Invocation) -> "Site":
             "no server for other machines is set up here",
             remedy="run `membridge up --listen 0.0.0.0:4222` here, or this command where that runs",
         )
-    return Site(folder, Listening.of(str(settings.nats.listen)))
+    return Site(folder, Listening.of(str(settings.nats.listen)), given_in(settings.nats))

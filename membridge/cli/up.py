@@ -71,10 +71,11 @@ async def _run(server: Supervisor, settings: Settings, between: Mapping[str, Par
 
 async def _serve_others(settings: Settings, listen: str) -> None:
     from membridge.access.reception import Reception  # noqa: PLC0415 - cryptography is loaded only where others join
-    from membridge.access.site import Listening, Site  # noqa: PLC0415 - as above
+    from membridge.access.site import Listening, Site, given_in  # noqa: PLC0415 - as above
 
     listening = Listening.of(LISTEN.parse(listen, Path.home()))
-    site = await blocking.run(Site, settings.node.state_dir / "access", listening)
+    site = await blocking.run(Site, settings.node.state_dir / "access", listening, given_in(settings.nats))
+    listening = site.listening
     server = Supervisor(
         NatsOptions(settings.node.state_dir / "nats", listening.port, config=site.config, address=listening.address)
     )

@@ -153,6 +153,17 @@ class NatsSettings:
         env="MEMBRIDGE_NATS_LISTEN",
         meaning="Where `membridge up` listens for other machines, with TLS and users; unset: for this machine alone.",
     )
+    certificate_file: Path | None = setting(
+        optional(PATH),
+        env="MEMBRIDGE_TLS_CERT_FILE",
+        meaning="Own certificate that `membridge up` shows other machines, PEM; unset: one is made.",
+    )
+    certificate_key_file: Path | None = setting(
+        optional(PATH), env="MEMBRIDGE_TLS_KEY_FILE", meaning="Its private key, PEM."
+    )
+    certificate_authority_file: Path | None = setting(
+        optional(PATH), env="MEMBRIDGE_TLS_CA_FILE", meaning="The authority that signed it, PEM; invitations name it."
+    )
     replicas: int = setting(
         one_number_of(1, 3, 5),
         default=1,

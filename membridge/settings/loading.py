@@ -260,6 +260,13 @@ def _check_together(settings: Settings) -> None:
             field="lane.quiet_max_seconds",
         )
     _check_encryption(store)
+    nats = settings.nats
+    own = (nats.certificate_file, nats.certificate_key_file, nats.certificate_authority_file)
+    if any(own) and not all(own):
+        raise SettingsError(
+            "nats.certificate_file: allowed is a certificate, its key and its authority together, or none of them",
+            field="nats.certificate_file",
+        )
     if store.backend is StoreKind.S3:
         for key in ("endpoint", "access_key", "secret_key"):
             if getattr(store, key) is None:
