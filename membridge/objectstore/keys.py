@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def write_file(path: Path, keys: Sequence[Key]) -> None:
     except OSError as error:
         raise DiskFullError(f"cannot write the key file {path}: {error.strerror}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _parsed(path: Path, number: int, line: str) -> Key:

@@ -9,7 +9,7 @@ import errno
 import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -304,9 +304,11 @@ def _unseal_file(part: Path, target: Path, one: Seal, name: str, start: int, dea
                 deadline.check(f"opening {name}")
             _check_reached(name, start, skip)
         except BaseException:
-            file.truncate(start)
-            if not start:
-                target.unlink(missing_ok=True)
+            # What remains is found to be damaged; the reason is the one to tell.
+            with suppress(OSError):
+                file.truncate(start)
+                if not start:
+                    target.unlink(missing_ok=True)
             raise
 
 

@@ -60,7 +60,9 @@ class Mirror:
 
     def forget(self) -> None:
         """Drop the mirror: the next pull takes a full snapshot."""
-        (self.directory / _POSITION).unlink(missing_ok=True)
+        path = self.directory / _POSITION
+        with files.translated(path):
+            path.unlink(missing_ok=True)
         self.sweep()
 
     def sweep(self) -> None:

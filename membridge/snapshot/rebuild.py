@@ -43,7 +43,7 @@ async def rebuild(
             for record, stored in batch:
                 path = work / stored.sha256
                 await blocking.run(apply, record, path, staged)
-                path.unlink()
+                await blocking.run(files.discard, path)
     return done
 
 

@@ -51,7 +51,9 @@ def _from_mirror(lane: Lane, record: SnapshotRecord, target: Path) -> bool:
         return False
     if files.sha256_of(target) == record.sha256:
         return True
-    target.unlink()
+    # What is written there next must not be written into the mirror.
+    with files.translated(target):
+        target.unlink()
     return False
 
 
