@@ -1,7 +1,6 @@
 """The S3 server of a benchmark run, and what was uploaded to it: object sizes before and after."""
 
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,8 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
+from tests.fixtures.ports import free_ports
 
 KEY, SECRET = "benchmark", "benchmark-secret"
 #: Seconds that SeaweedFS may take to answer.
@@ -68,7 +69,7 @@ def uploaded(before: dict[str, int], after: dict[str, int]) -> int:
 @contextmanager
 def start_s3(folder: Path) -> Generator[S3]:
     """Run SeaweedFS with its data in `folder` and stop it afterwards."""
-    ports = _free_ports(2 * len(LISTENERS))
+    ports = free_ports(2 * len(LISTENERS))
     arguments = [
         f"-{name}{suffix}={ports.pop()}" for name in LISTENERS for suffix in (".port", ".port.grpc")
     ]  # fmt: skip
@@ -107,11 +108,3 @@ def _wait_until_healthy(endpoint: str, process: "subprocess.Popen[bytes]", log: 
             if time.monotonic() < end:
                 continue
         raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

@@ -8,7 +8,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.fixtures.ports import free_port
 from tests.real.fetch import Programs, fetch
 
 #: Seconds from the start of the process to a database that answers; 0.8 s here, a loaded board needs longer.
@@ -118,7 +118,7 @@ def start_worker(home: Path) -> Generator[Worker]:
     programs = fetch()
     data = home / ".claude-mem"
     data.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     with (home / "worker.out").open("ab") as output:
         process = subprocess.Popen(
             [programs.bun, programs.worker_script, "--daemon"], cwd=home, env=_environment(home, data, port, programs),
@@ -145,13 +145,6 @@ def _environment(home: Path, data: Path, port: int, programs: Programs) -> dict[
         "CLAUDE_MEM_TELEMETRY": "0",
         "DO_NOT_TRACK": "1",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_until_ready(worker: Worker, home: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from nats.aio.client import Client
 from membridge.cli.demonstration.machine import Machine
 from schemas.identity import ProjectId, canonical_id
 from tests.fixtures.machines import SAMPLE, SOON, command
+from tests.fixtures.ports import free_port
 
 SHARED, OTHER = "shared", "other"
 
@@ -40,11 +40,6 @@ class Site:
         code, output = await machine.command("join", line, "--once")
         assert code == 0, output
         return machine
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @asynccontextmanager

@@ -12,7 +12,8 @@ from cryptography.x509.oid import NameOID
 
 from membridge.access import invitation
 from membridge.cli.demonstration.machine import Machine
-from tests.integration.access.sites import SHARED, free_port, site
+from tests.fixtures.ports import free_port
+from tests.integration.access.sites import SHARED, site
 
 PEM = serialization.Encoding.PEM
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -23,6 +22,7 @@ from schemas import buckets, streams, subjects
 from schemas.buckets import LockRecord
 from tests.fixtures.machines import MakeMachine, until
 from tests.fixtures.nats import QUICK
+from tests.fixtures.ports import free_ports
 
 PROJECT = "0" * 16
 WRITERS, EACH = 8, 60
@@ -31,11 +31,7 @@ WRITERS, EACH = 8, 60
 @pytest.fixture
 def cluster(tmp_path: Path) -> Generator[list[NatsServer]]:
     """Three servers that know each other."""
-    ports: list[int] = []
-    with ExitStack() as free:
-        for _ in range(3):
-            listener = free.enter_context(socket.create_server(("127.0.0.1", 0)))
-            ports.append(listener.getsockname()[1])
+    ports = free_ports(3)
     routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports)
     with ExitStack() as stack:
         made: list[NatsServer] = []

@@ -26,6 +26,7 @@ from membridge.errors import (
 )
 from schemas import streams
 from tests.fixtures.nats import QUICK
+from tests.fixtures.ports import free_port
 
 
 def options(url: str) -> BusOptions:
@@ -41,9 +42,7 @@ def server_with(tmp_path: Path, extra: str) -> Generator[NatsServer]:
 
 
 async def test_a_server_that_is_not_there_is_said_within_five_seconds() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     began = time.monotonic()
     with pytest.raises(BusUnavailableError) as failed:
         async with connect(options(f"nats://127.0.0.1:{port}"), deadline=Deadline.after(5.0)):

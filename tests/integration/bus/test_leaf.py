@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.machine import Machine
 from membridge.embedded.nats_server import NatsServer, start_nats
 from tests.fixtures.machines import PROJECT, SAMPLE, until
+from tests.fixtures.ports import free_port
 
 LIMITS = "jetstream { max_file_store: 1GB, max_memory_store: 16MB, domain: %s, sync_interval: always }\n"
 
@@ -23,8 +23,7 @@ class Line:
 
     def __init__(self, root: Path) -> None:
         self._root, self._stack, self._hub = root, ExitStack(), ExitStack()
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self._port = listener.getsockname()[1]
+        self._port = free_port()
         self.hub = self.start_hub()
         leaf = root / "leaf.conf"
         remote = f'leafnodes {{ reconnect: "1s", remotes: [{{ url: "nats-leaf://127.0.0.1:{self._port}" }}] }}\n'

@@ -5,7 +5,6 @@ import fcntl
 import json
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from schemas import subjects
 from schemas.identity import canonical_id
 from schemas.leadership import Role
 from tests.fixtures.machines import PROJECT, SAMPLE, MakeMachine, command, until
+from tests.fixtures.ports import free_port
 
 ID = canonical_id(PROJECT)
 LISTS = ("status", "nodes", "jobs", "history", "backups", "conflicts", "quarantine", "doctor")
@@ -309,9 +309,3 @@ def process_list(pid: int) -> str:
         for child in (task / "children").read_text(encoding="ascii").split():
             shown += "\n" + process_list(int(child))
     return shown
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

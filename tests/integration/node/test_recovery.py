@@ -1,7 +1,6 @@
 """The runbooks of docs/recovery.md, with daemons and a server whose folder is really wiped."""
 
 import shutil
-import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,12 +12,7 @@ from membridge.embedded.nats_server import start_nats
 from membridge.objectstore.remote import S3Options
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+from tests.fixtures.ports import free_port
 
 
 def on(options: S3Options) -> dict[str, str]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from membridge.deadline import Deadline
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
 from tests.fixtures.nats import QUICK
+from tests.fixtures.ports import free_port
 
 #: Seconds within which Ctrl-C ends everything: the node's drain and the server's.
 STOP = 20.0
@@ -27,10 +27,7 @@ STOP = 20.0
 @pytest.fixture
 def up(make_machine: MakeMachine) -> Machine:
     """A machine with a memory, and a port of its own for the server that `up` starts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return make_machine("a", memory=True, MEMBRIDGE_NATS_URL=f"nats://127.0.0.1:{port}")
+    return make_machine("a", memory=True, MEMBRIDGE_NATS_URL=f"nats://127.0.0.1:{free_port()}")
 
 
 async def test_up_runs_everything_and_a_second_one_is_told_where(up: Machine) -> None:
