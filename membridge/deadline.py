@@ -52,3 +52,13 @@ class Deadline:
             if limit.expired():
                 raise DeadlineExceededError(f"{what} took too long") from error
             raise
+
+
+async def comes_within(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait for `event`, for at most so many seconds, None for as long as it takes; return whether it came."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.wire import Wire
+from schemas.wire import Wire, WireError, decode
 
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
 #: What somebody calls a task or an artifact: whatever it is, one that there is not is not found.
@@ -373,6 +373,14 @@ class TaskEvent(Wire, frozen=True, kw_only=True):
     text: str
     status: TaskStatus | None = None
     attempt: Count = 0
+
+
+def decode_task_event(body: bytes) -> TaskEvent | None:
+    """Return the event in `body`, None when it is none that this version knows."""
+    try:
+        return decode(body, TaskEvent)
+    except WireError:
+        return None
 
 
 class EventsRequest(Wire, frozen=True, kw_only=True):

@@ -36,16 +36,17 @@ class Listening:
     address: str
     port: int
     hosts: tuple[str, ...]
-    #: What this machine itself reaches it by, where that is not the loopback or the address.
-    own_host: str | None = None
+    #: What this machine itself reaches it by.
+    own_host: str
 
     @classmethod
     def of(cls, listen: str) -> "Listening":
         """Return what `ADDRESS:PORT` means on this machine."""
         address, _, port = listen.rpartition(":")
         address = address.removeprefix("[").removesuffix("]")
-        hosts = own_hosts() if address in ANY else (address,)
-        return cls(address, int(port), hosts)
+        if address in ANY:
+            return cls(address, int(port), own_hosts(), "127.0.0.1")
+        return cls(address, int(port), (address,), address)
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -55,12 +56,11 @@ class Listening:
     @property
     def local_url(self) -> str:
         """The server's address for this machine."""
-        return self._url(self.own_host or ("127.0.0.1" if self.address in ANY else self.address))
+        return self._url(self.own_host)
 
     def only(self, hosts: tuple[str, ...]) -> "Listening":
         """Return the same, reached by the names and addresses of a given certificate."""
-        near = "127.0.0.1" if self.address in ANY else self.address
-        return replace(self, hosts=hosts, own_host=near if near in hosts else hosts[0])
+        return replace(self, hosts=hosts, own_host=self.own_host if self.own_host in hosts else hosts[0])
 
     def _url(self, host: str) -> str:
         return f"tls://[{host}]:{self.port}" if ":" in host else f"tls://{host}:{self.port}"
@@ -147,8 +147,8 @@ class Site:
 
 def given_in(nats: NatsSettings) -> Given | None:
     """Return the certificate that the settings name, None for one that is made."""
-    files = (nats.certificate_file, nats.certificate_key_file, nats.certificate_authority_file)
-    return None if None in files else Given(*(file for file in files if file is not None))
+    certificate, key, authority = nats.certificate_file, nats.certificate_key_file, nats.certificate_authority_file
+    return Given(certificate, key, authority) if certificate and key and authority else None
 
 
 def own_hosts() -> tuple[str, ...]:

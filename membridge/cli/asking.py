@@ -84,16 +84,6 @@ def ask_daemon(invocation: Invocation, operation: Operation[Q, R], request: Q, *
     return asyncio.run(asked())
 
 
-def ask_runtime(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
-    """Return a coordinator's reply. Raises NoResponderError when none runs."""
-
-    async def asked() -> R:
-        async with runtime_bus(invocation) as bus:
-            return await of_runtime(bus, operation, request)
-
-    return asyncio.run(asked())
-
-
 @asynccontextmanager
 async def runtime_bus(invocation: Invocation) -> AsyncGenerator[Bus]:
     """Connect as a command that talks to the task runtime."""
@@ -104,7 +94,7 @@ async def runtime_bus(invocation: Invocation) -> AsyncGenerator[Bus]:
 
 
 async def of_runtime(bus: Bus, operation: Operation[Q, R], request: Q) -> R:
-    """Return a coordinator's reply, as `ask_runtime`."""
+    """Return a coordinator's reply. Raises NoResponderError when none runs."""
     try:
         return await Client(bus).request(operation, request)
     except NoResponderError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from membridge.cli import runtime
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.errors import InvalidRequestError, RefusedError
 from schemas import subjects
@@ -24,9 +25,10 @@ from schemas.runtime import (
     TasksReply,
     TasksRequest,
     TaskStatus,
+    decode_task_event,
 )
 from schemas.subjects import Impact
-from schemas.wire import WireError, decode, encode
+from schemas.wire import encode
 
 if TYPE_CHECKING:
     from membridge.bus.connection import Bus
@@ -69,9 +71,7 @@ def submit(
         reply = asyncio.run(_submit_and_follow(invocation, spec))
         _conclude(invocation, reply)
     else:
-        from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-        invocation.show(ask_runtime(invocation, subjects.SUBMIT, spec), print_task)
+        invocation.show(runtime.ask(invocation, subjects.SUBMIT, spec), print_task)
 
 
 @command("list", impact=Impact.READ)
@@ -83,29 +83,23 @@ def list_tasks(
     invocation: Invocation, status: str | None, context_id: str | None, limit: int, before: str | None
 ) -> None:
     """List tasks, newest first."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
     wanted = TaskStatus(status) if status else None
     request = TasksRequest(status=wanted, context_id=context_id, limit=limit, before=before)
-    invocation.show(ask_runtime(invocation, subjects.TASKS, request), print_tasks)
+    invocation.show(runtime.ask(invocation, subjects.TASKS, request), print_tasks)
 
 
 @command("show", impact=Impact.READ)
 @click.argument("task_id", metavar="ID")
 def show(invocation: Invocation, task_id: str) -> None:
     """Show a task; one that waits says for what."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask_runtime(invocation, subjects.TASK, TaskRequest(id=task_id)), print_task)
+    invocation.show(runtime.ask(invocation, subjects.TASK, TaskRequest(id=task_id)), print_task)
 
 
 @command("result", impact=Impact.READ)
 @click.argument("task_id", metavar="ID")
 def result(invocation: Invocation, task_id: str) -> None:
     """Print a task's output; exit with 1 when it has none."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    _conclude(invocation, ask_runtime(invocation, subjects.RESULT, TaskRequest(id=task_id)))
+    _conclude(invocation, runtime.ask(invocation, subjects.RESULT, TaskRequest(id=task_id)))
 
 
 @command("cancel", impact=Impact.WRITE)
@@ -113,18 +107,14 @@ def result(invocation: Invocation, task_id: str) -> None:
 @click.option("--reason", default="", help="Why, for the audit.")
 def cancel(invocation: Invocation, task_id: str, reason: str) -> None:
     """End a task that has not ended; a worker that runs it is told to stop."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask_runtime(invocation, subjects.CANCEL, TaskRequest(id=task_id, reason=reason)), print_task)
+    invocation.show(runtime.ask(invocation, subjects.CANCEL, TaskRequest(id=task_id, reason=reason)), print_task)
 
 
 @command("requeue", impact=Impact.WRITE)
 @click.argument("task_id", metavar="ID")
 def requeue(invocation: Invocation, task_id: str) -> None:
     """Revive a failed or dead task, with all its attempts."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask_runtime(invocation, subjects.REQUEUE, TaskRequest(id=task_id)), print_task)
+    invocation.show(runtime.ask(invocation, subjects.REQUEUE, TaskRequest(id=task_id)), print_task)
 
 
 @command("logs", impact=Impact.READ)
@@ -230,15 +220,8 @@ async def _follow(bus: "Bus", task_id: str, told: Callable[[TaskEvent], None]) -
                     message = await news.next()
             except TimeoutError:
                 continue
-            if message is not None and (event := _event(message.body)) is not None:
+            if message is not None and (event := decode_task_event(message.body)) is not None:
                 told(event)
-
-
-def _event(body: bytes) -> TaskEvent | None:
-    try:
-        return decode(body, TaskEvent)
-    except WireError:
-        return None
 
 
 def _print_json(event: TaskEvent) -> None:

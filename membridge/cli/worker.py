@@ -3,6 +3,7 @@
 import click
 from msgspec.structs import replace
 
+from membridge.cli import runtime
 from membridge.cli.command import DefaultGroup, Invocation, command
 from schemas import subjects
 from schemas.node import Empty
@@ -24,36 +25,28 @@ ARTIFACT_COLUMNS = ("id", "age", "~task")
 @command("list", impact=Impact.READ)
 def list_workers(invocation: Invocation) -> None:
     """List the workers."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask_runtime(invocation, subjects.WORKERS, Empty()), print_workers)
+    invocation.show(runtime.ask(invocation, subjects.WORKERS, Empty()), print_workers)
 
 
 @command("show", impact=Impact.READ)
 @click.argument("worker_id", metavar="WORKER")
 def show(invocation: Invocation, worker_id: str) -> None:
     """Show a worker."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask_runtime(invocation, subjects.WORKER, WorkerRequest(id=worker_id)), print_worker)
+    invocation.show(runtime.ask(invocation, subjects.WORKER, WorkerRequest(id=worker_id)), print_worker)
 
 
 @command("drain", impact=Impact.WRITE)
 @click.argument("worker_id", metavar="WORKER")
 def drain(invocation: Invocation, worker_id: str) -> None:
     """Give a worker no new tasks; what it runs, it finishes."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask_runtime(invocation, subjects.DRAIN, WorkerRequest(id=worker_id)), print_worker)
+    invocation.show(runtime.ask(invocation, subjects.DRAIN, WorkerRequest(id=worker_id)), print_worker)
 
 
 @command("resume", impact=Impact.WRITE)
 @click.argument("worker_id", metavar="WORKER")
 def resume(invocation: Invocation, worker_id: str) -> None:
     """Give a drained worker tasks again."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask_runtime(invocation, subjects.RESUME, WorkerRequest(id=worker_id)), print_worker)
+    invocation.show(runtime.ask(invocation, subjects.RESUME, WorkerRequest(id=worker_id)), print_worker)
 
 
 worker = DefaultGroup(
@@ -66,22 +59,18 @@ worker = DefaultGroup(
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def list_artifacts(invocation: Invocation, task_id: str | None, limit: int) -> None:
     """List artifacts, newest first."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
     request = ArtifactsRequest(task_id=task_id, limit=limit)
-    invocation.show(ask_runtime(invocation, subjects.ARTIFACTS, request), print_artifacts)
+    invocation.show(runtime.ask(invocation, subjects.ARTIFACTS, request), print_artifacts)
 
 
 @command("get", impact=Impact.READ)
 @click.argument("artifact_id", metavar="ID")
 def get(invocation: Invocation, artifact_id: str) -> None:
     """Print an artifact's content."""
-    from membridge.cli.asking import ask_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    found = ask_runtime(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id))
+    found = runtime.ask(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id))
     pieces, following = [found.content or ""], found.next_offset
     while following is not None:
-        more = ask_runtime(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id, offset=following))
+        more = runtime.ask(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id, offset=following))
         pieces.append(more.content or "")
         following = more.next_offset
     invocation.show(replace(found, content="".join(pieces), next_offset=None), print_artifact)

@@ -119,7 +119,7 @@ class Contender:
             # No epoch is spent on a look that is out of date. An entry that appeared is the watch's to tell: it may be
             # gone again by now, and one that came and went between two looks is told by nobody.
             if fresh is None and self.seen is seen:
-                self.look(Change(fresh, initial=False, released=False))
+                self.look(Change(None, initial=False, released=False))
                 return 0.0
             return BEHIND
         counter = await self._lease.counter(deadline=deadline)

@@ -12,7 +12,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.translate import StreamMissingError
 from membridge.bus.watch import watch
-from membridge.deadline import Deadline
+from membridge.deadline import Deadline, comes_within
 from membridge.errors import InvalidRequestError, LeaseLostError, MembridgeError, RevisionMovedError
 from membridge.leadership import rules
 from membridge.leadership.announce import Announcer
@@ -213,11 +213,7 @@ class Keeper:
                     await self._restore()
                 wait = min(self._terms.request_timeout, 0.05 * 2**failures) * (0.5 + random.random() / 2)  # noqa: S311
             self._show()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await comes_within(self._wake, wait)
             self._wake.clear()
 
     async def _restore(self) -> None:
@@ -330,12 +326,7 @@ class Keeper:
             return True
 
     async def _any_change(self, seconds: float) -> None:
-        changed = self._changed
-        try:
-            async with asyncio.timeout(seconds):
-                await changed.wait()
-        except TimeoutError:
-            return
+        await comes_within(self._changed, seconds)
 
     def _tell(self) -> None:
         self._wake.set()

@@ -15,7 +15,7 @@ from membridge import blocking
 from membridge.bus.streams import Delivery, WorkQueue
 from membridge.bus.watch import watch
 from membridge.claudemem.changes import ChangeWatcher
-from membridge.deadline import Deadline
+from membridge.deadline import Deadline, comes_within
 from membridge.errors import (
     DatabaseMissingError,
     LeaseLostError,
@@ -140,12 +140,8 @@ class AutoSync:
         return rules.quiet_wait(time.monotonic(), due.changed_first, due.changed_last, self._quiet)
 
     async def _sleep(self, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            return
-        self._woken.clear()
+        if await comes_within(self._woken, seconds):
+            self._woken.clear()
 
     async def _do_due(self) -> None:
         due, self._due = self._due, _Due(head=False, role=False)

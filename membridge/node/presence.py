@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from membridge import __version__
 from membridge.bus.kv import Kv
-from membridge.deadline import Deadline
+from membridge.deadline import Deadline, comes_within
 from membridge.errors import AlreadyRunningError, MembridgeError, RevisionMovedError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
@@ -43,6 +43,7 @@ class Presence:
         self._revision = 0
         self._started = datetime.now(UTC).isoformat()
         self._changed = asyncio.Event()
+        self._installed = install_method(Path(sys.prefix), Path(__file__).parents[1])
         #: What is said of this node's worker, where it has one.
         self.worker: Callable[[], WorkerPresence] | None = None
 
@@ -59,11 +60,7 @@ class Presence:
             await self._say()
             ready()
             while True:
-                try:
-                    async with asyncio.timeout(EVERY):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
+                await comes_within(self._changed, EVERY)
                 self._changed.clear()
                 await self._say()
         finally:
@@ -83,7 +80,7 @@ class Presence:
             instance=self._instance,
             started_at=self._started,
             updated_at=datetime.now(UTC).isoformat(),
-            install_method=install_method(Path(sys.prefix), Path(__file__).parents[1]),
+            install_method=self._installed,
             projects=[await project.presence() for project in self._projects()],
             worker=self.worker() if self.worker is not None else None,
         )

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from membridge.bus.connection import Bus
 from membridge.bus.subscription import Subscription
+from membridge.deadline import comes_within
 from membridge.errors import MembridgeError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
@@ -47,11 +48,7 @@ class Herald:
                 await self._say(self._describe)
                 ready()
                 while True:
-                    try:
-                        async with asyncio.timeout(EVERY):
-                            await self._changed.wait()
-                    except TimeoutError:
-                        pass
+                    await comes_within(self._changed, EVERY)
                     self._changed.clear()
                     await self._say(self._describe)
         finally:

@@ -37,7 +37,6 @@ from schemas.runtime import (
     ResultReply,
     StatsReply,
     Task,
-    TaskEvent,
     TaskRequest,
     TasksReply,
     TasksRequest,
@@ -45,9 +44,10 @@ from schemas.runtime import (
     Worker,
     WorkerRequest,
     WorkersReply,
+    decode_task_event,
 )
 from schemas.subjects import Operation
-from schemas.wire import Wire, WireError, decode
+from schemas.wire import Wire
 from services.coordinator.runtime import Runtime
 from services.database.records import Records
 
@@ -213,7 +213,9 @@ class Answers:
             most_bytes=INLINE_ANSWER,
             deadline=Deadline.after(subjects.EVENTS.deadline / 2),
         )
-        return EventsReply(events=[event for body in page.bodies if (event := _event(body))], next_start=page.next_seq)
+        return EventsReply(
+            events=[event for body in page.bodies if (event := decode_task_event(body))], next_start=page.next_seq
+        )
 
     async def leases(self, request: Empty) -> LeasesReply:
         """List active leases."""
@@ -240,13 +242,6 @@ def _check_speaker(claim: LeaseClaim, subject: str) -> None:
     """Raise ForbiddenError when the subject, which the server guards, is another worker's than the claim."""
     if subject.rpartition(".")[2] != claim.worker_id:
         raise ForbiddenError(f"{subject} is not {claim.worker_id}'s to speak on", field="worker_id")
-
-
-def _event(body: bytes) -> TaskEvent | None:
-    try:
-        return decode(body, TaskEvent)
-    except WireError:
-        return None
 
 
 def _whole_characters(raw: bytes) -> str:

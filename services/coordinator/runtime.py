@@ -272,10 +272,14 @@ class Runtime:
         One that was there when this term began and was not heard of since has expired: its marker was missed.
         """
         now = datetime.now(UTC).timestamp()
-        for lease_id in [lease_id for lease_id in self.book.leases if lease_id not in kept]:
-            self.lapse(lease_id)
-        missing = [held.lease for lease_id, held in list(self.book.leases.items()) if lease_id not in kept]
-        return [lease for lease in missing if now - datetime.fromisoformat(lease.started_at).timestamp() > ROUND]
+        missing = [held for lease_id, held in self.book.leases.items() if lease_id not in kept]
+        for held in missing:
+            self.lapse(held.lease.id)
+        return [
+            held.lease
+            for held in missing
+            if not held.by_server and now - datetime.fromisoformat(held.lease.started_at).timestamp() > ROUND
+        ]
 
     def expire(self, lease_id: str) -> None:
         """End a lease whose time is up."""

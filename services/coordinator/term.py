@@ -24,7 +24,7 @@ from membridge.logging import get_logger
 from schemas import buckets, subjects
 from schemas.buckets import SchedulerRecord
 from schemas.node import Empty, NodePresence
-from schemas.runtime import Worker, WorkerStatus
+from schemas.runtime import Worker, WorkerPresence, WorkerStatus
 from schemas.wire import WireError, decode, encode
 from services.coordinator.answers import Answers
 from services.coordinator.fleet import Fleet
@@ -179,7 +179,7 @@ async def _take(seat: Seat, runtime: Runtime, presence: NodePresence, proven: di
         proven.pop(presence.node, None)
         runtime.silence(presence.node)
         return
-    worker = to_worker(presence)
+    worker = to_worker(presence, presence.worker)
     life = f"{presence.instance} {presence.started_at}"
     if proven.get(presence.node) != life and worker.status is WorkerStatus.ONLINE:
         try:
@@ -219,16 +219,14 @@ async def _reconcile(seat: Seat, runtime: Runtime) -> None:
             log.info("leases not reconciled", reason=error.message)
 
 
-def to_worker(presence: NodePresence) -> Worker:
+def to_worker(presence: NodePresence, said: WorkerPresence) -> Worker:
     """Return the worker that a node says it is."""
-    said = presence.worker
-    status = said.status if said is not None else WorkerStatus.OFFLINE
     rows = sum(project.rows.get("observations", 0) for project in presence.projects)
     return Worker(
         id=presence.node,
         node_id=presence.node,
-        status=status,
-        capabilities=said.capabilities if said is not None else Worker(id="-", node_id="-").capabilities,
+        status=said.status,
+        capabilities=said.capabilities,
         last_heartbeat=presence.updated_at,
         ip_addrs=presence.addresses,
         obs_count=rows,
@@ -236,7 +234,7 @@ def to_worker(presence: NodePresence) -> Worker:
         install_method=presence.install_method.value if presence.install_method is not None else "",
         agent_version=presence.version,
         os_info=f"{presence.os} {presence.arch}",
-        detail=said.detail if said is not None else "",
+        detail=said.detail,
     )
 
 
