@@ -5,7 +5,10 @@ a part does; on failure all siblings are cancelled together, so only nesting may
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import cast
+
+from membridge.errors import MembridgeError
 
 Ready = Callable[[], None]
 Part = Callable[[Ready], Awaitable[None]]
@@ -41,6 +44,39 @@ async def run(parts: Mapping[str, Part], *, stopping: asyncio.Event, on_ready: R
             if (await asyncio.wait({task}, timeout=drain))[1]:
                 late.append(name)
     return late
+
+
+async def apart(act: Awaitable[None], *, name: str) -> Exception | None:
+    """Await `act` in a task of its own and return the failure it ended with, None when it ended well.
+
+    A failure does not touch the caller, its task group or its siblings. A cancellation of the caller cancels `act`.
+    The task of its own matters on Python 3.11: after a TaskGroup failed, its task looks cancelled for ever.
+    """
+    failures: list[Exception] = []
+
+    async def kept() -> None:
+        try:
+            await act
+        except Exception as error:  # noqa: BLE001 - the caller decides what a failure means
+            failures.append(cause_of(error))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(kept(), name=name)
+    return failures[0] if failures else None
+
+
+def cause_of(error: Exception) -> Exception:
+    """Return the failure that says most of what went wrong: of a group the first error of ours, else the first."""
+    leaves = list(_leaves(error))
+    return next((leaf for leaf in leaves if isinstance(leaf, MembridgeError)), leaves[0])
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    if not isinstance(error, ExceptionGroup):
+        yield error
+        return
+    for inner in cast("ExceptionGroup[Exception]", error).exceptions:
+        yield from _leaves(inner)
 
 
 async def _guard(name: str, part: Part, ready: Ready) -> None:

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from membridge.lifecycle import Part, PartEndedError, Ready, run
+from membridge.errors import DiskFullError
+from membridge.lifecycle import Part, PartEndedError, Ready, apart, run
 
 #: Longer than any test: a part that stops by itself within it is never late.
 DRAIN = 10.0
@@ -173,6 +174,58 @@ async def test_a_cancelled_run_cleans_up_and_stays_cancelled() -> None:
             await running
 
     assert diary.lines[-1] == "bus stops"
+
+
+async def test_what_fails_apart_is_returned_and_leaves_its_caller_usable() -> None:
+    async def nested() -> None:
+        async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+            outer.create_task(asyncio.Event().wait())
+            inner.create_task(_raise(OSError("second")))
+            inner.create_task(_raise(DiskFullError("first of ours")))
+
+    ended: list[str] = []
+    async with asyncio.TaskGroup() as group:
+        sibling = group.create_task(asyncio.Event().wait())
+        failure = await apart(nested(), name="nested")
+        assert isinstance(failure, DiskFullError)
+        # On Python 3.11 a task in which a group failed looks cancelled, and every later time-out goes wrong.
+        current = asyncio.current_task()
+        assert current is not None
+        assert current.cancelling() == 0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        assert not sibling.done()
+        sibling.cancel()
+        ended.append("group")
+    assert ended == ["group"]
+
+
+async def test_a_part_that_is_apart_is_cancelled_with_its_caller() -> None:
+    began, ended = asyncio.Event(), list[str]()
+
+    async def serve() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("part")
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(apart(serve(), name="part"))
+        await began.wait()
+        running.cancel()
+    assert running.cancelled()
+    assert ended == ["part"]
+    assert await apart(_nothing(), name="well") is None
+
+
+async def _raise(error: Exception) -> None:
+    raise error
+
+
+async def _nothing() -> None:
+    return
 
 
 def test_all_of_this_holds_in_pythons_development_mode() -> None:
