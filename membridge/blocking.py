@@ -1,6 +1,7 @@
 """Blocking work off the event loop: one bounded pool of threads for SQLite, hashing and compression.
 
-A call that is cancelled while its thread runs waits for the thread: nobody may reuse files under a running copy.
+A call that is cancelled while its thread runs waits for the thread, because nothing may reuse files under a running
+copy. A call that is cancelled while it waits for a thread never runs.
 """
 
 import asyncio
@@ -21,16 +22,18 @@ _POOL = ThreadPoolExecutor(THREADS, thread_name_prefix="blocking")
 async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function` in the pool and return its result.
 
-    Cancellation is delivered after the thread has ended, so that what it had open is closed by then. Long functions
-    take a `Deadline` and check it.
+    Cancellation is delivered after the thread has ended, so that what it had open is closed by then; at once when no
+    thread has begun with it. Long functions take a `Deadline` and check it.
     """
-    loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(_POOL, functools.partial(function, *args, **kwargs))
+    call = _POOL.submit(functools.partial(function, *args, **kwargs))
+    future = asyncio.wrap_future(call)
     try:
         while not future.done():
             await asyncio.wait({future})
     except asyncio.CancelledError:
-        await _ended(future)
+        # True only for a call that no thread has taken, and none takes it afterwards.
+        if not call.cancel():
+            await _ended(future)
         raise
     return future.result()
 

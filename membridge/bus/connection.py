@@ -175,11 +175,13 @@ class Bus:
         return f"{self.options.inbox_prefix}.{secrets.token_hex(12)}"
 
     async def settle(self) -> None:
-        """Wait until the server has seen what was sent so far; return at once while the connection is down."""
+        """Wait until the server has seen what was sent so far; return at once when the connection is down or breaks."""
         if self._group is None or self._closing or not self.connected:
             return
+        link = self._link
         # In a task of its own: a flush that is cancelled breaks nats-py's reader when the late answer comes.
-        await asyncio.wait({self._group.create_task(self._flush(self._link), name="bus flush")})
+        flush = self._group.create_task(self._flush(link, link.broken), name="bus flush")
+        await asyncio.wait({flush, link.broken}, return_when=asyncio.FIRST_COMPLETED)
 
     async def open(self, *, deadline: Deadline) -> None:
         """Connect for the first time; `connect` calls it."""
@@ -213,9 +215,7 @@ class Bus:
         await self._replies.attach(link.client)
         if self.options.jetstream:
             await self._check_account(deadline=deadline)
-        for subscription in tuple(self._subscriptions):
-            await subscription.attach(link.client)
-        self._on_up()
+        await self._on_up()
 
     async def _check_account(self, *, deadline: Deadline) -> None:
         where = f"NATS at {self.options.where()}"
@@ -255,12 +255,14 @@ class Bus:
             most = min(pace.retry_most, pace.retry_first * 2**failures)
             await asyncio.sleep(most * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
-    async def _flush(self, link: Link) -> None:
+    async def _flush(self, link: Link, broken: "asyncio.Future[None]") -> None:
         try:
             await link.client.flush(timeout=int(SETTLE))
         except (Error, OSError, TimeoutError):
-            # No answer: half open. The late answer would break the reader, so the connection is made anew.
-            await link.client.force_reconnect()
+            # No answer: half open. The late answer would break the reader, so the connection is made anew. One that
+            # broke meanwhile took its answer with it, and its successor is sound.
+            if not broken.done():
+                await link.client.force_reconnect()
 
     def _ready(self, what: str) -> Client:
         if not self._link.connected:
@@ -273,7 +275,10 @@ class Bus:
         if size > limit:
             raise TooLargeError(f"{what}: {size} bytes, the server takes {limit}", remedy="send less at once")
 
-    def _on_up(self) -> None:
+    async def _on_up(self) -> None:
+        # Before anything hears of the new connection: by then every subscription is in place.
+        for subscription in tuple(self._subscriptions):
+            await subscription.attach(self._link.client)
         self.generation += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

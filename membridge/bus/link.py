@@ -6,7 +6,7 @@ Its callbacks only note what happened: work belongs to the tasks that wait for t
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +41,9 @@ class _FirstFailureError(Exception):
 
 @dataclass(slots=True)
 class Notes:
-    """What a link tells its holder. Each is called on the event loop and must return at once."""
+    """What a link tells its holder. Each is called on the event loop and must not wait for anything."""
 
-    up: Callable[[], None]
+    up: Callable[[], Awaitable[None]]
     down: Callable[[], None]
     closed: Callable[[], None]
 
@@ -56,6 +56,8 @@ class Link:
         self.last_error: Exception | None = None
         #: How often a connection was tried: a link that is down and tries no more is stuck.
         self.tries = 0
+        #: Done once the connection that there is, or was last, is broken.
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._options = options
         self._notes = notes
         self._opening = True
@@ -118,7 +120,7 @@ class Link:
 
     async def close(self) -> None:
         """Close within four seconds, whatever state the connection is in. Nothing is drained: that can hang."""
-        self._notes = Notes(_ignore, _ignore, _ignore)
+        self._notes = Notes(_ignore_up, _ignore, _ignore)
         # What fails from here on is no reason why the connection could not be made.
         self._opening = False
         try:
@@ -189,9 +191,12 @@ class Link:
             raise _FirstFailureError(error)
 
     async def _on_up(self) -> None:
-        self._notes.up()
+        self.broken = asyncio.get_running_loop().create_future()
+        await self._notes.up()
 
     async def _on_down(self) -> None:
+        if not self.broken.done():
+            self.broken.set_result(None)
         self._notes.down()
 
     async def _on_closed(self) -> None:
@@ -212,4 +217,8 @@ def _told(error: BaseException, where: str) -> MembridgeError:
 
 
 def _ignore() -> None:
+    return
+
+
+async def _ignore_up() -> None:
     return

@@ -26,7 +26,10 @@ class Subscription:
         #: Messages that found the queue full.
         self.dropped = 0
         self._arrived: asyncio.Queue[Message | None] = asyncio.Queue(bound)
-        self._client: ClientSubscription | None = None
+        self._attaching = asyncio.Lock()
+        self._on: Client | None = None
+        self._attached: ClientSubscription | None = None
+        self._over = False
 
     def __aiter__(self) -> Self:
         return self
@@ -54,19 +57,31 @@ class Subscription:
             self._arrived.put_nowait(None)
 
     async def attach(self, client: Client) -> None:
-        """Subscribe on `client`. One that is closed is no failure: its successor attaches again."""
-        try:
-            # The type of a parameter that is not used here is not complete in nats-py.
-            self._client = await client.subscribe(self.subject, queue=self.queue, cb=self._arrive)  # pyright: ignore[reportUnknownMemberType]
-        except Error:
-            self._client = None
+        """Subscribe on `client`, unless that is done. One that is down is no failure: the bus attaches when it is up.
+
+        A rebuilt connection attaches every subscription while others are being made: each may ask for the same. What
+        a client is told while it is down it sends later, even after the subscription was given up again.
+        """
+        async with self._attaching:
+            if self._over or self._on is client or not client.is_connected:
+                return
+            try:
+                # The type of a parameter that is not used here is not complete in nats-py.
+                self._attached = await client.subscribe(self.subject, queue=self.queue, cb=self._arrive)  # pyright: ignore[reportUnknownMemberType]
+            except Error:
+                self._on, self._attached = None, None
+            else:
+                self._on = client
 
     async def detach(self) -> None:
-        """Unsubscribe; what is in the queue can still be read."""
-        client, self._client = self._client, None
-        if client is not None:
+        """Unsubscribe for good; what is in the queue can still be read."""
+        self._over = True
+        async with self._attaching:
+            attached, self._on, self._attached = self._attached, None, None
+            if attached is None:
+                return
             try:
-                await client.unsubscribe()
+                await attached.unsubscribe()
             except Error:
                 # The connection went away, and the subscription with it.
                 return
