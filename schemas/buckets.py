@@ -26,10 +26,14 @@ class LockRecord(Wire, frozen=True, kw_only=True):
 
 
 class Stickiness(Wire, frozen=True, kw_only=True):
-    """Which worker ran a context last, and the CLI session that it has there."""
+    """Which worker ran a context last, and the CLI session that it has there.
+
+    `context_id` is empty in an entry of a release whose contexts were their own keys.
+    """
 
     worker_id: str
     session: str | None = None
+    context_id: str = ""
 
 
 class SchedulerRecord(Wire, frozen=True, kw_only=True):

@@ -59,3 +59,18 @@ def token(text: str, what: str = "token") -> str:
     if not TOKEN.fullmatch(text):
         raise InvalidTokenError(f"{what} {text!r} is not allowed: 1 to 64 of A-Z a-z 0-9 _ -")
     return text
+
+
+#: How the token of a text begins that could not stand for itself.
+_CODED = "x-"
+
+
+def token_of(text: str) -> str:
+    """Return the token that stands for any text in a subject or key; two texts never have the same one.
+
+    A text that is a token stands for itself. Any other, and one that looks like a code, is named by its sha256: a
+    value under such a key says itself which text it belongs to.
+    """
+    if TOKEN.fullmatch(text) and not text.startswith(_CODED):
+        return text
+    return _CODED + hashlib.sha256(text.encode()).hexdigest()[:60]

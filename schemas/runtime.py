@@ -13,7 +13,9 @@ from schemas.wire import Wire, WireError, decode
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
 #: What somebody calls a task or an artifact: whatever it is, one that there is not is not found.
 Named = Annotated[str, Meta(min_length=1, max_length=64)]
-#: What names a context, an agent or a worker: one token of a subject.
+#: What front ends call a context or an agent: any text.
+FreeName = Annotated[str, Meta(min_length=1, max_length=200)]
+#: What names a worker: one token of a subject.
 Slug = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:=-]{0,62}\Z")]
 Labels = Annotated[list[Label], Meta(max_length=32)]
@@ -81,11 +83,10 @@ class Policy(Wire, frozen=True, kw_only=True):
     budget: Count = 0
 
 
-class TaskSpec(Wire, frozen=True, kw_only=True):
-    """What is to be done. A second task with the same `idempotency_key` is the first one."""
+class Work(Wire, frozen=True, kw_only=True):
+    """What is to be done, in whatever context."""
 
-    context_id: Slug
-    agent_slug: Slug
+    agent_slug: FreeName
     prompt: Prompt
     context_hints: Annotated[list[Hint], Meta(max_length=64)] = []
     policy: Policy = Policy()
@@ -98,10 +99,20 @@ class TaskSpec(Wire, frozen=True, kw_only=True):
     labels: Labels = []
 
 
-class Task(TaskSpec, frozen=True, kw_only=True):
+class TaskSpec(Work, frozen=True, kw_only=True):
+    """A task to submit. A second one with the same `idempotency_key` is the first one.
+
+    Tasks of one context run in order and continue one session; without `context_id` a task has a context of its own.
+    """
+
+    context_id: FreeName | None = None
+
+
+class Task(Work, frozen=True, kw_only=True):
     """A task as it is now. `reason` says why it waits, failed or ended; `interruptions` burn no attempt."""
 
     id: Uuid
+    context_id: FreeName
     status: TaskStatus
     created_at: str
     updated_at: str
@@ -123,7 +134,7 @@ class Lease(Wire, frozen=True, kw_only=True):
     ttl_seconds: Annotated[int, Meta(ge=1)] = 300
     status: LeaseStatus = LeaseStatus.ACTIVE
     last_heartbeat: str
-    context_id: Slug
+    context_id: FreeName
 
 
 class Metrics(Wire, frozen=True, kw_only=True):
@@ -223,7 +234,7 @@ class TasksRequest(Wire, frozen=True, kw_only=True):
     """Which tasks to list, newest first; `before` is the id after which the last page ended."""
 
     status: TaskStatus | None = None
-    context_id: Slug | None = None
+    context_id: FreeName | None = None
     limit: Limit = 100
     before: Named | None = None
 

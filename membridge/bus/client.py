@@ -3,6 +3,7 @@
 import secrets
 from typing import TypeVar
 
+from membridge.bus.asker import ASKED_BY
 from membridge.bus.connection import Bus
 from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError, RemoteError
@@ -18,10 +19,11 @@ MAX_REPLY = 8 << 20
 
 
 class Client:
-    """Asks others."""
+    """Asks others. `on_behalf_of` is whose request is passed on; unset, this connection's own speaker asks."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, on_behalf_of: str | None = None) -> None:
         self._bus = bus
+        self._speaker = on_behalf_of if on_behalf_of is not None else bus.options.speaker
 
     async def request(self, op: Operation[Q, R], body: Wire, *, deadline: Deadline | None = None, **tokens: str) -> R:
         """Ask and return the answer.
@@ -30,6 +32,8 @@ class Client:
         """
         until = deadline or Deadline.after(op.deadline)
         headers = {"Membridge-Request-Id": secrets.token_hex(8)}
+        if self._speaker:
+            headers[ASKED_BY] = self._speaker
         reply = await self._bus.request(op.at(**tokens), encode(body), deadline=until, headers=headers)
         if translate_code := reply.headers.get("Nats-Service-Error-Code"):
             raise RemoteError(_error(reply.body, translate_code, reply.headers.get("Nats-Service-Error", "")))

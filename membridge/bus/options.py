@@ -36,7 +36,8 @@ class BusOptions:
     """Where NATS is and who we are. A user and password may stand in a URL; they are never logged.
 
     `jetstream` is False for who needs none: a machine at the door. `domain` is that of the JetStream to use, when it is
-    not the connected server's own: a leaf's hub.
+    not the connected server's own: a leaf's hub. `speaker` is who makes requests over this connection, for logs and
+    the audit of who answers them: `user@node`.
     """
 
     urls: tuple[str, ...]
@@ -48,6 +49,7 @@ class BusOptions:
     inbox_prefix: str = "_INBOX"
     jetstream: bool = True
     domain: str | None = None
+    speaker: str = ""
     pace: Pace = Pace()
 
     def check(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from membridge.bus.asker import asker_of
 from membridge.bus.connection import Bus
 from membridge.bus.message import Message
 from membridge.bus.subscription import Subscription
@@ -59,6 +60,8 @@ class Call:
     subject: str
     headers: Mapping[str, str]
     deadline: Deadline
+    #: Who asked, for logs and the audit.
+    by: str
 
 
 Handler = Callable[[Any, Call], Awaitable[Wire]]
@@ -154,7 +157,7 @@ class _Service:
             request = decode(message.body, endpoint.operation.request)
         except WireError as error:
             raise InvalidRequestError(f"the request is not understood: {error}", field=_field_of(error)) from error
-        call = Call(request_id, message.subject, message.headers, deadline)
+        call = Call(request_id, message.subject, message.headers, deadline, asker_of(message))
         with bound(request_id=request_id):
             async with deadline.scope(endpoint.operation.name):
                 return await endpoint.handler(request, call)

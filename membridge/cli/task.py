@@ -43,7 +43,7 @@ LOOK = 10.0
 @command("submit", impact=Impact.WRITE)
 @click.argument("prompt")
 @click.option(
-    "--context", "context_id", default="default", show_default=True, help="Tasks of one context run in order."
+    "--context", "context_id", help="Tasks of one context run in order, in one session; unset, it has its own."
 )
 @click.option("--agent", "agent_slug", default="default", show_default=True, help="Which agent it is for.")
 @click.option("--hint", "hints", multiple=True, help="File, glob, @agent/NAME or @memory/recent; may be repeated.")

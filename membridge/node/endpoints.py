@@ -41,6 +41,6 @@ def of_primary(operations: Operations, project: ProjectId) -> list[Endpoint]:
 
 def _handler(operations: Operations, operation: Operation[Wire, Wire]) -> Callable[[Wire, Call], Awaitable[Wire]]:
     async def handle(request: Wire, call: Call) -> Wire:
-        return await operations.answer(operation, request, Asked(by="nats", deadline=call.deadline))
+        return await operations.answer(operation, request, Asked(by=call.by, deadline=call.deadline))
 
     return handle

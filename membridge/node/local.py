@@ -63,7 +63,7 @@ async def run_local(
             here = make_project(bus, lane, roles, opened, settings)
             queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
             operations = Operations(here, Jobs(bus, lane.project, lane.node), queue, Doctor(bus, here, settings))
-            asked = Asked(by="command line", deadline=here.deadline(), listener=progress)
+            asked = Asked(by=bus.options.speaker, deadline=here.deadline(), listener=progress)
             return await operations.answer(operation, request, asked)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from membridge import blocking
+from membridge.bus.asker import speaker
 from membridge.bus.connection import Bus, BusOptions
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.streams import ensure_streams
@@ -67,6 +68,7 @@ def bus_options(settings: Settings, name: str, key: Path | None = None) -> BusOp
         domain=nats.domain,
         replicas=nats.replicas,
         inbox_prefix=f"_INBOX.{settings.node.id}" if key else "_INBOX",
+        speaker=speaker(settings.node.id),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from membridge.bus.asker import ASKED_BY
 from membridge.bus.client import Client
 from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint
@@ -81,20 +82,25 @@ class Answers:
     def of_scheduler(self) -> list[Endpoint]:
         """Return the endpoints of the coordinator that schedules."""
         return [
-            self._of_runtime(subjects.SUBMIT, lambda runtime, spec: runtime.submit(spec, actor="client")),
+            self._by_name(subjects.SUBMIT, lambda runtime, spec, actor: runtime.submit(spec, actor=actor)),
             self._of_runtime(subjects.TASK, self.task),
-            self._of_runtime(
-                subjects.CANCEL, lambda runtime, asked: runtime.cancel(asked.id, reason=asked.reason, actor="client")
+            self._by_name(
+                subjects.CANCEL,
+                lambda runtime, asked, actor: runtime.cancel(asked.id, reason=asked.reason, actor=actor),
             ),
-            self._of_runtime(subjects.REQUEUE, lambda runtime, asked: runtime.requeue(asked.id, actor="client")),
+            self._by_name(subjects.REQUEUE, lambda runtime, asked, actor: runtime.requeue(asked.id, actor=actor)),
             self._of_runtime(subjects.HEARTBEAT, lambda runtime, claim: runtime.heartbeat(claim)),
             self._of_runtime(subjects.PART, lambda runtime, part: runtime.take_part(part)),
             self._of_runtime(subjects.REPORT, lambda runtime, report: runtime.report(report)),
             self._of_runtime(subjects.HAND_BACK, lambda runtime, claim: runtime.hand_back(claim)),
             self._of_runtime(subjects.WORKERS, self.workers),
             self._of_runtime(subjects.WORKER, self.worker),
-            self._of_runtime(subjects.DRAIN, lambda runtime, asked: runtime.drain(asked.id, drained=True)),
-            self._of_runtime(subjects.RESUME, lambda runtime, asked: runtime.drain(asked.id, drained=False)),
+            self._by_name(
+                subjects.DRAIN, lambda runtime, asked, actor: runtime.drain(asked.id, drained=True, actor=actor)
+            ),
+            self._by_name(
+                subjects.RESUME, lambda runtime, asked, actor: runtime.drain(asked.id, drained=False, actor=actor)
+            ),
             self._of_runtime(subjects.STATS, self.stats),
         ]
 
@@ -110,13 +116,19 @@ class Answers:
         ]
 
     def _of_runtime(self, operation: Operation[Q, R], answer: Callable[[Runtime, Q], Awaitable[R]]) -> Endpoint:
+        return self._by_name(operation, lambda runtime, request, _: answer(runtime, request))
+
+    def _by_name(self, operation: Operation[Q, R], answer: Callable[[Runtime, Q, str], Awaitable[R]]) -> Endpoint:
+        """Return the endpoint of what is done in somebody's name: `answer` is given who asks."""
+        subject = subjects.fill(subjects.SCHEDULER, operation=operation.name)
+
         async def handle(request: Q, call: Call) -> R:
-            del call
             if self.runtime is None:
                 raise UnavailableError("this coordinator does not schedule now", remedy="try again")
-            return await answer(self.runtime, request)
+            # Only coordinators may write to the scheduler's subject, and they name whose request they pass on.
+            passed_on = call.headers.get(ASKED_BY) if call.subject == subject else None
+            return await answer(self.runtime, request, passed_on or call.by)
 
-        subject = subjects.fill(subjects.SCHEDULER, operation=operation.name)
         return Endpoint(replace(operation, subject=subject), subject, handle, at_once=AT_ONCE)
 
     def _passed_on(self, endpoint: Endpoint) -> Endpoint:
@@ -125,16 +137,16 @@ class Answers:
                 _check_speaker(request, call.subject)
             if self.runtime is not None:
                 return await endpoint.handler(request, call)
-            return await self._at_scheduler(endpoint.operation, request, call.deadline)
+            return await self._at_scheduler(endpoint.operation, request, call)
 
         shared = next(one for one in subjects.RUNTIME_OPERATIONS if one.name == endpoint.operation.name)
         return Endpoint(shared, shared.pattern(), handle, queue=GROUP, at_once=AT_ONCE)
 
-    async def _at_scheduler(self, operation: Operation[Wire, Wire], request: Wire, deadline: Deadline) -> Wire:
-        pause = FIRST_PAUSE
+    async def _at_scheduler(self, operation: Operation[Wire, Wire], request: Wire, call: Call) -> Wire:
+        pause, deadline, client = FIRST_PAUSE, call.deadline, Client(self._bus, on_behalf_of=call.by)
         while True:
             try:
-                return await Client(self._bus).request(operation, request, deadline=deadline)
+                return await client.request(operation, request, deadline=deadline)
             except (NoResponderError, RemoteError) as error:
                 if isinstance(error, RemoteError) and error.code is not ErrorCode.UNAVAILABLE:
                     raise

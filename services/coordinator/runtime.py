@@ -232,11 +232,11 @@ class Runtime:
         await done
         return Accepted(accepted=True)
 
-    async def drain(self, worker_id: str, *, drained: bool) -> Worker:
+    async def drain(self, worker_id: str, *, drained: bool, actor: str) -> Worker:
         """Let a worker have no new tasks, or have them again. Raises NotFoundError."""
         worker = self.fleet.worker(worker_id)
         self.fleet.drain(worker_id, drained=drained)
-        said = Said("drained" if drained else "resumed", "client")
+        said = Said("drained" if drained else "resumed", actor)
         await self.book.write(*self.fleet.writes(worker, drained=drained), audit(said, worker_id, stamp(), "worker"))
         self.scheduler.schedule()
         return self.fleet.worker(worker_id)

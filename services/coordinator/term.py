@@ -102,7 +102,9 @@ async def _lead(seat: Seat) -> None:
             try:
                 sticky = await seat.world.sticky.entries(deadline=Deadline.after(PROBE))
                 kept = await seat.world.leases.entries(deadline=Deadline.after(PROBE))
-                ties = {key: (entry.value.worker_id, entry.value.session) for key, entry in sticky.items()}
+                ties = {
+                    tie.value.context_id or key: (tie.value.worker_id, tie.value.session) for key, tie in sticky.items()
+                }
                 await runtime.load(ties, kept.keys())
                 group.create_task(_hear_expiries(seat, runtime), name="expiries")
                 group.create_task(_hear(seat, runtime), name="presence")

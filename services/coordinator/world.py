@@ -14,6 +14,7 @@ from membridge.logging import get_logger
 from membridge.objectstore.protocol import ObjectStore
 from schemas import subjects
 from schemas.buckets import Stickiness
+from schemas.identity import token_of
 from schemas.runtime import Accepted, Lease, LeaseClaim, Order, TaskEvent
 from schemas.wire import encode
 
@@ -68,8 +69,8 @@ class World:
 
     async def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
         """Remember which worker knows a context."""
-        value = Stickiness(worker_id=worker_id, session=session)
-        await self.sticky.put(context_id, value, deadline=Deadline.after(ENTRY))
+        value = Stickiness(worker_id=worker_id, session=session, context_id=context_id)
+        await self.sticky.put(token_of(context_id), value, deadline=Deadline.after(ENTRY))
 
     async def announce(self, event: TaskEvent) -> None:
         """Tell whoever listens."""

@@ -27,6 +27,7 @@ from schemas.runtime import (
     Task,
     TaskSpec,
     TaskStatus,
+    Work,
 )
 from services.database.engine import to_its_end, unavailable
 from services.database.statements import Row
@@ -213,8 +214,9 @@ class Records:
 
 
 def new_task(spec: TaskSpec, task_id: str, *, at: str) -> Task:
-    """Return the task that `spec` asks for."""
-    fields = {name: getattr(spec, name) for name in TaskSpec.__struct_fields__}
+    """Return the task that `spec` asks for; one without a context has its own, of its own name."""
+    fields = {name: getattr(spec, name) for name in Work.__struct_fields__}
+    fields["context_id"] = spec.context_id or task_id
     return Task(id=task_id, status=TaskStatus.QUEUED, created_at=at, updated_at=at, **fields)
 
 

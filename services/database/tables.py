@@ -13,8 +13,8 @@ tasks = Table(
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("id", String(36), nullable=False, unique=True),
-    Column("context_id", String(64), nullable=False),
-    Column("agent_slug", String(64), nullable=False),
+    Column("context_id", String(200), nullable=False),
+    Column("agent_slug", String(200), nullable=False),
     Column("prompt", Text, nullable=False),
     Column("context_hints", Text, nullable=False),
     Column("timeout_sec", Integer, nullable=False),
@@ -43,7 +43,7 @@ leases = Table(
     Column("id", String(36), primary_key=True),
     Column("task_id", String(36), nullable=False),
     Column("worker_id", String(64), nullable=False),
-    Column("context_id", String(64), nullable=False),
+    Column("context_id", String(200), nullable=False),
     Column("started_at", String(32), nullable=False),
     Column("expires_at", String(32), nullable=False),
     Column("ttl_seconds", Integer, nullable=False),
@@ -52,6 +52,7 @@ leases = Table(
 )
 Index("leases_status", leases.c.status)
 Index("leases_task", leases.c.task_id)
+Index("leases_started", leases.c.started_at, leases.c.id)
 
 results = Table(
     "results",
@@ -59,6 +60,8 @@ results = Table(
     Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("id", String(36), nullable=False, unique=True),
     Column("task_id", String(36), nullable=False),
+    #: The lease of the attempt; results of the first release have none.
+    Column("lease_id", String(36)),
     Column("worker_id", String(64), nullable=False),
     Column("artifact_id", String(36)),
     Column("status", String(16), nullable=False),
@@ -70,6 +73,7 @@ results = Table(
 )
 
 Index("results_task", results.c.task_id, results.c.seq)
+Index("results_lease", results.c.lease_id)
 
 artifacts = Table(
     "artifacts",
@@ -104,7 +108,7 @@ audit = Table(
     Column("action", String(32), nullable=False),
     Column("entity_type", String(16), nullable=False),
     Column("entity_id", String(64), nullable=False),
-    Column("actor", String(64), nullable=False),
+    Column("actor", String(200), nullable=False),
     Column("detail", Text, nullable=False),
 )
 Index("audit_entity", audit.c.entity_id, audit.c.id)
