@@ -9,7 +9,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from schemas.identity import WireNodeId, WireProjectId
-from schemas.wire import Wire
+from schemas.wire import Line, Wire
 
 #: An nkey of a user, the public half.
 PublicKey = Annotated[str, Meta(pattern=r"^U[A-Z2-7]{55}\Z")]
@@ -23,7 +23,7 @@ class InviteRequest(Wire, frozen=True, kw_only=True):
     """Let one machine join: as `node`, or under a name that it chooses; `projects` by name, all when empty."""
 
     node: WireNodeId | None = None
-    projects: Annotated[list[str], Meta(max_length=64)] = []
+    projects: Annotated[list[Line], Meta(max_length=64)] = []
     expires_seconds: Expiry = 600
 
 

@@ -12,7 +12,7 @@ from msgspec import Meta
 from schemas.identity import Epoch, Seq, Sha256, WireNodeId, WireProjectId
 from schemas.node import Finding
 from schemas.snapshot import SnapshotRecord
-from schemas.wire import Wire
+from schemas.wire import Line, Wire
 
 #: Commits of one answer: a thousand of them would not fit into a message.
 MOST_RECORDS = 500
@@ -46,8 +46,8 @@ class TagAction(Wire, frozen=True, kw_only=True):
     """List tags, set `name` to `state`, or delete it; `move` takes it from another snapshot."""
 
     action: TagAct = TagAct.LIST
-    name: str = ""
-    state: str = "head"
+    name: Line = ""
+    state: Line = "head"
     move: bool = False
 
 
@@ -175,8 +175,8 @@ class RowDiff(Wire, frozen=True, kw_only=True):
 class DiffRequest(Wire, frozen=True, kw_only=True):
     """What became of the memory between two states; at most `limit` rows are listed, all are counted."""
 
-    older: str = "0"
-    newer: str = "head"
+    older: Line = "0"
+    newer: Line = "head"
     limit: Annotated[int, Meta(ge=0, le=MOST_ROWS)] = 100
 
 
@@ -195,7 +195,7 @@ class DiffReply(Wire, frozen=True, kw_only=True):
 class ExtractRequest(Wire, frozen=True, kw_only=True):
     """Make a database file of a state, in a folder of the node's own."""
 
-    state: str = "head"
+    state: Line = "head"
 
 
 class ExtractReply(Wire, frozen=True, kw_only=True):
@@ -213,7 +213,7 @@ class ExtractReply(Wire, frozen=True, kw_only=True):
 class RestoreRequest(Wire, frozen=True, kw_only=True):
     """Make the memory what it was at `state`, by a new snapshot; without `apply` only say what would change."""
 
-    state: str = "head"
+    state: Line = "head"
     apply: bool = False
 
 

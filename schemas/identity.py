@@ -10,6 +10,8 @@ from typing import Annotated, NewType
 
 import msgspec
 
+from schemas.wire import MOST_WHOLE
+
 #: One subject token: what may stand between two dots (NATS ADR-6, restricted-term), wildcards excluded.
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: A project's canonical id: 16 hex digits.
@@ -22,8 +24,8 @@ NodeId = NewType("NodeId", str)
 WireProjectId = Annotated[ProjectId, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
 WireNodeId = Annotated[NodeId, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Epoch = Annotated[int, msgspec.Meta(ge=0)]
-Seq = Annotated[int, msgspec.Meta(ge=0)]
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=MOST_WHOLE)]
+Seq = Annotated[int, msgspec.Meta(ge=0, le=MOST_WHOLE)]
 
 
 class InvalidTokenError(ValueError):

@@ -1,11 +1,14 @@
 """A node on the wire: its presence, its status, its jobs and what its doctor found."""
 
 from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
 
 from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
 from schemas.leadership import Role
 from schemas.runtime import WorkerPresence
-from schemas.wire import Wire
+from schemas.wire import MOST_WHOLE, Instant, Line, Sentence, Whole, Wire
 
 
 class Empty(Wire, frozen=True, kw_only=True):
@@ -16,18 +19,18 @@ class ProjectPresence(Wire, frozen=True, kw_only=True):
     """One project as its node sees it. `lag` is how many commits the mirror is behind the head."""
 
     project: WireProjectId
-    name: str
+    name: Line
     role: Role
     epoch: Epoch = 0
     head_seq: Seq = 0
     mirror_seq: Seq = 0
-    mirror_sha256: str = ""
-    lag: int = 0
-    rows: dict[str, int] = {}
-    unsynced: int = 0
-    quarantined: int = 0
-    conflicts: int = 0
-    database: str = ""
+    mirror_sha256: Line = ""
+    lag: Annotated[int, Meta(ge=-MOST_WHOLE, le=MOST_WHOLE)] = 0
+    rows: Annotated[dict[Line, Whole], Meta(max_length=1_024)] = {}
+    unsynced: Whole = 0
+    quarantined: Whole = 0
+    conflicts: Whole = 0
+    database: Sentence = ""
 
 
 class InstallMethod(StrEnum):
@@ -43,17 +46,17 @@ class NodePresence(Wire, frozen=True, kw_only=True):
     """What a node says of itself every ten seconds. `instance` tells two machines of one name apart."""
 
     node: WireNodeId
-    version: str
-    python: str
-    os: str
-    arch: str
-    addresses: list[str] = []
-    pid: int = 0
-    instance: str = ""
-    started_at: str = ""
-    updated_at: str = ""
+    version: Line
+    python: Line
+    os: Line
+    arch: Line
+    addresses: Annotated[list[Line], Meta(max_length=1_024)] = []
+    pid: Whole = 0
+    instance: Line = ""
+    started_at: Instant = ""
+    updated_at: Instant = ""
     install_method: InstallMethod | None = None
-    projects: list[ProjectPresence] = []
+    projects: Annotated[list[ProjectPresence], Meta(max_length=4_096)] = []
     worker: WorkerPresence | None = None
 
 
@@ -78,8 +81,8 @@ class StatusReply(Wire, frozen=True, kw_only=True):
 class AddProjectRequest(Wire, frozen=True, kw_only=True):
     """Register a project on a node: its name and, unless it is the default one, its database file."""
 
-    name: str
-    database: str | None = None
+    name: Line
+    database: Sentence | None = None
 
 
 class ProjectsReply(Wire, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from schemas.identity import Seq, Sha256, WireNodeId, WireProjectId
-from schemas.wire import Wire
+from schemas.wire import Line, Wire
 
 #: A value of a SQLite column that JSON has too; a row with a blob does not travel.
 Value = int | float | str | None
@@ -68,7 +68,7 @@ class QuarantineAction(Wire, frozen=True, kw_only=True):
     """What to do with quarantined items: `list`, `retry` or `drop`; `id` names one, None means all (list only)."""
 
     action: Annotated[str, Meta(pattern=r"^(list|retry|drop)\Z")] = "list"
-    id: str | None = None
+    id: Line | None = None
 
 
 class QuarantineReply(Wire, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.wire import Wire, WireError, decode
+from schemas.wire import MAX_BODY_BYTES, MOST_WHOLE, Instant, Line, Number, Sentence, Whole, Wire, WireError, decode
 
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
 #: What somebody calls a task or an artifact: whatever it is, one that there is not is not found.
@@ -22,7 +22,9 @@ Labels = Annotated[list[Label], Meta(max_length=32)]
 #: Largest prompt in characters; the coordinator's own bound, in bytes, is a setting.
 Prompt = Annotated[str, Meta(min_length=1, max_length=8_388_608)]
 Hint = Annotated[str, Meta(min_length=1, max_length=1_024)]
-Count = Annotated[int, Meta(ge=0)]
+#: Why a task is where it is: what its program said, at most.
+Reason = Annotated[str, Meta(max_length=65_536)]
+Count = Number
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 
 
@@ -94,7 +96,7 @@ class Work(Wire, frozen=True, kw_only=True):
     max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
     #: The larger, the sooner.
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
-    not_before: str | None = None
+    not_before: Instant | None = None
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     labels: Labels = []
 
@@ -114,13 +116,13 @@ class Task(Work, frozen=True, kw_only=True):
     id: Uuid
     context_id: FreeName
     status: TaskStatus
-    created_at: str
-    updated_at: str
+    created_at: Instant
+    updated_at: Instant
     lease_id: Uuid | None = None
     worker_id: Slug | None = None
     attempts: Count = 0
     interruptions: Count = 0
-    reason: str = ""
+    reason: Reason = ""
 
 
 class Lease(Wire, frozen=True, kw_only=True):
@@ -129,11 +131,11 @@ class Lease(Wire, frozen=True, kw_only=True):
     id: Uuid
     task_id: Uuid
     worker_id: Slug
-    started_at: str
-    expires_at: str
-    ttl_seconds: Annotated[int, Meta(ge=1)] = 300
+    started_at: Instant
+    expires_at: Instant
+    ttl_seconds: Annotated[int, Meta(ge=1, le=1_000_000)] = 300
     status: LeaseStatus = LeaseStatus.ACTIVE
-    last_heartbeat: str
+    last_heartbeat: Instant
     context_id: FreeName
 
 
@@ -189,7 +191,7 @@ class WorkerPresence(Wire, frozen=True, kw_only=True):
     capabilities: Capabilities
     status: WorkerStatus = WorkerStatus.ONLINE
     active_leases: Count = 0
-    detail: str = ""
+    detail: Sentence = ""
 
 
 class Worker(Wire, frozen=True, kw_only=True):
@@ -201,7 +203,7 @@ class Worker(Wire, frozen=True, kw_only=True):
     capabilities: Capabilities = Capabilities()
     last_heartbeat: str = ""
     ip_addrs: list[str] = []
-    obs_count: Count = 0
+    obs_count: Whole = 0
     db_sha: str = ""
     registered_at: str = ""
     active_leases: Count = 0
@@ -259,14 +261,14 @@ class Order(Wire, frozen=True, kw_only=True):
 
     task: Task
     lease: Lease
-    resumes: str | None = None
+    resumes: Line | None = None
 
 
 class Accepted(Wire, frozen=True, kw_only=True):
     """Whether the worker took the order, and why not."""
 
     accepted: bool
-    reason: str = ""
+    reason: Sentence = ""
 
 
 class LeaseClaim(Wire, frozen=True, kw_only=True):
@@ -282,8 +284,8 @@ class Report(LeaseClaim, frozen=True, kw_only=True):
     """An attempt's end, under its lease. `session` is the CLI's, to be resumed by the context's next task."""
 
     status: ResultStatus
-    output: str | None = None
-    error_message: Annotated[str, Meta(max_length=65_536)] | None = None
+    output: Annotated[str, Meta(max_length=MAX_BODY_BYTES)] | None = None
+    error_message: Reason | None = None
     metrics: Metrics
     #: How many parts of the output were sent before, because one message does not hold it.
     parts: Annotated[int, Meta(ge=0, le=1_024)] = 0
@@ -326,7 +328,7 @@ class ArtifactRequest(Wire, frozen=True, kw_only=True):
     """Names an artifact, and where in its content to begin, in bytes."""
 
     id: Named
-    offset: Count = 0
+    offset: Whole = 0
 
 
 class ArtifactsReply(Wire, frozen=True, kw_only=True):
@@ -340,7 +342,7 @@ class AuditRequest(Wire, frozen=True, kw_only=True):
 
     entity_id: Annotated[str, Meta(max_length=64)] | None = None
     limit: Limit = 100
-    before: int | None = None
+    before: Number | None = None
 
 
 class AuditReply(Wire, frozen=True, kw_only=True):
@@ -364,7 +366,7 @@ class WorkerStatusReply(Wire, frozen=True, kw_only=True):
     """A worker's own account: its presence and the tasks it runs."""
 
     presence: WorkerPresence
-    running: list[Uuid] = []
+    running: Annotated[list[Uuid], Meta(max_length=1_024)] = []
 
 
 class TaskEventKind(StrEnum):
@@ -398,7 +400,7 @@ class EventsRequest(Wire, frozen=True, kw_only=True):
     """Whose events to list, oldest first; `start` is where an earlier page ended."""
 
     id: Named
-    start: Annotated[int, Meta(ge=1)] = 1
+    start: Annotated[int, Meta(ge=1, le=MOST_WHOLE)] = 1
 
 
 class EventsReply(Wire, frozen=True, kw_only=True):

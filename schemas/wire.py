@@ -4,12 +4,26 @@ Fields are only ever added, with defaults; unknown fields are ignored on decodin
 refused with its path. Decoding never looks at more than the bound the caller names.
 """
 
-from typing import TypeVar
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, TypeVar, cast
 
 import msgspec
+from msgspec import Meta
 
 #: Largest JSON body that any request, reply or KV value may have; NATS' own default limit is 1 MiB.
 MAX_BODY_BYTES = 1_048_576
+#: The largest whole number that every reader of JSON keeps exact, and the largest that a 32-bit column holds.
+MOST_WHOLE, MOST_NUMBER = 2**53 - 1, 2**31 - 1
+
+#: Numbers and texts with bounds, for fields that need no closer one.
+Whole = Annotated[int, Meta(ge=0, le=MOST_WHOLE)]
+Number = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
+Instant = Annotated[str, Meta(max_length=64)]
+Line = Annotated[str, Meta(max_length=256)]
+#: A path of a file, or a sentence for people.
+Sentence = Annotated[str, Meta(max_length=4_096)]
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +34,11 @@ W = TypeVar("W", bound=Wire)
 
 
 class WireError(ValueError):
-    """Bytes that are not the struct they should be; the message names the field."""
+    """Bytes that are not the struct they should be; the message names the field, and `field` is its path."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field or _field_in(message)
 
 
 def encode(value: Wire) -> bytes:
@@ -39,3 +57,61 @@ def decode(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -> W:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(str(error)) from error
+
+
+def decode_request(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -> W:
+    """Return the request that `body` holds, as `decode` does; refuse text that no database can keep.
+
+    That is the NUL character, and half of a surrogate pair: PostgreSQL refuses the one and UTF-8 the other.
+    """
+    try:
+        request = decode(body, kind, limit=limit)
+    except WireError as error:
+        raise _half_a_pair(body) or error from error
+    if b"\\u0000" in body and (path := _first(msgspec.to_builtins(request), "\0")) is not None:
+        raise WireError(f"text with a NUL character is not kept - at `$.{path}`", field=path)
+    return request
+
+
+def storable(text: str) -> str:
+    """Return `text` with U+FFFD in place of what no database can keep: NUL characters and halves of surrogate pairs."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _half_a_pair(body: bytes) -> WireError | None:
+    """Return what is wrong with a body that holds half of a surrogate pair: msgspec does not say where."""
+    if b"\\ud" not in body.lower():
+        return None
+    try:
+        path = _first(json.loads(body), "[\ud800-\udfff]")
+    except (ValueError, RecursionError):
+        return None
+    return None if path is None else WireError(f"half of a surrogate pair is no text - at `$.{path}`", field=path)
+
+
+def _first(value: object, pattern: str) -> str | None:
+    """Return the path of the first text in `value` that `pattern` is found in."""
+    return next((path for path, text in _texts(value, "") if re.search(pattern, text)), None)
+
+
+def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for name, part in cast("dict[str, object]", value).items():
+            here = f"{path}.{storable(name)}".removeprefix(".")
+            yield here, name
+            yield from _texts(part, here)
+    elif isinstance(value, list):
+        for index, part in enumerate(cast("list[object]", value)):
+            yield from _texts(part, f"{path}[{index}]")
+
+
+def _field_in(message: str) -> str | None:
+    """Return the field that a message of msgspec names."""
+    if "`$." in message:
+        return message.rpartition("`$.")[2].rstrip("`")
+    if "field `" in message:
+        return message.partition("field `")[2].partition("`")[0]
+    return None

@@ -24,7 +24,7 @@ from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, TooLargeError, UnavailableError
 from membridge.logging import bound, get_logger
 from schemas.subjects import Operation
-from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode, encode
+from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode_request, encode
 
 log = get_logger("membridge.service")
 
@@ -154,9 +154,9 @@ class _Service:
         if len(message.body) > MAX_BODY_BYTES:
             raise TooLargeError(f"the request has {len(message.body)} bytes, at most {MAX_BODY_BYTES} are taken")
         try:
-            request = decode(message.body, endpoint.operation.request)
+            request = decode_request(message.body, endpoint.operation.request)
         except WireError as error:
-            raise InvalidRequestError(f"the request is not understood: {error}", field=_field_of(error)) from error
+            raise InvalidRequestError(f"the request is not understood: {error}", field=error.field) from error
         call = Call(request_id, message.subject, message.headers, deadline, asker_of(message))
         with bound(request_id=request_id):
             async with deadline.scope(endpoint.operation.name):
@@ -293,12 +293,3 @@ def _is_request(message: Message) -> bool:
 
 def _request_id(message: Message) -> str:
     return message.headers.get("Membridge-Request-Id", "")[:64] or secrets.token_hex(8)
-
-
-def _field_of(error: WireError) -> str | None:
-    text = str(error)
-    if "`$." in text:
-        return text.rpartition("`$.")[2].rstrip("`")
-    if "field `" in text:
-        return text.partition("field `")[2].partition("`")[0]
-    return None

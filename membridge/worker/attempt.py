@@ -119,8 +119,8 @@ def _outcome(order: Order, ended: Ended, began: float) -> Outcome:
     if ended.cut is Cut.OUTPUT:
         return _error("it printed more than a result may have", began, ended)
     try:
-        answer = msgspec.json.decode(ended.output.strip(), type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        answer = _answer(ended.output)
+    except (ValueError, RecursionError):
         how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"ended with {ended.code}"
         return _error(f"claude {how} and printed no result", began, ended)
     tokens = _tokens(answer.usage)
@@ -138,6 +138,18 @@ def _outcome(order: Order, ended: Ended, began: float) -> Outcome:
             said = f"its output is no JSON ({error}): {output[:200]}"
             return Outcome(ResultStatus.ERROR, metrics, error_message=said, session=answer.session_id)
     return Outcome(ResultStatus.SUCCESS, metrics, output=output, session=answer.session_id)
+
+
+def _answer(output: bytes) -> _Answer:
+    """Return what the program printed; bytes that are no UTF-8 and halves of surrogate pairs lose nothing else of it.
+
+    Raises ValueError when that is no answer.
+    """
+    try:
+        return msgspec.json.decode(output.strip(), type=_Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # JavaScript cuts texts in the middle of a pair and prints the half as an escape, which msgspec refuses.
+        return msgspec.convert(json.loads(output.decode("utf-8", "replace")), _Answer)
 
 
 def _error(message: str, began: float, ended: Ended | None = None) -> Outcome:

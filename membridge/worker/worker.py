@@ -36,7 +36,7 @@ from schemas.runtime import (
     WorkerStatusReply,
 )
 from schemas.subjects import Operation
-from schemas.wire import Wire
+from schemas.wire import MOST_NUMBER, Wire, storable
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
@@ -46,12 +46,17 @@ log = get_logger("membridge.worker")
 #: Answers after which the same may be said again.
 AGAIN = frozenset({Retry.YES, Retry.LATER, Retry.IF_IDEMPOTENT})
 
+#: Answers to a result that no coordinator will ever take.
+UNACCEPTABLE = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE})
+
 #: Seconds between two heartbeats of a lease.
 HEARTBEAT = 10.0
 #: Seconds that one message to the coordinator may take, a result in parts, and handing back when the node stops.
 SAY, REPORT, GIVE_BACK = 10.0, 60.0, 2.0
 #: Characters of an output that go into one message; six bytes each are what JSON makes of the worst.
 PIECE = 128 << 10
+#: Characters of an error message and of a session's name at most.
+MESSAGE, SESSION = 4_000, 128
 #: Seconds between two tries to report, at most.
 MOST_PAUSE = 5.0
 
@@ -169,8 +174,16 @@ class Worker:
                 attempt.cancel()
 
     async def _tell(self, order: Order, outcome: Outcome) -> None:
+        outcome = _kept(outcome)
         try:
-            await self._report(order, outcome)
+            try:
+                await self._report(order, outcome)
+            except RemoteError as error:
+                if error.code not in UNACCEPTABLE or outcome.status is ResultStatus.ERROR:
+                    raise
+                # Said as an error it ends the attempt now, and the task's reason says what was wrong.
+                message = f"the coordinator refused the output: {error.message}"
+                await self._report(order, Outcome(ResultStatus.ERROR, outcome.metrics, error_message=message))
         except RemoteError as error:
             log.info("result refused", detail=error.message)
         except MembridgeError as error:
@@ -258,6 +271,26 @@ def _report(order: Order, outcome: Outcome, parts: int) -> Report:
         parts=parts,
         session=outcome.session,
     )
+
+
+def _kept(outcome: Outcome) -> Outcome:
+    """Return the outcome as a coordinator can keep it: what a program prints knows no bounds."""
+    tokens, message, session = outcome.metrics.tokens_used, outcome.error_message, outcome.session
+    # A session's name that is cut would be another session's.
+    known = session is not None and len(session) <= SESSION and storable(session) == session
+    return Outcome(
+        outcome.status,
+        Metrics(
+            duration_ms=_number(outcome.metrics.duration_ms), tokens_used=None if tokens is None else _number(tokens)
+        ),
+        output=None if outcome.output is None else storable(outcome.output),
+        error_message=None if message is None else storable(message)[:MESSAGE],
+        session=session if known else None,
+    )
+
+
+def _number(value: int) -> int:
+    return max(0, min(value, MOST_NUMBER))
 
 
 def _pieces(text: str) -> list[str]:

@@ -110,6 +110,22 @@ async def test_each_failure_is_one_message(program: Make, body: str, says: str) 
     assert says in failed(await program(body).attempt(order()))
 
 
+@pytest.mark.parametrize(
+    ("body", "output"),
+    [
+        ("ANSWER['result'] = 'a\\ud83d'; print(json.dumps(ANSWER))", "a\ud83d"),
+        ("ANSWER['result'] = 'a\\0'; print(json.dumps(ANSWER))", "a\0"),
+        (
+            "sys.stdout.buffer.write(json.dumps(ANSWER).replace('done', 'd%').encode().replace(b'%', b'\\xff'))",
+            "d\ufffd",
+        ),
+    ],
+)
+async def test_a_character_that_is_none_costs_no_answer(program: Make, body: str, output: str) -> None:
+    outcome = await program(body).attempt(order())
+    assert (outcome.status, outcome.output, outcome.session) == (ResultStatus.SUCCESS, output, "s-1")
+
+
 async def test_a_prompt_that_nobody_reads_and_a_flood_of_errors(program: Make, told: list[str]) -> None:
     claude = program(
         "os.close(0)\nfor n in range(5000): print('e' * 5000, n, file=sys.stderr)\nprint(json.dumps(ANSWER))"
