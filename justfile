@@ -18,14 +18,18 @@ up *args:
 [group("run")]
 demo *args:
     membridge demo {{ args }}
-# Every test but those that need npm; arguments go to pytest.
+# Every test but those that need npm or Go; arguments go to pytest.
 [group("check")]
 test *args:
-    python -m pytest -n 3 --dist worksteal -m "not real" {{ args }}
+    python -m pytest -n 3 --dist worksteal -m "not real and not interop" {{ args }}
 # The tests with the real claude-mem worker, which npm brings.
 [group("check")]
 real *args:
     python -m tests.real.fetch && python -m pytest -m real {{ args }}
+# The stock `nats` command line and a real MinIO, which Go builds once into .cache.
+[group("check")]
+interop *args:
+    python -m tests.interop.fetch && python -m pytest -n 2 --dist loadscope -m interop tests/interop {{ args }}
 # Three nodes under random faults, ten minutes unless told: --seconds 60 --seed 7 --store jetstream.
 [group("check")]
 soak *args:
