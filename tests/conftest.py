@@ -4,6 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every run, and no example is failed by a busy machine; `just soak` and `just sweep` roll dice.
+settings.register_profile("house", derandomize=True, deadline=None)
+settings.load_profile("house")
 
 pytest_plugins = [
     "tests.fixtures.nats",
