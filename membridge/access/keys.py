@@ -17,8 +17,12 @@ def provide_key(path: Path) -> str:
     try:
         pair = nkeys.from_seed(bytearray(path.read_bytes().strip()))  # pyright: ignore[reportUnknownMemberType]
         return bytes(pair.public_key).decode()
-    except (OSError, ValueError, nkeys.ErrInvalidSeed) as error:
-        raise CredentialsError(f"{path} is no nkey seed of a user") from error
+    except OSError as error:
+        raise CredentialsError(f"{path} cannot be read: {error.strerror}", remedy="check its permissions") from error
+    except (ValueError, nkeys.ErrInvalidSeed) as error:
+        raise CredentialsError(
+            f"{path} is not an nkey seed of a user", remedy="delete the file: the next start makes a new key"
+        ) from error
 
 
 def read_seed(path: Path) -> str:

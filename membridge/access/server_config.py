@@ -79,6 +79,11 @@ _IN_RUNTIME: dict[MemberRole, Callable[[NodeId], Grant]] = {
 }
 
 
+def render_users(keys: Iterable[str]) -> str:
+    """Return the `authorization` block of a server for one machine: each key may do everything in the one account."""
+    return "authorization {\n  users = [\n" + "".join(_user(User(key, EVERYTHING)) for key in keys) + "  ]\n}\n"
+
+
 def _account(name: str, users: Sequence[User], *, jetstream: bool) -> str:
     streams = "    jetstream: enabled\n" if jetstream else ""
     lines = "".join(_user(user) for user in users)

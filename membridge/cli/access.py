@@ -83,7 +83,7 @@ def admit(invocation: Invocation, name: str, role: str, folder: Path | None) -> 
     there = _ask_desk(invocation, subjects.MEMBERS, Empty())
     names = [invocation.project_name] if invocation.project_name else there.projects
     projects = [canonical_id(named) for named in names]
-    site, target = _site(invocation), folder or Path(name)
+    site, target = site_of(invocation), folder or Path(name)
     request = make_keys(site, member, MemberRole(role), projects, target)
     reply = _ask_desk(invocation, subjects.ADMIT, request)
 
@@ -198,7 +198,7 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
     from membridge.bus.connection import connect  # noqa: PLC0415 - as above
     from membridge.deadline import Deadline  # noqa: PLC0415 - as above
 
-    site = _site(invocation)
+    site = site_of(invocation)
 
     async def ask() -> R:
         options = site.options(site.seed("caller"), "membridge command", inbox="caller", jetstream=False)
@@ -214,14 +214,14 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
     return asyncio.run(ask())
 
 
-def _site(invocation: Invocation) -> "Site":
+def site_of(invocation: Invocation) -> "Site":
     """Return the access folder of this machine. Raises InvalidRequestError where no server for others is set up."""
     from membridge.access.site import Listening, Site, given_in  # noqa: PLC0415 - loaded only on the server's machine
 
     settings = invocation.settings
     quiet(settings)
     folder = settings.node.state_dir / "access"
-    if settings.nats.listen is None or not folder.is_dir():
+    if settings.nats.listen is None or not (folder / "nats-server.conf").is_file():
         raise InvalidRequestError(
             "no server for other machines is set up here",
             remedy="run `membridge up --listen 0.0.0.0:4222` here, or this command where that runs",

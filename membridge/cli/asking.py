@@ -127,7 +127,7 @@ async def _ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -
         except NoResponderError as error:
             if operation.name not in LOCAL:
                 raise _nobody(invocation) from error
-        project = _served(invocation)
+        project = served_project(invocation)
         if project is None:
             raise UnknownProjectError(f"this node does not serve project {invocation.project_name!r}", field="project")
         from membridge.node.local import run_local  # noqa: PLC0415 - the whole node, loaded only when it works here
@@ -159,13 +159,13 @@ async def _relay(messages: Subscription, kind: str, meter: Meter) -> None:
 async def _connected(invocation: Invocation, deadline: Deadline) -> AsyncGenerator[Bus]:
     settings = invocation.settings
     quiet(settings)
-    served = _served(invocation)
+    served = served_project(invocation)
     options = bus_options(settings, "membridge command", served.nkey_seed_file if served else None)
     async with connect(options, deadline=deadline.sooner(CONNECT)) as bus:
         yield bus
 
 
-def _served(invocation: Invocation) -> ProjectConfig | None:
+def served_project(invocation: Invocation) -> ProjectConfig | None:
     """Return the project that is meant, None when this node does not serve it."""
     named = invocation.project_name
     projects = registry.load(invocation.settings)
@@ -174,7 +174,7 @@ def _served(invocation: Invocation) -> ProjectConfig | None:
 
 def project_id(invocation: Invocation) -> ProjectId:
     """Return the canonical id of the project that is meant, whether this node serves it or not."""
-    served = _served(invocation)
+    served = served_project(invocation)
     return served.id if served else canonical_id(str(invocation.project_name))
 
 

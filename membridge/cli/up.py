@@ -13,7 +13,7 @@ import msgspec
 import uvloop
 
 from membridge import blocking, lifecycle
-from membridge.access import enrolled
+from membridge.access import enrolled, loopback
 from membridge.access.enrolled import Enrolled
 from membridge.cli.command import Invocation, command
 from membridge.embedded.nats_server import NatsOptions, Supervisor
@@ -23,7 +23,7 @@ from membridge.node import daemon, registry
 from membridge.node.main import start_logging
 from membridge.node.running import only_one
 from membridge.objectstore.keys import key_text, read_file
-from membridge.settings import Settings, StoreKind, load
+from membridge.settings import DEFAULT, LOOPBACK, Settings, StoreKind, load
 from membridge.settings.kinds import LISTEN
 from schemas.access import StoreConfig
 from schemas.subjects import Impact
@@ -32,7 +32,6 @@ from schemas.subjects import Impact
 DRAIN = 15.0
 #: Where services say how they run beside a node: functions of the settings and of who waits until they serve.
 SERVICES = "membridge.parts"
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @command("up", impact=Impact.WRITE)
@@ -47,8 +46,17 @@ def up_command(invocation: Invocation, listen: str | None) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    server = Supervisor(NatsOptions(settings.node.state_dir / "nats", port=_port(settings)))
-    await _run(server, settings, {})
+    port = _port(settings)
+    own = await blocking.run(loopback.provide, settings.node.state_dir)
+    reached = await blocking.run(load, os.environ, Path.home())
+    if reached.nats.nkey_seed_file != own.node:
+        raise InvalidRequestError(
+            f"the server that `up` starts takes its own keys only, and the settings name others: {_others(reached)}",
+            remedy="unset that, or run `membridge node` to use a server of your own",
+            field="nats",
+        )
+    server = Supervisor(NatsOptions(settings.node.state_dir / "nats", port=port, config=own.config))
+    await _run(server, reached, {})
 
 
 async def _run(server: Supervisor, settings: Settings, between: Mapping[str, Part]) -> None:
@@ -134,6 +142,13 @@ def _port(settings: Settings) -> int:
             remedy="run `membridge node` to use that server, or unset MEMBRIDGE_NATS_URL",
         )
     return address.port or 4222
+
+
+def _others(settings: Settings) -> str:
+    """Return which settings sign in to another server than that of `up`, and where each is set."""
+    named = ("nats.credentials_file", "nats.nkey_seed_file", "nats.keys_dir")
+    found = [f"{key} ({origin})" for key in named if (origin := settings.origins[key]) != DEFAULT]
+    return ", ".join(found) or f"the user in nats.urls ({settings.origins['nats.urls']})"
 
 
 def _overview(settings: Settings) -> str:

@@ -133,7 +133,10 @@ class NatsSettings:
         optional(PATH), env="MEMBRIDGE_NATS_CREDENTIALS_FILE", meaning="Credentials file (JWT and seed)."
     )
     nkey_seed_file: Path | None = setting(
-        optional(PATH), env="MEMBRIDGE_NATS_NKEY_SEED_FILE", meaning="File with this node's nkey seed."
+        optional(PATH),
+        env="MEMBRIDGE_NATS_NKEY_SEED_FILE",
+        derived="for a server on loopback the key that `membridge up` made, else not set",
+        meaning="File with this node's nkey seed.",
     )
     ca_file: Path | None = setting(
         optional(PATH), env="MEMBRIDGE_NATS_CA_FILE", meaning="Own certificate authority of the servers, PEM."

@@ -41,6 +41,8 @@ G = TypeVar("G")
 DEFAULT = "default"
 #: What `membridge join` and `membridge up --listen` write; `config.toml` goes before it.
 ENROLLED = "enrolled.toml"
+#: Names of this machine: a server there is reached by nobody else's network.
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 #: Characters of the shortest passphrase that is taken.
 SHORTEST_PASSPHRASE = 12
 
@@ -190,7 +192,26 @@ def _derived(values: Mapping[str, Any], where: Locations, environ: Mapping[str, 
         "node.log_format": LogFormat.TEXT if values.get("node.dev") else LogFormat.AUTO,
         "node.log_level": LogLevel.DEBUG if values.get("node.dev") else LogLevel.INFO,
         "project.database": memory / "claude-mem.db",
+        "nats.nkey_seed_file": _loopback_key(values, state),
     }
+
+
+def loopback_key(state: Path) -> Path:
+    """Return where `membridge up` keeps this node's key for its own server on loopback."""
+    return state / "access" / "loopback" / "node.seed"
+
+
+def _loopback_key(values: Mapping[str, Any], state: Path) -> Path | None:
+    """Return the key that `membridge up` made, where the settings lead to loopback and name no other key."""
+    servers: tuple[str, ...] = values.get("nats.urls") or ("nats://127.0.0.1",)
+    urls = [urlsplit(server) for server in servers]
+    if any(url.hostname not in LOOPBACK or url.username or url.scheme != "nats" for url in urls):
+        return None
+    if values.get("nats.credentials_file") or values.get("nats.keys_dir"):
+        return None
+    key = loopback_key(state)
+    # `isfile` is False, not an error, where another user's folder cannot be looked into.
+    return key if os.path.isfile(key) else None  # noqa: PTH113 - as said
 
 
 def _folder(environ: Mapping[str, str], name: str) -> Path | None:

@@ -19,7 +19,26 @@ _HEAD = """# NATS reference
 
 Generated from `schemas/`; a test compares it. Bodies are JSON. An unknown field is ignored, an ill-typed one is
 answered with a 400-class service error that names it. `{project}` is a canonical id (`membridge project list`),
-`{node}` a node id. With the stock CLI: `nats request membridge.{project}.primary.status ''`, `nats micro ls`.
+`{node}` a node id.
+
+With the stock CLI, on the machine where `membridge up` runs:
+
+```sh
+membridge nats-context
+nats --context membridge request membridge.{project}.primary.status ''
+nats --context membridge request membridge.runtime.stats ''
+nats --context membridge micro ls
+nats --context membridge micro info membridge-node
+nats --context membridge micro stats membridge-node
+nats --context membridge kv get leadership {project}
+nats --context membridge kv watch heads
+nats --context membridge stream view EVENTS
+nats --context membridge subscribe 'membridge.{project}.event.>'
+nats --context membridge events --js-advisory
+```
+
+`membridge.runtime` answers where a coordinator runs. A server that listens for other machines has an account for each
+project and one for tasks; there the requests of the runtime take `--context membridge-tasks`.
 """
 
 ACCESS = (subjects.INVITE, subjects.ENROL, subjects.ADMIT, subjects.REVOKE, subjects.MEMBERS, subjects.ACCESS_LOG)

@@ -37,7 +37,7 @@ def test_the_line_that_runs_the_demo_sets_up_like_the_line_that_tests() -> None:
 def test_every_command_that_is_named_exists(page: Path) -> None:
     code = re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL)
     text = "\n".join(block or inline for block, inline in code)
-    named = set(re.findall(r"(?:^|/|\s)membridge ([a-z][a-z_]+)", text))
+    named = set(re.findall(r"(?<!--context)(?:^|/|\s)membridge ([a-z][a-z_-]+)", text))
 
     assert named - set(COMMANDS) == set()
     assert set(re.findall(r"(?:^|/|\s)just ([a-z]+)", text)) - recipes() == set()

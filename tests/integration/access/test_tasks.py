@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from membridge.bus.connection import connect
+from membridge.bus.options import BusOptions
+from membridge.deadline import Deadline
 from membridge.settings import RUNTIME
 from schemas import subjects
+from schemas.identity import canonical_id
 from tests.fixtures.machines import command
-from tests.integration.access.sites import Attacker, Site, attacker, eventually, site
+from tests.integration.access.sites import SHARED, Attacker, Site, attacker, eventually, site
 
 CLAUDE = """\
 import json, sys
@@ -66,6 +70,7 @@ async def test_a_task_goes_from_one_machine_to_another_and_back(place: Site, cla
         log = place.host.log.read_text()
         for trouble in ("permissions violation", "expiries not heard", "errand failed", "leases not reconciled"):
             assert trouble not in log.lower(), trouble
+        await operators_of_both_accounts_ask(place)
     finally:
         await b.stop()
 
@@ -74,6 +79,28 @@ async def test_a_task_goes_from_one_machine_to_another_and_back(place: Site, cla
         return bool(worker["status"] == "offline")
 
     await eventually(offline, place.host)
+
+
+async def operators_of_both_accounts_ask(place: Site) -> None:
+    """Ask as the stock CLI does with the contexts that are written where each project has an account."""
+    written = (await command(place.host, "nats-context"))["contexts"]
+    asked = {
+        "membridge": f"membridge.{canonical_id(SHARED)}.primary.status",
+        "membridge-tasks": "membridge.runtime.stats",
+    }
+    assert set(written) == set(asked)
+    for name, subject in asked.items():
+        async with connect(described(Path(written[name])), deadline=Deadline.after(5.0)) as bus:
+            assert json.loads((await bus.request(subject, deadline=Deadline.after(5.0))).body)
+
+
+def described(context: Path) -> BusOptions:
+    """Return how the `nats` CLI connects with a context."""
+    said = json.loads(context.read_text())
+    return BusOptions(
+        urls=(said["url"],), name="test", nkey_seed=Path(said["nkey"]), ca_file=Path(said["ca"]),
+        inbox_prefix=said["inbox_prefix"],
+    )  # fmt: skip
 
 
 async def test_who_is_revoked_takes_and_gives_no_more_tasks(place: Site, claude: Path) -> None:

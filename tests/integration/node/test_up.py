@@ -15,6 +15,7 @@ from membridge.bus.options import BusOptions
 from membridge.cli.demonstration.machine import Machine
 from membridge.cli.demonstration.writer import write
 from membridge.deadline import Deadline
+from membridge.settings import loopback_key
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
 from tests.fixtures.nats import QUICK
@@ -85,7 +86,8 @@ async def test_ctrl_c_while_the_server_is_away_stops_all_too(up: Machine) -> Non
 @asynccontextmanager
 async def connected(up: Machine) -> AsyncGenerator[Bus]:
     """Connect to the server of `up`, for as long as it has one."""
-    options = BusOptions(urls=(up.environment()["MEMBRIDGE_NATS_URL"],), name="test", pace=QUICK)
+    key = loopback_key(up.home / ".local" / "state" / "membridge")
+    options = BusOptions(urls=(up.environment()["MEMBRIDGE_NATS_URL"],), name="test", nkey_seed=key, pace=QUICK)
     async with connect(options, deadline=Deadline.after(5.0)) as bus:
         yield bus
 
