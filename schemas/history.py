@@ -146,20 +146,22 @@ class GcReply(Wire, frozen=True, kw_only=True):
 
 
 class RowChange(StrEnum):
-    """What became of a row between two states."""
+    """What became of a row between two states; a restore keeps rows that no snapshot has."""
 
     CAME = "came"
     WENT = "went"
     CHANGED = "changed"
+    KEPT = "kept"
 
 
 class TableDiff(Wire, frozen=True, kw_only=True):
-    """How many rows of a table came, went and changed."""
+    """How many rows of a table came, went and changed, and how many a restore keeps that no snapshot has."""
 
     table: str
     came: int = 0
     went: int = 0
     changed: int = 0
+    kept: int = 0
 
 
 class RowDiff(Wire, frozen=True, kw_only=True):
@@ -211,23 +213,30 @@ class ExtractReply(Wire, frozen=True, kw_only=True):
 
 
 class RestoreRequest(Wire, frozen=True, kw_only=True):
-    """Make the memory what it was at `state`, by a new snapshot; without `apply` only say what would change."""
+    """Make the memory what it was at `state`, by a new snapshot; without `apply` only say what would change.
+
+    At most `limit` of the rows are listed, all are counted.
+    """
 
     state: Line = "head"
     apply: bool = False
+    limit: Annotated[int, Meta(ge=0, le=MOST_ROWS)] = 0
 
 
 class RestoreReply(Wire, frozen=True, kw_only=True):
-    """What would change between head and state, or did; `seq` is the new snapshot, or the head where nothing changed.
+    """What a restore changes in the node's database, or did; `seq` is the new snapshot, or the head where it stays.
 
-    `unsynced` rows were in no snapshot and stay.
+    `unsynced` rows are in no snapshot and stay. `commits` when the result is not the newest snapshot's memory.
     """
 
     applied: bool = False
     state_seq: Seq = 0
     head_seq: Seq = 0
     seq: Seq = 0
+    commits: bool = False
     tables: list[TableDiff] = []
+    rows: list[RowDiff] = []
+    listed_all: bool = True
     inserted: int = 0
     updated: int = 0
     deleted: int = 0

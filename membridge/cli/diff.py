@@ -10,7 +10,7 @@ from schemas.subjects import Impact
 
 TABLE_COLUMNS = ("table", "came>", "went>", "changed>")
 ROW_COLUMNS = ("", "table", "~row")
-_SIGNS = {RowChange.CAME: "+", RowChange.WENT: "-", RowChange.CHANGED: "~"}
+_SIGNS = {RowChange.CAME: "+", RowChange.WENT: "-", RowChange.CHANGED: "~", RowChange.KEPT: "="}
 
 
 @command("diff", impact=Impact.READ)
@@ -52,6 +52,11 @@ def print_tables(found: list[TableDiff], *, empty: str) -> None:
     tables.table(TABLE_COLUMNS, map(row, found), empty=empty)
 
 
-def _row(one: RowDiff) -> tuple[str, ...]:
+def described(one: RowDiff) -> str:
+    """Return the first words of a row, and the columns of it that changed."""
     changed = f" ({', '.join(one.columns)})" if one.columns else ""
-    return (_SIGNS[one.change], one.table, f"{one.title}{changed}")
+    return f"{one.title}{changed}"
+
+
+def _row(one: RowDiff) -> tuple[str, ...]:
+    return (_SIGNS[one.change], one.table, described(one))

@@ -11,10 +11,28 @@ import click
 
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
+from membridge.cli.diff import ROW_COLUMNS, described
 from membridge.errors import ConflictError, DiskFullError, MembridgeError, RefusedError
 from schemas import subjects
-from schemas.history import ExtractReply, ExtractRequest, RestoreReply, RestoreRequest
+from schemas.history import (
+    MOST_ROWS,
+    ExtractReply,
+    ExtractRequest,
+    RestoreReply,
+    RestoreRequest,
+    RowChange,
+    RowDiff,
+    TableDiff,
+)
 from schemas.subjects import Impact
+
+CHANGE_COLUMNS = ("table", "back>", "removed>", "changed>", "kept>")
+_BECOMES = {
+    RowChange.CAME: "back",
+    RowChange.WENT: "removed",
+    RowChange.CHANGED: "changed",
+    RowChange.KEPT: "kept",
+}
 
 
 @command("restore", impact=Impact.WRITE)
@@ -23,6 +41,7 @@ from schemas.subjects import Impact
 @click.option("--tag", help="The snapshot of this tag.")
 @click.option("--to", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write it as a database file.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.option("--show", is_flag=True, help="List the rows that change or stay, by their titles.")
 @click.option("--yes", is_flag=True, help="Restore the memory without asking.")
 @click.pass_context
 def restore(  # noqa: PLR0913, PLR0917 - click's options
@@ -33,19 +52,23 @@ def restore(  # noqa: PLR0913, PLR0917 - click's options
     tag: str | None,
     target: Path | None,
     force: bool,  # noqa: FBT001 - click's flag
+    show: bool,  # noqa: FBT001 - click's flag
     yes: bool,  # noqa: FBT001 - click's flag
 ) -> None:
     """Bring an earlier state back: with --to as a file, else as the memory of all machines, by a new snapshot.
 
-    Shows what would change and asks first. Rows that are in no snapshot yet stay.
+    Shows what would change and asks first. Rows that only this database lost come back, the newest snapshot's on any
+    machine; rows that are in no snapshot yet stay.
     """
     state = chosen(seq, at, tag)
     if target is not None:
+        if show:
+            raise click.UsageError("--show goes without --to.")
         _to_file(invocation, state, target.absolute(), force=force)
         return
     if force:
         raise click.UsageError("--force goes with --to.")
-    _to_memory(context, invocation, state, yes=yes)
+    _to_memory(context, invocation, state, limit=MOST_ROWS if show else 0, yes=yes)
 
 
 def chosen(seq: int | None, at: str | None, tag: str | None) -> str:
@@ -57,24 +80,50 @@ def chosen(seq: int | None, at: str | None, tag: str | None) -> str:
 
 
 def print_preview(reply: RestoreReply) -> None:
-    """Print what a restore would change."""
+    """Print what a restore would change in this machine's database."""
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-    from membridge.cli.diff import print_tables  # noqa: PLC0415 - as above
 
-    tables.line(f"from snapshot {reply.head_seq}, the newest, back to {reply.state_seq}:\n")
-    print_tables(reply.tables, empty="nothing would change")
+    tables.line(f"what restoring snapshot {reply.state_seq} changes in this machine's database:\n")
+    print_changes(reply.tables, reply.rows)
+    if not reply.listed_all and reply.rows:
+        tables.line(f"and more: `membridge diff {reply.state_seq}` compares snapshots")
+    if reply.unsynced:
+        tables.line(f"\nkept: {units.count(reply.unsynced, 'row')} that no snapshot has")
+    if reply.commits:
+        tables.line("\nit becomes a new snapshot, which the other machines follow")
+
+
+def print_changes(found: list[TableDiff], rows: list[RowDiff]) -> None:
+    """Print how many rows of each table a restore changes, and those rows that are listed."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    def counts(one: TableDiff) -> tuple[str, ...]:
+        numbers = (one.came, one.went, one.changed, one.kept)
+        return (one.table, *(f"{number:,}" if number else "" for number in numbers))
+
+    tables.table(CHANGE_COLUMNS, map(counts, found), empty="nothing")
+    if rows:
+        tables.line("")
+        tables.table(ROW_COLUMNS, ((_BECOMES[row.change], row.table, described(row)) for row in rows), empty="")
+
+
+def describe_changes(found: list[TableDiff]) -> str:
+    """Return how many rows a restore changed, in words."""
+    totals = (
+        (sum(one.came for one in found), "back"),
+        (sum(one.went for one in found), "removed"),
+        (sum(one.changed for one in found), "as they were"),
+    )
+    return ", ".join(f"{number:,} {word}" for number, word in totals if number) or "no row changed"
 
 
 def describe_restored(reply: RestoreReply) -> str:
     """Return what a restore did, as a sentence or two."""
-    rows = ", ".join(
-        f"{number:,} {word}"
-        for number, word in ((reply.inserted, "back"), (reply.updated, "as they were"), (reply.deleted, "gone"))
-        if number
-    )
-    after = [f"the memory is that of snapshot {reply.state_seq} again ({rows or 'no row changed'}): seq {reply.seq}"]
+    committed = f"committed as snapshot {reply.seq}" if reply.commits else f"snapshot {reply.seq} stays the newest"
+    rows = describe_changes(reply.tables)
+    after = [f"the database is that of snapshot {reply.state_seq} again ({rows}); {committed}"]
     if reply.unsynced:
-        after.append(f"{units.count(reply.unsynced, 'row')} that no snapshot had: kept")
+        after.append(f"kept: {units.count(reply.unsynced, 'row')} that no snapshot had")
     if reply.backup:
         after.append(f"backup: {reply.backup}")
     return "\n".join(after)
@@ -127,24 +176,29 @@ def _to_file(invocation: Invocation, state: str, target: Path, *, force: bool) -
     invocation.show(done, lambda done: click.echo(f"wrote snapshot {done.seq} to {done.path} ({size})"))
 
 
-def _to_memory(context: click.Context, invocation: Invocation, state: str, *, yes: bool) -> None:
+def _to_memory(context: click.Context, invocation: Invocation, state: str, *, limit: int, yes: bool) -> None:
     from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
 
     if not yes:
-        seen = ask(invocation, subjects.RESTORE, RestoreRequest(state=state))
+        seen = ask(invocation, subjects.RESTORE, RestoreRequest(state=state, limit=limit))
         invocation.show(seen, print_preview)
-        if not seen.tables:
+        if not seen.commits and not any(one.came or one.went or one.changed for one in seen.tables):
             return
-        if invocation.as_json or not sys.stdin.isatty():
-            if invocation.as_json:
-                context.exit(1)
-            raise RefusedError("nothing was restored: nobody is there to be asked", remedy="add --yes to restore it")
-        if not click.confirm("\nrestore it?"):
-            raise RefusedError("nothing was restored")
+        confirm(context, invocation)
         # What was shown is what is restored, whatever tag moves meanwhile.
         state = str(seen.state_seq)
-    reply = ask(invocation, subjects.RESTORE, RestoreRequest(state=state, apply=True))
+    reply = ask(invocation, subjects.RESTORE, RestoreRequest(state=state, apply=True, limit=limit))
     invocation.show(reply, lambda reply: click.echo(describe_restored(reply)))
+
+
+def confirm(context: click.Context, invocation: Invocation) -> None:
+    """Ask whether to go on. Raises RefusedError for a no, and where there is no terminal to ask on."""
+    if invocation.as_json:
+        context.exit(1)
+    if not sys.stdin.isatty():
+        raise RefusedError("nothing was restored: there is no terminal to ask on", remedy="add --yes to restore it")
+    if not click.confirm("\nrestore it?"):
+        raise RefusedError("nothing was restored")
 
 
 def _instant(text: str) -> str:

@@ -51,12 +51,17 @@ class TableWork:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a merge is carried out. `ours_stays` when ours is the canonical side of a clash."""
+    """How a merge is carried out. `ours_stays` when ours is the canonical side of a clash.
+
+    `save` is called once, before the first transaction that writes and without its lock; a merge that has nothing to
+    write never calls it.
+    """
 
     source: Source
     decide: Decide
     journal: Journal
     ours_stays: bool = False
+    save: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)
@@ -81,6 +86,7 @@ class Merger:
         self._emptied: list[tuple[TableWork, Bucket]] = []
         self._refused: list[tuple[TableWork, Bucket]] = []
         self._is_last = False
+        self._unsaved = terms.save
         self._had_quarantine = terms.journal.holds_rows()
 
     def run(
@@ -132,7 +138,10 @@ class Merger:
         count = 0
         try:
             for work, bucket in steps:
-                self._merge(work, bucket)
+                outcome = self._decide(work, bucket)
+                if outcome.changes and self._unsaved is not None:
+                    break
+                self._carry_out(work, bucket, outcome)
                 count += 1
                 if time.monotonic() - began > HOLD:
                     break
@@ -143,14 +152,20 @@ class Merger:
             if self._connection.in_transaction:
                 self._connection.run("ROLLBACK")
             raise
+        if not count and self._unsaved is not None:
+            save, self._unsaved = self._unsaved, None
+            save()
+            return self._transaction(steps)
         if count < len(steps):
             time.sleep(PAUSE)
         return count
 
-    def _merge(self, work: TableWork, bucket: Bucket) -> None:
+    def _decide(self, work: TableWork, bucket: Bucket) -> Outcome:
         ours = Reader(self._connection, work.table).bucket(bucket.key)
         base = self._without_set_aside(work, bucket, ours) if self._had_quarantine else bucket.base
-        outcome = self._terms.decide(base, bucket.theirs, ours, work.shape)
+        return self._terms.decide(base, bucket.theirs, ours, work.shape)
+
+    def _carry_out(self, work: TableWork, bucket: Bucket, outcome: Outcome) -> None:
         self._tally.proposals += outcome.proposals
         for clash in outcome.clashes:
             theirs, held = self._terms.source.node, "ours"

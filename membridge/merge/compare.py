@@ -1,13 +1,13 @@
 """What became of a memory between two states: rows that came, went and changed, counted, and some of them named.
 
-Looks at two files that nobody writes; `None` is a memory without a row.
+Looks at two files; `None` is a memory without a row.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from membridge.claudemem.connection import open_frozen, open_frozen_pair
+from membridge.claudemem.connection import open_frozen, open_frozen_pair, open_to_compare
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, quoted, travelling_tables
 from membridge.deadline import Deadline
@@ -43,18 +43,25 @@ class Comparison:
                 came=counts.get(RowChange.CAME, 0),
                 went=counts.get(RowChange.WENT, 0),
                 changed=counts.get(RowChange.CHANGED, 0),
+                kept=counts.get(RowChange.KEPT, 0),
             )
             for name, counts in self.counts.items()
         ]
 
 
-def compare(older: Path | None, newer: Path | None, *, limit: int, deadline: Deadline) -> Comparison:
-    """Return what became of `older` in `newer`; `limit` rows are named, all are counted. Errors: the database's."""
+def compare(
+    older: Path | None, newer: Path | None, *, limit: int, is_live: bool = False, deadline: Deadline
+) -> Comparison:
+    """Return what became of `older` in `newer`; `limit` rows are named, all are counted. Errors: the database's.
+
+    Nobody writes the two files meanwhile, except `newer` where it `is_live`.
+    """
     if older is None or newer is None:
         change = RowChange.CAME if older is None else RowChange.WENT
         return _of_one(newer or older, change, limit=limit, deadline=deadline)
     found = Comparison()
-    with open_frozen_pair(newer, older, deadline=deadline) as connection:
+    opened = open_to_compare if is_live else open_frozen_pair
+    with opened(newer, older, deadline=deadline) as connection:
         for one in difference(connection):
             for before, after in _edits(connection, one):
                 _add(found, one.ours, before, after, limit)

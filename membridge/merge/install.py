@@ -1,7 +1,7 @@
 """A snapshot as this machine's database: installed where there is none, or put in the place of what is there."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,14 +53,23 @@ def sweep(live: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def replace(mirror: Path, live: Path, *, source: Source, journal: Journal, deadline: Deadline) -> MergeReport:
+def replace(
+    mirror: Path,
+    live: Path,
+    *,
+    source: Source,
+    journal: Journal,
+    deadline: Deadline,
+    save: Callable[[], None] | None = None,
+) -> MergeReport:
     """Make the memory of `live` exactly that of `mirror`, safely beside a running worker.
 
     Row by row through the same short transactions as a merge, not page by page: rows that are equal keep their rowid,
     their sync state and their origin, the machine-local tables and the sequences are not touched, and page sizes and
-    claude-mem versions may differ. A session that pending work refers to stays. Errors as `merge_snapshot`.
+    claude-mem versions may differ. A session that pending work refers to stays. Errors and `save` as in
+    `merge_snapshot`.
     """
-    terms = Terms(source=source, decide=_theirs_alone, journal=journal)
+    terms = Terms(source=source, decide=_theirs_alone, journal=journal, save=save)
     return merge_files(live, mirror, base=None, terms=terms, deadline=deadline)
 
 

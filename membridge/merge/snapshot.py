@@ -27,14 +27,34 @@ def merge_snapshot(  # noqa: PLR0913 - three databases, and what every long work
     journal: Journal,
     deadline: Deadline,
     progress: Callable[[int, int], None] | None = None,
+    save: Callable[[], None] | None = None,
 ) -> MergeReport:
     """Merge the snapshot `theirs` into `live`; where both changed a row since `base`, theirs stays.
 
-    `base` and `theirs` are files that nobody writes. Short transactions: a merge that fails half-way has changed whole
-    rows only, and the next one goes on. Errors: the database's, DiskFullError, DeadlineExceededError.
+    `base` and `theirs` are files that nobody writes. `save` is called once before anything is written to `live`. Short
+    transactions: a merge that fails half-way has changed whole rows only, and the next one goes on. Errors: the
+    database's, DiskFullError, DeadlineExceededError.
     """
-    terms = Terms(source=source, decide=three_way.merge, journal=journal)
+    terms = Terms(source=source, decide=three_way.merge, journal=journal, save=save)
     return merge_files(live, theirs, base=base, terms=terms, deadline=deadline, progress=progress)
+
+
+def restore_snapshot(  # noqa: PLR0913 - three databases, and what every long work takes
+    live: Path,
+    *,
+    newest: Path | None,
+    target: Path,
+    source: Source,
+    journal: Journal,
+    deadline: Deadline,
+    save: Callable[[], None] | None = None,
+) -> MergeReport:
+    """Make `live` what the earlier snapshot `target` is; rows that neither it nor the `newest` snapshot has stay.
+
+    Errors, transactions and `save` as in `merge_snapshot`; run again after a failure it ends in the same state.
+    """
+    terms = Terms(source=source, decide=three_way.restore, journal=journal, save=save)
+    return merge_files(live, target, base=newest, terms=terms, deadline=deadline)
 
 
 def merge_files(

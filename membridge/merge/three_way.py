@@ -123,6 +123,29 @@ def replace(theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome
     return decider.outcome
 
 
+def restore(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome:
+    """Decide how ours becomes theirs, an earlier state, without losing rows that no snapshot has.
+
+    Base is the newest snapshot. What theirs has and ours lost or edited comes back; of the rest a row goes when it is
+    in base as it is, and stays otherwise: it was never pushed. Likeness to a row of base does not count, so that a
+    restore that was killed half-way and is run again decides the same.
+    """
+    decider = _Decider(shape, Favour.THEIRS, ours)
+    versions, gone, new = _compared(theirs, ours, shape)
+    columns = _known(base[0], shape) if base else shape.columns
+    pushed = {_only(row, columns) for row in base}
+    for row in new:
+        if _only(row, columns) in pushed:
+            decider.delete(row)
+        else:
+            decider.outcome.proposals += 1
+    for known, held in versions:
+        decider.update(held, {column: known.values.get(column) for column in shape.columns}, known)
+    for row in gone:
+        decider.insert(row)
+    return decider.outcome
+
+
 def edits(canonical: Sequence[Row], ours: Sequence[Row], shape: Shape) -> list[tuple[Row | None, Row | None]]:
     """Return where ours is not as the canonical memory: (its row, our row), None for one that is new or gone."""
     versions, gone, new = _compared(canonical, ours, shape)

@@ -12,6 +12,7 @@ import msgspec
 from membridge import blocking
 from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError
+from membridge.merge.compare import Comparison
 from membridge.node.asked import Asked
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
@@ -36,7 +37,7 @@ from schemas.history import (
     VerifyReply,
     VerifyRequest,
 )
-from schemas.snapshot import SnapshotRecord
+from schemas.snapshot import PushOutcome, SnapshotRecord
 from schemas.wire import Wire
 
 R = TypeVar("R", bound=Wire)
@@ -126,27 +127,25 @@ class Past:
         )
 
     async def _restore(self, request: RestoreRequest, steps: Steps, deadline: Deadline) -> RestoreReply:
-        lane = self._project.lane
+        lane, limit = self._project.lane, request.limit
         record = await self._state(request.state, deadline)
         known = await heads.read(lane, deadline=deadline)
         head = known.record if known else record
-        found = await restore.diff(lane, head, record, limit=0, steps=steps, deadline=deadline)
-        said = RestoreReply(state_seq=record.seq, head_seq=head.seq, seq=head.seq, tables=found.tables())
         if not request.apply:
-            return said
-        restored, pushed = await self._project.restore(record, steps, deadline=deadline)
-        report = restored.report
-        return msgspec.structs.replace(
-            said,
+            seen = await restore.preview(lane, record, head, limit=limit, steps=steps, deadline=deadline)
+            return _restored(RestoreReply(commits=seen.commits), record, head, seen.changes)
+        done, pushed = await self._project.restore(record, steps, limit=limit, deadline=deadline)
+        report = done.report
+        reply = RestoreReply(
             applied=True,
-            seq=pushed.seq or head.seq,
+            commits=pushed.outcome is PushOutcome.COMMITTED,
             inserted=report.inserted,
             updated=report.updated,
             deleted=report.deleted,
             conflicts=report.conflicts,
-            unsynced=report.unsynced,
-            backup=str(restored.backup),
+            backup=str(done.backup) if done.backup else None,
         )
+        return msgspec.structs.replace(_restored(reply, record, head, done.changes), seq=pushed.seq or head.seq)
 
     async def _state(self, name: str, deadline: Deadline) -> SnapshotRecord:
         record = await history.resolve(self._project.lane, name, deadline=deadline)
@@ -163,3 +162,19 @@ class Past:
 
         reply = await self._jobs.run(Order(kind, asked.by), run, asked.listener)
         return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
+
+
+def _restored(reply: RestoreReply, record: SnapshotRecord, head: SnapshotRecord, changes: Comparison) -> RestoreReply:
+    """Return `reply` with the two snapshots and what changed between them in the live database."""
+    tables = changes.tables()
+    counted = sum(table.came + table.went + table.changed + table.kept for table in tables)
+    return msgspec.structs.replace(
+        reply,
+        state_seq=record.seq,
+        head_seq=head.seq,
+        seq=head.seq,
+        tables=tables,
+        rows=changes.rows,
+        listed_all=len(changes.rows) == counted,
+        unsynced=sum(table.kept for table in tables),
+    )

@@ -214,16 +214,30 @@ class Project:
         )
         return self._unsynced
 
-    async def restore(self, record: SnapshotRecord, steps: Steps, *, deadline: Deadline) -> tuple[Restored, PushReply]:
-        """Make the memory what it was at `record`, as primary, and commit that. Errors: RefusedError, those of both."""
+    async def restore(
+        self, record: SnapshotRecord, steps: Steps, *, limit: int = 0, deadline: Deadline
+    ) -> tuple[Restored, PushReply]:
+        """Make the memory what it was at `record` and commit that, as primary.
+
+        The newest snapshot is restored by any node, into its own database: there is nothing to commit. Errors:
+        RefusedError, those of `restore` and of `push`.
+        """
         view = self.roles.view()
-        rules.check_primary(view.role, "restores the memory", primary=view.leader)
         async with self._alone(deadline):
             if self._bounds.dryrun:
                 raise RefusedError("this node only describes what it would do", remedy="unset MEMBRIDGE_AGENT_DRYRUN")
-            epoch = await self._epoch(as_secondary=False, deadline=deadline)
-            restored = await restore.take_back(self.lane, record, epoch=epoch, steps=steps, deadline=deadline)
-            return restored, await self._commit(steps, PushRequest(allow_shrink=True), deadline=deadline)
+            is_primary = view.role is Role.PRIMARY
+            if not is_primary:
+                known = await heads.read(self.lane, deadline=deadline)
+                if known is None or known.record.sha256 != record.sha256:
+                    rules.check_primary(view.role, "restores an earlier memory", primary=view.leader)
+            epoch = await self._epoch(as_secondary=not is_primary, deadline=deadline)
+            restored = await restore.take_back(
+                self.lane, record, epoch=epoch, limit=limit, steps=steps, deadline=deadline
+            )
+            if not is_primary:
+                return restored, PushReply(outcome=PushOutcome.UNCHANGED, seq=record.seq)
+            return restored, await self._commit(steps, PushRequest(), restored=record, deadline=deadline)
 
     async def recover(self, source: RecoverySource, steps: Steps, *, deadline: Deadline) -> RecoverReply:
         """Make the stores agree on a head again, as primary. Errors: RefusedError, and those of `recover`."""
@@ -285,9 +299,18 @@ class Project:
         return push_lock(self._locks, claim, terms=terms, deadline=deadline)
 
     async def _commit(
-        self, steps: Steps, request: PushRequest, *, as_secondary: bool = False, deadline: Deadline
+        self,
+        steps: Steps,
+        request: PushRequest,
+        *,
+        as_secondary: bool = False,
+        restored: SnapshotRecord | None = None,
+        deadline: Deadline,
     ) -> PushReply:
-        """Commit under this node's epoch; `as_secondary`, where the settings allow that, under the head's."""
+        """Commit under this node's epoch; `as_secondary`, where the settings allow that, under the head's.
+
+        After a restore the bound on lost rows compares with the `restored` snapshot.
+        """
         async with self._pushing(deadline, force=request.force):
             attempt = 0
             while True:
@@ -295,7 +318,12 @@ class Project:
                 epoch = await self._epoch(as_secondary=as_secondary, deadline=deadline)
                 try:
                     reply = await push.push(
-                        self.lane, epoch=epoch, allow_shrink=request.allow_shrink, steps=steps, deadline=deadline
+                        self.lane,
+                        epoch=epoch,
+                        allow_shrink=request.allow_shrink,
+                        restored=restored,
+                        steps=steps,
+                        deadline=deadline,
                     )
                 except HeadMovedError:
                     if attempt == COMMIT_TRIES:

@@ -7,6 +7,7 @@ from membridge.claudemem import database
 from membridge.deadline import Deadline
 from membridge.snapshot import files, retention
 from membridge.snapshot.lane import Lane
+from membridge.snapshot.steps import Steps
 from schemas.snapshot import Backup
 
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
@@ -30,6 +31,19 @@ def take(lane: Lane, reason: str, *, deadline: Deadline) -> Path:
         files.discard(part)
     prune(lane)
     return target
+
+
+class BeforeWrite:
+    """Takes one backup of the live database when called, which is right before something is written to it. Blocking."""
+
+    def __init__(self, lane: Lane, reason: str, steps: Steps, deadline: Deadline) -> None:
+        self._lane, self._reason, self._steps, self._deadline = lane, reason, steps, deadline
+        self.path: Path | None = None
+
+    def __call__(self) -> None:
+        """Take the backup. Errors: as `take`."""
+        with self._steps.step("backup"):
+            self.path = take(self._lane, self._reason, deadline=self._deadline)
 
 
 def listed(lane: Lane) -> list[Backup]:

@@ -136,16 +136,16 @@ async def take_in(
 
 
 def _check_shrink(lane: Lane, rows: list[ProposedRow], deadline: Deadline) -> None:
-    mirror = lane.mirror.path()
+    mirror, position = lane.mirror.path(), lane.mirror.position()
     deletions = sum(row.row is None for row in rows)
-    if not deletions or mirror is None:
+    if not deletions or mirror is None or position is None:
         return
     before = sum(database.inspect(mirror, deadline=deadline).rows.values())
     if deletions * 100 > before * lane.policy.shrink_percent:
         raise ShrinkRefusedError(
             f"{deletions} of the {before} rows of {lane.name} would be deleted: "
             f"more than {lane.policy.shrink_percent:g} %",
-            remedy="to get them back run `membridge pull --replace` on the node that lacks them; "
+            remedy=f"to get them back run `membridge restore --seq {position.seq}` on the node that lacks them; "
             "if they were deleted on purpose, `membridge push --allow-shrink`",
         )
 

@@ -31,6 +31,13 @@ from schemas.snapshot import PushOutcome, PushReply, SnapshotKind, SnapshotObjec
 
 #: zstd level of a full snapshot: a 50 MiB database takes 0.3 s, and higher levels save little.
 FULL_LEVEL = 3
+#: What helps when the database has lost many rows: before a push, after a restore, and where the store lost its memory.
+_GET_BACK = (
+    "to get the rows back run `membridge restore --seq {seq}`; "
+    "if they were deleted on purpose, `membridge push --allow-shrink`"
+)
+_RESTORE_AGAIN = "nothing was committed: run `membridge restore --seq {seq}` again"
+_FROM_MIRROR = "run `membridge recover --from mirror`: it commits the newest state that this node has seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,18 @@ class Parcel:
     size_bytes: int
 
 
-async def push(lane: Lane, *, epoch: Epoch, allow_shrink: bool, steps: Steps, deadline: Deadline) -> PushReply:
+async def push(
+    lane: Lane,
+    *,
+    epoch: Epoch,
+    allow_shrink: bool,
+    restored: SnapshotRecord | None = None,
+    steps: Steps,
+    deadline: Deadline,
+) -> PushReply:
     """Commit the live database under `epoch`; return the new seq, or `unchanged` when the memory is the head's.
+
+    After a restore of `restored` the shrink bound compares with that snapshot, not with the head.
 
     Errors: StaleEpochError and HeadMovedError when somebody else committed (nothing changed), ShrinkRefusedError,
     DatabaseMissingError and the other database errors, DiskFullError, the store's and the bus' errors.
@@ -72,7 +89,10 @@ async def push(lane: Lane, *, epoch: Epoch, allow_shrink: bool, steps: Steps, de
     try:
         with steps.step("copy"):
             copy = await blocking.run(_copy, lane, staged, steps, deadline)
-        _check_shrink(lane, known, copy, allow_shrink=allow_shrink)
+        if restored is not None:
+            _check_shrink(lane, restored, copy, remedy=_RESTORE_AGAIN)
+        elif not allow_shrink:
+            _check_shrink(lane, known.record if known else None, copy, remedy=_GET_BACK)
         if known is not None and known.stored and await blocking.run(_is_same_memory, lane, known, copy, deadline):
             return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
         return await _commit(lane, known, copy, parcel_path, epoch=epoch, steps=steps, deadline=deadline)
@@ -96,7 +116,8 @@ async def push_full(lane: Lane, *, from_mirror: bool, epoch: Epoch, steps: Steps
         with steps.step("copy"):
             copied = await blocking.run(_copy_mirror if from_mirror else _copy, lane, staged, steps, deadline)
             copy = replace(copied, alone=True)
-        _check_shrink(lane, known, copy, allow_shrink=from_mirror)
+        if not from_mirror:
+            _check_shrink(lane, known.record if known else None, copy, remedy=_FROM_MIRROR)
         return await _commit(lane, known, copy, parcel_path, epoch=epoch, steps=steps, deadline=deadline)
     finally:
         await blocking.run(_remove, [parcel_path, staged])
@@ -246,14 +267,16 @@ async def _check_newest(lane: Lane, known: KnownHead | None, *, deadline: Deadli
         )
 
 
-def _check_shrink(lane: Lane, known: KnownHead | None, copy: Copy, *, allow_shrink: bool) -> None:
-    if known is None or allow_shrink:
+def _check_shrink(lane: Lane, wanted: SnapshotRecord | None, copy: Copy, *, remedy: str) -> None:
+    """Refuse a copy that lacks too many of the rows that the snapshot `wanted` has."""
+    if wanted is None:
         return
-    before, after = sum(known.record.rows.values()), sum(copy.rows.values())
+    before, after = sum(wanted.rows.values()), sum(copy.rows.values())
     if (before - after) * 100 > before * lane.policy.shrink_percent:
         raise ShrinkRefusedError(
-            f"the database of {lane.name} has {after} rows, the newest snapshot {before}: "
-            f"more than {lane.policy.shrink_percent:g} % would be lost"
+            f"the database of {lane.name} has {after} rows, snapshot {wanted.seq} has {before}: "
+            f"more than {lane.policy.shrink_percent:g} % would be lost",
+            remedy=remedy.format(seq=wanted.seq),
         )
 
 

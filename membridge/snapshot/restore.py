@@ -1,34 +1,48 @@
 """Earlier states brought back: compared, as a file, or as the memory itself.
 
-The memory is restored like a merge whose base is the head and whose theirs is the earlier state: what came since then
-goes, what went comes back, and rows that are in no snapshot stay. Nothing is rewritten: the caller commits the result
-as a new snapshot, and the other nodes take its deletions like any others.
+A restored memory is the earlier state and nothing else, except rows that no snapshot has: these stay. What the live
+database alone lost comes back too. Nothing is rewritten: the caller commits the result as a new snapshot, and the other
+nodes take its deletions like any others.
 """
 
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from membridge import blocking
+from membridge.claudemem import database
 from membridge.deadline import Deadline
 from membridge.errors import NotFoundError
-from membridge.merge import compare, install, snapshot
+from membridge.merge import collect, compare, install, snapshot
 from membridge.merge.compare import Comparison
+from membridge.merge.conflicts import Journal
 from membridge.merge.report import MergeReport
 from membridge.snapshot import backups, files, push, states
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.scratch import check_room, scratch
 from membridge.snapshot.steps import Steps
+from schemas.history import RowChange
 from schemas.identity import Epoch
 from schemas.snapshot import SnapshotRecord
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """What a restore would change in the live database; `commits` when that is not the newest snapshot's memory."""
+
+    changes: Comparison
+    commits: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did to the live database, and the backup that was taken before."""
+    """What a restore did to the live database, and the backup that was taken before, None where nothing changed."""
 
     report: MergeReport
-    backup: Path
+    backup: Path | None
+    changes: Comparison
 
 
 async def diff(
@@ -70,28 +84,108 @@ async def extract(lane: Lane, record: SnapshotRecord, *, steps: Steps, deadline:
     return target
 
 
-async def take_back(lane: Lane, record: SnapshotRecord, *, epoch: Epoch, steps: Steps, deadline: Deadline) -> Restored:
+async def preview(
+    lane: Lane, record: SnapshotRecord, head: SnapshotRecord, *, limit: int, steps: Steps, deadline: Deadline
+) -> Preview:
+    """Restore `record` into a copy of the live database, and return what that changed; nothing else is written.
+
+    Errors: as `states.build`, the database's.
+    """
+    async with scratch(lane) as folder:
+        state = await states.build(lane, record, folder, steps=steps, deadline=deadline)
+        newest = state
+        if head.seq != record.seq:
+            newest = await states.build(lane, head, folder, steps=steps, deadline=deadline)
+        before, after = folder / "before.db", folder / "after.db"
+        with steps.step("copy"):
+            await blocking.run(database.backup, lane.database, before, deadline=deadline)
+            await blocking.run(files.copy, before, after)
+        with steps.step("merge"):
+            rehearsal = _Rehearsal(lane, record, head, folder)
+            await blocking.run(rehearsal.run, after, state=state, newest=newest, deadline=deadline)
+        with steps.step("compare"):
+            changes = await blocking.run(_changes, before, after, state, limit=limit, deadline=deadline)
+            commits = await blocking.run(collect.differs, after, newest, deadline=deadline)
+    return Preview(changes, commits)
+
+
+async def take_back(
+    lane: Lane, record: SnapshotRecord, *, epoch: Epoch, limit: int = 0, steps: Steps, deadline: Deadline
+) -> Restored:
     """Write the state of `record` into the live database, after a backup; the caller commits it.
 
     Killed half-way and run again it goes on. Errors: as `states.build` and `push.current_head`, the database's.
     """
     with steps.step("head"):
         await push.current_head(lane, epoch, steps=steps, deadline=deadline)
-    head = lane.mirror.path()
-    if head is None:
+    newest = lane.mirror.path()
+    if newest is None:
         raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="run `membridge pull`")
     async with scratch(lane) as folder:
         state = await states.build(lane, record, folder, steps=steps, deadline=deadline)
-        with steps.step("backup"):
-            backup = await blocking.run(backups.take, lane, "restore", deadline=deadline)
+        save = backups.BeforeWrite(lane, "restore", steps, deadline)
         with steps.step("merge"):
             report = await blocking.run(
-                snapshot.merge_snapshot,
+                snapshot.restore_snapshot,
                 lane.database,
-                base=head,
-                theirs=state,
+                newest=newest,
+                target=state,
                 source=lane.source(record.node, record.device_id),
                 journal=lane.journal,
                 deadline=deadline,
+                save=save,
             )
-    return Restored(report, backup)
+        with steps.step("compare"):
+            changes = await blocking.run(
+                _changes, save.path, lane.database, state, limit=limit, is_live=True, deadline=deadline
+            )
+    return Restored(report, save.path, changes)
+
+
+class _Rehearsal:
+    """A restore of `record` carried out on a copy, with a journal of its own in `folder`."""
+
+    def __init__(self, lane: Lane, record: SnapshotRecord, head: SnapshotRecord, folder: Path) -> None:
+        self._lane, self._record, self._head, self._folder = lane, record, head, folder
+
+    def run(self, copy: Path, *, state: Path, newest: Path, deadline: Deadline) -> None:
+        """Do to `copy` what `take_back` does to the live database. Blocking."""
+        lane, record, head = self._lane, self._record, self._head
+        position, journal = lane.mirror.position(), Journal(self._folder / "journal.db")
+        try:
+            if position is None or position.sha256 != head.sha256:
+                snapshot.merge_snapshot(
+                    copy,
+                    base=lane.mirror.path(),
+                    theirs=newest,
+                    source=lane.source(head.node, head.device_id),
+                    journal=journal,
+                    deadline=deadline,
+                )
+            snapshot.restore_snapshot(
+                copy,
+                newest=newest,
+                target=state,
+                source=lane.source(record.node, record.device_id),
+                journal=journal,
+                deadline=deadline,
+            )
+        finally:
+            journal.close()
+
+
+def _changes(
+    before: Path | None, after: Path, state: Path, *, limit: int, is_live: bool = False, deadline: Deadline
+) -> Comparison:
+    """Return what a restore of `state` changed from `before` (None: nothing) to `after`, and which rows it kept."""
+    changes = Comparison()
+    if before is not None:
+        changes = compare.compare(before, after, limit=limit, is_live=is_live, deadline=deadline)
+    beyond = compare.compare(state, after, limit=limit, is_live=is_live, deadline=deadline)
+    for table, counts in beyond.counts.items():
+        if kept := counts.get(RowChange.CAME):
+            changes.counts.setdefault(table, {})[RowChange.KEPT] = kept
+    kept_rows = [row for row in beyond.rows if row.change is RowChange.CAME]
+    for row in kept_rows[: limit - len(changes.rows)]:
+        changes.rows.append(msgspec.structs.replace(row, change=RowChange.KEPT))
+    return changes

@@ -59,7 +59,7 @@ async def test_a_secondary_that_lost_most_of_its_memory_takes_nothing_from_the_o
     assert code == 1
     assert "would be deleted" in output
     assert "--allow-shrink" in output
-    assert "pull --replace" in output
+    assert "restore --seq" in output
     assert memory_rows(a.database) == before
     await command(b, "pull", "--replace")
     assert memory_rows(b.database) == before

@@ -11,9 +11,9 @@ import pytest
 from membridge.claudemem import database
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.writer import write
-from membridge.errors import CorruptObjectError, DiskFullError, MembridgeError
+from membridge.errors import CorruptObjectError, DiskFullError, MembridgeError, ShrinkRefusedError
 from membridge.merge.compare import Comparison
-from membridge.snapshot import backups, files, history, restore
+from membridge.snapshot import backups, files, history, push, restore
 from membridge.snapshot.chain import ChainPolicy
 from membridge.snapshot.steps import Steps
 from schemas.history import RowChange
@@ -72,9 +72,13 @@ async def diff(box: Box, older: int, newer: int, limit: int = 100) -> Comparison
     return found
 
 
-async def take_back(box: Box, seq: int, *, epoch: int = 1) -> restore.Restored:
+async def take_back(box: Box, seq: int, *, limit: int = 0) -> restore.Restored:
     record = await state(box, seq)
-    return await restore.take_back(box.lane, record, epoch=epoch, steps=Steps(), deadline=soon())
+    return await restore.take_back(box.lane, record, epoch=1, limit=limit, steps=Steps(), deadline=soon())
+
+
+def kinds(found: Comparison) -> set[tuple[str, str, str]]:
+    return {(row.table, row.change, row.title) for row in found.rows}
 
 
 def counted(found: Comparison) -> dict[str, tuple[int, int, int]]:
@@ -154,6 +158,51 @@ async def test_restoring_the_head_or_twice_changes_nothing(make_box: MakeBox) ->
     await take_back(a, 3)
     again = (await take_back(a, 3)).report
     assert (again.inserted, again.updated, again.deleted) == (0, 0, 0)
+
+
+async def test_what_only_the_live_database_lost_or_edited_comes_back_and_the_preview_says_so(
+    make_box: MakeBox,
+) -> None:
+    a, memories = await with_history(make_box)
+    for seq in (5, 4):
+        change(a, "DELETE FROM observations WHERE id % 2 = 0")
+        change(a, "UPDATE observations SET narrative = '' WHERE id BETWEEN 20 AND 40")
+        write(str(a.database), 2, f"own of {seq}")
+        before = memory_rows(a.database)
+        record, head = await state(a, seq), await state(a, "head")
+        seen = await restore.preview(a.lane, record, head, limit=1000, steps=Steps(), deadline=soon())
+        assert memory_rows(a.database) == before
+        restored = await take_back(a, seq, limit=1000)
+        assert seen.commits
+        assert kinds(seen.changes) == kinds(restored.changes)
+        after = memory_rows(a.database)
+        assert all(memories[seq][table] <= after[table] for table in after)
+        kept = {table: after[table] - memories[seq][table] for table in after}
+        assert all(rows <= before[table] - memories[5][table] for table, rows in kept.items())
+        assert {f"own of {seq} learned fact {n}" for n in (0, 1)} <= titles(a.database)
+        counts = restored.changes.counts["observations"]
+        assert counts[RowChange.KEPT] == len(kept["observations"])
+        assert counts[RowChange.CAME] == len([row for row in restored.changes.rows if row.change is RowChange.CAME])
+        assert counts[RowChange.CHANGED] >= 10
+    assert list(a.lane.folder.glob("scratch-*")) == []
+
+
+async def test_a_restored_database_that_lacks_many_rows_of_its_state_is_not_committed(make_box: MakeBox) -> None:
+    a, memories = await with_history(make_box)
+    write(str(a.database), 400, "much more")
+    await a.push()
+    head, record = await state(a, "head"), await state(a, 2)
+    await take_back(a, 2)
+    change(a, "DELETE FROM observations WHERE id > 20")
+    with pytest.raises(ShrinkRefusedError, match="snapshot 2 has") as refused:
+        await push.push(a.lane, epoch=1, allow_shrink=False, restored=record, steps=Steps(), deadline=soon())
+    assert "restore --seq 2" in refused.value.remedy
+    assert (await state(a, "head")).seq == head.seq
+    await take_back(a, 2)
+    # It is much less than the head has, and that is what was asked for.
+    pushed = await push.push(a.lane, epoch=1, allow_shrink=False, restored=record, steps=Steps(), deadline=soon())
+    assert pushed.outcome is PushOutcome.COMMITTED
+    assert memory_rows(a.database) == memories[2]
 
 
 async def test_a_restore_that_cannot_read_its_state_changes_nothing(make_box: MakeBox) -> None:

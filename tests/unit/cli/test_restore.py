@@ -33,12 +33,23 @@ def test_equal_states_are_a_sentence(printed: Callable[[], list[str]]) -> None:
 
 
 def test_restore_says_what_would_change_and_what_did(printed: Callable[[], list[str]]) -> None:
-    restore.print_preview(RestoreReply(state_seq=3, head_seq=9, tables=[TableDiff(table="observations", went=4)]))
-    assert printed()[0] == "from snapshot 9, the newest, back to 3:"
-    done = RestoreReply(applied=True, state_seq=3, head_seq=9, seq=10, inserted=2, deleted=4, unsynced=1, backup="/b")
-    assert restore.describe_restored(done) == (
-        "the memory is that of snapshot 3 again (2 back, 4 gone): seq 10\n1 row that no snapshot had: kept\nbackup: /b"
+    found = [TableDiff(table="observations", came=200, went=4, kept=1)]
+    rows = [RowDiff(table="observations", change=RowChange.KEPT, title="of this machine alone")]
+    restore.print_preview(RestoreReply(state_seq=3, head_seq=9, tables=found, rows=rows, unsynced=1, commits=True))
+    lines = printed()
+    assert lines[0] == "what restoring snapshot 3 changes in this machine's database:"
+    assert lines[4].split() == ["observations", "200", "4", "1"]
+    assert "kept  observations  of this machine alone" in [" ".join(line.split("   ")) for line in lines]
+    assert "kept: 1 row that no snapshot has" in lines
+    done = RestoreReply(
+        applied=True, state_seq=3, head_seq=9, seq=10, commits=True, tables=found, unsynced=1, backup="/b"
     )
+    assert restore.describe_restored(done) == (
+        "the database is that of snapshot 3 again (200 back, 4 removed); committed as snapshot 10\n"
+        "kept: 1 row that no snapshot had\nbackup: /b"
+    )
+    same = RestoreReply(applied=True, state_seq=9, head_seq=9, seq=9)
+    assert "(no row changed); snapshot 9 stays the newest" in restore.describe_restored(same)
 
 
 def test_exactly_one_state_is_named() -> None:

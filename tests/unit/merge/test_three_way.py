@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membridge.merge.likeness import Likeness, Value
-from membridge.merge.three_way import Action, Change, Favour, Outcome, Row, Shape, edits, merge, replace
+from membridge.merge.three_way import Action, Change, Favour, Outcome, Row, Shape, edits, merge, replace, restore
 
 COLUMNS = ("title", "text", "project")
 NOTES = Shape(COLUMNS, Likeness(identity=("title", "text")))
@@ -252,3 +252,32 @@ def test_without_base_no_text_is_lost(theirs: list[Row], ours: list[Row]) -> Non
     merged = {content[:2] for content in contents(apply(ours, merge([], theirs, ours, NOTES)))}
 
     assert merged >= {content[:2] for content in contents(theirs) | contents(ours)}
+
+
+def test_a_restore_brings_back_what_only_ours_lost_and_keeps_what_was_never_pushed() -> None:
+    old, later, own = note("old", "1"), note("later", "2"), note("own", "3")
+    outcome = restore([old, later], [old], [later, own], NOTES)
+    assert actions(outcome) == [(Action.DELETE, later, {}), (Action.INSERT, old, {})]
+    assert outcome.proposals == 1
+
+
+def test_a_restore_undoes_an_edit_that_was_not_pushed() -> None:
+    old, edited = note(), note(project="q", rowid=7)
+    assert actions(restore([old], [old], [edited], NOTES)) == [(Action.UPDATE, edited, {"project": "p"})]
+    later = note("later", "y", project="q")
+    outcome = restore([old, note("later", "y")], [old], [old, later], NOTES)
+    assert (outcome.changes, outcome.proposals) == ([], 1)
+
+
+@given(base=ROWS, theirs=ROWS, ours=ROWS)
+def test_a_restored_bucket_is_the_earlier_state_and_rows_of_ours_that_no_snapshot_has(
+    base: list[Row], theirs: list[Row], ours: list[Row]
+) -> None:
+    outcome = restore(base, theirs, ours, NOTES)
+    after = apply(ours, outcome)
+    kept = contents(after) - contents(theirs)
+    assert contents(theirs) <= contents(after)
+    assert kept <= contents(ours) - contents(base)
+    assert len(kept) == outcome.proposals
+    again = restore(base, theirs, after, NOTES)
+    assert (contents(apply(after, again)), again.proposals) == (contents(after), outcome.proposals)
