@@ -1,6 +1,5 @@
-"""A minute of the soak, once as always and once as never before."""
+"""A minute of the soak on S3 and half a minute on JetStream, the same each time; `just soak` rolls dice."""
 
-import secrets
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,8 @@ async def test_a_minute_of_faults_that_is_the_same_each_time_loses_nothing(tmp_p
 
 
 @pytest.mark.timeout(240)
-async def test_a_minute_of_random_faults_loses_nothing(tmp_path: Path) -> None:
-    seed = secrets.randbelow(1 << 32)
-    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
-    report = await soak(tmp_path, seconds=SECONDS, seed=seed, s3=None)
-    again = f"python -m tests.soak --seconds {SECONDS:g} --store jetstream --seed {seed}"
-    assert report.verdict.failures == (), f"{again}\n{report}"
-    assert report.verdict.saved > 50
+async def test_half_a_minute_of_faults_with_the_snapshots_in_jetstream_loses_nothing(tmp_path: Path) -> None:
+    report = await soak(tmp_path, seconds=SECONDS / 2, seed=20261128, s3=None)
+    assert report.verdict.failures == (), report
+    assert report.verdict.saved > 25
+    assert len(report.faults) > 2
