@@ -1,6 +1,7 @@
 """What every object store can do: seven verbs and a description of itself. No backend, no bus, no rules.
 
-Objects are immutable where the caller says so (`if_absent`); keys are confined here, before a backend sees them.
+Objects are immutable where the caller says so (`if_absent`); keys are confined here, before a backend sees them. No key
+may lie below another one (`a` and `a/b`): MinIO stores both and lists only the upper one.
 """
 
 import re
