@@ -18,9 +18,10 @@ from membridge.access.enrolled import Enrolled
 from membridge.cli.command import Invocation, command
 from membridge.embedded.nats_server import NatsOptions, Supervisor
 from membridge.errors import InvalidRequestError
-from membridge.lifecycle import Part, Ready
+from membridge.lifecycle import Part
 from membridge.node import daemon, registry
 from membridge.node.main import start_logging
+from membridge.node.notify import Notifier
 from membridge.node.running import only_one
 from membridge.objectstore.keys import key_text, read_file
 from membridge.settings import DEFAULT, LOOPBACK, Settings, StoreKind, load
@@ -60,21 +61,21 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _run(server: Supervisor, settings: Settings, between: Mapping[str, Part]) -> None:
-    stopping = asyncio.Event()
+    stopping, notifier = asyncio.Event(), Notifier.of(os.environ)
 
-    async def node(ready: Ready) -> None:
-        def serving() -> None:
-            click.echo(_overview(settings), err=True)
-            ready()
+    def serving() -> None:
+        notifier.ready()
+        click.echo(_overview(settings), err=True)
 
-        await daemon.run(settings, os.environ, stopping=asyncio.Event(), on_ready=serving)
-
-    parts: dict[str, Part] = {"nats-server": server.run, **between, "node": node}
+    # They stop in reverse. The node's worker hands back what it runs: services are there until it has.
+    parts: dict[str, Part] = {"nats-server": server.run, "watchdog": notifier.alive, **between}
     if settings.coordinator.enabled:
         for service in entry_points(group=SERVICES):
             parts[service.name] = partial(service.load(), settings)
+    # The node tells nobody: it is not the process that the service manager watches.
+    parts["node"] = lambda ready: daemon.run(settings, {}, stopping=asyncio.Event(), on_ready=ready)
     with daemon.signals_set(stopping):
-        await lifecycle.run(parts, stopping=stopping, on_ready=lambda: None, drain=DRAIN)
+        await lifecycle.run(parts, stopping=stopping, on_ready=serving, on_stopping=notifier.stopping, drain=DRAIN)
 
 
 async def _serve_others(settings: Settings, listen: str) -> None:

@@ -41,7 +41,7 @@ async def run(
     stopping: asyncio.Event,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the node until `stopping` is set.
+    """Run the node until `stopping` is set; tell the service manager that `environ` names how it is.
 
     Raises the MembridgeError that keeps it from starting or running: AlreadyRunningError, BusUnavailableError,
     CredentialsError, SettingsError, …
@@ -49,13 +49,14 @@ async def run(
     notifier = Notifier.of(environ)
 
     def ready() -> None:
-        notifier.tell("READY=1")
+        notifier.ready()
         log.info("node ready", node=settings.node.id, detail=settings.store.backend)
         on_ready()
 
     try:
         with only_one(settings.node.state_dir, "node"):
             async with AsyncExitStack() as stack:
+                # They stop in reverse: the worker hands its tasks back while all of the node still works.
                 parts: dict[str, Part] = {"watchdog": notifier.alive}
                 presences: list[Presence] = []
                 for key, projects in _by_key(await blocking.run(registry.load, settings)).items():
@@ -63,14 +64,14 @@ async def run(
                     presences.append(hosting.presence)
                     parts |= opened
                 if settings.executor.enabled:
-                    parts = await _open_worker(stack, settings, presences) | parts
-                late = await lifecycle.run(parts, stopping=stopping, on_ready=ready, drain=DRAIN)
+                    parts |= await _open_worker(stack, settings, presences)
+                late = await lifecycle.run(
+                    parts, stopping=stopping, on_ready=ready, on_stopping=notifier.stopping, drain=DRAIN
+                )
                 if late:
                     log.error("parts did not stop in time", late=late)
     except BaseExceptionGroup as failures:
         raise _first(failures) from failures
-    finally:
-        notifier.tell("STOPPING=1")
 
 
 async def _open(
@@ -113,19 +114,26 @@ def _by_key(projects: list[ProjectConfig]) -> dict[Path | None, list[ProjectConf
 
 @contextmanager
 def signals_set(stopping: asyncio.Event) -> Generator[None]:
-    """Let SIGTERM and SIGINT set `stopping` during the body; a second one ends the process as usual."""
+    """Let SIGTERM, SIGINT and SIGHUP set `stopping` during the body; a second SIGTERM or SIGINT ends the process.
+
+    A closed terminal sends SIGHUP, often twice: by the kernel and by the shell. Under `nohup` it stays ignored.
+    """
     loop = asyncio.get_running_loop()
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
 
     def stop(number: signal.Signals) -> None:
-        loop.remove_signal_handler(number)
+        if number is not signal.SIGHUP:
+            loop.remove_signal_handler(number)
         stopping.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in numbers:
         loop.add_signal_handler(number, stop, number)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 

@@ -34,6 +34,14 @@ class Notifier:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
             channel.sendto(state.encode(), address)
 
+    def ready(self) -> None:
+        """Say that all of it serves."""
+        self.tell("READY=1")
+
+    def stopping(self) -> None:
+        """Say that it begins to stop: systemd shows it, and expects no more of it."""
+        self.tell("STOPPING=1")
+
     async def alive(self, ready: Ready) -> None:
         """Be the part that says every half watchdog interval that the event loop turns; idle without a watchdog."""
         ready()

@@ -51,8 +51,10 @@ UNACCEPTABLE = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE})
 
 #: Seconds between two heartbeats of a lease.
 HEARTBEAT = 10.0
-#: Seconds that one message to the coordinator may take, a result in parts, and handing back when the node stops.
-SAY, REPORT, GIVE_BACK = 10.0, 60.0, 2.0
+#: Seconds that one message to the coordinator may take, and a result in parts.
+SAY, REPORT = 10.0, 60.0
+#: Seconds that a stop leaves to results that are being reported, then to handing back; with `GRACE` less than `DRAIN`.
+LAST_REPORT, GIVE_BACK = 3.0, 3.0
 #: Characters of an output that go into one message; six bytes each are what JSON makes of the worst.
 PIECE = 128 << 10
 #: Characters of an error message and of a session's name at most.
@@ -112,9 +114,12 @@ class Worker:
                     self._open = True
                     self._changed()
                     ready()
-                    await asyncio.get_running_loop().create_future()
+                    try:
+                        await asyncio.get_running_loop().create_future()
+                    finally:
+                        # At once: what waits in line is refused while the service drains.
+                        self._open = False
             finally:
-                self._open = False
                 await self._hand_all_back()
 
     def _endpoint(self, operation: Operation[Q, R], answer: Callable[[Q], Awaitable[R]]) -> Endpoint:
@@ -207,52 +212,76 @@ class Worker:
 
     async def _report(self, order: Order, outcome: Outcome) -> None:
         """Tell the outcome until it is heard; the lease's life is the deadline."""
-        deadline, pause = Deadline.after(float(order.lease.ttl_seconds)), 0.1
+        deadline = Deadline.after(float(order.lease.ttl_seconds))
         parts = _pieces(outcome.output or "") if outcome.output and len(outcome.output) > PIECE else []
-        while True:
-            try:
-                for index, text in enumerate(parts):
-                    part = OutputPart(
-                        lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, index=index, text=text
-                    )
-                    await self._client.request(subjects.PART, part, deadline=deadline.sooner(SAY), worker=self._node)
-                report = _report(order, outcome, len(parts))
-                # A coordinator that is killed meanwhile answers nobody; only a large output takes its time.
-                wait = deadline.sooner(REPORT if parts else SAY)
-                await self._client.request(subjects.REPORT, report, deadline=wait, worker=self._node)
-            except RemoteError as error:
-                if TABLE[error.code].retry not in AGAIN:
-                    raise
-                failure: MembridgeError = error
-            except MembridgeError as error:
-                failure = error
-            else:
-                return
-            if deadline.remaining() < pause:
-                raise failure
-            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
-            pause = min(MOST_PAUSE, 2 * pause)
+
+        async def tell() -> None:
+            for index, text in enumerate(parts):
+                part = OutputPart(
+                    lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, index=index, text=text
+                )
+                await self._client.request(subjects.PART, part, deadline=deadline.sooner(SAY), worker=self._node)
+            report = _report(order, outcome, len(parts))
+            # A coordinator that is killed meanwhile answers nobody; only a large output takes its time.
+            wait = deadline.sooner(REPORT if parts else SAY)
+            await self._client.request(subjects.REPORT, report, deadline=wait, worker=self._node)
+
+        await _insist(tell, deadline)
 
     async def _hand_all_back(self) -> None:
-        """Stop what runs and give it back, all at once."""
+        """Stop what runs and give it back, all at once; results that are being reported come first."""
         running = list(self._running.values())
-        for _, task in running:
-            task.cancel()
+        for order, task in running:
+            if order.lease.id in self._busy:
+                task.cancel()
         if not running:
             return
-        await asyncio.wait([task for _, task in running])
+        await asyncio.wait([task for _, task in running], timeout=LAST_REPORT)
+        left = [(order, task) for order, task in running if task.cancelled() or not task.done()]
+        for _, task in left:
+            task.cancel()
+        if not left:
+            return
+        await asyncio.wait([task for _, task in left])
         async with asyncio.TaskGroup() as group:
-            for order, _ in running:
+            for order, _ in left:
                 group.create_task(self._give_back(order))
 
     async def _give_back(self, order: Order) -> None:
+        """Return a task to the queue; the coordinator may just be restarting, and repeating it does no harm."""
         claim = LeaseClaim(
             lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, reason="its worker stopped"
         )
+        deadline = Deadline.after(GIVE_BACK)
+
+        async def tell() -> None:
+            wait = deadline.sooner(GIVE_BACK / 2)
+            await self._client.request(subjects.HAND_BACK, claim, deadline=wait, worker=self._node)
+
         try:
-            await self._client.request(subjects.HAND_BACK, claim, deadline=Deadline.after(GIVE_BACK), worker=self._node)
+            await _insist(tell, deadline)
         except MembridgeError as error:
-            log.info("task not handed back", reason=error.message)
+            log.warning("task not handed back", reason=error.message)
+
+
+async def _insist(tell: Callable[[], Awaitable[None]], deadline: Deadline) -> None:
+    """Tell the coordinator until it has answered or the deadline comes; raise its refusal, or the last failure."""
+    pause = 0.1
+    while True:
+        try:
+            await tell()
+        except RemoteError as error:
+            if TABLE[error.code].retry not in AGAIN:
+                raise
+            failure: MembridgeError = error
+        except MembridgeError as error:
+            failure = error
+        else:
+            return
+        if deadline.remaining() < pause:
+            raise failure
+        await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+        pause = min(MOST_PAUSE, 2 * pause)
 
 
 def _claim(order: Order) -> LeaseClaim:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from membridge import __version__, lifecycle
 from membridge.bus.connection import Bus, connect
@@ -20,6 +21,7 @@ from membridge.deadline import Deadline
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
 from membridge.node.daemon import signals_set
+from membridge.node.notify import Notifier
 from membridge.node.opening import open_store, runtime_options
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import COORDINATOR, Settings, StoreKind
@@ -43,10 +45,19 @@ FILE = "tasks.db"
 
 async def run(settings: Settings) -> None:
     """Run a coordinator until SIGTERM. Errors: SettingsError, UnavailableError, BusUnavailableError."""
-    stopping = asyncio.Event()
+    stopping, notifier = asyncio.Event(), Notifier.of(os.environ)
+
+    def ready() -> None:
+        notifier.ready()
+        log.info("coordinator ready")
+
     with signals_set(stopping):
         await lifecycle.run(
-            {"coordinator": lambda ready: part(settings, ready)}, stopping=stopping, on_ready=_say_ready, drain=DRAIN
+            {"watchdog": notifier.alive, "coordinator": partial(part, settings)},
+            stopping=stopping,
+            on_ready=ready,
+            on_stopping=notifier.stopping,
+            drain=DRAIN,
         )
 
 
@@ -108,7 +119,3 @@ def _for_artifacts(settings: Settings) -> Settings:
     if settings.store.backend is not StoreKind.S3:
         return settings
     return replace(settings, store=replace(settings.store, bucket=settings.coordinator.artifact_bucket))
-
-
-def _say_ready() -> None:
-    log.info("coordinator ready")

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Awaitable
 
 import pytest
 
@@ -19,7 +20,7 @@ class Diary:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.stopping = asyncio.Event()
-        self.serving = asyncio.Event()
+        self.serving, self.hangs, self.release = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def part(self, name: str) -> Part:
         """Return a part that serves until it is cancelled."""
@@ -34,8 +35,42 @@ class Diary:
 
         return serve
 
+    def slow(self, name: str) -> Part:
+        """Return a part that takes a turn of the loop to stop, as one does that says goodbye to a server."""
+
+        async def serve(ready: Ready) -> None:
+            try:
+                await self.part(name)(ready)
+            finally:
+                await asyncio.sleep(0)
+                self.lines.append(f"{name} stopped")
+
+        return serve
+
+    def stuck(self, name: str) -> Part:
+        """Return a part that does not stop before `release`."""
+
+        async def serve(ready: Ready) -> None:
+            ready()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.lines.append(f"{name} hangs")
+                self.hangs.set()
+                try:
+                    await self.release.wait()
+                finally:
+                    self.lines.append(f"{name} ends")
+
+        return serve
+
     async def run(self, drain: float = DRAIN, **parts: Part) -> list[str]:
-        return await run(parts, stopping=self.stopping, on_ready=self.all_ready, drain=drain)
+        return await run(
+            parts, stopping=self.stopping, on_ready=self.all_ready, drain=drain, on_stopping=self.begin_to_stop
+        )
+
+    def begin_to_stop(self) -> None:
+        self.lines.append("stopping")
 
     def all_ready(self) -> None:
         self.lines.append("ready")
@@ -50,7 +85,7 @@ async def test_a_clean_stop_takes_the_parts_down_in_reverse() -> None:
         diary.stopping.set()
 
     assert running.result() == []
-    assert diary.lines == ["bus starts", "node starts", "ready", "node stops", "bus stops"]
+    assert diary.lines == ["bus starts", "node starts", "ready", "stopping", "node stops", "bus stops"]
 
 
 async def test_a_part_starts_only_when_the_one_before_serves() -> None:
@@ -91,7 +126,77 @@ async def test_a_failure_cancels_the_siblings_and_is_raised() -> None:
         await diary.run(node=diary.part("node"), fragile=fragile, breaker=break_it)
 
     assert failure.group_contains(ConnectionError, match="the bus is gone")
-    assert diary.lines == ["node starts", "ready", "node stops"]
+    assert diary.lines == ["node starts", "ready", "stopping", "node stops"]
+
+
+async def test_a_failure_and_a_cancellation_stop_the_parts_in_reverse_too() -> None:
+    diary, fail = Diary(), asyncio.Event()
+
+    async def fragile(ready: Ready) -> None:
+        ready()
+        await fail.wait()
+        raise ConnectionError("the bus is gone")
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(kept(diary.run(a=diary.slow("a"), b=diary.slow("b"), broken=fragile)))
+        await diary.serving.wait()
+        fail.set()
+        assert isinstance(await running, ExceptionGroup)
+    stops = ["stopping", "b stops", "b stopped", "a stops", "a stopped"]
+    assert diary.lines[-5:] == stops
+
+    diary.serving.clear()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(kept(diary.run(a=diary.slow("a"), b=diary.slow("b"))))
+        await diary.serving.wait()
+        running.cancel()
+    assert running.cancelled()
+    assert diary.lines[-5:] == stops
+
+
+async def test_an_impatient_second_cancellation_stops_all_at_once_and_leaves_nothing() -> None:
+    diary = Diary()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(kept(diary.run(a=diary.part("a"), b=diary.stuck("b"))))
+        await diary.serving.wait()
+        running.cancel()
+        await diary.hangs.wait()
+        assert diary.lines[-1] == "b hangs"
+        running.cancel()
+        diary.release.set()
+    assert running.cancelled()
+    assert diary.lines[-2:] == ["a stops", "b ends"] or diary.lines[-2:] == ["b ends", "a stops"]
+
+
+async def test_what_fails_while_it_is_stopped_is_raised_whatever_stopped_it() -> None:
+    async def sour(ready: Ready) -> None:
+        ready()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("no space left")
+
+    for cancelled in (True, False):
+        diary = Diary()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(kept(diary.run(a=diary.part("a"), sour=sour)))
+            await diary.serving.wait()
+            if cancelled:
+                running.cancel()
+            else:
+                diary.stopping.set()
+            failure = await running
+        assert isinstance(failure, ExceptionGroup)
+        assert failure.subgroup(OSError) is not None
+        assert diary.lines[-2:] == ["stopping", "a stops"]
+
+
+async def kept(running: Awaitable[object]) -> object:
+    """Return what a run ended with, its failure too."""
+    try:
+        return await running
+    except ExceptionGroup as failure:
+        return failure
 
 
 async def test_a_part_that_returns_unasked_is_a_failure() -> None:
@@ -117,7 +222,7 @@ async def test_a_failure_before_ready_stops_what_had_started_and_starts_nothing_
         await diary.run(bus=diary.part("bus"), broken=broken, node=diary.part("node"))
 
     assert failure.group_contains(OSError, match="address in use")
-    assert diary.lines == ["bus starts", "bus stops"]
+    assert diary.lines == ["bus starts", "stopping", "bus stops"]
 
 
 async def test_a_part_that_is_slow_to_stop_is_named_and_the_others_still_stop() -> None:
@@ -161,7 +266,7 @@ async def test_a_stop_while_starting_starts_no_further_part() -> None:
     late = await diary.run(bus=diary.part("bus"), never=never_ready, node=diary.part("node"))
 
     assert late == []
-    assert diary.lines == ["bus starts", "never ready stops", "bus stops"]
+    assert diary.lines == ["bus starts", "stopping", "never ready stops", "bus stops"]
 
 
 async def test_a_cancelled_run_cleans_up_and_stays_cancelled() -> None:

@@ -1,0 +1,172 @@
+"""Stopping takes no attempt from a task: the worker hands it back while a coordinator is there to take it.
+
+Real processes: `membridge up` with coordinator and worker, the same in two places, and a `claude` that says when it was
+started and runs for as long as it is let.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from membridge.cli.demonstration.machine import Machine
+from tests.fixtures.machines import MakeMachine, command
+from tests.fixtures.ports import free_port
+
+CLAUDE = """\
+import json, os, pathlib, signal, socket, sys
+if "--version" in sys.argv:
+    sys.exit(print("2.0"))
+prompt = sys.stdin.read()
+told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+told.connect({address!r})
+ends, held = os.pipe()
+if os.fork() == 0:
+    # In a group of its own it outlives the program, and says when that is gone.
+    os.setsid()
+    for number in (0, 1, 2, held):
+        os.close(number)
+    told.send(str(os.getppid()).encode())
+    os.read(ends, 1)
+    told.send(b"gone")
+    os._exit(0)
+if not pathlib.Path({answers!r}).exists():
+    signal.pause()
+print(json.dumps({{"result": prompt.upper(), "is_error": False, "session_id": "s", "usage": {{}}}}))
+"""
+#: Seconds for what includes the start of a daemon.
+PATIENCE = 60.0
+
+
+@dataclass(slots=True)
+class Claude:
+    """A `claude` program of the test, and what it and the daemons tell the test, in the order of telling."""
+
+    path: Path
+    answers: Path
+    address: str
+    heard: socket.socket
+    told: list[str] = field(default_factory=list[str])
+
+    async def until(self, said: str) -> None:
+        """Wait until this is said."""
+        async with asyncio.timeout(PATIENCE):
+            while await self._next() != said:
+                pass
+
+    async def began(self) -> int:
+        """Wait until one is started; return its process."""
+        async with asyncio.timeout(PATIENCE):
+            while not (said := await self._next()).isdecimal():
+                pass
+        return int(said)
+
+    async def _next(self) -> str:
+        self.told.append((await asyncio.get_running_loop().sock_recv(self.heard, 100)).decode())
+        return self.told[-1]
+
+
+@pytest.fixture
+def claude(tmp_path: Path) -> Generator[Claude]:
+    address = str(tmp_path / "heard")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.settimeout(0)
+        heard.bind(address)
+        made = Claude(tmp_path / "claude", tmp_path / "answers", address, heard)
+        code = CLAUDE.format(address=address, answers=str(made.answers))
+        made.path.write_text(f"#!{sys.executable}\n{code}", encoding="utf-8")
+        made.path.chmod(0o700)
+        yield made
+
+
+async def test_up_is_stopped_with_a_running_task_and_its_only_attempt_is_left(
+    make_machine: MakeMachine, claude: Claude
+) -> None:
+    up = make_machine(
+        "a",
+        MEMBRIDGE_NATS_URL=f"nats://127.0.0.1:{free_port()}",
+        MEMBRIDGE_COORDINATOR="1",
+        MEMBRIDGE_WORKER="1",
+        MEMBRIDGE_CLAUDE=str(claude.path),
+        NOTIFY_SOCKET=claude.address,
+    )
+    await up.start("up")
+    task = await submitted(up)
+    process = await claude.began()
+    await stopped(up)
+    await claude.until("gone")
+    # systemd hears of the stop before anything of it happens.
+    assert claude.told == ["READY=1", str(process), "STOPPING=1", "gone"]
+    assert kept_by(up, task) == ("queued", 0, 1)
+
+    claude.answers.touch()
+    await up.start("up")
+    await claude.began()
+    assert await output_of(up, task) == "HELLO"
+    assert kept_by(up, task) == ("completed", 1, 1)
+    await stopped(up)
+
+
+async def test_a_worker_that_stops_hands_back_to_a_coordinator_elsewhere(
+    make_machine: MakeMachine, claude: Claude
+) -> None:
+    coordinator = make_machine("coordinator", NOTIFY_SOCKET=claude.address)
+    b = make_machine("b", MEMBRIDGE_WORKER="1", MEMBRIDGE_CLAUDE=str(claude.path))
+    await coordinator.start("coordinator")
+    await b.start()
+    task = await submitted(coordinator)
+    await claude.began()
+    await stopped(b)
+    assert kept_by(coordinator, task) == ("queued", 0, 1)
+
+    claude.answers.touch()
+    await b.start()
+    await claude.began()
+    assert await output_of(coordinator, task) == "HELLO"
+    assert kept_by(coordinator, task) == ("completed", 1, 1)
+    claude.told.clear()
+    await stopped(coordinator)
+    await claude.until("STOPPING=1")
+
+
+async def submitted(machine: Machine) -> str:
+    """Submit a task that may be tried once, as soon as a coordinator answers."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            code, output = await machine.command("task", "submit", "hello", "--attempts", "1", "--json")
+            if code == 0:
+                return str(json.loads(output)["id"])
+            assert machine.process is not None
+            assert machine.process.returncode is None, machine.log.read_text(encoding="utf-8")
+
+
+async def output_of(machine: Machine, task: str) -> str:
+    """Wait until a task is over and return its output."""
+    async with asyncio.timeout(PATIENCE):
+        while (await command(machine, "task", "show", task))["status"] in {"leased", "running"}:
+            pass
+    return str((await command(machine, "task", "result", task))["result"]["output"])
+
+
+def kept_by(coordinator: Machine, task: str) -> tuple[str, int, int]:
+    """Return what the coordinator's database has of a task: its state, attempts and interruptions."""
+    path = coordinator.home / ".local" / "state" / "membridge" / "tasks.db"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        row = database.execute("SELECT status, attempts, interruptions FROM tasks WHERE id = ?", (task,)).fetchone()
+    return tuple(row)
+
+
+async def stopped(machine: Machine) -> None:
+    """End a daemon as systemd would; its end is a success."""
+    assert machine.process is not None
+    machine.process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(PATIENCE):
+        assert await machine.process.wait() == 0, machine.log.read_text(encoding="utf-8")[-3000:]
