@@ -6,11 +6,13 @@ refused with its path. Decoding never looks at more than the bound the caller na
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
+
+from schemas.refusals import explain
 
 #: Largest JSON body that any request, reply or KV value may have; NATS' own default limit is 1 MiB.
 MAX_BODY_BYTES = 1_048_576
@@ -34,11 +36,11 @@ W = TypeVar("W", bound=Wire)
 
 
 class WireError(ValueError):
-    """Bytes that are not the struct they should be; the message names the field, and `field` is its path."""
+    """A body that is not the struct it should be; the message names the field, and so does `field`."""
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
+    def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
-        self.field = field or _field_in(message)
+        self.field = field
 
 
 def encode(value: Wire) -> bytes:
@@ -56,7 +58,7 @@ def decode(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -> W:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(str(error)) from error
+        raise _refused(error, kind) from error
 
 
 def decode_request(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -> W:
@@ -69,7 +71,7 @@ def decode_request(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -
     except WireError as error:
         raise _half_a_pair(body) or error from error
     if b"\\u0000" in body and (path := _first(msgspec.to_builtins(request), "\0")) is not None:
-        raise WireError(f"text with a NUL character is not kept - at `$.{path}`", field=path)
+        raise WireError(f"{path} may not contain a NUL character", path)
     return request
 
 
@@ -87,7 +89,7 @@ def _half_a_pair(body: bytes) -> WireError | None:
         path = _first(json.loads(body), "[\ud800-\udfff]")
     except (ValueError, RecursionError):
         return None
-    return None if path is None else WireError(f"half of a surrogate pair is no text - at `$.{path}`", field=path)
+    return None if path is None else WireError(f"{path} contains half of a surrogate pair", path)
 
 
 def _first(value: object, pattern: str) -> str | None:
@@ -108,10 +110,14 @@ def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
             yield from _texts(part, f"{path}[{index}]")
 
 
-def _field_in(message: str) -> str | None:
-    """Return the field that a message of msgspec names."""
-    if "`$." in message:
-        return message.rpartition("`$.")[2].rstrip("`")
-    if "field `" in message:
-        return message.partition("field `")[2].partition("`")[0]
-    return None
+def convert(fields: Mapping[str, object], kind: type[W]) -> W:
+    """Return the struct of type `kind` that plain `fields` make. Raises WireError as `decode` does."""
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise _refused(error, kind) from error
+
+
+def _refused(error: Exception, kind: type[msgspec.Struct]) -> WireError:
+    refusal = explain(error, kind)
+    return WireError(refusal.message, refusal.field)

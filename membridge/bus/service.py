@@ -156,7 +156,7 @@ class _Service:
         try:
             request = decode_request(message.body, endpoint.operation.request)
         except WireError as error:
-            raise InvalidRequestError(f"the request is not understood: {error}", field=error.field) from error
+            raise InvalidRequestError(str(error), field=error.field) from error
         call = Call(request_id, message.subject, message.headers, deadline, asker_of(message))
         with bound(request_id=request_id):
             async with deadline.scope(endpoint.operation.name):
