@@ -378,7 +378,7 @@ class TaskEventKind(StrEnum):
 
 
 class TaskEvent(Wire, frozen=True, kw_only=True):
-    """Something happened to a task."""
+    """Something happened to a task. `seq` is its place in the stream, 0 in an event as it comes."""
 
     task_id: Uuid
     kind: TaskEventKind
@@ -386,6 +386,7 @@ class TaskEvent(Wire, frozen=True, kw_only=True):
     text: str
     status: TaskStatus | None = None
     attempt: Count = 0
+    seq: Count = 0
 
 
 def decode_task_event(body: bytes) -> TaskEvent | None:
@@ -404,7 +405,14 @@ class EventsRequest(Wire, frozen=True, kw_only=True):
 
 
 class EventsReply(Wire, frozen=True, kw_only=True):
-    """Events, oldest first; `next_start` begins the next page, None after the last."""
+    """Events, oldest first; `next_start` begins the next page, None after the last.
+
+    `resume` is where to go on when there is more to read later. The stream keeps nothing before `first`; one of another
+    `life` was made anew and counts from one again.
+    """
 
     events: list[TaskEvent] = []
     next_start: int | None = None
+    resume: Annotated[int, Meta(ge=1)] = 1
+    first: Count = 0
+    life: str = ""

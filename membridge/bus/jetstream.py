@@ -117,6 +117,12 @@ async def stream_birth(bus: Bus, stream: str, *, deadline: Deadline) -> str:
     return (await call(bus, f"STREAM.INFO.{stream}", {}, _StreamReply, deadline=deadline)).created
 
 
+async def stream_birth_and_state(bus: Bus, stream: str, *, deadline: Deadline) -> tuple[str, StreamState]:
+    """Return both at one moment; raises StreamMissingError."""
+    there = await call(bus, f"STREAM.INFO.{stream}", {}, _StreamReply, deadline=deadline)
+    return there.created, there.state
+
+
 async def create_consumer(
     bus: Bus, stream: str, config: dict[str, object], *, filter_subject: str, deadline: Deadline
 ) -> ConsumerReply:

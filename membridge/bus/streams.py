@@ -183,10 +183,24 @@ async def open_proposals(bus: Bus, project: ProjectId, *, deadline: Deadline) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Bodies of a stream, oldest first, and the sequence at which the next page begins, None after the last."""
+class Span:
+    """What tells this life of a stream from another, and the first sequence that it still keeps."""
 
-    bodies: list[bytes]
+    life: str
+    first_seq: int
+
+
+async def span(bus: Bus, stream: Stream, *, deadline: Deadline) -> Span:
+    """Return from where on a stream can be read, and in which of its lives."""
+    birth, state = await jetstream.stream_birth_and_state(bus, stream.name, deadline=deadline)
+    return Span(birth, state.first_seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Bodies of a stream by sequence, oldest first, and where the next page begins, None after the last."""
+
+    entries: list[tuple[int, bytes]]
     next_seq: int | None
 
 
@@ -194,17 +208,17 @@ async def history(
     bus: Bus, stream: Stream, filter_subject: str, *, start: int = 1, most_bytes: int, deadline: Deadline
 ) -> Page:
     """Return what a stream keeps under the filter from sequence `start` on, of at most about `most_bytes`."""
-    bodies: list[bytes] = []
+    entries: list[tuple[int, bytes]] = []
     size = 0
     async with aclosing(
         jetstream.read_from(bus, stream.name, filter_subject, start=start, deadline=deadline)
     ) as messages:
         async for message in messages:
             size += len(message.body)
-            if bodies and size > most_bytes:
-                return Page(bodies, jetstream.sequence_of(message))
-            bodies.append(message.body)
-    return Page(bodies, None)
+            if entries and size > most_bytes:
+                return Page(entries, jetstream.sequence_of(message))
+            entries.append((jetstream.sequence_of(message), message.body))
+    return Page(entries, None)
 
 
 async def last_per_subject(

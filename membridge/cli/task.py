@@ -1,17 +1,18 @@
 """`membridge task`: submit LLM tasks, follow them, read their results."""
 
 import asyncio
+import secrets
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
+from msgspec.structs import replace
 
 from membridge.cli import runtime
 from membridge.cli.command import DefaultGroup, Invocation, command
-from membridge.errors import InvalidRequestError, RefusedError
+from membridge.errors import DeadlineExceededError, InvalidRequestError, RefusedError
 from schemas import subjects
 from schemas.runtime import (
     EventsRequest,
@@ -25,19 +26,16 @@ from schemas.runtime import (
     TasksReply,
     TasksRequest,
     TaskStatus,
-    decode_task_event,
 )
 from schemas.subjects import Impact
-from schemas.wire import encode
+from schemas.wire import WireError, convert, encode
 
 if TYPE_CHECKING:
     from membridge.bus.connection import Bus
 
 COLUMNS = ("id", "status", "age", "~context", "~prompt")
-#: States from which a task comes back by a person's hand alone.
-ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.DEAD})
-#: Seconds after which a task that is followed is looked at though nothing was told of it.
-LOOK = 10.0
+#: Times that a task is submitted whose answer does not come.
+TRIES = 3
 
 
 @command("submit", impact=Impact.WRITE)
@@ -71,7 +69,7 @@ def submit(
         reply = asyncio.run(_submit_and_follow(invocation, spec))
         _conclude(invocation, reply)
     else:
-        invocation.show(runtime.ask(invocation, subjects.SUBMIT, spec), print_task)
+        invocation.show(asyncio.run(_submit(invocation, spec)), print_task)
 
 
 @command("list", impact=Impact.READ)
@@ -180,48 +178,68 @@ def _spec(prompt: str, form: str, timeout: int, budget: int, given: dict[str, ob
         "policy": {"timeout_sec": timeout, "budget": budget}, "max_attempts": given["attempts"],
     }  # fmt: skip
     try:
-        return msgspec.convert({name: value for name, value in fields.items() if value is not None}, TaskSpec)
-    except msgspec.ValidationError as error:
-        raise InvalidRequestError(f"the task is not allowed: {error}") from error
+        return convert({name: value for name, value in fields.items() if value is not None}, TaskSpec)
+    except WireError as error:
+        raise InvalidRequestError(str(error), field=error.field) from error
+
+
+async def _submit(invocation: Invocation, spec: TaskSpec) -> Task:
+    from membridge.cli.asking import runtime_bus  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    async with runtime_bus(invocation) as bus:
+        return await _submitted(bus, spec)
+
+
+async def _submitted(bus: "Bus", spec: TaskSpec) -> Task:
+    """Submit once, whatever becomes of the answers: every try has the same key."""
+    from membridge.cli.asking import of_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    keyed = replace(spec, idempotency_key=spec.idempotency_key or f"cli-{secrets.token_hex(16)}")
+    for _ in range(TRIES - 1):
+        with suppress(DeadlineExceededError):
+            return await of_runtime(bus, subjects.SUBMIT, keyed)
+    try:
+        return await of_runtime(bus, subjects.SUBMIT, keyed)
+    except DeadlineExceededError as error:
+        raise DeadlineExceededError(
+            f"{error.message}; the task may have been taken in", remedy="look for it with `membridge task list`"
+        ) from error
 
 
 async def _submit_and_follow(invocation: Invocation, spec: TaskSpec) -> ResultReply:
     from membridge.cli.asking import of_runtime, runtime_bus  # noqa: PLC0415 - the bus is loaded only where it is used
+    from membridge.cli.following import follow_task  # noqa: PLC0415 - as above
 
+    quiet = invocation.as_json
     async with runtime_bus(invocation) as bus:
-        submitted = await of_runtime(bus, subjects.SUBMIT, spec)
-        await _follow(bus, submitted.id, (lambda _: None) if invocation.as_json else _print_event)
+        submitted = await _submitted(bus, spec)
+        await follow_task(bus, submitted.id, _ignore if quiet else _print_event, _ignore if quiet else _say)
         return await of_runtime(bus, subjects.RESULT, TaskRequest(id=submitted.id))
 
 
 async def _logs(invocation: Invocation, task_id: str, *, follow: bool) -> None:
     from membridge.cli.asking import of_runtime, runtime_bus  # noqa: PLC0415 - the bus is loaded only where it is used
+    from membridge.cli.following import follow_task  # noqa: PLC0415 - as above
 
-    told = _print_json if invocation.as_json else _print_event
+    tell = _print_json if invocation.as_json else _print_event
     async with runtime_bus(invocation) as bus:
+        if follow:
+            await follow_task(bus, task_id, tell, _say)
+            return
         start: int | None = 1
         while start is not None:
             page = await of_runtime(bus, subjects.EVENTS, EventsRequest(id=task_id, start=start))
             for event in page.events:
-                told(event)
+                tell(event)
             start = page.next_start
-        if follow:
-            await _follow(bus, task_id, told)
 
 
-async def _follow(bus: "Bus", task_id: str, told: Callable[[TaskEvent], None]) -> None:
-    """Pass on what is told of a task until it ended."""
-    from membridge.cli.asking import of_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
+def _ignore(_: object) -> None:
+    """Say nothing: the one document that is printed is the result."""
 
-    async with bus.subscribe(subjects.of_task(task_id)) as news:
-        while (await of_runtime(bus, subjects.TASK, TaskRequest(id=task_id))).status not in ENDED:
-            try:
-                async with asyncio.timeout(LOOK):
-                    message = await news.next()
-            except TimeoutError:
-                continue
-            if message is not None and (event := decode_task_event(message.body)) is not None:
-                told(event)
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _print_json(event: TaskEvent) -> None:

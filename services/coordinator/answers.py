@@ -16,8 +16,8 @@ import msgspec
 from membridge.bus.asker import ASKED_BY
 from membridge.bus.client import Client
 from membridge.bus.connection import Bus
+from membridge.bus.feed import page_of
 from membridge.bus.service import Call, Endpoint
-from membridge.bus.streams import history
 from membridge.deadline import Deadline
 from membridge.errors import ForbiddenError, NoResponderError, NotFoundError, RemoteError, UnavailableError
 from membridge.objectstore.protocol import ObjectStore
@@ -217,7 +217,7 @@ class Answers:
         """List what was told of a task, for as long as the stream keeps it."""
         await self._records.task(request.id)
         told = subjects.of_task(request.id)
-        page = await history(
+        page = await page_of(
             self._bus,
             streams.TASKS,
             told,
@@ -225,8 +225,13 @@ class Answers:
             most_bytes=INLINE_ANSWER,
             deadline=Deadline.after(subjects.EVENTS.deadline / 2),
         )
+        events = [(seq, event) for seq, body in page.items if (event := decode_task_event(body))]
         return EventsReply(
-            events=[event for body in page.bodies if (event := decode_task_event(body))], next_start=page.next_seq
+            events=[msgspec.structs.replace(event, seq=seq) for seq, event in events],
+            next_start=page.next.seq if page.more else None,
+            resume=page.next.seq,
+            first=page.first,
+            life=page.next.life,
         )
 
     async def leases(self, request: Empty) -> LeasesReply:

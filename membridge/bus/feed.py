@@ -1,0 +1,124 @@
+"""What a stream holds, then what comes: each message once, in order, from any sequence on, through every reconnect.
+
+Live messages are only the news that there is something to read. What is passed on is always read from the stream, by
+sequence, so history and live cannot overlap or leave a gap, nothing is buffered for a slow reader, and a reader that
+remembers its position resumes there. What the stream forgot meanwhile is reported as a reset, not left out in silence.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from membridge.bus.connection import Bus
+from membridge.bus.streams import history, span
+from membridge.bus.subscription import Subscription
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
+from schemas.errors import Retry
+from schemas.streams import Stream
+
+T = TypeVar("T")
+
+#: Seconds between two reads without any news.
+LOOK = 10.0
+#: Seconds until the first read after news; each further pause is twice as long. News can be faster than the store that
+#: it speaks of.
+AGAIN = 0.01
+#: News that waits unread: more of it says nothing more.
+NEWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a reader is: the next sequence to read, and which life of the stream counts that way.
+
+    A store that was wiped counts from one again, under another life. An empty life begins anywhere.
+    """
+
+    seq: int = 1
+    life: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A piece of the stream: its items by sequence, what to read next, and the first sequence that the stream keeps."""
+
+    items: list[tuple[int, T]]
+    next: Position
+    first: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class News(Generic[T]):
+    """What a reader is told: new items, or that there are none for now. `next` is where it would resume.
+
+    `reset`: something before these items may be gone from the stream. `trouble`: why nothing can be read at present.
+    """
+
+    items: list[tuple[int, T]]
+    next: Position
+    reset: bool = False
+    trouble: MembridgeError | None = None
+
+
+Read = Callable[[int], Awaitable[Page[T]]]
+
+
+async def page_of(
+    bus: Bus, stream: Stream, subject: str, *, start: int, most_bytes: int, deadline: Deadline
+) -> Page[bytes]:
+    """Return the bodies that a stream keeps under a subject from `start` on, of about `most_bytes` at most."""
+    # Asked first: what is wiped afterwards shows at the next read.
+    kept = await span(bus, stream, deadline=deadline)
+    found = await history(bus, stream, subject, start=start, most_bytes=most_bytes, deadline=deadline)
+    last = found.entries[-1][0] + 1 if found.entries else start
+    return Page(found.entries, Position(found.next_seq or last, kept.life), kept.first_seq, found.next_seq is not None)
+
+
+async def follow(
+    bus: Bus, subject: str, read: Read[T], *, start: Position | None = None, look: float = LOOK
+) -> AsyncGenerator[News[T]]:
+    """Yield what `read` gives from `start` on, then what comes on `subject`; news of nothing after `look` seconds.
+
+    A failure that may pass is told once and waited out; raises any other.
+    """
+    at: Position = start or Position()
+    nothing: list[tuple[int, T]] = []
+    async with bus.subscribe(subject, bound=NEWS) as heard:
+        pause, troubled = look, False
+        while True:
+            try:
+                page = await read(at.seq)
+            except MembridgeError as error:
+                if error.mapping.retry is Retry.NO:
+                    raise
+                if not troubled:
+                    yield News(nothing, at, trouble=error)
+                troubled, pause = True, AGAIN if not troubled else pause
+            else:
+                recovered, troubled = troubled, False
+                if at.life and page.next.life != at.life:
+                    at = Position(1, page.next.life)
+                    yield News(nothing, at, reset=True)
+                    continue
+                lost = bool(at.life) and page.first > at.seq
+                at = replace(page.next, seq=max(page.next.seq, page.first)) if lost else page.next
+                if page.items or lost or recovered or pause >= look:
+                    yield News(page.items, at, reset=lost)
+                if page.more:
+                    continue
+            pause = AGAIN if await _told(heard, pause) else min(2 * pause, look)
+
+
+async def _told(heard: Subscription, seconds: float) -> bool:
+    """Wait for news or a new connection; return whether there was any in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await heard.next()
+    except TimeoutError:
+        return False
+    while heard.next_nowait() is not None:
+        pass
+    return True

@@ -1,0 +1,90 @@
+"""Follow a task: everything that was told of it, then what comes, until it ended; and why nothing happens meanwhile."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+from membridge.bus.connection import Bus
+from membridge.bus.feed import News, Page, Position, follow
+from membridge.cli.asking import of_runtime
+from membridge.errors import MembridgeError
+from schemas import subjects
+from schemas.errors import Retry
+from schemas.runtime import EventsRequest, Task, TaskEvent, TaskRequest, TaskStatus
+
+#: States from which a task comes back by a person's hand alone.
+ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.DEAD})
+#: Seconds between two looks at a task of which nothing is told.
+LOOK = 2.0
+#: Seconds that the word of a task's end may come after the end.
+LAST_WORD = 5.0
+
+Tell = Callable[[TaskEvent], None]
+Say = Callable[[str], None]
+
+
+class _Follower:
+    """What is known of one task."""
+
+    def __init__(self, bus: Bus, task_id: str, tell: Tell, say: Say) -> None:
+        self._bus, self._id, self._tell, self._say = bus, task_id, tell, say
+        self._last: TaskStatus | None = None
+        self._said = ""
+        self._ended_at: float | None = None
+
+    async def read(self, start: int) -> Page[TaskEvent]:
+        """Return a page of what was told of the task."""
+        reply = await of_runtime(self._bus, subjects.EVENTS, EventsRequest(id=self._id, start=start))
+        items = [(event.seq, event) for event in reply.events]
+        return Page(items, Position(reply.resume, reply.life), reply.first, reply.next_start is not None)
+
+    async def take(self, news: News[TaskEvent]) -> Task | None:
+        """Pass news on; return the task once it ended and everything was told."""
+        for _, event in news.items:
+            self._tell(event)
+            self._last = event.status or self._last
+        if news.reset:
+            self._explain("some earlier lines may be gone: the stream keeps the newest of all tasks")
+        if news.trouble is not None:
+            self._explain(f"waiting: {news.trouble.message}")
+            return None
+        if news.items and self._last not in ENDED:
+            return None
+        return await self._look()
+
+    async def _look(self) -> Task | None:
+        try:
+            task = await of_runtime(self._bus, subjects.TASK, TaskRequest(id=self._id))
+        except MembridgeError as error:
+            if error.mapping.retry is Retry.NO:
+                raise
+            self._explain(f"waiting: {error.message}")
+            return None
+        if task.status in ENDED:
+            now = asyncio.get_running_loop().time()
+            self._ended_at = now if self._ended_at is None else self._ended_at
+            # Its end is in the database before it is told; the word of it may also be lost.
+            return task if self._last is task.status or now - self._ended_at > LAST_WORD else None
+        self._ended_at = None
+        if task.status is TaskStatus.QUEUED and task.reason:
+            self._explain(f"waiting: {task.reason}")
+        return None
+
+    def _explain(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self._say(text)
+
+
+async def follow_task(bus: Bus, task_id: str, tell: Tell, say: Say, *, look: float = LOOK) -> Task:
+    """Tell each event of a task once, from its first, until it ended; return it. `say` hears why nothing happens yet.
+
+    Errors: NotFoundError. A connection or coordinator that is away is waited for.
+    """
+    follower = _Follower(bus, task_id, tell, say)
+    async with aclosing(follow(bus, subjects.of_task(task_id), follower.read, look=look)) as feed:
+        async for news in feed:
+            ended = await follower.take(news)
+            if ended is not None:
+                return ended
+    raise AssertionError  # pragma: no cover - a feed has no end

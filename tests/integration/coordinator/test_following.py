@@ -1,0 +1,67 @@
+"""`task submit --wait` and `task logs -f`: no line is lost or told twice, and what a task waits for is said."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from membridge.bus.connection import Bus
+from membridge.cli.following import follow_task
+from membridge.errors import RemoteError
+from membridge.worker.worker import Outcome
+from schemas import subjects
+from schemas.runtime import Order, TaskEvent, TaskEventKind, TaskStatus
+from schemas.wire import encode
+from tests.fixtures.tasks import SOON, echo, place_of
+
+LINES = 400
+
+
+async def test_every_line_is_told_once_and_what_a_task_waits_for_is_said(
+    bus: Bus, nats_url: str, tmp_path: Path
+) -> None:
+    told: list[TaskEvent] = []
+    said: list[str] = []
+    waiting, half = asyncio.Event(), asyncio.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        waiting.set()
+
+    async def chatter(order: Order) -> Outcome:
+        """Print many lines as fast as the bus takes them, and end at once."""
+        subject = subjects.fill(subjects.TASK_EVENT, task=order.task.id, kind=TaskEventKind.STDERR.value, by="w1")
+        for number in range(LINES):
+            event = TaskEvent(
+                task_id=order.task.id, kind=TaskEventKind.STDERR, at=datetime.now(UTC).isoformat(), text=str(number)
+            )
+            await bus.publish(subject, encode(event))
+            if number == LINES // 2:
+                half.set()
+        return await echo(order)
+
+    def lines(events: list[TaskEvent]) -> list[int]:
+        return [int(event.text) for event in events if event.kind is TaskEventKind.STDERR]
+
+    async with place_of(bus, nats_url, f"sqlite:///{tmp_path}/tasks.db", tmp_path) as place:
+        await place.coordinator()
+        task = await place.submit()
+        async with asyncio.timeout(SOON), asyncio.TaskGroup() as group:
+            following = group.create_task(follow_task(bus, task.id, told.append, say, look=0.2))
+            await waiting.wait()
+            assert said == ["waiting: no eligible worker because there is none"]
+            await place.worker("w1", chatter)
+            await half.wait()
+            # Who begins in the middle is told the same.
+            late: list[TaskEvent] = []
+            also = group.create_task(follow_task(bus, task.id, late.append, say, look=0.2))
+        assert following.result().status is TaskStatus.COMPLETED
+        assert also.result().status is TaskStatus.COMPLETED
+        for events in (told, late):
+            assert lines(events) == list(range(LINES))
+            statuses = [event.status for event in events if event.status]
+            assert statuses == [TaskStatus.QUEUED, TaskStatus.LEASED, TaskStatus.RUNNING, TaskStatus.COMPLETED]
+        assert [event.seq for event in told] == sorted({event.seq for event in told})
+        with pytest.raises(RemoteError, match="no task"):
+            await follow_task(bus, "nothing", told.append, say)
