@@ -16,7 +16,10 @@ class Empty(Wire, frozen=True, kw_only=True):
 
 
 class ProjectPresence(Wire, frozen=True, kw_only=True):
-    """One project as its node sees it. `lag` is how many commits the mirror is behind the head."""
+    """One project as its node sees it. `lag` is how many commits the mirror is behind the head.
+
+    `error` is why the node cannot serve the project now; the numbers say nothing then.
+    """
 
     project: WireProjectId
     name: Line
@@ -31,6 +34,7 @@ class ProjectPresence(Wire, frozen=True, kw_only=True):
     quarantined: Whole = 0
     conflicts: Whole = 0
     database: Sentence = ""
+    error: Sentence = ""
 
 
 class InstallMethod(StrEnum):
@@ -61,13 +65,17 @@ class NodePresence(Wire, frozen=True, kw_only=True):
 
 
 class NodesReply(Wire, frozen=True, kw_only=True):
-    """The nodes that are present."""
+    """The nodes that are present, and the names of their projects that have no primary."""
 
     nodes: list[NodePresence] = []
+    leaderless: Annotated[list[Line], Meta(max_length=1_024)] = []
 
 
 class StatusReply(Wire, frozen=True, kw_only=True):
-    """A node's state for one project, read at the time of asking."""
+    """A node's state for one project, read at the time of asking.
+
+    `running` is False when no daemon answered and the command looked itself: nothing is synchronised then.
+    """
 
     node: WireNodeId
     version: str
@@ -76,6 +84,7 @@ class StatusReply(Wire, frozen=True, kw_only=True):
     rss_bytes: int = 0
     uptime_seconds: float = 0.0
     last_error: str | None = None
+    running: bool = True
 
 
 class AddProjectRequest(Wire, frozen=True, kw_only=True):
@@ -130,11 +139,12 @@ class JobsReply(Wire, frozen=True, kw_only=True):
 
 
 class Finding(StrEnum):
-    """How a doctor's check ended."""
+    """How a doctor's check ended; `skipped` says that it could not be made."""
 
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
+    SKIPPED = "skipped"
 
 
 class Check(Wire, frozen=True, kw_only=True):

@@ -17,15 +17,22 @@ from membridge.cli import progress
 from membridge.cli.command import Invocation, quiet
 from membridge.cli.progress import Meter
 from membridge.deadline import Deadline
-from membridge.errors import NoResponderError, UnknownProjectError
+from membridge.errors import (
+    CredentialsError,
+    DeadlineExceededError,
+    NoResponderError,
+    UnavailableError,
+    UnknownProjectError,
+)
 from membridge.node import registry
 from membridge.node.opening import bus_options, runtime_options
 from membridge.settings import ProjectConfig
 from schemas import subjects
-from schemas.buckets import NODES
+from schemas.buckets import LEADERSHIP, NODES
 from schemas.events import Progress, decode_event
 from schemas.identity import ProjectId, canonical_id
-from schemas.node import NodesReply
+from schemas.leadership import Role
+from schemas.node import DoctorReply, Empty, NodesReply
 from schemas.subjects import Operation
 from schemas.wire import Wire
 
@@ -34,6 +41,8 @@ R = TypeVar("R", bound=Wire)
 
 #: Seconds until a server that does not answer is given up; the bus gives its reason before that.
 CONNECT = 5.0
+#: Seconds that an examination may take.
+EXAMINED = 30.0
 #: Operations that are jobs: they show progress, and their deadline is the configured one.
 JOBS = frozenset(
     operation.name
@@ -58,7 +67,6 @@ LOCAL = JOBS | {
         subjects.BACKUPS,
         subjects.CONFLICTS,
         subjects.QUARANTINE,
-        subjects.DOCTOR,
     )
 }
 NO_COORDINATOR = "start one with `membridge coordinator`, or `membridge up` with MEMBRIDGE_COORDINATOR=1"
@@ -102,17 +110,38 @@ async def of_runtime(bus: Bus, operation: Operation[Q, R], request: Q) -> R:
 
 
 def present_nodes(invocation: Invocation) -> NodesReply:
-    """Return the nodes whose presence is in KV now."""
+    """Return the nodes whose presence is in KV now, and which of their projects have no primary."""
 
     async def read() -> NodesReply:
         deadline = Deadline.after(subjects.STATUS.deadline)
         async with _connected(invocation, deadline) as bus:
-            bucket = await open_bucket(bus, NODES, replicas=invocation.settings.nats.replicas, deadline=deadline)
+            replicas = invocation.settings.nats.replicas
+            bucket = await open_bucket(bus, NODES, replicas=replicas, deadline=deadline)
             entries = await bucket.entries(deadline=deadline)
-        found = [entry.value for entry in entries.values()]
-        return NodesReply(nodes=sorted(found, key=lambda presence: presence.node))
+            found = sorted((entry.value for entry in entries.values()), key=lambda presence: presence.node)
+            leases = await open_bucket(bus, LEADERSHIP, replicas=replicas, deadline=deadline)
+            projects = {project.project: project for node in found for project in node.projects}
+            led = {project.project for node in found for project in node.projects if project.role is Role.PRIMARY}
+            leaderless = [
+                project.name
+                for project in projects.values()
+                if project.project not in led and await leases.get(project.project, deadline=deadline) is None
+            ]
+        return NodesReply(nodes=found, leaderless=sorted(leaderless))
 
     return asyncio.run(read())
+
+
+def examine(invocation: Invocation) -> DoctorReply:
+    """Return what the daemon's doctor finds; where no daemon answers, what this process finds without one."""
+    try:
+        return asyncio.run(_ask_node(invocation, subjects.DOCTOR, Empty(), deadline=Deadline.after(EXAMINED)))
+    except (UnavailableError, CredentialsError, DeadlineExceededError):
+        project = _required(invocation)
+        from membridge.node.local import examine_here  # noqa: PLC0415 - the whole node, loaded only when it works here
+
+        quiet(invocation.settings)
+        return asyncio.run(examine_here(invocation.settings, project, deadline=Deadline.after(EXAMINED)))
 
 
 async def _ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
@@ -127,9 +156,7 @@ async def _ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -
         except NoResponderError as error:
             if operation.name not in LOCAL:
                 raise _nobody(invocation) from error
-        project = served_project(invocation)
-        if project is None:
-            raise UnknownProjectError(f"this node does not serve project {invocation.project_name!r}", field="project")
+        project = _required(invocation)
         from membridge.node.local import run_local  # noqa: PLC0415 - the whole node, loaded only when it works here
 
         async with deadline.scope(operation.name):
@@ -146,6 +173,12 @@ async def _by_daemon(
     async with bus.subscribe(subjects.fill(subjects.PROGRESS, **tokens)) as messages, background() as group:
         group.create_task(_relay(messages, operation.name, meter), name="progress")
         return await client.request(operation, request, deadline=deadline, **tokens)
+
+
+async def _ask_node(invocation: Invocation, operation: Operation[Q, R], request: Q, *, deadline: Deadline) -> R:
+    tokens = {"project": project_id(invocation), "node": invocation.settings.node.id}
+    async with _connected(invocation, deadline) as bus:
+        return await Client(bus).request(operation, request, deadline=deadline, **tokens)
 
 
 async def _relay(messages: Subscription, kind: str, meter: Meter) -> None:
@@ -170,6 +203,14 @@ def served_project(invocation: Invocation) -> ProjectConfig | None:
     named = invocation.project_name
     projects = registry.load(invocation.settings)
     return next((item for item in projects if named in {None, item.name, item.id}), None)
+
+
+def _required(invocation: Invocation) -> ProjectConfig:
+    """Return the project that is meant; raise UnknownProjectError when this node does not serve it."""
+    project = served_project(invocation)
+    if project is None:
+        raise UnknownProjectError(f"this node does not serve project {invocation.project_name!r}", field="project")
+    return project
 
 
 def project_id(invocation: Invocation) -> ProjectId:

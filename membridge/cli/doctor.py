@@ -1,14 +1,10 @@
 """`membridge doctor`: one line for each thing this node needs, with what to do about it."""
 
-from collections.abc import Sequence
-
 import click
 
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
-from membridge.errors import BusUnavailableError, CredentialsError, MembridgeError
-from schemas import subjects
-from schemas.node import Check, DoctorReply, Empty, Finding
+from schemas.node import Check, DoctorReply, Finding
 from schemas.subjects import Impact
 
 
@@ -16,22 +12,12 @@ from schemas.subjects import Impact
 @click.pass_context
 def doctor(context: click.Context, invocation: Invocation) -> None:
     """Check everything this node needs and say what to do; exit code 1 when something fails."""
-    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+    from membridge.cli.asking import examine  # noqa: PLC0415 - the bus is loaded only where it is used
 
-    try:
-        reply = ask(invocation, subjects.DOCTOR, Empty())
-    except (BusUnavailableError, CredentialsError) as error:
-        reply = without_nats(error, invocation.settings.warnings)
+    reply = examine(invocation)
     invocation.show(reply, print_checks)
     if any(check.finding is Finding.FAIL for check in reply.checks):
         context.exit(1)
-
-
-def without_nats(error: MembridgeError, warnings: Sequence[str]) -> DoctorReply:
-    """Return what can be said of a node that does not reach NATS: its settings, and that."""
-    settings = [Check(name="settings", finding=Finding.WARN, detail=warning) for warning in warnings]
-    nats = Check(name="nats", finding=Finding.FAIL, detail=error.message, remedy=error.remedy)
-    return DoctorReply(checks=[*settings, nats])
 
 
 def print_checks(reply: DoctorReply) -> None:
@@ -42,8 +28,10 @@ def print_checks(reply: DoctorReply) -> None:
     tables.table(("", "check", "*found"), rows, empty="nothing to check")
     failed = sum(check.finding is Finding.FAIL for check in reply.checks)
     warned = sum(check.finding is Finding.WARN for check in reply.checks)
-    if failed or warned:
-        tables.line(f"\n{units.count(failed, 'failure')}, {units.count(warned, 'warning')}")
+    skipped = sum(check.finding is Finding.SKIPPED for check in reply.checks)
+    if failed or warned or skipped:
+        found = f"{units.count(failed, 'failure')}, {units.count(warned, 'warning')}"
+        tables.line(f"\n{found}, {skipped} not looked at" if skipped else f"\n{found}")
     else:
         tables.line("\nall is well")
 

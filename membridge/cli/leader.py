@@ -64,7 +64,7 @@ def _facts(reply: LeadershipReply) -> Iterator[tuple[str, str]]:
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     record = reply.leader
-    yield "primary", record.primary_node_id if record else "nobody"
+    yield "primary", record.primary_node_id if record else "none: no node is primary"
     if record:
         yield "epoch", str(record.epoch)
         yield "since", tables.ago(record.issued_at)

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 from membridge.cli import access, units
 from membridge.cli.command import DefaultGroup, Invocation, command
+from membridge.errors import BusUnavailableError
 from schemas import subjects
 from schemas.leadership import Role
 from schemas.node import Empty, Job, JobsReply, NodePresence, NodesReply, StatusReply
 from schemas.subjects import Impact
 
 NODE_COLUMNS = ("node", "seen", "version", "~project", "role", "seq>", "lag>", "unsynced>")
+NO_PRIMARY = "no node is primary: run `membridge leader select NODE`"
 JOB_COLUMNS = ("started", "kind", "state", "took>", "*result")
 
 
@@ -18,7 +20,12 @@ def status(invocation: Invocation) -> None:
     """Show what this node knows of a project."""
     from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
 
-    invocation.show(ask(invocation, subjects.STATUS, Empty()), print_status)
+    try:
+        reply = ask(invocation, subjects.STATUS, Empty())
+    except BusUnavailableError as error:
+        remedy = error.remedy or None
+        raise BusUnavailableError(f"{error.message}: nothing is synchronised", remedy=remedy) from error
+    invocation.show(reply, print_status)
 
 
 @command("list", impact=Impact.READ)
@@ -58,6 +65,12 @@ def print_nodes(reply: NodesReply) -> None:
 
     rows = (row for node in reply.nodes for row in _node_rows(node))
     tables.table(NODE_COLUMNS, rows, empty="no node is present")
+    for name in reply.leaderless:
+        tables.line(f"{name}: {NO_PRIMARY}")
+    for node in reply.nodes:
+        for project in node.projects:
+            if project.error:
+                tables.line(f"{node.node}: {project.error}")
 
 
 def print_jobs(reply: JobsReply) -> None:
@@ -79,6 +92,12 @@ def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
     memory = f", {units.size(reply.rss_bytes)} of memory" if reply.rss_bytes else ""
     yield "node", f"{reply.node} (membridge {reply.version}{up}{memory})"
     yield "project", f"{project.name} ({project.project})"
+    if not reply.running:
+        yield "daemon", "no daemon runs: nothing is synchronised; start it with `membridge up` or `membridge node`"
+    if project.error:
+        yield "error", project.error
+        yield "database", tables.short(project.database)
+        return
     yield "role", _role(reply)
     behind = f", {units.count(project.lag, 'commit')} behind" if project.lag else ", up to date"
     yield "snapshot", f"{project.mirror_seq} of {project.head_seq}{behind}" if project.head_seq else "none yet"
@@ -92,8 +111,8 @@ def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
 
 def _role(reply: StatusReply) -> str:
     project = reply.project
-    if project.role is Role.NONE and reply.primary is None:
-        return "none; nobody is primary"
+    if reply.primary is None and project.role is not Role.PRIMARY:
+        return f"{project.role}; {NO_PRIMARY}"
     primary = f"; {reply.primary} is primary" if reply.primary not in (None, reply.node) else ""
     return f"{project.role}{primary}, epoch {project.epoch}"
 
@@ -106,5 +125,6 @@ def _node_rows(node: NodePresence) -> Iterator[tuple[str, ...]]:
         yield (*about, "", "", "", "", "")
     for project in node.projects:
         numbers = (str(project.mirror_seq), str(project.lag), str(project.unsynced))
-        yield (*about, project.name, project.role, *numbers)
+        unknown = project.error and project.role is Role.NONE
+        yield (*about, project.name, project.role, *(("?",) * 3 if unknown else numbers))
         about = ("", "", "")

@@ -16,7 +16,7 @@ from membridge.cli import units
 
 _COLOURS = {
     "ok": "green", "done": "green", "primary": "green",
-    "warn": "yellow", "running": "yellow", "abandoned": "yellow",
+    "warn": "yellow", "skipped": "yellow", "running": "yellow", "abandoned": "yellow",
     "fail": "red", "failed": "red",
 }  # fmt: skip
 

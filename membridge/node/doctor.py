@@ -1,7 +1,8 @@
 """Doctor: look at everything a node needs and say what is wrong and what to do.
 
-Each check is a function that returns a line; one that fails to finish becomes a FAIL line of its own. Nothing is
-changed: the object it writes to test the store is deleted again.
+Each check is a function that returns a line; one that fails to finish becomes a FAIL line of its own, and one that
+needs something that is away says that it was not made. Nothing is changed: the object it writes to test the store is
+deleted again.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import errno
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,13 +19,14 @@ import apsw
 from membridge import blocking
 from membridge.bus import health
 from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv
 from membridge.claudemem import database, worker
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
-from membridge.node.project import Project
-from membridge.settings import Settings
-from membridge.snapshot import heads
-from schemas.leadership import Role
+from membridge.node import leading, running
+from membridge.objectstore.protocol import ObjectStore
+from membridge.settings import ProjectConfig, Settings, StoreKind
+from schemas import buckets
 from schemas.node import Check, Finding
 
 #: Seconds one check may take.
@@ -37,17 +40,39 @@ LARGE_WAL_BYTES = 256 << 20
 
 Examination = Callable[[Deadline], Awaitable[Check]]
 
+#: What a check needs before it can say anything: without NATS these lines are skipped, not guessed.
+OVER_NATS = ("jetstream", "lock", "leadership", "clock")
+
+
+class _NotLookedAtError(MembridgeError):
+    """A check that cannot be made because something else is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What the doctor can look at: NATS and the object store, or the reason why each was not opened.
+
+    `project` is why the project is not served, None when it is; `daemon` says how the daemon of this node is.
+    """
+
+    bus: Bus | MembridgeError
+    store: ObjectStore | MembridgeError
+    project: MembridgeError | None
+    daemon: Callable[[], Check]
+
 
 class Doctor:
     """Examines one project on this node."""
 
-    def __init__(self, bus: Bus, project: Project, settings: Settings) -> None:
-        self._bus, self._project, self._settings = bus, project, settings
+    def __init__(self, settings: Settings, config: ProjectConfig, reached: Reached) -> None:
+        self._settings, self._config, self._reached = settings, config, reached
 
     async def examine(self, *, deadline: Deadline) -> list[Check]:
         """Return all lines, in a fixed order; the checks run at the same time."""
         checks: dict[str, Examination] = {
             "settings": self._check_settings,
+            "daemon": self._check_daemon,
+            "project": self._check_project,
             "nats": self._check_nats,
             "jetstream": self._check_jetstream,
             "object store": self._check_store,
@@ -62,34 +87,51 @@ class Doctor:
             "clock": self._check_clock,
         }
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_line(name, check, deadline.sooner(CHECK_DEADLINE))) for name, check in checks.items()
-            ]
-        return [task.result() for task in tasks]
+            tasks = {
+                name: group.create_task(_line(name, check, deadline.sooner(CHECK_DEADLINE)))
+                for name, check in checks.items()
+            }
+        return _without_guesses({name: task.result() for name, task in tasks.items()})
 
     async def _check_settings(self, deadline: Deadline) -> Check:
         del deadline
         warnings = self._settings.warnings
         if warnings:
             return _warn("settings", "; ".join(warnings), "see `membridge config show`")
-        return _ok("settings", f"node {self._settings.node.id}, project {self._project.lane.name}")
+        return _ok("settings", f"node {self._settings.node.id}, project {self._config.name}")
+
+    async def _check_daemon(self, deadline: Deadline) -> Check:
+        del deadline
+        return await blocking.run(self._reached.daemon)
+
+    async def _check_project(self, deadline: Deadline) -> Check:
+        del deadline
+        if self._reached.project is not None:
+            raise self._reached.project
+        return _ok("project", f"{self._config.name} ({self._config.id})")
 
     async def _check_nats(self, deadline: Deadline) -> Check:
+        if isinstance(self._reached.bus, MembridgeError):
+            raise self._reached.bus
         began = asyncio.get_running_loop().time()
-        await health.jetstream_use(self._bus, deadline=deadline)
+        await health.jetstream_use(self._reached.bus, deadline=deadline)
         elapsed = asyncio.get_running_loop().time() - began
-        return _ok("nats", f"server {self._bus.server_version}, round trip {elapsed * 1000:.1f} ms")
+        return _ok("nats", f"server {self._reached.bus.server_version}, round trip {elapsed * 1000:.1f} ms")
 
     async def _check_jetstream(self, deadline: Deadline) -> Check:
-        account = await health.jetstream_use(self._bus, deadline=deadline)
+        account = await health.jetstream_use(self._bus(), deadline=deadline)
         used = f"{account.streams} streams, {account.storage_bytes / 1e6:.1f} MB stored"
         if account.storage_limit_bytes > 0 and account.storage_bytes > 0.9 * account.storage_limit_bytes:
             return _warn("jetstream", f"{used}, nearly full", "raise max_file in nats-server.conf")
         return _ok("jetstream", used)
 
     async def _check_store(self, deadline: Deadline) -> Check:
-        lane = self._project.lane
-        store, key, body = lane.store, f"projects/{lane.project}/doctor/{secrets.token_hex(8)}", b"membridge doctor"
+        store = self._reached.store
+        if isinstance(store, MembridgeError):
+            # Snapshots in NATS are as far away as NATS, which has a line of its own.
+            in_nats = self._settings.store.backend is StoreKind.JETSTREAM
+            raise self._skipped(store) if in_nats and isinstance(self._reached.bus, MembridgeError) else store
+        key, body = f"projects/{self._config.id}/doctor/{secrets.token_hex(8)}", b"membridge doctor"
         described = await store.describe(deadline=deadline)
         await store.put(key, body, deadline=deadline)
         try:
@@ -104,7 +146,10 @@ class Doctor:
         return _ok("object store", where)
 
     async def _check_encryption(self, deadline: Deadline) -> Check:
-        described = await self._project.lane.store.describe(deadline=deadline)
+        store = self._reached.store
+        if isinstance(store, MembridgeError):
+            raise self._skipped(store)
+        described = await store.describe(deadline=deadline)
         if not described.sealed_with:
             return _ok("encryption", f"off: who runs the store at {described.location} can read the memory")
         if described.opened_with:
@@ -114,28 +159,36 @@ class Doctor:
         return _ok("encryption", f"sealed with key {described.sealed_with}")
 
     async def _check_lock(self, deadline: Deadline) -> Check:
-        held = await self._project.lock_holder(deadline=deadline)
+        held = await Kv(self._bus(), buckets.LOCKS).get(self._config.id, deadline=deadline)
         if held is None:
-            return _ok("lock", "nobody is pushing")
-        return _ok("lock", f"{held.owner} pushes since {held.since}")
+            return _ok("lock", "no push is running")
+        return _ok("lock", f"{held.value.owner} pushes since {held.value.since}")
 
     async def _check_leadership(self, deadline: Deadline) -> Check:
-        del deadline
-        if not self._project.roles.enabled:
+        if not self._settings.leadership.enabled:
             return _ok("leadership", "roles are off: every node commits")
-        view = self._project.roles.view()
-        if view.leader is None:
-            return _warn("leadership", "nobody is primary", "run `membridge leader select NODE`")
-        mine = "this node" if view.role is Role.PRIMARY else str(view.leader)
-        return _ok("leadership", f"{mine} is primary, epoch {view.epoch}, policy {view.policy}")
+        reply = await leading.seen(self._bus(), self._config.id, self._settings, deadline=deadline)
+        record = reply.leader
+        if record is None:
+            chosen = f" ({reply.preferred} is preferred)" if reply.preferred else ""
+            detail = f"no node is primary{chosen}: proposals wait and no snapshot is committed"
+            return _warn("leadership", detail, "run `membridge leader select NODE`")
+        mine = "this node" if record.primary_node_id == self._settings.node.id else str(record.primary_node_id)
+        return _ok("leadership", f"{mine} is primary, epoch {record.epoch}, policy {reply.policy}")
 
     async def _check_database(self, deadline: Deadline) -> Check:
-        path = self._project.lane.database
+        path = self._config.database
         facts = await blocking.run(database.inspect, path, deadline=deadline)
         await blocking.run(database.quick_check, path, deadline=deadline)
-        known = await heads.read(self._project.lane, deadline=deadline)
-        against = f", head at seq {known.record.seq}" if known else ", no snapshot yet"
-        return _ok("database", f"{sum(facts.rows.values())} rows, schema {facts.schema_version}, sound{against}")
+        head = await self._head(deadline)
+        return _ok("database", f"{sum(facts.rows.values())} rows, schema {facts.schema_version}, sound, {head}")
+
+    async def _head(self, deadline: Deadline) -> str:
+        try:
+            known = await Kv(self._bus(), buckets.HEADS).get(self._config.id, deadline=deadline.sooner(5.0))
+        except MembridgeError:
+            return "the head was not looked at"
+        return f"head at seq {known.value.record.seq}" if known else "no snapshot yet"
 
     async def _check_sqlite(self, deadline: Deadline) -> Check:
         del deadline
@@ -143,7 +196,7 @@ class Doctor:
 
         ours, python = apsw.sqlite_lib_version(), sqlite3.sqlite_version
         detail = f"membridge uses {ours}, this Python has {python}"
-        wal = await blocking.run(_wal_bytes, self._project.lane.database)
+        wal = await blocking.run(_wal_bytes, self._config.database)
         if tuple(int(part) for part in ours.split(".")[:3]) < WAL_RESET_FIXED:
             return _fail("sqlite", detail, "reinstall membridge: its SQLite may damage a shared write-ahead log")
         if wal > LARGE_WAL_BYTES:
@@ -170,9 +223,9 @@ class Doctor:
         del deadline
         state = self._settings.node.state_dir
         free = await blocking.run(_free_bytes, state)
-        size = await blocking.run(_size, self._project.lane.database)
+        size = await blocking.run(_size, self._config.database)
         detail = f"{free / 1e9:.1f} GB free at {state}"
-        if refused := await blocking.run(_refused, (state, self._project.lane.database.parent)):
+        if refused := await blocking.run(_refused, (state, self._config.database.parent)):
             return _fail("disk", refused, "make it writable: nothing is pushed or pulled until then")
         if free < 2 * size:
             return _fail("disk", detail, f"a push needs {2 * size / 1e6:.0f} MB for a moment: free some space")
@@ -183,7 +236,7 @@ class Doctor:
         return _ok("disk", detail)
 
     async def _check_clock(self, deadline: Deadline) -> Check:
-        server = await health.server_time(self._bus, deadline=deadline)
+        server = await health.server_time(self._bus(), deadline=deadline)
         skew = abs((datetime.now(UTC) - server).total_seconds())
         detail = f"{skew:.1f} s from the NATS server's"
         if skew > SKEW_FAIL:
@@ -191,6 +244,30 @@ class Doctor:
         if skew > SKEW_WARN:
             return _warn("clock", detail, "set the clock (timedatectl set-ntp true); leases do not depend on it")
         return _ok("clock", detail)
+
+    def _bus(self) -> Bus:
+        if isinstance(self._reached.bus, MembridgeError):
+            raise self._skipped(self._reached.bus)
+        return self._reached.bus
+
+    @staticmethod
+    def _skipped(why: MembridgeError) -> MembridgeError:
+        return _NotLookedAtError(f"not looked at: {why.message}")
+
+
+def this_process() -> Check:
+    """Return the daemon's line, said by the daemon itself."""
+    return _ok("daemon", f"pid {os.getpid()}")
+
+
+def without_daemon(settings: Settings) -> Check:
+    """Return the daemon's line, said by a command that no daemon answered. Blocking."""
+    pid = running.holder(settings.node.state_dir, "node")
+    if pid is None:
+        return _warn(
+            "daemon", "no daemon runs: nothing is synchronised", "start it with `membridge up` or `membridge node`"
+        )
+    return _warn("daemon", f"pid {pid} runs and did not answer", "see its log; it answers when it reaches NATS")
 
 
 def _refused(folders: Sequence[Path]) -> str:
@@ -206,8 +283,27 @@ async def _line(name: str, check: Examination, deadline: Deadline) -> Check:
     try:
         async with deadline.scope(name):
             return await check(deadline)
+    except _NotLookedAtError as error:
+        return Check(name=name, finding=Finding.SKIPPED, detail=error.message)
     except MembridgeError as error:
         return _fail(name, error.message, error.remedy)
+    except OSError as error:
+        return _fail(name, f"{error.filename or name}: {error.strerror or error}", "check the permissions and the disk")
+
+
+def _without_guesses(lines: dict[str, Check]) -> list[Check]:
+    """Return the lines; what failed only because NATS or the store is away was not looked at, and says so."""
+    skipped: dict[str, str] = {}
+    if lines["nats"].finding is Finding.FAIL:
+        skipped |= dict.fromkeys(OVER_NATS, "NATS does not answer")
+    if lines["object store"].finding is Finding.FAIL:
+        skipped["encryption"] = "the object store does not answer"
+    return [
+        Check(name=name, finding=Finding.SKIPPED, detail=f"not looked at: {skipped[name]}")
+        if name in skipped and check.finding is Finding.FAIL
+        else check
+        for name, check in lines.items()
+    ]
 
 
 def _ok(name: str, detail: str) -> Check:

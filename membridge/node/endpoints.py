@@ -11,6 +11,10 @@ from schemas.identity import NodeId, ProjectId
 from schemas.subjects import Operation
 from schemas.wire import Wire
 
+#: The group that answers for one node. While a project is opened anew, what refused requests and what serves them
+#: overlap for a moment; each request reaches one of the two.
+QUEUE = "node"
+
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 
@@ -22,6 +26,7 @@ def of_node(operations: Operations, project: ProjectId, node: NodeId) -> list[En
             operation=operation,
             subject=operation.at(project=project, node=node),
             handler=_handler(operations, operation),
+            queue=QUEUE,
         )
         for operation in subjects.NODE_OPERATIONS
     ]

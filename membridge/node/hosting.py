@@ -1,30 +1,36 @@
 """The projects of one connection: each with its lane, keeper, automatic sync and endpoints, added at any time."""
 
 import asyncio
+import random
+import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-from membridge import __version__, blocking
+from membridge import __version__, blocking, lifecycle
+from membridge.bus.background import background
 from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
-from membridge.bus.streams import open_proposals
-from membridge.deadline import Deadline
-from membridge.errors import ForbiddenError
+from membridge.bus.streams import WorkQueue, open_proposals
+from membridge.deadline import Deadline, comes_within
+from membridge.errors import ForbiddenError, MembridgeError
 from membridge.leadership.keeper import Keeper
-from membridge.lifecycle import Ready
+from membridge.lifecycle import PartEndedError, Ready
 from membridge.logging import get_logger
-from membridge.node import endpoints, leading, registry
+from membridge.node import endpoints, leading, registry, rules
 from membridge.node.autosync import AutoSync, ProposalDesk
-from membridge.node.doctor import Doctor
+from membridge.node.doctor import Doctor, Reached, this_process
 from membridge.node.instance import instance_of
 from membridge.node.jobs import Jobs
-from membridge.node.opening import Buckets, make_project, open_lane
+from membridge.node.opening import Buckets, lane_folder, make_project, open_lane
 from membridge.node.operations import Operations
 from membridge.node.presence import Presence
 from membridge.node.project import Project
 from membridge.node.roles import ByLease, NoRoles
 from membridge.node.rules import Quiet
+from membridge.node.unserved import UnservedProject
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings
+from membridge.snapshot import files
 from schemas import subjects
 from schemas.identity import ProjectId
 from schemas.leadership import Role
@@ -34,12 +40,46 @@ log = get_logger("membridge.node")
 
 #: Seconds a project may take to open: its queue and its leadership entries.
 OPEN_DEADLINE = 30.0
-#: Projects waiting to be started.
-WAITING = 64
+#: Seconds an added project may take to open, within the deadline of who asked.
+ADD_DEADLINE = 20.0
+#: Seconds of service after which a project's failures count from one again.
+HEALTHY = 60.0
+
+
+class _Place:
+    """One project of this node: served, or with the failure that keeps it from being served."""
+
+    def __init__(self, settings: Settings, config: ProjectConfig) -> None:
+        self.config = config
+        self.project: Project | None = None
+        self.unserved = UnservedProject(settings, config)
+        self.task: asyncio.Task[None] | None = None
+        #: Set after the first try to open the project, however it ended.
+        self.tried = asyncio.Event()
+        #: Which of the two it is now; neither before the first try.
+        self.served, self.failing = asyncio.Event(), asyncio.Event()
+
+    def serves(self, project: Project) -> None:
+        self.project = project
+        self.failing.clear()
+        self.served.set()
+        self.tried.set()
+
+    def failed(self, failure: Exception) -> bool:
+        """Note the failure; return whether it is another one than before."""
+        was_served, self.project = self.served.is_set(), None
+        self.served.clear()
+        self.failing.set()
+        is_news = self.unserved.failed(failure) or was_served
+        self.tried.set()
+        return is_news
 
 
 class Hosting:
-    """Runs projects, and starts those that are added meanwhile unless the connection is one project's alone."""
+    """Runs projects, and starts those that are added meanwhile unless the connection is one project's alone.
+
+    A project that fails is reported and tried again, alone: the others are served meanwhile.
+    """
 
     def __init__(
         self,
@@ -53,17 +93,18 @@ class Hosting:
     ) -> None:
         self._bus, self._store, self._opened, self._settings = bus, store, opened, settings
         self._first, self._grows = projects, grows
-        self._projects: dict[ProjectId, Project] = {}
-        self._new: asyncio.Queue[tuple[ProjectConfig, asyncio.Event]] = asyncio.Queue(WAITING)
+        self._places: dict[ProjectId, _Place] = {}
+        self._adding = asyncio.Lock()
         self.presence = Presence(opened.nodes, settings.node.id, instance_of(settings.node.state_dir), self.projects)
 
-    def projects(self) -> Iterable[Project]:
-        """Return the projects that are served now."""
-        return list(self._projects.values())
+    def projects(self) -> Iterable[Project | UnservedProject]:
+        """Return the projects of this node, those that cannot be served now included."""
+        return [place.project or place.unserved for place in self._places.values() if place.tried.is_set()]
 
     def leads(self) -> bool:
         """Whether this node is primary of any of them."""
-        return any(project.roles.view().role is Role.PRIMARY for project in self.projects())
+        served = [place.project for place in self._places.values() if place.project is not None]
+        return any(project.roles.view().role is Role.PRIMARY for project in served)
 
     def identity(self) -> ServiceIdentity:
         """Return what `$SRV.INFO` says of this node."""
@@ -77,62 +118,97 @@ class Hosting:
     async def run(self, ready: Ready) -> None:
         """Serve all projects until cancelled."""
         node = self._settings.node.id
-        own = [
-            Endpoint(operation=subjects.ADD_PROJECT, subject=subjects.ADD_PROJECT.at(node=node), handler=self._add),
-            Endpoint(operation=subjects.PROJECTS, subject=subjects.PROJECTS.at(node=node), handler=self._list),
-        ]
-        async with asyncio.TaskGroup() as group, serve(self._bus, self.identity(), own):
-            started = [self._start(group, config) for config in self._first]
-            for event in started:
-                await event.wait()
-            ready()
+        async with asyncio.TaskGroup() as group:
+            own = [
+                Endpoint(
+                    operation=subjects.ADD_PROJECT,
+                    subject=subjects.ADD_PROJECT.at(node=node),
+                    handler=partial(self._add, group),
+                ),
+                Endpoint(operation=subjects.PROJECTS, subject=subjects.PROJECTS.at(node=node), handler=self._list),
+            ]
+            async with serve(self._bus, self.identity(), own):
+                places = [self._begin(group, config) for config in self._first]
+                opening = Deadline.after(OPEN_DEADLINE)
+                for place in places:
+                    # One that takes longer does not keep the node from being ready.
+                    await comes_within(place.tried, opening.remaining())
+                ready()
+                await asyncio.Event().wait()
+
+    def _begin(self, group: asyncio.TaskGroup, config: ProjectConfig) -> _Place:
+        place = self._places[config.id] = _Place(self._settings, config)
+        place.task = group.create_task(self._keep(place), name=f"project {config.name}")
+        return place
+
+    async def _keep(self, place: _Place) -> None:
+        """Serve a project; when it fails, say why to whoever asks, and try again until cancelled."""
+        failures, name = 0, place.config.name
+        async with background() as group:
+            group.create_task(lifecycle.apart(self._refuse(place), name=f"refuse for {name}"), name=f"unserved {name}")
             while True:
-                config, event = await self._new.get()
-                await self._start(group, config).wait()
-                event.set()
+                began = time.monotonic()
+                failure = await lifecycle.apart(self._host(place), name=f"serve {name}")
+                lasted = place.served.is_set() and time.monotonic() - began > HEALTHY
+                failures = 1 if lasted else failures + 1
+                self._failed(place, failure or PartEndedError(f"{name} ended unasked"))
+                await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
 
-    def _start(self, group: asyncio.TaskGroup, config: ProjectConfig) -> asyncio.Event:
-        event = asyncio.Event()
-        group.create_task(self._host(config, event.set), name=f"project {config.name}")
-        return event
+    def _failed(self, place: _Place, failure: Exception) -> None:
+        is_news, told = place.failed(failure), place.unserved.failure
+        self.presence.touch()
+        if is_news:
+            log.error(
+                "project not served",
+                project=place.config.name,
+                reason=told.message,
+                remedy=told.remedy,
+                exc_info=None if isinstance(failure, MembridgeError | OSError) else failure,
+            )
 
-    async def _host(self, config: ProjectConfig, ready: Ready) -> None:
-        async with open_lane(self._bus, self._store, self._opened, self._settings, config) as lane:
+    async def _refuse(self, place: _Place) -> None:
+        """Answer for a project while it is not served."""
+        while True:
+            await place.failing.wait()
+            async with serve(self._bus, self.identity(), place.unserved.endpoints(self._bus, self._store)):
+                await place.served.wait()
+
+    async def _host(self, place: _Place) -> None:
+        bus, config = self._bus, place.config
+        async with open_lane(bus, self._store, self._opened, self._settings, config) as lane:
+            queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
             if not self._settings.leadership.enabled:
-                project = make_project(self._bus, lane, NoRoles(), self._opened, self._settings)
-                await self._serve(project, None, ready)
+                project = make_project(bus, lane, NoRoles(), self._opened, self._settings)
+                await self._serve(place, project, queue, None)
                 return
-            async with leading.keeper_of(self._bus, lane, self._opened, self._settings) as (keeper, attach):
-                project = make_project(self._bus, lane, ByLease(keeper), self._opened, self._settings)
+            async with leading.keeper_of(bus, lane, self._opened, self._settings) as (keeper, attach):
+                project = make_project(bus, lane, ByLease(keeper), self._opened, self._settings)
                 attach(project)
-                await self._serve(project, keeper, ready)
+                await self._serve(place, project, queue, keeper)
 
-    async def _serve(self, project: Project, keeper: Keeper | None, ready: Ready) -> None:
+    async def _serve(self, place: _Place, project: Project, queue: WorkQueue, keeper: Keeper | None) -> None:
         lane, bus = project.lane, self._bus
-        queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
         jobs = Jobs(bus, lane.project, lane.node)
-        operations = Operations(project, jobs, queue, Doctor(bus, project, self._settings))
+        reached = Reached(bus, lane.store, project=None, daemon=this_process)
+        operations = Operations(project, jobs, queue, Doctor(self._settings, place.config, reached))
         answered = endpoints.of_node(operations, lane.project, lane.node)
         if keeper is not None:
             answered += leading.endpoints_of(keeper, lane.project)
-        self._projects[lane.project] = project
-        try:
-            async with serve(bus, self.identity(), answered), asyncio.TaskGroup() as group:
+        async with serve(bus, self.identity(), answered), asyncio.TaskGroup() as group:
+            if self._settings.lane.auto_sync:
+                quiet = Quiet(self._settings.lane.quiet_seconds, self._settings.lane.quiet_max_seconds)
+                sync = AutoSync(project, jobs, quiet=quiet, on_change=self.presence.touch)
+                operations.last_error = lambda: sync.last_error
+                group.create_task(sync.run(_unheard), name="auto-sync")
+            if keeper is not None:
                 if self._settings.lane.auto_sync:
-                    quiet = Quiet(self._settings.lane.quiet_seconds, self._settings.lane.quiet_max_seconds)
-                    sync = AutoSync(project, jobs, quiet=quiet, on_change=self.presence.touch)
-                    operations.last_error = lambda: sync.last_error
-                    group.create_task(sync.run(_unheard), name="auto-sync")
-                if keeper is not None:
-                    if self._settings.lane.auto_sync:
-                        desk = ProposalDesk(project, jobs, queue, on_change=self.presence.touch)
-                        group.create_task(desk.run(_unheard), name="proposals")
-                    group.create_task(self._answer_as_primary(keeper, operations, lane.project), name="as primary")
-                log.info("project served", project=lane.name, database=str(lane.database))
-                ready()
-                await asyncio.Event().wait()
-        finally:
-            del self._projects[lane.project]
+                    desk = ProposalDesk(project, jobs, queue, on_change=self.presence.touch)
+                    group.create_task(desk.run(_unheard), name="proposals")
+                group.create_task(self._answer_as_primary(keeper, operations, lane.project), name="as primary")
+            log.info("project served", project=lane.name, database=str(lane.database))
+            place.serves(project)
+            self.presence.touch()
+            await asyncio.Event().wait()
 
     async def _answer_as_primary(self, keeper: Keeper, operations: Operations, project: ProjectId) -> None:
         answered = [*endpoints.of_primary(operations, project), *leading.primary_endpoints_of(keeper, project)]
@@ -146,20 +222,46 @@ class Hosting:
                     view = await keeper.changed(view)
                     self.presence.touch()
 
-    async def _add(self, request: AddProjectRequest, call: Call) -> ProjectsReply:
+    async def _add(self, group: asyncio.TaskGroup, request: AddProjectRequest, call: Call) -> ProjectsReply:
         if not self._grows:
             raise ForbiddenError(
                 "this node has a key for each project and none for a new one",
                 remedy="add the project on the server's machine, restart `membridge up` there, and join again",
             )
-        config = await blocking.run(registry.add, self._settings, request.name, request.database)
-        if config.id not in self._projects:
-            event = asyncio.Event()
-            async with call.deadline.scope(f"starting project {config.name}"):
-                await self._new.put((config, event))
-                await event.wait()
-            self.presence.touch()
+        async with call.deadline.sooner(ADD_DEADLINE).scope(f"adding project {request.name}"), self._adding:
+            config = await blocking.run(registry.checked, self._settings, request.name, request.database)
+            place = self._places.get(config.id)
+            if place is None:
+                await self._try(group, config)
+            elif place.failing.is_set():
+                raise place.unserved.failure
         return await self._list(Empty(), call)
+
+    async def _try(self, group: asyncio.TaskGroup, config: ProjectConfig) -> None:
+        """Serve a new project and register it. What fails, and who does not wait for it, leaves nothing of it."""
+        folder = lane_folder(self._settings, config)
+        is_new = not await blocking.run(folder.exists)
+        place, kept = self._begin(group, config), False
+        try:
+            await place.tried.wait()
+            if place.failing.is_set():
+                raise place.unserved.failure
+            await blocking.run(registry.add, self._settings, config.name, str(config.database))
+            kept = True
+        finally:
+            if not kept:
+                await self._withdraw(place)
+                # A registration whose answer came too late is undone too.
+                await blocking.run(registry.forget, self._settings, config.id)
+                if is_new:
+                    await blocking.run(files.discard, folder)
+            self.presence.touch()
+
+    async def _withdraw(self, place: _Place) -> None:
+        del self._places[place.config.id]
+        if place.task is not None:
+            place.task.cancel()
+            await asyncio.wait({place.task})
 
     async def _list(self, request: Empty, call: Call) -> ProjectsReply:
         del request, call

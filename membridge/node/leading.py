@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from membridge import blocking
 from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv
 from membridge.bus.service import Call, Endpoint
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
@@ -18,9 +19,9 @@ from membridge.settings import Settings
 from membridge.snapshot import heads
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
-from schemas import subjects
+from schemas import buckets, subjects
 from schemas.identity import NodeId, ProjectId
-from schemas.leadership import LeadershipReply, SelectRequest
+from schemas.leadership import LeadershipReply, Policy, SelectRequest
 from schemas.node import Empty
 from schemas.snapshot import PushRequest
 
@@ -88,6 +89,19 @@ async def standing_of(lane: Lane, *, deadline: Deadline) -> Standing:
         head_seq=head.seq,
         head_rows=rows,
         head_epoch=max(head.epoch, seen),
+    )
+
+
+async def seen(bus: Bus, project: ProjectId, settings: Settings, *, deadline: Deadline) -> LeadershipReply:
+    """Return leadership as the buckets have it, read by a process that takes no part in it."""
+    lease = await Kv(bus, buckets.LEADERSHIP).get(project, deadline=deadline)
+    settled = await Kv(bus, buckets.SETTINGS).get(project, deadline=deadline)
+    policy = settled.value.policy if settled else settings.leadership.policy
+    return LeadershipReply(
+        leader=lease.value if lease else None,
+        policy=policy,
+        preferred=settled.value.preferred if settled else None,
+        needs_ui_selection=lease is None and policy is Policy.MANUAL,
     )
 
 

@@ -5,17 +5,18 @@ Takes leadership for the moment where nobody has it and this node may; leaves no
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 from membridge.bus.connection import Bus, connect
-from membridge.bus.kv import open_bucket
 from membridge.bus.streams import open_proposals
 from membridge.deadline import Deadline
+from membridge.errors import MembridgeError
 from membridge.leadership.keeper import Keeper
 from membridge.node import leading
 from membridge.node.asked import Asked
-from membridge.node.doctor import Doctor
+from membridge.node.doctor import Doctor, Reached, without_daemon
 from membridge.node.jobs import Jobs
 from membridge.node.opening import (
     Buckets,
@@ -30,13 +31,14 @@ from membridge.node.roles import AsSeen, ByLease, NoRoles, Roles
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot import heads
 from membridge.snapshot.lane import Lane
-from schemas import buckets
-from schemas.leadership import LeadershipReply, Role
+from schemas.leadership import Role
+from schemas.node import DoctorReply
 from schemas.subjects import Impact, Operation
 from schemas.wire import Wire
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
+T = TypeVar("T")
 
 #: Seconds to connect and to open what is needed.
 OPEN_DEADLINE = 30.0
@@ -62,9 +64,34 @@ async def run_local(
         ):
             here = make_project(bus, lane, roles, opened, settings)
             queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
-            operations = Operations(here, Jobs(bus, lane.project, lane.node), queue, Doctor(bus, here, settings))
+            doctor = Doctor(settings, project, Reached(bus, store, None, partial(without_daemon, settings)))
+            operations = Operations(here, Jobs(bus, lane.project, lane.node), queue, doctor)
+            operations.running = False
             asked = Asked(by=bus.options.speaker, deadline=here.deadline(), listener=progress)
             return await operations.answer(operation, request, asked)
+
+
+async def examine_here(settings: Settings, project: ProjectConfig, *, deadline: Deadline) -> DoctorReply:
+    """Examine what this process can reach; what it cannot reach is reported as not looked at."""
+    name = f"membridge-doctor-{settings.node.id}"
+    async with AsyncExitStack() as stack:
+        bus = await _tried(
+            stack, connect(bus_options(settings, name, project.nkey_seed_file), deadline=deadline.sooner(5.0))
+        )
+        if isinstance(bus, Bus):
+            # Where no daemon ever ran the buckets are missing, which is not a fault. A node with a key may make none.
+            with suppress(MembridgeError):
+                await open_buckets(bus, settings, deadline=deadline.sooner(5.0))
+        store = await _tried(stack, open_store(bus if isinstance(bus, Bus) else None, settings))
+        reached = Reached(bus, store, project=None, daemon=partial(without_daemon, settings))
+        return DoctorReply(checks=await Doctor(settings, project, reached).examine(deadline=deadline))
+
+
+async def _tried(stack: AsyncExitStack, opening: AbstractAsyncContextManager[T]) -> T | MembridgeError:
+    try:
+        return await stack.enter_async_context(opening)
+    except MembridgeError as error:
+        return error
 
 
 @asynccontextmanager
@@ -73,26 +100,13 @@ async def _roles(bus: Bus, lane: Lane, opened: Buckets, settings: Settings, *, l
         yield NoRoles()
         return
     if not leads:
-        yield AsSeen(await _seen(bus, lane, settings, deadline=Deadline.after(OPEN_DEADLINE)))
+        yield AsSeen(await leading.seen(bus, lane.project, settings, deadline=Deadline.after(OPEN_DEADLINE)))
         return
     # A node whose store fails never leads: say why now, not after the wait for a role.
     await heads.read(lane, deadline=Deadline.after(OPEN_DEADLINE))
     async with leading.keeper_of(bus, lane, opened, settings) as (keeper, _):
         await _settled(keeper, settings.leadership.lease_seconds + 5.0)
         yield ByLease(keeper)
-
-
-async def _seen(bus: Bus, lane: Lane, settings: Settings, *, deadline: Deadline) -> LeadershipReply:
-    replicas = settings.nats.replicas
-    leases = await open_bucket(bus, buckets.LEADERSHIP, replicas=replicas, deadline=deadline)
-    chosen = await open_bucket(bus, buckets.SETTINGS, replicas=replicas, deadline=deadline)
-    lease = await leases.get(lane.project, deadline=deadline)
-    settled = await chosen.get(lane.project, deadline=deadline)
-    return LeadershipReply(
-        leader=lease.value if lease else None,
-        policy=settled.value.policy if settled else settings.leadership.policy,
-        preferred=settled.value.preferred if settled else None,
-    )
 
 
 async def _settled(keeper: Keeper, seconds: float) -> None:

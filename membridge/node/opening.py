@@ -14,7 +14,7 @@ from membridge.bus.connection import Bus, BusOptions
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.streams import ensure_streams
 from membridge.deadline import Deadline
-from membridge.errors import CredentialsError, MembridgeError, SettingsError
+from membridge.errors import BusUnavailableError, CredentialsError, MembridgeError, SettingsError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
 from membridge.merge.conflicts import Journal
@@ -128,8 +128,11 @@ async def open_buckets(bus: Bus, settings: Settings, *, deadline: Deadline) -> B
 
 
 @asynccontextmanager
-async def open_store(bus: Bus, settings: Settings) -> AsyncGenerator[ObjectStore]:
-    """Open the object store that the settings name, sealed where they say so."""
+async def open_store(bus: Bus | None, settings: Settings) -> AsyncGenerator[ObjectStore]:
+    """Open the object store that the settings name, sealed where they say so.
+
+    Without a bus only an S3 can be opened. Errors: BusUnavailableError, SettingsError, and those of the store.
+    """
     async with open_backend(bus, settings) as opened:
         if not settings.store.encrypted:
             yield UnsealedStore(opened)
@@ -148,10 +151,12 @@ def key_source(settings: Settings) -> KeySource:
 
 
 @asynccontextmanager
-async def open_backend(bus: Bus, settings: Settings) -> AsyncGenerator[ObjectStore]:
+async def open_backend(bus: Bus | None, settings: Settings) -> AsyncGenerator[ObjectStore]:
     """Open the object store that the settings name as it is: what goes in is not sealed."""
     store = settings.store
     if store.backend is StoreKind.JETSTREAM:
+        if bus is None:
+            raise BusUnavailableError("snapshots are kept in NATS, which was not reached")
         # Who has a key of its own for an account may not purge; the account's operator does.
         purges = settings.nats.keys_dir is None
         async with open_jetstream(
@@ -177,12 +182,17 @@ async def open_backend(bus: Bus, settings: Settings) -> AsyncGenerator[ObjectSto
         yield opened
 
 
+def lane_folder(settings: Settings, config: ProjectConfig) -> Path:
+    """Return the state folder of one project."""
+    return settings.node.state_dir / "projects" / config.id
+
+
 @asynccontextmanager
 async def open_lane(
     bus: Bus, store: ObjectStore, opened: Buckets, settings: Settings, config: ProjectConfig
 ) -> AsyncGenerator[Lane]:
     """Open a project's lane: its folder, journal and the announcer of its facts."""
-    folder = settings.node.state_dir / "projects" / config.id
+    folder = lane_folder(settings, config)
     journal = await blocking.run(Journal, folder / "journal.db")
     lane_settings, keep = settings.lane, settings.keep
     try:

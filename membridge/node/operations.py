@@ -44,6 +44,8 @@ class Operations:
         self._past = Past(project, jobs)
         self._began = time.monotonic()
         self.last_error: Callable[[], str | None] = lambda: None
+        #: Whether this process is the daemon.
+        self.running = True
 
     async def answer(self, operation: Operation[Q, R], request: Wire, asked: Asked) -> R:
         """Return the reply of `operation`; raise what the operation raises."""
@@ -89,6 +91,7 @@ class Operations:
             rss_bytes=resident_bytes(),
             uptime_seconds=round(time.monotonic() - self._began, 3),
             last_error=self.last_error(),
+            running=self.running,
         )
 
     async def push(self, request: PushRequest, asked: Asked) -> PushReply:

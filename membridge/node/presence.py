@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from membridge import __version__
 from membridge.bus.kv import Kv
@@ -20,9 +20,8 @@ from membridge.lifecycle import Ready
 from membridge.logging import get_logger
 from membridge.node.installed import install_method
 from membridge.node.instance import another
-from membridge.node.project import Project
 from schemas.identity import NodeId
-from schemas.node import NodePresence
+from schemas.node import NodePresence, ProjectPresence
 
 if TYPE_CHECKING:
     from schemas.runtime import WorkerPresence
@@ -33,11 +32,19 @@ log = get_logger("membridge.presence")
 EVERY = 10.0
 
 
+class Present(Protocol):
+    """A project that presence speaks of, served or not."""
+
+    async def presence(self) -> ProjectPresence:
+        """Return the project as this node sees it; never raises for what is wrong with the project."""
+        ...
+
+
 class Presence:
     """Writes this node's entry."""
 
     def __init__(
-        self, nodes: Kv[NodePresence], node: NodeId, instance: str, projects: Callable[[], Iterable[Project]]
+        self, nodes: Kv[NodePresence], node: NodeId, instance: str, projects: Callable[[], Iterable[Present]]
     ) -> None:
         self._nodes, self._node, self._instance, self._projects = nodes, node, instance, projects
         self._revision = 0
@@ -86,9 +93,9 @@ class Presence:
         )
 
     async def _say(self) -> None:
-        deadline = Deadline.after(EVERY / 2)
         try:
-            self._revision = await self._write(await self.describe(), deadline)
+            said = await self.describe()
+            self._revision = await self._write(said, Deadline.after(EVERY / 2))
         except AlreadyRunningError:
             raise
         except MembridgeError as error:

@@ -21,6 +21,9 @@ from membridge.claudemem import database, worker
 from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
+    DatabaseBusyError,
+    DatabaseInvalidError,
+    DeadlineExceededError,
     DiskFullError,
     HeadMovedError,
     MembridgeError,
@@ -31,6 +34,7 @@ from membridge.errors import (
 )
 from membridge.logging import get_logger
 from membridge.merge import collect
+from membridge.merge.conflicts import Counts
 from membridge.node import rules
 from membridge.node.roles import Roles
 from membridge.snapshot import garbage, heads, high_water, proposals, pull, push, recover, restore
@@ -52,6 +56,8 @@ log = get_logger("membridge.project")
 
 #: Times that a commit is tried again after somebody else committed first (without roles that is normal).
 COMMIT_TRIES = 6
+#: Seconds that counting unsynced rows for the node's presence may take.
+RECOUNT = 5.0
 #: Proposals merged before one snapshot is committed for them.
 PROPOSALS_PER_COMMIT = 32
 
@@ -77,6 +83,7 @@ class Project:
         self.lane, self.roles = lane, roles
         self._turn = asyncio.Lock()
         self._unsynced = 0
+        self._counted: tuple[object, ...] | None = None
         self._head_seq = 0
 
     def deadline(self) -> Deadline:
@@ -170,11 +177,15 @@ class Project:
         return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=1, seq=self._head_seq)
 
     async def presence(self) -> ProjectPresence:
-        """Return the project as this node sees it, from what it knows without asking anybody."""
-        lane, view, position = self.lane, self.roles.view(), self.lane.mirror.position()
+        """Return the project as this node sees it, from what is on this machine."""
+        lane, view, position, error = self.lane, self.roles.view(), self.lane.mirror.position(), ""
         seq = position.seq if position else 0
         self._head_seq = max(self._head_seq, seq)
-        counts = await blocking.run(lane.journal.counts)
+        try:
+            counts = await blocking.run(lane.journal.counts)
+            await self._recount()
+        except MembridgeError as failure:
+            counts, error = Counts(0, 0), failure.message
         return ProjectPresence(
             project=lane.project,
             name=lane.name,
@@ -189,6 +200,7 @@ class Project:
             quarantined=counts.quarantined,
             conflicts=counts.conflicts,
             database=str(lane.database),
+            error=error[:4_096],
         )
 
     @property
@@ -207,12 +219,29 @@ class Project:
 
     async def count_unsynced(self, *, deadline: Deadline) -> int:
         """Count the rows that the canonical memory lacks."""
-        if not await blocking.run(self.lane.database.exists):
-            return 0
-        self._unsynced = await blocking.run(
-            collect.unsynced, self.lane.database, self.lane.mirror.path(), journal=self.lane.journal, deadline=deadline
-        )
-        return self._unsynced
+        lane = self.lane
+        compared = await blocking.run(self._compared)
+        found = 0
+        if await blocking.run(lane.database.exists):
+            found = await blocking.run(
+                collect.unsynced, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
+            )
+        self._unsynced, self._counted = found, compared
+        return found
+
+    async def _recount(self) -> None:
+        """Count again what changed since the last count: `nodes` then says what `status` says."""
+        if self.busy or await blocking.run(self._compared) == self._counted:
+            return
+        try:
+            await self.count_unsynced(deadline=Deadline.after(RECOUNT))
+        except (DeadlineExceededError, DatabaseBusyError, DatabaseInvalidError) as error:
+            # The last number stays; what is wrong with the database is the next sync's to report.
+            log.debug("unsynced rows not counted", reason=error.message)
+
+    def _compared(self) -> tuple[object, ...]:
+        """Return what a count of unsynced rows depends on: the database's files and the mirror."""
+        return (*_stamps(self.lane.database), self.lane.mirror.position())
 
     async def restore(
         self, record: SnapshotRecord, steps: Steps, *, limit: int = 0, deadline: Deadline
@@ -315,6 +344,7 @@ class Project:
             attempt = 0
             while True:
                 attempt += 1
+                before = await blocking.run(_stamps, self.lane.database)
                 epoch = await self._epoch(as_secondary=as_secondary, deadline=deadline)
                 try:
                     reply = await push.push(
@@ -331,7 +361,8 @@ class Project:
                     await asyncio.sleep(rules.retry_wait(attempt, random.random()))  # noqa: S311 - jitter
                     continue
                 self._head_seq = reply.seq or self._head_seq
-                self._unsynced = 0
+                # Rows that came during the push change the files again, and are counted then.
+                self._unsynced, self._counted = 0, (*before, await blocking.run(self.lane.mirror.position))
                 return reply
 
     async def _epoch(self, *, as_secondary: bool, deadline: Deadline) -> int:
@@ -353,7 +384,7 @@ class Project:
             message_id = f"{one.announcement.id}.{random.SystemRandom().getrandbits(64):016x}"
             await self._bus.stream_publish(subject, encode(one.announcement), message_id=message_id, deadline=deadline)
             await proposals.remember(self.lane, one)
-        self._unsynced = await self.count_unsynced(deadline=deadline)
+        await self.count_unsynced(deadline=deadline)
         if not prepared:
             return PushReply(outcome=PushOutcome.UNCHANGED, rows=0)
         return PushReply(
@@ -469,3 +500,16 @@ class Project:
             return database.inspect(self.lane.database, deadline=Deadline.after(2.0)).rows
         except MembridgeError:
             return {}
+
+
+def _stamps(database: Path) -> tuple[object, ...]:
+    """Return what changes with each write to a database: its file and its write-ahead log."""
+    found: list[object] = []
+    for path in (database, database.with_name(f"{database.name}-wal")):
+        try:
+            facts = path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return tuple(found)

@@ -1,5 +1,8 @@
 """The projects that this node serves: those of the settings, and those added since, kept in the state folder."""
 
+import fcntl
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -7,9 +10,11 @@ import msgspec
 from membridge.errors import InvalidRequestError
 from membridge.settings import ProjectConfig, Settings, seed_file
 from membridge.snapshot import files
-from schemas.identity import InvalidTokenError, canonical_id
+from schemas.identity import InvalidTokenError, ProjectId, canonical_id
 
 _FILE = "projects.json"
+#: Held while the list is changed. A file of its own: the list is replaced by each change.
+_LOCK = "projects.lock"
 
 
 class Added(msgspec.Struct, frozen=True):
@@ -28,10 +33,10 @@ def load(settings: Settings) -> list[ProjectConfig]:
     return list(projects.values())
 
 
-def add(settings: Settings, name: str, database: str | None) -> ProjectConfig:
-    """Register a project and return it; one that is known with the same database is returned as it is. Blocking.
+def checked(settings: Settings, name: str, database: str | None) -> ProjectConfig:
+    """Return the project that `add` would register, or the known one that is the same. Writes nothing. Blocking.
 
-    Errors: InvalidRequestError for a name that is none, or a database that another project or name has.
+    Errors: InvalidRequestError for a name or path that is not valid, or a database that another project uses.
     """
     try:
         project = canonical_id(name)
@@ -51,9 +56,42 @@ def add(settings: Settings, name: str, database: str | None) -> ProjectConfig:
                 remedy="give each project its own database: `membridge project add NAME --database PATH`",
                 field="database",
             )
-    kept = [*_added(settings), Added(name=name, database=str(path))]
-    files.save(settings.node.state_dir / _FILE, msgspec.json.encode(kept))
     return _config(settings, name, path)
+
+
+def add(settings: Settings, name: str, database: str | None) -> ProjectConfig:
+    """Register a project and return it; a known one with the same database is returned as it is. Blocking.
+
+    Two processes may add at the same time: each sees what the other one wrote. Errors: those of `checked`, and
+    FileAccessError or DiskFullError when the list cannot be written.
+    """
+    with _alone(settings.node.state_dir):
+        config = checked(settings, name, database)
+        if config not in load(settings):
+            kept = [*_added(settings), Added(name=name, database=str(config.database))]
+            files.save(settings.node.state_dir / _FILE, msgspec.json.encode(kept))
+        return config
+
+
+def forget(settings: Settings, project: ProjectId) -> None:
+    """Take a project that was added off the list again; one that is not on it is fine. Blocking."""
+    with _alone(settings.node.state_dir):
+        added = _added(settings)
+        kept = [item for item in added if canonical_id(item.name) != project]
+        if len(kept) != len(added):
+            files.save(settings.node.state_dir / _FILE, msgspec.json.encode(kept))
+
+
+@contextmanager
+def _alone(state: Path) -> Generator[None]:
+    """Keep other processes from changing the list during the body."""
+    path = state / _LOCK
+    with files.translated(path):
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = path.open("a")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _config(settings: Settings, name: str, database: Path) -> ProjectConfig:

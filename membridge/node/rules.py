@@ -41,7 +41,7 @@ def push_action(role: Role, *, snapshot: bool, allow_secondary_push: bool, prima
         return PushAction.PROPOSE
     if allow_secondary_push:
         return PushAction.COMMIT
-    leads = f"{primary} is primary" if primary else "nobody is primary"
+    leads = f"{primary} is primary" if primary else "no node is primary"
     raise SecondaryPushBlockedError(
         f"this node is not primary ({leads}), so it commits no snapshots",
         remedy="run `membridge push` to propose its rows, or `membridge leader select` this node; "
@@ -53,7 +53,7 @@ def check_primary(role: Role, what: str, *, primary: str | None) -> None:
     """Raise RefusedError when this node is not the one to do `what`."""
     if role is Role.PRIMARY:
         return
-    leads = f"{primary} is primary" if primary else "nobody is primary"
+    leads = f"{primary} is primary" if primary else "no node is primary"
     remedy = f"run it on {primary}" if primary else "run `membridge leader select` to choose one"
     raise RefusedError(f"only the primary {what}, and {leads}", remedy=remedy)
 

@@ -38,3 +38,30 @@ def only_one(state: Path, kind: str) -> Generator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def holder(state: Path, kind: str) -> str | None:
+    """Return the process id in the place of the one `kind`, None when no process holds it. Blocking."""
+    try:
+        with (state / f"{kind}.pid").open("r", encoding="ascii") as file:
+            pid = file.read(32).strip()
+            # The lock is tried only where a process is named: a try would get in the way of one that starts.
+            if not pid.isdecimal() or not _is_alive(int(pid)):
+                return None
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return pid
+    except OSError:
+        return None
+    return None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

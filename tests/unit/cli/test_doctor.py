@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from membridge.cli import doctor
-from membridge.errors import BusUnavailableError
 from schemas.node import (
     Check,
     DoctorReply,
@@ -32,12 +31,11 @@ def test_the_doctor_shows_remedies_for_what_is_not_ok(printed: Callable[[], list
     assert lines[-1] == "1 failure, 1 warning"
 
 
-def test_without_nats_the_doctor_still_tells_of_the_settings() -> None:
-    error = BusUnavailableError("nothing listens", remedy="start it")
+def test_what_was_not_looked_at_is_neither_well_nor_a_failure(printed: Callable[[], list[str]]) -> None:
+    doctor.print_checks(
+        DoctorReply(checks=[Check(name="clock", finding=Finding.SKIPPED, detail="not looked at: NATS is away")])
+    )
 
-    reply = doctor.without_nats(error, ["a file can be read by others"])
-
-    assert [(check.name, check.finding, check.remedy) for check in reply.checks] == [
-        ("settings", Finding.WARN, ""),
-        ("nats", Finding.FAIL, "start it"),
-    ]
+    lines = printed()
+    assert lines[2] == "SKIPPED  clock  not looked at: NATS is away"
+    assert lines[-1] == "0 failures, 0 warnings, 1 not looked at"

@@ -19,7 +19,7 @@ def test_leadership_without_a_primary_says_what_to_do(printed: Callable[[], list
     leader.print_leadership(LeadershipReply(needs_ui_selection=True))
 
     assert printed() == [
-        "primary  nobody",
+        "primary  none: no node is primary",
         "policy   manual",
         "to do    choose one: `membridge leader select NODE`",
     ]

@@ -53,7 +53,7 @@ def test_status_of_a_new_project_says_that_nobody_leads(printed: Callable[[], li
     state.print_status(StatusReply(node=LAPTOP, version="0.1.0", project=project))
 
     lines = printed()
-    assert "role      none; nobody is primary" in lines
+    assert "role      none; no node is primary: run `membridge leader select NODE`" in lines
     assert "snapshot  none yet" in lines
 
 
@@ -68,6 +68,26 @@ def test_nodes_have_a_line_for_each_project(printed: Callable[[], list[str]]) ->
     lines = printed()
     assert lines[2].split() == ["raspberrypi-4", "4", "s", "ago", "0.1.0", "claude-mem", "secondary", "118", "2", "3"]
     assert len(lines) == 5
+
+
+def test_nodes_say_which_project_has_no_primary_and_which_is_not_served(printed: Callable[[], list[str]]) -> None:
+    failed = presence(name="work", role=Role.NONE, error="project work is not served: no space left")
+    node = NodePresence(node=PI, version="0.1.0", python="", os="", arch="", projects=[presence(), failed])
+
+    state.print_nodes(NodesReply(nodes=[node], leaderless=["claude-mem"]))
+
+    lines = printed()
+    assert lines[-2:] == [
+        "claude-mem: no node is primary: run `membridge leader select NODE`",
+        "raspberrypi-4: project work is not served: no space left",
+    ]
+    assert lines[3].split()[-3:] == ["?", "?", "?"]
+
+
+def test_status_without_a_daemon_says_that_nothing_is_synchronised(printed: Callable[[], list[str]]) -> None:
+    state.print_status(StatusReply(node=LAPTOP, version="0.1.0", project=presence(), primary=PI, running=False))
+
+    assert "no daemon runs: nothing is synchronised" in " ".join(printed())
 
 
 def test_a_failed_job_shows_its_error_in_full(printed: Callable[[], list[str]]) -> None:

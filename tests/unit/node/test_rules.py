@@ -24,7 +24,7 @@ def test_a_secondary_proposes() -> None:
         assert action is PushAction.PROPOSE
 
 
-@pytest.mark.parametrize(("primary", "named"), [("node-a", "node-a is primary"), (None, "nobody is primary")])
+@pytest.mark.parametrize(("primary", "named"), [("node-a", "node-a is primary"), (None, "no node is primary")])
 def test_a_secondary_that_would_commit_is_blocked_and_told_why(primary: str | None, named: str) -> None:
     with pytest.raises(SecondaryPushBlockedError) as refused:
         rules.push_action(Role.SECONDARY, snapshot=True, allow_secondary_push=False, primary=primary)
@@ -75,7 +75,7 @@ def test_only_a_primary_deletes_and_the_refusal_says_who_is() -> None:
     with pytest.raises(RefusedError, match="pi is primary") as refused:
         rules.check_primary(Role.SECONDARY, "deletes snapshots", primary="pi")
     assert refused.value.remedy == "run it on pi"
-    with pytest.raises(RefusedError, match="nobody is primary"):
+    with pytest.raises(RefusedError, match="no node is primary"):
         rules.check_primary(Role.SECONDARY, "deletes snapshots", primary=None)
 
 

@@ -1,0 +1,106 @@
+"""The doctor, `status` and `nodes` never claim what was not looked at, and agree with each other."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from membridge.bus.connection import Bus
+from membridge.bus.kv import open_bucket
+from membridge.bus.watch import watch
+from membridge.cli.demonstration.machine import Machine
+from membridge.cli.demonstration.writer import write
+from membridge.deadline import Deadline
+from membridge.objectstore.remote import S3Options
+from schemas.buckets import NODES
+from schemas.leadership import Role
+from schemas.node import ProjectPresence
+from tests.fixtures.machines import PROJECT, SOON, MakeMachine, command, until
+from tests.fixtures.ports import free_port
+
+HERE = {"settings", "database", "sqlite", "claude-mem worker", "hooks", "disk"}
+OVER_NATS = {"jetstream", "lock", "leadership", "clock"}
+
+
+async def examined(machine: Machine) -> dict[str, dict[str, str]]:
+    """Return the doctor's lines by name."""
+    _, output = await machine.command("doctor", "--json")
+    return {check["name"]: check for check in json.loads(output)["checks"]}
+
+
+def found(lines: dict[str, dict[str, str]], finding: str) -> set[str]:
+    return {name for name, check in lines.items() if check["finding"] == finding}
+
+
+async def test_without_nats_every_other_line_of_the_doctor_is_still_checked(make_machine: MakeMachine) -> None:
+    a = make_machine("a", memory=True, MEMBRIDGE_NATS_URL=f"nats://127.0.0.1:{free_port()}")
+    a.database.parent.joinpath("settings.json").write_text("{}")
+    lines = await examined(a)
+    assert found(lines, "fail") == {"nats"}
+    assert found(lines, "skipped") == {*OVER_NATS, "object store", "encryption"}
+    assert found(lines, "ok") >= HERE
+    assert lines["daemon"]["detail"] == "no daemon runs: nothing is synchronised"
+    assert "the head was not looked at" in lines["database"]["detail"]
+    # What is wrong on this machine is found without NATS too.
+    a.database.write_bytes(b"not a database, whatever its name says" * 100)
+    assert found(await examined(a), "fail") == {"nats", "database"}
+    code, output = await a.command("status")
+    assert (code, "nothing is synchronised" in output) == (1, True), output
+
+
+async def test_without_the_store_every_other_line_of_the_doctor_is_still_checked(
+    make_machine: MakeMachine, s3_options: S3Options
+) -> None:
+    away = {
+        "MINIO_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+        "MINIO_ACCESS_KEY": s3_options.access_key,
+        "MINIO_SECRET_KEY": s3_options.secret_key,
+        "MINIO_BUCKET": s3_options.bucket,
+    }
+    a = make_machine("a", memory=True, **away)
+    there = {**away, "MINIO_ENDPOINT": s3_options.endpoint, "MEMBRIDGE_NATS_URL": f"nats://127.0.0.1:{free_port()}"}
+    b = make_machine("b", memory=True, **there)
+    async with asyncio.TaskGroup() as group:
+        of_a, of_b = group.create_task(examined(a)), group.create_task(examined(b))
+    lines = of_a.result()
+    assert found(lines, "fail") == {"object store"}
+    assert found(lines, "skipped") == {"encryption"}
+    assert found(lines, "ok") >= {*HERE, "nats", *OVER_NATS} - {"leadership"}
+    # An S3 is looked at without NATS.
+    lines = of_b.result()
+    assert lines["object store"]["finding"] == "ok", lines["object store"]
+    assert found(lines, "skipped") == OVER_NATS
+
+
+async def test_no_primary_is_said_as_such_and_unsynced_agrees_after_the_preferred_node_resigned(
+    make_machine: MakeMachine, bus: Bus
+) -> None:
+    a = make_machine("a", memory=True)
+    code, output = await a.command("status")
+    assert (code, "no daemon runs: nothing is synchronised" in " ".join(output.split())) == (0, True), output
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1 and seen.project.role is Role.PRIMARY)
+    assert (await command(a, "nodes"))["leaderless"] == []
+    await command(a, "leader", "resign")
+    write(str(a.database), 3, "after it resigned")
+    status = await until(bus, a, lambda seen: seen.project.unsynced > 0)
+    said = await presence_of(bus, a, lambda seen: seen.unsynced == status.project.unsynced)
+    assert said.role is Role.SECONDARY
+    listed = await command(a, "nodes")
+    assert listed["leaderless"] == [PROJECT]
+    assert listed["nodes"][0]["projects"][0]["unsynced"] == (await command(a, "status"))["project"]["unsynced"]
+    for arguments in (("status",), ("nodes",), ("leader",), ("doctor",)):
+        _, output = await a.command(*arguments)
+        assert "no node is primary" in " ".join(output.split()), arguments
+    await command(a, "leader", "select", "a")
+    await presence_of(bus, a, lambda seen: seen.unsynced == 0 and seen.role is Role.PRIMARY)
+    assert (await command(a, "status"))["project"]["unsynced"] == 0
+
+
+async def presence_of(bus: Bus, machine: Machine, wanted: Callable[[ProjectPresence], bool]) -> ProjectPresence:
+    """Wait until the machine's entry among the present nodes is as wanted."""
+    bucket = await open_bucket(bus, NODES, replicas=1, deadline=Deadline.after(5.0))
+    async with asyncio.timeout(SOON):
+        async for change in watch(bucket, machine.name):
+            if change.entry is not None and (projects := change.entry.value.projects) and wanted(projects[0]):
+                return projects[0]
+    raise AssertionError("the watch ended")
