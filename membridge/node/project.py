@@ -21,9 +21,6 @@ from membridge.claudemem import database, worker
 from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
-    DatabaseBusyError,
-    DatabaseInvalidError,
-    DeadlineExceededError,
     DiskFullError,
     HeadMovedError,
     MembridgeError,
@@ -37,6 +34,7 @@ from membridge.merge import collect
 from membridge.merge.conflicts import Counts
 from membridge.node import rules
 from membridge.node.roles import Roles
+from membridge.node.unsynced import Unsynced
 from membridge.snapshot import garbage, heads, high_water, proposals, pull, push, recover, restore
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.lock import Claim, LockTerms, folder_lock, push_lock
@@ -56,8 +54,6 @@ log = get_logger("membridge.project")
 
 #: Times that a commit is tried again after somebody else committed first (without roles that is normal).
 COMMIT_TRIES = 6
-#: Seconds that counting unsynced rows for the node's presence may take.
-RECOUNT = 5.0
 #: Proposals merged before one snapshot is committed for them.
 PROPOSALS_PER_COMMIT = 32
 
@@ -82,8 +78,7 @@ class Project:
         self._bus, self._locks, self._bounds = bus, locks, bounds
         self.lane, self.roles = lane, roles
         self._turn = asyncio.Lock()
-        self._unsynced = 0
-        self._counted: tuple[object, ...] | None = None
+        self._unsynced = Unsynced(lane)
         self._head_seq = 0
 
     def deadline(self) -> Deadline:
@@ -183,7 +178,8 @@ class Project:
         self._head_seq = max(self._head_seq, seq)
         try:
             counts = await blocking.run(lane.journal.counts)
-            await self._recount()
+            if not self.busy:
+                await self._unsynced.refresh()
         except MembridgeError as failure:
             counts, error = Counts(0, 0), failure.message
         return ProjectPresence(
@@ -196,7 +192,7 @@ class Project:
             mirror_sha256=position.sha256 if position else "",
             lag=self._head_seq - seq,
             rows=await blocking.run(self._rows),
-            unsynced=self._unsynced,
+            unsynced=self._unsynced.rows,
             quarantined=counts.quarantined,
             conflicts=counts.conflicts,
             database=str(lane.database),
@@ -212,36 +208,9 @@ class Project:
         """Note the head that a watcher saw."""
         self._head_seq = seq
 
-    async def lock_holder(self, *, deadline: Deadline) -> LockRecord | None:
-        """Return who holds the push lock, None when nobody does."""
-        entry = await self._locks.get(self.lane.project, deadline=deadline)
-        return entry.value if entry else None
-
     async def count_unsynced(self, *, deadline: Deadline) -> int:
         """Count the rows that the canonical memory lacks."""
-        lane = self.lane
-        compared = await blocking.run(self._compared)
-        found = 0
-        if await blocking.run(lane.database.exists):
-            found = await blocking.run(
-                collect.unsynced, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
-            )
-        self._unsynced, self._counted = found, compared
-        return found
-
-    async def _recount(self) -> None:
-        """Count again what changed since the last count: `nodes` then says what `status` says."""
-        if self.busy or await blocking.run(self._compared) == self._counted:
-            return
-        try:
-            await self.count_unsynced(deadline=Deadline.after(RECOUNT))
-        except (DeadlineExceededError, DatabaseBusyError, DatabaseInvalidError) as error:
-            # The last number stays; what is wrong with the database is the next sync's to report.
-            log.debug("unsynced rows not counted", reason=error.message)
-
-    def _compared(self) -> tuple[object, ...]:
-        """Return what a count of unsynced rows depends on: the database's files and the mirror."""
-        return (*_stamps(self.lane.database), self.lane.mirror.position())
+        return await self._unsynced.count(deadline=deadline)
 
     async def restore(
         self, record: SnapshotRecord, steps: Steps, *, limit: int = 0, deadline: Deadline
@@ -344,7 +313,7 @@ class Project:
             attempt = 0
             while True:
                 attempt += 1
-                before = await blocking.run(_stamps, self.lane.database)
+                before = await self._unsynced.stamps()
                 epoch = await self._epoch(as_secondary=as_secondary, deadline=deadline)
                 try:
                     reply = await push.push(
@@ -361,8 +330,7 @@ class Project:
                     await asyncio.sleep(rules.retry_wait(attempt, random.random()))  # noqa: S311 - jitter
                     continue
                 self._head_seq = reply.seq or self._head_seq
-                # Rows that came during the push change the files again, and are counted then.
-                self._unsynced, self._counted = 0, (*before, await blocking.run(self.lane.mirror.position))
+                await self._unsynced.none_since(before)
                 return reply
 
     async def _epoch(self, *, as_secondary: bool, deadline: Deadline) -> int:
@@ -500,16 +468,3 @@ class Project:
             return database.inspect(self.lane.database, deadline=Deadline.after(2.0)).rows
         except MembridgeError:
             return {}
-
-
-def _stamps(database: Path) -> tuple[object, ...]:
-    """Return what changes with each write to a database: its file and its write-ahead log."""
-    found: list[object] = []
-    for path in (database, database.with_name(f"{database.name}-wal")):
-        try:
-            facts = path.stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
-    return tuple(found)
