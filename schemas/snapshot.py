@@ -134,12 +134,13 @@ class PullReply(Wire, frozen=True, kw_only=True):
 
 
 class Backup(Wire, frozen=True, kw_only=True):
-    """A file kept before a write to the live database."""
+    """A file kept before a write to the live database; its `id` stays what it is."""
 
     path: str
     size_bytes: int
     created_at: str
     reason: str
+    id: str = ""
 
 
 class BackupsReply(Wire, frozen=True, kw_only=True):

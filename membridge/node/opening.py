@@ -194,7 +194,7 @@ async def open_lane(
     """Open a project's lane: its folder, journal and the announcer of its facts."""
     folder = lane_folder(settings, config)
     journal = await blocking.run(Journal, folder / "journal.db")
-    lane_settings, keep = settings.lane, settings.keep
+    lane_settings, keep, keep_backups = settings.lane, settings.keep, settings.backup
     try:
         yield Lane(
             project=config.id,
@@ -210,7 +210,12 @@ async def open_lane(
                 shrink_percent=lane_settings.shrink_percent,
                 publish_legacy=settings.store.publish_legacy,
                 chain=ChainPolicy(lane_settings.chain_max_deltas, lane_settings.chain_max_percent),
-                backups=BackupPolicy(settings.backup.max_days, settings.backup.max_count),
+                backups=BackupPolicy(
+                    max_days=keep_backups.max_days,
+                    max_count=keep_backups.max_count,
+                    max_bytes=keep_backups.max_mib << 20,
+                    max_disk_percent=keep_backups.max_disk_percent,
+                ),
                 snapshots=SnapshotPolicy(keep.last, keep.hourly, keep.daily, keep.weekly),
             ),
         )

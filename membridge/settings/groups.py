@@ -317,7 +317,21 @@ class BackupSettings:
         default=50,
         env="PULL_BACKUP_MAX_COUNT",
         unit="files",
-        meaning="Most backups kept for one project.",
+        meaning="Most backups kept for one project. The newest of each day and reason goes last.",
+    )
+    max_mib: int = setting(
+        whole(1, 100_000_000),
+        default=4096,
+        env="MEMBRIDGE_BACKUP_MAX_MIB",
+        unit="MiB",
+        meaning="Most room that the backups of one project take. The newest one is always kept.",
+    )
+    max_disk_percent: float = setting(
+        number(most=100),
+        default=25.0,
+        env="MEMBRIDGE_BACKUP_MAX_DISK_PERCENT",
+        unit="percent",
+        meaning="Most of its disk's free room, its own counted in, that the backups of one project take.",
     )
 
 

@@ -1,5 +1,10 @@
-"""Backups: whole copies of the live database, kept before it is written to."""
+"""Backups: whole copies of the live database, kept before it is written to.
 
+A backup is taken right before a write, never of a state that the newest backup has already: an operation that is tried
+again and again fills no disk and drives no older backup out. Its id is its file's name, an instant and a reason.
+"""
+
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,26 +16,6 @@ from membridge.snapshot.steps import Steps
 from schemas.snapshot import Backup
 
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
-
-
-def take(lane: Lane, reason: str, *, deadline: Deadline) -> Path:
-    """Copy the live database into the backups folder, then forget what retention no longer keeps. Blocking.
-
-    Errors: DiskFullError, DatabaseBusyError; nothing is left behind then.
-    """
-    target = lane.backups / f"{datetime.now(UTC).strftime(_STAMP)}-{reason}.db"
-    with files.translated(target):
-        lane.backups.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _sweep(lane)
-    part = target.with_suffix(".part")
-    try:
-        database.backup(lane.database, part, deadline=deadline)
-        with files.translated(target):
-            part.replace(target)
-    finally:
-        files.discard(part)
-    prune(lane)
-    return target
 
 
 class BeforeWrite:
@@ -46,37 +31,85 @@ class BeforeWrite:
             self.path = take(self._lane, self._reason, deadline=self._deadline)
 
 
+def take(lane: Lane, reason: str, *, deadline: Deadline) -> Path:
+    """Copy the live database into the backups folder, then forget what retention no longer keeps. Blocking.
+
+    Returns the newest backup where that is the same state, byte for byte. Errors: DiskFullError, DatabaseBusyError;
+    nothing is left behind then.
+    """
+    target = lane.backups / f"{datetime.now(UTC).strftime(_STAMP)}-{reason}.db"
+    with files.translated(target):
+        lane.backups.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sweep(lane)
+    newest = [path for path, _ in _own(lane)[-1:]]
+    part = target.with_suffix(".part")
+    try:
+        database.backup(lane.database, part, deadline=deadline)
+        with files.translated(target):
+            for known in newest:
+                if _is_same(known, part):
+                    return known
+            part.replace(target)
+            files.sync_directory(lane.backups)
+    finally:
+        files.discard(part)
+    prune(lane)
+    return target
+
+
 def listed(lane: Lane) -> list[Backup]:
-    """Return the backups, newest first. Blocking."""
-    found: list[Backup] = []
-    for path in sorted(lane.backups.glob("*.db"), reverse=True):
-        stamp, _, reason = path.stem.rpartition("-")
-        found.append(
-            Backup(path=str(path), size_bytes=path.stat().st_size, created_at=_taken(stamp).isoformat(), reason=reason)
-        )
-    return found
+    """Return the backups, newest first, and database files that a person put among them. Blocking."""
+    found: list[tuple[datetime, Backup]] = []
+    for path in lane.backups.glob("*.db"):
+        # Another process may delete it meanwhile.
+        with suppress(FileNotFoundError):
+            there = path.stat()
+            name = _name_of(path)
+            taken, reason = name or (datetime.fromtimestamp(there.st_mtime, UTC), "")
+            backup = Backup(
+                id=path.stem, path=str(path), size_bytes=there.st_size, created_at=taken.isoformat(), reason=reason
+            )
+            found.append((taken, backup))
+    return [backup for _, backup in sorted(found, key=lambda one: (one[0], one[1].id), reverse=True)]
 
 
 def prune(lane: Lane) -> None:
-    """Delete the backups that the policy no longer keeps. Blocking."""
+    """Delete the backups that the policy no longer keeps; what a person put here is left alone. Blocking."""
     now = datetime.now(UTC)
-    kept = [
-        retention.Kept(path.name, (now - _taken(path.stem.rpartition("-")[0])).total_seconds())
-        for path in lane.backups.glob("*.db")
-    ]
-    for name in retention.expired(kept, lane.policy.backups):
+    kept: list[retention.Kept] = []
+    for path, (taken, reason) in _own(lane):
+        group = f"{taken.date().isoformat()} {reason}"
+        kept.append(retention.Kept(path.name, (now - taken).total_seconds(), path.stat().st_size, group))
+    for name in retention.expired(kept, lane.policy.backups, free_bytes=files.free_bytes(lane.backups)):
         files.discard(lane.backups / name)
 
 
-def _sweep(lane: Lane) -> None:
+def sweep(lane: Lane) -> None:
     """Delete what a crash left half-written: before the next backup, which may need the room."""
     for path in lane.backups.glob("*.part*"):
         files.discard(path)
 
 
-def _taken(stamp: str) -> datetime:
+def _own(lane: Lane) -> list[tuple[Path, tuple[datetime, str]]]:
+    """Return the backups that were taken here, oldest first, each with its instant and reason."""
+    return sorted((path, name) for path in lane.backups.glob("*.db") if (name := _name_of(path)) is not None)
+
+
+def _is_same(known: Path, copy: Path) -> bool:
+    """Whether two files hold the same bytes. Two copies of one state do; page by page, in the same places."""
+    if known.stat().st_size != copy.stat().st_size:
+        return False
+    with known.open("rb") as ours, copy.open("rb") as theirs:
+        while block := ours.read(files.BLOCK):
+            if block != theirs.read(files.BLOCK):
+                return False
+    return True
+
+
+def _name_of(path: Path) -> tuple[datetime, str] | None:
+    """Return the instant and the reason in a backup's name, None for a file that a person put here."""
+    stamp, _, reason = path.stem.rpartition("-")
     try:
-        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC), reason
     except ValueError:
-        # A file that a person put here: of an age that retention never touches.
-        return datetime.now(UTC)
+        return None

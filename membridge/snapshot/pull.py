@@ -1,10 +1,10 @@
 """Pull: bring this node's memory up to the head, and merge it into the live database.
 
 The old mirror is the base of the merge and stays until the merge is done; killed at any point, the next pull does the
-same again and finds most of it done. The live database is written to by `membridge.merge` alone, after a backup.
+same again and finds most of it done. The live database is written to by `membridge.merge` alone, after a backup, which
+is taken when the head is there and verified, and only where the merge has something to write.
 """
 
-import asyncio
 from pathlib import Path
 
 from membridge import blocking
@@ -14,6 +14,7 @@ from membridge.errors import HeadMovedError, NotFoundError
 from membridge.merge import install, snapshot
 from membridge.merge.report import MergeReport
 from membridge.snapshot import backups, fetch, heads, legacy
+from membridge.snapshot.backups import BeforeWrite
 from membridge.snapshot.chain import Position
 from membridge.snapshot.fetch import Fetched
 from membridge.snapshot.lane import Lane
@@ -45,34 +46,30 @@ async def bring_up(
 ) -> PullReply:
     """Fetch `head`, take it into the live database, and make it the mirror. Errors as `pull`."""
     _check_forward(lane, head)
-    exists = await blocking.run(lane.database.exists)
-    reason = ("replace" if replace else "merge") if exists else None
+    if await blocking.run(lane.database.exists):
+        # Said before anything is fetched, which a later try would fetch again.
+        await blocking.run(database.inspect, lane.database, deadline=deadline)
+    save = backups.BeforeWrite(lane, "replace" if replace else "merge", steps, deadline)
     try:
-        fetched, backup = await _fetch_and_save(lane, head, reason, steps=steps, deadline=deadline)
-        outcome, report = await _take_in(lane, head, fetched, replace=replace, steps=steps, deadline=deadline)
+        fetched = await fetch.fetch(lane, head, steps=steps, deadline=deadline)
+        outcome, report = await _take_in(lane, head, fetched, save, replace=replace, steps=steps, deadline=deadline)
         await blocking.run(lane.mirror.advance, fetched.position)
     except BaseException:
         # What was fetched is as large as the database, and the next pull fetches it again.
         await blocking.run(lane.mirror.sweep)
         raise
-    return _reply(outcome, head, report, fetched, backup)
+    return _reply(outcome, head, report, fetched, save.path)
 
 
-async def _fetch_and_save(
-    lane: Lane, head: SnapshotRecord, reason: str | None, *, steps: Steps, deadline: Deadline
-) -> tuple[Fetched, Path | None]:
-    # The backup reads the live database while the network brings the snapshot.
-    try:
-        async with asyncio.TaskGroup() as group:
-            fetching = group.create_task(fetch.fetch(lane, head, steps=steps, deadline=deadline), name="fetch")
-            saving = group.create_task(blocking.run(_save, lane, reason, deadline), name="backup")
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return fetching.result(), saving.result()
-
-
-async def _take_in(
-    lane: Lane, head: SnapshotRecord, fetched: Fetched, *, replace: bool, steps: Steps, deadline: Deadline
+async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long work takes
+    lane: Lane,
+    head: SnapshotRecord,
+    fetched: Fetched,
+    save: BeforeWrite,
+    *,
+    replace: bool,
+    steps: Steps,
+    deadline: Deadline,
 ) -> tuple[PullOutcome, MergeReport]:
     source = lane.source(head.node, head.device_id)
     if not await blocking.run(lane.database.exists):
@@ -82,7 +79,13 @@ async def _take_in(
     if replace:
         with steps.step("replace"):
             report = await blocking.run(
-                install.replace, fetched.path, lane.database, source=source, journal=lane.journal, deadline=deadline
+                install.replace,
+                fetched.path,
+                lane.database,
+                source=source,
+                journal=lane.journal,
+                deadline=deadline,
+                save=save,
             )
         return PullOutcome.REPLACED, report
     with steps.step("merge"):
@@ -94,6 +97,7 @@ async def _take_in(
             source=source,
             journal=lane.journal,
             deadline=deadline,
+            save=save,
         )
     return PullOutcome.MERGED, report
 
@@ -122,7 +126,7 @@ async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> Pul
         if not await blocking.run(lane.database.exists):
             await blocking.run(install.install, staged, lane.database, source=source, deadline=deadline)
             return PullReply(outcome=PullOutcome.INSTALLED, inserted=found.rows, downloaded_bytes=found.size_bytes)
-        backup = await blocking.run(_save, lane, "merge", deadline)
+        save = backups.BeforeWrite(lane, "merge", steps, deadline)
         report = await blocking.run(
             snapshot.merge_snapshot,
             lane.database,
@@ -131,6 +135,7 @@ async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> Pul
             source=source,
             journal=lane.journal,
             deadline=deadline,
+            save=save,
         )
     finally:
         await blocking.run(staged.unlink, missing_ok=True)
@@ -141,15 +146,8 @@ async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> Pul
         conflicts=report.conflicts,
         unsynced=report.unsynced,
         downloaded_bytes=found.size_bytes,
-        backup=str(backup),
+        backup=str(save.path) if save.path else None,
     )
-
-
-def _save(lane: Lane, reason: str | None, deadline: Deadline) -> Path | None:
-    if reason is None:
-        return None
-    database.inspect(lane.database, deadline=deadline)
-    return backups.take(lane, reason, deadline=deadline)
 
 
 def _reply(

@@ -16,7 +16,7 @@ from membridge.snapshot import backups
 from schemas.identity import ProjectId
 from tests.faults import hand_over
 from tests.faults.world import PLAIN, Node, Terms, World, soon
-from tests.fixtures.databases import Writer, connect, make_database
+from tests.fixtures.databases import Writer, connect, execute, make_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ async def behind(stage: Stage) -> None:
     await a.push()
     await b.pull()
     for _ in range(2):
-        await blocking.run(backups.take, a.lane, "merge", deadline=soon())
+        await save(a)
     change(b, "b", forget=True)
     learn(b, "committed by b", 2)
     await b.push()
@@ -143,7 +143,13 @@ async def only_the_old_layout(stage: Stage) -> None:
 async def backed_up(stage: Stage) -> None:
     await together(stage)
     for _ in range(3):
-        await blocking.run(backups.take, stage.node("a").lane, "merge", deadline=soon())
+        await save(stage.node("a"))
+
+
+async def save(node: Node) -> None:
+    """Take a backup, and change what no memory has, so that the next one is of another state."""
+    await blocking.run(backups.take, node.lane, "merge", deadline=soon())
+    execute(node.database, "UPDATE observations SET relevance_count = relevance_count + 1")
 
 
 async def push(stage: Stage) -> object:
