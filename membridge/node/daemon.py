@@ -4,32 +4,25 @@ import asyncio
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import cast
 
 from membridge import blocking, lifecycle
 from membridge.bus.connection import connect
 from membridge.deadline import Deadline
-from membridge.errors import MembridgeError
+from membridge.errors import AlreadyRunningError, MembridgeError
 from membridge.lifecycle import Part
 from membridge.logging import get_logger
 from membridge.node import registry
-from membridge.node.hosting import Hosting
-from membridge.node.instance import check_alone, instance_of
+from membridge.node.account import CONNECT_DEADLINE, Account
 from membridge.node.notify import Notifier
-from membridge.node.opening import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets, open_store, runtime_options
+from membridge.node.opening import runtime_options
 from membridge.node.presence import Presence
 from membridge.node.running import only_one
-from membridge.objectstore.jetstream import JetStreamStore
-from membridge.objectstore.reclaiming import keep_reclaiming
-from membridge.objectstore.unsealed import backend
 from membridge.settings import ProjectConfig, Settings
 
 log = get_logger("membridge.node")
 
-#: Seconds the first connection to NATS may take before the daemon says why it failed.
-CONNECT_DEADLINE = 5.0
 #: Seconds a part may take to stop: a push is finished or safely abandoned by then.
 DRAIN = 10.0
 
@@ -59,10 +52,7 @@ async def run(
                 # They stop in reverse: the worker hands its tasks back while all of the node still works.
                 parts: dict[str, Part] = {"watchdog": notifier.alive}
                 presences: list[Presence] = []
-                for key, projects in _by_key(await blocking.run(registry.load, settings)).items():
-                    hosting, opened = await _open(stack, settings, key, projects)
-                    presences.append(hosting.presence)
-                    parts |= opened
+                parts |= await _open_accounts(stack, settings, presences)
                 if settings.executor.enabled:
                     parts |= await _open_worker(stack, settings, presences)
                 late = await lifecycle.run(
@@ -74,25 +64,27 @@ async def run(
         raise _first(failures) from failures
 
 
-async def _open(
-    stack: AsyncExitStack, settings: Settings, key: Path | None, projects: list[ProjectConfig]
-) -> tuple[Hosting, dict[str, Part]]:
-    """Open one connection and what hangs on it; return its projects and the parts that serve them."""
-    options = bus_options(settings, f"membridge-node-{settings.node.id}", key)
-    bus = await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT_DEADLINE)))
-    opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
-    instance = await blocking.run(instance_of, settings.node.state_dir)
-    await check_alone(opened.nodes, settings.node.id, instance)
-    store = await stack.enter_async_context(open_store(bus, settings))
-    hosting = Hosting(bus, store, opened, settings, projects=projects, grows=key is None)
-    account = f" of {key.stem}" if key else ""
-    parts: dict[str, Part] = {
-        f"streams{account}": partial(keep_ensured, bus, store, settings),
-        f"projects{account}": hosting.run,
-    }
-    if key is None and isinstance(below := backend(store), JetStreamStore):
-        parts["loose chunks"] = partial(keep_reclaiming, below, hosting.leads)
-    return hosting, {**parts, f"presence{account}": hosting.presence.run}
+async def _open_accounts(stack: AsyncExitStack, settings: Settings, presences: list[Presence]) -> dict[str, Part]:
+    """Open every account of this node; return the parts that serve them.
+
+    Accounts that cannot be opened are tried again by a part of their own, unless all fail: then the first reason is
+    raised.
+    """
+    parts: dict[str, Part] = {}
+    failures: list[MembridgeError] = []
+    for key, projects in _by_key(await blocking.run(registry.load, settings)).items():
+        account = Account(settings, key, projects, presences)
+        try:
+            parts |= await account.open(stack)
+        except AlreadyRunningError:
+            raise
+        except MembridgeError as error:
+            account.failed(error)
+            failures.append(error)
+            parts[f"account{account.name}"] = account.reopen
+    if not presences:
+        raise failures[0]
+    return parts
 
 
 async def _open_worker(stack: AsyncExitStack, settings: Settings, presences: list[Presence]) -> dict[str, Part]:

@@ -1,0 +1,116 @@
+"""One connection of this node and the projects that are served over it: all of them, or those of one NATS account.
+
+Where the server has an account for each project, one that cannot be opened is reported and tried again, and the others
+serve meanwhile.
+"""
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+from membridge import blocking, lifecycle
+from membridge.bus.connection import connect
+from membridge.deadline import Deadline
+from membridge.errors import AlreadyRunningError, CredentialsError, MembridgeError
+from membridge.lifecycle import Part, Ready
+from membridge.logging import get_logger
+from membridge.node import rules
+from membridge.node.hosting import Hosting
+from membridge.node.instance import check_alone, instance_of
+from membridge.node.opening import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets, open_store
+from membridge.node.presence import Presence
+from membridge.objectstore.jetstream import JetStreamStore
+from membridge.objectstore.reclaiming import keep_reclaiming
+from membridge.objectstore.unsealed import backend
+from membridge.settings import ProjectConfig, Settings
+
+log = get_logger("membridge.node")
+
+#: Seconds the first connection to NATS may take before the daemon says why it failed.
+CONNECT_DEADLINE = 5.0
+#: Seconds a part of an account that was opened later may take to stop.
+DRAIN = 10.0
+
+
+class Account:
+    """The projects of one key. `presences` is the node's list of presences, to which an opened account adds its own."""
+
+    def __init__(
+        self, settings: Settings, key: Path | None, projects: list[ProjectConfig], presences: list[Presence]
+    ) -> None:
+        self._settings, self._key, self._projects, self._presences = settings, key, projects, presences
+        self._reported = ""
+        self.name = f" of {key.stem}" if key else ""
+
+    async def open(self, stack: AsyncExitStack) -> dict[str, Part]:
+        """Open the connection and what hangs on it until `stack` closes; return the parts that serve the projects."""
+        settings, key = self._settings, self._key
+        if key is not None and not await blocking.run(key.is_file):
+            raise CredentialsError(
+                f"this machine has no key {key}", remedy="ask for an invitation (`membridge invite`) and join again"
+            )
+        async with AsyncExitStack() as own:
+            options = bus_options(settings, f"membridge-node-{settings.node.id}", key)
+            bus = await own.enter_async_context(connect(options, deadline=Deadline.after(CONNECT_DEADLINE)))
+            opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
+            instance = await blocking.run(instance_of, settings.node.state_dir)
+            await check_alone(opened.nodes, settings.node.id, instance)
+            store = await own.enter_async_context(open_store(bus, settings))
+            await stack.enter_async_context(own.pop_all())
+        hosting = Hosting(bus, store, opened, settings, projects=self._projects, grows=key is None)
+        parts: dict[str, Part] = {
+            f"streams{self.name}": partial(keep_ensured, bus, store, settings),
+            f"projects{self.name}": hosting.run,
+        }
+        if key is None and isinstance(below := backend(store), JetStreamStore):
+            parts["loose chunks"] = partial(keep_reclaiming, below, hosting.leads)
+        if self._presences:
+            hosting.presence.worker = self._presences[0].worker
+        self._presences.append(hosting.presence)
+        return {**parts, f"presence{self.name}": hosting.presence.run}
+
+    def failed(self, failure: Exception) -> None:
+        """Report why the account's projects are not served, once for each reason."""
+        if str(failure) == self._reported:
+            return
+        self._reported = str(failure)
+        told = failure if isinstance(failure, MembridgeError) else None
+        for project in self._projects:
+            log.error(
+                "project not served",
+                project=project.name,
+                reason=told.message if told else repr(failure),
+                remedy=told.remedy if told else "",
+                exc_info=None if told else failure,
+            )
+
+    async def reopen(self, ready: Ready) -> None:
+        """Be the part that opens the account again and again, and serves its projects once that worked.
+
+        Raises AlreadyRunningError when another machine turns out to have this node's name.
+        """
+        ready()
+        failures = 1
+        while True:
+            await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
+            failure = await lifecycle.apart(self._serve(), name=f"account{self.name}")
+            if isinstance(failure, AlreadyRunningError):
+                raise failure
+            failures += 1
+            if failure is not None:
+                self.failed(failure)
+
+    async def _serve(self) -> None:
+        async with AsyncExitStack() as stack:
+            parts = await self.open(stack)
+            presence = self._presences[-1]
+            try:
+                await lifecycle.run(parts, stopping=asyncio.Event(), on_ready=_unheard, drain=DRAIN)
+            finally:
+                self._presences.remove(presence)
+
+
+def _unheard() -> None:
+    """Nobody waits for this account in particular."""
