@@ -386,7 +386,7 @@ class TaskEvent(Wire, frozen=True, kw_only=True):
     text: str
     status: TaskStatus | None = None
     attempt: Count = 0
-    seq: Count = 0
+    seq: Whole = 0
 
 
 def decode_task_event(body: bytes) -> TaskEvent | None:
@@ -413,6 +413,6 @@ class EventsReply(Wire, frozen=True, kw_only=True):
 
     events: list[TaskEvent] = []
     next_start: int | None = None
-    resume: Annotated[int, Meta(ge=1)] = 1
-    first: Count = 0
+    resume: Annotated[int, Meta(ge=1, le=MOST_WHOLE)] = 1
+    first: Whole = 0
     life: str = ""

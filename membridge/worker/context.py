@@ -1,5 +1,6 @@
 """What a task is told beside its prompt: files, agents and recent memories that its hints name, within a budget.
 
+The budget covers all that is put before the prompt: texts, the lines around them, and the notes of what is missing.
 Nothing outside the project's folder is ever read but the agents' and the local claude-mem database. A hint that is
 refused or names nothing is a note, never a failure.
 """
@@ -7,6 +8,7 @@ refused or names nothing is a note, never a failure.
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +21,10 @@ from membridge.errors import MembridgeError
 CHARACTERS = 4
 #: Tokens of context where the task asks for no bound.
 BUDGET = 32_000
+#: Times its room that a context may take while it is collected.
+MOST_COLLECTED = 4
+#: Pieces that a note names one by one.
+NAMED = 3
 #: Files that one glob may name, memories that `@memory/recent` gives.
 MOST_FILES, MOST_MEMORIES = 200, 50
 _AGENT = re.compile(r"@agent/([A-Za-z0-9_-]{1,64})\Z")
@@ -58,39 +64,81 @@ class _RefusedHintError(Exception):
 def prepare(hints: Sequence[str], sources: Sources, *, budget: int, deadline: Deadline) -> Context:
     """Return the context of `hints`; the earliest pieces are dropped when all are more than `budget` tokens."""
     room = (budget or BUDGET) * CHARACTERS
-    pieces: list[Piece] = []
+    pieces, size = deque[Piece](), 0
     notes: list[str] = []
+    dropped: list[str] = []
     for hint in hints:
         deadline.check("preparing the context")
         try:
-            found = list(_pieces(hint, sources, room, deadline))
+            for piece in _pieces(hint, sources, room, deadline):
+                pieces.append(piece)
+                size += len(piece.text)
+                while size > MOST_COLLECTED * room:
+                    early = pieces.popleft()
+                    size -= len(early.text)
+                    dropped.append(early.source)
         except _RefusedHintError as refused:
             notes.append(f"{hint}: {refused}")
-            continue
         except (OSError, MembridgeError) as error:
             notes.append(f"{hint}: {error}")
-            continue
-        pieces += found
-    return _within(pieces, notes, room)
+    return _within(list(pieces), notes, dropped, room)
 
 
 def render(prompt: str, context: Context) -> str:
     """Return what the program reads: the context, then the prompt."""
-    blocks = [f'<context source="{piece.source}">\n{piece.text}\n</context>' for piece in context.pieces]
+    blocks = [_block(piece) for piece in context.pieces]
     if context.notes:
-        blocks.append("Not available: " + "; ".join(context.notes))
+        blocks.append(_remark(context.notes))
     return "\n\n".join([*blocks, prompt])
 
 
-def _within(pieces: list[Piece], notes: list[str], room: int) -> Context:
-    kept: list[Piece] = []
+def _block(piece: Piece) -> str:
+    return f'<context source="{piece.source}">\n{piece.text}\n</context>'
+
+
+def _remark(notes: Sequence[str]) -> str:
+    return "Not available: " + "; ".join(notes)
+
+
+def _cost(block: str) -> int:
+    """Return the characters of a block with the empty line behind it."""
+    return len(block) + 2
+
+
+def _within(pieces: list[Piece], notes: list[str], dropped: list[str], room: int) -> Context:
+    kept: deque[Piece] = deque()
+    left = room
     for piece in reversed(pieces):
-        if len(piece.text) > room:
-            notes.append(f"{piece.source}: left out, the context is full")
-            continue
-        room -= len(piece.text)
-        kept.append(piece)
-    return Context(tuple(reversed(kept)), tuple(notes))
+        if _cost(_block(piece)) > left:
+            dropped.append(piece.source)
+        else:
+            left -= _cost(_block(piece))
+            kept.appendleft(piece)
+    # Notes never take more than half: what is there says more than what is not.
+    told = _shortened([*notes, *_left_out(dropped)], room // 2)
+    while told and kept and _cost(_remark(told)) > left:
+        early = kept.popleft()
+        left += _cost(_block(early))
+        dropped.append(early.source)
+        told = _shortened([*notes, *_left_out(dropped)], room // 2)
+    return Context(tuple(kept), _shortened(told, left))
+
+
+def _left_out(sources: list[str]) -> list[str]:
+    """Return one note on the pieces that there was no room for."""
+    if not sources:
+        return []
+    more = f" and {len(sources) - NAMED} more" if len(sources) > NAMED else ""
+    return [f"{', '.join(sources[:NAMED])}{more}: left out, the context is full"]
+
+
+def _shortened(notes: Sequence[str], room: int) -> tuple[str, ...]:
+    """Return as many of the notes as there is room for, the last ones: they say what else was left out."""
+    for hidden in range(len(notes)):
+        shown = (f"{hidden} more hints", *notes[hidden:]) if hidden else tuple(notes)
+        if _cost(_remark(shown)) <= room:
+            return shown
+    return ()
 
 
 def _pieces(hint: str, sources: Sources, room: int, deadline: Deadline) -> Iterator[Piece]:

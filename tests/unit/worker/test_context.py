@@ -66,12 +66,36 @@ def test_no_path_leads_out(root: Path, hint: str) -> None:
     assert SECRET not in [piece.text for piece in prepared(root, hint or ".").pieces]
 
 
+def spent(context_of_task: Context) -> int:
+    """Return the tokens of all that stands before the prompt."""
+    return -(-len(context.render("", context_of_task)) // context.CHARACTERS)
+
+
 def test_the_earliest_is_dropped_when_all_is_too_much(root: Path) -> None:
-    found = prepared(root, "docs/a.md", "docs/b.md", budget=2)
+    (root / "docs" / "long.md").write_text("x" * 100)
+    found = prepared(root, "docs/long.md", "docs/b.md", budget=45)
     assert [piece.text for piece in found.pieces] == ["beta"]
-    assert found.notes == ("docs/a.md: left out, the context is full",)
+    assert found.notes == ("docs/long.md: left out, the context is full",)
     (root / "large").write_bytes(b"x" * 1_000)
-    assert "larger" in prepared(root, "large", budget=10).notes[0]
+    assert "larger" in prepared(root, "large", budget=50).notes[0]
+
+
+def test_the_budget_counts_everything_before_the_prompt(root: Path) -> None:
+    for number in range(100):
+        (root / "docs" / f"file-{number:03}.md").write_text("x" * (number % 37))
+    hints = ["docs/*.md", *(f"missing-{number}" for number in range(40)), "docs/a.md", "../outside"]
+    used = [(budget, prepared(root, *hints, budget=budget)) for budget in range(1, 1_500, 61)]
+    assert [(budget, spent(one)) for budget, one in used if spent(one) > budget] == []
+    # What there is room for is used.
+    assert max(len(one.pieces) for _, one in used) > 50
+    assert all(one.notes for budget, one in used if budget > 20)
+
+
+def test_a_context_far_over_its_budget_keeps_the_newest_and_names_some_of_the_rest(root: Path) -> None:
+    (root / "docs" / "page.md").write_text("x" * 300)
+    found = prepared(root, *["docs/page.md"] * 60, budget=200)
+    assert len(found.pieces) == 2
+    assert found.notes == (f"{', '.join(['docs/page.md'] * 3)} and 55 more: left out, the context is full",)
 
 
 def test_recent_memories_come_from_the_local_database(root: Path, tmp_path: Path) -> None:
