@@ -9,7 +9,7 @@ MembridgeError
 ├── ConflictError            ObjectExistsError · LeaseHeldError · AlreadyRunningError
 ├── DatabaseInvalidError     DatabaseCorruptError
 ├── DatabaseBusyError
-├── CorruptObjectError
+├── CorruptObjectError       ObjectNotSealedError
 ├── UnsupportedFormatError
 ├── DiskFullError
 ├── TooLargeError
@@ -196,6 +196,10 @@ class CorruptObjectError(MembridgeError):
     """An object whose bytes are not what its record says."""
 
     code = ErrorCode.CORRUPT_OBJECT
+
+
+class ObjectNotSealedError(CorruptObjectError):
+    """An object without a seal where only sealed ones are read: from before encryption, or exchanged."""
 
 
 class UnsupportedFormatError(MembridgeError):

@@ -10,13 +10,12 @@ import base64
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -25,12 +24,25 @@ from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
     DeadlineExceededError,
-    DiskFullError,
     MembridgeError,
     ObjectExistsError,
     ObjectMissingError,
     StoreUnavailableError,
     TooLargeError,
+)
+from membridge.objectstore.messages import (
+    CHUNK,
+    TAKEN,
+    Info,
+    Meta,
+    ack_of,
+    cancellable,
+    check,
+    decoded,
+    digest_text,
+    patience,
+    translated,
+    translated_files,
 )
 from membridge.objectstore.protocol import (
     MAX_GET_BYTES,
@@ -45,52 +57,12 @@ from membridge.objectstore.protocol import (
 
 #: The bucket of snapshots.
 BUCKET = "membridge"
-#: The layout's usual size of a chunk.
-CHUNK = 128 << 10
-#: Seconds that one answer may take.
-ANSWER = 10.0
 #: Chunks written at once, and chunks of one read.
 WINDOW, BATCH = 16, 32
-#: JetStream's error numbers: another writer was first; no room left; no such stream.
-_LOST, _FULL, _NO_STREAM = frozenset({10071, 10164}), frozenset({10047, 10077, 10023}), 10059
-
-
-class _Error(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class _Ack(msgspec.Struct):
-    seq: int = 0
-    error: _Error | None = None
-
-
-class _Options(msgspec.Struct):
-    max_chunk_size: int = CHUNK
-
-
-class _State(msgspec.Struct):
-    subjects: dict[str, int] = {}
-
-
-class _Info(msgspec.Struct):
-    total: int = 0
-    state: _State = msgspec.field(default_factory=_State)
-
-
-class Meta(msgspec.Struct, omit_defaults=False):
-    """The meta message of an object, as the Object Store's layout (ADR-20) has it."""
-
-    name: str
-    bucket: str
-    nuid: str
-    size: int
-    chunks: int
-    mtime: str = ""
-    digest: str = ""
-    deleted: bool = False
-    options: _Options = msgspec.field(default_factory=_Options)
+#: Seconds that freeing the chunks of an object that was not stored may take.
+GIVE_UP = 2.0
+#: Times that a meta message is written while no answer comes.
+TRIES = 3
 
 
 class JetStreamStore:
@@ -111,7 +83,7 @@ class JetStreamStore:
     ) -> None:
         """Store a file."""
         checked_key(key)
-        with _translated_files(source), source.open("rb") as file:
+        with translated_files(source), source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             pieces = iter(lambda: file.read(CHUNK), b"")
             await self._store(key, pieces, size, if_absent=if_absent, deadline=deadline, progress=progress)
@@ -119,19 +91,24 @@ class JetStreamStore:
     async def get(self, key: str, *, start: int = 0, length: int | None = None, deadline: Deadline) -> bytes:
         """Return an object's bytes."""
         meta = await self._meta(checked_key(key), deadline=deadline)
-        wanted = meta.size - start if length is None else min(length, meta.size - start)
-        if wanted > MAX_GET_BYTES:
-            raise TooLargeError(f"object {key} has {wanted} bytes, more than {MAX_GET_BYTES} are not read at once")
-        if wanted <= 0:
-            return b""
-        parts = bytearray()
-        async for piece in self._chunks(meta, start=start, deadline=deadline):
-            parts += piece
-            if len(parts) >= wanted:
-                break
-        if len(parts) < wanted:
-            raise CorruptObjectError(f"object {key} is incomplete")
-        return bytes(parts[:wanted])
+        while True:
+            wanted = meta.size - start if length is None else min(length, meta.size - start)
+            if wanted > MAX_GET_BYTES:
+                raise TooLargeError(f"object {key} has {wanted} bytes, more than {MAX_GET_BYTES} are not read at once")
+            if wanted <= 0:
+                return b""
+            parts = bytearray()
+            async for piece in self._chunks(meta, start=start, deadline=deadline):
+                parts += piece
+                if len(parts) >= wanted:
+                    break
+            body = bytes(parts[:wanted])
+            if len(body) == wanted and (wanted < meta.size or _is_whole(meta, body)):
+                return body
+            # Replaced while it was read, or damaged: the meta message tells which.
+            before, meta = meta, await self._meta(key, deadline=deadline)
+            if meta.nuid == before.nuid:
+                raise CorruptObjectError(f"object {key} is damaged in the store")
 
     async def download(
         self, key: str, target: Path, *, start: int = 0, deadline: Deadline, progress: Progress | None = None
@@ -139,7 +116,7 @@ class JetStreamStore:
         """Fetch an object into a file; a whole one is compared with its digest."""
         meta = await self._meta(checked_key(key), deadline=deadline)
         digest, done = hashlib.sha256(), start
-        with _translated_files(target), target.open("ab" if start else "wb") as file:
+        with translated_files(target), target.open("ab" if start else "wb") as file:
             file.truncate(start)
             async for piece in self._chunks(meta, start=start, deadline=deadline):
                 await blocking.run(file.write, piece)
@@ -147,7 +124,7 @@ class JetStreamStore:
                 done += len(piece)
                 if progress is not None:
                     progress(done, meta.size)
-        if done != meta.size or (start == 0 and meta.digest and meta.digest != _digest(digest.digest())):
+        if done != meta.size or (start == 0 and meta.digest and meta.digest != digest_text(digest.digest())):
             raise CorruptObjectError(f"object {key} is damaged in the store")
 
     async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
@@ -155,7 +132,7 @@ class JetStreamStore:
         checked_prefix(prefix)
         found: dict[str, ObjectInfo] = {}
         async for body in self._read(f"$O.{self._bucket}.M.>", deadline=deadline):
-            meta = _decoded(body)
+            meta = decoded(body)
             if meta is None or not meta.name.startswith(prefix) or meta.name <= after:
                 continue
             # The last word on a name counts.
@@ -167,19 +144,19 @@ class JetStreamStore:
 
     async def delete(self, key: str, *, deadline: Deadline) -> None:
         """Delete an object and its chunks."""
-        meta, last = await self._last(checked_key(key), deadline=deadline)
-        if meta is None:
+        for _ in range(TRIES):
+            meta, last = await self._last(checked_key(key), deadline=deadline)
+            if meta is None or meta.deleted:
+                return
+            gone = msgspec.structs.replace(meta, deleted=True, size=0, chunks=0, digest="")
+            try:
+                tombstone = await self._write_meta(gone, last, what=f"deleting {key}", deadline=deadline)
+            except ObjectExistsError:
+                continue  # replaced meanwhile
+            await self._forget(self.chunk_subject(meta.nuid), deadline=deadline)
+            await self._forget(self.meta_subject(key), up_to=tombstone, deadline=deadline)
             return
-        gone = msgspec.structs.replace(meta, deleted=True, size=0, chunks=0, digest="")
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(last)}
-        reply = await self._request(
-            self.meta_subject(key), msgspec.json.encode(gone), headers=headers, deadline=deadline
-        )
-        tombstone = _ack(reply)
-        self._check(tombstone, f"deleting {key}")
-        await self._reclaim(meta.nuid, deadline=deadline)
-        if self._purges:
-            await self.purge(self.meta_subject(key), up_to=tombstone.seq, deadline=deadline)
+        raise StoreUnavailableError(f"deleting {key}: other nodes keep replacing it")
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
         """Return what an object is."""
@@ -213,11 +190,11 @@ class JetStreamStore:
             "storage": "file",
         }
         reply = await self._request(f"{self._api}.STREAM.INFO.{self._stream}", b"", deadline=deadline)
-        if _ack(reply).error is not None:
+        if ack_of(reply).error is not None:
             reply = await self._request(
                 f"{self._api}.STREAM.CREATE.{self._stream}", msgspec.json.encode(config), deadline=deadline
             )
-            self._check(_ack(reply), f"creating the object store {self._bucket}")
+            check(ack_of(reply), f"creating the object store {self._bucket}")
 
     async def _store(
         self,
@@ -230,31 +207,66 @@ class JetStreamStore:
         progress: Progress | None,
     ) -> None:
         before, last = await self._last(key, deadline=deadline)
-        if before is not None and if_absent:
+        there = before is not None and not before.deleted
+        if there and if_absent:
             raise ObjectExistsError(f"object {key} exists already")
         nuid = secrets.token_hex(11)
         try:
             sent, chunks, digest = await self._send(nuid, pieces, size, deadline=deadline, progress=progress)
-            meta = Meta(
-                name=key,
-                bucket=self._bucket,
-                nuid=nuid,
-                size=sent,
-                chunks=chunks,
-                mtime=datetime.now(UTC).isoformat(),
-                digest=_digest(digest),
-            )
-            # No roll-up: a stream that takes those can be emptied by anybody who may write one object.
-            headers = {"Nats-Expected-Last-Subject-Sequence": str(last)} if if_absent else None
-            reply = await self._request(
-                self.meta_subject(key), msgspec.json.encode(meta), headers=headers, deadline=deadline
-            )
-            self._check(_ack(reply), f"storing {key}")
         except BaseException:
-            await self._forget(nuid)
+            # Nothing names these chunks, and nothing ever will.
+            await self._forget(self.chunk_subject(nuid), deadline=Deadline.after(GIVE_UP))
             raise
-        if before is not None:
-            await self._reclaim(before.nuid, deadline=deadline)
+        meta = Meta(
+            name=key,
+            bucket=self._bucket,
+            nuid=nuid,
+            size=sent,
+            chunks=chunks,
+            mtime=datetime.now(UTC).isoformat(),
+            digest=digest_text(digest),
+        )
+        await self._write_meta(meta, last if if_absent else None, what=f"storing {key}", deadline=deadline)
+        if there and before is not None:
+            await self._forget(self.chunk_subject(before.nuid), deadline=deadline)
+
+    async def _write_meta(self, meta: Meta, last: int | None, *, what: str, deadline: Deadline) -> int:
+        """Write a meta message and return its sequence; with `last` only if that is still the key's last message.
+
+        A write whose answer was lost is looked up, and repeated when it is not there. The chunks of `meta` are
+        forgotten only when it was refused for certain: cancelled or unanswered it may be stored, and then they are the
+        object. What is left over for nothing `reclaiming` finds.
+        """
+        # No roll-up: a stream that takes those can be emptied by anybody who may write one object.
+        headers = None if last is None else {"Nats-Expected-Last-Subject-Sequence": str(last)}
+        subject, body, lost = self.meta_subject(meta.name), msgspec.json.encode(meta), None
+        for _ in range(TRIES):
+            try:
+                ack = ack_of(await self._request(subject, body, headers=headers, deadline=deadline))
+            except (DeadlineExceededError, StoreUnavailableError) as error:
+                lost = error
+            else:
+                if ack.error is None:
+                    return ack.seq
+                if lost is None:
+                    await self._drop(meta)
+                if lost is None or ack.error.err_code not in TAKEN:
+                    check(ack, what)
+            try:
+                found, at = await self._last(meta.name, deadline=deadline)
+            except MembridgeError:
+                break
+            if found == meta:
+                return at
+            if last is not None and at > last:
+                await self._drop(meta)
+                raise ObjectExistsError(f"{what}: the key is taken") from lost
+        raise lost or StoreUnavailableError(f"{what}: the object store does not say whether it was stored")
+
+    async def _drop(self, meta: Meta) -> None:
+        """Free the chunks of an object that was not stored."""
+        if not meta.deleted:
+            await self._forget(self.chunk_subject(meta.nuid), deadline=Deadline.after(GIVE_UP))
 
     async def _send(
         self, nuid: str, pieces: Iterator[bytes], size: int, *, deadline: Deadline, progress: Progress | None
@@ -264,7 +276,7 @@ class JetStreamStore:
 
         async def one(piece: bytes) -> None:
             try:
-                self._check(_ack(await self._request(subject, piece, deadline=deadline)), "storing a chunk")
+                check(ack_of(await self._request(subject, piece, deadline=deadline)), "storing a chunk")
             finally:
                 free.release()
 
@@ -302,19 +314,19 @@ class JetStreamStore:
         """Yield sequence and body of each message, some at a time: nothing is sent that was not asked for."""
         client, after = self._client(), 1
         inbox = client.new_inbox()
-        with _translated("reading from the object store"):
+        with translated("reading from the object store"):
             replies = await client.subscribe(inbox, pending_msgs_limit=4 * BATCH)  # pyright: ignore[reportUnknownMemberType] - an unused future is untyped
         try:
             while True:
                 request = {"seq": after, "next_by_subj": subject, "batch": BATCH}
-                with _translated("reading from the object store"):
+                with translated("reading from the object store"):
                     await client.publish(
                         f"{self._api}.DIRECT.GET.{self._stream}", msgspec.json.encode(request), reply=inbox
                     )
                 more = False
                 while True:
-                    with _translated("reading from the object store"), _cancellable():
-                        message = await replies.next_msg(timeout=_patience(deadline))
+                    with translated("reading from the object store"), cancellable():
+                        message = await replies.next_msg(timeout=patience(deadline))
                     headers = message.headers or {}
                     if "Nats-Sequence" in headers:
                         after = int(headers["Nats-Sequence"]) + 1
@@ -328,7 +340,7 @@ class JetStreamStore:
                 if not more:
                     return
         finally:
-            with _translated("reading from the object store"):
+            with translated("reading from the object store"):
                 await replies.unsubscribe()
 
     async def _meta(self, key: str, *, deadline: Deadline) -> Meta:
@@ -338,22 +350,22 @@ class JetStreamStore:
         return meta
 
     async def _find(self, key: str, *, deadline: Deadline) -> Meta | None:
-        return (await self._last(key, deadline=deadline))[0]
+        found = (await self._last(key, deadline=deadline))[0]
+        return None if found is None or found.deleted else found
 
     async def _last(self, key: str, *, deadline: Deadline) -> tuple[Meta | None, int]:
-        """Return what an object is, None when there is none, and the sequence of its last meta message."""
+        """Return the last meta message of a key and its sequence; None and 0 when there is none."""
         subject = self.meta_subject(key)
         reply = await self._request_message(f"{self._api}.DIRECT.GET.{self._stream}.{subject}", b"", deadline=deadline)
         headers = reply.headers or {}
         if headers.get("Status") == "404":
             return None, 0
-        meta = _decoded(reply.data)
-        return None if meta is None or meta.deleted else meta, int(headers.get("Nats-Sequence", "0"))
+        return decoded(reply.data), int(headers.get("Nats-Sequence", "0"))
 
     async def metas(self, *, deadline: Deadline) -> AsyncIterator[tuple[int, Meta]]:
         """Yield sequence and content of every meta message, oldest first; the last one of a name counts."""
         async for sequence, body in self._read_numbered(f"$O.{self._bucket}.M.>", deadline=deadline):
-            meta = _decoded(body)
+            meta = decoded(body)
             if meta is not None:
                 yield sequence, meta
 
@@ -365,27 +377,24 @@ class JetStreamStore:
             body = await self._request(
                 f"{self._api}.STREAM.INFO.{self._stream}", msgspec.json.encode(asked), deadline=deadline
             )
-            page = msgspec.json.decode(body, type=_Info)
+            page = msgspec.json.decode(body, type=Info)
             found |= {subject.removeprefix(prefix): number for subject, number in page.state.subjects.items()}
             if not page.state.subjects or len(found) >= page.total:
                 return found
-
-    async def _reclaim(self, nuid: str, *, deadline: Deadline) -> None:
-        """Free the chunks of an object that is gone; who may not purge leaves that to the server's own machine."""
-        if self._purges:
-            await self.purge(self.chunk_subject(nuid), deadline=deadline)
 
     async def purge(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
         """Remove the messages of a subject; with `up_to` not those that came after that sequence."""
         request: dict[str, object] = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
         body = msgspec.json.encode(request)
         reply = await self._request(f"{self._api}.STREAM.PURGE.{self._stream}", body, deadline=deadline)
-        self._check(_ack(reply), "deleting from the object store")
+        check(ack_of(reply), "deleting from the object store")
 
-    async def _forget(self, nuid: str) -> None:
-        """Take back the chunks of an object that did not come to be; `reclaiming` finds what this misses."""
+    async def _forget(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
+        """Free what nothing names any more; `reclaiming` finds what this misses, or the server's own machine may."""
+        if not self._purges:
+            return
         try:
-            await self._reclaim(nuid, deadline=Deadline.after(2.0))
+            await self.purge(subject, up_to=up_to, deadline=deadline)
         except MembridgeError:
             return
 
@@ -397,19 +406,8 @@ class JetStreamStore:
     async def _request_message(
         self, subject: str, body: bytes, *, headers: dict[str, str] | None = None, deadline: Deadline
     ) -> Msg:
-        with _translated("the object store"), _cancellable():
-            return await self._client().request(subject, body, timeout=_patience(deadline), headers=headers)
-
-    def _check(self, ack: _Ack, what: str) -> None:
-        if ack.error is None:
-            return
-        if ack.error.err_code in _LOST:
-            raise ObjectExistsError(f"{what}: the key is taken")
-        if ack.error.err_code in _FULL:
-            raise DiskFullError(
-                f"{what}: the object store is full", remedy="raise max_file_store in nats-server.conf, or use an S3"
-            )
-        raise StoreUnavailableError(f"{what}: {ack.error.description}")
+        with translated("the object store"), cancellable():
+            return await self._client().request(subject, body, timeout=patience(deadline), headers=headers)
 
     def meta_subject(self, key: str) -> str:
         return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(key.encode()).decode()}"
@@ -436,59 +434,5 @@ async def open_jetstream(
     yield store
 
 
-def _patience(deadline: Deadline) -> float:
-    """Return the seconds to wait for one answer: one that a broken connection swallowed never comes."""
-    return max(min(deadline.remaining(), ANSWER), 0.001)
-
-
-@contextmanager
-def _cancellable() -> Generator[None]:
-    """Let a cancellation through that came together with the answer.
-
-    nats-py waits with `asyncio.wait_for`, which on Python 3.11 then returns the answer and forgets the cancellation.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    yield
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
-
-
-def _ack(body: bytes) -> _Ack:
-    try:
-        return msgspec.json.decode(body, type=_Ack)
-    except msgspec.DecodeError as error:
-        raise StoreUnavailableError("the object store's answer is not JetStream's") from error
-
-
-def _decoded(body: bytes) -> Meta | None:
-    try:
-        return msgspec.json.decode(body, type=Meta)
-    except msgspec.DecodeError:
-        return None
-
-
-def _digest(raw: bytes) -> str:
-    return f"SHA-256={base64.urlsafe_b64encode(raw).decode()}"
-
-
-@contextmanager
-def _translated(what: str) -> Generator[None]:
-    try:
-        yield
-    except (nats.errors.TimeoutError, TimeoutError) as error:
-        raise DeadlineExceededError(f"{what} took too long") from error
-    except nats.errors.NoRespondersError as error:
-        raise StoreUnavailableError(f"{what}: JetStream does not answer") from error
-    except (nats.errors.Error, OSError) as error:
-        raise StoreUnavailableError(f"{what}: {type(error).__name__}") from error
-
-
-@contextmanager
-def _translated_files(path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == 28:
-            raise DiskFullError(f"no space left while writing {path}") from error
-        raise StoreUnavailableError(f"{path}: {error.strerror or error}") from error
+def _is_whole(meta: Meta, body: bytes) -> bool:
+    return not meta.digest or meta.digest == digest_text(hashlib.sha256(body).digest())

@@ -7,12 +7,16 @@ look to the next one, which is longer away than any upload may take.
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
-from membridge.objectstore.jetstream import JetStreamStore, Meta
+from membridge.objectstore.jetstream import JetStreamStore
+
+if TYPE_CHECKING:
+    from membridge.objectstore.messages import Meta
 
 log = get_logger("membridge.objectstore")
 

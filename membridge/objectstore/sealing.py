@@ -13,7 +13,7 @@ from typing import BinaryIO
 import nacl.bindings as sodium
 import nacl.exceptions
 
-from membridge.errors import CorruptObjectError, UnsupportedFormatError
+from membridge.errors import CorruptObjectError, ObjectNotSealedError, UnsupportedFormatError
 from membridge.objectstore.keys import ID, SALT, Key, derived
 from membridge.objectstore.marker import MAGIC
 
@@ -96,10 +96,10 @@ def unseal(source: BinaryIO, one: Seal, *, first: int = 0) -> Iterator[bytes]:
 def parse(raw: bytes, name: str) -> Header:
     """Return the header at the start of an object.
 
-    Errors: CorruptObjectError for an object that is not sealed, or cut; UnsupportedFormatError for a newer version.
+    Errors: ObjectNotSealedError; CorruptObjectError for one that is cut; UnsupportedFormatError for a newer version.
     """
     if not raw.startswith(MAGIC):
-        raise CorruptObjectError(
+        raise ObjectNotSealedError(
             f"object {name} is not sealed, and with encryption on only sealed objects are read",
             remedy="if it is from before encryption was on, run `membridge key seal` once",
         )

@@ -4,7 +4,7 @@ Pure: looks at commit records and a mirror's position and names what to fetch. I
 disagree with the records: then the way starts at a full snapshot again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -73,10 +73,13 @@ def plan(
         if was != position:
             return None
         if known is not None and position.seq >= head.full_seq:
-            commits = _linked([known, *_between(records, position.seq + 1, head.seq)])[1:]
-            return Way(tuple(commits), from_full=False, descends=True)
-    commits = _linked(_between(records, head.full_seq, head.seq))
-    if not commits or commits[0].kind is not SnapshotKind.FULL:
+            descent = _descent(records, position.seq, head.seq)
+            if descent[0].seq != position.seq:
+                # The mirror is at a commit that lost the race for the head.
+                return None
+            return Way(tuple(_linked(descent)[1:]), from_full=False, descends=True)
+    commits = _linked(_descent(records, head.full_seq, head.seq))
+    if commits[0].seq != head.full_seq or commits[0].kind is not SnapshotKind.FULL:
         raise BrokenChainError(f"seq {head.full_seq} is no full snapshot")
     return Way(tuple(commits), from_full=True, descends=position is not None)
 
@@ -90,7 +93,7 @@ def flaw(record: SnapshotRecord, parent: SnapshotRecord | None) -> str:
     flaws = {
         "it names no object": record.object is None and record.kind is not SnapshotKind.EMPTY,
         "it is empty and names an object": record.object is not None and record.kind is SnapshotKind.EMPTY,
-        f"its parent, seq {record.seq - 1}, is missing": parent is None and not full,
+        f"its parent, seq {record.parent_seq}, is missing": parent is None and not full,
     }
     if parent is not None:
         flaws |= {
@@ -101,6 +104,19 @@ def flaw(record: SnapshotRecord, parent: SnapshotRecord | None) -> str:
     return next((words for words, there in flaws.items() if there), "")
 
 
+def hole(head: SnapshotRecord, records: Mapping[Seq, SnapshotRecord]) -> Seq | None:
+    """Return the number of the newest record that the head's chain lacks, None when it has all of them."""
+    seq = head.seq
+    while seq > head.full_seq and seq in records:
+        seq = min(records[seq].parent_seq, seq - 1)
+    return None if seq == head.full_seq and seq in records else seq
+
+
+def stepped_over(records: Iterable[SnapshotRecord]) -> set[Seq]:
+    """Return the numbers between a commit and its parent: what was written there never became the head."""
+    return {seq for record in records for seq in range(record.parent_seq + 1, record.seq)}
+
+
 def starts_new_chain(head: SnapshotRecord, delta_bytes: int, policy: ChainPolicy) -> bool:
     """Return whether the next snapshot should be a full one rather than a delta of `delta_bytes`."""
     deltas = head.seq - head.full_seq + 1
@@ -108,11 +124,20 @@ def starts_new_chain(head: SnapshotRecord, delta_bytes: int, policy: ChainPolicy
     return deltas > policy.max_deltas or heavy
 
 
-def _between(records: Mapping[Seq, SnapshotRecord], first: Seq, last: Seq) -> list[SnapshotRecord]:
-    missing = [seq for seq in range(first, last + 1) if seq not in records]
-    if missing:
-        raise BrokenChainError(f"the commit record of seq {missing[0]} is missing")
-    return [records[seq] for seq in range(first, last + 1)]
+def _descent(records: Mapping[Seq, SnapshotRecord], first: Seq, last: Seq) -> list[SnapshotRecord]:
+    """Return `last` and its parents back to `first`, oldest first; numbers of records that came to nothing are gaps."""
+    found: list[SnapshotRecord] = []
+    seq, bound = last, last + 1
+    while True:
+        record = records.get(seq)
+        if record is None:
+            raise BrokenChainError(f"the commit record of seq {seq} is missing")
+        found.append(record)
+        if seq <= first:
+            return found[::-1]
+        seq, bound = record.parent_seq, seq
+        if seq >= bound:
+            raise BrokenChainError(f"seq {bound} names a parent that is not older")
 
 
 def _linked(way: list[SnapshotRecord]) -> list[SnapshotRecord]:

@@ -13,7 +13,7 @@ from membridge import bounded
 from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError, ObjectMissingError, RefusedError
 from membridge.objectstore.protocol import ObjectInfo
-from membridge.snapshot import ancestry, heads, history, layout, retention, tags
+from membridge.snapshot import ancestry, chain, heads, history, layout, retention, tags
 from membridge.snapshot.heads import KnownHead
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
@@ -40,6 +40,8 @@ class _Plan:
     going: dict[Seq, SnapshotRecord]
     #: Records of pushes that came ages too late; nothing builds on them.
     strays: dict[Seq, SnapshotRecord]
+    #: Numbers of records that cannot be read and that later commits stepped over.
+    unreadable: list[Seq]
     orphans: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
     proposals: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
 
@@ -52,7 +54,7 @@ class _Plan:
             head_seq=self.head.seq,
             kept=len(self.stays),
             snapshots=len(gone),
-            orphans=len(self.orphans),
+            orphans=len(self.orphans) + len(self.unreadable),
             proposals=len(self.proposals),
             freed_bytes=sum(stored) + sum(info.size_bytes for info in garbage),
             seqs=sorted(gone)[:NAMED],
@@ -81,7 +83,7 @@ async def _plan(lane: Lane, known: KnownHead, *, deadline: Deadline) -> _Plan:
     # After the head was read, see above.
     objects = [info async for info in lane.store.list(layout.snapshots(project), deadline=deadline)]
     offered = [info async for info in lane.store.list(layout.proposals(project), deadline=deadline)]
-    records = await _records(lane, head, deadline=deadline)
+    records, unreadable = await _records(lane, head, deadline=deadline)
     past = await ancestry.read(lane, records, deadline=deadline)
     strays = {
         seq: record
@@ -93,7 +95,7 @@ async def _plan(lane: Lane, known: KnownHead, *, deadline: Deadline) -> _Plan:
     stays = retention.kept(sound, tagged, lane.policy.snapshots)
     needed = retention.needed(sound, stays)
     going = {seq: sound[seq] for seq in sorted(sound, reverse=True) if seq not in needed}
-    plan = _Plan(head, stays, going, strays)
+    plan = _Plan(head, stays, going, strays, unreadable)
     named = {record.object.key for record in records.values() if record.object}
     fenced = (await lane.store.describe(deadline=deadline)).conditional_put
     present = _present([*objects, *offered])
@@ -108,30 +110,44 @@ async def _plan(lane: Lane, known: KnownHead, *, deadline: Deadline) -> _Plan:
     return plan
 
 
-async def _records(lane: Lane, head: SnapshotRecord, *, deadline: Deadline) -> dict[Seq, SnapshotRecord]:
-    """Return every record up to the head; raise when one cannot be read or the head's own chain has a hole."""
+async def _records(
+    lane: Lane, head: SnapshotRecord, *, deadline: Deadline
+) -> tuple[dict[Seq, SnapshotRecord], list[Seq]]:
+    """Return every record up to the head, and the numbers of those that were stepped over and cannot be read.
+
+    Raises when another one cannot be read, or when the head's own chain has a hole.
+    """
     records: dict[Seq, SnapshotRecord] = {}
+    damaged: dict[Seq, CorruptObjectError] = {}
 
     async def one(seq: Seq) -> None:
         try:
             records[seq] = await heads.fetch_record(lane, seq, deadline=deadline)
         except ObjectMissingError:
             return  # another run was quicker
+        except CorruptObjectError as error:
+            damaged[seq] = error
 
-    there = [seq for seq in await history.seqs(lane, deadline=deadline) if seq <= head.seq]
+    there = [seq for seq in await heads.seqs(lane, deadline=deadline) if seq <= head.seq]
     await bounded.each(there, one, at_once=READERS)
-    hole = next((seq for seq in range(head.full_seq, head.seq + 1) if seq not in records), None)
+    stepped_over = chain.stepped_over(records.values())
+    for seq, error in sorted(damaged.items()):
+        if seq not in stepped_over:
+            raise error
+    hole = chain.hole(head, records)
     if hole is not None or records[head.seq].nonce != head.nonce:
         raise RefusedError(
             f"the chain of the head of {lane.name} is damaged at seq {hole or head.seq}: nothing is deleted",
             remedy="run `membridge verify`",
         )
-    return records
+    return records, sorted(damaged)
 
 
 async def _carry_out(lane: Lane, plan: _Plan, *, steps: Steps, deadline: Deadline) -> None:
     await ancestry.remember(lane, plan.going, deadline=deadline)
-    total = len(plan.going) + len(plan.strays) + len(plan.orphans) + len(plan.proposals)
+    garbage = [*(layout.commit(lane.project, seq) for seq in plan.unreadable)]
+    garbage += [info.key for info in (*plan.orphans, *plan.proposals)]
+    total = len(plan.going) + len(plan.strays) + len(garbage)
     done = 0
     with steps.step("delete"):
         for record in [*plan.strays.values(), *plan.going.values()]:
@@ -140,8 +156,8 @@ async def _carry_out(lane: Lane, plan: _Plan, *, steps: Steps, deadline: Deadlin
                 await lane.store.delete(_own(lane, record.object.key), deadline=deadline)
             done += 1
             steps.advance(done, total)
-        for info in [*plan.orphans, *plan.proposals]:
-            await lane.store.delete(info.key, deadline=deadline)
+        for key in garbage:
+            await lane.store.delete(key, deadline=deadline)
             done += 1
             steps.advance(done, total)
 

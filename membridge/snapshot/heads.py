@@ -3,6 +3,9 @@
 The commit record of a seq goes into the object store only if absent, then the head in KV moves by compare-and-set. A
 crash between the two leaves a record ahead of the head: `settle` rolls the head forward. Nothing here takes an epoch
 for granted: a commit under an old one fails in at least one of the stores.
+
+A record that cannot be read wedges nothing. The head's own is written anew, because KV has all of it. One beyond the
+head is a stray, since no commit was confirmed there: the next commit takes the number after it.
 """
 
 from collections.abc import Iterable
@@ -12,18 +15,25 @@ from membridge import bounded
 from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
+    DeadlineExceededError,
     HeadMovedError,
     ObjectExistsError,
     ObjectMissingError,
+    ObjectNotSealedError,
     RevisionMovedError,
+    SealingKeyError,
     StaleEpochError,
+    UnavailableError,
     UnsupportedFormatError,
 )
+from membridge.logging import get_logger
 from membridge.snapshot import layout
 from membridge.snapshot.lane import Lane
 from schemas.identity import Seq
 from schemas.snapshot import FORMAT, Head, SnapshotRecord
 from schemas.wire import WireError, decode, encode
+
+log = get_logger("membridge.snapshot")
 
 #: Commit records read at once.
 READERS = 8
@@ -31,46 +41,91 @@ READERS = 8
 
 @dataclass(frozen=True, slots=True)
 class KnownHead:
-    """The head as read: its record, the KV revision it had (0: KV has none), and whether the store has the record."""
+    """The head as read: its record, the KV revision it had (0: KV has none), and whether the store has the record.
+
+    `strays` counts the records right beyond the head that no commit can build on.
+    """
 
     record: SnapshotRecord
     revision: int
     stored: bool = True
+    strays: int = 0
+
+    @property
+    def next_seq(self) -> Seq:
+        """The number of the commit that follows."""
+        return self.record.seq + 1 + self.strays
 
 
 async def read(lane: Lane, *, deadline: Deadline) -> KnownHead | None:
-    """Return the head: KV's, or the store's newest commit when KV has lost it; None for a project without snapshots."""
+    """Return the head: KV's, or the store's newest readable commit when KV has lost it.
+
+    None for a project without snapshots.
+    """
     entry = await lane.heads.get(lane.project, deadline=deadline)
     if entry is not None:
         _check_format(entry.value.record)
         return KnownHead(entry.value.record, entry.revision)
-    newest = await newest_seq(lane, deadline=deadline)
-    if newest is None:
-        return None
-    return KnownHead(await fetch_record(lane, newest, deadline=deadline), 0)
+    newest = await newest_record(lane, deadline=deadline)
+    return None if newest is None else KnownHead(newest, 0)
 
 
 async def settle(lane: Lane, *, deadline: Deadline) -> KnownHead | None:
     """Return the head after both stores were brought to say the same.
 
-    Records that lie beyond KV's head were committed by somebody who was killed before moving it: the head follows. A
-    head whose record the store has lost is reported as not `stored`: the next snapshot is then a full one.
+    Records that lie beyond KV's head were committed by a node that was killed before it moved the head: the head
+    follows. A head whose record the store has lost is reported as not `stored`: the next snapshot is then a full one.
+    Errors: CorruptObjectError when a record beyond the head belongs to another history.
     """
     known = await read(lane, deadline=deadline)
     if known is None:
         return None
     if known.revision == 0:
         known = await _move(lane, known.record, revision=0, deadline=deadline)
-    stored = await find_record(lane, known.record.seq, deadline=deadline) is not None
-    while (beyond := await find_record(lane, known.record.seq + 1, deadline=deadline)) is not None:
-        if beyond.parent_sha256 != known.record.sha256 or beyond.epoch < known.record.epoch:
+    stored, strays = await _is_stored(lane, known.record, deadline=deadline), 0
+    while True:
+        head = known.record
+        try:
+            beyond = await find_record(lane, head.seq + 1 + strays, deadline=deadline)
+        except ObjectNotSealedError:
+            raise
+        except CorruptObjectError as error:
+            log.warning("record beyond the head cannot be read, stepped over", project=lane.name, reason=error.message)
+            strays += 1
+            continue
+        if beyond is None:
+            return KnownHead(head, known.revision, stored, strays)
+        if beyond.parent_seq < head.seq:
+            # It lost the race for the head to a commit with a smaller number.
+            strays += 1
+            continue
+        if beyond.parent_sha256 != head.sha256 or beyond.epoch < head.epoch:
             raise CorruptObjectError(
                 f"the commit record of seq {beyond.seq} does not build on the head",
-                remedy="run `membridge doctor`",
+                remedy="run `membridge recover --from mirror` on the node whose memory is the newest",
             )
         known = await _move(lane, beyond, revision=known.revision, deadline=deadline)
-        stored = True
-    return KnownHead(known.record, known.revision, stored)
+        stored, strays = True, 0
+
+
+async def to_recover(lane: Lane, *, deadline: Deadline) -> KnownHead | None:
+    """Return the head as `settle` does, whatever is damaged: for a full snapshot that takes its place."""
+    try:
+        return await settle(lane, deadline=deadline)
+    except (CorruptObjectError, SealingKeyError) as error:
+        log.warning("head not settled", project=lane.name, reason=error.message)
+    entry = await lane.heads.get(lane.project, deadline=deadline)
+    if entry is None:
+        return None
+    last = await newest_seq(lane, deadline=deadline)
+    beyond = max(0, last - entry.value.record.seq)
+    return KnownHead(entry.value.record, entry.revision, stored=False, strays=beyond)
+
+
+async def first_seq(lane: Lane, *, deadline: Deadline) -> Seq:
+    """Return the number of a commit where there is no head: beyond every record, also those that cannot be read."""
+    position = lane.mirror.position()
+    return 1 + max(await newest_seq(lane, deadline=deadline), position.seq if position else 0)
 
 
 async def commit(lane: Lane, record: SnapshotRecord, known: KnownHead | None, *, deadline: Deadline) -> KnownHead:
@@ -94,7 +149,10 @@ async def commit(lane: Lane, record: SnapshotRecord, known: KnownHead | None, *,
     try:
         await lane.store.put(layout.commit(lane.project, record.seq), encode(record), deadline=deadline)
     except ObjectExistsError as error:
-        winner = await fetch_record(lane, record.seq, deadline=deadline)
+        try:
+            winner = await fetch_record(lane, record.seq, deadline=deadline)
+        except CorruptObjectError:
+            raise HeadMovedError(f"seq {record.seq} of {lane.name} is taken by a record that is damaged") from error
         if winner.nonce != record.nonce:
             if winner.epoch > record.epoch:
                 raise _stale(lane, record, winner) from error
@@ -128,11 +186,18 @@ async def find_record(lane: Lane, seq: Seq, *, deadline: Deadline) -> SnapshotRe
 
 
 async def fetch_records(lane: Lane, seqs: Iterable[Seq], *, deadline: Deadline) -> dict[Seq, SnapshotRecord]:
-    """Return the commit records of `seqs` that are there, some read at once."""
+    """Return the commit records of `seqs` that are there and can be read, some at once."""
     found: dict[Seq, SnapshotRecord] = {}
 
     async def one(seq: Seq) -> None:
-        record = await find_record(lane, seq, deadline=deadline)
+        try:
+            record = await find_record(lane, seq, deadline=deadline)
+        except ObjectNotSealedError:
+            raise
+        except CorruptObjectError as error:
+            # What needs it finds the hole; what does not goes on.
+            log.info("commit record cannot be read", project=lane.name, seq=seq, reason=error.message)
+            return
         if record is not None:
             found[seq] = record
 
@@ -150,12 +215,37 @@ async def _check_unmoved(lane: Lane, record: SnapshotRecord, known: KnownHead | 
     raise HeadMovedError(f"the head of {lane.name} moved before seq {record.seq} was committed")
 
 
-async def newest_seq(lane: Lane, *, deadline: Deadline) -> Seq | None:
-    """Return the seq of the newest commit record, None when there is none."""
-    newest: Seq | None = None
-    async for info in lane.store.list(layout.commits(lane.project), deadline=deadline):
-        newest = layout.seq_of_commit(info.key) or newest
-    return newest
+async def newest_record(lane: Lane, *, deadline: Deadline) -> SnapshotRecord | None:
+    """Return the newest commit record that can be read, None when there is none."""
+    for seq in reversed(await seqs(lane, deadline=deadline)):
+        found = await fetch_records(lane, [seq], deadline=deadline)
+        if found:
+            return found[seq]
+    return None
+
+
+async def newest_seq(lane: Lane, *, deadline: Deadline) -> Seq:
+    """Return the seq of the newest commit record, readable or not; 0 when there is none."""
+    return max(await seqs(lane, deadline=deadline), default=0)
+
+
+async def seqs(lane: Lane, *, deadline: Deadline) -> list[Seq]:
+    """Return the seqs that have a commit record, oldest first."""
+    listing = lane.store.list(layout.commits(lane.project), deadline=deadline)
+    return [seq async for info in listing if (seq := layout.seq_of_commit(info.key)) is not None]
+
+
+async def _is_stored(lane: Lane, head: SnapshotRecord, *, deadline: Deadline) -> bool:
+    """Return whether the store has the head's record; write a damaged one anew."""
+    try:
+        found = await find_record(lane, head.seq, deadline=deadline)
+    except ObjectNotSealedError:
+        raise
+    except CorruptObjectError as error:
+        log.warning("record of the head cannot be read, written anew", project=lane.name, reason=error.message)
+        await lane.store.put(layout.commit(lane.project, head.seq), encode(head), if_absent=False, deadline=deadline)
+        return True
+    return found is not None and found.nonce == head.nonce
 
 
 async def _move(lane: Lane, record: SnapshotRecord, *, revision: int, deadline: Deadline) -> KnownHead:
@@ -165,10 +255,13 @@ async def _move(lane: Lane, record: SnapshotRecord, *, revision: int, deadline: 
             moved = await lane.heads.update(lane.project, head, revision=revision, deadline=deadline)
         else:
             moved = await lane.heads.create(lane.project, head, deadline=deadline)
-    except RevisionMovedError as error:
+    except (RevisionMovedError, UnavailableError, DeadlineExceededError) as error:
+        # The answer may be what was lost.
         entry = await lane.heads.get(lane.project, deadline=deadline)
         if entry is not None and entry.value.record.nonce == record.nonce:
             return KnownHead(record, entry.revision)
+        if not isinstance(error, RevisionMovedError):
+            raise
         if entry is not None and entry.value.record.epoch > record.epoch:
             raise _stale(lane, record, entry.value.record) from error
         raise HeadMovedError(f"the head of {lane.name} moved while seq {record.seq} was being committed") from error

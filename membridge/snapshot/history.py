@@ -10,17 +10,10 @@ from membridge.errors import InvalidRequestError, NotFoundError
 from membridge.snapshot import heads, layout, tags
 from membridge.snapshot.lane import Lane
 from schemas.history import HistoryReply, HistoryRequest, RowChanges
-from schemas.identity import Seq
 from schemas.snapshot import SnapshotRecord
 
 #: The state that is no memory at all.
 NOTHING = "0"
-
-
-async def seqs(lane: Lane, *, deadline: Deadline) -> list[Seq]:
-    """Return the seqs that have a commit record, oldest first."""
-    listing = lane.store.list(layout.commits(lane.project), deadline=deadline)
-    return [seq async for info in listing if (seq := layout.seq_of_commit(info.key)) is not None]
 
 
 async def read(lane: Lane, request: HistoryRequest, *, deadline: Deadline) -> HistoryReply:
@@ -30,7 +23,7 @@ async def read(lane: Lane, request: HistoryRequest, *, deadline: Deadline) -> Hi
         return HistoryReply()
     head = known.record
     # What lies beyond the head is settled by the next push; the head itself may be in KV alone.
-    there = {seq for seq in await seqs(lane, deadline=deadline) if seq < head.seq} | {head.seq}
+    there = {seq for seq in await heads.seqs(lane, deadline=deadline) if seq < head.seq} | {head.seq}
     wanted = sorted((seq for seq in there if request.before is None or seq < request.before), reverse=True)
     wanted = wanted[: request.limit]
     parents = {seq - 1 for seq in wanted} & there
@@ -40,7 +33,7 @@ async def read(lane: Lane, request: HistoryRequest, *, deadline: Deadline) -> Hi
     named = {record.seq for record in records}
     return HistoryReply(
         records=records,
-        changes=[change for record in records if (change := _changes(record, found.get(record.seq - 1)))],
+        changes=[change for record in records if (change := _changes(record, found.get(record.parent_seq)))],
         tags=[tag for tag in await tags.listed(lane, deadline=deadline) if tag.seq in named],
     )
 
@@ -89,7 +82,7 @@ def _instant(text: str) -> datetime:
 async def _newest_at(lane: Lane, head: SnapshotRecord, at: datetime, *, deadline: Deadline) -> SnapshotRecord:
     """Return the newest commit that is not younger than `at`; clocks of nodes differ, so the seq decides the order."""
     found = await heads.fetch_records(
-        lane, [seq for seq in await seqs(lane, deadline=deadline) if seq < head.seq], deadline=deadline
+        lane, [seq for seq in await heads.seqs(lane, deadline=deadline) if seq < head.seq], deadline=deadline
     )
     records = [head, *(found[seq] for seq in sorted(found, reverse=True))]
     for record in records:

@@ -108,8 +108,9 @@ async def push_full(lane: Lane, *, from_mirror: bool, epoch: Epoch, steps: Steps
     """
     await lane.store.warm()
     with steps.step("head"):
-        known = await heads.settle(lane, deadline=deadline)
+        known = await heads.to_recover(lane, deadline=deadline)
         await _check_newest(lane, known, deadline=deadline)
+        known = _beyond_mirror(lane, known)
     staged = await blocking.run(lane.mirror.stage)
     parcel_path = staged.with_name("parcel.part")
     try:
@@ -134,7 +135,7 @@ async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> Known
     head = known.record
     record = SnapshotRecord(
         project=lane.project,
-        seq=head.seq + 1,
+        seq=known.next_seq,
         epoch=epoch,
         parent_seq=head.seq,
         parent_sha256=head.sha256,
@@ -186,7 +187,8 @@ async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every l
     deadline: Deadline,
 ) -> PushReply:
     """Send the copy and make it the head and the mirror."""
-    parcel = await _send(lane, known, copy, target, steps=steps, deadline=deadline)
+    seq = known.next_seq if known else await heads.first_seq(lane, deadline=deadline)
+    parcel = await _send(lane, known, copy, target, seq, steps=steps, deadline=deadline)
     record = _record(lane, known, copy, parcel, epoch=epoch)
     with steps.step("commit"):
         await heads.commit(lane, record, known, deadline=deadline)
@@ -205,15 +207,15 @@ async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every l
     )
 
 
-async def _send(
-    lane: Lane, known: KnownHead | None, copy: Copy, target: Path, *, steps: Steps, deadline: Deadline
+async def _send(  # noqa: PLR0913 - as `_commit`
+    lane: Lane, known: KnownHead | None, copy: Copy, target: Path, seq: Seq, *, steps: Steps, deadline: Deadline
 ) -> Parcel:
     """Pack and upload the copy; return what was stored. Meanwhile SQLite checks that the copy is sound."""
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(blocking.run(database.quick_check, copy.path, deadline=deadline), name="check the copy")
             with steps.step("pack"):
-                parcel = await blocking.run(_pack, lane, known, copy, target)
+                parcel = await blocking.run(_pack, lane, known, copy, target, seq)
             with steps.step("upload"):
                 await lane.store.upload(parcel.key, target, deadline=deadline, progress=steps.advance)
     except BaseExceptionGroup as failures:
@@ -254,17 +256,27 @@ async def _check_newest(lane: Lane, known: KnownHead | None, *, deadline: Deadli
     Nodes whose mirror's record is lost merge without a base, so that only records that are there can do harm.
     """
     position = lane.mirror.position()
-    newest = await heads.newest_seq(lane, deadline=deadline)
     if known is not None and known.stored:
-        current = position is not None and position.sha256 == known.record.sha256
+        newest = known.record
+        # A head that went back, because its record and its entry were lost, is no reason to refuse what came after it.
+        current = position is not None and (position.sha256 == newest.sha256 or position.seq > newest.seq)
     else:
-        current = newest is None or (position is not None and position.seq >= newest)
+        newest = await heads.newest_record(lane, deadline=deadline)
+        current = newest is None or (position is not None and position.seq >= newest.seq)
     if not current:
         raise RefusedError(
-            f"this node's mirror is not snapshot {known.record.seq if known else newest}, the newest one: "
-            "what it lacks would be deleted",
+            f"this node's mirror is not snapshot {known.record.seq if known else newest.seq if newest else 0}, "
+            "the newest one: what it lacks would be deleted",
             remedy="recover on the node whose mirror is the newest: `membridge nodes`",
         )
+
+
+def _beyond_mirror(lane: Lane, known: KnownHead | None) -> KnownHead | None:
+    """Return the head with numbers that go on after the mirror's: nodes refuse a head that went back."""
+    position = lane.mirror.position()
+    if known is None or position is None:
+        return known
+    return replace(known, strays=max(known.strays, position.seq - known.record.seq))
 
 
 def _check_shrink(lane: Lane, wanted: SnapshotRecord | None, copy: Copy, *, remedy: str) -> None:
@@ -289,20 +301,18 @@ def _is_same_memory(lane: Lane, known: KnownHead, copy: Copy, deadline: Deadline
     return not collect.differs(copy.path, mirror, deadline=deadline)
 
 
-def _pack(lane: Lane, known: KnownHead | None, copy: Copy, target: Path) -> Parcel:
+def _pack(lane: Lane, known: KnownHead | None, copy: Copy, target: Path, seq: Seq) -> Parcel:
     parent = None if copy.alone else lane.mirror.path()
     with files.translated(target):
         if known is not None and known.stored and parent is not None and copy.page_size == known.record.page_size:
             size = _write_delta(known.record, parent, copy, target)
             if not chain.starts_new_chain(known.record, size, lane.policy.chain):
-                return _parcel(lane, known, SnapshotKind.DELTA, target, size)
-        return _parcel(lane, known, SnapshotKind.FULL, target, _write_full(copy, target))
+                return _parcel(lane, seq, SnapshotKind.DELTA, target, size)
+        return _parcel(lane, seq, SnapshotKind.FULL, target, _write_full(copy, target))
 
 
-def _parcel(lane: Lane, known: KnownHead | None, kind: SnapshotKind, packed: Path, size: int) -> Parcel:
-    position, nonce = lane.mirror.position(), secrets.token_hex(8)
-    # Where both stores lost their memory the numbers still go on from what this node has seen.
-    seq = (known.record.seq if known else position.seq if position else 0) + 1
+def _parcel(lane: Lane, seq: Seq, kind: SnapshotKind, packed: Path, size: int) -> Parcel:
+    nonce = secrets.token_hex(8)
     return Parcel(seq, nonce, layout.snapshot(lane.project, seq, kind, nonce), kind, files.sha256_of(packed), size)
 
 
@@ -334,7 +344,7 @@ def _record(lane: Lane, known: KnownHead | None, copy: Copy, parcel: Parcel, *, 
         project=lane.project,
         seq=parcel.seq,
         epoch=epoch,
-        parent_seq=parcel.seq - 1,
+        parent_seq=head.seq if head else parcel.seq - 1,
         parent_sha256=head.sha256 if head else None,
         kind=parcel.kind,
         sha256=copy.sha256,

@@ -18,7 +18,7 @@ from membridge.errors import (
     NotFoundError,
     ObjectMissingError,
 )
-from membridge.snapshot import chain, files, heads, history, layout, rebuild
+from membridge.snapshot import chain, files, heads, layout, rebuild
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.scratch import check_room, scratch
 from membridge.snapshot.steps import Steps
@@ -33,6 +33,8 @@ MOST_FINDINGS = 200
 READERS = 8
 
 _RESTORE = "if the newest snapshot is damaged: `membridge recover --from mirror` on the primary makes a whole one"
+
+_STEPS_OVER = "the next push takes the number after it"
 
 
 async def verify(lane: Lane, request: VerifyRequest, *, steps: Steps, deadline: Deadline) -> VerifyReply:
@@ -89,6 +91,7 @@ class _Verification:
         """Return the head and every record that can be read, by seq, the head's among them."""
         known = await heads.read(self.lane, deadline=self.deadline)
         records: dict[Seq, SnapshotRecord] = {}
+        damaged: dict[Seq, str] = {}
 
         async def one(seq: Seq) -> None:
             try:
@@ -96,14 +99,27 @@ class _Verification:
             except ObjectMissingError:
                 return  # retention was quicker
             except CorruptObjectError as error:
-                self._failed(seq, "record", error.message, _RESTORE)
+                damaged[seq] = error.message
 
-        await bounded.each(await history.seqs(self.lane, deadline=self.deadline), one, at_once=READERS)
+        await bounded.each(await heads.seqs(self.lane, deadline=self.deadline), one, at_once=READERS)
+        self._check_readable(damaged, known.record.seq if known else 0, records)
         if known is None:
             return None, records
         self._check_head(known, records)
         records.setdefault(known.record.seq, known.record)
         return known.record, dict(sorted(records.items()))
+
+    def _check_readable(self, damaged: dict[Seq, str], head: Seq, records: dict[Seq, SnapshotRecord]) -> None:
+        stepped_over = chain.stepped_over(records.values())
+        for seq, detail in damaged.items():
+            if seq in stepped_over:
+                self._found(
+                    Finding.WARN, seq, "record", f"{detail}; no commit builds on it", "`membridge gc` deletes it"
+                )
+            elif 0 < head < seq:
+                self._found(Finding.WARN, seq, "record", f"{detail}; it never became the head", _STEPS_OVER)
+            else:
+                self._failed(seq, "record", detail, _RESTORE)
 
     def _check_head(self, known: heads.KnownHead, records: dict[Seq, SnapshotRecord]) -> None:
         head, settles = known.record, "the next push settles it"
@@ -128,11 +144,11 @@ class _Verification:
         """Look at each record beside its parent; return those that no chain leads to."""
         broken: set[Seq] = set()
         for seq, record in records.items():
-            wrong = self._flaw(record, records.get(seq - 1))
+            wrong = self._flaw(record, records.get(record.parent_seq))
             if wrong:
                 self._failed(seq, "chain", wrong, _RESTORE)
             needs_parent = record.kind is not SnapshotKind.FULL
-            if (wrong and needs_parent) or (needs_parent and seq - 1 in broken):
+            if (wrong and needs_parent) or (needs_parent and record.parent_seq in broken):
                 broken.add(seq)
         return broken
 
@@ -235,7 +251,7 @@ class _Verification:
 
     async def _still_true(self) -> list[VerifyFinding]:
         """Return the findings without those of commits that retention took away meanwhile, worst first."""
-        there = set(await history.seqs(self.lane, deadline=self.deadline))
+        there = set(await heads.seqs(self.lane, deadline=self.deadline))
         head = {finding.seq for finding in self.findings if finding.what == "head"}
         found = [one for one in self.findings if one.seq in there or one.seq in head]
         return sorted(found, key=lambda one: (one.finding is not Finding.FAIL, one.seq))

@@ -60,7 +60,7 @@ async def keys(box: Box) -> set[str]:
 
 
 async def seqs(box: Box) -> list[Seq]:
-    return await history.seqs(box.lane, deadline=soon())
+    return await heads.seqs(box.lane, deadline=soon())
 
 
 async def check_sound(box: Box) -> None:
