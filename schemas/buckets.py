@@ -17,12 +17,16 @@ V_co = TypeVar("V_co", bound=Wire, covariant=True)
 
 
 class LockRecord(Wire, frozen=True, kw_only=True):
-    """Who holds a lock, for people; right of way comes from the entry's revision."""
+    """Who holds a lock, for people; right of way comes from the entry's revision.
+
+    `nonce` tells one holding from another of the same owner.
+    """
 
     owner: str
     epoch: int = 0
     since: str
     purpose: str = ""
+    nonce: str = ""
 
 
 class Stickiness(Wire, frozen=True, kw_only=True):

@@ -17,9 +17,9 @@ from membridge.access import roster as rules
 from membridge.access.invitation import Line, write
 from membridge.access.log import AccessLog
 from membridge.access.roster import Invitation, InvitationState, Roster
+from membridge.bus.lease import boottime
 from membridge.bus.service import Call, Endpoint
 from membridge.errors import MembridgeError, UnavailableError
-from membridge.leadership.view import boottime
 from membridge.logging import get_logger
 from membridge.snapshot import files
 from schemas import subjects

@@ -298,7 +298,7 @@ class Keeper:
         if grant is not None:
             self._contender.gave_back()
         try:
-            await self._lease.release(grant, deadline=Deadline.after(RELEASE))
+            await self._lease.release(deadline=Deadline.after(RELEASE))
         except MembridgeError as error:
             log.info("lease not released", project=self._contest.project, reason=error.message)
         if grant is not None:

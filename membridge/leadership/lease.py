@@ -1,7 +1,7 @@
 """The lease entry of one project, and the counter that its epochs come from: every write is a compare-and-set.
 
-An epoch is claimed in the counter before the entry is written, so that none is handed out twice. A write whose answer
-was lost is found again by the term that it carries. Nothing here decides when to write.
+An epoch is claimed in the counter before the entry is written, so that none is handed out twice. The term in the entry
+is the nonce by which `membridge.bus.lease` finds a write whose answer was lost. Nothing here decides when to write.
 """
 
 import secrets
@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from membridge.bus.kv import Entry, Kv
+from membridge.bus.lease import Lease
 from membridge.deadline import Deadline
-from membridge.errors import RevisionMovedError
 from membridge.leadership.rules import Held, next_epoch
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import EpochCounter, LeaderRecord, Policy
@@ -35,12 +35,13 @@ class LeaseEntry:
         self, leases: Kv[LeaderRecord], epochs: Kv[EpochCounter], project: ProjectId, *, now: Callable[[], float]
     ) -> None:
         self.leases, self._epochs, self._project, self.now = leases, epochs, project, now
+        self._lease: Lease[LeaderRecord] = Lease(leases, project, nonce=lambda record: record.term, now=now)
         #: The term that this process wrote last; empty when it gave its lease back.
         self.term = ""
 
     async def read(self, *, deadline: Deadline) -> Entry[LeaderRecord] | None:
         """Return the lease entry."""
-        return await self.leases.get(self._project, deadline=deadline)
+        return await self._lease.read(deadline=deadline)
 
     async def counter(self, *, deadline: Deadline) -> Entry[EpochCounter] | None:
         """Return the epoch counter."""
@@ -58,48 +59,20 @@ class LeaseEntry:
 
     async def acquire(self, record: LeaderRecord, over: Entry[LeaderRecord] | None, *, deadline: Deadline) -> Grant:
         """Write the entry of a new term in place of `over`; raise RevisionMovedError when that is not the last one."""
-        self.term, sent_at = record.term, self.now()
-        if over is None:
-            revision = await self.leases.create(self._project, record, ttl=record.lease_seconds, deadline=deadline)
-        else:
-            revision = await self._update(record, over.revision, deadline=deadline)
-        return Grant(Held(record.epoch, sent_at), record, revision)
+        self.term = record.term
+        held = await self._lease.acquire(record, over, ttl=record.lease_seconds, deadline=deadline)
+        return Grant(Held(record.epoch, held.sent_at), record, held.revision)
 
     async def renew(self, grant: Grant, *, deadline: Deadline) -> Grant:
         """Write the entry again; raise RevisionMovedError when it is another's or gone."""
-        sent_at, record = self.now(), renewed(grant.record)
-        try:
-            revision = await self._update(record, grant.revision, deadline=deadline)
-        except RevisionMovedError:
-            # The answer to an earlier renewal may have been lost.
-            last = await self._revision_of(record.term, deadline=deadline)
-            revision = await self._update(record, last, deadline=deadline)
-        return Grant(Held(grant.held.epoch, sent_at), record, revision)
+        held = await self._lease.renew(renewed(grant.record), deadline=deadline)
+        return Grant(Held(grant.held.epoch, held.sent_at), held.value, held.revision)
 
-    async def release(self, grant: Grant | None, *, deadline: Deadline) -> None:
-        """Delete our entry, also one whose writing was never confirmed; raise RevisionMovedError when it is gone."""
-        term, self.term = self.term, ""
-        if not term:
-            return
-        try:
-            if grant is not None:
-                await self.leases.delete(self._project, revision=grant.revision, deadline=deadline)
-                return
-        except RevisionMovedError:
-            pass  # a renewal whose answer was lost
-        last = await self._revision_of(term, deadline=deadline)
-        await self.leases.delete(self._project, revision=last, deadline=deadline)
-
-    async def _update(self, record: LeaderRecord, revision: int, *, deadline: Deadline) -> int:
-        return await self.leases.update(
-            self._project, record, revision=revision, ttl=record.lease_seconds, deadline=deadline
-        )
-
-    async def _revision_of(self, term: str, *, deadline: Deadline) -> int:
-        entry = await self.read(deadline=deadline)
-        if entry is None or entry.value.term != term:
-            raise RevisionMovedError("the lease is not ours any more")
-        return entry.revision
+    async def release(self, *, deadline: Deadline) -> None:
+        """Delete our entry, also one whose writing was never confirmed."""
+        if self.term:
+            self.term = ""
+            await self._lease.release(deadline=deadline)
 
 
 def new_record(node: NodeId, epoch: int, ttl: float, *, policy: Policy, issued_by: str) -> LeaderRecord:

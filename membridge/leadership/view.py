@@ -1,17 +1,11 @@
 """What a keeper is told and what it shows: plain values that other packages hold without knowing how it works."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from membridge.bus.lease import boottime
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import LeaderRecord, Policy, Role
-
-
-def boottime() -> float:
-    """Return the seconds of a clock that runs through suspend."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
 
 
 @dataclass(frozen=True, slots=True)

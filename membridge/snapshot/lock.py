@@ -1,12 +1,14 @@
 """One push at a time: a lock in KV across nodes and processes, and a file lock for this machine's state folder.
 
 The lock saves work, it does not protect: commits are fenced without it. Its holder renews it; a holder that has not
-renewed for the grace time is gone, and one of an older epoch has nothing left to push.
+renewed for the grace time is gone, and one of an older epoch has nothing left to push. A lost answer is no loss of the
+lock, and a lock that expired while no other node took it is taken again.
 """
 
 import asyncio
 import fcntl
 import random
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from membridge.bus.kv import Entry, Kv
+from membridge.bus.lease import Lease, LeaseGoneError
 from membridge.deadline import Deadline
 from membridge.errors import LeaseHeldError, LeaseLostError, MembridgeError, RevisionMovedError
 from membridge.snapshot import files
@@ -23,6 +26,8 @@ from schemas.identity import NodeId, ProjectId
 
 #: Seconds between two tries for the file lock; jitter comes on top.
 FILE_RETRY = 0.05
+#: Seconds that giving the lock back may take.
+RELEASE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +57,28 @@ async def push_lock(
     Raises LeaseHeldError when another push holds and renews it until the deadline, LeaseLostError in the middle of the
     body when it was taken over.
     """
-    revision = await _acquire(locks, claim, terms=terms, deadline=deadline)
-    renewal = _Renewal(locks, claim, terms, revision)
+    lease = Lease(locks, claim.project, nonce=lambda record: record.nonce)
+    record = LockRecord(
+        owner=claim.node,
+        epoch=claim.epoch,
+        since=datetime.now(UTC).isoformat(),
+        purpose="push",
+        nonce=secrets.token_hex(8),
+    )
     try:
-        async with asyncio.TaskGroup() as group:
-            renewing = group.create_task(renewal.run(), name="push lock renewal")
-            try:
-                yield
-            finally:
-                renewing.cancel()
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        await _acquire(lease, record, claim, terms=terms, deadline=deadline)
+        try:
+            async with asyncio.TaskGroup() as group:
+                renewing = group.create_task(_renew(lease, record, terms), name="push lock renewal")
+                try:
+                    yield
+                finally:
+                    renewing.cancel()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
     finally:
-        await _release(locks, claim, renewal.revision)
+        # Also what an acquisition that was cancelled or got no answer may have left.
+        await _release(lease)
 
 
 @asynccontextmanager
@@ -90,22 +104,22 @@ def _opened(folder: Path) -> TextIO:
         return (folder / "lane.lock").open("a", encoding="utf-8")
 
 
-async def _acquire(locks: Kv[LockRecord], claim: Claim, *, terms: LockTerms, deadline: Deadline) -> int:
+async def _acquire(
+    lease: Lease[LockRecord], record: LockRecord, claim: Claim, *, terms: LockTerms, deadline: Deadline
+) -> None:
     seen: Entry[LockRecord] | None = None
-    unchanged = Deadline.after(terms.grace)
+    since = lease.now()
     while True:
-        entry = await locks.get(claim.project, deadline=deadline)
+        entry = await lease.read(deadline=deadline)
         if entry is None or seen is None or entry.revision != seen.revision:
-            seen, unchanged = entry, Deadline.after(terms.grace)
-        try:
-            if entry is None:
-                return await locks.create(claim.project, _record(claim), ttl=terms.ttl, deadline=deadline)
-            if _may_take_over(entry.value, claim, terms) or unchanged.passed:
-                return await locks.update(
-                    claim.project, _record(claim), revision=entry.revision, ttl=terms.ttl, deadline=deadline
-                )
-        except RevisionMovedError:
-            continue
+            seen, since = entry, lease.now()
+        stale = lease.now() - since > terms.grace
+        if entry is None or stale or _may_take_over(entry.value, claim, terms):
+            try:
+                await lease.acquire(record, entry, ttl=terms.ttl, deadline=deadline)
+            except RevisionMovedError:
+                continue
+            return
         if deadline.remaining() < terms.grace / 4:
             owner = entry.value.owner
             raise LeaseHeldError(
@@ -121,36 +135,25 @@ def _may_take_over(held: LockRecord, claim: Claim, terms: LockTerms) -> bool:
     return terms.force or held.owner == claim.node or held.epoch < claim.epoch
 
 
-def _record(claim: Claim) -> LockRecord:
-    return LockRecord(owner=claim.node, epoch=claim.epoch, since=datetime.now(UTC).isoformat(), purpose="push")
-
-
-async def _release(locks: Kv[LockRecord], claim: Claim, revision: int) -> None:
-    try:
-        await locks.delete(claim.project, revision=revision, deadline=Deadline.after(2.0))
-    except MembridgeError:
-        # Somebody took it over, or NATS is away: the entry grows stale by itself.
-        return
-
-
-class _Renewal:
-    def __init__(self, locks: Kv[LockRecord], claim: Claim, terms: LockTerms, revision: int) -> None:
-        self._locks, self._claim, self._terms = locks, claim, terms
-        self.revision = revision
-
-    async def run(self) -> None:
-        while True:
-            await asyncio.sleep(self._terms.grace / 3)
+async def _renew(lease: Lease[LockRecord], record: LockRecord, terms: LockTerms) -> None:
+    while True:
+        await asyncio.sleep(terms.grace / 3)
+        deadline = Deadline.after(terms.grace / 3)
+        try:
             try:
-                self.revision = await self._locks.update(
-                    self._claim.project,
-                    _record(self._claim),
-                    revision=self.revision,
-                    ttl=self._terms.ttl,
-                    deadline=Deadline.after(self._terms.grace / 3),
-                )
-            except RevisionMovedError as error:
-                raise LeaseLostError("the push lock was taken over", remedy="push again") from error
-            except MembridgeError:
-                # NATS is away: the commit will say so if it stays away.
-                continue
+                await lease.renew(record, deadline=deadline)
+            except LeaseGoneError:
+                await lease.acquire(record, None, ttl=terms.ttl, deadline=deadline)
+        except RevisionMovedError as error:
+            raise LeaseLostError("the push lock was taken over by another push", remedy="push again") from error
+        except MembridgeError:
+            # NATS is away: the commit will say so if it stays away.
+            continue
+
+
+async def _release(lease: Lease[LockRecord]) -> None:
+    try:
+        await lease.release(deadline=Deadline.after(RELEASE))
+    except MembridgeError:
+        # NATS is away: the entry grows stale by itself.
+        return
