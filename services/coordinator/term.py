@@ -15,6 +15,7 @@ from membridge.bus.client import Client
 from membridge.bus.connection import Bus
 from membridge.bus.expiry import expiries
 from membridge.bus.kv import Kv
+from membridge.bus.lease import Lease
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.bus.watch import watch
 from membridge.deadline import Deadline
@@ -83,38 +84,42 @@ async def _vacancy(seat: Seat) -> None:
 
 async def _lead(seat: Seat) -> None:
     """Take the key and schedule until that is lost; raise what ended it."""
+    # The name is this process's own, so it serves as the nonce.
+    lease = Lease(seat.scheduling, KEY, nonce=lambda record: record.coordinator)
     try:
-        taken = await seat.scheduling.create(
-            KEY, SchedulerRecord(coordinator=seat.name, epoch=0), deadline=Deadline.after(WRITE)
-        )
-    except RevisionMovedError:
-        return
+        try:
+            await lease.acquire(SchedulerRecord(coordinator=seat.name, epoch=0), None, deadline=Deadline.after(WRITE))
+        except RevisionMovedError:
+            return
+        await _schedule(seat, lease)
+    finally:
+        await _resign(lease)
+
+
+async def _schedule(seat: Seat, lease: Lease[SchedulerRecord]) -> None:
     epoch = await begin_term(seat.engine)
     record = SchedulerRecord(coordinator=seat.name, epoch=epoch)
     log.info("term begun", epoch=epoch, name=seat.name)
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_keep(seat, record, taken), name="scheduler's key")
-            ledger = Ledger(seat.engine, epoch)
-            group.create_task(ledger.run(_quietly), name="ledger")
-            fleet = Fleet(await seat.records.known_workers())
-            runtime = Runtime(group, ledger, seat.records, fleet, seat.world, seat.limits)
-            try:
-                sticky = await seat.world.sticky.entries(deadline=Deadline.after(PROBE))
-                kept = await seat.world.leases.entries(deadline=Deadline.after(PROBE))
-                ties = {
-                    tie.value.context_id or key: (tie.value.worker_id, tie.value.session) for key, tie in sticky.items()
-                }
-                await runtime.load(ties, kept.keys())
-                group.create_task(_hear_expiries(seat, runtime), name="expiries")
-                group.create_task(_hear(seat, runtime), name="presence")
-                group.create_task(_reconcile(seat, runtime), name="reconciliation")
-                async with _answering(seat, runtime):
-                    await asyncio.get_running_loop().create_future()
-            finally:
-                runtime.close()
-    finally:
-        await _resign(seat, record)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_keep(lease, record), name="scheduler's key")
+        ledger = Ledger(seat.engine, epoch)
+        group.create_task(ledger.run(_quietly), name="ledger")
+        fleet = Fleet(await seat.records.known_workers())
+        runtime = Runtime(group, ledger, seat.records, fleet, seat.world, seat.limits)
+        try:
+            sticky = await seat.world.sticky.entries(deadline=Deadline.after(PROBE))
+            kept = await seat.world.leases.entries(deadline=Deadline.after(PROBE))
+            ties = {
+                tie.value.context_id or key: (tie.value.worker_id, tie.value.session) for key, tie in sticky.items()
+            }
+            await runtime.load(ties, kept.keys())
+            group.create_task(_hear_expiries(seat, runtime), name="expiries")
+            group.create_task(_hear(seat, runtime), name="presence")
+            group.create_task(_reconcile(seat, runtime), name="reconciliation")
+            async with _answering(seat, runtime):
+                await asyncio.get_running_loop().create_future()
+        finally:
+            runtime.close()
 
 
 @asynccontextmanager
@@ -128,33 +133,24 @@ async def _answering(seat: Seat, runtime: Runtime) -> AsyncGenerator[None]:
         seat.answers.runtime = None
 
 
-async def _keep(seat: Seat, record: SchedulerRecord, revision: int) -> None:
+async def _keep(lease: Lease[SchedulerRecord], record: SchedulerRecord) -> None:
     """Renew the key; raise LeaseLostError when it is another's, or could not be renewed in time."""
-    loop = asyncio.get_running_loop()
     lives = buckets.SCHEDULING.ttl or RENEW
-    believed_until = loop.time() + lives
     while True:
-        sent = loop.time()
+        believed_until = (lease.held.sent_at if lease.held else 0.0) + lives
         try:
-            revision = await seat.scheduling.update(KEY, record, revision=revision, deadline=Deadline.after(WRITE))
-            believed_until = sent + lives
+            await lease.renew(record, deadline=Deadline.after(WRITE))
         except RevisionMovedError as error:
-            there = await seat.scheduling.get(KEY, deadline=Deadline.after(WRITE))
-            if there is None or there.value.coordinator != seat.name:
-                raise LeaseLostError("another coordinator schedules now") from error
-            revision = there.revision
-            continue
+            raise LeaseLostError("another coordinator schedules now") from error
         except MembridgeError as error:
-            if loop.time() > believed_until - WRITE:
+            if lease.now() > believed_until - WRITE:
                 raise LeaseLostError("the scheduler's key could not be renewed") from error
         await asyncio.sleep(RENEW * (0.8 + 0.4 * random.random()))  # noqa: S311 - jitter
 
 
-async def _resign(seat: Seat, record: SchedulerRecord) -> None:
+async def _resign(lease: Lease[SchedulerRecord]) -> None:
     try:
-        there = await seat.scheduling.get(KEY, deadline=Deadline.after(WRITE))
-        if there is not None and there.value.coordinator == record.coordinator:
-            await seat.scheduling.delete(KEY, revision=there.revision, deadline=Deadline.after(WRITE))
+        await lease.release(deadline=Deadline.after(WRITE))
     except MembridgeError as error:
         log.info("scheduler's key not given back", reason=error.message)
 

@@ -85,9 +85,11 @@ async def test_a_push_ends_when_another_one_takes_the_lock_for_real(locks: Kv[Lo
     forced = LockTerms(ttl=60.0, grace=1.0, force=True)
 
     async def push() -> None:
-        async with push_lock(locks, claim("a"), terms=TERMS, deadline=soon()):
-            async with push_lock(locks, claim("b"), terms=forced, deadline=soon()):
-                await asyncio.get_running_loop().create_future()
+        async with (
+            push_lock(locks, claim("a"), terms=TERMS, deadline=soon()),
+            push_lock(locks, claim("b"), terms=forced, deadline=soon()),
+        ):
+            await asyncio.get_running_loop().create_future()
 
     with pytest.raises(LeaseLostError, match="taken over"):
         await push()
