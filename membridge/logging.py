@@ -21,6 +21,7 @@ import msgspec
 FIELDS: Final[Mapping[str, str]] = {
     "address": "where something listens or was reached, without user name and password",
     "attempt": "how often it was tried",
+    "by": "who asked: a user, a machine or a key",
     "bytes": "size in bytes",
     "code": "error code",
     "conflicts": "rows that two nodes changed differently",
@@ -41,6 +42,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "node": "node id",
     "operation": "name of an operation",
     "outcome": "how it ended",
+    "override": "the setting whose bound a request lifts",
     "path": "a file",
     "pid": "process id",
     "primary": "node id of the primary",

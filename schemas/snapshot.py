@@ -69,11 +69,16 @@ class Head(Wire, frozen=True, kw_only=True):
 
 
 class PushRequest(Wire, frozen=True, kw_only=True):
-    """Push the node's memory: commit on a primary, propose on a secondary (`snapshot` forces a commit)."""
+    """Push the node's memory: commit on a primary, propose on a secondary (`snapshot` insists on a commit).
+
+    Two overrides travel with the request: `force` takes the push lock over (FORCE_PUSH), `allow_secondary` lets a
+    secondary commit a snapshot (ALLOW_SECONDARY_PUSH).
+    """
 
     snapshot: bool = False
     allow_shrink: bool = False
     force: bool = False
+    allow_secondary: bool = False
 
 
 class PushOutcome(StrEnum):
@@ -100,9 +105,13 @@ class PushReply(Wire, frozen=True, kw_only=True):
 
 
 class PullRequest(Wire, frozen=True, kw_only=True):
-    """Bring the node's memory up to the head; `replace` replaces the database after a backup instead of merging."""
+    """Bring the node's memory up to the head; `replace` replaces the database after a backup instead of merging.
+
+    `allow_primary` is the override ALLOW_PRIMARY_PULL_OVERRIDE: a primary's database may be replaced too.
+    """
 
     replace: bool = False
+    allow_primary: bool = False
 
 
 class PullOutcome(StrEnum):

@@ -41,6 +41,8 @@ R = TypeVar("R", bound=Wire)
 
 #: Seconds until a server that does not answer is given up; the bus gives its reason before that.
 CONNECT = 5.0
+#: Seconds that a command waits longer than a job may take: the daemon then says why it gave up.
+REASON = 5.0
 #: Seconds that an examination may take.
 EXAMINED = 30.0
 #: Operations that are jobs: they show progress, and their deadline is the configured one.
@@ -147,7 +149,7 @@ def examine(invocation: Invocation) -> DoctorReply:
 async def _ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
     seconds = operation.deadline
     if operation.name in JOBS:
-        seconds = invocation.settings.lane.operation_timeout_seconds
+        seconds = invocation.settings.lane.operation_timeout_seconds + REASON
     deadline = Deadline.after(seconds)
     with progress.shown(operation.name, quiet=invocation.as_json) as meter:
         try:

@@ -1,6 +1,7 @@
 """`membridge push` and `pull`, and the names that the old tool had for their bold forms."""
 
 import click
+import msgspec
 
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
@@ -87,10 +88,20 @@ def describe_pull(reply: PullReply) -> str:
 def _push(invocation: Invocation, request: PushRequest) -> None:
     from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
 
+    # The overrides of who runs the command, not of the daemon, which may have been started long ago.
+    settings = invocation.settings
+    request = msgspec.structs.replace(
+        request,
+        force=request.force or settings.lane.force_push,
+        allow_secondary=settings.leadership.allow_secondary_push,
+    )
     invocation.show(ask(invocation, subjects.PUSH, request), lambda reply: click.echo(describe_push(reply)))
 
 
 def _pull(invocation: Invocation, request: PullRequest) -> None:
     from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
 
+    request = PullRequest(
+        replace=request.replace, allow_primary=invocation.settings.leadership.allow_primary_pull_override
+    )
     invocation.show(ask(invocation, subjects.PULL, request), lambda reply: click.echo(describe_pull(reply)))

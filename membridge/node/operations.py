@@ -5,14 +5,16 @@ Translates between wire structs and the project; decides nothing.
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from membridge import __version__, blocking
 from membridge.bus.streams import WorkQueue
+from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError
+from membridge.logging import get_logger
 from membridge.node.asked import Asked
 from membridge.node.doctor import Doctor
 from membridge.node.jobs import Jobs, Order
@@ -31,6 +33,8 @@ from schemas.wire import Wire
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 Handler = Callable[..., Awaitable[Wire]]
+
+log = get_logger("membridge.node")
 
 #: Jobs and conflicts of one answer.
 LISTED = 100
@@ -96,27 +100,42 @@ class Operations:
 
     async def push(self, request: PushRequest, asked: Asked) -> PushReply:
         """Push as a job."""
+        overrides = {"FORCE_PUSH": request.force, "ALLOW_SECONDARY_PUSH": request.allow_secondary}
+        self._note_overrides("push", overrides, asked)
         began = time.monotonic()
         ids: list[str] = []
 
         async def act(steps: Steps, job: str) -> PushReply:
             ids.append(job)
-            return await self._project.push(request, steps, deadline=asked.deadline)
+            return await self._project.push(request, steps, deadline=self._within(asked))
 
         reply = await self._jobs.run(Order("push", asked.by), act, asked.listener)
         return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
 
     async def pull(self, request: PullRequest, asked: Asked) -> PullReply:
         """Pull as a job; a secondary then offers what the canonical memory lacks."""
+        self._note_overrides("pull", {"ALLOW_PRIMARY_PULL_OVERRIDE": request.allow_primary}, asked)
         began = time.monotonic()
         ids: list[str] = []
 
         async def act(steps: Steps, job: str) -> PullReply:
             ids.append(job)
-            return await self._project.pull(request, steps, queue=self._queue, deadline=asked.deadline)
+            return await self._project.pull(request, steps, queue=self._queue, deadline=self._within(asked))
 
         reply = await self._jobs.run(Order("pull", asked.by), act, asked.listener)
         return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
+
+    def _within(self, asked: Asked) -> Deadline:
+        """Return when a job that was asked for must end: as the caller waits, and as the settings bound it."""
+        return min(asked.deadline, self._project.deadline(), key=lambda deadline: deadline.at)
+
+    def _note_overrides(self, kind: str, overrides: Mapping[str, bool], asked: Asked) -> None:
+        """Write into the log which safety bounds a request lifts, and who asked."""
+        for name, is_set in overrides.items():
+            if is_set:
+                log.warning(
+                    "override with a request", project=self._project.lane.name, kind=kind, override=name, by=asked.by
+                )
 
     async def doctor(self, request: Empty, asked: Asked) -> DoctorReply:
         """Examine everything this project needs."""

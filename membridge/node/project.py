@@ -91,7 +91,7 @@ class Project:
         action = rules.push_action(
             view.role,
             snapshot=request.snapshot,
-            allow_secondary_push=self._bounds.allow_secondary_push,
+            allow_secondary_push=self._bounds.allow_secondary_push or request.allow_secondary,
             primary=view.leader,
         )
         async with self._syncing(steps, heals=not request.allow_shrink, deadline=deadline):
@@ -120,7 +120,7 @@ class Project:
         role = self.roles.view().role
         async with self._syncing(steps, heals=not request.replace, deadline=deadline):
             if request.replace:
-                await self._check_replace(role, deadline=deadline)
+                await self._check_replace(role, allowed=request.allow_primary, deadline=deadline)
             if self._bounds.dryrun:
                 known = await heads.read(self.lane, deadline=deadline)
                 return PullReply(outcome=PullOutcome.DRY_RUN, seq=known.record.seq if known else 0)
@@ -362,11 +362,12 @@ class Project:
             uploaded_bytes=sum(one.announcement.size_bytes for one in prepared),
         )
 
-    async def _check_replace(self, role: Role, *, deadline: Deadline) -> None:
+    async def _check_replace(self, role: Role, *, allowed: bool, deadline: Deadline) -> None:
         if role is not Role.PRIMARY or not self.roles.enabled:
             return
         differs = await self._differs_from_head(deadline=deadline)
-        rules.check_replace(role, differs=differs, allow_primary_pull_override=self._bounds.allow_primary_pull_override)
+        allowed = allowed or self._bounds.allow_primary_pull_override
+        rules.check_replace(role, differs=differs, allow_primary_pull_override=allowed)
 
     async def _differs_from_head(self, *, deadline: Deadline) -> bool:
         lane = self.lane

@@ -45,7 +45,7 @@ def push_action(role: Role, *, snapshot: bool, allow_secondary_push: bool, prima
     raise SecondaryPushBlockedError(
         f"this node is not primary ({leads}), so it commits no snapshots",
         remedy="run `membridge push` to propose its rows, or `membridge leader select` this node; "
-        "ALLOW_SECONDARY_PUSH=1 commits anyway",
+        "`ALLOW_SECONDARY_PUSH=1 membridge push --snapshot` commits anyway",
     )
 
 
@@ -79,7 +79,7 @@ def check_replace(role: Role, *, differs: bool, allow_primary_pull_override: boo
     if role is Role.PRIMARY and differs and not allow_primary_pull_override:
         raise PrimaryPullRefusedError(
             "this node is primary and its database differs from the newest snapshot: replacing it could lose rows",
-            remedy="run `membridge push` first, or set ALLOW_PRIMARY_PULL_OVERRIDE=1",
+            remedy="run `membridge push` first, or `ALLOW_PRIMARY_PULL_OVERRIDE=1 membridge pull --replace`",
         )
 
 

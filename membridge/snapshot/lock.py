@@ -125,7 +125,7 @@ async def _acquire(
             raise LeaseHeldError(
                 f"{owner} has been pushing this project since {entry.value.since}",
                 owner=owner,
-                remedy="wait for it, or set FORCE_PUSH=1 to take the lock over",
+                remedy="wait for it, or run `FORCE_PUSH=1 membridge push` to take the lock over",
             )
         await asyncio.sleep(min(1.0, terms.grace / 8) * (0.5 + random.random()))  # noqa: S311 - jitter
 
