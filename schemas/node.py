@@ -132,6 +132,12 @@ class Job(Wire, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class JobRequest(Wire, frozen=True, kw_only=True):
+    """Names a job of the project, whichever node it ran on."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
 class JobsReply(Wire, frozen=True, kw_only=True):
     """Jobs, newest first."""
 

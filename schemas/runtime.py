@@ -195,7 +195,7 @@ class WorkerPresence(Wire, frozen=True, kw_only=True):
 
 
 class Worker(Wire, frozen=True, kw_only=True):
-    """A worker as the coordinator knows it."""
+    """A worker as the coordinator knows it; who asks for one gets its active leases too."""
 
     id: Slug
     node_id: Slug
@@ -211,6 +211,7 @@ class Worker(Wire, frozen=True, kw_only=True):
     os_info: str = ""
     install_method: str = ""
     detail: str = ""
+    leases: list[Lease] = []
 
 
 class AuditRecord(Wire, frozen=True, kw_only=True):
@@ -311,10 +312,67 @@ class WorkersReply(Wire, frozen=True, kw_only=True):
     workers: list[Worker] = []
 
 
+class LeasesRequest(Wire, frozen=True, kw_only=True):
+    """Which leases to list, newest first: the active ones, those of another status, or all for null.
+
+    `before` is the id after which the last page ended.
+    """
+
+    status: LeaseStatus | None = LeaseStatus.ACTIVE
+    task_id: Named | None = None
+    worker_id: Slug | None = None
+    limit: Limit = 100
+    before: Named | None = None
+
+
 class LeasesReply(Wire, frozen=True, kw_only=True):
-    """The active leases."""
+    """Leases, newest first."""
 
     leases: list[Lease] = []
+    more: bool = False
+
+
+class RunStatus(StrEnum):
+    """How a run stands. `returned`: the task was handed back or cancelled, and there is no result."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    RETURNED = "returned"
+
+
+class Run(Wire, frozen=True, kw_only=True):
+    """One attempt at a task, under the lease of the same id, with what its result says."""
+
+    id: Uuid
+    task_id: Uuid
+    worker_id: Slug
+    context_id: FreeName
+    status: RunStatus
+    started_at: Instant
+    ended_at: Instant | None = None
+    duration_ms: Whole | None = None
+    tokens_used: Whole | None = None
+    error_message: str | None = None
+    artifact_id: Uuid | None = None
+
+
+class RunsRequest(Wire, frozen=True, kw_only=True):
+    """Which runs to list, newest first; `before` is the id after which the last page ended."""
+
+    status: RunStatus | None = None
+    task_id: Named | None = None
+    worker_id: Slug | None = None
+    limit: Limit = 100
+    before: Named | None = None
+
+
+class RunsReply(Wire, frozen=True, kw_only=True):
+    """Runs, newest first."""
+
+    runs: list[Run] = []
+    more: bool = False
 
 
 class ArtifactsRequest(Wire, frozen=True, kw_only=True):

@@ -40,7 +40,7 @@ from schemas.history import (
 )
 from schemas.identity import token
 from schemas.leadership import LeadershipReply, SelectRequest
-from schemas.node import AddProjectRequest, DoctorReply, Empty, JobsReply, ProjectsReply, StatusReply
+from schemas.node import AddProjectRequest, DoctorReply, Empty, Job, JobRequest, JobsReply, ProjectsReply, StatusReply
 from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
 from schemas.runtime import (
     Accepted,
@@ -55,10 +55,13 @@ from schemas.runtime import (
     Lease,
     LeaseClaim,
     LeasesReply,
+    LeasesRequest,
     Order,
     OutputPart,
     Report,
     ResultReply,
+    RunsReply,
+    RunsRequest,
     StatsReply,
     Task,
     TaskRequest,
@@ -142,11 +145,12 @@ BACKUPS = _on_node("backups", Empty, BackupsReply, deadline=10.0, impact=Impact.
 CONFLICTS = _on_node("conflicts", Empty, ConflictsReply, deadline=10.0, impact=Impact.READ)
 QUARANTINE = _on_node("quarantine", QuarantineAction, QuarantineReply, deadline=120.0, impact=Impact.WRITE)
 JOBS = _on_node("jobs", Empty, JobsReply, deadline=10.0, impact=Impact.READ)
+JOB_BY_ID = _on_node("job", JobRequest, Job, deadline=10.0, impact=Impact.READ)
 
 #: Answered by the node they name, for one project.
 NODE_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
     STATUS, PUSH, PULL, DOCTOR, HISTORY, DIFF, EXTRACT, RESTORE, VERIFY, TAG, GC, RECOVER, BACKUPS,
-    CONFLICTS, QUARANTINE, JOBS,
+    CONFLICTS, QUARANTINE, JOBS, JOB_BY_ID,
 )  # fmt: skip
 
 LEADERSHIP_GET = Operation(
@@ -203,7 +207,8 @@ TASKS = _of_runtime("tasks", TasksRequest, TasksReply, impact=Impact.READ)
 CANCEL = _of_runtime("cancel", TaskRequest, Task, impact=Impact.WRITE)
 REQUEUE = _of_runtime("requeue", TaskRequest, Task, impact=Impact.WRITE)
 RESULT = _of_runtime("result", TaskRequest, ResultReply, impact=Impact.READ)
-LEASES = _of_runtime("leases", Empty, LeasesReply, impact=Impact.READ)
+LEASES = _of_runtime("leases", LeasesRequest, LeasesReply, impact=Impact.READ)
+RUNS = _of_runtime("runs", RunsRequest, RunsReply, impact=Impact.READ)
 WORKERS = _of_runtime("workers", Empty, WorkersReply, impact=Impact.READ)
 WORKER = _of_runtime("worker", WorkerRequest, Worker, impact=Impact.READ)
 DRAIN = _of_runtime("drain", WorkerRequest, Worker, impact=Impact.WRITE)
@@ -226,8 +231,8 @@ HAND_BACK = _by_worker("hand_back", LeaseClaim, Accepted)
 
 #: What people and front ends ask of the runtime.
 CLIENT_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
-    SUBMIT, TASK, TASKS, CANCEL, REQUEUE, RESULT, LEASES, WORKERS, WORKER, DRAIN, RESUME, ARTIFACTS, ARTIFACT, AUDIT,
-    STATS, EVENTS,
+    SUBMIT, TASK, TASKS, CANCEL, REQUEUE, RESULT, RUNS, LEASES, WORKERS, WORKER, DRAIN, RESUME, ARTIFACTS, ARTIFACT,
+    AUDIT, STATS, EVENTS,
 )  # fmt: skip
 #: What a worker says of its leases; nobody may speak for another, so its name is in the subject.
 REPORTING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (HEARTBEAT, PART, REPORT, HAND_BACK)

@@ -123,7 +123,7 @@ def _of_primary(project: ProjectId) -> list[str]:
     return [operation.to_primary().at(project=project) for operation in subjects.NODE_OPERATIONS]
 
 
-_READING = (subjects.STATUS, subjects.HISTORY, subjects.CONFLICTS, subjects.JOBS, subjects.BACKUPS)
+_READING = (subjects.STATUS, subjects.HISTORY, subjects.CONFLICTS, subjects.JOBS, subjects.JOB_BY_ID, subjects.BACKUPS)
 _DESK = tuple(
     operation.at()
     for operation in (subjects.INVITE, subjects.ADMIT, subjects.REVOKE, subjects.MEMBERS, subjects.ACCESS_LOG)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import replace
 
-from membridge.cli import runtime
+from membridge.cli import runtime, units
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.errors import DeadlineExceededError, InvalidRequestError, RefusedError
 from schemas import subjects
@@ -18,6 +18,10 @@ from schemas.runtime import (
     EventsRequest,
     OutputFormat,
     ResultReply,
+    Run,
+    RunsReply,
+    RunsRequest,
+    RunStatus,
     Task,
     TaskEvent,
     TaskEventKind,
@@ -33,6 +37,7 @@ from schemas.wire import WireError, convert, encode
 if TYPE_CHECKING:
     from membridge.bus.connection import Bus
 
+RUN_COLUMNS = ("id", "status", "began", "took>", "worker", "task", "~error")
 COLUMNS = ("id", "status", "age", "~context", "~prompt")
 #: Times that a task is submitted whose answer does not come.
 TRIES = 3
@@ -115,6 +120,26 @@ def requeue(invocation: Invocation, task_id: str) -> None:
     invocation.show(runtime.ask(invocation, subjects.REQUEUE, TaskRequest(id=task_id)), print_task)
 
 
+@command("runs", impact=Impact.READ)
+@click.option("--task", "task_id", help="Only those of one task.")
+@click.option("--worker", "worker_id", help="Only those on one worker.")
+@click.option("--status", type=click.Choice([one.value for one in RunStatus]))
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--before", help="The id after which the last page ended.")
+def runs(
+    invocation: Invocation,
+    task_id: str | None,
+    worker_id: str | None,
+    status: str | None,
+    limit: int,
+    before: str | None,
+) -> None:
+    """List attempts, newest first: where each ran, how long, and how it ended."""
+    wanted = RunStatus(status) if status else None
+    request = RunsRequest(status=wanted, task_id=task_id, worker_id=worker_id, limit=limit, before=before)
+    invocation.show(runtime.ask(invocation, subjects.RUNS, request), print_runs)
+
+
 @command("logs", impact=Impact.READ)
 @click.argument("task_id", metavar="ID")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task ends.")
@@ -126,7 +151,7 @@ def logs(invocation: Invocation, task_id: str, follow: bool) -> None:  # noqa: F
 task = DefaultGroup(
     "task",
     default="list",
-    commands=[submit, list_tasks, show, logs, cancel, requeue, result],
+    commands=[submit, list_tasks, show, runs, logs, cancel, requeue, result],
     summary="Submit LLM tasks, follow them, read their results.",
 )
 
@@ -163,6 +188,20 @@ def print_tasks(reply: TasksReply) -> None:
     tables.table(COLUMNS, map(row, reply.tasks), empty="no task yet")
     if reply.more:
         tables.line(f"more: `membridge task list --before {reply.tasks[-1].id}`")
+
+
+def print_runs(reply: RunsReply) -> None:
+    """Print a line for each run."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    def row(one: Run) -> tuple[str, ...]:
+        took = units.took(one.started_at, one.ended_at)
+        why = " ".join((one.error_message or "").split())
+        return one.id, one.status.value, tables.ago(one.started_at), took, one.worker_id, one.task_id, why
+
+    tables.table(RUN_COLUMNS, map(row, reply.runs), empty="no run yet")
+    if reply.more:
+        tables.line(f"more: `membridge task runs --before {reply.runs[-1].id}`")
 
 
 def _spec(prompt: str, form: str, timeout: int, budget: int, given: dict[str, object]) -> TaskSpec:

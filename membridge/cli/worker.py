@@ -112,6 +112,7 @@ def print_worker(one: Worker) -> None:
             ("version", " ".join(part for part in (one.agent_version, one.install_method) if part)),
             ("system", one.os_info),
             ("addresses", ", ".join(one.ip_addrs)),
+            *(("runs", f"task {lease.task_id}, heard {tables.ago(lease.last_heartbeat)}") for lease in one.leases),
         ]
     )
 

@@ -17,12 +17,12 @@ import msgspec
 from membridge.bus.connection import Bus
 from membridge.bus.streams import last_per_subject
 from membridge.deadline import Deadline
-from membridge.errors import MembridgeError
+from membridge.errors import MembridgeError, NotFoundError
 from membridge.logging import get_logger
 from membridge.snapshot.steps import Listener, Steps
 from schemas import streams, subjects
 from schemas.events import Progress, encode_event
-from schemas.identity import NodeId, ProjectId
+from schemas.identity import TOKEN, NodeId, ProjectId
 from schemas.node import Job, JobState
 from schemas.wire import Wire, WireError, decode, encode
 
@@ -79,7 +79,18 @@ class Jobs:
 
     async def listed(self, *, limit: int, deadline: Deadline) -> list[Job]:
         """Return the newest jobs of the project on all nodes, newest first."""
-        filter_subject = subjects.JOB.format(project=self._project, node="*", job="*")
+        return await self._read("*", limit=limit, deadline=deadline)
+
+    async def one(self, job_id: str, *, deadline: Deadline) -> Job:
+        """Return a job of the project. Raises NotFoundError."""
+        known = TOKEN.fullmatch(job_id) is not None
+        found = await self._read(job_id, limit=1, deadline=deadline) if known else []
+        if not found:
+            raise NotFoundError(f"there is no job {job_id}", remedy="list them: `membridge jobs`", field="id")
+        return found[0]
+
+    async def _read(self, job_id: str, *, limit: int, deadline: Deadline) -> list[Job]:
+        filter_subject = subjects.JOB.format(project=self._project, node="*", job=job_id)
         messages = await last_per_subject(self._bus, streams.JOBS, filter_subject, limit=limit, deadline=deadline)
         jobs: list[Job] = []
         for message in messages:

@@ -24,7 +24,7 @@ from membridge.node.quarantine import act_on_quarantine
 from membridge.snapshot import backups
 from membridge.snapshot.steps import Steps
 from schemas import subjects
-from schemas.node import DoctorReply, Empty, JobsReply, StatusReply
+from schemas.node import DoctorReply, Empty, Job, JobRequest, JobsReply, StatusReply
 from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
 from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, PushRequest
 from schemas.subjects import Operation
@@ -70,6 +70,7 @@ class Operations:
             subjects.CONFLICTS.name: self.conflicts,
             subjects.QUARANTINE.name: self.quarantine,
             subjects.JOBS.name: self.jobs,
+            subjects.JOB_BY_ID.name: self.job,
         }
         handler = handlers.get(operation.name)
         if handler is None:
@@ -160,6 +161,10 @@ class Operations:
         """List the newest jobs."""
         del request
         return JobsReply(jobs=await self._jobs.listed(limit=LISTED, deadline=asked.deadline))
+
+    async def job(self, request: JobRequest, asked: Asked) -> Job:
+        """Return a job, whichever node it ran on."""
+        return await self._jobs.one(request.id, deadline=asked.deadline)
 
 
 def resident_bytes() -> int:

@@ -35,7 +35,10 @@ from schemas.runtime import (
     EventsRequest,
     LeaseClaim,
     LeasesReply,
+    LeasesRequest,
     ResultReply,
+    RunsReply,
+    RunsRequest,
     StatsReply,
     Task,
     TaskRequest,
@@ -112,6 +115,7 @@ class Answers:
             _question(subjects.ARTIFACT, self.artifact),
             _question(subjects.AUDIT, self.audit),
             _question(subjects.LEASES, self.leases),
+            _question(subjects.RUNS, self.runs),
             _question(subjects.EVENTS, self.events),
         ]
 
@@ -169,8 +173,9 @@ class Answers:
         return WorkersReply(workers=runtime.fleet.workers())
 
     async def worker(self, runtime: Runtime, request: WorkerRequest) -> Worker:
-        """Return a worker."""
-        return runtime.fleet.worker(request.id)
+        """Return a worker with its active leases."""
+        held = [one.lease for one in runtime.book.leases.values() if one.lease.worker_id == request.id]
+        return msgspec.structs.replace(runtime.fleet.worker(request.id), leases=held)
 
     async def tasks(self, request: TasksRequest) -> TasksReply:
         """List tasks."""
@@ -234,10 +239,15 @@ class Answers:
             life=page.next.life,
         )
 
-    async def leases(self, request: Empty) -> LeasesReply:
-        """List active leases."""
-        del request
-        return LeasesReply(leases=await self._records.active_leases())
+    async def leases(self, request: LeasesRequest) -> LeasesReply:
+        """List leases."""
+        found = await self._records.leases(request)
+        return LeasesReply(leases=found[: request.limit], more=len(found) > request.limit)
+
+    async def runs(self, request: RunsRequest) -> RunsReply:
+        """List runs."""
+        found = await self._records.runs(request)
+        return RunsReply(runs=found[: request.limit], more=len(found) > request.limit)
 
     async def stats(self, runtime: Runtime, request: Empty) -> StatsReply:
         """Count."""

@@ -208,7 +208,7 @@ class Runtime:
             artifact, also = await self._keep(report, output, at)
         # What was awaited may have taken the lease away.
         before, _ = self.book.claimed(report)
-        also.append(Write(INSERT_RESULT, result_row(_result(report, output, artifact, at))))
+        also.append(Write(INSERT_RESULT, result_row(_result(report, output, artifact, at), lease_id=report.lease_id)))
         if report.status is ResultStatus.SUCCESS:
             after = machine.complete(before)
             done = self._change(before, after, Said("completed", report.worker_id), also=also)

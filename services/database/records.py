@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -18,12 +18,16 @@ from schemas.runtime import (
     Artifact,
     AuditRecord,
     Lease,
+    LeasesRequest,
     LeaseStatus,
     Metrics,
     OutputFormat,
     Policy,
     Result,
     ResultStatus,
+    Run,
+    RunsRequest,
+    RunStatus,
     Task,
     TaskSpec,
     TaskStatus,
@@ -84,10 +88,11 @@ def lease_row(lease: Lease) -> Row:
     }
 
 
-def result_row(result: Result) -> Row:
-    """Return a result's row."""
+def result_row(result: Result, *, lease_id: str) -> Row:
+    """Return the row of the result of an attempt."""
     return {
         "task_id": result.task_id,
+        "lease_id": lease_id,
         "id": result.id,
         "worker_id": result.worker_id,
         "artifact_id": result.artifact_id,
@@ -163,6 +168,23 @@ class Records:
         rows = await self._rows(select(leases).where(leases.c.status == LeaseStatus.ACTIVE.value))
         return [_lease(row) for row in rows]
 
+    async def leases(self, request: LeasesRequest) -> list[Lease]:
+        """Return leases, newest first, and one more than the limit where there are more."""
+        query = _page(select(leases), request.task_id, request.worker_id, request.before, request.limit)
+        if request.status is not None:
+            query = query.where(leases.c.status == request.status.value)
+        return [_lease(row) for row in await self._rows(query)]
+
+    async def runs(self, request: RunsRequest) -> list[Run]:
+        """Return runs, newest first, and one more than the limit where there are more."""
+        columns = [results.c[name] for name in ("duration_ms", "tokens_used", "error_message", "artifact_id")]
+        outcome = results.c.status.label("outcome")
+        joined = select(leases, *columns, outcome).outerjoin(results, results.c.lease_id == leases.c.id)
+        query = _page(joined, request.task_id, request.worker_id, request.before, request.limit)
+        if request.status is not None:
+            query = query.where(_OF_STATUS[request.status])
+        return [_run(row) for row in await self._rows(query)]
+
     async def result(self, task_id: str) -> Result | None:
         """Return the result of a task's last accepted attempt, None while it has none."""
         query = select(results).where(results.c.task_id == task_id).order_by(results.c.seq.desc()).limit(1)
@@ -213,6 +235,39 @@ class Records:
             return cast("Sequence[_Columns]", (await connection.execute(query)).mappings().all())
 
 
+#: Which leases, with their results, are runs of a status.
+_OF_STATUS = {
+    RunStatus.RUNNING: leases.c.status == LeaseStatus.ACTIVE.value,
+    RunStatus.COMPLETED: results.c.status == ResultStatus.SUCCESS.value,
+    RunStatus.FAILED: results.c.status == ResultStatus.ERROR.value,
+    RunStatus.EXPIRED: leases.c.status == LeaseStatus.EXPIRED.value,
+    RunStatus.RETURNED: and_(leases.c.status == LeaseStatus.RELEASED.value, results.c.id.is_(None)),
+}
+#: What a lease without a result says of its run.
+_WITHOUT_RESULT = {
+    LeaseStatus.ACTIVE: RunStatus.RUNNING,
+    LeaseStatus.EXPIRED: RunStatus.EXPIRED,
+    LeaseStatus.RELEASED: RunStatus.RETURNED,
+    LeaseStatus.FAILED: RunStatus.FAILED,
+}
+
+
+def _page(
+    query: "Select[*tuple[Any, ...]]", task_id: str | None, worker_id: str | None, before: str | None, limit: int
+) -> "Select[*tuple[Any, ...]]":
+    """Return the page of a question about leases."""
+    query = query.order_by(leases.c.started_at.desc(), leases.c.id.desc()).limit(limit + 1)
+    if task_id is not None:
+        query = query.where(leases.c.task_id == task_id)
+    if worker_id is not None:
+        query = query.where(leases.c.worker_id == worker_id)
+    if before is not None:
+        last = leases.alias("last")
+        at = select(last.c.started_at).where(last.c.id == before).scalar_subquery()
+        query = query.where(or_(leases.c.started_at < at, and_(leases.c.started_at == at, leases.c.id < before)))
+    return query
+
+
 def new_task(spec: TaskSpec, task_id: str, *, at: str) -> Task:
     """Return the task that `spec` asks for; one without a context has its own, of its own name."""
     fields = {name: getattr(spec, name) for name in Work.__struct_fields__}
@@ -241,6 +296,16 @@ _PLAIN_TASK_FIELDS = [name for name in Task.__struct_fields__ if name not in _AP
 def _lease(row: _Columns) -> Lease:
     fields = {name: row[name] for name in Lease.__struct_fields__ if name != "status"}
     return Lease(**fields, status=LeaseStatus(row["status"]))
+
+
+def _run(row: _Columns) -> Run:
+    fields = {name: row[name] for name in Run.__struct_fields__ if name not in {"status", "ended_at"}}
+    lease, outcome = LeaseStatus(row["status"]), row["outcome"]
+    status = _WITHOUT_RESULT[lease]
+    if outcome is not None:
+        status = RunStatus.COMPLETED if outcome == ResultStatus.SUCCESS.value else RunStatus.FAILED
+    # A lease that ended says so with its last word.
+    return Run(**fields, status=status, ended_at=None if lease is LeaseStatus.ACTIVE else row["last_heartbeat"])
 
 
 def _result(row: _Columns) -> Result:

@@ -8,9 +8,13 @@ from membridge.worker.worker import Outcome
 from schemas import subjects
 from schemas.runtime import (
     AuditRequest,
+    LeasesRequest,
+    LeaseStatus,
     Metrics,
     Order,
     ResultStatus,
+    RunsRequest,
+    RunStatus,
     Task,
     TaskRequest,
     TaskSpec,
@@ -82,3 +86,60 @@ async def test_the_audit_names_who_asked(opened: OpenPlace) -> None:
         long = {ASKED_BY: "a\x07" + "b" * 4_000}
         await place.bus.request(subjects.REQUEUE.at(), encode(TaskRequest(id=task.id)), headers=long, deadline=soon())
         assert (await actors(place, task.id))["requeued"] == "a" + "b" * 126
+
+
+async def test_runs_and_leases_are_listed_by_status_task_worker_and_page(opened: OpenPlace) -> None:
+    free = asyncio.Event()
+
+    async def attempt(order: Order) -> Outcome:
+        if order.task.prompt == "slow":
+            await free.wait()
+        if order.task.prompt == "bad":
+            return Outcome(ResultStatus.ERROR, Metrics(duration_ms=7), error_message="it broke")
+        return Outcome(ResultStatus.SUCCESS, Metrics(duration_ms=5, tokens_used=11), output="done")
+
+    async with opened() as place:
+        ask = Client(place.bus)
+        await place.coordinator()
+        await place.worker("w1", attempt)
+        good = await place.until((await place.submit("good", "a")).id, TaskStatus.COMPLETED)
+        bad = await place.until((await place.submit("bad", "b", max_attempts=1)).id, TaskStatus.DEAD)
+        slow = await place.until((await place.submit("slow", "c")).id, TaskStatus.RUNNING)
+
+        async def runs(**which: object) -> list[tuple[str, RunStatus]]:
+            reply = await ask.request(subjects.RUNS, RunsRequest(**which), deadline=soon())  # type: ignore[arg-type]
+            return [(run.task_id, run.status) for run in reply.runs]
+
+        async def leases(**which: object) -> list[tuple[str, LeaseStatus]]:
+            request = LeasesRequest(**which)  # type: ignore[arg-type]
+            reply = await ask.request(subjects.LEASES, request, deadline=soon())
+            return [(lease.task_id, lease.status) for lease in reply.leases]
+
+        newest_first = [
+            (slow.id, RunStatus.RUNNING), (bad.id, RunStatus.FAILED), (good.id, RunStatus.COMPLETED),
+        ]  # fmt: skip
+        assert await runs() == newest_first
+        for one in newest_first:
+            assert await runs(status=one[1]) == [one]
+            assert await runs(task_id=one[0], worker_id="w1") == [one]
+        assert await runs(worker_id="w2") == await runs(status=RunStatus.EXPIRED) == []
+        first = await ask.request(subjects.RUNS, RunsRequest(limit=2), deadline=soon())
+        rest = await ask.request(subjects.RUNS, RunsRequest(limit=2, before=first.runs[-1].id), deadline=soon())
+        assert ([run.task_id for run in first.runs], first.more) == ([slow.id, bad.id], True)
+        assert ([run.task_id for run in rest.runs], rest.more) == ([good.id], False)
+        (done,) = rest.runs
+        assert (done.duration_ms, done.tokens_used, done.error_message) == (5, 11, None)
+        assert done.ended_at is not None
+        assert done.artifact_id is not None
+        assert (first.runs[1].error_message, first.runs[0].ended_at) == ("it broke", None)
+        # Leases: the active ones unless asked for others; an empty body asks for them too.
+        assert await leases() == await leases(status=LeaseStatus.ACTIVE) == [(slow.id, LeaseStatus.ACTIVE)]
+        assert await leases(status=LeaseStatus.FAILED) == [(bad.id, LeaseStatus.FAILED)]
+        assert len(await leases(status=None)) == 3
+        # A worker comes with what it holds, and only that.
+        worker = await ask.request(subjects.WORKER, WorkerRequest(id="w1"), deadline=soon())
+        assert [lease.task_id for lease in worker.leases] == [slow.id]
+        assert worker.active_leases == 1
+        await ask.request(subjects.CANCEL, TaskRequest(id=slow.id), deadline=soon())
+        assert await runs(task_id=slow.id) == [(slow.id, RunStatus.RETURNED)]
+        assert await runs(status=RunStatus.RETURNED) == [(slow.id, RunStatus.RETURNED)]

@@ -9,16 +9,20 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
+import pytest
+
 from membridge.bus.client import Client
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.writer import write
 from membridge.deadline import Deadline
+from membridge.errors import RemoteError
 from schemas import subjects
 from schemas.errors import ErrorReply
 from schemas.identity import canonical_id
 from schemas.leadership import Role
-from schemas.node import Empty
+from schemas.node import Empty, JobRequest
 from schemas.wire import decode
 from tests.fixtures.machines import PROJECT, MakeMachine, command, until
 
@@ -34,6 +38,10 @@ async def test_every_operation_of_the_catalogue_is_answered_on_node_and_primary(
     for operation in subjects.NODE_OPERATIONS:
         for subject in (operation.at(project=ID, node="a"), operation.to_primary().at(project=ID)):
             reply = await bus.request(subject, b"", deadline=Deadline.after(30.0))
+            required = [field.name for field in msgspec.structs.fields(operation.request) if field.required]
+            if required:
+                assert decode(reply.body, ErrorReply).field == required[0], (subject, reply.headers)
+                continue
             assert "Nats-Service-Error" not in reply.headers, (subject, reply.headers)
             decode(reply.body, operation.reply)
     refused = await bus.request(subjects.PUSH.at(project=ID, node="a"), b'{"snapshot": 1}', deadline=Deadline.after(5))
@@ -78,6 +86,14 @@ async def test_two_daemons_share_one_memory_and_the_jobs_outlive_them(make_machi
     kinds |= {job["kind"] for job in jobs}
     assert {"push", "pull", "proposals"} <= kinds
     assert {job["node"] for job in jobs} == {"a", "b"}
+    # One by its id, also of a machine that is not there.
+    ask, at = Client(bus), {"project": canonical_id(PROJECT), "node": "a"}
+    for job in (next(job for job in jobs if job["node"] == node) for node in ("a", "b")):
+        found = await ask.request(subjects.JOB_BY_ID, JobRequest(id=job["id"]), **at)
+        assert (found.id, found.node, found.kind) == (job["id"], job["node"], job["kind"])
+    for unknown in ("nothing", "a.b", "*", ">"):
+        with pytest.raises(RemoteError, match="there is no job"):
+            await ask.request(subjects.JOB_BY_ID, JobRequest(id=unknown), **at)
     assert {node["node"] for node in (await command(a, "nodes"))["nodes"]} == {"a"}
 
 

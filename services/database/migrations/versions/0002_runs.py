@@ -16,5 +16,9 @@ def upgrade() -> None:
         for table, column in WIDER:
             op.alter_column(table, column, type_=sa.String(length=200), existing_nullable=False)
     op.add_column("results", sa.Column("lease_id", sa.String(length=36), nullable=True))
+    op.execute(
+        "UPDATE results SET lease_id ="
+        " (SELECT artifacts.job_id FROM artifacts WHERE artifacts.id = results.artifact_id)"
+    )
     op.create_index("results_lease", "results", ["lease_id"], unique=False)
     op.create_index("leases_started", "leases", ["started_at", "id"], unique=False)
