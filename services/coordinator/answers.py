@@ -163,9 +163,10 @@ class Answers:
         """Return a task; one that waits says for what."""
         found = await self._records.task(request.id)
         live = runtime.book.tasks.get(found.id)
-        if live is not None and live.status is TaskStatus.QUEUED and not live.reason:
-            return msgspec.structs.replace(found, reason=runtime.scheduler.explain(live))
-        return found
+        if live is None or live.status is not TaskStatus.QUEUED:
+            return found
+        reasons = (live.reason, runtime.scheduler.explain(live))
+        return msgspec.structs.replace(found, reason="; ".join(reason for reason in reasons if reason))
 
     async def workers(self, runtime: Runtime, request: Empty) -> WorkersReply:
         """List workers."""

@@ -1,7 +1,7 @@
 """The queue of ready tasks: by what they ask for, by priority, and fair between contexts.
 
-Plain data, no I/O. Of one priority, contexts take turns; within a context tasks keep their order and, when contexts are
-serial, run one at a time. Tasks that ask for labels nobody has cost nothing to those behind them.
+Plain data, no I/O. Of one priority, contexts take turns; within a context tasks keep their order. Which task of
+a serial context may be here is decided elsewhere (`order`). Tasks that ask for labels nobody has cost others nothing.
 """
 
 from collections import OrderedDict, deque
@@ -25,13 +25,10 @@ class _Lane:
 
 
 class Board:
-    """The ready tasks. A context that is `busy` is passed over until it is freed."""
+    """The ready tasks."""
 
-    def __init__(self, *, serial: bool = True) -> None:
-        self._serial = serial
+    def __init__(self) -> None:
         self._lanes: dict[frozenset[str], list[_Lane]] = {}
-        #: How many tasks of a context are held.
-        self._held: dict[str, int] = {}
         #: What is queued; an entry of a lane that is not the one here was taken out.
         self._queued: dict[str, TaskState] = {}
 
@@ -39,8 +36,9 @@ class Board:
         return len(self._queued)
 
     def demands(self) -> list[frozenset[str]]:
-        """Return the sets of labels that ready tasks ask for."""
-        return [demand for demand, lanes in self._lanes.items() if any(lane.contexts for lane in lanes)]
+        """Return the sets of labels that ready tasks ask for; forget those that none asks for any more."""
+        self._lanes = {demand: lanes for demand, lanes in self._lanes.items() if any(lane.contexts for lane in lanes)}
+        return list(self._lanes)
 
     def add(self, task: TaskState, *, first: bool = False) -> None:
         """Queue a task at the end of its context, or `first`: it comes back and keeps its place."""
@@ -56,28 +54,12 @@ class Board:
         """Take a task out, wherever it stands."""
         self._queued.pop(task.id, None)
 
-    def hold(self, context: str) -> None:
-        """Note that a task of the context is held."""
-        self._held[context] = self._held.get(context, 0) + 1
-
-    def free(self, context: str) -> None:
-        """Note that one is not held any more."""
-        left = self._held.get(context, 0) - 1
-        if left > 0:
-            self._held[context] = left
-        else:
-            self._held.pop(context, None)
-
-    def is_held(self, context: str) -> bool:
-        """Whether a task of the context is held and the others wait for it."""
-        return self._serial and context in self._held
-
     def candidates(self, demand: frozenset[str]) -> Iterator[TaskState]:
-        """Yield the next task of each context that may run now, most urgent first; `take` what was decided on."""
+        """Yield the next task of each context, most urgent first; `take` what was decided on."""
         for lane in reversed(self._lanes.get(demand, [])):
             crowded = len(lane.contexts) > CROWD
             for context in list(islice(lane.contexts, CROWD)):
-                task = None if self.is_held(context) else self._head(lane, context)
+                task = self._head(lane, context)
                 if task is not None:
                     yield task
                 if crowded and context in lane.contexts:
@@ -85,7 +67,7 @@ class Board:
                     lane.contexts.move_to_end(context)
 
     def take(self, task: TaskState) -> None:
-        """Remove a task that `candidates` gave and hold its context; the context's next turn is after all others'."""
+        """Remove a task that `candidates` gave; its context's next turn is after all others'."""
         lane = self._lanes[task.labels][task.priority]
         waiting = lane.contexts[task.context_id]
         waiting.popleft()
@@ -94,7 +76,6 @@ class Board:
             lane.contexts.move_to_end(task.context_id)
         else:
             del lane.contexts[task.context_id]
-        self.hold(task.context_id)
 
     def _head(self, lane: _Lane, context: str) -> TaskState | None:
         waiting = lane.contexts[context]

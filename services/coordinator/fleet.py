@@ -91,7 +91,7 @@ class Fleet:
         return [
             Candidate(
                 id=known.worker.id,
-                online=known.worker.status is WorkerStatus.ONLINE and not known.drained,
+                declines=_declines(known),
                 claude_cli=known.worker.capabilities.claude_cli,
                 labels=frozenset(known.worker.capabilities.labels),
                 active=known.held,
@@ -111,6 +111,27 @@ class Fleet:
         if known is None:
             raise NotFoundError(f"there is no worker {worker_id}")
         return _shown(known, self._registered.get(worker_id, ""))
+
+
+def _declines(known: _Known) -> str:
+    """Return why a worker takes no task now, for people; nothing when it does."""
+    worker, detail = known.worker, known.worker.detail
+    if known.drained and worker.status is not WorkerStatus.OFFLINE:
+        return "is drained"
+    if worker.status is WorkerStatus.ERROR and not worker.capabilities.claude_cli:
+        return "has no claude program"
+    bare, because = _REASONS[worker.status]
+    return f"{because}: {detail}" if detail and because else bare
+
+
+#: Why a worker of each status takes no task, without and with a detail.
+_REASONS = {
+    WorkerStatus.ONLINE: ("", ""),
+    WorkerStatus.OFFLINE: ("is offline", ""),
+    WorkerStatus.SYNCING: ("is starting or stopping", "takes no more tasks"),
+    WorkerStatus.ERROR: ("has an error", "has an error"),
+    WorkerStatus.UNKNOWN: ("has not been heard of yet", "did not take its last task"),
+}
 
 
 def _shown(known: _Known, registered_at: str) -> Worker:

@@ -16,10 +16,14 @@ SOFT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A worker as routing sees it. `heard` is when it was last heard of, in seconds of any one clock."""
+    """A worker as routing sees it.
+
+    `declines` is why it takes no task now, empty when it does; `heard` is when it was last heard of, in seconds of any
+    one clock.
+    """
 
     id: str
-    online: bool
+    declines: str
     claude_cli: bool
     labels: frozenset[str]
     active: int
@@ -58,8 +62,8 @@ class Decision:
 
 def eligible(labels: Collection[str], worker: Candidate) -> str:
     """Return why the worker may not have a task that asks for `labels`; nothing when it may."""
-    if not worker.online:
-        return "is offline"
+    if worker.declines:
+        return worker.declines
     if not worker.claude_cli:
         return "has no claude program"
     missing = sorted(set(labels) - worker.labels)

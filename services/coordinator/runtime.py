@@ -1,7 +1,8 @@
 """What may be asked of a term: submit, cancel, requeue, and what workers say under their leases.
 
 Every answer is given when it is durable. A worker's word counts under the live lease only; what comes late or twice is
-refused and changes nothing.
+refused and changes nothing. What is live is in the book and changes without a pause between looking and changing; what
+needs the database for that (a task that ended, a key that may be known) is done one at a time for each.
 """
 
 import asyncio
@@ -31,14 +32,15 @@ from schemas.runtime import (
     WorkerStatus,
 )
 from schemas.wire import MAX_BODY_BYTES, encode
-from services.coordinator import machine
+from services.coordinator import loading, machine
 from services.coordinator.book import Book, Listeners, Said, audit, stamp, state_of
+from services.coordinator.exclusive import Exclusive
 from services.coordinator.fleet import Fleet
 from services.coordinator.machine import TaskState
 from services.coordinator.outside import Outside
 from services.coordinator.scheduler import Errand, Scheduler
 from services.coordinator.timers import Timers
-from services.database.ledger import Ledger
+from services.database.ledger import Ledger, UnstorableError, durable
 from services.database.records import Records, artifact_row, new_task, result_row
 from services.database.statements import INSERT_ARTIFACT, INSERT_RESULT, Write
 
@@ -52,8 +54,6 @@ ORDER = 4 << 10
 SILENCE = 30.0
 #: Seconds between two comparisons with KV, and with the clock.
 ROUND = 15.0
-#: Live tasks that are read at once when a term begins.
-PAGE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,13 @@ class Runtime:
         self._group, self._outside, self._limits = group, outside, limits
         self.records, self.fleet = records, fleet
         self._timers = Timers()
-        listeners = Listeners(ended=self._lease_ended, expired=self.expire, due=self._fall_due)
+        listeners = Listeners(
+            ended=self._lease_ended, expired=self.expire, due=self._fall_due, refused=self._change_refused
+        )
         self.book = Book(ledger, fleet, self._timers, listeners, serial=limits.serial)
         self.scheduler = Scheduler(self.book, fleet, outside, records, self._timers, self._errand, limits.lease_of)
+        self._exclusive = Exclusive()
+        #: The tasks of keys that are not durable yet.
         self._keys: dict[str, tuple[Task, asyncio.Future[None]]] = {}
         self._parts: dict[str, list[str]] = {}
         #: Leases of an earlier term whose workers had not said yet that they took the task.
@@ -95,26 +99,7 @@ class Runtime:
 
         A lease that is `kept` in KV has not expired by the server's clock, and will say so when it does (`lapse`).
         """
-        leases = {lease.id: lease for lease in await self.records.active_leases()}
-        after, more = 0, True
-        while more:
-            found = await self.records.live([*machine.LIVE], after=after, limit=PAGE)
-            for seq, task in found:
-                after = seq
-                lease = leases.pop(task.lease_id or "", None)
-                self.book.load(state_of(task, seq=seq))
-                if lease is not None:
-                    left = float(lease.ttl_seconds) if lease.id in kept else _remaining(lease)
-                    self.book.load_lease(lease, left, by_server=lease.id in kept)
-                    if task.status is TaskStatus.LEASED:
-                        self._untold.add(lease.id)
-                elif task.status in machine.HELD:
-                    before = self.book.live(task.id)
-                    after_it = machine.expire(before)
-                    self.book.change(before, after_it, Said("expired", "coordinator", "it had no lease"))
-            more = len(found) == PAGE
-        for lease in leases.values():
-            self.book.end_orphan(lease)
+        self._untold = await loading.load(self.book, self.records, kept)
         self.scheduler.load(sticky)
         self.scheduler.schedule()
 
@@ -132,55 +117,85 @@ class Runtime:
             most = self._limits.max_prompt_bytes
             raise TooLargeError(f"the prompt has {size} bytes, more than {most}", field="prompt")
         key = spec.idempotency_key
-        if key is not None and (known := self._keys.get(key)) is None:
-            earlier = await self.records.task_of_key(key)
-            if earlier is not None:
-                return earlier
-        if key is not None and (known := self._keys.get(key)) is not None:
-            await asyncio.wait({known[1]})
-            known[1].result()
-            return known[0]
+        if key is None:
+            return await self._take_in(spec, actor)
+        async with self._exclusive.of(f"key {key}"):
+            if (known := self._keys.get(key)) is not None:
+                await durable(known[1])
+                return known[0]
+            return await self.records.task_of_key(key) or await self._take_in(spec, actor)
+
+    async def _take_in(self, spec: TaskSpec, actor: str) -> Task:
         task = new_task(spec, str(uuid.uuid4()), at=stamp())
         if len(encode(task)) > MAX_BODY_BYTES - ORDER:
             raise TooLargeError("the task is too large for one message to its worker", field="prompt")
+        self.book.admit()
         done = self.book.create(task, actor=actor)
-        if key is not None:
+        if (key := spec.idempotency_key) is not None:
+            # Who asked may be gone before it is durable.
             self._keys[key] = task, done
             done.add_done_callback(lambda _: self._keys.pop(key))
         self.scheduler.remember(task)
         self._errand(partial(self.scheduler.tell, state_of(task), done))
         self.scheduler.schedule()
-        await done
+        await durable(done)
         return task
 
     async def cancel(self, task_id: str, *, reason: str, actor: str) -> Task:
         """End a live task; a worker that has it is told to stop. Errors: NotFoundError, WrongStateError."""
-        before = self.book.tasks.get(task_id) or state_of(await self.records.task(task_id))
-        after = machine.cancel(before, reason=reason or "cancelled")
-        held = self.book.leases.get(before.lease_id or "")
-        done = self._change(before, after, Said("cancelled", actor, after.reason))
+        async with self._exclusive.of(task_id):
+            before = await self._state(task_id)
+            after = machine.cancel(before, reason=reason or "cancelled")
+            self.book.admit()
+            held = self.book.leases.get(before.lease_id or "")
+            done = self._change(before, after, Said("cancelled", actor, after.reason))
         if held is not None:
-            self._errand(partial(self._outside.stop, _claim(held.lease)))
-        await done
+            self._errand(partial(self._stop, held.lease, done))
+        await self._stored(task_id, done)
         return await self.records.task(task_id)
 
     async def requeue(self, task_id: str, *, actor: str) -> Task:
-        """Revive a failed or dead task. Errors: NotFoundError, WrongStateError."""
-        before = self.book.tasks.get(task_id)
-        if before is None:
-            before = state_of(await self.records.task(task_id))
-        after = machine.requeue(before)
-        done = self._change(before, after, Said("requeued", actor))
-        await done
+        """Revive a failed or dead task, in its place in its context. Errors: NotFoundError, WrongStateError."""
+        async with self._exclusive.of(task_id):
+            before = await self._state(task_id)
+            after = machine.requeue(before)
+            self.book.admit()
+            earlier = [] if task_id in self.book.tasks else await self.records.earlier(task_id, machine.LIVE)
+            done = self._change(before, after, Said("requeued", actor), earlier=earlier)
+        await self._stored(task_id, done)
         return await self.records.task(task_id)
+
+    async def _state(self, task_id: str) -> TaskState:
+        """Return a task as the book has it or, once it ended, as the database does. Raises NotFoundError.
+
+        Who calls has the task for itself: nobody else revives it.
+        """
+        if task_id not in self.book.tasks:
+            await self.book.settled(task_id)
+        return self.book.tasks.get(task_id) or state_of(await self.records.task(task_id))
+
+    async def _stored(self, task_id: str, done: "asyncio.Future[None]") -> None:
+        """Wait until a change is durable; of one that the database refused, until the task is believed as it is."""
+        try:
+            await durable(done)
+        except UnstorableError:
+            async with self._exclusive.of(task_id):
+                raise
+
+    async def _reread(self, task_id: str) -> None:
+        async with self._exclusive.of(task_id):
+            await loading.reread(self.book, self.records, task_id)
+        self.scheduler.schedule()
 
     async def heartbeat(self, claim: LeaseClaim) -> Lease:
         """Let a lease live on. Raises LeaseLostError when it is not the live one."""
         _, held = self.book.claimed(claim)
+        self.book.admit()
         done = self.book.renew(held)
-        self._errand(partial(self._outside.hold, held.lease))
-        await done
-        return held.lease
+        lease = held.lease
+        self._errand(partial(self._hold, lease, done))
+        await durable(done)
+        return lease
 
     async def take_part(self, part: OutputPart) -> Accepted:
         """Keep a piece of a large output until its report. Errors: LeaseLostError, TooLargeError, one out of order."""
@@ -208,6 +223,7 @@ class Runtime:
             artifact, also = await self._keep(report, output, at)
         # What was awaited may have taken the lease away.
         before, _ = self.book.claimed(report)
+        self.book.admit()
         also.append(Write(INSERT_RESULT, result_row(_result(report, output, artifact, at), lease_id=report.lease_id)))
         if report.status is ResultStatus.SUCCESS:
             after = machine.complete(before)
@@ -217,38 +233,52 @@ class Runtime:
             after = machine.fail(before, reason=message, now=datetime.now(UTC).timestamp(), chance=random.random())  # noqa: S311 - jitter
             said = Said("failed", report.worker_id, message[:500])
             done = self._change(before, after, said, lease=LeaseStatus.FAILED, also=also)
-        self._parts.pop(report.lease_id, None)
         self.scheduler.stick(before.context_id, report.worker_id, report.session)
-        await done
+        await self._stored(before.id, done)
         return Accepted(accepted=True)
 
     async def hand_back(self, claim: LeaseClaim) -> Accepted:
         """Take a task back from a worker that stops. Raises LeaseLostError."""
         before, _ = self.book.claimed(claim)
         after = machine.hand_back(before, reason=claim.reason or "handed back")
+        self.book.admit()
+        done = self._change(before, after, Said("handed_back", claim.worker_id, after.reason))
         # It stops: nothing more for it until it is heard of again.
         self.fleet.lose(claim.worker_id, WorkerStatus.SYNCING, after.reason)
-        done = self._change(before, after, Said("handed_back", claim.worker_id, after.reason))
-        await done
+        await durable(done)
         return Accepted(accepted=True)
 
     async def drain(self, worker_id: str, *, drained: bool, actor: str) -> Worker:
         """Let a worker have no new tasks, or have them again. Raises NotFoundError."""
         worker = self.fleet.worker(worker_id)
-        self.fleet.drain(worker_id, drained=drained)
         said = Said("drained" if drained else "resumed", actor)
-        await self.book.write(*self.fleet.writes(worker, drained=drained), audit(said, worker_id, stamp(), "worker"))
+        writes = self.fleet.writes(worker, drained=drained)
+        self.book.admit()
+        done = self.book.write(*writes, audit(said, worker_id, stamp(), "worker"))
+        self.fleet.drain(worker_id, drained=drained)
         self.scheduler.schedule()
+        await durable(done)
         return self.fleet.worker(worker_id)
 
-    def believe(self, worker_id: str, running: Collection[str]) -> None:
+    def given_to(self, worker_id: str) -> frozenset[str]:
+        """Return the leases under which a worker must run a task, or may not have been told to."""
+        return frozenset(
+            held.lease.id
+            for held in self.book.leases.values()
+            if held.lease.worker_id == worker_id
+            and (held.lease.id in self._untold or self._status(held.lease) is TaskStatus.RUNNING)
+        )
+
+    def believe(self, worker_id: str, running: Collection[str], given: Collection[str]) -> None:
         """Believe a worker that comes anew, or to a new term, about which tasks it runs.
 
         What was running there was killed with it; what an earlier term may not have told it goes back to the queue.
+        `given` is what it had when it was asked: of later tasks it could not know.
         """
-        for lease_id, held in list(self.book.leases.items()):
-            task = self.book.tasks.get(held.lease.task_id)
-            if task is None or held.lease.worker_id != worker_id:
+        for lease_id in given:
+            held = self.book.leases.get(lease_id)
+            task = self.book.tasks.get(held.lease.task_id) if held is not None else None
+            if task is None or task.lease_id != lease_id:
                 continue
             untold = lease_id in self._untold
             self._untold.discard(lease_id)
@@ -261,6 +291,10 @@ class Runtime:
             elif untold:
                 after = machine.hand_back(task, reason=f"{worker_id} was not told of it")
                 self._change(task, after, Said("handed_back", "coordinator", after.reason))
+
+    def _status(self, lease: Lease) -> TaskStatus | None:
+        task = self.book.tasks.get(lease.task_id)
+        return task.status if task is not None else None
 
     def silence(self, worker_id: str) -> None:
         """Take down that a worker said goodbye or was not heard of."""
@@ -288,8 +322,8 @@ class Runtime:
             return
         before = self.book.live(held.lease.task_id)
         after = machine.expire(before)
-        self._change(before, after, Said("expired", "coordinator", after.reason), lease=LeaseStatus.EXPIRED)
-        self._parts.pop(lease_id, None)
+        said = Said("expired", "coordinator", after.reason)
+        self._change(before, after, said, lease=LeaseStatus.EXPIRED)
 
     def lapse(self, lease_id: str) -> None:
         """End a lease whose entry in KV has expired, unless it was heard of in this term: then its timer counts."""
@@ -306,11 +340,17 @@ class Runtime:
             self.scheduler.schedule()
 
     def _change(
-        self, before: TaskState, after: TaskState, said: Said, *, lease: LeaseStatus = LeaseStatus.RELEASED,
+        self,
+        before: TaskState,
+        after: TaskState,
+        said: Said,
+        *,
+        lease: LeaseStatus = LeaseStatus.RELEASED,
         also: Sequence[Write] = (),
-    ) -> "asyncio.Future[None]":  # fmt: skip
+        earlier: Collection[str] = (),
+    ) -> "asyncio.Future[None]":
         """Make a change, announce it when it is durable, and see what can run now."""
-        done = self.book.change(before, after, said, lease=lease, also=also)
+        done = self.book.change(before, after, said, lease=lease, also=also, earlier=earlier)
         self._errand(partial(self.scheduler.tell, after, done))
         self.scheduler.schedule()
         return done
@@ -320,8 +360,26 @@ class Runtime:
         after = machine.fall_due(before)
         self._change(before, after, Said("queued", "coordinator", "its wait is over"))
 
-    def _lease_ended(self, lease: Lease) -> None:
-        self._errand(partial(self._outside.let_go, lease))
+    def _lease_ended(self, lease: Lease, done: "asyncio.Future[None]") -> None:
+        self._parts.pop(lease.id, None)
+        self._untold.discard(lease.id)
+        self._errand(partial(self._let_go, lease, done))
+
+    def _change_refused(self, task_id: str) -> None:
+        # Not an errand: a book that could not be mended ends the term.
+        self._group.create_task(self._reread(task_id), name="task read anew")
+
+    async def _let_go(self, lease: Lease, done: "asyncio.Future[None]") -> None:
+        await durable(done)
+        await self._outside.let_go(lease)
+
+    async def _hold(self, lease: Lease, done: "asyncio.Future[None]") -> None:
+        await durable(done)
+        await self._outside.hold(lease)
+
+    async def _stop(self, lease: Lease, done: "asyncio.Future[None]") -> None:
+        await durable(done)
+        await self._outside.stop(_claim(lease))
 
     def _output_of(self, report: Report) -> str | None:
         if not report.parts:
@@ -333,7 +391,8 @@ class Runtime:
 
     async def _keep(self, report: Report, output: str, at: str) -> tuple[Artifact, list[Write]]:
         content = output.encode()
-        artifact_id, key = str(uuid.uuid4()), None
+        # Said again after a lost answer it is the same object, and none is left over.
+        artifact_id, key = str(uuid.uuid5(uuid.UUID(report.lease_id), "output")), None
         if len(content) > INLINE:
             key = f"artifacts/{report.task_id}/{artifact_id}"
             await self._outside.store(key, content)
@@ -372,9 +431,3 @@ def _result(report: Report, output: str | None, artifact: Artifact | None, at: s
 
 def _claim(lease: Lease) -> LeaseClaim:
     return LeaseClaim(lease_id=lease.id, task_id=lease.task_id, worker_id=lease.worker_id)
-
-
-def _remaining(lease: Lease) -> float:
-    """Return the seconds that a lease of the database has left, by a wall clock that may have jumped."""
-    left = datetime.fromisoformat(lease.expires_at).timestamp() - datetime.now(UTC).timestamp()
-    return min(float(lease.ttl_seconds), max(0.0, left))

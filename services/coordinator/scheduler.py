@@ -16,14 +16,15 @@ from msgspec.structs import replace
 
 from membridge.errors import MembridgeError
 from membridge.logging import get_logger
-from schemas.runtime import Lease, LeaseStatus, Order, Task, TaskEvent, TaskEventKind, WorkerStatus
+from schemas.runtime import Lease, LeaseClaim, LeaseStatus, Order, Task, TaskEvent, TaskEventKind, WorkerStatus
 from services.coordinator import machine
 from services.coordinator.book import Book, Said, stamp
 from services.coordinator.fleet import Fleet
 from services.coordinator.machine import TaskState
 from services.coordinator.outside import Outside
-from services.coordinator.routing import Candidate, Decision, eligible, route, unable
+from services.coordinator.routing import Candidate, Decision, eligible, route
 from services.coordinator.timers import Timers
+from services.database.ledger import durable
 from services.database.records import Records
 
 log = get_logger("membridge.coordinator")
@@ -33,6 +34,8 @@ Errand = Callable[[], Coroutine[object, object, None]]
 
 #: Seconds for which a context stays tied to the worker that ran it last.
 STICKY_SECONDS = 3_600.0
+#: Characters of why a worker did not take a task.
+WHY = 500
 #: Tasks whose prompts are kept in memory, because they were just submitted.
 REMEMBERED = 512
 #: Contexts whose ties are known at most.
@@ -83,17 +86,29 @@ class Scheduler:
         self._errand(partial(self._outside.stick, context_id, worker_id, session))
 
     def explain(self, task: TaskState) -> str:
-        """Return why a queued task waits, for people; nothing when it is not known to wait for anything."""
-        workers = self._fleet.candidates()
-        if all(eligible(task.labels, worker) for worker in workers):
-            return unable(task.labels, workers)
-        if self._book.board.is_held(task.context_id):
-            return "an earlier task of its context runs"
-        return self._decide(task, workers).why
+        """Return what a task waits for, for people; nothing when it waits for nothing."""
+        if task.status in machine.HELD:
+            return ""
+        ahead = self._book.ahead(task)
+        if ahead is None:
+            return self._waits_for(task)
+        if ahead.status in machine.HELD:
+            return f"waits for task {ahead.id} of its context, which runs on {ahead.worker_id}"
+        why = self._waits_for(ahead)
+        return f"waits for task {ahead.id} of its context" + (f", which waits too: {why}" if why else "")
+
+    def _waits_for(self, task: TaskState) -> str:
+        """Return what a task waits for whose turn it is."""
+        if task.status is machine.FAILED:
+            return f"its next attempt begins at {_shown(task.not_before)}"
+        if task.not_before > 0:
+            return f"it does not begin before {_shown(task.not_before)}"
+        decision = self._decide(task, self._fleet.candidates())
+        return decision.why if decision.worker is None else ""
 
     async def tell(self, task: TaskState, done: "asyncio.Future[None]") -> None:
         """Announce a task's change once it is durable."""
-        await done
+        await durable(done)
         event = TaskEvent(
             task_id=task.id, kind=TaskEventKind.STATUS, at=stamp(), text=task.reason, status=task.status,
             attempt=task.attempts,
@@ -108,6 +123,13 @@ class Scheduler:
 
     def _pass(self) -> None:
         self._again = False
+        try:
+            self._give_out()
+        except MembridgeError as error:
+            # The ledger takes nothing any more: the term ends.
+            log.debug("nothing given out", reason=error.message)
+
+    def _give_out(self) -> None:
         if self._patience is not None:
             self._timers.cancel(self._patience)
             self._patience = None
@@ -162,40 +184,63 @@ class Scheduler:
 
     async def _deliver(self, task: TaskState, lease: Lease, session: str | None, done: "asyncio.Future[None]") -> None:
         """Ask the worker, once its lease is durable; what it does not take goes back to the queue."""
-        await done
-        whole = self._submitted.pop(task.id, None) or await self._records.task(task.id)
+        await durable(done)
+        self._errand(partial(self._outside.hold, lease))
+        try:
+            whole = self._submitted.pop(task.id, None) or await self._records.task(task.id)
+        except MembridgeError as error:
+            self._take_back(task, lease, f"it could not be read: {error.message}")
+            return
         whole = replace(
             whole, status=task.status, lease_id=lease.id, worker_id=lease.worker_id, attempts=task.attempts,
             interruptions=task.interruptions,
         )  # fmt: skip
-        self._errand(partial(self._outside.hold, lease))
         try:
             answer = await self._outside.send(Order(task=whole, lease=lease, resumes=session))
-            refused = "" if answer.accepted else answer.reason or "it was refused"
         except MembridgeError as error:
-            refused = error.message
-        if refused:
-            # Nothing more for it until it is heard of again.
-            self._fleet.lose(lease.worker_id, WorkerStatus.UNKNOWN, refused)
-        held = self._book.leases.get(lease.id)
-        if held is None:
+            self._decline(task, lease, error.message)
+            # It may have taken the task, and its answer was lost.
+            claim = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id=lease.worker_id)
+            await self._outside.stop(claim)
             return
-        before = self._book.live(task.id)
-        if before.status is not machine.LEASED:
+        if not answer.accepted:
+            self._decline(task, lease, answer.reason or "it was refused")
             return
-        if refused:
-            after = machine.hand_back(before, reason=f"{lease.worker_id} did not take it: {refused}")
-            change = self._book.change(before, after, Said("handed_back", lease.worker_id, after.reason))
-            self.schedule()
-        else:
+        before = self._leased(task, lease)
+        if before is not None:
             after = machine.start(before)
             said = Said("started", lease.worker_id)
             change = self._book.change(before, after, said, lease=LeaseStatus.ACTIVE)
-        await self.tell(after, change)
+            await self.tell(after, change)
+
+    def _leased(self, task: TaskState, lease: Lease) -> TaskState | None:
+        """Return the task while it is given to the worker under this lease and has not begun; None when not."""
+        live = self._book.tasks.get(task.id)
+        given = live is not None and live.status is machine.LEASED and live.lease_id == lease.id
+        return live if given else None
+
+    def _decline(self, task: TaskState, lease: Lease, why: str) -> None:
+        """Take a task back that its worker did not take."""
+        # Nothing more for it until it is heard of again.
+        self._fleet.lose(lease.worker_id, WorkerStatus.UNKNOWN, why[:WHY])
+        self._take_back(task, lease, f"{lease.worker_id} did not take it: {why}")
+
+    def _take_back(self, task: TaskState, lease: Lease, why: str) -> None:
+        before = self._leased(task, lease)
+        if before is None:
+            return
+        after = machine.hand_back(before, reason=why[:WHY])
+        change = self._book.change(before, after, Said("handed_back", lease.worker_id, after.reason))
+        self._errand(partial(self.tell, after, change))
+        self.schedule()
+
+
+def _shown(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _fuller(worker: Candidate) -> Candidate:
     return Candidate(
-        worker.id, worker.online, worker.claude_cli, worker.labels, worker.active + 1, worker.max_concurrency,
+        worker.id, worker.declines, worker.claude_cli, worker.labels, worker.active + 1, worker.max_concurrency,
         worker.heard,
     )  # fmt: skip

@@ -11,7 +11,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from membridge import __version__
-from membridge.bus.client import Client
 from membridge.bus.connection import Bus
 from membridge.bus.expiry import expiries
 from membridge.bus.kv import Kv
@@ -25,9 +24,9 @@ from membridge.logging import get_logger
 from schemas import buckets, subjects
 from schemas.buckets import SchedulerRecord
 from schemas.node import Empty, NodePresence
-from schemas.runtime import Worker, WorkerPresence, WorkerStatus
 from schemas.wire import WireError, decode, encode
 from services.coordinator.answers import Answers
+from services.coordinator.attendance import Attendance
 from services.coordinator.fleet import Fleet
 from services.coordinator.runtime import ROUND, SILENCE, Limits, Runtime
 from services.coordinator.world import World
@@ -41,10 +40,10 @@ log = get_logger("membridge.coordinator")
 KEY, RENEW = "tasks", 3.0
 #: Seconds that one write of it may take.
 WRITE = 2.0
-#: Seconds before a coordinator whose term broke tries for another, at most.
-PAUSE = 2.0
-#: Seconds that a worker may take to answer when it is first seen.
-PROBE = 3.0
+#: Seconds before a coordinator whose term broke tries for another, at first and after many that broke soon.
+PAUSE, MOST_PAUSE = 1.0, 15.0
+#: Seconds that reading a bucket may take.
+READ = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +61,21 @@ class Seat:
 
 
 async def contend(seat: Seat, ready: Ready) -> None:
-    """Schedule whenever nobody else does, until cancelled."""
+    """Schedule whenever nobody else does, until cancelled. No failure ends this: another term is tried for later."""
     ready()
+    loop, pause = asyncio.get_running_loop(), PAUSE
     while True:
-        await _vacancy(seat)
+        began = loop.time()
         try:
+            await _vacancy(seat)
             await _lead(seat)
         except* MembridgeError as failures:
             reasons = sorted({error.message for error in _leaves(failures)})
             log.warning("term over", reason="; ".join(reasons))
-        await asyncio.sleep(PAUSE * random.random())  # noqa: S311 - jitter
+        except* Exception:
+            log.exception("term over")
+        pause = PAUSE if loop.time() - began > MOST_PAUSE else min(MOST_PAUSE, 2 * pause)
+        await asyncio.sleep(pause * random.random())  # noqa: S311 - jitter
 
 
 async def _vacancy(seat: Seat) -> None:
@@ -107,8 +111,8 @@ async def _schedule(seat: Seat, lease: Lease[SchedulerRecord]) -> None:
         fleet = Fleet(await seat.records.known_workers())
         runtime = Runtime(group, ledger, seat.records, fleet, seat.world, seat.limits)
         try:
-            sticky = await seat.world.sticky.entries(deadline=Deadline.after(PROBE))
-            kept = await seat.world.leases.entries(deadline=Deadline.after(PROBE))
+            sticky = await seat.world.sticky.entries(deadline=Deadline.after(READ))
+            kept = await seat.world.leases.entries(deadline=Deadline.after(READ))
             ties = {
                 tie.value.context_id or key: (tie.value.worker_id, tie.value.session) for key, tie in sticky.items()
             }
@@ -157,8 +161,8 @@ async def _resign(lease: Lease[SchedulerRecord]) -> None:
 
 async def _hear(seat: Seat, runtime: Runtime) -> None:
     """Call the workers, and follow what they say: one counts once it answered on the way of its work."""
-    proven: dict[str, str] = {}
-    async with seat.bus.subscribe(subjects.wildcard(subjects.WORKER_PRESENCE)) as news:
+    async with asyncio.TaskGroup() as group, seat.bus.subscribe(subjects.wildcard(subjects.WORKER_PRESENCE)) as news:
+        attendance = Attendance(seat.bus, runtime, group)
         await seat.bus.publish(subjects.ROLL_CALL, encode(Empty()))
         async for message in news:
             try:
@@ -168,28 +172,7 @@ async def _hear(seat: Seat, runtime: Runtime) -> None:
                 continue
             # The server guards whose subject it is.
             if message.subject == subjects.fill(subjects.WORKER_PRESENCE, worker=said.node):
-                await _take(seat, runtime, said, proven)
-
-
-async def _take(seat: Seat, runtime: Runtime, presence: NodePresence, proven: dict[str, str]) -> None:
-    """Take a node's word; `proven` has the life of each worker that answered."""
-    if presence.worker is None:
-        proven.pop(presence.node, None)
-        runtime.silence(presence.node)
-        return
-    worker = to_worker(presence, presence.worker)
-    life = f"{presence.instance} {presence.started_at}"
-    if proven.get(presence.node) != life and worker.status is WorkerStatus.ONLINE:
-        try:
-            said = await Client(seat.bus).request(
-                subjects.WORKER_STATUS, Empty(), deadline=Deadline.after(PROBE), worker=presence.node
-            )
-        except MembridgeError as error:
-            log.info("worker does not answer", node=presence.node, reason=error.message)
-            return
-        proven[presence.node] = life
-        runtime.believe(presence.node, said.running)
-    runtime.hear(worker)
+                attendance.take(said)
 
 
 async def _hear_expiries(seat: Seat, runtime: Runtime) -> None:
@@ -215,25 +198,6 @@ async def _reconcile(seat: Seat, runtime: Runtime) -> None:
                     await seat.world.let_go(entry.value)
         except MembridgeError as error:
             log.info("leases not reconciled", reason=error.message)
-
-
-def to_worker(presence: NodePresence, said: WorkerPresence) -> Worker:
-    """Return the worker that a node says it is."""
-    rows = sum(project.rows.get("observations", 0) for project in presence.projects)
-    return Worker(
-        id=presence.node,
-        node_id=presence.node,
-        status=said.status,
-        capabilities=said.capabilities,
-        last_heartbeat=presence.updated_at,
-        ip_addrs=presence.addresses,
-        obs_count=rows,
-        db_sha=presence.projects[0].mirror_sha256 if presence.projects else "",
-        install_method=presence.install_method.value if presence.install_method is not None else "",
-        agent_version=presence.version,
-        os_info=f"{presence.os} {presence.arch}",
-        detail=said.detail,
-    )
 
 
 def _leaves(group: BaseExceptionGroup[MembridgeError]) -> list[MembridgeError]:

@@ -5,9 +5,13 @@ import heapq
 import itertools
 from collections.abc import Callable
 
+from membridge.logging import get_logger
+
+log = get_logger("membridge.coordinator")
+
 
 class Timers:
-    """Calls back when an instant of the loop's clock has come."""
+    """Calls back when an instant of the loop's clock has come. A callback that raises is logged and stops no other."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -15,13 +19,15 @@ class Timers:
         self._calls: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
         self._handle: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def after(self, seconds: float, call: Callable[[], None]) -> int:
-        """Call `call` in `seconds`; return what `cancel` takes."""
+        """Call `call` in `seconds`; return what `cancel` takes. Once closed nothing is called any more."""
         number, at = next(self._numbers), self._loop.time() + max(0.0, seconds)
         self._calls[number] = call
         heapq.heappush(self._heap, (at, number))
-        self._arm()
+        if self._heap[0][1] == number:
+            self._arm()
         return number
 
     def cancel(self, number: int) -> None:
@@ -31,8 +37,13 @@ class Timers:
             self._heap = [entry for entry in self._heap if entry[1] in self._calls]
             heapq.heapify(self._heap)
 
+    def __len__(self) -> int:
+        """Return how many entries are kept, some of cancelled timers among them."""
+        return len(self._heap)
+
     def close(self) -> None:
-        """Forget all."""
+        """Forget all, for good."""
+        self._closed = True
         self._calls.clear()
         if self._handle is not None:
             self._handle.cancel()
@@ -40,13 +51,22 @@ class Timers:
     def _arm(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        self._handle = self._loop.call_at(self._heap[0][0], self._fire) if self._heap else None
+        wanted = self._heap and not self._closed
+        self._handle = self._loop.call_at(self._heap[0][0], self._fire) if wanted else None
 
     def _fire(self) -> None:
         now = self._loop.time()
-        while self._heap and self._heap[0][0] <= now:
-            call = self._calls.pop(heapq.heappop(self._heap)[1], None)
-            if call is not None:
-                call()
-        self._handle = None
-        self._arm()
+        try:
+            while self._heap and self._heap[0][0] <= now:
+                call = self._calls.pop(heapq.heappop(self._heap)[1], None)
+                if call is not None:
+                    _call(call)
+        finally:
+            self._arm()
+
+
+def _call(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except Exception:
+        log.exception("timer failed")

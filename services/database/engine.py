@@ -13,7 +13,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from membridge.deadline import Deadline
@@ -98,8 +98,27 @@ async def to_its_end(work: Coroutine[None, None, T]) -> T:
 def unavailable(url: URL, error: Exception) -> UnavailableError:
     """Return what is said of a database that failed."""
     where = url.render_as_string(hide_password=True)
-    cause = str(getattr(error, "orig", error)).splitlines() or [type(error).__name__]
-    return UnavailableError(f"database {where}: {cause[0]}", remedy="check DATABASE_URL and that the database runs")
+    return UnavailableError(
+        f"database {where}: {cause_of(error)}", remedy="check DATABASE_URL and that the database runs"
+    )
+
+
+def is_of_values(error: BaseException) -> bool:
+    """Whether a statement failed for the values that it was given: the database and the connection are fine.
+
+    PostgreSQL's classes 22 and 23 are data and constraints; SQLite's driver raises OverflowError for a whole number of
+    more than 64 bits, and UnicodeError for half of a surrogate pair.
+    """
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        return isinstance(error, IntegrityError | DataError) or state[:2] in {"22", "23"}
+    return isinstance(error, StatementError | OverflowError | UnicodeError)
+
+
+def cause_of(error: BaseException) -> str:
+    """Return in one line what a driver said."""
+    lines = str(getattr(error, "orig", None) or error).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _upgrade(connection: Connection) -> None:

@@ -3,6 +3,9 @@
 One transaction at a time; what comes meanwhile goes into the next one, so that a disk that syncs 200 times a second
 commits thousands of changes. All of a caller's writes are in one transaction. Every transaction is fenced: it commits
 only while the epoch that it was opened under is the one in the database.
+
+A change whose values the database refuses fails its caller alone, with the later changes of the same task: the batch is
+halved until that change is found. Any other failure ends the term, because nobody knows then what is stored.
 """
 
 import asyncio
@@ -14,11 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from membridge.deadline import Deadline
-from membridge.errors import LeaseLostError, MembridgeError, OverloadedError
+from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, UnavailableError
 from membridge.lifecycle import Ready
-from services.database.engine import to_its_end, unavailable
+from membridge.logging import get_logger
+from services.database.engine import cause_of, is_of_values, to_its_end, unavailable
 from services.database.statements import ORDER, Row, Statement, Write
 from services.database.tables import scheduling
+
+log = get_logger("membridge.coordinator")
 
 #: Changes that wait at most, and that one transaction takes at most.
 PENDING, BATCH = 16_384, 512
@@ -27,36 +33,57 @@ TURNS = 12
 #: Seconds that one transaction may take.
 COMMIT_SECONDS = 30.0
 _NAME = "tasks"
+_OVER = "this coordinator does not schedule any more"
+
+
+class UnstorableError(InvalidRequestError):
+    """A change whose values the database refuses. Nothing of it is stored, and everything else is as it was."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
     writes: Sequence[Write]
     done: "asyncio.Future[None]"
+    task_id: str | None
 
 
 class Ledger:
-    """Writes of one term. Raises LeaseLostError from every call once another term has begun."""
+    """Writes of one term. Every call raises UnavailableError once the term is over."""
 
     def __init__(self, engine: AsyncEngine, epoch: int) -> None:
         self._engine, self._epoch = engine, epoch
         self._pending: list[_Pending] = []
         self._wake = asyncio.Event()
         self._failure: MembridgeError | None = None
+        #: Tasks of which a change was refused: what builds on that change is refused too, until `absolve`.
+        self._spoilt: dict[str, UnstorableError] = {}
 
-    def submit(self, writes: Sequence[Write]) -> "asyncio.Future[None]":
-        """Put writes into the next transaction; the future is done when that is durable.
+    def admit(self) -> None:
+        """Raise OverloadedError when too much waits for one more request, and what broke the ledger once it is broken.
 
-        Raises OverloadedError when too much waits, and what broke the ledger once it is broken.
+        What nobody asked for, an expiry for one, is submitted without: the live tasks are its bound.
         """
         if self._failure is not None:
             raise self._failure
         if len(self._pending) >= PENDING:
             raise OverloadedError("the coordinator has more changes waiting than it takes")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(writes, done))
-        self._wake.set()
-        return done
+
+    def submit(self, writes: Sequence[Write], *, task_id: str | None = None) -> "asyncio.Future[None]":
+        """Put writes into the next transaction; the future is done when that is durable (`durable` waits for it).
+
+        Raises what broke the ledger once it is broken; nothing was taken then.
+        """
+        if self._failure is not None:
+            raise self._failure
+        one = _Pending(writes, asyncio.get_running_loop().create_future(), task_id)
+        if not self._drops(one):
+            self._pending.append(one)
+            self._wake.set()
+        return one.done
+
+    def absolve(self, task_id: str) -> None:
+        """Take changes of a task again: its state was read anew."""
+        self._spoilt.pop(task_id, None)
 
     async def run(self, ready: Ready) -> None:
         """Commit what is submitted until cancelled. Raises what a transaction failed with: the term is over then."""
@@ -75,20 +102,33 @@ class Ledger:
             self._failure = error
             raise
         finally:
-            self._failure = self._failure or LeaseLostError("this coordinator does not schedule any more")
+            # Not that the lease is lost: a worker says its result again, and the next term takes it.
+            self._failure = self._failure or UnavailableError(_OVER, remedy="try again")
             for one in self._pending:
                 _fail(one.done, self._failure)
             self._pending = []
 
     async def _commit(self, batch: list[_Pending]) -> None:
+        parts = [batch]
         try:
-            await to_its_end(self._transact(batch))
+            while parts:
+                part = [one for one in parts.pop() if not self._drops(one)]
+                try:
+                    if part:
+                        await to_its_end(self._transact(part))
+                except Exception as error:
+                    if not is_of_values(error):
+                        raise
+                    if len(part) == 1:
+                        self._refuse(part[0], error)
+                    else:
+                        parts += [part[len(part) // 2 :], part[: len(part) // 2]]
         except BaseException as error:
             told = error
             if isinstance(error, (SQLAlchemyError, OSError)):
                 told = unavailable(self._engine.url, error)
             for one in batch:
-                _fail(one.done, told if isinstance(told, MembridgeError) else LeaseLostError("the coordinator stops"))
+                _fail(one.done, told if isinstance(told, MembridgeError) else UnavailableError(_OVER))
             if told is error:
                 raise
             raise told from error
@@ -107,7 +147,29 @@ class Ledger:
         # An update, so that on PostgreSQL a successor waits for this transaction to end.
         fence = update(scheduling).where(scheduling.c.name == _NAME, scheduling.c.epoch == self._epoch)
         if (await connection.execute(fence.values(epoch=self._epoch))).rowcount != 1:
-            raise LeaseLostError("another coordinator schedules now")
+            raise UnavailableError("another coordinator schedules now", remedy="try again")
+
+    def _refuse(self, one: _Pending, error: Exception) -> None:
+        refusal = UnstorableError(f"the database does not take it: {cause_of(error)}")
+        log.warning("change refused", task=one.task_id, reason=refusal.message)
+        _fail(one.done, refusal)
+        if one.task_id is not None:
+            self._spoilt[one.task_id] = refusal
+            self._pending = [other for other in self._pending if not self._drops(other)]
+
+    def _drops(self, one: _Pending) -> bool:
+        """Refuse a change that builds on one that was refused; return whether it did."""
+        refusal = self._spoilt.get(one.task_id) if one.task_id is not None else None
+        if refusal is not None:
+            _fail(one.done, refusal)
+        return refusal is not None
+
+
+async def durable(done: "asyncio.Future[None]") -> None:
+    """Wait until a change is durable and raise what it failed with. Who is cancelled here cancels no change."""
+    if not done.done():
+        await asyncio.wait({done})
+    done.result()
 
 
 async def begin_term(engine: AsyncEngine) -> int:

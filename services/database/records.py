@@ -3,7 +3,7 @@
 Reads only; writes go through the ledger. Whoever asks gets wire types, never rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -33,12 +33,15 @@ from schemas.runtime import (
     TaskStatus,
     Work,
 )
+from schemas.wire import MOST_NUMBER
 from services.database.engine import to_its_end, unavailable
 from services.database.statements import Row
 from services.database.tables import artifacts, audit, leases, results, tasks, workers
 
 #: Seconds that one question may take.
 READ_SECONDS = 15.0
+#: The last instant that a task may wait for, in seconds since 1970: the end of the year 9998.
+LATEST = 253_370_764_799.0
 #: Characters of a prompt in a list.
 GLANCE = 200
 
@@ -163,6 +166,16 @@ class Records:
         )
         return [(int(row["seq"]), to_task({**row, "prompt": " "})) for row in await self._rows(query)]
 
+    async def earlier(self, task_id: str, statuses: Collection[TaskStatus]) -> list[str]:
+        """Return the ids of the tasks of a task's context, of these states, that were submitted before it."""
+        own = select(tasks.c.context_id, tasks.c.seq).where(tasks.c.id == task_id).subquery()
+        query = select(tasks.c.id).where(
+            tasks.c.context_id == own.c.context_id,
+            tasks.c.seq < own.c.seq,
+            tasks.c.status.in_([status.value for status in statuses]),
+        )
+        return [str(row["id"]) for row in await self._rows(query)]
+
     async def active_leases(self) -> list[Lease]:
         """Return the leases that nothing ended."""
         rows = await self._rows(select(leases).where(leases.c.status == LeaseStatus.ACTIVE.value))
@@ -282,7 +295,7 @@ def to_task(row: _Columns) -> Task:
         **plain,
         context_hints=msgspec.json.decode(str(row["context_hints"]), type=list[str]),
         labels=msgspec.json.decode(str(row["labels"]), type=list[str]),
-        policy=msgspec.convert({"timeout_sec": row["timeout_sec"], "budget": row["budget"]}, Policy),
+        policy=Policy(timeout_sec=row["timeout_sec"], budget=min(row["budget"], MOST_NUMBER)),
         desired_format=OutputFormat(str(row["desired_format"])),
         status=TaskStatus(str(row["status"])),
         not_before=_stamp(float(str(row["not_before"]))),
@@ -324,7 +337,7 @@ def _artifact(row: _Columns) -> Artifact:
 
 
 def _stamp(seconds: float) -> str | None:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else None
+    return datetime.fromtimestamp(min(seconds, LATEST), UTC).isoformat(timespec="milliseconds") if seconds else None
 
 
 def _text(items: Sequence[str]) -> str:

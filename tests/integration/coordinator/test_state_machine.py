@@ -222,7 +222,8 @@ class Tasks(RuleBasedStateMachine):
         assert {lease.id for lease in before} <= {lease.id for lease in after}
         for lease in before:
             # A worker that runs it says so, as one does that is asked by a new term.
-            self.runtime.believe(lease.worker_id, [one.task_id for one in before if one.worker_id == lease.worker_id])
+            running = [one.task_id for one in before if one.worker_id == lease.worker_id]
+            self.runtime.believe(lease.worker_id, running, self.runtime.given_to(lease.worker_id))
 
     @invariant()
     def promises_hold(self) -> None:

@@ -289,7 +289,7 @@ async def test_a_worker_without_the_program_says_so_and_gets_nothing(opened: Ope
         task = await place.submit()
         found = await place.until_known("w1", WorkerStatus.ERROR)
         assert found.detail == "there is no claude program"
-        assert (await place.task(task.id)).reason == "no eligible worker because w1 is offline"
+        assert (await place.task(task.id)).reason == "no eligible worker because w1 has no claude program"
         assert worker.orders == []
 
 
@@ -318,7 +318,8 @@ async def test_a_drained_worker_gets_nothing_until_it_is_resumed_also_by_the_nex
         await asyncio.wait({first})
         await place.coordinator()
         task = await place.submit()
-        assert (await place.task(task.id)).reason == "no eligible worker because w1 is offline"
+        await place.until_known("w1", WorkerStatus.SYNCING)
+        assert (await place.task(task.id)).reason == "no eligible worker because w1 is drained"
         await ask.request(subjects.RESUME, WorkerRequest(id="w1"), deadline=soon())
         await place.until(task.id, TaskStatus.COMPLETED)
 

@@ -20,7 +20,7 @@ def drawn(board: Board, demand: frozenset[str] = frozenset()) -> list[str]:
 
 
 def test_contexts_take_turns_and_each_keeps_its_order() -> None:
-    board = Board(serial=False)
+    board = Board()
     for number in range(3):
         board.add(task(f"a{number}", "a"))
     board.add(task("b0", "b"))
@@ -29,17 +29,6 @@ def test_contexts_take_turns_and_each_keeps_its_order() -> None:
     assert drawn(board) == ["a1", "c0"]
     assert drawn(board) == ["a2"]
     assert len(board) == 0
-
-
-def test_a_serial_context_waits_for_its_own() -> None:
-    board = Board()
-    for name in ("a0", "a1"):
-        board.add(task(name, "a"))
-    assert drawn(board) == ["a0"]
-    assert board.is_held("a")
-    assert drawn(board) == []
-    board.free("a")
-    assert drawn(board) == ["a1"]
 
 
 def test_the_urgent_come_first_and_what_comes_back_keeps_its_place() -> None:
@@ -69,6 +58,8 @@ def test_demands_are_apart() -> None:
     assert set(board.demands()) == {frozenset(), frozenset({"gpu"})}
     assert drawn(board, frozenset({"gpu"})) == ["special"]
     assert board.demands() == [frozenset()]
+    board.add(task("another", "b", labels=("gpu",)))
+    assert drawn(board, frozenset({"gpu"})) == ["another"]
 
 
 def test_a_crowd_that_cannot_run_hides_nobody() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.coordinator.routing import PATIENCE, SOFT, Candidate, Stick, eligible, route
 
-WORKER = Candidate("w1", True, True, frozenset({"gpu", "eu"}), 0, 4, 10.0)  # noqa: FBT003 - as declared
+WORKER = Candidate("w1", "", True, frozenset({"gpu", "eu"}), 0, 4, 10.0)  # noqa: FBT003 - as declared
 
 
 def named(name: str, **more: object) -> Candidate:
@@ -18,7 +18,7 @@ def named(name: str, **more: object) -> Candidate:
 @pytest.mark.parametrize(
     ("worker", "why"),
     [
-        (named("w", online=False), "is offline"),
+        (named("w", declines="is drained"), "is drained"),
         (named("w", claude_cli=False), "has no claude program"),
         (named("w", labels=frozenset({"eu"})), "lacks gpu"),
         (named("w"), ""),
@@ -55,14 +55,14 @@ def test_a_full_worker_that_knows_the_context_is_waited_for_a_while() -> None:
 
 
 def test_a_worker_that_is_gone_is_not_waited_for() -> None:
-    decision = route((), [named("a", online=False), named("b")], sticky="a", waited=0.0)
+    decision = route((), [named("a", declines="is offline"), named("b")], sticky="a", waited=0.0)
     assert (decision.worker, decision.stick) == ("b", Stick.SWITCH)
 
 
 candidates = st.builds(
     Candidate,
     id=st.sampled_from(["a", "b", "c", "d"]),
-    online=st.booleans(),
+    declines=st.sampled_from(["", "is offline"]),
     claude_cli=st.booleans(),
     labels=st.frozensets(st.sampled_from(["x", "y"])),
     active=st.integers(0, 5),

@@ -1,0 +1,70 @@
+"""Fill a book from the database: whole when a term begins, and one task whose change the database refused."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+from membridge.errors import NotFoundError
+from schemas.runtime import Lease, Task, TaskStatus
+from services.coordinator import machine
+from services.coordinator.book import Book, Said, state_of
+from services.database.records import Records
+
+#: Live tasks that are read at once.
+PAGE = 2_000
+
+
+async def load(book: Book, records: Records, kept: Collection[str]) -> set[str]:
+    """Take up all live tasks, and leases with the time they have left.
+
+    A lease that is `kept` in KV has not expired by the server's clock, and will say so when it does. Return the leases
+    whose workers may not have been told of them.
+    """
+    leases, tasks = {lease.id: lease for lease in await records.active_leases()}, await _live(records)
+    # From here on nothing waits: no timer and no request sees a half of it.
+    untold = set[str]()
+    for task in tasks:
+        lease = leases.pop(task.lease_id or "", None)
+        by_server = lease is not None and lease.id in kept
+        book.load(state_of(task), lease, _remaining(lease, by_server=by_server), by_server=by_server)
+        if lease is not None and task.status is TaskStatus.LEASED:
+            untold.add(lease.id)
+        if lease is None and task.status in machine.HELD:
+            before = book.live(task.id)
+            book.change(before, machine.expire(before), Said("expired", "coordinator", "it had no lease"))
+    for lease in leases.values():
+        book.end_orphan(lease)
+    book.open()
+    return untold
+
+
+async def reread(book: Book, records: Records, task_id: str) -> None:
+    """Believe the database about one task. Who calls has the task for itself."""
+    believed = book.forget(task_id)
+    try:
+        task = await records.task(task_id)
+    except NotFoundError:
+        task = None
+    if task is not None and task.status in machine.LIVE:
+        leases = [lease for lease in await records.active_leases() if lease.id == task.lease_id]
+        lease = leases[0] if leases else None
+        earlier = await records.earlier(task_id, machine.LIVE)
+        book.reload(state_of(task), lease, _remaining(lease, by_server=False), earlier)
+    elif believed is not None:
+        book.remove(believed)
+
+
+async def _live(records: Records) -> list[Task]:
+    tasks, after, more = list[Task](), 0, True
+    while more:
+        found = await records.live([*machine.LIVE], after=after, limit=PAGE)
+        tasks += [task for _, task in found]
+        after, more = found[-1][0] if found else after, len(found) == PAGE
+    return tasks
+
+
+def _remaining(lease: Lease | None, *, by_server: bool) -> float:
+    """Return the seconds that a lease has left at most: by a wall clock that may have jumped, but where KV has it."""
+    if lease is None or by_server:
+        return float(lease.ttl_seconds) if lease is not None else 0.0
+    left = datetime.fromisoformat(lease.expires_at).timestamp() - datetime.now(UTC).timestamp()
+    return min(float(lease.ttl_seconds), max(0.0, left))
