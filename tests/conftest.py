@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.fixtures.lanes",
     "tests.fixtures.machines",
     "tests.fixtures.tasks",
+    "tests.fixtures.heard",
 ]
 
 

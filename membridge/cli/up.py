@@ -56,7 +56,8 @@ async def _serve(settings: Settings) -> None:
             remedy="unset that, or run `membridge node` to use a server of your own",
             field="nats",
         )
-    server = Supervisor(NatsOptions(settings.node.state_dir / "nats", port=port, config=own.config))
+    instead = "set MEMBRIDGE_NATS_URL=nats://127.0.0.1:{port} for `membridge up` and every other command"
+    server = Supervisor(NatsOptions(settings.node.state_dir / "nats", port, config=own.config, instead=instead))
     await _run(server, reached, {})
 
 
@@ -86,7 +87,13 @@ async def _serve_others(settings: Settings, listen: str) -> None:
     site = await blocking.run(Site, settings.node.state_dir / "access", listening, given_in(settings.nats))
     listening = site.listening
     server = Supervisor(
-        NatsOptions(settings.node.state_dir / "nats", listening.port, config=site.config, address=listening.address)
+        NatsOptions(
+            settings.node.state_dir / "nats",
+            listening.port,
+            config=site.config,
+            address=listening.address,
+            instead=f"run `membridge up --listen {listening.address}:{{port}}`",
+        )
     )
     reception = Reception(
         site, store_config(settings), reload=lambda deadline: server.reload(deadline=deadline),

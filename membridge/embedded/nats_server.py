@@ -1,7 +1,8 @@
 """Find, start, watch and stop the bundled nats-server.
 
 `start_nats` serves tests and short commands, `supervise` is the part of a process that keeps one alive. The server
-gets a clean environment and listens on loopback; it never inherits a secret.
+gets a clean environment and listens on loopback; it never inherits a secret. It ends with the process that started it:
+by the kernel on Linux, elsewhere by the next start in its folder.
 """
 
 import asyncio
@@ -19,7 +20,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from membridge import blocking
+from membridge.children import tied
 from membridge.deadline import Deadline
+from membridge.embedded import leftover, listener
 from membridge.errors import BusUnavailableError, DeadlineExceededError
 from membridge.lifecycle import Part, Ready
 from membridge.logging import get_logger
@@ -55,7 +59,8 @@ class NatsServer:
 class NatsOptions:
     """What to run: the folder of its state, its ports (-1: any free one), its configuration (None: the bundled).
 
-    `address` is where it listens; monitoring stays on loopback.
+    `address` is where it listens; monitoring stays on loopback. `instead` is what to do for another port when this one
+    is taken, with `{port}` for a free one.
     """
 
     directory: Path
@@ -63,6 +68,7 @@ class NatsOptions:
     monitor_port: int = -1
     config: Path | None = None
     address: str = "127.0.0.1"
+    instead: str = "choose port {port}"
 
 
 def find_binary() -> Path:
@@ -101,11 +107,13 @@ def start_nats(
     Raises BusUnavailableError with the server's own words when it does not start.
     """
     options = NatsOptions(directory, port, monitor_port, config)
+    leftover.end(directory)
     with _logfile(directory).open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own binary and arguments
-            _command(options), stdout=output, stderr=output, env=_environment(directory), process_group=0
+            tied(_command(options)), stdout=output, stderr=output, env=_environment(directory), process_group=0
         )
     try:
+        leftover.note(directory, process.pid)
         yield _wait_ready(process, options)
     finally:
         process.terminate()
@@ -115,6 +123,7 @@ def start_nats(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        leftover.forget(directory)
 
 
 class Supervisor:
@@ -132,6 +141,7 @@ class Supervisor:
         Raises BusUnavailableError when it cannot be started the first time: then a second try would not help.
         """
         failures = 0
+        await blocking.run(leftover.end, self._options.directory)
         while True:
             started = time.monotonic()
             try:
@@ -169,7 +179,7 @@ class Supervisor:
         options = self._options
         _logfile(options.directory)
         process = await asyncio.create_subprocess_exec(
-            *_command(options),
+            *tied(_command(options)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -177,6 +187,7 @@ class Supervisor:
             start_new_session=True,
         )
         try:
+            await blocking.run(leftover.note, options.directory, process.pid)
             async with asyncio.TaskGroup() as group:
                 lines = _Lines()
                 group.create_task(lines.read(cast("asyncio.StreamReader", process.stderr)), name="nats-server log")
@@ -191,12 +202,14 @@ class Supervisor:
             raise failures.exceptions[0] from None
         finally:
             await _end(process)
+            leftover.forget(options.directory)
 
     async def _ready(self, process: asyncio.subprocess.Process, lines: "_Lines") -> NatsServer:
         deadline = Deadline.after(START)
         while (server := _read_ports(process.pid, self._options)) is None:
             if process.returncode is not None:
-                raise BusUnavailableError(f"nats-server does not start: {lines.fatal}")
+                await lines.whole.wait()
+                raise await blocking.run(_refusal, self._options, lines.fatal)
             if deadline.passed:
                 raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s")
             await asyncio.sleep(_LOOK)
@@ -213,6 +226,8 @@ class _Lines:
 
     def __init__(self) -> None:
         self.fatal = "no reason given"
+        #: Set when all that it wrote was read.
+        self.whole = asyncio.Event()
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         while line := await _line(stream):
@@ -220,6 +235,7 @@ class _Lines:
             if "[FTL]" in text or "nats-server:" in text:
                 self.fatal = _reason(text)
             log.debug("nats-server", line=text)
+        self.whole.set()
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:
@@ -261,8 +277,8 @@ def _environment(directory: Path) -> dict[str, str]:
 
 def _logfile(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for leftover in directory.glob("*.ports"):
-        leftover.unlink(missing_ok=True)
+    for file in directory.glob("*.ports"):
+        file.unlink(missing_ok=True)
     return directory / "nats-server.log"
 
 
@@ -271,13 +287,26 @@ def _wait_ready(process: "subprocess.Popen[bytes]", options: NatsOptions) -> Nat
     while (server := _read_ports(process.pid, options)) is None:
         if process.poll() is not None:
             lines = (options.directory / "nats-server.log").read_text("utf-8", errors="replace").splitlines()
-            raise BusUnavailableError(
-                f"nats-server does not start: {_reason(lines[-1] if lines else 'no reason given')}"
-            )
+            raise _refusal(options, _reason(lines[-1]) if lines else "no reason given")
         if deadline.passed:
             raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s")
         time.sleep(_LOOK)
     return server
+
+
+def _refusal(options: NatsOptions, reason: str) -> BusUnavailableError:
+    """Return the error for a server that did not start: a taken port is told from everything else by a try."""
+    address, port = options.address, options.port
+    if port <= 0 or not listener.is_taken(address, port):
+        return BusUnavailableError(f"nats-server does not start: {reason}")
+    found, free = listener.listener_at(port), listener.free_near(address, port)
+    remedies = [f"end it with `kill {found.pid}`"] if found.pid else []
+    if found.program == "nats-server":
+        remedies.append("use it with `membridge node`")
+    remedies.append(options.instead.format(port=free or port + 1))
+    return BusUnavailableError(
+        f"nats-server does not start: {found.words} listens at {address}:{port}", remedy=", or ".join(remedies)
+    )
 
 
 def _read_ports(pid: int, options: NatsOptions) -> NatsServer | None:

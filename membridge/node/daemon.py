@@ -1,6 +1,7 @@
 """The node daemon's root: settings in, resources nested, parts run, failures mapped. Everything is composed here."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -114,9 +115,12 @@ def signals_set(stopping: asyncio.Event) -> Generator[None]:
     numbers = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
+    terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def stop(number: signal.Signals) -> None:
-        if number is not signal.SIGHUP:
+        if number is signal.SIGHUP:
+            _leave(terminals)
+        else:
             loop.remove_signal_handler(number)
         stopping.set()
 
@@ -127,6 +131,14 @@ def signals_set(stopping: asyncio.Event) -> Generator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _leave(terminals: list[int]) -> None:
+    """Let what is still written go nowhere: a write to a closed terminal fails, at the latest when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in terminals:
+        os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,7 +1,8 @@
 """Run a program for a bounded time with bounded output, in a process group of its own that never outlives the call.
 
 The environment is an allow-list, the prompt goes in by standard input, and whatever happens (timeout, flood, cancel)
-the whole group is gone when this returns.
+the whole group is gone when this returns. When this process is killed, the program is ended with it where the system
+can do that.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from membridge.children import tied
 
 #: What a child may see of this process' environment, by name and by beginning.
 NAMES = frozenset(
@@ -65,7 +68,7 @@ def allowed(environment: Mapping[str, str]) -> dict[str, str]:
 async def run(program: Program, text: str, *, line: Callable[[str], None]) -> Ended:
     """Run it with `text` on standard input; `line` is told each line of standard error. Raises OSError."""
     process = await asyncio.create_subprocess_exec(
-        *program.command,
+        *tied(program.command),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

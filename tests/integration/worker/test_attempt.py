@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,13 @@ async def test_an_answer(program: Make, told: list[str]) -> None:
     assert outcome.output == "hello -p --output-format json --model x --resume s-0"
     assert (outcome.metrics.tokens_used, outcome.session) == (12, "s-1")
     assert told == ["progress: context of 0 pieces, claude starts", "stderr: thinking"]
+
+
+async def test_the_program_is_to_end_when_its_worker_is_killed(program: Make) -> None:
+    # prctl(PR_GET_PDEATHSIG): the signal that the kernel sends it then.
+    asked = "import ctypes\nnumber = ctypes.c_int()\nctypes.CDLL(None).prctl(2, ctypes.byref(number))\n"
+    outcome = await program(f"{asked}ANSWER['result'] = str(number.value)\nprint(json.dumps(ANSWER))").attempt(order())
+    assert outcome.output == str(int(signal.SIGTERM))
 
 
 async def test_the_environment_is_an_allow_list(program: Make, monkeypatch: pytest.MonkeyPatch) -> None:

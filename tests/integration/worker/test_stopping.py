@@ -7,17 +7,16 @@ started and runs for as long as it is let.
 import asyncio
 import json
 import signal
-import socket
 import sqlite3
 import sys
-from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from membridge.cli.demonstration.machine import Machine
+from tests.fixtures.heard import PATIENCE, Heard
 from tests.fixtures.machines import MakeMachine, command
 from tests.fixtures.ports import free_port
 
@@ -42,49 +41,29 @@ if not pathlib.Path({answers!r}).exists():
     signal.pause()
 print(json.dumps({{"result": prompt.upper(), "is_error": False, "session_id": "s", "usage": {{}}}}))
 """
-#: Seconds for what includes the start of a daemon.
-PATIENCE = 60.0
 
 
 @dataclass(slots=True)
 class Claude:
-    """A `claude` program of the test, and what it and the daemons tell the test, in the order of telling."""
+    """A `claude` program that tells `heard` its process id when it starts, and `gone` at its end."""
 
     path: Path
     answers: Path
-    address: str
-    heard: socket.socket
-    told: list[str] = field(default_factory=list[str])
-
-    async def until(self, said: str) -> None:
-        """Wait until this is said."""
-        async with asyncio.timeout(PATIENCE):
-            while await self._next() != said:
-                pass
+    heard: Heard
 
     async def began(self) -> int:
         """Wait until one is started; return its process."""
         async with asyncio.timeout(PATIENCE):
-            while not (said := await self._next()).isdecimal():
-                pass
-        return int(said)
-
-    async def _next(self) -> str:
-        self.told.append((await asyncio.get_running_loop().sock_recv(self.heard, 100)).decode())
-        return self.told[-1]
+            return int(await self.heard.until(str.isdecimal))
 
 
 @pytest.fixture
-def claude(tmp_path: Path) -> Generator[Claude]:
-    address = str(tmp_path / "heard")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
-        heard.settimeout(0)
-        heard.bind(address)
-        made = Claude(tmp_path / "claude", tmp_path / "answers", address, heard)
-        code = CLAUDE.format(address=address, answers=str(made.answers))
-        made.path.write_text(f"#!{sys.executable}\n{code}", encoding="utf-8")
-        made.path.chmod(0o700)
-        yield made
+def claude(tmp_path: Path, heard: Heard) -> Claude:
+    made = Claude(tmp_path / "claude", tmp_path / "answers", heard)
+    code = CLAUDE.format(address=heard.address, answers=str(made.answers))
+    made.path.write_text(f"#!{sys.executable}\n{code}", encoding="utf-8")
+    made.path.chmod(0o700)
+    return made
 
 
 async def test_up_is_stopped_with_a_running_task_and_its_only_attempt_is_left(
@@ -96,15 +75,16 @@ async def test_up_is_stopped_with_a_running_task_and_its_only_attempt_is_left(
         MEMBRIDGE_COORDINATOR="1",
         MEMBRIDGE_WORKER="1",
         MEMBRIDGE_CLAUDE=str(claude.path),
-        NOTIFY_SOCKET=claude.address,
+        NOTIFY_SOCKET=claude.heard.address,
     )
     await up.start("up")
     task = await submitted(up)
     process = await claude.began()
     await stopped(up)
-    await claude.until("gone")
+    async with asyncio.timeout(PATIENCE):
+        await claude.heard.until("gone")
     # systemd hears of the stop before anything of it happens.
-    assert claude.told == ["READY=1", str(process), "STOPPING=1", "gone"]
+    assert claude.heard.told == ["READY=1", str(process), "STOPPING=1", "gone"]
     assert kept_by(up, task) == ("queued", 0, 1)
 
     claude.answers.touch()
@@ -118,7 +98,7 @@ async def test_up_is_stopped_with_a_running_task_and_its_only_attempt_is_left(
 async def test_a_worker_that_stops_hands_back_to_a_coordinator_elsewhere(
     make_machine: MakeMachine, claude: Claude
 ) -> None:
-    coordinator = make_machine("coordinator", NOTIFY_SOCKET=claude.address)
+    coordinator = make_machine("coordinator", NOTIFY_SOCKET=claude.heard.address)
     b = make_machine("b", MEMBRIDGE_WORKER="1", MEMBRIDGE_CLAUDE=str(claude.path))
     await coordinator.start("coordinator")
     await b.start()
@@ -132,9 +112,10 @@ async def test_a_worker_that_stops_hands_back_to_a_coordinator_elsewhere(
     await claude.began()
     assert await output_of(coordinator, task) == "HELLO"
     assert kept_by(coordinator, task) == ("completed", 1, 1)
-    claude.told.clear()
+    claude.heard.told.clear()
     await stopped(coordinator)
-    await claude.until("STOPPING=1")
+    async with asyncio.timeout(PATIENCE):
+        await claude.heard.until("STOPPING=1")
 
 
 async def submitted(machine: Machine) -> str:

@@ -111,14 +111,16 @@ def test_the_server_inherits_no_secret(tmp_path: Path, monkeypatch: pytest.Monke
     assert b"PATH=" in environment
 
 
-def test_a_taken_port_is_said_in_the_servers_own_words(tmp_path: Path) -> None:
+def test_a_taken_port_is_named_with_the_server_that_has_it(tmp_path: Path) -> None:
     with start_nats(tmp_path / "first") as first:
         port = int(first.url.rpartition(":")[2])
         with (
-            pytest.raises(BusUnavailableError, match="address already in use"),
+            pytest.raises(BusUnavailableError) as taken,
             start_nats(tmp_path / "second", port=port),
         ):
             pass
+    assert f"pid {first.pid} (nats-server) listens at 127.0.0.1:{port}" in taken.value.message
+    assert "`membridge node`" in taken.value.remedy
 
 
 def test_a_configuration_that_is_wrong_is_said(tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ async def test_a_supervised_server_that_keeps_dying_is_started_ever_more_slowly(
 async def test_a_first_start_that_fails_is_the_parts_failure(tmp_path: Path) -> None:
     with start_nats(tmp_path / "first") as first:
         port = int(first.url.rpartition(":")[2])
-        with pytest.raises(BusUnavailableError, match="address already in use"):
+        with pytest.raises(BusUnavailableError, match=f"pid {first.pid} "):
             await Supervisor(NatsOptions(tmp_path / "second", port=port)).run(lambda: None)
 
 

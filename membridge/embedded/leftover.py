@@ -1,0 +1,145 @@
+"""The server that an earlier life of this process left behind: noted in a file beside its state, and ended.
+
+Two servers over one folder would ruin it, and one would hold the port for ever. A process id is used again by the
+system, so a process counts as the noted one only if it started at the noted instant; any other is left alone.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from membridge.deadline import Deadline
+from membridge.errors import BusUnavailableError
+from membridge.logging import get_logger
+
+#: The file in the server's folder.
+FILE = "server.pid"
+#: Seconds that a server gets to write down what it holds, and then to be gone once it was killed.
+STOP, KILL = 5.0, 5.0
+#: Seconds between two looks where the system does not tell of a process' end.
+_LOOK = 0.02
+#: Seconds that `ps` may take.
+_PS = 5.0
+
+log = get_logger("membridge.embedded")
+
+
+def note(directory: Path, pid: int) -> None:
+    """Note the server of this folder."""
+    temporary = directory / f"{FILE}.new"
+    temporary.write_text(json.dumps({"pid": pid, "started": started(pid) or ""}), encoding="ascii")
+    temporary.replace(directory / FILE)
+
+
+def forget(directory: Path) -> None:
+    """Note that the server of this folder has ended."""
+    (directory / FILE).unlink(missing_ok=True)
+
+
+def end(directory: Path) -> int | None:
+    """End the server that was noted, if it still runs; return its process id then. Blocking.
+
+    Raises BusUnavailableError when it cannot be ended.
+    """
+    noted = _noted(directory)
+    if noted is None:
+        return None
+    pid, began = noted
+    process = _Process(pid)
+    try:
+        # Asked after the process is held: what is found now is what is ended.
+        if started(pid) != began:
+            return None
+        log.warning("nats-server was left behind, ending it", pid=pid)
+        for number, seconds in ((signal.SIGTERM, STOP), (signal.SIGKILL, KILL)):
+            process.send(number)
+            if process.ends_within(seconds):
+                forget(directory)
+                return pid
+    except PermissionError as error:
+        raise BusUnavailableError(
+            f"nats-server (pid {pid}) still runs in {directory} and belongs to another user",
+            remedy=f"end it: `sudo kill {pid}`",
+        ) from error
+    finally:
+        process.close()
+    raise BusUnavailableError(
+        f"nats-server (pid {pid}) still runs in {directory} and does not end", remedy="restart this machine"
+    )
+
+
+def started(pid: int) -> str | None:
+    """Return what tells a process from any other that had or will have its id; None when there is none."""
+    return _started_by_proc(pid) if sys.platform == "linux" else _started_by_ps(pid)
+
+
+class _Process:
+    """A process that may not be a child. Held by a descriptor where there are such: no other one gets the signals."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._descriptor: int | None = None
+        if sys.platform == "linux":
+            with suppress(OSError):
+                self._descriptor = os.pidfd_open(pid)
+
+    def send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            if self._descriptor is not None:
+                signal.pidfd_send_signal(self._descriptor, number)
+            else:
+                os.kill(self._pid, number)
+
+    def ends_within(self, seconds: float) -> bool:
+        if self._descriptor is not None:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLIN)
+            return bool(poll.poll(seconds * 1000))
+        deadline, began = Deadline.after(seconds), started(self._pid)
+        while began is not None and started(self._pid) == began:
+            if deadline.passed:
+                return False
+            time.sleep(_LOOK)
+        return True
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+def _noted(directory: Path) -> tuple[int, str] | None:
+    try:
+        found = cast("dict[str, Any]", json.loads((directory / FILE).read_text("ascii")))
+        pid, began = int(found["pid"]), str(found["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (pid, began) if pid > 1 and began else None
+
+
+def _started_by_proc(pid: int) -> str | None:
+    try:
+        # The program's name is in brackets and may hold anything, brackets too.
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None
+    state, ticks = fields[0], fields[19]
+    return None if state in {"Z", "X"} else f"{boot} {ticks}"
+
+
+def _started_by_ps(pid: int) -> str | None:
+    command = ["ps", "-o", "lstart=", "-p", str(pid)]
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            command, capture_output=True, env={"PATH": os.defpath, "LC_ALL": "C"}, timeout=_PS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("ascii", "replace").strip() or None
