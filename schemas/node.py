@@ -94,6 +94,22 @@ class AddProjectRequest(Wire, frozen=True, kw_only=True):
     database: Sentence | None = None
 
 
+class RemoveProjectRequest(Wire, frozen=True, kw_only=True):
+    """Serve a project on a node no longer: by its name or its id. Its database and snapshots stay."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class RemoveProjectReply(Wire, frozen=True, kw_only=True):
+    """What is not served any more; `led` when this node was its primary, `projects` are those that it still serves."""
+
+    project: WireProjectId
+    name: str
+    database: str
+    led: bool = False
+    projects: list[ProjectPresence] = []
+
+
 class ProjectsReply(Wire, frozen=True, kw_only=True):
     """The projects a node serves."""
 

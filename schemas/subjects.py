@@ -40,7 +40,18 @@ from schemas.history import (
 )
 from schemas.identity import token
 from schemas.leadership import LeadershipReply, SelectRequest
-from schemas.node import AddProjectRequest, DoctorReply, Empty, Job, JobRequest, JobsReply, ProjectsReply, StatusReply
+from schemas.node import (
+    AddProjectRequest,
+    DoctorReply,
+    Empty,
+    Job,
+    JobRequest,
+    JobsReply,
+    ProjectsReply,
+    RemoveProjectReply,
+    RemoveProjectRequest,
+    StatusReply,
+)
 from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
 from schemas.runtime import (
     Accepted,
@@ -175,12 +186,17 @@ ADD_PROJECT = Operation(
     "add_project", "membridge.daemon.node.{node}.add_project", AddProjectRequest, ProjectsReply, deadline=30.0,
     impact=Impact.WRITE,
 )  # fmt: skip
+#: Its jobs may have to come to their end first.
+REMOVE_PROJECT = Operation(
+    "remove_project", "membridge.daemon.node.{node}.remove_project", RemoveProjectRequest, RemoveProjectReply,
+    deadline=60.0, impact=Impact.WRITE,
+)  # fmt: skip
 PROJECTS = Operation(
     "projects", "membridge.daemon.node.{node}.projects", Empty, ProjectsReply, deadline=5.0, impact=Impact.READ
 )
 
 #: Answered by the node they name, for all its projects.
-DAEMON_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (ADD_PROJECT, PROJECTS)
+DAEMON_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (ADD_PROJECT, REMOVE_PROJECT, PROJECTS)
 
 INVITE = Operation("invite", "membridge.access.invite", InviteRequest, InviteReply, deadline=15.0, impact=Impact.WRITE)
 #: The only subject that a machine without a key of its own may use.

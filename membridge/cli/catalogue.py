@@ -36,7 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "conflicts": Entry("membridge.cli.journal:conflicts", "List rows that two machines changed differently."),
     "quarantine": Entry("membridge.cli.quarantine:quarantine", "List, retry or drop what could not be taken in."),
     "leader": Entry("membridge.cli.leader:leader", "Show or change which node is primary."),
-    "project": Entry("membridge.cli.project:project", "List or add the projects of this node."),
+    "project": Entry("membridge.cli.project:project", "List, add or remove the projects of this node."),
     "doctor": Entry("membridge.cli.doctor:doctor", "Check everything this node needs and say what to do."),
     "task": Entry("membridge.cli.task:task", "Submit LLM tasks, follow them, read their results."),
     "worker": Entry("membridge.cli.worker:worker", "List the workers that run tasks, drain or resume one."),

@@ -15,6 +15,7 @@ import click
 
 from membridge import logging
 from membridge.cli.catalogue import Entry
+from membridge.errors import RefusedError
 from membridge.settings import Settings, load
 from schemas.identity import InvalidTokenError, canonical_id
 from schemas.subjects import Impact
@@ -42,6 +43,13 @@ class Invocation:
             print_json(reply)
         else:
             render(reply)
+
+    def confirm(self, question: str, *, otherwise: str) -> None:
+        """Ask whether to go on. Raises RefusedError, which says `otherwise`, for a no and without a terminal."""
+        if self.as_json or not sys.stdin.isatty():
+            raise RefusedError(f"{otherwise}: there is no terminal to ask on", remedy="add --yes to do it unasked")
+        if not click.confirm(question):
+            raise RefusedError(otherwise)
 
 
 class Command(click.Command):

@@ -34,7 +34,7 @@ from membridge.snapshot import files
 from schemas import subjects
 from schemas.identity import ProjectId
 from schemas.leadership import Role
-from schemas.node import AddProjectRequest, Empty, ProjectsReply
+from schemas.node import AddProjectRequest, Empty, ProjectsReply, RemoveProjectReply, RemoveProjectRequest
 
 log = get_logger("membridge.node")
 
@@ -124,6 +124,11 @@ class Hosting:
                     operation=subjects.ADD_PROJECT,
                     subject=subjects.ADD_PROJECT.at(node=node),
                     handler=partial(self._add, group),
+                ),
+                Endpoint(
+                    operation=subjects.REMOVE_PROJECT,
+                    subject=subjects.REMOVE_PROJECT.at(node=node),
+                    handler=self._remove,
                 ),
                 Endpoint(operation=subjects.PROJECTS, subject=subjects.PROJECTS.at(node=node), handler=self._list),
             ]
@@ -256,6 +261,23 @@ class Hosting:
                 if is_new:
                     await blocking.run(files.discard, folder)
             self.presence.touch()
+
+    async def _remove(self, request: RemoveProjectRequest, call: Call) -> RemoveProjectReply:
+        async with self._adding:
+            config = await blocking.run(registry.removable, self._settings, request.name)
+            place = self._places.get(config.id)
+            if place is None:
+                raise ForbiddenError(f"project {config.name} is reached with another key than this request")
+            # Off the list first: whatever happens next, it is not served after the next start.
+            await blocking.run(registry.forget, self._settings, config.id)
+            led = place.project is not None and place.project.roles.view().role is Role.PRIMARY
+            await self._withdraw(place)
+            self.presence.touch()
+        log.info("project removed", project=config.name, requested_by=call.by)
+        left = await self._list(Empty(), call)
+        return RemoveProjectReply(
+            project=config.id, name=config.name, database=str(config.database), led=led, projects=left.projects
+        )
 
     async def _withdraw(self, place: _Place) -> None:
         del self._places[place.config.id]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from membridge.errors import InvalidRequestError
+from membridge.errors import InvalidRequestError, RefusedError, UnknownProjectError
 from membridge.settings import ProjectConfig, Settings, seed_file
 from membridge.snapshot import files
 from schemas.identity import InvalidTokenError, ProjectId, canonical_id
@@ -71,6 +71,25 @@ def add(settings: Settings, name: str, database: str | None) -> ProjectConfig:
             kept = [*_added(settings), Added(name=name, database=str(config.database))]
             files.save(settings.node.state_dir / _FILE, msgspec.json.encode(kept))
         return config
+
+
+def removable(settings: Settings, name: str) -> ProjectConfig:
+    """Return the project of this name or id, which `forget` would take off the list. Blocking.
+
+    Errors: UnknownProjectError; RefusedError for one that the settings name, which would be back at the next start.
+    """
+    found = next((one for one in load(settings) if name in {one.name, one.id}), None)
+    if found is None:
+        raise UnknownProjectError(
+            f"this node does not serve project {name!r}", remedy="list them: `membridge project list`", field="name"
+        )
+    if found.id in {one.id for one in settings.projects}:
+        raise RefusedError(
+            f"project {found.name} is named by the settings of this node and would be back at the next start",
+            remedy="take it out of the settings, which `membridge config show` lists with their origin, and restart",
+            field="name",
+        )
+    return found
 
 
 def forget(settings: Settings, project: ProjectId) -> None:

@@ -13,7 +13,7 @@ from schemas.subjects import Operation
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "nats.md"
 
 LEADERSHIP = (subjects.LEADERSHIP_GET, subjects.LEADERSHIP_SELECT, subjects.LEADERSHIP_RESIGN)
-NODE = (subjects.ADD_PROJECT, subjects.PROJECTS)
+NODE = (subjects.ADD_PROJECT, subjects.REMOVE_PROJECT, subjects.PROJECTS)
 
 _HEAD = """# NATS reference
 

@@ -17,7 +17,7 @@ from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.writer import write
 from membridge.deadline import Deadline
-from membridge.errors import RemoteError
+from membridge.errors import NoResponderError, RemoteError
 from schemas import subjects
 from schemas.errors import ErrorReply
 from schemas.identity import canonical_id
@@ -87,13 +87,12 @@ async def test_two_daemons_share_one_memory_and_the_jobs_outlive_them(make_machi
     assert {"push", "pull", "proposals"} <= kinds
     assert {job["node"] for job in jobs} == {"a", "b"}
     # One by its id, also of a machine that is not there.
-    ask, at = Client(bus), {"project": canonical_id(PROJECT), "node": "a"}
     for job in (next(job for job in jobs if job["node"] == node) for node in ("a", "b")):
-        found = await ask.request(subjects.JOB_BY_ID, JobRequest(id=job["id"]), **at)
+        found = await Client(bus).request(subjects.JOB_BY_ID, JobRequest(id=job["id"]), project=ID, node="a")
         assert (found.id, found.node, found.kind) == (job["id"], job["node"], job["kind"])
     for unknown in ("nothing", "a.b", "*", ">"):
         with pytest.raises(RemoteError, match="there is no job"):
-            await ask.request(subjects.JOB_BY_ID, JobRequest(id=unknown), **at)
+            await Client(bus).request(subjects.JOB_BY_ID, JobRequest(id=unknown), project=ID, node="a")
     assert {node["node"] for node in (await command(a, "nodes"))["nodes"]} == {"a"}
 
 
@@ -196,6 +195,49 @@ async def test_a_second_project_is_served_from_the_moment_it_is_added(make_machi
     assert reply.project.database == str(other)
     names = {project["name"] for project in (await command(a, "project", "list"))["projects"]}
     assert names == {PROJECT, "other"}
+
+
+async def test_a_project_is_removed_and_added_again_and_loses_nothing(make_machine: MakeMachine, bus: Bus) -> None:
+    a = make_machine("a", memory=True)
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    other = a.home / "other.db"
+    other.write_bytes(a.database.read_bytes())
+    add = ("project", "add", "other", "--database", str(other))
+    await command(a, *add)
+    pushed = await command(a, "push", "--project", "other")
+    code, output = await a.command("project", "remove", "other")
+    assert (code, "was not removed" in output, "--yes" in output) == (1, True, True)
+    code, output = await a.command("project", "remove", PROJECT, "--yes")
+    assert (code, "named by the settings" in output) == (1, True)
+    code, output = await a.command("project", "remove", "nothing", "--yes")
+    assert (code, "does not serve" in output) == (1, True)
+
+    code, output = await a.command("project", "remove", "other", "--yes")
+    assert code == 0, output
+    assert f"its database {other} and its snapshots are kept" in output
+    for operation in (subjects.STATUS, subjects.PUSH):
+        with pytest.raises(NoResponderError):
+            await Client(bus).request(operation, Empty(), project=canonical_id("other"), node="a")
+    assert sorted(memory_rows(other)) == sorted(memory_rows(a.database))
+    # The other project goes on, and the next start serves no more.
+    write(str(a.database), 1, "a")
+    await until(bus, a, lambda seen: seen.project.unsynced == 0 and seen.project.rows["observations"] == 321)
+    await a.stop()
+    write(str(other), 2, "while it was not served")
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.role is Role.PRIMARY)
+    assert [one["name"] for one in (await command(a, "project"))["projects"]] == [PROJECT]
+    # The command that was printed serves it again, from where it was.
+    assert f"membridge {' '.join(add)}" in output
+    await command(a, *add)
+    again = await command(a, "push", "--project", "other")
+    assert again["seq"] > pushed["seq"]
+    assert (await command(a, "status", "--project", "other"))["project"]["rows"]["observations"] == 322
+    # Without a daemon it is taken off the list.
+    await a.stop()
+    assert (await command(a, "project", "remove", "other", "--yes"))["name"] == "other"
+    assert [one["name"] for one in (await command(a, "project"))["projects"]] == [PROJECT]
 
 
 def edit(database: Path, subtitle: str) -> None:
