@@ -1,10 +1,14 @@
-"""What every test gets: real servers from `tests.fixtures`, and a check that it leaves no task behind."""
+"""What every test gets: real servers from `tests.fixtures`, and checks of what it leaves behind."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Generator
 
 import pytest
 from hypothesis import settings
+
+from membridge.cli.demonstration.machine import Machine
+from tests.fixtures import complaints
 
 # The same examples on every run, and no example is failed by a busy machine; `just soak` and `just sweep` roll dice.
 settings.register_profile("house", derandomize=True, deadline=None)
@@ -28,3 +32,36 @@ async def no_orphan_tasks() -> AsyncGenerator[None]:
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     assert not left, [task.get_name() for task in left if task]
+
+
+class _Complaints(logging.Handler):
+    """Keeps what asyncio complains of in this process."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def no_complaints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """Fail the test in which asyncio complained: in this process, in a daemon's log, or in a command's output."""
+    run = Machine.command
+
+    async def checked(self: Machine, *arguments: str) -> tuple[int, str]:
+        code, output = await run(self, *arguments)
+        complaints.check(output, f"membridge {' '.join(arguments)}")
+        return code, output
+
+    monkeypatch.setattr(Machine, "command", checked)
+    heard, asyncio_log = _Complaints(), logging.getLogger("asyncio")
+    asyncio_log.addHandler(heard)
+    # Asked for first and so torn down last: the daemons that write there have ended by then.
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    asyncio_log.removeHandler(heard)
+    complaints.check("\n".join(heard.said), "this process")
+    if folder is not None and folder.is_dir():
+        complaints.check_logs(folder)

@@ -1,6 +1,5 @@
 """`membridge leader`: which node is primary, and how to change it."""
 
-import getpass
 from collections.abc import Iterator
 
 import click
@@ -25,7 +24,9 @@ def show(invocation: Invocation) -> None:
 
 @command("select", impact=Impact.WRITE)
 @click.argument("node", metavar="NODE")
-@click.option("--policy", type=click.Choice([*Policy]), help="What happens when a primary's lease expires.")
+@click.option(
+    "--policy", type=click.Choice([item.value for item in Policy]), help="What happens when a primary's lease expires."
+)
 def select(invocation: Invocation, node: str, policy: str | None) -> None:
     """Make NODE the primary; a live primary hands over to it."""
     from membridge.cli.asking import ask_daemon, project_id  # noqa: PLC0415 - the bus is loaded only where it is used
@@ -34,7 +35,7 @@ def select(invocation: Invocation, node: str, policy: str | None) -> None:
         chosen = node_id(node)
     except InvalidTokenError as error:
         raise InvalidRequestError(str(error), remedy="`membridge nodes` lists the nodes", field="node") from error
-    request = SelectRequest(node=chosen, policy=Policy(policy) if policy else None, issued_by=_operator())
+    request = SelectRequest(node=chosen, policy=Policy(policy) if policy else None)
     reply = ask_daemon(invocation, subjects.LEADERSHIP_SELECT, request, project=project_id(invocation))
     invocation.show(reply, print_leadership)
 
@@ -73,10 +74,3 @@ def _facts(reply: LeadershipReply) -> Iterator[tuple[str, str]]:
     yield "policy", reply.policy
     yield "preferred", reply.preferred or ""
     yield "to do", "choose one: `membridge leader select NODE`" if reply.needs_ui_selection else ""
-
-
-def _operator() -> str:
-    try:
-        return getpass.getuser()[:64]
-    except (OSError, KeyError):
-        return "operator"

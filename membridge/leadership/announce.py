@@ -32,7 +32,7 @@ class Announcer:
 
     def announce(self, epoch: int, primary: NodeId | None, reason: str, *, issued_by: str = "") -> None:
         """Have it published that `primary` leads under `epoch`, or with None that the term of `epoch` is over."""
-        log.info("leadership changed", project=self._project, epoch=epoch, primary=primary, reason=reason)
+        log.info("leadership changed", project=self._project, epoch=epoch, primary=primary, reason=reason, by=issued_by)
         event = LeadershipChanged(
             project=self._project,
             node=self._node,

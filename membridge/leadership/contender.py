@@ -133,9 +133,9 @@ class Contender:
             # Something happened since the decision; the epoch that was claimed stays unused.
             return 0.0
         preference = self._preference.known
-        record = new_record(
-            self._contest.node, epoch, self._terms.ttl, policy=preference.policy, issued_by=preference.updated_by
-        )
+        # Who was selected leads by that order; who takes over under `auto` leads by its own.
+        issued_by = preference.updated_by if self.is_preferred else self._contest.node
+        record = new_record(self._contest.node, epoch, self._terms.ttl, policy=preference.policy, issued_by=issued_by)
         return await self._lease.acquire(record, entry, deadline=deadline)
 
     async def _rivals(self) -> list[Rival]:

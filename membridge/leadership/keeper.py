@@ -88,7 +88,7 @@ class Keeper:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
-            await self._release("stopped")
+            await self._release("stopped", issued_by=self.node)
             await self._announcer.finish(deadline=Deadline.after(RELEASE))
 
     def view(self) -> LeadershipView:
@@ -152,11 +152,11 @@ class Keeper:
             await self._any_change(min(GLANCE, deadline.remaining()))
         return await self.current(deadline=Deadline.after(RELEASE))
 
-    async def resign(self, *, deadline: Deadline) -> LeadershipReply:
+    async def resign(self, *, issued_by: str = "", deadline: Deadline) -> LeadershipReply:
         """Flush, give the lease back and do not take it again until selected, succeeded by another, or restarted."""
         self._contender.resigned = True
         await self._drain(Deadline.after(max(0.0, deadline.remaining() - 2 * RELEASE)))
-        await self._release("resigned")
+        await self._release("resigned", issued_by=issued_by)
         return await self.current(deadline=deadline)
 
     async def _open(self) -> None:
@@ -251,10 +251,10 @@ class Keeper:
         if not isinstance(outcome, Grant):
             return outcome
         self._grant, epoch, preference = outcome, outcome.held.epoch, self._preference.known
-        self._announcer.announce(epoch, self.node, "acquired", issued_by=preference.updated_by)
+        self._announcer.announce(epoch, self.node, "acquired", issued_by=outcome.record.issued_by)
         self._show()
         if self._contender.resigned:
-            await self._release("resigned")
+            await self._release("resigned", issued_by=self.node)
         elif preference.preferred != self.node:
             # Whoever took over is preferred from now on: the old one must not take it back unasked.
             deadline = Deadline.after(2 * self._terms.request_timeout)
@@ -276,7 +276,7 @@ class Keeper:
             await self._drain(Deadline.after(FLUSH))
             if not self._contender.is_preferred:
                 self._contender.stand_aside()
-                await self._release("handed over")
+                await self._release("handed over", issued_by=self._preference.known.updated_by)
         finally:
             self._draining = False
             self._wake.set()
@@ -291,7 +291,7 @@ class Keeper:
         except MembridgeError as error:
             log.warning("not flushed before the hand-over", project=self._contest.project, reason=error.message)
 
-    async def _release(self, reason: str) -> None:
+    async def _release(self, reason: str, *, issued_by: str) -> None:
         grant, self._grant = self._grant, None
         if not self._lease.term:
             return
@@ -302,7 +302,7 @@ class Keeper:
         except MembridgeError as error:
             log.info("lease not released", project=self._contest.project, reason=error.message)
         if grant is not None:
-            self._announcer.announce(grant.held.epoch, None, reason, issued_by=self._preference.known.updated_by)
+            self._announcer.announce(grant.held.epoch, None, reason, issued_by=issued_by or self.node)
         self._tell()
 
     def _lose(self) -> None:

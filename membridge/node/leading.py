@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from membridge import blocking
+from membridge.bus.asker import LONGEST
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.service import Call, Endpoint
@@ -113,9 +114,9 @@ def endpoints_of(keeper: Keeper, project: ProjectId) -> list[Endpoint]:
         return await keeper.current(deadline=call.deadline)
 
     async def select(request: SelectRequest, call: Call) -> LeadershipReply:
-        return await keeper.select(
-            request.node, policy=request.policy, issued_by=request.issued_by, deadline=call.deadline
-        )
+        # A front end names the person for whom it asks; the bus says which key or machine asked.
+        by = f"{request.issued_by} by {call.by}" if request.issued_by else call.by
+        return await keeper.select(request.node, policy=request.policy, issued_by=by[:LONGEST], deadline=call.deadline)
 
     return [
         Endpoint(
@@ -138,7 +139,7 @@ def primary_endpoints_of(keeper: Keeper, project: ProjectId) -> list[Endpoint]:
 
     async def resign(request: Empty, call: Call) -> LeadershipReply:
         del request
-        return await keeper.resign(deadline=call.deadline)
+        return await keeper.resign(issued_by=call.by, deadline=call.deadline)
 
     subject = subjects.LEADERSHIP_RESIGN.at(project=project)
     return [Endpoint(operation=subjects.LEADERSHIP_RESIGN, subject=subject, handler=resign)]

@@ -5,7 +5,6 @@ The entry dies with the node by its TTL. It is withdrawn on a clean stop.
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from membridge.deadline import Deadline, comes_within
 from membridge.errors import AlreadyRunningError, MembridgeError, RevisionMovedError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
+from membridge.node.addresses import own_addresses
 from membridge.node.installed import install_method
 from membridge.node.instance import another
 from schemas.identity import NodeId
@@ -124,12 +124,3 @@ class Presence:
                 await self._nodes.delete(self._node, revision=there.revision, deadline=Deadline.after(1.0))
         except MembridgeError as error:
             log.info("presence not withdrawn", reason=error.message)
-
-
-def own_addresses() -> list[str]:
-    """Return the machine's addresses as its own name resolves to, without asking any server."""
-    try:
-        found = socket.gethostbyname_ex(socket.gethostname())[2]
-    except OSError:
-        return []
-    return sorted(set(found))

@@ -115,5 +115,5 @@ async def test_each_change_is_an_event_that_says_who_and_why(nats_url: str, bus:
         (1, "a", "acquired", "a"),
         (1, None, "handed over", "operator"),
         (2, "b", "acquired", "operator"),
-        (2, None, "stopped", "operator"),
+        (2, None, "stopped", "b"),
     ]

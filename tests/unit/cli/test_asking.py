@@ -22,7 +22,7 @@ from schemas import subjects
 from schemas.buckets import NODES
 from schemas.events import Progress, encode_event
 from schemas.identity import NodeId, canonical_id
-from schemas.leadership import LeadershipReply, Role, SelectRequest
+from schemas.leadership import LeadershipReply, Policy, Role, SelectRequest
 from schemas.node import (
     AddProjectRequest,
     Check,
@@ -246,18 +246,21 @@ async def test_nodes_are_read_from_the_bucket(bus: Bus, run: Run) -> None:
 
 async def test_selecting_a_leader_names_the_operator(bus: Bus, run: Run) -> None:
     asked: list[SelectRequest] = []
+    by: list[str] = []
 
-    async def select(request: SelectRequest, _call: Call) -> LeadershipReply:
+    async def select(request: SelectRequest, call: Call) -> LeadershipReply:
         asked.append(request)
+        by.append(call.by)
         return LeadershipReply(preferred=request.node)
 
     async with answering(bus, subjects.LEADERSHIP_SELECT, select, project=PROJECT):
-        ended = await run("leader", "select", "laptop")
+        ended = await run("leader", "select", "laptop", "--policy", "auto")
         wrong = await run("leader", "select", "lap.top")
 
     assert "preferred  laptop" in ended.out
     assert asked[0].node == "laptop"
-    assert asked[0].issued_by
+    assert asked[0].policy is Policy.AUTO
+    assert by[0].endswith(f"@{NODE}")
     assert (wrong.code, len(asked)) == (1, 1)
     assert "'lap.top' is not allowed" in wrong.err
 
