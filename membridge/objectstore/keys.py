@@ -55,7 +55,8 @@ class Key:
 class KeySource:
     """Where this node's keys are: a key file, a passphrase, or both; then the file's seal and the passphrase opens.
 
-    Called from threads. The file is read each time, so that a rotation needs no restart.
+    Called from threads. The file is read each time, so that a rotation needs no restart; `stamp` says cheaply whether
+    it is another one than before.
     """
 
     def __init__(self, *, file: Path | None = None, passphrase: str | None = None) -> None:
@@ -67,6 +68,14 @@ class KeySource:
         keys = read_file(self._file) if self._file else ()
         made = self.from_passphrase(salt)
         return (*keys, made) if made else keys
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what changes with the key file; nothing where there is no file."""
+        try:
+            found = self._file.stat() if self._file else None
+        except OSError:
+            return ()
+        return (found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode) if found else ()
 
     def from_passphrase(self, salt: bytes) -> Key | None:
         """Return the passphrase's key under `salt`; None without a passphrase, or where there are too many salts."""

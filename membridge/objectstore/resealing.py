@@ -4,8 +4,10 @@ Each object is replaced by its sealed self under the same name, one after the ot
 is simply run again. What was unsealed is taken as it is: this is the moment at which its owner vouches for the store.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from membridge import blocking
@@ -36,27 +38,41 @@ async def reseal(
 ) -> Resealed:
     """Seal every object under `prefix` with the present key; `work` is a folder for one object at a time.
 
-    `store` must have been made with `take_unsealed`; `deadline` gives each object its own. Nodes may go on meanwhile.
+    `store` must have been made with `take_unsealed`; `deadline` gives each object its own. Nodes may go on meanwhile:
+    what they store until the end of the run is looked at too.
     """
     described = await store.describe(deadline=deadline())
-    keys = [info.key async for info in store.inner.list(prefix, deadline=deadline())]
-    unsealed = older = kept = 0
-    for done, key in enumerate(keys, 1):
-        try:
-            header = await store.inner.get(key, length=sealing.HEADER, deadline=deadline())
-            if not header.startswith(MAGIC):
-                await _again(store, key, work / "object", deadline())
-                unsealed += 1
-            elif sealing.parse(header, key).key_id != described.sealed_with:
-                await _again(store, key, work / "object", deadline())
-                older += 1
-            else:
-                kept += 1
-        except ObjectMissingError:
-            # Deleted since it was listed.
-            kept += 1
-        progress(done, len(keys))
-    return Resealed(unsealed, older, kept)
+    seen: set[str] = set()
+    found: Counter[_Was] = Counter()
+    while fresh := [info.key async for info in store.inner.list(prefix, deadline=deadline()) if info.key not in seen]:
+        total = len(seen) + len(fresh)
+        for key in fresh:
+            found[await _sealed_anew(store, key, described.sealed_with, work / "object", deadline)] += 1
+            seen.add(key)
+            progress(found.total(), total)
+    return Resealed(found[_Was.UNSEALED], found[_Was.OLDER], found[_Was.FINE])
+
+
+class _Was(Enum):
+    """How an object was found."""
+
+    UNSEALED = auto()
+    OLDER = auto()
+    FINE = auto()
+
+
+async def _sealed_anew(store: SealedStore, key: str, key_id: str, work: Path, deadline: Callable[[], Deadline]) -> _Was:
+    """Seal one object with the key `key_id` unless it is; return how it was found."""
+    try:
+        header = await store.inner.get(key, length=sealing.HEADER, deadline=deadline())
+        sealed = header.startswith(MAGIC)
+        if sealed and sealing.parse(header, key).key_id == key_id:
+            return _Was.FINE
+        await _again(store, key, work, deadline())
+    except ObjectMissingError:
+        # Deleted since it was listed.
+        return _Was.FINE
+    return _Was.OLDER if sealed else _Was.UNSEALED
 
 
 async def _again(store: ObjectStore, key: str, path: Path, deadline: Deadline) -> None:

@@ -44,11 +44,12 @@ from membridge.objectstore.unsealed import StoreLayer
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The keys in use, when the marker was looked at, and its salt."""
+    """The keys in use, when the marker was looked at, its salt, and the key file that they are from."""
 
     keys: tuple[Key, ...]
     looked_at: float
     salt: bytes
+    stamp: tuple[int, ...]
 
 
 class SealedStore(StoreLayer):
@@ -164,14 +165,24 @@ class SealedStore(StoreLayer):
         await marker.write(self.inner, Marker(key_id=one.id, salt=salt.hex()), if_absent=False, deadline=deadline)
 
     async def _sealing_key(self, deadline: Deadline) -> Key:
-        """Return the key that seals; now and then see in the marker whether it may."""
-        async with deadline.scope("looking at the store's seal"), self._looking:
-            now = asyncio.get_running_loop().time()
-            if self._keys is None or now - self._keys.looked_at >= marker.LOOK_EVERY:
-                self._keys = await self._look(now, deadline)
-            return self._keys.keys[0]
+        """Return the key that seals: the first of the key file as it is now, which the marker allows.
 
-    async def _look(self, now: float, deadline: Deadline) -> _Keys:
+        The marker is read again after a while, and when the key file is another one: a rotation counts from the next
+        object on.
+        """
+        async with deadline.scope("looking at the store's seal"), self._looking:
+            now, stamp = asyncio.get_running_loop().time(), await blocking.run(self._source.stamp)
+            known = self._keys
+            if known is None or now - known.looked_at >= marker.LOOK_EVERY:
+                known = await self._look(now, stamp, deadline)
+            elif stamp != known.stamp:
+                # A file that is being copied has no key yet; the next call reads it again.
+                with suppress(SealingKeyError):
+                    known = await self._look(now, stamp, deadline)
+            self._keys = known
+            return known.keys[0]
+
+    async def _look(self, now: float, stamp: tuple[int, ...], deadline: Deadline) -> _Keys:
         found = await marker.read(self.inner, deadline=deadline)
         salt = bytes.fromhex(found.salt) if found else self._keys.salt if self._keys else marker.new_salt()
         keys = await blocking.run(self._source.load, salt)
@@ -184,13 +195,17 @@ class SealedStore(StoreLayer):
                 keys = await blocking.run(self._source.load, salt)
         if not keys or (found is not None and found.key_id not in {key.id for key in keys}):
             raise _no_key("the object store", found.key_id if found else "", keys)
-        return _Keys(keys, now, salt)
+        return _Keys(keys, now, salt, stamp)
 
     def _seal(self, raw: bytes, name: str) -> Seal:
         """Return the seal of the object that begins with `raw`; SealingKeyError when none of our keys made it."""
         header = sealing.parse(raw, name)
         keys = self._keys.keys if self._keys else ()
         key = next((one for one in keys if one.id == header.key_id), None)
+        if key is None and self._keys is not None:
+            # Sealed anew while it was fetched, after a rotation that these keys are from before.
+            keys = self._source.load(self._keys.salt)
+            key = next((one for one in keys if one.id == header.key_id), None)
         if key is None:
             made = self._source.from_passphrase(header.key_salt)
             if made is None or made.id != header.key_id:

@@ -1,7 +1,7 @@
 """What the operator of a store sees and may do when it is sealed: nothing to read, and nothing that is not found."""
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,8 @@ from membridge.bus.connection import Bus
 from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError, InvalidRequestError, MembridgeError, SealingKeyError
 from membridge.objectstore import marker
-from membridge.objectstore.keys import KeySource, new_key, write_file
-from membridge.objectstore.protocol import ObjectStore
+from membridge.objectstore.keys import Key, KeySource, new_key, write_file
+from membridge.objectstore.protocol import ObjectInfo, ObjectStore
 from membridge.objectstore.resealing import Resealed, reseal
 from membridge.objectstore.sealed import SealedStore
 from membridge.objectstore.sealing import CONTENT, FRAME, HEADER
@@ -53,6 +53,14 @@ async def contents(store: ObjectStore) -> dict[str, bytes]:
 
 def beginning(folder: Path, name: str) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(name)]
+
+
+def contents_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def copy_into(path: Path, body: bytes) -> None:
+    path.write_bytes(body)
 
 
 def share(path: Path, mode: int) -> None:
@@ -197,8 +205,7 @@ async def test_a_rotated_key_seals_and_the_old_one_opens_until_all_is_sealed_ane
     described = await rotated.describe(deadline=soon())
     assert (described.sealed_with, described.opened_with) == (fresh.id, (first,))
     assert await rotated.get("p/old", deadline=soon()) == SECRET
-    with pytest.raises(SealingKeyError, match=fresh.id):
-        await store.get("p/new", deadline=soon())
+    assert await store.get("p/new", deadline=soon()) == SECRET
 
     await inner.put("p/plain", LONG, deadline=soon())
     found = await reseal(rotated, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)
@@ -216,7 +223,12 @@ async def test_a_rotation_reaches_a_running_node(
     store = SealedStore(inner, KeySource(file=key_file))
     await store.put("a", SECRET, deadline=soon())
     write_file(key_file, [fresh := new_key(), *KeySource(file=key_file).load(b"")])
-    assert (await store.describe(deadline=soon())).sealed_with != fresh.id
+    after = contents_of(key_file)
+    # A copy that is under way, and one that ends: what there was goes on until the new key is whole.
+    for body, seals in ((b"", False), (after[: len(after) // 2], False), (after, True)):
+        copy_into(key_file, body)
+        await store.put(f"part-{len(body)}", SECRET, deadline=soon())
+        assert ((await store.describe(deadline=soon())).sealed_with == fresh.id) is seals
     monkeypatch.setattr(marker, "LOOK_EVERY", 0.0)
     assert (await store.describe(deadline=soon())).sealed_with == fresh.id
     share(key_file, 0o644)
@@ -224,6 +236,53 @@ async def test_a_rotation_reaches_a_running_node(
         await store.get("a", deadline=soon())
     share(key_file, 0o600)
     assert await store.get("a", deadline=soon()) == SECRET
+
+
+async def test_what_is_sealed_anew_while_it_is_fetched_opens(
+    inner: ObjectStore, key_file: Path, tmp_path: Path
+) -> None:
+    class Slow(SealedStore):
+        """A store in which everything is rotated and sealed anew between the look at the key and the answer."""
+
+        async def _sealing_key(self, deadline: Deadline) -> Key:
+            found = await super()._sealing_key(deadline)
+            write_file(key_file, [new_key(), *KeySource(file=key_file).load(b"")])
+            other = SealedStore(inner, KeySource(file=key_file), take_unsealed=True)
+            await reseal(other, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)
+            return found
+
+    await SealedStore(inner, KeySource(file=key_file)).put("p/a", LONG, deadline=soon())
+    slow = Slow(inner, KeySource(file=key_file))
+    assert await slow.get("p/a", deadline=soon()) == LONG
+    assert await slow.get("p/a", start=CONTENT, length=100, deadline=soon()) == LONG[CONTENT : CONTENT + 100]
+    await slow.download("p/a", tmp_path / "fetched", deadline=soon())
+    assert (tmp_path / "fetched").read_bytes() == LONG
+
+
+async def test_what_a_node_stores_while_all_is_sealed_anew_is_sealed_anew_too(
+    inner: ObjectStore, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = SealedStore(inner, KeySource(file=key_file))
+    for name in ("p/1", "p/late"):
+        await old.put(name, SECRET, deadline=soon())
+    late = [await inner.get("p/late", deadline=soon())]
+    await inner.delete("p/late", deadline=soon())
+    write_file(key_file, [fresh := new_key(), *KeySource(file=key_file).load(b"")])
+    really = inner.list
+
+    async def listing(prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
+        async for info in really(prefix, after=after, deadline=deadline):
+            yield info
+        if late:
+            await inner.put("p/late", late.pop(), deadline=deadline)
+
+    monkeypatch.setattr(inner, "list", listing)
+    store = SealedStore(inner, KeySource(file=key_file), take_unsealed=True)
+    found = await reseal(store, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)
+    assert found == Resealed(older=2)
+    await store.mark(deadline=soon())
+    write_file(key_file, [fresh])
+    assert await contents(SealedStore(inner, KeySource(file=key_file))) == {"p/1": SECRET, "p/late": SECRET}
 
 
 async def test_a_node_without_a_key_sees_that_encryption_was_turned_on(

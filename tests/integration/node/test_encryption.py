@@ -84,6 +84,33 @@ async def test_a_store_that_was_unsealed_is_sealed_and_its_key_exchanged(
     assert memory_rows(a.database) == memory_rows(b.database)
 
 
+async def test_rotate_then_seal_never_locks_the_running_daemon_out(
+    make_machine: MakeMachine, bus: Bus, tmp_path: Path
+) -> None:
+    a = make_machine("a", memory=True, **with_key(tmp_path))
+    await command(a, "key", "new")
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1 and not seen.project.unsynced)
+    fresh = (await command(a, "key", "rotate"))["keys"][0]
+    (done,) = (await command(a, "key", "seal"))["projects"]
+    assert done["older"] > 0
+    # The daemon itself reads everything and writes more, at once; then only the new key is left.
+    assert (await command(a, "verify"))["findings"] == []
+    await a.write(2, SECRET)
+    await command(a, "push")
+    keep_first_key(tmp_path / "sealing.keys")
+    assert [key["id"] for key in (await command(a, "key"))["keys"]] == [fresh["id"]]
+    assert (await command(a, "verify"))["findings"] == []
+    seen = await until(bus, a, lambda seen: not seen.project.unsynced)
+    assert seen.last_error is None
+
+
+def keep_first_key(file: Path) -> None:
+    """Remove the old lines of a key file, as its owner does."""
+    comment, first, *_ = file.read_text().splitlines()
+    file.write_text(f"{comment}\n{first}\n")
+
+
 async def test_the_wrong_key_is_one_line_and_no_node_is_harmed(
     make_machine: MakeMachine, bus: Bus, tmp_path: Path
 ) -> None:
