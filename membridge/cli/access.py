@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from membridge.cli import units
 from membridge.cli.command import Invocation, command, quiet
 from membridge.errors import InvalidRequestError, NoResponderError
 from schemas import subjects
@@ -164,7 +165,9 @@ def _run(arguments: list[str]) -> None:
 def _print_invitation(reply: InviteReply) -> None:
     who = f"node {reply.node}" if reply.node else "one machine"
     projects = ", ".join(reply.projects)
-    click.echo(f"Good for {who}, once, until {reply.expires_at} ({projects}). On that machine run:", err=True)
+    click.echo(
+        f"Good for {who}, once, until {units.when(reply.expires_at)} ({projects}). On that machine run:", err=True
+    )
     click.echo(f"membridge join {reply.line}")
 
 
@@ -176,7 +179,7 @@ def _print_members(reply: MembersReply) -> None:
             member.node,
             member.role,
             member.state,
-            tables.ago(member.revoked_at or member.enrolled_at),
+            tables.when(member.revoked_at or member.enrolled_at),
             str(len(member.keys)),
         )
         for member in reply.members
@@ -188,7 +191,8 @@ def _print_log(reply: AccessLogReply) -> None:
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     rows = [
-        (tables.ago(item.at), item.action, item.node, item.reason or ", ".join(item.projects)) for item in reply.records
+        (tables.when(item.at), item.action, item.node, item.reason or ", ".join(item.projects))
+        for item in reply.records
     ]
     tables.table(LOG_COLUMNS, rows, empty="nothing happened yet")
 

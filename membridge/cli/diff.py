@@ -22,11 +22,22 @@ _SIGNS = {RowChange.CAME: "+", RowChange.WENT: "-", RowChange.CHANGED: "~", RowC
 def diff(invocation: Invocation, older: str, newer: str, limit: int) -> None:
     """Show which memories came, went and changed between the states OLDER and NEWER.
 
-    A state is a seq, a tag, `head`, `@` and an instant, or 0 for no memory at all.
+    A state is a seq, a tag, `head`, `@` and a time as `@2026-01-31T18:00`, or 0 for no memory at all.
     """
+    older, newer = _state(older), _state(newer)
     from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
 
     invocation.show(ask(invocation, subjects.DIFF, DiffRequest(older=older, newer=newer, limit=limit)), print_diff)
+
+
+def _state(text: str) -> str:
+    """Return the name of a state; a time without a zone is local."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return units.given_as_state(text[1:])
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a time: write it as @2026-01-31T18:00.") from error
 
 
 def print_diff(reply: DiffReply) -> None:

@@ -33,7 +33,7 @@ def print_backups(reply: BackupsReply) -> None:
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(backup: Backup) -> tuple[str, ...]:
-        return (tables.ago(backup.created_at), units.size(backup.size_bytes), backup.reason, tables.short(backup.path))
+        return (tables.when(backup.created_at), units.size(backup.size_bytes), backup.reason, tables.short(backup.path))
 
     tables.table(BACKUP_COLUMNS, map(row, reply.backups), empty="no backup yet")
 
@@ -45,7 +45,7 @@ def print_conflicts(reply: ConflictsReply) -> None:
     def row(conflict: Conflict) -> tuple[str, ...]:
         key = " ".join(", ".join(map(str, conflict.key)).split())
         sides = (_side(conflict.kept), _side(conflict.lost))
-        return (str(conflict.id), tables.ago(conflict.at), conflict.table, key, *sides)
+        return (str(conflict.id), tables.when(conflict.at), conflict.table, key, *sides)
 
     tables.table(CONFLICT_COLUMNS, map(row, reply.conflicts), empty="no conflict so far")
     if reply.conflicts:

@@ -68,7 +68,7 @@ def _facts(reply: LeadershipReply) -> Iterator[tuple[str, str]]:
     yield "primary", record.primary_node_id if record else "none: no node is primary"
     if record:
         yield "epoch", str(record.epoch)
-        yield "since", tables.ago(record.issued_at)
+        yield "since", tables.when(record.issued_at)
         yield "lease", f"{record.lease_seconds:g} s"
         yield "issued by", record.issued_by
     yield "policy", reply.policy

@@ -9,7 +9,7 @@ from schemas.history import MOST_RECORDS, HistoryReply, HistoryRequest, RowChang
 from schemas.snapshot import SnapshotRecord
 from schemas.subjects import Impact
 
-HISTORY_COLUMNS = ("seq>", "when", "kind", "~node", "size>", "rows>", "change>", "~tags")
+HISTORY_COLUMNS = ("seq>", "when", "~node", "size>", "rows>", "change>", "~tags")
 TAG_COLUMNS = ("tag", "seq>", "set", "by")
 
 
@@ -54,7 +54,8 @@ def print_history(reply: HistoryReply) -> None:
         size = units.size(record.object.size_bytes) if record.object else ""
         names = ", ".join(tag.name for tag in reply.tags if tag.seq == record.seq)
         rows, change = f"{sum(record.rows.values()):,}", describe_change(changes.get(record.seq))
-        return (str(record.seq), tables.ago(record.created_at), record.kind, record.node, size, rows, change, names)
+        when = units.when(record.created_at, exact=True)
+        return (str(record.seq), when, record.node, size, rows, change, names)
 
     tables.table(HISTORY_COLUMNS, map(row, reply.records), empty="no snapshot yet: `membridge push` makes the first")
 
@@ -64,7 +65,7 @@ def print_tags(reply: TagsReply, action: TagAction) -> None:
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(tag: Tag) -> tuple[str, ...]:
-        return (tag.name, str(tag.seq), tables.ago(tag.created_at), tag.node)
+        return (tag.name, str(tag.seq), tables.when(tag.created_at), tag.node)
 
     if action.action is TagAct.LIST:
         tables.table(TAG_COLUMNS, map(row, reply.tags), empty="no tag yet: `membridge tag NAME` names the head")

@@ -48,6 +48,6 @@ def _print(reply: QuarantineReply, empty: str) -> None:
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(item: Quarantined) -> tuple[str, ...]:
-        return (item.id, tables.ago(item.created_at), item.kind, str(item.attempts), item.subject, item.reason)
+        return (item.id, tables.when(item.created_at), item.kind, str(item.attempts), item.subject, item.reason)
 
     tables.table(COLUMNS, map(row, reply.items), empty=empty)

@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -203,10 +202,9 @@ def confirm(context: click.Context, invocation: Invocation) -> None:
 
 def _instant(text: str) -> str:
     try:
-        at = datetime.fromisoformat(text)
+        return units.given_as_state(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no time: write it as 2026-01-31T18:00.", param_hint="--at") from error
-    return f"@{at.astimezone().isoformat()}"
+        raise click.BadParameter(f"{text!r} is not a time: write it as 2026-01-31T18:00.", param_hint="--at") from error
 
 
 def _taken(target: Path) -> ConflictError:

@@ -79,7 +79,7 @@ def print_jobs(reply: JobsReply) -> None:
 
     def row(job: Job) -> tuple[str, ...]:
         took = units.took(job.started_at, job.ended_at)
-        return (tables.ago(job.started_at), job.kind, job.state, took, job.error or job.result)
+        return (tables.when(job.started_at), job.kind, job.state, took, job.error or job.result)
 
     tables.table(JOB_COLUMNS, map(row, reply.jobs), empty="no job yet")
 

@@ -1,8 +1,11 @@
-"""Tables and facts on a terminal, 80 columns wide or more. The only module that prints with rich.
+"""Tables and facts: on a terminal as wide as that, 80 columns or more, elsewhere as wide as what they hold.
+
+The only module that prints with rich.
 
 Importing it loads rich: command modules import it inside the function that prints.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +24,14 @@ _COLOURS = {
 }  # fmt: skip
 
 
+#: Columns of what is no terminal: nothing is cut or folded for a program or a file.
+UNLIMITED = 1 << 20
+
+
 def console() -> Console:
     """Return the console on standard output."""
-    return Console(highlight=False, soft_wrap=False, emoji=False, markup=False)
+    width = None if sys.stdout.isatty() else UNLIMITED
+    return Console(highlight=False, soft_wrap=False, emoji=False, markup=False, width=width)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
@@ -68,6 +76,11 @@ def line(text: str) -> None:
 def ago(at: str) -> str:
     """Return how long ago the instant `at` was."""
     return units.ago(at, datetime.now(UTC))
+
+
+def when(at: str) -> str:
+    """Return when `at` was; see `units.when`."""
+    return units.when(at)
 
 
 def short(path: str) -> str:

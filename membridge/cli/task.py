@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from membridge.bus.connection import Bus
 
 RUN_COLUMNS = ("id", "status", "began", "took>", "worker", "task", "~error")
-COLUMNS = ("id", "status", "age", "~context", "~prompt")
+COLUMNS = ("id", "status", "submitted", "~context", "~prompt")
 #: Times that a task is submitted whose answer does not come.
 TRIES = 3
 
@@ -56,7 +56,7 @@ TRIES = 3
 @click.option("--attempts", type=int, default=3, show_default=True)
 @click.option("--priority", type=int, default=5, show_default=True, help="0 to 9; the larger, the sooner.")
 @click.option("--label", "labels", multiple=True, help="Only workers with it; may be repeated.")
-@click.option("--not-before", help="Instant, as 2026-01-31T18:00:00+01:00.")
+@click.option("--not-before", help="Time, as 2026-01-31T18:00; local, or with a zone as +01:00.")
 @click.option("--key", "idempotency_key", help="The same key again gives the same task.")
 @click.option("--wait", is_flag=True, help="Follow it and print its result.")
 def submit(
@@ -170,9 +170,9 @@ def print_task(found: Task) -> None:
             ("worker", found.worker_id or ""),
             ("attempts", f"{found.attempts} of {found.max_attempts}"),
             ("labels", ", ".join(found.labels)),
-            ("not before", found.not_before or ""),
-            ("submitted", tables.ago(found.created_at)),
-            ("changed", tables.ago(found.updated_at)),
+            ("not before", tables.when(found.not_before) if found.not_before else ""),
+            ("submitted", tables.when(found.created_at)),
+            ("changed", tables.when(found.updated_at)),
         ]
     )
 
@@ -183,7 +183,7 @@ def print_tasks(reply: TasksReply) -> None:
 
     def row(one: Task) -> tuple[str, ...]:
         prompt = " ".join(one.prompt.split())
-        return one.id, one.status.value, tables.ago(one.created_at), one.context_id, prompt
+        return one.id, one.status.value, tables.when(one.created_at), one.context_id, prompt
 
     tables.table(COLUMNS, map(row, reply.tasks), empty="no task yet")
     if reply.more:
@@ -212,6 +212,8 @@ def _spec(prompt: str, form: str, timeout: int, budget: int, given: dict[str, ob
             prompt = Path(prompt[1:]).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidRequestError(f"{prompt[1:]} cannot be read: {error}", field="prompt") from error
+    if given["not_before"] is not None:
+        given = {**given, "not_before": _instant(str(given["not_before"]))}
     fields = {
         **given, "prompt": prompt, "desired_format": OutputFormat(form).value, "context_hints": given["hints"],
         "policy": {"timeout_sec": timeout, "budget": budget}, "max_attempts": given["attempts"],
@@ -220,6 +222,15 @@ def _spec(prompt: str, form: str, timeout: int, budget: int, given: dict[str, ob
         return convert({name: value for name, value in fields.items() if value is not None}, TaskSpec)
     except WireError as error:
         raise InvalidRequestError(str(error), field=error.field) from error
+
+
+def _instant(text: str) -> str:
+    try:
+        return units.given(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is not a time: write it as 2026-01-31T18:00.", param_hint="--not-before"
+        ) from error
 
 
 async def _submit(invocation: Invocation, spec: TaskSpec) -> Task:
@@ -290,7 +301,7 @@ def _print_event(event: TaskEvent) -> None:
     said = event.status.value if event.status is not None else ""
     text = " ".join(part for part in (said, event.text) if part)
     kind = "" if event.kind is TaskEventKind.STATUS else f"{event.kind.value}: "
-    click.echo(f"{event.at[11:19]} {kind}{text}", err=True)
+    click.echo(f"{units.when(event.at)} {kind}{text}", err=True)
 
 
 def _conclude(invocation: Invocation, reply: ResultReply) -> None:

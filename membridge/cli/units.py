@@ -4,9 +4,11 @@ Plain functions; the clock is an argument.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: The seconds of an ISO 8601 time, and their fraction of up to six digits.
+_SECOND = re.compile(r"\d\d:\d\d:\d\d(?:[.,](\d{1,6}))?")
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 
 
@@ -44,6 +46,45 @@ def ago(at: str, now: datetime) -> str:
     if seconds < 1:
         return "now" if seconds > -_MINUTE else f"in {duration(-seconds)}"
     return f"{duration(float(int(seconds))) if seconds >= 10 else f'{seconds:.0f} s'} ago"
+
+
+def when(at: str, *, exact: bool = False) -> str:
+    """Return the ISO 8601 instant `at` as all pages show one: local time with its zone, `2026-01-31T18:00:05+01:00`.
+
+    With `exact`, to the millisecond: for an instant that a command takes. What is no instant comes back as it is.
+    """
+    try:
+        then = datetime.fromisoformat(at)
+        local = (then if then.tzinfo else then.replace(tzinfo=UTC)).astimezone()
+    except (ValueError, OverflowError):
+        return at
+    return local.isoformat(timespec="milliseconds" if exact else "seconds")
+
+
+def given(text: str) -> str:
+    """Return the instant that a person wrote as ISO 8601 with its zone; one without a zone is local.
+
+    Raises ValueError for what is no instant.
+    """
+    return _given(text).isoformat()
+
+
+def given_as_state(text: str) -> str:
+    """Return the same as the name of a state: the memory at the end of the second, or millisecond, that was written.
+
+    So a time that `history` showed, cut to milliseconds, names that snapshot. Raises ValueError.
+    """
+    at, second = _given(text), _SECOND.search(text)
+    if second is not None:
+        at += timedelta(microseconds=10 ** (6 - len(second[1] or "")) - 1)
+    return f"@{at.isoformat()}"
+
+
+def _given(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except OverflowError as error:
+        raise ValueError(text) from error
 
 
 def took(started: str, ended: str | None) -> str:

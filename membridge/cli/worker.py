@@ -19,7 +19,7 @@ from schemas.runtime import (
 from schemas.subjects import Impact
 
 WORKER_COLUMNS = ("worker", "status", "tasks>", "at most>", "labels", "heard", "~detail")
-ARTIFACT_COLUMNS = ("id", "age", "~task")
+ARTIFACT_COLUMNS = ("id", "made", "~task")
 
 
 @command("list", impact=Impact.READ)
@@ -106,7 +106,7 @@ def print_worker(one: Worker) -> None:
             ("tasks", f"{one.active_leases} of {one.capabilities.max_concurrency}"),
             ("labels", ", ".join(one.capabilities.labels)),
             ("heard", tables.ago(one.last_heartbeat) if one.last_heartbeat else ""),
-            ("registered", tables.ago(one.registered_at) if one.registered_at else ""),
+            ("registered", tables.when(one.registered_at) if one.registered_at else ""),
             ("observations", f"{one.obs_count:,}"),
             ("memory", one.db_sha[:16]),
             ("version", " ".join(part for part in (one.agent_version, one.install_method) if part)),
@@ -122,7 +122,7 @@ def print_artifacts(reply: ArtifactsReply) -> None:
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(one: Artifact) -> tuple[str, ...]:
-        return one.id, tables.ago(one.created_at), one.task_id
+        return one.id, tables.when(one.created_at), one.task_id
 
     tables.table(ARTIFACT_COLUMNS, map(row, reply.artifacts), empty="no artifact yet")
 

@@ -13,7 +13,6 @@ from membridge.settings import render_reference
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
     return tmp_path
 
 
@@ -31,7 +30,6 @@ def test_show_prints_each_value_with_its_source(
     assert lines["lane.quiet_seconds"][:2] == ["7", "seconds"]
     assert lines["lane.auto_sync"] == ["true", "default"]
     assert "hunter2" not in out
-    assert all(len(line) <= 80 for line in out.splitlines())
 
 
 def test_show_as_json_has_warnings_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from membridge.cli import journal
+from membridge.cli import journal, units
 from schemas.identity import NodeId, canonical_id
 from schemas.proposal import Conflict, ConflictSide, ConflictsReply
 from schemas.snapshot import Backup, BackupsReply
@@ -36,7 +36,7 @@ def test_a_conflict_shows_both_sides_on_one_line(printed: Callable[[], list[str]
     journal.print_conflicts(ConflictsReply(conflicts=[conflict]))
 
     lines = printed()
-    assert lines[2].startswith(" 3  50 s ago  observations  0c9cbd7e")
+    assert lines[2].startswith(f" 3  {units.when(conflict.at)}  observations  0")
     assert lines[2].endswith("raspberrypi-4  laptop (deleted)")
 
 

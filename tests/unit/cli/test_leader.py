@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from membridge.cli import leader
+from membridge.cli import leader, units
 from schemas.identity import NodeId, canonical_id
 from schemas.leadership import LeaderRecord, LeadershipReply
 
@@ -32,4 +32,9 @@ def test_leadership_shows_the_primary(printed: Callable[[], list[str]]) -> None:
 
     leader.print_leadership(LeadershipReply(leader=record))
 
-    assert printed()[:4] == ["primary    raspberrypi-4", "epoch      3", "since      8 min ago", "lease      30 s"]
+    assert printed()[:4] == [
+        "primary    raspberrypi-4",
+        "epoch      3",
+        f"since      {units.when(record.issued_at)}",
+        "lease      30 s",
+    ]

@@ -59,7 +59,7 @@ def test_exactly_one_state_is_named() -> None:
     for given in ((None, None, None), (7, None, "v1")):
         with pytest.raises(click.UsageError, match="name one state"):
             restore.chosen(*given)
-    with pytest.raises(click.BadParameter, match="is no time"):
+    with pytest.raises(click.BadParameter, match="is not a time"):
         restore.chosen(None, "yesterday", None)
 
 

@@ -1,5 +1,7 @@
 """Numbers and foreign text as people read them."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -34,6 +36,55 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_times_ago(before: float, text: str) -> None:
     assert units.ago((NOW - timedelta(seconds=before)).isoformat(), NOW) == text
+
+
+@pytest.fixture
+def in_kolkata(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose local time is five and a half hours ahead."""
+    monkeypatch.setenv("TZ", "XST-5:30")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_kolkata")
+def test_a_time_is_local_with_its_zone_and_exact_where_a_command_takes_it() -> None:
+    at = "2026-05-01T12:00:05.123456+00:00"
+
+    assert units.when(at) == "2026-05-01T17:30:05+05:30"
+    assert units.when(at, exact=True) == "2026-05-01T17:30:05.123+05:30"
+    assert units.when("2026-05-01T12:00:05") == "2026-05-01T17:30:05+05:30"
+    assert units.when("whenever") == "whenever"
+
+
+@pytest.mark.usefixtures("in_kolkata")
+@pytest.mark.parametrize(
+    ("written", "state"),
+    [
+        ("2026-05-01T17:30", "@2026-05-01T17:30:00+05:30"),
+        ("2026-05-01 17:30:05", "@2026-05-01T17:30:05.999999+05:30"),
+        ("2026-05-01T17:30:05.123+05:30", "@2026-05-01T17:30:05.123999+05:30"),
+        ("2026-05-01T12:00:05.123456Z", "@2026-05-01T17:30:05.123456+05:30"),
+    ],
+)
+def test_a_time_that_is_written_is_local_and_the_whole_of_what_it_names(written: str, state: str) -> None:
+    assert units.given_as_state(written) == state
+
+
+@given(st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - the zone comes with it
+def test_the_time_that_is_shown_of_a_snapshot_names_it(made: datetime) -> None:
+    shown = units.when(made.isoformat(), exact=True)
+
+    named = datetime.fromisoformat(units.given_as_state(shown).removeprefix("@"))
+
+    assert timedelta(0) <= named - made < timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "0001-01-01T00:00:00+14:00"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - that is all it says
+        units.given(text)
 
 
 def test_a_time_without_zone_is_utc() -> None:
