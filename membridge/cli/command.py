@@ -14,6 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import click
 
 from membridge import logging
+from membridge.cli import units
 from membridge.cli.catalogue import Entry
 from membridge.errors import RefusedError
 from membridge.settings import Settings, load
@@ -28,14 +29,19 @@ W = TypeVar("W", bound=Wire)
 class Invocation:
     """One run of a command: its common options and the settings, read when first needed."""
 
-    def __init__(self, *, as_json: bool, project_name: str | None) -> None:
+    def __init__(self, *, as_json: bool, project_name: str | None, warns: bool = True) -> None:
         self.as_json = as_json
         self.project_name = project_name
+        self._warns = warns
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """The settings of whoever runs the command."""
-        return load(os.environ, Path.home())
+        """The settings of this user; what is odd about them goes to standard error once."""
+        settings = load(os.environ, Path.home())
+        if self._warns:
+            for warning in settings.warnings:
+                click.echo(f"{click.style('warning:', fg='yellow')} {units.printable(warning)}", err=True)
+        return settings
 
     def show(self, reply: W, render: Callable[[W], None]) -> None:
         """Print `reply`: as JSON when asked for, else as `render` does."""
@@ -111,14 +117,20 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.summary) for name, entry in self.entries.items()])
 
 
-def command(name: str, *, impact: Impact) -> Callable[[Callable[Concatenate[Invocation, P], None]], Command]:
-    """Make a command of a function; its docstring is the help, `impact` the tag."""
+def command(
+    name: str, *, impact: Impact, warns: bool = True
+) -> Callable[[Callable[Concatenate[Invocation, P], None]], Command]:
+    """Make a command of a function; its docstring is the help, `impact` the tag.
+
+    `warns` is False for a command that shows or logs the warnings of the settings itself.
+    """
 
     def decorate(function: Callable[Concatenate[Invocation, P], None]) -> Command:
         @functools.wraps(function)
         def run(*args: P.args, **options: P.kwargs) -> None:
             as_json, project_name = bool(options.pop("as_json")), options.pop("project_name")
-            function(Invocation(as_json=as_json, project_name=_checked(project_name)), *args, **options)
+            invocation = Invocation(as_json=as_json, project_name=_checked(project_name), warns=warns)
+            function(invocation, *args, **options)
 
         made = click.command(name, cls=Command)(run)
         made.params += [

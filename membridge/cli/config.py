@@ -49,7 +49,7 @@ class Reference(Wire, frozen=True, kw_only=True):
     markdown: str
 
 
-@command("show", impact=Impact.READ)
+@command("show", impact=Impact.READ, warns=False)
 def show(invocation: Invocation) -> None:
     """Print each setting with where it came from; secrets are masked."""
     lines = [

@@ -8,7 +8,7 @@ from schemas.node import Check, DoctorReply, Finding
 from schemas.subjects import Impact
 
 
-@command("doctor", impact=Impact.READ)
+@command("doctor", impact=Impact.READ, warns=False)
 @click.pass_context
 def doctor(context: click.Context, invocation: Invocation) -> None:
     """Check everything this node needs and say what to do; exit code 1 when something fails."""

@@ -15,7 +15,7 @@ ALLOCATOR = {
 }
 
 
-@command("node", impact=Impact.WRITE)
+@command("node", impact=Impact.WRITE, warns=False)
 def node_command(invocation: Invocation) -> None:
     """Run this machine's daemon until SIGTERM or Ctrl-C."""
     # Wrong settings are told by the command line, in its own form; then this process becomes the daemon, which loads

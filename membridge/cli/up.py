@@ -35,7 +35,7 @@ DRAIN = 15.0
 SERVICES = "membridge.parts"
 
 
-@command("up", impact=Impact.WRITE)
+@command("up", impact=Impact.WRITE, warns=False)
 @click.option("--listen", metavar="ADDRESS:PORT", help="Serve other machines too, with TLS and users: 0.0.0.0:4222.")
 def up_command(invocation: Invocation, listen: str | None) -> None:
     """Run the bundled nats-server and this machine's node; Ctrl-C stops both."""

@@ -15,10 +15,14 @@ from membridge.errors import MembridgeError
 from membridge.node import daemon
 from membridge.settings import Settings, load
 
+log = logging.get_logger("membridge.node")
+
 
 def start_logging(settings: Settings) -> None:
-    """Send this process's log lines where the settings say, with the settings' secrets masked."""
+    """Send this process's log lines where the settings say, secrets masked; log what is odd about the settings."""
     logging.setup(form=settings.node.log_format.value, level=settings.node.log_level.value, secrets=settings.secrets())
+    for warning in settings.warnings:
+        log.warning("a setting needs a look", detail=warning)
 
 
 def main() -> int:

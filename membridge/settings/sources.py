@@ -15,6 +15,8 @@ from membridge.settings.groups import GROUPS, TABLE
 #: A configuration file larger than this is not one.
 MAX_FILE_BYTES = 1 << 20
 
+#: What names of variables begin with that nobody else gives.
+PREFIX = "MEMBRIDGE_"
 PROJECT_KEYS = ("name", "database")
 
 _ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -98,6 +100,8 @@ def from_legacy(text: str, path: Path, environ: Mapping[str, str]) -> FileValues
             warnings.append(f"{path} line {number} is no KEY=value and was left out")
             continue
         name, written = found[1], found[2]
+        if _is_slip(name, keys):
+            warnings.append(f"{path} line {number}: {name} is not a setting: {_hint(name, keys)}")
         value = _shell_word(written, {**environ, **seen})
         if value is not None:
             seen[name] = value
@@ -112,15 +116,15 @@ def from_legacy(text: str, path: Path, environ: Mapping[str, str]) -> FileValues
 
 
 def from_environment(environ: Mapping[str, str]) -> FileValues:
-    """Return the values of the environment; a `MEMBRIDGE_` name that looks like a slip is warned of."""
+    """Return the values of the environment; a `MEMBRIDGE_` name that is not a setting gets a warning."""
     keys = {item.declared.env: item.key for item in TABLE}
     values = {keys[name]: Raw(value, f"env {name}", name) for name, value in environ.items() if name in keys}
-    warnings: list[str] = []
-    for name in sorted(environ):
-        if name.startswith("MEMBRIDGE_") and name not in keys:
-            near = _alike(name, keys, cutoff=0.85)
-            warnings.extend(f"{name} is no setting: did you mean {match}?" for match in near)
+    warnings = [f"{name} is not a setting: {_hint(name, keys)}" for name in sorted(environ) if _is_slip(name, keys)]
     return FileValues(values, warnings=tuple(warnings))
+
+
+def _is_slip(name: str, known: Mapping[str, str]) -> bool:
+    return name.startswith(PREFIX) and name not in known
 
 
 def _shell_word(text: str, variables: Mapping[str, str]) -> str | None:
@@ -168,17 +172,19 @@ def _projects(content: object, path: Path) -> tuple[Mapping[str, object], ...]:
 
 
 def _unknown(key: str, known: tuple[str, ...], path: Path) -> SettingsError:
-    near = _alike(key, known)
-    hint = f"did you mean {near[0]}?" if near else "`membridge config reference` lists the settings"
-    return SettingsError(f"{_one_line(key)} in {path} is no setting: {hint}", field=key)
+    return SettingsError(f"{_one_line(key)} in {path} is not a setting: {_hint(key, known)}", field=key)
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """Return which setting may have been meant."""
+    import difflib  # noqa: PLC0415 - for the daemons whose settings have a slip in them
+
+    # What all names share says nothing of which was meant.
+    by_rest = {one.removeprefix(PREFIX): one for one in known}
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), list(by_rest), n=1)
+    return f"did you mean {by_rest[near[0]]}?" if near else "`membridge config reference` lists the settings"
 
 
 def _one_line(value: object) -> str:
     text = " ".join(str(value).split())
     return "".join(char if char.isprintable() else "?" for char in text)[:200]
-
-
-def _alike(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
-    import difflib  # noqa: PLC0415 - for the daemons whose settings have a slip in them
-
-    return difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)

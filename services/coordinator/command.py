@@ -9,7 +9,7 @@ from membridge.node.main import start_logging
 from schemas.subjects import Impact
 
 
-@command("coordinator", impact=Impact.WRITE)
+@command("coordinator", impact=Impact.WRITE, warns=False)
 def coordinator(invocation: Invocation) -> None:
     """Run a coordinator of LLM tasks until Ctrl-C."""
     from services.coordinator import app  # noqa: PLC0415 - SQLAlchemy is loaded only where tasks are kept

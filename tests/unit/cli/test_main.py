@@ -224,3 +224,37 @@ def test_rich_is_not_loaded_where_nobody_sees_a_table(tmp_path: Path, arguments:
     )
 
     assert done.stderr == "[]\n"
+
+
+def test_a_misspelt_variable_is_pointed_out_beside_the_answer(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    slip = "MEMBRIDGE_QUIET_SECOND is not a setting: did you mean MEMBRIDGE_QUIET_SECONDS?"
+
+    assert run("key", "--json", MEMBRIDGE_QUIET_SECOND="3") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["keys"] == []
+    assert printed.err == f"warning: {slip}\n"
+
+    # What shows or logs it itself says it once.
+    assert run("config") == 0
+    printed = capsys.readouterr()
+    assert (printed.out.count(slip), printed.err) == (1, "")
+    run("doctor")
+    printed = capsys.readouterr()
+    assert ("".join(printed.out.split()).count("".join(slip.split())), printed.err) == (1, "")
+
+
+def test_a_daemon_logs_a_misspelt_variable(tmp_path: Path) -> None:
+    environment = {
+        "HOME": str(tmp_path), "PATH": os.environ["PATH"], "MEMBRIDGE_QUIET_SECOND": "3",
+        "MEMBRIDGE_NATS_URL": "nats://127.0.0.1:1", "MEMBRIDGE_LOG_FORMAT": "json",
+    }  # fmt: skip
+    arguments = [sys.executable, "-m", "membridge.cli.main", "node"]
+
+    ended = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+
+    said = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
+    (warned,) = [line for line in said if line["event"] == "a setting needs a look"]
+    assert "did you mean MEMBRIDGE_QUIET_SECONDS?" in warned["detail"]
+    assert "warning:" not in ended.stderr

@@ -172,14 +172,21 @@ def test_an_unknown_key_is_refused_with_a_near_match(home: Path) -> None:
 def test_an_unknown_group_is_refused(home: Path) -> None:
     write_toml(home, "[nope]\nx = 3\n")
 
-    with pytest.raises(SettingsError, match=r"nope in .* is no setting"):
+    with pytest.raises(SettingsError, match=r"nope in .* is not a setting"):
         load({}, home)
 
 
 def test_a_misspelt_variable_is_warned_of(home: Path) -> None:
-    found = load({"MEMBRIDGE_QUIET_SECOND": "3", "MEMBRIDGE_SOMETHING_ELSE_ALTOGETHER": "1"}, home)
+    legacy = write_legacy(home, "MEMBRIDGE_AUTOSYNC=0\nRCLONE_REMOTE=x\n")
+    found = load({"MEMBRIDGE_QUIET_SECOND": "3", "MEMBRIDGE_XYZZY_PLUGH": "1", "MEMBRIDGE_PRIMARY_NODE_ID": "a"}, home)
 
-    assert found.warnings == ("MEMBRIDGE_QUIET_SECOND is no setting: did you mean MEMBRIDGE_QUIET_SECONDS?",)
+    assert found.warnings == (
+        f"{legacy} line 1: MEMBRIDGE_AUTOSYNC is not a setting: did you mean MEMBRIDGE_AUTO_SYNC?",
+        "MEMBRIDGE_PRIMARY_NODE_ID is not a setting: did you mean PRIMARY_NODE_ID?",
+        "MEMBRIDGE_QUIET_SECOND is not a setting: did you mean MEMBRIDGE_QUIET_SECONDS?",
+        "MEMBRIDGE_XYZZY_PLUGH is not a setting: `membridge config reference` lists the settings",
+    )
+    assert found.lane.quiet_seconds == load({}, home).lane.quiet_seconds
 
 
 def test_secrets_are_masked_in_every_representation(home: Path) -> None:
