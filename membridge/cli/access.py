@@ -12,6 +12,7 @@ import click
 from membridge.cli import units
 from membridge.cli.command import Invocation, command, quiet
 from membridge.errors import InvalidRequestError, NoResponderError
+from membridge.settings import DEFAULT, ENROLLED, Settings
 from schemas import subjects
 from schemas.access import AccessLogReply, InviteReply, InviteRequest, MemberRole, MembersReply, RevokeRequest
 from schemas.identity import InvalidTokenError, NodeId, canonical_id, node_id
@@ -20,6 +21,7 @@ from schemas.subjects import Impact, Operation
 from schemas.wire import Wire
 
 if TYPE_CHECKING:
+    from membridge.access.invitation import Line
     from membridge.access.site import Site
 
 Q = TypeVar("Q", bound=Wire)
@@ -131,7 +133,6 @@ def join(
     """Join the memory that LINE invites to, synchronise, and stay as this machine's daemon."""
     from membridge.access import invitation  # noqa: PLC0415 - loaded only where somebody joins
     from membridge.access.joining import Place, join  # noqa: PLC0415 - as above
-    from membridge.settings import ENROLLED  # noqa: PLC0415 - as above
 
     settings = invocation.settings
     quiet(settings)
@@ -143,6 +144,7 @@ def join(
         )
     name = NodeId(node) if node else said.node or settings.node.id
     path = Path(os.path.abspath(database.expanduser())) if database else settings.project.database  # noqa: PTH100 - a link stays a link
+    _check_own_settings(settings, said, name, path)
     joined = asyncio.run(join(said, Place(settings.node.config_dir, name, path)))
     if not invocation.as_json:
         click.echo(f"Joined as node {joined.node} at {joined.url}: {', '.join(joined.projects)}.")
@@ -153,6 +155,35 @@ def join(
             _run([*daemon, verb, "--project", project, *(["--json"] if invocation.as_json else [])])
     if not once:
         os.execv(sys.executable, [*daemon, "node"])  # noqa: S606 - ourselves
+
+
+def _check_own_settings(settings: Settings, line: "Line", node: NodeId, database: Path) -> None:
+    """Raise InvalidRequestError for a setting that would go before what a join writes, and says something else.
+
+    Before anything is enrolled: afterwards the daemon would be another node than the one that the server let in.
+    """
+    written = settings.node.config_dir / ENROLLED
+    wanted: dict[str, object] = {
+        "node.id": node, "project.name": line.projects[0], "project.database": database,
+        "nats.keys_dir": None, "nats.ca_file": None,
+    }  # fmt: skip
+    for key, value in wanted.items():
+        group, _, name = key.partition(".")
+        origin, own = settings.origins[key], getattr(getattr(settings, group), name)
+        if origin in {DEFAULT, str(written)} or own == value:
+            continue
+        becomes = f"would make it {value}" if value is not None else "sets it itself"
+        also = f", or join with `--node {own}`" if key == "node.id" and line.node is None else ""
+        raise InvalidRequestError(
+            f"{key} is {own}, set by {origin}, and this join {becomes}", remedy=f"remove it there{also}", field=key
+        )
+    origin = settings.origins["nats.urls"]
+    if origin not in {DEFAULT, str(written)} and not set(settings.nats.urls) <= set(line.urls):
+        raise InvalidRequestError(
+            f"nats.urls is set by {origin}, and the invitation is for the server {line.urls[0]}",
+            remedy="remove it there",
+            field="nats.urls",
+        )
 
 
 def _run(arguments: list[str]) -> None:

@@ -104,6 +104,19 @@ async def test_used_forged_and_misdirected_invitations_are_refused_and_written_d
     assert [item["node"] for item in members] == ["a", "b"]
 
 
+async def test_a_name_that_contradicts_the_machines_own_is_refused_before_anything_is_enrolled(place: Site) -> None:
+    line = await place.invite()
+    b = place.machine("b", MEMBRIDGE_NODE_ID="bob")
+    code, output = await b.command("join", line, "--once", "--node", "b")
+    assert (code, "node.id is bob, set by env MEMBRIDGE_NODE_ID" in output) == (1, True), output
+    assert [item["node"] for item in (await command(place.host, "nodes", "members"))["members"]] == ["a"]
+    assert [item["action"] for item in (await command(place.host, "nodes", "log"))["records"]] == ["invited"]
+    # The remedy, with the same line.
+    assert "`--node bob`" in output
+    assert (await b.command("join", line, "--once", "--node", "bob"))[0] == 0
+    assert (await command(b, "status"))["node"] == "bob"
+
+
 async def test_another_server_is_not_believed_and_hears_no_secret(place: Site) -> None:
     said = invitation.parse(await place.invite())
     elsewhere = invitation.write(replace(said, fingerprint="0" * 64))
