@@ -197,7 +197,7 @@ def print_runs(reply: RunsReply) -> None:
     def row(one: Run) -> tuple[str, ...]:
         took = units.took(one.started_at, one.ended_at)
         why = " ".join((one.error_message or "").split())
-        return one.id, one.status.value, tables.ago(one.started_at), took, one.worker_id, one.task_id, why
+        return one.id, one.status.value, tables.when(one.started_at), took, one.worker_id, one.task_id, why
 
     tables.table(RUN_COLUMNS, map(row, reply.runs), empty="no run yet")
     if reply.more:
