@@ -164,7 +164,9 @@ class ObjectExistsError(ConflictError):
 
 
 class LeaseHeldError(ConflictError):
-    """Somebody else holds the lease."""
+    """Another node or process holds the lease."""
+
+    code = ErrorCode.LEASE_HELD
 
     def __init__(self, message: str, *, owner: str, remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)

@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     STALE_EPOCH = "stale_epoch"
     HEAD_MOVED = "head_moved"
     LEASE_LOST = "lease_lost"
+    LEASE_HELD = "lease_held"
     CONFLICT = "conflict"
     SHRINK_REFUSED = "shrink_refused"
     DATABASE_INVALID = "database_invalid"
@@ -36,7 +37,7 @@ class ErrorCode(StrEnum):
 
 
 class Retry(StrEnum):
-    """Whether trying the same request again can help."""
+    """Whether trying again can help: auto-sync, workers and the object store's callers decide by nothing else."""
 
     NO = "no"
     AFTER_REREAD = "after_reread"
@@ -60,12 +61,13 @@ TABLE: dict[ErrorCode, Mapping] = {
     ErrorCode.INVALID_REQUEST: Mapping(400, 400, 1, Retry.NO, "debug"),
     ErrorCode.UNAUTHORIZED: Mapping(401, 401, 1, Retry.NO, "warning"),
     ErrorCode.FORBIDDEN: Mapping(403, 403, 1, Retry.NO, "warning"),
-    ErrorCode.NOT_FOUND: Mapping(404, 404, 1, Retry.NO, "debug"),
+    ErrorCode.NOT_FOUND: Mapping(404, 404, 1, Retry.AFTER_REREAD, "debug"),
     ErrorCode.PRIMARY_PULL_REFUSED: Mapping(409, 409, 2, Retry.NO, "info"),
     ErrorCode.SECONDARY_PUSH_BLOCKED: Mapping(409, 409, 3, Retry.NO, "info"),
     ErrorCode.STALE_EPOCH: Mapping(409, 409, 1, Retry.AFTER_REREAD, "info"),
     ErrorCode.HEAD_MOVED: Mapping(409, 409, 1, Retry.AFTER_REREAD, "info"),
     ErrorCode.LEASE_LOST: Mapping(409, 409, 1, Retry.AFTER_REREAD, "info"),
+    ErrorCode.LEASE_HELD: Mapping(409, 409, 1, Retry.LATER, "info"),
     ErrorCode.CONFLICT: Mapping(409, 409, 1, Retry.NO, "info"),
     ErrorCode.SHRINK_REFUSED: Mapping(409, 409, 1, Retry.NO, "warning"),
     ErrorCode.DATABASE_INVALID: Mapping(422, 422, 1, Retry.NO, "warning"),

@@ -1,13 +1,14 @@
 """What a node does by itself for one project: notice, wait for a quiet moment, push or propose; follow the head.
 
-Four watchers say that something happened; one worker does what is due. Nothing is lost when a word is missed: the
-worker compares states, it does not count events.
+Three watchers say that something happened; one worker does what is due, and looks again every few minutes whatever
+happened. Nothing is lost when a word is missed: the worker compares states, it does not count events. A round that
+fails is tried again when the error table says that this can help; no failure ends the worker or a watcher.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,21 +17,15 @@ from membridge.bus.streams import Delivery, WorkQueue
 from membridge.bus.watch import watch
 from membridge.claudemem.changes import ChangeWatcher
 from membridge.deadline import Deadline, comes_within
-from membridge.errors import (
-    DatabaseMissingError,
-    LeaseLostError,
-    MembridgeError,
-    NotFoundError,
-    ShrinkRefusedError,
-    StaleEpochError,
-    UnavailableError,
-)
+from membridge.errors import DatabaseMissingError, MembridgeError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
 from membridge.node import rules
 from membridge.node.housekeeping import collect_daily
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
+from membridge.snapshot.proposals import RESUBMIT_AFTER
+from schemas.errors import ErrorCode, Retry
 from schemas.identity import node_id
 from schemas.leadership import Role
 from schemas.snapshot import PushOutcome, PushRequest
@@ -51,24 +46,32 @@ class _Due:
     changed_last: float = 0.0
     head: bool = True
     role: bool = True
+    #: Whether rows are to be sent that no watcher told of.
+    look: bool = False
 
 
 class AutoSync:
-    """The automatic part of one project."""
+    """The automatic part of one project; it looks again for what is unsynced every `look_again` seconds at least."""
 
-    def __init__(self, project: Project, jobs: Jobs, *, quiet: rules.Quiet, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, project: Project, jobs: Jobs, *, quiet: rules.Quiet, look_again: float, on_change: Callable[[], None]
+    ) -> None:
         self._project, self._jobs, self._quiet, self._on_change = project, jobs, quiet, on_change
         self._due = _Due()
         self._woken = asyncio.Event()
+        self._look_again, self._look_at = look_again, 0.0
+        #: Rows that were offered last and wait for the primary, and since when; None after a failure.
+        self._left: int | None = None
+        self._left_at = 0.0
         self.last_error: str | None = None
 
     async def run(self, ready: Ready) -> None:
         """Sync until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._watch_head(), name="watch head")
-                group.create_task(self._watch_database(), name="watch database")
-                group.create_task(self._watch_role(), name="watch role")
+                group.create_task(_lasting("head", self._watch_head), name="watch head")
+                group.create_task(_lasting("database", self._watch_database), name="watch database")
+                group.create_task(_lasting("role", self._watch_role), name="watch role")
                 group.create_task(self._work(), name="sync worker")
                 ready()
         except BaseExceptionGroup as failures:
@@ -109,35 +112,43 @@ class AutoSync:
 
     async def _work(self) -> None:
         failures = 0
+        self._next_look()
         while True:
             wait = self._wait()
-            if wait is None or wait > 0:
+            if wait > 0:
                 await self._sleep(wait)
                 continue
             try:
                 await self._do_due()
-            except (ShrinkRefusedError, StaleEpochError, LeaseLostError, NotFoundError, DatabaseMissingError) as error:
-                # Trying again changes nothing until the database, the head or the role does.
-                self._failed(error)
-                self._due.changed_first = None
-                failures = 0
             except MembridgeError as error:
                 self._failed(error)
+                failures = 0 if error.mapping.retry is Retry.NO else failures + 1
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next round may go well
+                self._failed(error)
                 failures += 1
-                self._due.head = self._due.role = True
-                await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
             else:
                 failures = 0
                 self.last_error = None
             self._on_change()
+            if failures:
+                self._due.head = self._due.role = self._due.look = True
+                await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
 
-    def _wait(self) -> float | None:
-        due = self._due
-        if due.head or due.role:
+    def _wait(self) -> float:
+        due, now = self._due, time.monotonic()
+        if now >= self._look_at:
+            due.head = due.look = True
+            due.role = due.role or self.last_error is not None
+            self._next_look()
+        if due.head or due.role or due.look:
             return 0.0
+        until_look = self._look_at - now
         if due.changed_first is None:
-            return None
-        return rules.quiet_wait(time.monotonic(), due.changed_first, due.changed_last, self._quiet)
+            return until_look
+        return min(until_look, rules.quiet_wait(now, due.changed_first, due.changed_last, self._quiet))
+
+    def _next_look(self) -> None:
+        self._look_at = time.monotonic() + self._look_again * (0.5 + random.random() / 2)  # noqa: S311 - jitter
 
     async def _sleep(self, seconds: float | None) -> None:
         if await comes_within(self._woken, seconds):
@@ -147,10 +158,8 @@ class AutoSync:
         due, self._due = self._due, _Due(head=False, role=False)
         try:
             await self._sync(due)
-        except MembridgeError:
-            # What was due stays due; what came meanwhile is newer.
-            if self._due.changed_first is None:
-                self._due.changed_first, self._due.changed_last = due.changed_first, due.changed_last
+        except BaseException:
+            self._left = None
             raise
 
     async def _sync(self, due: _Due) -> None:
@@ -161,8 +170,14 @@ class AutoSync:
         pulled = False
         if due.head or due.role:
             pulled = await self._catch_up()
-        if due.changed_first is not None or due.role or pulled:
+        if due.changed_first is not None or due.role or pulled or (due.look and await self._is_left()):
             await self._send(role)
+
+    async def _is_left(self) -> bool:
+        """Return whether there are rows to send, other than those that were offered and wait for the primary."""
+        rows = await self._project.unsynced()
+        offered = rows == self._left and time.monotonic() - self._left_at < RESUBMIT_AFTER
+        return rows > 0 and not offered
 
     async def _catch_up(self) -> bool:
         project = self._project
@@ -175,25 +190,50 @@ class AutoSync:
         return True
 
     async def _send(self, role: Role) -> None:
-        project = self._project
+        project, rows = self._project, 0
         if not await blocking.run(project.lane.database.exists):
             return
         if role is not Role.PRIMARY:
             view = project.roles.view()
             if not rules.proposes_now(project.lane.node, leader=view.leader, preferred=view.preferred):
                 return
-            if not await project.count_unsynced(deadline=project.deadline()):
+            rows = await project.count_unsynced(deadline=project.deadline())
+            if not rows:
+                self._left = 0
                 return
         reply = await self._jobs.run(
             Order("push", "auto-sync"), lambda steps, _: project.push(PushRequest(), steps, deadline=project.deadline())
         )
+        self._left, self._left_at = rows, time.monotonic()
         log.info("pushed", outcome=reply.outcome, seq=reply.seq, rows=reply.rows)
         if reply.outcome is PushOutcome.COMMITTED:
             await collect_daily(project, self._jobs)
 
-    def _failed(self, error: MembridgeError) -> None:
-        self.last_error = error.message
-        log.warning("sync failed", reason=error.message, remedy=error.remedy, code=error.code)
+    def _failed(self, error: Exception) -> None:
+        ours = error if isinstance(error, MembridgeError) else None
+        message = ours.message if ours else f"{type(error).__name__}: {error}"
+        # The same reason again is no news.
+        tell = log.debug if message == self.last_error else log.warning
+        tell(
+            "sync failed",
+            reason=message,
+            remedy=ours.remedy if ours else "",
+            code=ours.code if ours else ErrorCode.INTERNAL,
+            exc_info=None if ours else error,
+        )
+        self.last_error = message
+
+
+async def _lasting(what: str, watch_on: Callable[[], Awaitable[None]]) -> None:
+    """Watch until cancelled: one that fails begins anew, and the worker looks by itself meanwhile."""
+    failures = 0
+    while True:
+        try:
+            await watch_on()
+        except Exception as error:
+            log.warning("watcher failed", name=what, reason=str(error) or type(error).__name__, exc_info=error)
+        failures += 1
+        await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
 
 
 class ProposalDesk:
@@ -221,17 +261,21 @@ class ProposalDesk:
                         batch, steps, deadline=self._project.deadline()
                     ),
                 )
-            except MembridgeError as error:
-                log.warning("proposals not taken in", reason=error.message)
-                if isinstance(error, DatabaseMissingError):
-                    await self._give_way(deliveries[0])
-                for delivery in deliveries:
-                    # While NATS is away nobody hears that; then the proposal comes again by itself.
-                    with suppress(UnavailableError):
-                        await delivery.nak(rules.retry_wait(delivery.attempts, random.random()))  # noqa: S311 - jitter
+            except Exception as error:  # noqa: BLE001 - whatever it is, these come again and others may go well
+                await self._hand_back(deliveries, error)
             else:
                 log.info("proposals taken in", rows=taken.proposals, seq=taken.seq)
             self._on_change()
+
+    async def _hand_back(self, deliveries: list[Delivery], error: Exception) -> None:
+        ours = isinstance(error, MembridgeError)
+        log.warning("proposals not taken in", reason=str(error) or repr(error), exc_info=None if ours else error)
+        if isinstance(error, DatabaseMissingError):
+            await self._give_way(deliveries[0])
+        for delivery in deliveries:
+            # While NATS is away nobody hears that; then the proposal comes again by itself.
+            with suppress(MembridgeError):
+                await delivery.nak(rules.retry_wait(delivery.attempts, random.random()))  # noqa: S311 - jitter
 
     async def _give_way(self, delivery: Delivery) -> None:
         """Let whoever has a memory lead while this primary has none, and no snapshot to make one of."""

@@ -202,7 +202,13 @@ class Hosting:
         async with serve(bus, self.identity(), answered), asyncio.TaskGroup() as group:
             if self._settings.lane.auto_sync:
                 quiet = Quiet(self._settings.lane.quiet_seconds, self._settings.lane.quiet_max_seconds)
-                sync = AutoSync(project, jobs, quiet=quiet, on_change=self.presence.touch)
+                sync = AutoSync(
+                    project,
+                    jobs,
+                    quiet=quiet,
+                    look_again=self._settings.lane.look_again_seconds,
+                    on_change=self.presence.touch,
+                )
                 operations.last_error = lambda: sync.last_error
                 group.create_task(sync.run(_unheard), name="auto-sync")
             if keeper is not None:

@@ -208,6 +208,11 @@ class Project:
         """Note the head that a watcher saw."""
         self._head_seq = seq
 
+    async def unsynced(self) -> int:
+        """Return the rows that the canonical memory lacks, counted again where something changed since."""
+        await self._unsynced.refresh()
+        return self._unsynced.rows
+
     async def count_unsynced(self, *, deadline: Deadline) -> int:
         """Count the rows that the canonical memory lacks."""
         return await self._unsynced.count(deadline=deadline)

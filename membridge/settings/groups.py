@@ -253,6 +253,14 @@ class LaneSettings:
         unit="seconds",
         meaning="A database that never rests is pushed after this long; not below `lane.quiet_seconds`.",
     )
+    look_again_seconds: float = setting(
+        number(least=1, most=3600),
+        default=180.0,
+        env="MEMBRIDGE_LOOK_AGAIN_SECONDS",
+        unit="seconds",
+        meaning="The daemon looks again for rows and snapshots that are not synced at least this often, "
+        "whatever failed before.",
+    )
     lock_ttl_seconds: float = setting(
         number(least=1, most=604_800),
         default=7200.0,

@@ -30,4 +30,8 @@ def test_what_is_unavailable_may_be_tried_again_and_what_is_wrong_may_not() -> N
     assert TABLE[ErrorCode.UNAVAILABLE].retry is Retry.YES
     assert TABLE[ErrorCode.DEADLINE_EXCEEDED].retry is Retry.IF_IDEMPOTENT
     assert TABLE[ErrorCode.HEAD_MOVED].retry is Retry.AFTER_REREAD
-    assert {TABLE[code].retry for code in ErrorCode if TABLE[code].http in {400, 401, 403, 404, 413, 422}} == {Retry.NO}
+    assert {TABLE[code].retry for code in ErrorCode if TABLE[code].http in {400, 401, 403, 413, 422}} == {Retry.NO}
+    # What is missing may be there when it is looked for again; who holds a lease gives it back.
+    assert TABLE[ErrorCode.NOT_FOUND].retry is Retry.AFTER_REREAD
+    assert TABLE[ErrorCode.LEASE_LOST].retry is Retry.AFTER_REREAD
+    assert TABLE[ErrorCode.LEASE_HELD].retry is Retry.LATER
