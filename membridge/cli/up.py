@@ -16,6 +16,7 @@ from membridge import blocking, lifecycle
 from membridge.access import enrolled, loopback
 from membridge.access.enrolled import Enrolled
 from membridge.cli.command import Invocation, command
+from membridge.cli.overview import announce
 from membridge.embedded.nats_server import NatsOptions, Supervisor
 from membridge.errors import InvalidRequestError
 from membridge.lifecycle import Part
@@ -64,19 +65,17 @@ async def _serve(settings: Settings) -> None:
 async def _run(server: Supervisor, settings: Settings, between: Mapping[str, Part]) -> None:
     stopping, notifier = asyncio.Event(), Notifier.of(os.environ)
 
-    def serving() -> None:
-        notifier.ready()
-        click.echo(_overview(settings), err=True)
-
     # They stop in reverse. The node's worker hands back what it runs: services are there until it has.
     parts: dict[str, Part] = {"nats-server": server.run, "watchdog": notifier.alive, **between}
-    if settings.coordinator.enabled:
-        for service in entry_points(group=SERVICES):
-            parts[service.name] = partial(service.load(), settings)
-    # The node tells nobody: it is not the process that the service manager watches.
+    services = list(entry_points(group=SERVICES)) if settings.coordinator.enabled else []
+    parts |= {service.name: partial(service.load(), settings) for service in services}
+    # The node tells no service manager: that watches this whole process.
     parts["node"] = lambda ready: daemon.run(settings, {}, stopping=asyncio.Event(), on_ready=ready)
+    parts["overview"] = partial(announce, settings, [service.name for service in services])
     with daemon.signals_set(stopping):
-        await lifecycle.run(parts, stopping=stopping, on_ready=serving, on_stopping=notifier.stopping, drain=DRAIN)
+        await lifecycle.run(
+            parts, stopping=stopping, on_ready=notifier.ready, on_stopping=notifier.stopping, drain=DRAIN
+        )
 
 
 async def _serve_others(settings: Settings, listen: str) -> None:
@@ -157,20 +156,3 @@ def _others(settings: Settings) -> str:
     named = ("nats.credentials_file", "nats.nkey_seed_file", "nats.keys_dir")
     found = [f"{key} ({origin})" for key in named if (origin := settings.origins[key]) != DEFAULT]
     return ", ".join(found) or f"the user in nats.urls ({settings.origins['nats.urls']})"
-
-
-def _overview(settings: Settings) -> str:
-    store = settings.store
-    kept = "JetStream Object Store" if store.backend is StoreKind.JETSTREAM else f"{store.endpoint} {store.bucket}"
-    listens = settings.nats.listen is not None
-    rows = [
-        ("node", str(settings.node.id)),
-        ("nats", settings.nats.urls[0]),
-        *([("others", f"{settings.nats.listen}: `membridge invite` lets one more machine join")] if listens else []),
-        ("snapshots", kept),
-        ("state", str(settings.node.state_dir)),
-        *((f"project {project.name}", str(project.database)) for project in settings.projects),
-    ]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"  {name:<{width}}  {value}" for name, value in rows]
-    return "\n".join(["Membridge is up. Ctrl-C stops it; `membridge status` in another terminal shows it.", *lines])

@@ -1,0 +1,95 @@
+"""What `membridge up` says of itself: every part that it runs, and whether all of it works.
+
+It is up when its object store answers too. Until then it says what is wrong, once for each reason.
+"""
+
+import asyncio
+import random
+import shutil
+from collections.abc import Iterable
+
+import click
+
+from membridge.deadline import Deadline
+from membridge.errors import DeadlineExceededError, MembridgeError
+from membridge.lifecycle import Ready
+from membridge.node.opening import open_store
+from membridge.objectstore.protocol import ObjectStore
+from membridge.settings import Settings, StoreKind, mask_userinfo
+
+#: Seconds that the store may take to answer, and the shortest and longest pause between two tries.
+ANSWER, FIRST_PAUSE, MOST_PAUSE = 5.0, 0.5, 15.0
+#: An object that no store has: asking for it shows that the store answers and accepts our keys.
+_ABSENT = "membridge-up"
+_HINT = "Ctrl-C stops it; `membridge status` in another terminal shows it."
+
+
+async def announce(settings: Settings, services: Iterable[str], ready: Ready) -> None:
+    """Be the part that prints the overview when everything else serves, and says when the store answers at last."""
+    ready()
+    rows = overview(settings, services)
+    if settings.store.backend is StoreKind.JETSTREAM:
+        # Its store is in nats-server, and the node has opened it.
+        click.echo(f"Membridge is up. {_HINT}\n{rows}", err=True)
+    else:
+        click.echo(f"Membridge runs:\n{rows}", err=True)
+        async with open_store(None, settings) as store:
+            await _until_it_answers(store, f"{settings.store.endpoint} does not answer")
+        click.echo(f"Membridge is up. {_HINT}", err=True)
+    await asyncio.Event().wait()
+
+
+async def _until_it_answers(store: ObjectStore, silent: str) -> None:
+    said, pause = "", FIRST_PAUSE
+    while (failure := await _failure_of(store)) is not None:
+        told = silent if isinstance(failure, DeadlineExceededError) else failure.message
+        if failure.remedy:
+            told += f". {failure.remedy}"
+        if told != said:
+            click.echo(f"Not up yet, the memory stays on this machine: {told}", err=True)
+        said = told
+        await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+        pause = min(MOST_PAUSE, 2 * pause)
+
+
+async def _failure_of(store: ObjectStore) -> MembridgeError | None:
+    try:
+        await store.head(_ABSENT, deadline=Deadline.after(ANSWER))
+    except MembridgeError as error:
+        return error
+    return None
+
+
+def overview(settings: Settings, services: Iterable[str]) -> str:
+    """Return a line for each part that runs, and for where everything is."""
+    store, nats = settings.store, settings.nats
+    kept = "JetStream Object Store" if store.backend is StoreKind.JETSTREAM else f"{store.endpoint} {store.bucket}"
+    rows = [
+        ("nats-server", nats.urls[0]),
+        *([("others", f"{nats.listen}: `membridge invite` lets one more machine join")] if nats.listen else []),
+        *((service, _service(service, settings)) for service in services),
+        ("node", str(settings.node.id)),
+        *((f"project {project.name}", str(project.database)) for project in settings.projects),
+        *([("worker", _worker(settings))] if settings.executor.enabled else []),
+        ("snapshots", f"{kept}{', encrypted' if store.encrypted else ''}"),
+        ("state", str(settings.node.state_dir)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
+
+
+def _service(name: str, settings: Settings) -> str:
+    if name != "coordinator":
+        return "runs"
+    url = settings.coordinator.database_url
+    if url is None:
+        return "LLM tasks, kept in the state folder"
+    return f"LLM tasks, kept in {mask_userinfo(url.reveal()).partition('?')[0]}"
+
+
+def _worker(settings: Settings) -> str:
+    wanted = settings.executor
+    found = shutil.which(wanted.claude)
+    if found is None:
+        return f"takes no tasks: there is no program {wanted.claude}; install Claude Code, or set MEMBRIDGE_CLAUDE"
+    return f"{wanted.max_concurrency} tasks at once, with {found}"

@@ -1,0 +1,67 @@
+"""`membridge up` prints every part that it runs, and says that it is up when its object store answers too."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from membridge.objectstore.remote import S3Options
+from tests.faults.proxy import Faults, proxy
+from tests.fixtures.heard import PATIENCE
+from tests.fixtures.machines import MakeMachine
+from tests.fixtures.ports import free_port
+
+
+async def test_up_is_not_up_while_its_store_does_not_answer(
+    make_machine: MakeMachine, s3_options: S3Options, tmp_path: Path
+) -> None:
+    claude = tmp_path / "claude"
+    claude.write_text(f"#!{sys.executable}\nprint('2.0')\n", encoding="utf-8")
+    claude.chmod(0o700)
+    faults = Faults(busy=1_000_000)
+    async with proxy(s3_options.endpoint, faults) as endpoint:
+        up = make_machine(
+            "a",
+            memory=True,
+            MEMBRIDGE_NATS_URL=(url := f"nats://127.0.0.1:{free_port()}"),
+            MEMBRIDGE_STORE="s3",
+            MINIO_ENDPOINT=endpoint,
+            MINIO_ACCESS_KEY=s3_options.access_key,
+            MINIO_SECRET_KEY=s3_options.secret_key,
+            MINIO_BUCKET=s3_options.bucket,
+            MEMBRIDGE_COORDINATOR="1",
+            MEMBRIDGE_WORKER="1",
+            MEMBRIDGE_CLAUDE=str(claude),
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "membridge.cli.main", "up", stderr=asyncio.subprocess.PIPE, env=up.environment()
+        )
+        up.process = process
+        assert process.stderr is not None
+        first = await read_until(process.stderr, "Not up yet, the memory stays on this machine: ")
+        assert not [line for line in first if "is up" in line]
+        assert endpoint in first[-1]
+        told = {line.split()[0]: line.split(maxsplit=1)[1] for line in first if line.startswith("  ")}
+        assert told == {
+            "nats-server": url,
+            "coordinator": "LLM tasks, kept in the state folder",
+            "node": "a",
+            "project": f"shared  {up.database}",
+            "worker": f"1 tasks at once, with {claude}",
+            "snapshots": f"{endpoint} {s3_options.bucket}",
+            "state": str(up.home / ".local" / "state" / "membridge"),
+        }
+        faults.busy = 0
+        await read_until(process.stderr, "Membridge is up.")
+        await up.stop()
+        await process.stderr.read()
+
+
+async def read_until(stream: asyncio.StreamReader, wanted: str) -> list[str]:
+    """Return the lines up to the one that begins so."""
+    lines: list[str] = []
+    async with asyncio.timeout(PATIENCE):
+        while not lines or not lines[-1].startswith(wanted):
+            line = await stream.readline()
+            assert line, lines
+            lines.append(line.decode().rstrip("\n"))
+    return lines
