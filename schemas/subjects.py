@@ -109,6 +109,8 @@ class Operation(Generic[Q_co, R_co]):
     #: Seconds a caller waits at most.
     deadline: float
     impact: Impact
+    #: The field that makes a request large, for who is told that one is too large.
+    largest: str | None = None
 
     def at(self, **tokens: str) -> str:
         """Return the concrete subject; raise InvalidTokenError for a token that could widen it."""
@@ -212,12 +214,13 @@ STORE_CONFIG = Operation(
 
 
 def _of_runtime(
-    name: str, request: type[Q_co], reply: type[R_co], *, impact: Impact, deadline: float = 15.0
-) -> Operation[Q_co, R_co]:
-    return Operation(name, f"membridge.runtime.{name}", request, reply, deadline, impact)
+    name: str, request: type[Q_co], reply: type[R_co], *, impact: Impact, deadline: float = 15.0,
+    largest: str | None = None,
+) -> Operation[Q_co, R_co]:  # fmt: skip
+    return Operation(name, f"membridge.runtime.{name}", request, reply, deadline, impact, largest)
 
 
-SUBMIT = _of_runtime("submit", TaskSpec, Task, impact=Impact.WRITE)
+SUBMIT = _of_runtime("submit", TaskSpec, Task, impact=Impact.WRITE, largest="prompt")
 TASK = _of_runtime("task", TaskRequest, Task, impact=Impact.READ)
 TASKS = _of_runtime("tasks", TasksRequest, TasksReply, impact=Impact.READ)
 CANCEL = _of_runtime("cancel", TaskRequest, Task, impact=Impact.WRITE)

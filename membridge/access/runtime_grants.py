@@ -44,8 +44,8 @@ def reader(name: str) -> Grant:
 
 
 def gateway(name: str) -> Grant:
-    """Return what the gateway may do: what people make through it."""
-    return Grant((*_asked(*Impact), "$JS.API.INFO"), (f"{INBOX}.{name}.>", _EVENTS))
+    """Return what the gateway may do: what people make through it, and hand out requests too large for one message."""
+    return Grant((*_asked(*Impact), "$JS.API.INFO", ANSWERS), (f"{INBOX}.{name}.>", _EVENTS))
 
 
 def coordinator(name: str = subjects.COORDINATOR) -> Grant:

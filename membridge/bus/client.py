@@ -3,10 +3,12 @@
 import secrets
 from typing import TypeVar
 
+from membridge.bus import bulk
 from membridge.bus.asker import ASKED_BY
 from membridge.bus.connection import Bus
+from membridge.bus.message import Message
 from membridge.deadline import Deadline
-from membridge.errors import BusUnavailableError, RemoteError
+from membridge.errors import BusUnavailableError, RemoteError, TooLargeError
 from schemas.errors import ErrorCode, ErrorReply
 from schemas.subjects import Operation
 from schemas.wire import Wire, WireError, decode, encode
@@ -15,7 +17,7 @@ Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 
 #: Largest reply that is decoded.
-MAX_REPLY = 8 << 20
+MAX_REPLY = 32 << 20
 
 
 class Client:
@@ -34,13 +36,26 @@ class Client:
         headers = {"Membridge-Request-Id": secrets.token_hex(8)}
         if self._speaker:
             headers[ASKED_BY] = self._speaker
-        reply = await self._bus.request(op.at(**tokens), encode(body), deadline=until, headers=headers)
+        reply = await self._sent(op, op.at(**tokens), encode(body), headers, deadline=until)
         if translate_code := reply.headers.get("Nats-Service-Error-Code"):
             raise RemoteError(_error(reply.body, translate_code, reply.headers.get("Nats-Service-Error", "")))
         try:
             return decode(reply.body, op.reply, limit=MAX_REPLY)
         except WireError as error:
             raise BusUnavailableError(f"the answer to {op.name} cannot be read: {error}") from error
+
+    async def _sent(
+        self, op: Operation[Q, R], subject: str, body: bytes, headers: dict[str, str], *, deadline: Deadline
+    ) -> Message:
+        if len(body) <= bulk.room(self._bus):
+            return await self._bus.request(subject, body, deadline=deadline, headers=headers)
+        try:
+            bulk.check(len(body))
+        except TooLargeError as error:
+            what = f"the {op.largest} is too large" if op.largest else op.name
+            raise TooLargeError(f"{what}: {error.message}", field=op.largest) from error
+        async with bulk.offered(self._bus, body) as where:
+            return await self._bus.request(subject, b"", deadline=deadline, headers=headers | dict(where))
 
 
 def _error(body: bytes, code: str, message: str) -> ErrorReply:

@@ -82,6 +82,11 @@ class Bus:
         """The version of the server that we are or were last connected to."""
         return self._link.version_text
 
+    @property
+    def max_payload(self) -> int:
+        """The bytes that the server takes in one message, as it said last."""
+        return self._link.client.max_payload
+
     async def wait_generation(self, after: int) -> int:
         """Wait until the connection is a newer one than `after`; return its generation."""
         while self.generation <= after:
@@ -271,7 +276,7 @@ class Bus:
 
     def _check_size(self, what: str, body: bytes, headers: Mapping[str, str] | None) -> None:
         # nats-py leaves the headers out of its own check, and the server closes the connection of who goes over.
-        size, limit = len(body) + size_of(headers), self._link.client.max_payload
+        size, limit = len(body) + size_of(headers), self.max_payload
         if size > limit:
             raise TooLargeError(f"{what}: {size} bytes, the server takes {limit}", remedy="send less at once")
 

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+#: How every subject begins that a reply may go to: the clients' default, and ours.
+INBOX = "_INBOX"
+#: Which part of a reply a message is, and of how many: `2/3`.
+PART = "Membridge-Part"
+
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 

@@ -16,28 +16,29 @@ from typing import Any
 
 import msgspec
 
+from membridge.bus import bulk
 from membridge.bus.asker import asker_of
 from membridge.bus.connection import Bus
-from membridge.bus.message import Message
+from membridge.bus.message import INBOX, PART, Message
 from membridge.bus.subscription import Subscription
 from membridge.deadline import Deadline
-from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, TooLargeError, UnavailableError
+from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, UnavailableError
 from membridge.logging import bound, get_logger
 from schemas.subjects import Operation
-from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode_request, encode
+from schemas.wire import Wire, WireError, decode_request, encode
 
 log = get_logger("membridge.service")
 
 #: Requests that one endpoint works on at once, and those that wait behind them.
 AT_ONCE, WAITING = 16, 256
+#: Requests in parts that one service fetches at once.
+LARGE = 4
 #: Messages that may arrive between two turns of the event loop; what is over the two bounds above is refused at once.
 BURST = 4096
 #: Seconds that running requests may take at a stop: three services nest in a node, and it stops within ten seconds.
 GRACE = 3.0
 #: Seconds in which those that are cut off must have said so.
 CUT_OFF = 0.5
-#: How the subject begins that an answer may go to: the clients' default, and ours.
-INBOX = "_INBOX"
 _TYPE = "io.nats.micro.v1."
 _STOPPING = "this node is stopping"
 
@@ -93,6 +94,8 @@ class _Service:
         self._started = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         self._stats = [_Stats() for _ in endpoints]
         self._running: set[asyncio.Task[None]] = set()
+        #: Large requests are fetched a few at a time: together they take as much memory as that.
+        self._large = asyncio.Semaphore(LARGE)
 
     async def listen(self, group: asyncio.TaskGroup, endpoint: Endpoint, stats: _Stats, heard: Subscription) -> None:
         free, mine = asyncio.Semaphore(endpoint.at_once), set[asyncio.Task[None]]()
@@ -151,10 +154,13 @@ class _Service:
     async def _handle(self, endpoint: Endpoint, message: Message, request_id: str, deadline: Deadline) -> Wire:
         # Its time runs from its arrival: nobody waits any more for what stood in line too long.
         deadline.check(endpoint.operation.name)
-        if len(message.body) > MAX_BODY_BYTES:
-            raise TooLargeError(f"the request has {len(message.body)} bytes, at most {MAX_BODY_BYTES} are taken")
+        body = message.body
+        if bulk.AT in message.headers:
+            async with self._large, deadline.scope(endpoint.operation.name):
+                body = await bulk.fetched(self._bus, message, deadline=deadline)
+        bulk.check(len(body))
         try:
-            request = decode_request(message.body, endpoint.operation.request)
+            request = decode_request(body, endpoint.operation.request, limit=bulk.MOST_REQUEST)
         except WireError as error:
             raise InvalidRequestError(str(error), field=error.field) from error
         call = Call(request_id, message.subject, message.headers, deadline, asker_of(message))
@@ -179,8 +185,11 @@ class _Service:
     async def _reply(self, message: Message, body: bytes, headers: dict[str, str] | None) -> None:
         if not message.reply:
             return
+        parts = bulk.in_parts(self._bus, body)
         try:
-            await self._bus.publish(message.reply, body, headers)
+            for index, part in enumerate(parts):
+                numbered = {PART: f"{index + 1}/{len(parts)}"} if len(parts) > 1 else {}
+                await self._bus.publish(message.reply, part, {**(headers or {}), **numbered} or None)
         except MembridgeError as error:
             log.warning("reply not sent", subject=message.subject, reason=error.message)
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from membridge.cli import runtime, units
 from membridge.cli.command import DefaultGroup, Invocation, command
-from membridge.errors import DeadlineExceededError, InvalidRequestError, RefusedError
+from membridge.errors import DeadlineExceededError, InvalidRequestError, RefusedError, TooLargeError
 from schemas import subjects
 from schemas.runtime import (
     EventsRequest,
@@ -37,6 +37,8 @@ from schemas.wire import WireError, convert, encode
 if TYPE_CHECKING:
     from membridge.bus.connection import Bus
 
+#: Bytes of a prompt that `MEMBRIDGE_MAX_PROMPT_BYTES` may allow at most.
+MOST_PROMPT = 8_388_608
 RUN_COLUMNS = ("id", "status", "began", "took>", "worker", "task", "~error")
 COLUMNS = ("id", "status", "submitted", "~context", "~prompt")
 #: Times that a task is submitted whose answer does not come.
@@ -214,6 +216,12 @@ def _spec(prompt: str, form: str, timeout: int, budget: int, given: dict[str, ob
             raise InvalidRequestError(f"{prompt[1:]} cannot be read: {error}", field="prompt") from error
     if given["not_before"] is not None:
         given = {**given, "not_before": _instant(str(given["not_before"]))}
+    if (size := len(prompt.encode("utf-8", "replace"))) > MOST_PROMPT:
+        raise TooLargeError(
+            f"the prompt has {size:,} bytes, more than any coordinator takes ({MOST_PROMPT:,})",
+            remedy="shorten it, or name files for the worker to read with --hint",
+            field="prompt",
+        )
     fields = {
         **given, "prompt": prompt, "desired_format": OutputFormat(form).value, "context_hints": given["hints"],
         "policy": {"timeout_sec": timeout, "budget": budget}, "max_attempts": given["attempts"],

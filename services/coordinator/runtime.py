@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from membridge.bus.bulk import MOST_REQUEST
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError
 from membridge.logging import get_logger
 from schemas.runtime import (
@@ -31,7 +32,7 @@ from schemas.runtime import (
     Worker,
     WorkerStatus,
 )
-from schemas.wire import MAX_BODY_BYTES, encode
+from schemas.wire import encode
 from services.coordinator import loading, machine
 from services.coordinator.book import Book, Listeners, Said, audit, stamp, state_of
 from services.coordinator.exclusive import Exclusive
@@ -115,7 +116,11 @@ class Runtime:
         size = len(spec.prompt.encode())
         if size > self._limits.max_prompt_bytes:
             most = self._limits.max_prompt_bytes
-            raise TooLargeError(f"the prompt has {size} bytes, more than {most}", field="prompt")
+            raise TooLargeError(
+                f"the prompt has {size:,} bytes, at most {most:,} are allowed",
+                remedy="shorten it, or name files for the worker to read: `--hint`, `context_hints`",
+                field="prompt",
+            )
         key = spec.idempotency_key
         if key is None:
             return await self._take_in(spec, actor)
@@ -127,8 +132,11 @@ class Runtime:
 
     async def _take_in(self, spec: TaskSpec, actor: str) -> Task:
         task = new_task(spec, str(uuid.uuid4()), at=stamp())
-        if len(encode(task)) > MAX_BODY_BYTES - ORDER:
-            raise TooLargeError("the task is too large for one message to its worker", field="prompt")
+        if (whole := len(encode(task))) > MOST_REQUEST - ORDER:
+            raise TooLargeError(
+                f"the prompt is too large: as JSON the task has {whole:,} bytes, at most {MOST_REQUEST - ORDER:,} fit",
+                field="prompt",
+            )
         self.book.admit()
         done = self.book.create(task, actor=actor)
         if (key := spec.idempotency_key) is not None:

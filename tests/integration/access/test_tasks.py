@@ -56,6 +56,12 @@ async def test_a_task_goes_from_one_machine_to_another_and_back(place: Site, cla
         reply = await command(c, "task", "submit", "hello from c", "--wait")
         assert (reply["task"]["status"], reply["task"]["worker_id"]) == ("completed", "b")
         assert reply["result"]["output"] == "HELLO FROM C"
+        # A prompt that JSON makes six times as large goes every step of the way, by keys that may do just that.
+        large = place.root / "large.txt"
+        large.write_text("\x01" * ((1 << 20) - 2) + "ok", encoding="utf-8")
+        sent = await command(c, "task", "submit", f"@{large}", "--wait")
+        assert (sent["task"]["status"], sent["task"]["prompt"]) == ("completed", large.read_text("utf-8"))
+        assert sent["artifact"]["content"].startswith("\x01\x01")
         code, told = await c.command("task", "logs", reply["task"]["id"])
         assert (code, "claude starts" in told, "completed" in told) == (0, True, True)
         (worker,) = (await command(place.host, "worker"))["workers"]

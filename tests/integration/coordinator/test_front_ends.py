@@ -2,10 +2,14 @@
 
 import asyncio
 
+import pytest
+
 from membridge.bus.asker import ASKED_BY
 from membridge.bus.client import Client
+from membridge.errors import MembridgeError
 from membridge.worker.worker import Outcome
 from schemas import subjects
+from schemas.errors import ErrorCode
 from schemas.runtime import (
     AuditRequest,
     LeasesRequest,
@@ -143,3 +147,22 @@ async def test_runs_and_leases_are_listed_by_status_task_worker_and_page(opened:
         await ask.request(subjects.CANCEL, TaskRequest(id=slow.id), deadline=soon())
         assert await runs(task_id=slow.id) == [(slow.id, RunStatus.RETURNED)]
         assert await runs(status=RunStatus.RETURNED) == [(slow.id, RunStatus.RETURNED)]
+
+
+async def test_a_prompt_of_a_mebibyte_works_whatever_it_is_made_of_and_a_larger_one_is_refused(
+    opened: OpenPlace,
+) -> None:
+    async with opened() as place:
+        await place.coordinator()
+        worker = await place.worker("w1")
+        for letter in ("\x01", "\N{GRINNING FACE}"):
+            prompt = letter * ((1 << 20) // len(letter.encode()))
+            task = await place.submit(prompt, context=repr(letter))
+            assert task.prompt == prompt
+            await place.until(task.id, TaskStatus.COMPLETED)
+            assert worker.orders[-1].task.prompt == prompt
+            assert (await place.task(task.id)).prompt == prompt
+        for prompt in ("x" * ((1 << 20) + 1), "\x01" * (2 << 20)):
+            with pytest.raises(MembridgeError, match="the prompt") as caught:
+                await place.submit(prompt)
+            assert (caught.value.code, caught.value.field) == (ErrorCode.TOO_LARGE, "prompt")
