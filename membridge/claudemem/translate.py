@@ -14,9 +14,9 @@ from membridge.errors import (
     DatabaseInvalidError,
     DatabaseMissingError,
     DeadlineExceededError,
-    DiskFullError,
     MembridgeError,
 )
+from membridge.system import files
 
 #: Bytes free below which a disk counts as full: SQLite's smallest files do not fit then.
 _ROOM = 256 << 10
@@ -34,16 +34,14 @@ def translated(path: Path) -> Generator[None]:
     except UnicodeDecodeError as error:
         raise DatabaseCorruptError(f"database {path} holds text that is not UTF-8", remedy=_RESTORE) from error
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFullError(f"no room to write {path}") from error
         if isinstance(error, FileNotFoundError):
             raise DatabaseMissingError(f"there is no database {path}") from error
-        raise DatabaseInvalidError(f"{path} cannot be used: {error.strerror}") from error
+        raise files.meaning(error, path, otherwise=DatabaseInvalidError) from error
 
 
 def _translate(error: apsw.Error, path: Path) -> MembridgeError:
     if _says_full(error) or (isinstance(error, apsw.IOError | apsw.CantOpenError) and _is_full(path.parent)):
-        return DiskFullError(f"no room to write {path}")
+        return files.full(path)
     for kinds, make in _MEANINGS:
         if isinstance(error, kinds):
             return make(path)
@@ -76,9 +74,11 @@ def _cannot_open(path: Path) -> MembridgeError:
 
 _MEANINGS: tuple[tuple[tuple[type[apsw.Error], ...], Callable[[Path], MembridgeError]], ...] = (
     (
-        (apsw.BusyError, apsw.LockedError),
+        # A protocol error is a lock that was never got, after SQLite's own ten seconds of tries.
+        (apsw.BusyError, apsw.LockedError, apsw.ProtocolError),
         lambda path: DatabaseBusyError(f"database {path} stayed locked by another program"),
     ),
+    ((apsw.IOError,), lambda path: files.failing(path, os.strerror(errno.EIO))),
     ((apsw.NotADBError,), lambda path: DatabaseInvalidError(f"{path} is not a SQLite database")),
     ((apsw.InterruptError,), lambda path: DeadlineExceededError(f"work on database {path} took too long")),
     ((apsw.CantOpenError,), _cannot_open),

@@ -1,26 +1,36 @@
-"""Files that are whole or not there: sums, atomic writes, and the translation of a full disk."""
+"""Files that are whole or not there: sums and atomic writes."""
 
-import errno
 import hashlib
 import os
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from membridge.errors import DiskFullError, MembridgeError
+from membridge.system.files import FileAccessError, translated
+
+__all__ = [
+    "BLOCK",
+    "FileAccessError",
+    "copy",
+    "discard",
+    "free_bytes",
+    "fresh_folder",
+    "remove",
+    "save",
+    "sha256_of",
+    "sweep",
+    "sync",
+    "sync_directory",
+    "translated",
+]
 
 #: Bytes read at once: large enough that the hash leaves the interpreter alone.
 BLOCK = 1 << 20
 
 
-class FileAccessError(MembridgeError):
-    """A file of ours that cannot be read or written."""
-
-
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as 64 hex digits."""
-    with path.open("rb") as file:
+    with translated(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -57,7 +67,7 @@ def fresh_folder(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with what it holds; what is gone is fine."""
+    """Remove a file, or a folder with what it holds; what is gone is fine. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         import shutil  # noqa: PLC0415 - it brings three archive formats along
 
@@ -76,7 +86,7 @@ def sweep(folder: Path, pattern: str) -> None:
     """Remove what a process that was killed left in `folder` under names like `pattern`, a day old or more."""
     yesterday = datetime.now(UTC).timestamp() - 86_400
     for path in folder.glob(pattern):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             if path.stat().st_mtime < yesterday:
                 remove(path)
 
@@ -85,7 +95,8 @@ def free_bytes(folder: Path) -> int:
     """Return the room that is left on the disk of `folder`, or of the nearest folder above it that is there."""
     while not folder.exists():
         folder = folder.parent
-    there = os.statvfs(folder)
+    with translated(folder):
+        there = os.statvfs(folder)
     return there.f_bavail * there.f_frsize
 
 
@@ -95,21 +106,9 @@ def sync(descriptor: int) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Force a directory's entries to the disk, so that a rename survives a power cut."""
+    """Force a directory's entries to the disk, so that a rename survives a power cut. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def translated(path: Path) -> Generator[None]:
-    """Raise DiskFullError or FileAccessError, naming `path`, for what the operating system says in the body."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFullError(f"no space left while writing {path}") from error
-        remedy = "check the permissions and the disk that holds it"
-        raise FileAccessError(f"{path}: {error.strerror or error}", remedy=remedy) from error

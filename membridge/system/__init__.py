@@ -1,0 +1,1 @@
+"""What the operating system gives: files, and what it says when it cannot."""
