@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import apsw
 
+from membridge.claudemem.patience import Patience
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.translate import translated
 from membridge.deadline import Deadline
@@ -38,14 +39,14 @@ def resolve(path: Path) -> Path:
 def open_live(path: Path, *, deadline: Deadline) -> Generator[Connection]:
     """Open the live database for reading and writing beside the worker; errors in the body are translated.
 
-    Waits for locks until the deadline. Foreign keys are not enforced here: a cascade would delete rows that only this
+    Waits for a lock as `Patience` says. Foreign keys are not enforced here: a cascade would delete rows that only this
     machine has.
     """
     real = resolve(path)
     with translated(path):
         connection = Connection(apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE))
         try:
-            prepare(connection, deadline=deadline)
+            prepare(connection, real, deadline=deadline)
             check_is_claude_mem(connection, path)
             yield connection
         finally:
@@ -75,7 +76,7 @@ def open_to_compare(path: Path, other: Path, *, deadline: Deadline) -> Generator
     with translated(path):
         connection = Connection(apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI))
         try:
-            prepare(connection, deadline=deadline)
+            prepare(connection, real, deadline=deadline)
             connection.run("PRAGMA query_only = ON")
             check_is_claude_mem(connection, path)
             with translated(other):
@@ -96,9 +97,9 @@ def open_frozen_pair(path: Path, other: Path, *, deadline: Deadline) -> Generato
         yield connection
 
 
-def prepare(connection: Connection, *, deadline: Deadline) -> None:
+def prepare(connection: Connection, path: Path, *, deadline: Deadline) -> None:
     """Give a connection to a live database the settings that are safe beside the worker."""
-    connection.apsw.set_busy_timeout(max(1, int(deadline.remaining() * 1000)))
+    connection.apsw.set_busy_handler(Patience(path, deadline).wait)
     connection.apsw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.apsw.wal_autocheckpoint(0)
     connection.run("PRAGMA mmap_size = 0; PRAGMA foreign_keys = OFF")
