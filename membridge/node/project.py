@@ -279,7 +279,7 @@ class Project:
                 await high_water.heal(self.lane, steps=steps, deadline=deadline)
             yield
             try:
-                await high_water.note(self.lane, deadline=deadline)
+                await high_water.note(self.lane, anew=not heals, deadline=deadline)
             except DiskFullError:
                 raise
             except MembridgeError as error:

@@ -1,15 +1,17 @@
-"""Whether the live database went back in time: a power cut, a damaged WAL or an old file put in its place.
+"""Whether the live database went back in time, and what is done then: it gets its rows back.
 
-SQLite never gives an id of these tables twice, and notes the highest one; a deletion leaves the note as it is. A note
-that is lower than it was is no deletion, and what is missing must not be told to other nodes as deleted.
+What is missing from such a database must not be told to other nodes as deleted. The marks of `claudemem.marks` are
+noted after each push and pull and compared before the next one, and once more before anything leaves this node: a file
+may be put back while the node runs. Only what is on the disk is noted, so that a power cut is never behind the note.
 """
 
 import msgspec
 
 from membridge import blocking
-from membridge.claudemem.connection import open_live
+from membridge.claudemem import durable, marks
+from membridge.claudemem.marks import Marks
 from membridge.deadline import Deadline
-from membridge.errors import NotFoundError
+from membridge.errors import HeadMovedError, NotFoundError
 from membridge.logging import get_logger
 from membridge.snapshot import files, pull
 from membridge.snapshot.lane import Lane
@@ -25,37 +27,64 @@ async def heal(lane: Lane, *, steps: Steps, deadline: Deadline) -> bool:
 
     Errors: those of `pull`. Killed halfway, the mirror is gone and the next pull does the same.
     """
-    before, now = await blocking.run(_noted, lane), await blocking.run(_marks, lane, deadline)
-    gone = sorted(table for table, mark in now.items() if mark < before.get(table, 0))
-    if now and gone:
-        log.warning("live database went back in time", database=str(lane.database), table=", ".join(gone))
-        # Without a mirror there is no base, and without a base nothing counts as deleted.
-        await blocking.run(lane.mirror.forget)
-        try:
-            await pull.pull(lane, replace=False, steps=steps, deadline=deadline)
-        except NotFoundError:
-            # Nobody has pushed this project yet.
-            return False
-    return bool(gone)
-
-
-async def note(lane: Lane, *, deadline: Deadline) -> None:
-    """Note how high the ids of the live database are now."""
-    now = await blocking.run(_marks, lane, deadline)
-    if now and now != await blocking.run(_noted, lane):
-        await blocking.run(files.save, lane.folder / _FILE, msgspec.json.encode(now))
-
-
-def _noted(lane: Lane) -> dict[str, int]:
+    if not await blocking.run(_forgets, lane, deadline):
+        return False
     try:
-        return msgspec.json.decode((lane.folder / _FILE).read_bytes(), type=dict[str, int])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return {}
+        await pull.pull(lane, replace=False, steps=steps, deadline=deadline)
+    except NotFoundError:
+        # No node has pushed this project yet.
+        return False
+    return True
 
 
-def _marks(lane: Lane, deadline: Deadline) -> dict[str, int]:
+async def check(lane: Lane, *, deadline: Deadline) -> None:
+    """Make sure that what was just read from the live database may be told: it did not go back before that.
+
+    Raises HeadMovedError when it did; the next push or pull gets the rows back.
+    """
+    if await blocking.run(_forgets, lane, deadline):
+        raise HeadMovedError(
+            f"the database {lane.database} was replaced by an earlier state while it was read",
+            remedy="run the command again: it takes what is missing from the newest snapshot",
+        )
+
+
+async def note(lane: Lane, *, anew: bool = False, deadline: Deadline) -> None:
+    """Note where the live database stands now; one that is behind the last note keeps it, unless `anew`."""
+    await blocking.run(_note, lane, deadline, anew=anew)
+
+
+def _forgets(lane: Lane, deadline: Deadline) -> bool:
+    """Forget the mirror of a database that went back; return whether it did.
+
+    Without a mirror a merge has no base, and without a base nothing counts as deleted. So the mirror that is gone is
+    also the note of what is still to be done.
+    """
     if not lane.database.exists():
-        return {}
-    with open_live(lane.database, deadline=deadline) as connection:
-        rows = connection.rows("SELECT name, seq FROM sqlite_sequence")
-    return {str(name): seq for name, seq in rows if isinstance(seq, int)}
+        # What is installed in its place begins anew.
+        files.discard(lane.folder / _FILE)
+        return False
+    _, sign = marks.look(lane.database, _noted(lane), deadline=deadline)
+    if sign:
+        log.warning("live database went back in time", database=str(lane.database), sign=sign)
+        lane.mirror.forget()
+        _note(lane, deadline, anew=True)
+    return bool(sign)
+
+
+def _note(lane: Lane, deadline: Deadline, *, anew: bool) -> None:
+    if not lane.database.exists():
+        return
+    before = _noted(lane)
+    now, sign = marks.look(lane.database, before, deadline=deadline)
+    if now == before or (sign and not anew):
+        return
+    durable.force(lane.database)
+    files.save(lane.folder / _FILE, msgspec.json.encode(now))
+
+
+def _noted(lane: Lane) -> Marks:
+    try:
+        return msgspec.json.decode((lane.folder / _FILE).read_bytes(), type=Marks)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return Marks()

@@ -62,7 +62,9 @@ class Mirror:
         """Drop the mirror: the next pull takes a full snapshot."""
         path = self.directory / _POSITION
         with files.translated(path):
-            path.unlink(missing_ok=True)
+            if path.exists():
+                path.unlink()
+                files.sync_directory(self.directory)
         self.sweep()
 
     def sweep(self) -> None:
@@ -81,5 +83,5 @@ class Mirror:
 
 def map_file(path: Path) -> mmap.mmap:
     """Return the bytes of a database file without reading them into memory; the caller closes it."""
-    with path.open("rb") as file:
+    with files.translated(path), path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

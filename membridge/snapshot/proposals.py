@@ -21,7 +21,7 @@ from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError, ObjectExistsError, ShrinkRefusedError
 from membridge.merge import collect, proposal
 from membridge.merge.report import MergeReport
-from membridge.snapshot import files, layout
+from membridge.snapshot import files, high_water, layout
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
 from schemas.events import ProposalMerged, ProposalSubmitted
@@ -65,6 +65,7 @@ async def prepare(lane: Lane, *, queue: str, allow_shrink: bool, steps: Steps, d
             collect.collect, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
         )
     if not allow_shrink:
+        await high_water.check(lane, deadline=deadline)
         await blocking.run(_check_shrink, lane, rows, deadline)
     fresh = await blocking.run(_not_submitted, lane, rows, queue)
     prepared: list[Prepared] = []

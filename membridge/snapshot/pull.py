@@ -8,7 +8,7 @@ is taken when the head is there and verified, and only where the merge has somet
 from pathlib import Path
 
 from membridge import blocking
-from membridge.claudemem import database
+from membridge.claudemem import database, durable
 from membridge.deadline import Deadline
 from membridge.errors import HeadMovedError, NotFoundError
 from membridge.merge import install, snapshot
@@ -53,6 +53,8 @@ async def bring_up(
     try:
         fetched = await fetch.fetch(lane, head, steps=steps, deadline=deadline)
         outcome, report = await _take_in(lane, head, fetched, save, replace=replace, steps=steps, deadline=deadline)
+        # The mirror must never know of a row that a power cut can still take from the database: it would look deleted.
+        await blocking.run(durable.force, lane.database)
         await blocking.run(lane.mirror.advance, fetched.position)
     except BaseException:
         # What was fetched is as large as the database, and the next pull fetches it again.

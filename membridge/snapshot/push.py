@@ -8,6 +8,7 @@ orphaned object, or a commit that the next push finds and settles.
 import asyncio
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,18 @@ from pathlib import Path
 import zstandard
 
 from membridge import blocking
-from membridge.claudemem import database
+from membridge.claudemem import database, durable
 from membridge.deadline import Deadline
-from membridge.errors import CorruptObjectError, NotFoundError, RefusedError, ShrinkRefusedError, StaleEpochError
+from membridge.errors import (
+    CorruptObjectError,
+    DatabaseMissingError,
+    NotFoundError,
+    RefusedError,
+    ShrinkRefusedError,
+    StaleEpochError,
+)
 from membridge.merge import collect, install
-from membridge.snapshot import chain, delta, files, heads, layout, legacy, pull
+from membridge.snapshot import chain, delta, files, heads, high_water, layout, legacy, pull
 from membridge.snapshot.chain import Position
 from membridge.snapshot.heads import KnownHead
 from membridge.snapshot.lane import Lane
@@ -92,6 +100,7 @@ async def push(
         if restored is not None:
             _check_shrink(lane, restored, copy, remedy=_RESTORE_AGAIN)
         elif not allow_shrink:
+            await high_water.check(lane, deadline=deadline)
             _check_shrink(lane, known.record if known else None, copy, remedy=_GET_BACK)
         if known is not None and known.stored and await blocking.run(_is_same_memory, lane, known, copy, deadline):
             return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
@@ -210,10 +219,15 @@ async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every l
 async def _send(  # noqa: PLR0913 - as `_commit`
     lane: Lane, known: KnownHead | None, copy: Copy, target: Path, seq: Seq, *, steps: Steps, deadline: Deadline
 ) -> Parcel:
-    """Pack and upload the copy; return what was stored. Meanwhile SQLite checks that the copy is sound."""
+    """Pack and upload the copy; return what was stored.
+
+    Meanwhile SQLite checks that the copy is sound, and what was copied is forced to the disk of this machine: a power
+    cut must not take from it what other nodes are about to have.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(blocking.run(database.quick_check, copy.path, deadline=deadline), name="check the copy")
+            group.create_task(blocking.run(_make_durable, lane), name="force the database to the disk")
             with steps.step("pack"):
                 parcel = await blocking.run(_pack, lane, known, copy, target, seq)
             with steps.step("upload"):
@@ -221,6 +235,12 @@ async def _send(  # noqa: PLR0913 - as `_commit`
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return parcel
+
+
+def _make_durable(lane: Lane) -> None:
+    # A mirror can be pushed where there is no database any more.
+    with suppress(DatabaseMissingError):
+        durable.force(lane.database)
 
 
 def _remove(leftovers: list[Path]) -> None:

@@ -3,7 +3,9 @@
  * Loaded by LD_PRELOAD into a process and every process that it starts, whatever environment they are given. The state
  * is one shared mapping of the file that IOFAULT_STATE names; tests/faults/shim.py has the same layout. A step is a
  * call on a file below the prefix or on an internet socket, counted while the state is armed. At the chosen step the
- * process group is killed before the call, or the call fails as on a full or a broken disk.
+ * process group is killed before the call, or the call fails as on a full or a broken disk. While it imitates power cuts
+ * it counts nothing: a file that is forced to the disk is copied to the folder beside the prefix named `<prefix>.disk`,
+ * which so holds what a power cut would leave; a file that is deleted is deleted there too.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,7 +30,7 @@
 #define STEPS 16384
 #define EXPORT __attribute__((visibility("default")))
 
-enum mode { COUNT = 0, KILL = 1, FULL = 2, BROKEN = 3 };
+enum mode { COUNT = 0, KILL = 1, FULL = 2, BROKEN = 3, POWER = 4 };
 
 struct record {
     uint32_t pid;
@@ -236,16 +238,56 @@ EXPORT int connect(int fd, const struct sockaddr *to, socklen_t length)
     return REAL(connect)(fd, to, length);
 }
 
+/* What a power cut leaves of a file in the prefix's folder itself: what it was when it was last forced to the disk. */
+static int on_disk(const char *path, char *there, size_t size)
+{
+    const char *inside = state && state->mode == POWER && is_armed() ? below(path) : NULL;
+    if (!inside || strchr(inside, '/'))
+        return 0;
+    return snprintf(there, size, "%s.disk/%s", state->prefix, inside) < (int)size;
+}
+static void forced(int fd)
+{
+    char link[64], path[PATH_MAX], there[2 * PATH_MAX], block[65536];
+    struct stat facts;
+    int before = errno;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length > 0 && fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode)) {
+        path[length] = 0;
+        /* Through the caller's descriptor: another one, closed, would take its locks away. */
+        int to = on_disk(path, there, sizeof there) ? REAL(open)(there, O_WRONLY | O_CREAT | O_TRUNC, 0600) : -1;
+        for (off_t at = 0; to >= 0 && (length = pread(fd, block, sizeof block, at)) > 0; at += length)
+            if (REAL(write)(to, block, (size_t)length) != length)
+                abort();
+        if (to >= 0)
+            close(to);
+    }
+    errno = before;
+}
+static void gone(const char *path)
+{
+    char there[2 * PATH_MAX];
+    int before = errno;
+    if (on_disk(path, there, sizeof there))
+        REAL(unlink)(there);
+    errno = before;
+}
+
 /* Syncing and sizing. */
 EXPORT int fsync(int fd)
 {
     GUARD(on_file("fsync", fd, 0));
-    return REAL(fsync)(fd);
+    int result = REAL(fsync)(fd);
+    forced(fd);
+    return result;
 }
 EXPORT int fdatasync(int fd)
 {
     GUARD(on_file("fdatasync", fd, 0));
-    return REAL(fdatasync)(fd);
+    int result = REAL(fdatasync)(fd);
+    forced(fd);
+    return result;
 }
 EXPORT int ftruncate(int fd, off_t size)
 {
@@ -289,7 +331,10 @@ EXPORT int renameat2(int from_folder, const char *from, int folder, const char *
 EXPORT int unlink(const char *path)
 {
     GUARD(on_path("unlink", AT_FDCWD, path, 0));
-    return REAL(unlink)(path);
+    int result = REAL(unlink)(path);
+    if (!result)
+        gone(path);
+    return result;
 }
 EXPORT int unlinkat(int folder, const char *path, int flags)
 {

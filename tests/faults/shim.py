@@ -22,12 +22,16 @@ _SIZE = _HEAD.size + _PREFIX + STEPS * _RECORD.size
 
 
 class Mode(IntEnum):
-    """What happens at the chosen step: nothing, the group is killed, the disk is full from then on, one call fails."""
+    """What happens at the chosen step: nothing, the group is killed, the disk is full from then on, one call fails.
+
+    With `POWER` there is no step: what is forced to the disk is kept aside, as what a power cut would leave.
+    """
 
     COUNT = 0
     KILL = 1
     FULL = 2
     BROKEN = 3
+    POWER = 4
 
 
 @dataclass(frozen=True, slots=True)

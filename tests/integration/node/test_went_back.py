@@ -10,12 +10,12 @@ import pytest
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.machine import Machine
-from tests.fixtures.databases import execute, titles
+from tests.fixtures.databases import execute, rows_of, titles
 from tests.fixtures.machines import MakeMachine, command, until
 
 
 async def synced(make_machine: MakeMachine, bus: Bus) -> tuple[Machine, Machine]:
-    """Return a primary and a secondary that hold the same, as they are after they wrote and stopped."""
+    """Return a primary and a secondary that hold the same, as they are after they wrote; `older` is from before."""
     a = make_machine("a", memory=True, PRIMARY_NODE_ID="a")
     b = make_machine("b", PRIMARY_NODE_ID="a")
     await a.start()
@@ -23,28 +23,73 @@ async def synced(make_machine: MakeMachine, bus: Bus) -> tuple[Machine, Machine]
     await b.start()
     await until(bus, b, lambda seen: seen.project.mirror_seq >= 1 and b.database.exists())
     for machine in (a, b):
-        shutil.copyfile(machine.database, machine.home / "older.db")
+        (machine.home / "older").mkdir()
+        for file in files_of(machine):
+            shutil.copyfile(file, machine.home / "older" / file.name)
         await machine.write(4, f"newest of {machine.name}")
+        execute(machine.database, f"UPDATE sdk_sessions SET custom_title = 'of {machine.name}' WHERE id = 1")
+        title = titled(machine)
+        await until(bus, b, lambda seen, title=title: titled(b) == title and not seen.project.unsynced)
     await until(bus, b, lambda seen: "newest of a learned fact 3" in titles(b.database) and not seen.project.unsynced)
     await until(bus, a, lambda seen: memory_rows(a.database) == memory_rows(b.database) and not seen.project.unsynced)
     return a, b
 
 
+def titled(machine: Machine) -> object:
+    """Return the title of the first session."""
+    return rows_of(machine.database, "SELECT custom_title FROM sdk_sessions ORDER BY started_at_epoch LIMIT 1")
+
+
+def files_of(machine: Machine) -> list[Path]:
+    """Return the files of its database that outlive a power cut: not the WAL's index."""
+    return [file for file in machine.database.parent.glob("claude-mem.db*") if not file.name.endswith("-shm")]
+
+
+def put_back(machine: Machine) -> None:
+    """Put its older files in their place, as a restored folder or a disk that lied would have them."""
+    for file in machine.database.parent.glob("claude-mem.db*"):
+        file.unlink()
+    # The WAL first: a daemon that looks now must not take the file for one that needs none.
+    for file in sorted((machine.home / "older").iterdir(), reverse=True):
+        shutil.copyfile(file, machine.database.with_name(f"new {file.name}"))
+        machine.database.with_name(f"new {file.name}").rename(machine.database.with_name(file.name))
+
+
 @pytest.mark.parametrize("who", ["a", "b"])
-async def test_an_older_file_in_its_place_gets_back_what_it_lacks(
+async def test_older_files_in_their_place_while_the_node_is_off_get_back_what_they_lack(
     make_machine: MakeMachine, bus: Bus, who: str
 ) -> None:
     a, b = await synced(make_machine, bus)
     before, victim = memory_rows(a.database), a if who == "a" else b
     await victim.kill()
-    for path in victim.database.parent.glob("claude-mem.db-*"):
-        path.unlink()
-    shutil.copyfile(victim.home / "older.db", victim.database)
+    put_back(victim)
+    # claude-mem's worker begins before the node does, and its new rows have the ids of those that are missing.
+    await victim.write(9, "before the node")
     await victim.start()
-    await until(bus, victim, lambda seen: memory_rows(victim.database) == before and not seen.project.unsynced)
-    await a.write(1, "after")
+    await until(bus, victim, lambda seen: has(victim, before) and not seen.project.unsynced)
     await until(bus, b, lambda _: memory_rows(a.database) == memory_rows(b.database))
-    assert set(before["observations"]) < set(memory_rows(b.database)["observations"])
+    assert has(b, before)
+    assert "before the node learned fact 8" in titles(b.database)
+
+
+async def test_older_files_in_their_place_while_the_node_runs_get_back_what_they_lack(
+    make_machine: MakeMachine, bus: Bus
+) -> None:
+    a, b = await synced(make_machine, bus)
+    before = memory_rows(a.database)
+    for victim in (a, b):
+        put_back(victim)
+        await until(bus, victim, lambda seen, victim=victim: has(victim, before) and not seen.project.unsynced)
+        await victim.write(1, f"after {victim.name}")
+        await until(bus, b, lambda _: memory_rows(a.database) == memory_rows(b.database))
+    assert has(b, before)
+    assert {"after a learned fact 0", "after b learned fact 0"} <= titles(b.database)
+
+
+def has(machine: Machine, before: dict[str, set[str]]) -> bool:
+    """Whether a machine has every row that there was."""
+    now = memory_rows(machine.database)
+    return all(rows <= now[table] for table, rows in before.items())
 
 
 async def test_a_wal_that_was_damaged_loses_no_row_on_any_node(make_machine: MakeMachine, bus: Bus) -> None:

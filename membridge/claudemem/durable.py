@@ -1,0 +1,45 @@
+"""What another program committed to its database, forced to the disk.
+
+claude-mem's worker commits with `synchronous = NORMAL`: its newest rows are in the kernel's memory until the next
+checkpoint, and a power cut takes them. Whatever must not be ahead of the live database, such as a snapshot that other
+nodes have, waits for this. Nothing is checkpointed: that stays the worker's.
+"""
+
+import os
+from pathlib import Path
+
+import apsw
+
+from membridge.claudemem import open_files
+from membridge.claudemem.connection import resolve
+from membridge.claudemem.translate import translated
+
+
+def force(live: Path) -> None:
+    """Force everything that is committed in the database at `live` to the disk, by whomever it was. Blocking.
+
+    The WAL first: what a checkpoint moves meanwhile is in the file when that follows. Errors: DatabaseMissingError,
+    DiskFullError, FileAccessError on a disk that refuses.
+    """
+    real = resolve(live)
+    with translated(live):
+        _force_foreign(Path(f"{real}-wal"))
+        # The file itself through SQLite's descriptor: another one, closed, would take the locks away.
+        connection = apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            open_files.force(real)
+        finally:
+            connection.close()
+        _force_foreign(real.parent)
+
+
+def _force_foreign(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

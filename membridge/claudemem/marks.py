@@ -1,0 +1,165 @@
+"""What tells that a live database went back in time: marks that only grow, and where its WAL stood.
+
+A power cut with a disk that lies, a damaged WAL, an older file put in its place: each takes rows away without anybody
+having deleted them. No single number tells all of it, so several are noted, and each of them alone proves it:
+
+- SQLite never gives an id of an AUTOINCREMENT table twice and notes the highest one. A lower note is no deletion.
+- The newest rows of each such table. If a new row has the id of one of them, the table was at an earlier state when it
+  was written: a worker that went on writing after the power cut brings the ids back up, but not to the same rows.
+- The WAL: its salt, the number of its frames and the checksum over all of them. Fewer frames under the same salt, or
+  another checksum at the same frame, is a WAL that lost its end. This also tells of updates that are gone.
+- The change counter of the file, which each checkpoint takes along.
+
+A deletion changes none of them downwards. What is not told: an older file with a WAL that was folded into it, when
+only updates are missing from it and its pages happen to have been counted the same.
+"""
+
+import struct
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+
+from membridge.claudemem import open_files
+from membridge.claudemem.connection import open_live
+from membridge.claudemem.sql import Connection
+from membridge.claudemem.tables import quoted, travelling_tables
+from membridge.deadline import Deadline
+
+#: Newest rows of each table that are noted: one is enough unless it is deleted later.
+NEWEST = 8
+#: Restarts of a WAL that count as going back: each adds one to the salt, and a new WAL begins with one by chance.
+_RESTARTS = 1 << 16
+#: The WAL's index, in native order: version, unused, changes, flags, page size, frames, pages, checksum, salt.
+_INDEX = struct.Struct("=III2BHII8s8s")
+_INDEX_VERSION = 3_007_000
+_INDEX_SUM = struct.Struct("=II")
+_WAL_HEAD, _FRAME_HEAD = 32, 24
+_CHANGE_COUNTER = 24
+
+
+class WalMark(msgspec.Struct, frozen=True):
+    """Where the WAL stood: `salt` and `total` (the checksum over its frames) as hex."""
+
+    salt: str
+    frames: int
+    total: str
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """What was noted: the highest ids, the newest rows (id and birth), the end of the WAL, the change counter."""
+
+    sequences: dict[str, int] = {}
+    newest: dict[str, dict[int, int | str]] = {}
+    wal: WalMark | None = None
+    changes: int = 0
+
+
+def read(path: Path, *, deadline: Deadline) -> Marks:
+    """Return the marks of the live database at `path`. Errors: the database's."""
+    marks, _ = look(path, Marks(), deadline=deadline)
+    return marks
+
+
+def look(path: Path, before: Marks, *, deadline: Deadline) -> tuple[Marks, str]:
+    """Return the marks of the live database now, and by what it is behind `before`: nothing when it is not."""
+    with open_live(path, deadline=deadline) as connection:
+        connection.run("BEGIN")
+        real = path.resolve()
+        sequences = _sequences(connection)
+        now = Marks(sequences, _newest(connection, sequences), _wal(real), _changes(real))
+        return now, _behind(connection, real, before, now)
+
+
+def _behind(connection: Connection, path: Path, before: Marks, now: Marks) -> str:
+    tables = travelling_tables(connection)
+    lower = sorted(
+        name for name, mark in before.sequences.items() if now.sequences.get(name, 0 if name in tables else mark) < mark
+    )
+    if lower:
+        return f"ids of {', '.join(lower)}"
+    for name, rows in before.newest.items():
+        birth = _birth(name)
+        if name not in now.newest:
+            continue
+        for number, born in rows.items():
+            found = connection.row(f"SELECT {birth} FROM {quoted(name)} WHERE rowid = ?", (number,))  # noqa: S608 - our own names, quoted
+            if found is not None and found[0] != born:
+                return f"row {number} of {name}"
+    if now.changes < before.changes:
+        return "the file's change counter"
+    return "the WAL" if before.wal is not None and _wal_lost(path, before.wal, now.wal) else ""
+
+
+def _sequences(connection: Connection) -> dict[str, int]:
+    if not connection.exists("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'"):
+        return {}
+    rows = connection.rows("SELECT name, seq FROM sqlite_sequence")
+    return {str(name): seq for name, seq in rows if isinstance(seq, int)}
+
+
+def _newest(connection: Connection, counted: Collection[str]) -> dict[str, dict[int, int | str]]:
+    found: dict[str, dict[int, int | str]] = {}
+    for name, table in travelling_tables(connection).items():
+        birth = _birth(name)
+        # Where ids are not counted SQLite gives the highest one again after a deletion.
+        if name in counted and table.has(birth):
+            rows = connection.rows(f"SELECT rowid, {birth} FROM {quoted(name)} ORDER BY rowid DESC LIMIT ?", (NEWEST,))  # noqa: S608 - our own names, quoted
+            found[name] = {
+                number: born for number, born in rows if isinstance(number, int) and isinstance(born, int | str)
+            }
+    return found
+
+
+def _birth(name: str) -> str:
+    """Return the column that a row of a table keeps for life."""
+    return "content_session_id" if name == "sdk_sessions" else "created_at_epoch"
+
+
+def _changes(path: Path) -> int:
+    counter = open_files.read(path, 4, _CHANGE_COUNTER)
+    return int.from_bytes(counter, "big") if counter is not None else 0
+
+
+def _wal(path: Path) -> WalMark | None:
+    """Return where SQLite itself sees the end of the WAL: the header of its index. None without a WAL."""
+    head = open_files.read(Path(f"{path}-shm"), _INDEX.size + _INDEX_SUM.size, 0)
+    if head is None or len(head) < _INDEX.size + _INDEX_SUM.size or _sum(head[: _INDEX.size]) != head[_INDEX.size :]:
+        return None
+    version, _, _, _, _, _, frames, _, total, salt = _INDEX.unpack_from(head)
+    if version != _INDEX_VERSION or not frames:
+        return None
+    # The index has the numbers in the machine's order, the WAL's frames always in the one of networks.
+    return WalMark(salt.hex(), frames, struct.pack(">II", *struct.unpack("=II", total)).hex())
+
+
+def _sum(head: bytes) -> bytes:
+    first = second = 0
+    for one, other in struct.iter_unpack("=II", head):
+        first = (first + one + second) & 0xFFFF_FFFF
+        second = (second + other + first) & 0xFFFF_FFFF
+    return _INDEX_SUM.pack(first, second)
+
+
+def _wal_lost(path: Path, before: WalMark, now: WalMark | None) -> bool:
+    if now is None:
+        return False
+    if now.salt != before.salt:
+        # Each restart counts the first half of the salt up by one: an earlier generation has a lower one.
+        steps = (int(now.salt[:8], 16) - int(before.salt[:8], 16) + (1 << 31)) % (1 << 32) - (1 << 31)
+        return -_RESTARTS < steps < 0
+    if now.frames <= before.frames:
+        return now.frames < before.frames or now.total != before.total
+    return _total_at(path, before) not in {None, before.total}
+
+
+def _total_at(path: Path, mark: WalMark) -> str | None:
+    """Return the checksum in the WAL at a frame of the same salt; None when the WAL has begun anew meanwhile."""
+    try:
+        with Path(f"{path}-wal").open("rb") as wal:
+            page_size = int.from_bytes(wal.read(_WAL_HEAD)[8:12], "big")
+            wal.seek(_WAL_HEAD + (mark.frames - 1) * (_FRAME_HEAD + page_size))
+            frame = wal.read(_FRAME_HEAD)
+    except FileNotFoundError:
+        return None
+    return frame[16:24].hex() if frame[8:16].hex() == mark.salt else None
