@@ -48,11 +48,12 @@ _CORE = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as declared."""
+    """A column as declared. `filled` when a row that does not name it gets a value all the same."""
 
     name: str
     type: str
     not_null: bool
+    filled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +165,13 @@ def _columns(connection: Connection, schema: str, name: str) -> tuple[dict[str, 
     """Return the columns of a table, and which of them is its rowid."""
     columns: dict[str, Column] = {}
     rowid: str | None = None
-    info = connection.rows('SELECT name, type, "notnull", pk FROM pragma_table_info(?, ?)', (name, schema))
-    for column, kind, not_null, position in info:
+    info = connection.rows('SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?, ?)', (name, schema))
+    for column, kind, not_null, default, position in info:
         declared = str(kind).upper()
-        columns[str(column)] = Column(str(column), declared, not_null=bool(not_null))
-        if position == 1 and declared == "INTEGER":
+        is_rowid = position == 1 and declared == "INTEGER"
+        filled = is_rowid or (default is not None and str(default).upper() != "NULL")
+        columns[str(column)] = Column(str(column), declared, not_null=bool(not_null), filled=filled)
+        if is_rowid:
             rowid = str(column)
     return columns, rowid
 

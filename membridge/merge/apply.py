@@ -2,6 +2,9 @@
 
 What becomes of a bucket is decided under the write lock, on the rows that are there then: nothing that the worker wrote
 since the comparison is overruled. Killed at any point and run again, the result is the same.
+
+The journal is written while the lock is free, because the worker waits for no disk but its own. A transaction that
+overwrites a version of which the journal does not know is rolled back, the journal is written, and it is done again.
 """
 
 import time
@@ -10,11 +13,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from membridge.claudemem import durable
 from membridge.claudemem.database import check_tables
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table
 from membridge.deadline import Deadline
-from membridge.merge.conflicts import Journal, Lost, row_payload
+from membridge.merge.conflicts import Journal, Lost, loser_identity, row_identity, row_payload
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.rows import Key, Reader
 from membridge.merge.three_way import Action, Change, Outcome, Row, Shape, edits
@@ -64,15 +68,24 @@ class Terms:
     save: Callable[[], None] | None = None
 
 
+Step = tuple[TableWork, Bucket]
+
+
 @dataclass(slots=True)
 class _Tally:
+    """What one transaction does: counted, and what is to be journalled or done later once it is committed."""
+
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
-    conflicts: int = 0
-    quarantined: int = 0
     proposals: int = 0
     touched: set[str] = field(default_factory=set[str])
+    lost: list[Lost] = field(default_factory=list[Lost])
+    set_aside: list[tuple[str, str, bytes]] = field(default_factory=list[tuple[str, str, bytes]])
+    taken_in: list[bytes] = field(default_factory=list[bytes])
+    #: Sessions that go, and rows that were refused: both may fit once the others are done.
+    emptied: list[Step] = field(default_factory=list[Step])
+    refused: list[Step] = field(default_factory=list[Step])
 
 
 class Merger:
@@ -81,13 +94,14 @@ class Merger:
     def __init__(self, connection: Connection, writer: RowWriter, terms: Terms) -> None:
         self._connection, self._writer, self._terms = connection, writer, terms
         self._tally = _Tally()
-        self._lost: list[Lost] = []
-        self._taken_in: list[bytes] = []
-        self._emptied: list[tuple[TableWork, Bucket]] = []
-        self._refused: list[tuple[TableWork, Bucket]] = []
+        self._report = MergeReport()
+        self._touched: set[str] = set()
+        self._emptied: list[Step] = []
+        self._refused: list[Step] = []
         self._is_last = False
         self._unsaved = terms.save
-        self._had_quarantine = terms.journal.holds_rows()
+        self._journalled: set[str] = set()
+        self._aside = terms.journal.rows_aside()
 
     def run(
         self,
@@ -105,10 +119,12 @@ class Merger:
         total = sum(one.size for one in work)
         steps = _steps(work)
         done = 0
+        if self._connection.texts("PRAGMA journal_mode") == ["wal"]:
+            # The caller forces the WAL to the disk once, before anything is told that relies on it.
+            self._connection.run("PRAGMA synchronous = NORMAL")
         while ahead := list(islice(steps, _AHEAD)):
             while ahead:
-                deadline.check("merging")
-                count = self._transaction(ahead)
+                count = self._transaction(ahead, path, deadline)
                 del ahead[:count]
                 done += count
                 if progress is not None:
@@ -117,22 +133,33 @@ class Merger:
         self._is_last = True
         for left in (self._emptied, self._refused):
             while left:
-                deadline.check("merging")
-                del left[: self._transaction(left)]
-        if self._tally.touched:
-            check_tables(self._connection, path, sorted(self._tally.touched))
-        tally = self._tally
-        return MergeReport(
-            inserted=tally.inserted,
-            updated=tally.updated,
-            deleted=tally.deleted,
-            conflicts=tally.conflicts,
-            quarantined=tally.quarantined,
-            unsynced=tally.proposals,
-        )
+                del left[: self._transaction(left, path, deadline)]
+        if self._touched:
+            check_tables(self._connection, path, sorted(self._touched))
+        return self._report
 
-    def _transaction(self, steps: Sequence[tuple[TableWork, Bucket]]) -> int:
+    def _transaction(self, steps: Sequence[Step], path: Path, deadline: Deadline) -> int:
         """Do as many steps as fit into one short transaction, one at least; return how many they were."""
+        while True:
+            deadline.check("merging")
+            count, unknown = self._try(steps)
+            if unknown:
+                # On the disk before the live database: a loser must not be gone because we were killed between the two.
+                self._terms.journal.add_conflicts(unknown.values())
+                self._journalled |= unknown.keys()
+            elif not count and self._unsaved is not None:
+                save, self._unsaved = self._unsaved, None
+                save()
+            else:
+                break
+        self._committed(path)
+        if count < len(steps):
+            time.sleep(PAUSE)
+        return count
+
+    def _try(self, steps: Sequence[Step]) -> tuple[int, dict[str, Lost]]:
+        """Do one transaction; return its steps, and the losers that the journal lacks: it was rolled back for them."""
+        self._tally = _Tally()
         self._connection.run("BEGIN IMMEDIATE")
         began = time.monotonic()
         count = 0
@@ -145,24 +172,41 @@ class Merger:
                 count += 1
                 if time.monotonic() - began > HOLD:
                     break
-            # Before the commit: a loser must not be gone because we were killed between the two.
-            self._write_journal()
-            self._connection.run("COMMIT")
+            losers = {loser_identity(lost): lost for lost in self._tally.lost}
+            unknown = {name: lost for name, lost in losers.items() if name not in self._journalled}
+            self._connection.run("ROLLBACK" if unknown else "COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.run("ROLLBACK")
             raise
-        if not count and self._unsaved is not None:
-            save, self._unsaved = self._unsaved, None
-            save()
-            return self._transaction(steps)
-        if count < len(steps):
-            time.sleep(PAUSE)
-        return count
+        return count, unknown
+
+    def _committed(self, path: Path) -> None:
+        """Take a committed transaction into account. Killed before, the next merge finds the same rows refused."""
+        tally, report, journal = self._tally, self._report, self._terms.journal
+        self._report = MergeReport(
+            inserted=report.inserted + tally.inserted,
+            updated=report.updated + tally.updated,
+            deleted=report.deleted + tally.deleted,
+            conflicts=report.conflicts + len(tally.lost),
+            quarantined=report.quarantined + len(tally.set_aside),
+            unsynced=report.unsynced + tally.proposals,
+        )
+        self._touched |= tally.touched
+        self._emptied += tally.emptied
+        self._refused += tally.refused
+        if tally.set_aside:
+            journal.quarantine_rows(tally.set_aside)
+            self._aside.update(row_identity(payload) for _, _, payload in tally.set_aside)
+        if tally.taken_in:
+            # Forgotten too early, a row that a power cut takes back would look as if a user had deleted it.
+            durable.force(path)
+            journal.resolve(tally.taken_in)
+            self._aside.difference_update(map(row_identity, tally.taken_in))
 
     def _decide(self, work: TableWork, bucket: Bucket) -> Outcome:
         ours = Reader(self._connection, work.table).bucket(bucket.key)
-        base = self._without_set_aside(work, bucket, ours) if self._had_quarantine else bucket.base
+        base = self._without_set_aside(work, bucket, ours) if self._aside else bucket.base
         return self._terms.decide(base, bucket.theirs, ours, work.shape)
 
     def _carry_out(self, work: TableWork, bucket: Bucket, outcome: Outcome) -> None:
@@ -170,14 +214,14 @@ class Merger:
         for clash in outcome.clashes:
             theirs, held = self._terms.source.node, "ours"
             kept, lost = (held, theirs) if self._terms.ours_stays else (theirs, held)
-            self._lost.append(Lost(work.table.name, bucket.key, clash.kept, clash.lost, kept, lost))
+            self._tally.lost.append(Lost(work.table.name, bucket.key, clash.kept, clash.lost, kept, lost))
         # Deletions first: what comes in may carry the origin of what goes.
         for change in sorted(outcome.changes, key=lambda change: change.action is not Action.DELETE):
             self._change(work, bucket, change)
 
     def _without_set_aside(self, work: TableWork, bucket: Bucket, ours: Sequence[Row]) -> Sequence[Row]:
         """Return base without rows that never came in here: that ours lacks them is no deletion of ours."""
-        aside = [row for row in bucket.base if self._terms.journal.holds_row(row_payload(work.table.name, row.values))]
+        aside = [row for row in bucket.base if self._holds(row_payload(work.table.name, row.values))]
         lacking = {id(row) for row, held in edits(aside, ours, work.shape) if held is None}
         return [row for row in bucket.base if id(row) not in lacking]
 
@@ -193,19 +237,22 @@ class Merger:
                 self._tally.inserted += 1
         except PoisonRowError as error:
             if work.table.name == "sdk_sessions" and not self._is_last:
-                self._refused.append((work, bucket))
+                self._tally.refused.append((work, bucket))
             else:
                 self._set_aside(work, bucket, change, str(error))
             return
         self._tally.touched.add(work.table.name)
-        if self._had_quarantine and change.theirs is not None:
-            self._taken_in.append(row_payload(work.table.name, change.theirs.values))
+        if change.theirs is not None and self._holds(payload := row_payload(work.table.name, change.theirs.values)):
+            self._tally.taken_in.append(payload)
+
+    def _holds(self, payload: bytes) -> bool:
+        return bool(self._aside) and row_identity(payload) in self._aside
 
     def _delete(self, work: TableWork, bucket: Bucket, change: Change) -> None:
         if change.ours is None:
             return
         if work.table.name == "sdk_sessions" and not self._is_last:
-            self._emptied.append((work, bucket))
+            self._tally.emptied.append((work, bucket))
         elif self._writer.delete(work.table, change.ours):
             self._tally.deleted += 1
         else:
@@ -215,20 +262,10 @@ class Merger:
         name = work.table.name
         for row in [change.theirs] if change.theirs else bucket.theirs:
             subject = f"{name} {list(map(str, bucket.key))} of {self._terms.source.node}"
-            self._terms.journal.quarantine("row", subject, reason, row_payload(name, row.values))
-            self._tally.quarantined += 1
-
-    def _write_journal(self) -> None:
-        if self._lost:
-            self._terms.journal.add_conflicts(self._lost)
-            self._tally.conflicts += len(self._lost)
-            self._lost.clear()
-        if self._taken_in:
-            self._terms.journal.resolve(self._taken_in)
-            self._taken_in.clear()
+            self._tally.set_aside.append((subject, reason, row_payload(name, row.values)))
 
 
-def _steps(work: Sequence[TableWork]) -> Iterator[tuple[TableWork, Bucket]]:
+def _steps(work: Sequence[TableWork]) -> Iterator[Step]:
     for one in work:
         for bucket in one.buckets:
             yield one, bucket

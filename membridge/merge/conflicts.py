@@ -1,7 +1,8 @@
 """The journal: versions of rows that lost a conflict, and what was set aside because it could not be taken in.
 
-A small SQLite file of its own in the project's folder. Written before the live database's transaction commits, each
-entry known by its content, so that a merge that is killed and run again neither loses nor doubles one.
+A small SQLite file of its own in the project's folder, each entry known by its content, so that a merge that is killed
+and run again neither loses nor doubles one. A loser is on the disk before the live database's transaction begins that
+overwrites it; so the journal may name one that was then not overwritten after all, and never lacks one that was.
 """
 
 import hashlib
@@ -100,15 +101,7 @@ class Journal:
         with self._lock, translated(self._path), connection.apsw:
             before = connection.apsw.total_changes()
             for loser in losers:
-                body = msgspec.json.encode(
-                    _Body(
-                        key=[plain(value) for value in loser.key],
-                        kept=plain_row(loser.kept),
-                        lost=plain_row(loser.lost),
-                        kept_origin=loser.kept_origin,
-                        lost_origin=loser.lost_origin,
-                    )
-                )
+                body = _body(loser)
                 connection.run(
                     'INSERT INTO conflicts (sum, "table", body, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
                     (_sum(loser.table.encode(), body), loser.table, body, _now()),
@@ -131,16 +124,23 @@ class Journal:
 
     def quarantine(self, kind: str, subject: str, reason: str, payload: bytes) -> str:
         """Set something aside and return its id; the same payload again counts as another attempt."""
-        identity = _sum(kind.encode(), payload)
+        self._quarantine(kind, [(subject, reason, payload)])
+        return _sum(kind.encode(), payload)
+
+    def quarantine_rows(self, rows: Iterable[tuple[str, str, bytes]]) -> None:
+        """Set rows aside: the subject, the reason and the payload of each."""
+        self._quarantine("row", rows)
+
+    def _quarantine(self, kind: str, items: Iterable[tuple[str, str, bytes]]) -> None:
         with self._lock, translated(self._path), self._connection.apsw:
             connection = self._connection
-            connection.run(
-                "INSERT INTO quarantine (id, kind, subject, reason, payload, created_at) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1, reason = excluded.reason",
-                (identity, kind, subject, reason, payload, _now()),
-            )
+            for subject, reason, payload in items:
+                connection.run(
+                    "INSERT INTO quarantine (id, kind, subject, reason, payload, created_at) VALUES (?, ?, ?, ?, ?, ?) "
+                    "ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1, reason = excluded.reason",
+                    (_sum(kind.encode(), payload), kind, subject, reason, payload, _now()),
+                )
             self._trim("quarantine", "rowid", "payload")
-        return identity
 
     def quarantined(self) -> list[Quarantined]:
         """Return what is set aside, newest first."""
@@ -173,17 +173,22 @@ class Journal:
         with self._lock, translated(self._path), self._connection.apsw:
             connection = self._connection
             for payload in payloads:
-                connection.run("DELETE FROM quarantine WHERE id = ?", (_sum(b"row", payload),))
+                connection.run("DELETE FROM quarantine WHERE id = ?", (row_identity(payload),))
 
     def holds_rows(self) -> bool:
         """Whether any row is set aside."""
         with self._lock, translated(self._path):
             return self._connection.exists("SELECT 1 FROM quarantine WHERE kind = 'row'")
 
+    def rows_aside(self) -> set[str]:
+        """Return what `row_identity` gives for the rows that are set aside."""
+        with self._lock, translated(self._path):
+            return set(self._connection.texts("SELECT id FROM quarantine WHERE kind = 'row'"))
+
     def holds_row(self, payload: bytes) -> bool:
         """Whether this row is set aside."""
         with self._lock, translated(self._path):
-            return self._connection.exists("SELECT 1 FROM quarantine WHERE id = ?", (_sum(b"row", payload),))
+            return self._connection.exists("SELECT 1 FROM quarantine WHERE id = ?", (row_identity(payload),))
 
     def counts(self) -> Counts:
         """Return how many entries there are to look at."""
@@ -263,6 +268,28 @@ def plain_row(values: Values) -> dict[str, int | float | str | None]:
 def row_payload(table: str, values: Values) -> bytes:
     """Return what a row is known by in quarantine."""
     return msgspec.json.encode({"table": table, "row": plain_row(values)}, order="sorted")
+
+
+def row_identity(payload: bytes) -> str:
+    """Return the id under which a row is set aside."""
+    return _sum(b"row", payload)
+
+
+def loser_identity(loser: Lost) -> str:
+    """Return what a conflict is known by."""
+    return _sum(loser.table.encode(), _body(loser))
+
+
+def _body(loser: Lost) -> bytes:
+    return msgspec.json.encode(
+        _Body(
+            key=[plain(value) for value in loser.key],
+            kept=plain_row(loser.kept),
+            lost=plain_row(loser.lost),
+            kept_origin=loser.kept_origin,
+            lost_origin=loser.lost_origin,
+        )
+    )
 
 
 def _sum(*parts: bytes) -> str:

@@ -52,11 +52,7 @@ class RowWriter:
         if table.name in _OF_SESSION:
             self._ensure_session(row.values)
         values |= self._stamps(table, row)
-        # NULL where the column here forbids it: the column's default is what an older version meant.
-        names = [name for name, value in values.items() if value is not None or not table.columns[name].not_null]
-        columns, marks = ", ".join(map(quoted, names)), ", ".join("?" * len(names))
-        sql = f"INSERT INTO {quoted(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608 - names from the schema, quoted
-        self._execute(sql, tuple(values[name] for name in names))
+        self._insert(table, values)
 
     def update(self, table: Table, ours: Row, values: Values) -> None:
         """Set `values` in a row of ours. Raises PoisonRowError when they do not fit."""
@@ -76,6 +72,14 @@ class RowWriter:
             return False
         self._connection.run(f"DELETE FROM {quoted(table.name)} WHERE rowid = ?", (ours.rowid,))  # noqa: S608 - quoted
         return True
+
+    def _insert(self, table: Table, values: Values, otherwise: str = "") -> None:
+        # NULL where the column here forbids it: the column's default is what an older version meant.
+        given = {name: value for name, value in values.items() if value is not None or not table.columns[name].not_null}
+        given |= stand_ins(table, given)
+        columns, marks = ", ".join(map(quoted, given)), ", ".join("?" * len(given))
+        sql = f"INSERT INTO {quoted(table.name)} ({columns}) VALUES ({marks}) {otherwise}"  # noqa: S608 - names from the schema, quoted
+        self._execute(sql, tuple(given.values()))
 
     def _execute(self, sql: str, bindings: tuple[Value, ...]) -> None:
         try:
@@ -171,17 +175,17 @@ class RowWriter:
 
     def _make_session(self, memory_id: str, values: Values) -> None:
         """Insert the session that claude-mem's own sync makes for rows whose session it does not know."""
-        self._connection.run(
-            "INSERT INTO sdk_sessions (content_session_id, memory_session_id, project, started_at, started_at_epoch, "
-            "status) VALUES (?, ?, ?, ?, ?, 'completed') ON CONFLICT DO NOTHING",
-            (
-                memory_id,
-                memory_id,
-                values.get("project") or "unknown",
-                values.get("created_at") or values.get("started_at") or "",
-                values.get("created_at_epoch") or values.get("started_at_epoch") or 0,
-            ),
-        )
+        sessions = self._tables["sdk_sessions"]
+        made: dict[str, Value] = {
+            "content_session_id": memory_id,
+            "memory_session_id": memory_id,
+            "project": values.get("project") or "unknown",
+            "started_at": values.get("created_at") or values.get("started_at") or "",
+            "started_at_epoch": values.get("created_at_epoch") or values.get("started_at_epoch") or 0,
+            "status": "completed",
+        }
+        known = {name: value for name, value in made.items() if sessions.has(name)}
+        self._insert(sessions, known, "ON CONFLICT DO NOTHING")
 
     def _has_session(self, memory_id: str) -> bool:
         return self._connection.exists("SELECT 1 FROM sdk_sessions WHERE memory_session_id = ?", (memory_id,))
@@ -215,11 +219,39 @@ def check_fits(table: Table, values: Values) -> None:
         raise PoisonRowError(f"the row holds {total} bytes, more than {MAX_ROW_BYTES}")
 
 
+def stand_ins(table: Table, values: Values) -> dict[str, Value]:
+    """Return values for the columns that a newer claude-mem demands and that a row of an older one lacks.
+
+    The row's own time for a time, its key's sum where an index may want one of a kind, otherwise nothing of the
+    column's type: every node makes the same of the same row. What the table refuses even then is set aside.
+    """
+    return {
+        column.name: _stand_in(table, column, values)
+        for column in table.columns.values()
+        if column.not_null and not column.filled and column.name not in values and column.name not in table.references
+    }
+
+
+def _stand_in(table: Table, column: Column, values: Values) -> Value:
+    if column.name.endswith("_epoch"):
+        return values.get("created_at_epoch") or values.get("started_at_epoch") or 0
+    if column.name.endswith("_at") and _holds_text(column):
+        return values.get("created_at") or values.get("started_at") or ""
+    if _holds_text(column):
+        key = json.dumps([str(values.get(name)) for name in table.key])
+        return hashlib.sha256(key.encode()).hexdigest()[:32] if column.name in table.indexed else ""
+    return b"" if not column.type or "BLOB" in column.type else 0
+
+
+def _holds_text(column: Column) -> bool:
+    return any(kind in column.type for kind in ("CHAR", "TEXT", "CLOB"))
+
+
 def _fits(column: Column, value: Value) -> bool:
     if value is None or not column.type:
         return True
     if "INT" in column.type:
         return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if "CHAR" in column.type or "TEXT" in column.type or "CLOB" in column.type:
+    if _holds_text(column):
         return not isinstance(value, bytes)
     return True
