@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from membridge.system import files
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -23,9 +25,10 @@ async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function` in the pool and return its result.
 
     Cancellation is delivered after the thread has ended, so that what it had open is closed by then; at once when no
-    thread has begun with it. Long functions take a `Deadline` and check it.
+    thread has begun with it. Long functions take a `Deadline` and check it. What the operating system says about a
+    file, and the function did not translate itself, is raised as DiskFullError or FileAccessError.
     """
-    call = _POOL.submit(functools.partial(function, *args, **kwargs))
+    call = _POOL.submit(_translating, functools.partial(function, *args, **kwargs))
     future = asyncio.wrap_future(call)
     try:
         while not future.done():
@@ -36,6 +39,16 @@ async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             await _ended(future)
         raise
     return future.result()
+
+
+def _translating(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except (ConnectionError, TimeoutError):
+        # A server's, not a disk's.
+        raise
+    except OSError as error:
+        raise files.meaning(error) from error
 
 
 async def _ended(future: "asyncio.Future[T]") -> None:

@@ -173,15 +173,16 @@ class Project:
 
     async def presence(self) -> ProjectPresence:
         """Return the project as this node sees it, from what is on this machine."""
-        lane, view, position, error = self.lane, self.roles.view(), self.lane.mirror.position(), ""
-        seq = position.seq if position else 0
-        self._head_seq = max(self._head_seq, seq)
+        lane, view, position, error = self.lane, self.roles.view(), None, ""
         try:
+            position = lane.mirror.position()
             counts = await blocking.run(lane.journal.counts)
             if not self.busy:
                 await self._unsynced.refresh()
         except MembridgeError as failure:
             counts, error = Counts(0, 0), failure.message
+        seq = position.seq if position else 0
+        self._head_seq = max(self._head_seq, seq)
         return ProjectPresence(
             project=lane.project,
             name=lane.name,

@@ -5,12 +5,14 @@ Nothing but this module writes in the mirror's folder, and a mirror file never c
 """
 
 import mmap
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from membridge.snapshot import files
 from membridge.snapshot.chain import Position
+from membridge.system.files import FileAccessError
 
 _POSITION = "position.json"
 
@@ -22,12 +24,19 @@ class Mirror:
         self.directory = directory
 
     def position(self) -> Position | None:
-        """Return what the mirror is, None when there is none or its file is gone."""
+        """Return what the mirror is, None when there is none, its file is gone or its position damaged.
+
+        Raises FileAccessError when that cannot be told: a mirror that is there must not be swept for it.
+        """
+        path = self.directory / _POSITION
         try:
-            position = msgspec.json.decode((self.directory / _POSITION).read_bytes(), type=Position)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            with files.translated(path):
+                content = path.read_bytes() if path.exists() else b""
+            position = msgspec.json.decode(content, type=Position)
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return position if self._file(position).is_file() else None
+        with files.translated(self.directory):
+            return position if self._file(position).is_file() else None
 
     def path(self) -> Path | None:
         """Return the mirror's database file, None when there is none."""
@@ -68,9 +77,10 @@ class Mirror:
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete everything but the mirror: what an attempt that failed or was killed left."""
-        for path in self._leftovers():
-            files.discard(path)
+        """Delete everything but the mirror: what an attempt that failed or was killed left. Nothing when in doubt."""
+        with suppress(FileAccessError):
+            for path in self._leftovers():
+                files.discard(path)
 
     def _leftovers(self) -> list[Path]:
         current = self.path()

@@ -5,6 +5,7 @@ every command and in the daemon's log; never a traceback.
 """
 
 import errno
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +32,16 @@ def translated(path: Path) -> Generator[None]:
         raise meaning(error, path) from error
 
 
-def meaning(error: OSError, path: Path, *, otherwise: type[MembridgeError] = FileAccessError) -> MembridgeError:
-    """Return what the operating system said about `path` as an error of this project.
+def meaning(
+    error: OSError, path: Path | None = None, *, otherwise: type[MembridgeError] = FileAccessError
+) -> MembridgeError:
+    """Return what the operating system said about `path`, or the path that it names, as an error of this project.
 
     Where it is neither a full disk nor a failing one it is an error of the kind `otherwise`.
     """
+    named = error.filename2 or error.filename
+    if path is None:
+        path = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else Path("a file of membridge")
     if error.errno in FULL:
         return full(path)
     if error.errno in FAILING:

@@ -1,6 +1,8 @@
 """The mirror: old or new after any interruption, never a mixture."""
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from membridge.errors import DiskFullError
 from membridge.snapshot import files
 from membridge.snapshot.chain import Position
 from membridge.snapshot.mirror import Mirror
+from membridge.system.files import FileAccessError
 
 
 def position_of(content: bytes, seq: int = 1) -> Position:
@@ -89,6 +92,23 @@ def test_a_damaged_position_is_no_mirror(tmp_path: Path, garbage: bytes) -> None
     made(mirror, b"one")
     (tmp_path / "position.json").write_bytes(garbage)
     assert mirror.position() is None
+
+
+def test_a_mirror_whose_position_cannot_be_read_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror(tmp_path)
+    position = made(mirror, b"one")
+
+    def fails(_: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fails)
+        for act in (mirror.position, mirror.path, mirror.stage):
+            with pytest.raises(FileAccessError, match="Input/output error"):
+                act()
+        mirror.sweep()
+
+    assert mirror.position() == position
 
 
 def test_a_forgotten_mirror_is_gone(tmp_path: Path) -> None:
