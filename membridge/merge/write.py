@@ -76,7 +76,7 @@ class RowWriter:
     def _insert(self, table: Table, values: Values, otherwise: str = "") -> None:
         # NULL where the column here forbids it: the column's default is what an older version meant.
         given = {name: value for name, value in values.items() if value is not None or not table.columns[name].not_null}
-        given |= stand_ins(table, given)
+        given |= stand_ins(table, values)
         columns, marks = ", ".join(map(quoted, given)), ", ".join("?" * len(given))
         sql = f"INSERT INTO {quoted(table.name)} ({columns}) VALUES ({marks}) {otherwise}"  # noqa: S608 - names from the schema, quoted
         self._execute(sql, tuple(given.values()))
@@ -220,7 +220,7 @@ def check_fits(table: Table, values: Values) -> None:
 
 
 def stand_ins(table: Table, values: Values) -> dict[str, Value]:
-    """Return values for the columns that a newer claude-mem demands and that a row of an older one lacks.
+    """Return values for the columns that a newer claude-mem demands and that a row of an older one does not have.
 
     The row's own time for a time, its key's sum where an index may want one of a kind, otherwise nothing of the
     column's type: every node makes the same of the same row. What the table refuses even then is set aside.
