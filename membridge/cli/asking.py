@@ -4,7 +4,7 @@ Every command that needs a node goes through here; nothing else in the command l
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from membridge.errors import (
     UnknownProjectError,
 )
 from membridge.node import registry
+from membridge.node.jobs import LISTED, Jobs
 from membridge.node.opening import bus_options, runtime_options
 from membridge.settings import ProjectConfig
 from schemas import subjects
@@ -32,12 +33,13 @@ from schemas.buckets import LEADERSHIP, NODES
 from schemas.events import Progress, decode_event
 from schemas.identity import ProjectId, canonical_id
 from schemas.leadership import Role
-from schemas.node import DoctorReply, Empty, NodesReply
+from schemas.node import DoctorReply, Empty, Job, JobsReply, NodesReply
 from schemas.subjects import Operation
 from schemas.wire import Wire
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
+T = TypeVar("T")
 
 #: Seconds until a server that does not answer is given up; the bus gives its reason before that.
 CONNECT = 5.0
@@ -132,6 +134,35 @@ def present_nodes(invocation: Invocation) -> NodesReply:
         return NodesReply(nodes=found, leaderless=sorted(leaderless))
 
     return asyncio.run(read())
+
+
+def ask_jobs(invocation: Invocation) -> JobsReply:
+    """Return the newest jobs of the project, from the stream that keeps them: no daemon is needed for that."""
+
+    async def listed(jobs: Jobs, deadline: Deadline) -> JobsReply:
+        return JobsReply(jobs=await jobs.listed(limit=LISTED, deadline=deadline))
+
+    return _from_jobs(invocation, listed)
+
+
+def ask_job(invocation: Invocation, job_id: str) -> Job:
+    """Return one job by its id, or by the end of it as `membridge jobs` shows it. Raises NotFoundError."""
+
+    async def found(jobs: Jobs, deadline: Deadline) -> Job:
+        listed = await jobs.listed(limit=LISTED, deadline=deadline)
+        known = [job for job in listed if job.id.endswith(job_id)]
+        return known[0] if len(known) == 1 else await jobs.one(job_id, deadline=deadline)
+
+    return _from_jobs(invocation, found)
+
+
+def _from_jobs(invocation: Invocation, read: Callable[[Jobs, Deadline], Awaitable[T]]) -> T:
+    async def asked() -> T:
+        deadline = Deadline.after(subjects.JOBS.deadline)
+        async with _connected(invocation, deadline) as bus:
+            return await read(Jobs(bus, project_id(invocation), invocation.settings.node.id), deadline)
+
+    return asyncio.run(asked())
 
 
 def examine(invocation: Invocation) -> DoctorReply:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import click
+
 from membridge.cli import access, units
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.errors import BusUnavailableError
@@ -12,7 +14,11 @@ from schemas.subjects import Impact
 
 NODE_COLUMNS = ("node", "seen", "version", "~project", "role", "seq>", "lag>", "unsynced>")
 NO_PRIMARY = "no node is primary: run `membridge leader select NODE`"
-JOB_COLUMNS = ("started", "kind", "state", "took>", "*result")
+#: The first columns are as wide as they must be; the result is folded below its heading.
+JOB_COLUMNS = ("id", "started", "~node", "~by", "kind", "state", "took>", "*result")
+STEP_COLUMNS = ("step", "took>")
+#: Last characters of a job's id, by which `jobs show` finds it too.
+SHORT_ID = 8
 
 
 @command("status", impact=Impact.READ)
@@ -44,12 +50,26 @@ nodes_group = DefaultGroup(
 )
 
 
-@command("jobs", impact=Impact.READ)
-def jobs(invocation: Invocation) -> None:
-    """List pushes and pulls and how they ended, newest first."""
-    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+@command("list", impact=Impact.READ)
+def list_jobs(invocation: Invocation) -> None:
+    """List pushes, pulls and other jobs of all nodes and how they ended, newest first."""
+    from membridge.cli.asking import ask_jobs  # noqa: PLC0415 - the bus is loaded only where it is used
 
-    invocation.show(ask(invocation, subjects.JOBS, Empty()), print_jobs)
+    invocation.show(ask_jobs(invocation), print_jobs)
+
+
+@command("show", impact=Impact.READ)
+@click.argument("job", metavar="ID")
+def show_job(invocation: Invocation, job: str) -> None:
+    """Show one job: who asked for it, where it ran, its steps, and how it ended."""
+    from membridge.cli.asking import ask_job  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask_job(invocation, job), print_job)
+
+
+jobs = DefaultGroup(
+    "jobs", default="list", commands=[list_jobs, show_job], summary="List pushes, pulls and other jobs, or show one."
+)
 
 
 def print_status(reply: StatusReply) -> None:
@@ -79,9 +99,21 @@ def print_jobs(reply: JobsReply) -> None:
 
     def row(job: Job) -> tuple[str, ...]:
         took = units.took(job.started_at, job.ended_at)
-        return (tables.when(job.started_at), job.kind, job.state, took, job.error or job.result)
+        about = (job.id[-SHORT_ID:], tables.when(job.started_at), job.node, job.requested_by)
+        return (*about, job.kind, job.state, took, job.error or job.result)
 
     tables.table(JOB_COLUMNS, map(row, reply.jobs), empty="no job yet")
+
+
+def print_job(job: Job) -> None:
+    """Print one job and its steps."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    tables.facts(_job_facts(job))
+    if job.steps:
+        tables.line("")
+        steps = ((step.name, units.duration(step.seconds)) for step in job.steps)
+        tables.table(STEP_COLUMNS, steps, empty="")
 
 
 def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
@@ -107,6 +139,20 @@ def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
     yield "conflicts", f"{project.conflicts}: see `membridge conflicts`" if project.conflicts else ""
     yield "quarantined", f"{project.quarantined}: see `membridge quarantine`" if project.quarantined else ""
     yield "last error", reply.last_error or ""
+
+
+def _job_facts(job: Job) -> Iterator[tuple[str, str]]:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
+    yield "id", job.id
+    yield "kind", job.kind
+    yield "node", job.node
+    yield "by", job.requested_by
+    yield "state", job.state
+    yield "started", tables.when(job.started_at)
+    yield "took", units.took(job.started_at, job.ended_at)
+    yield "result", job.result
+    yield "error", job.error or ""
 
 
 def _role(reply: StatusReply) -> str:

@@ -16,6 +16,7 @@ import msgspec
 
 from membridge.bus.connection import Bus
 from membridge.bus.streams import last_per_subject
+from membridge.bus.translate import StreamMissingError
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError, NotFoundError
 from membridge.logging import get_logger
@@ -30,6 +31,10 @@ log = get_logger("membridge.jobs")
 
 R = TypeVar("R", bound=Wire)
 
+#: Who asks for what a node does by itself.
+AUTO = "auto-sync"
+#: Jobs of one list.
+LISTED = 100
 #: Seconds a record may take to reach the stream.
 RECORD_DEADLINE = 2.0
 #: Seconds a job runs before it says where it is, and between two such words.
@@ -61,19 +66,27 @@ class Jobs:
             requested_by=order.requested_by,
             started_at=datetime.now(UTC).isoformat(),
         )
+        began = time.monotonic()
         await self._record(job)
         throttle = _Throttle(listener)
         steps = Steps(throttle.hear)
         try:
             reply = await self._with_progress(job, throttle, act(steps, job.id))
         except MembridgeError as error:
+            _log_failure(job, error.message, remedy=error.remedy, code=error.code)
             await self._record(self._ended(job, steps, JobState.FAILED, error=error.message))
             raise
         except BaseException as error:
             state = JobState.FAILED if isinstance(error, Exception) else JobState.ABANDONED
+            _log_failure(job, type(error).__name__)
             await self._record(self._ended(job, steps, state, error=type(error).__name__))
             raise
         outcome = str(getattr(reply, "outcome", "done"))
+        if job.requested_by != AUTO:
+            log.info(
+                "job done", project=job.project, kind=job.kind, job=job.id, by=job.requested_by, outcome=outcome,
+                seconds=round(time.monotonic() - began, 3),
+            )  # fmt: skip
         await self._record(self._ended(job, steps, JobState.DONE, result=outcome))
         return reply
 
@@ -91,7 +104,11 @@ class Jobs:
 
     async def _read(self, job_id: str, *, limit: int, deadline: Deadline) -> list[Job]:
         filter_subject = subjects.JOB.format(project=self._project, node="*", job=job_id)
-        messages = await last_per_subject(self._bus, streams.JOBS, filter_subject, limit=limit, deadline=deadline)
+        try:
+            messages = await last_per_subject(self._bus, streams.JOBS, filter_subject, limit=limit, deadline=deadline)
+        except StreamMissingError:
+            # No daemon ever ran with this server.
+            return []
         jobs: list[Job] = []
         for message in messages:
             try:
@@ -143,6 +160,14 @@ class Jobs:
             )
         except MembridgeError as error:
             log.warning("job not recorded", job=job.id, reason=error.message)
+
+
+def _log_failure(job: Job, reason: str, *, remedy: str = "", code: str = "") -> None:
+    """Log that a job failed which somebody asked for; what syncs by itself logs its own failures."""
+    if job.requested_by == AUTO:
+        return
+    about = {"project": job.project, "kind": job.kind, "job": job.id, "by": job.requested_by}
+    log.warning("job failed", **about, reason=reason, remedy=remedy, code=code)
 
 
 class _Throttle:

@@ -17,7 +17,7 @@ from membridge.errors import InvalidRequestError
 from membridge.logging import get_logger
 from membridge.node.asked import Asked
 from membridge.node.doctor import Doctor
-from membridge.node.jobs import Jobs, Order
+from membridge.node.jobs import LISTED, Jobs, Order
 from membridge.node.past import Past
 from membridge.node.project import Project
 from membridge.node.quarantine import act_on_quarantine
@@ -35,9 +35,6 @@ R = TypeVar("R", bound=Wire)
 Handler = Callable[..., Awaitable[Wire]]
 
 log = get_logger("membridge.node")
-
-#: Jobs and conflicts of one answer.
-LISTED = 100
 
 
 class Operations:

@@ -12,16 +12,13 @@ from membridge.bus.service import Call, Endpoint
 from membridge.errors import MembridgeError, UnavailableError
 from membridge.node.doctor import Doctor, Reached, this_process
 from membridge.node.endpoints import QUEUE
-from membridge.node.jobs import Jobs
+from membridge.node.jobs import LISTED, Jobs
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings
 from schemas import subjects
 from schemas.leadership import Role
 from schemas.node import DoctorReply, JobsReply, ProjectPresence, StatusReply
 from schemas.wire import Wire
-
-#: Jobs of one answer.
-LISTED = 100
 
 
 class NotServedError(UnavailableError):

@@ -189,7 +189,7 @@ async def test_a_project_that_this_node_does_not_serve_is_an_error(bus: Bus, run
     assert "membridge project add" in found["remedy"]
 
 
-@pytest.mark.parametrize("arguments", [("jobs",), ("leader",), ("leader", "resign")])
+@pytest.mark.parametrize("arguments", [("leader",), ("leader", "resign")])
 async def test_what_only_a_daemon_knows_says_how_to_start_one(bus: Bus, run: Run, arguments: tuple[str, ...]) -> None:
     ended = await run(*arguments)
 
