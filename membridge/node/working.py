@@ -22,6 +22,7 @@ from membridge.worker import attempt
 from membridge.worker.attempt import Claude
 from membridge.worker.context import Sources
 from membridge.worker.herald import Herald
+from membridge.worker.unreturned import Unreturned
 from membridge.worker.worker import Worker
 from schemas import subjects
 from schemas.identity import NodeId
@@ -104,7 +105,8 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
         for presence in presences:
             presence.touch()
 
-    worker = Worker(bus, settings.node.id, capabilities, claude.attempt, changed)
+    unreturned = Unreturned(settings.node.state_dir / "unreturned.json")
+    worker = Worker(bus, settings.node.id, capabilities, claude.attempt, changed=changed, unreturned=unreturned)
     for presence in presences:
         presence.worker = worker.presence
     return {"task events": teller.run, "worker": worker.run, "worker presence": herald.run}

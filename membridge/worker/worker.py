@@ -18,6 +18,7 @@ from membridge.deadline import Deadline
 from membridge.errors import MembridgeError, RemoteError
 from membridge.lifecycle import Ready
 from membridge.logging import get_logger
+from membridge.worker.unreturned import Unreturned
 from schemas import subjects
 from schemas.errors import TABLE, ErrorCode, Retry
 from schemas.identity import NodeId
@@ -55,6 +56,8 @@ HEARTBEAT = 10.0
 SAY, REPORT = 10.0, 60.0
 #: Seconds that a stop leaves to results that are being reported, then to handing back; with `GRACE` less than `DRAIN`.
 LAST_REPORT, GIVE_BACK = 3.0, 3.0
+#: Seconds after which it is logged again that what an earlier life left cannot be handed back.
+RETURN_LATER = 60.0
 #: Characters of an output that go into one message; six bytes each are what JSON makes of the worst.
 PIECE = 128 << 10
 #: Characters of an error message and of a session's name at most.
@@ -81,10 +84,18 @@ class Worker:
     """One node's worker. `presence` is what the node says of it."""
 
     def __init__(
-        self, bus: Bus, node: NodeId, capabilities: Capabilities, attempt: Attempt, changed: Callable[[], None]
+        self,
+        bus: Bus,
+        node: NodeId,
+        capabilities: Capabilities,
+        attempt: Attempt,
+        *,
+        changed: Callable[[], None],
+        unreturned: Unreturned,
     ) -> None:
         self._bus, self._node, self._capabilities = bus, node, capabilities
         self._attempt, self._changed = attempt, changed
+        self._unreturned, self._to_return = unreturned, dict[str, LeaseClaim]()
         self._client = Client(bus)
         self._running: dict[str, tuple[Order, asyncio.Task[None]]] = {}
         #: Leases whose attempt has not ended; one that is being told of takes no room any more.
@@ -103,7 +114,10 @@ class Worker:
     async def run(self, ready: Ready) -> None:
         """Take orders until cancelled; then hand back what runs."""
         identity = ServiceIdentity("membridge-worker", __version__, "runs LLM tasks", {"node": self._node})
+        self._to_return = {claim.lease_id: claim for claim in await self._unreturned.read()}
         async with asyncio.TaskGroup() as group:
+            if self._to_return:
+                group.create_task(self._return_earlier(), name="leases of an earlier life")
             endpoints = [
                 self._endpoint(subjects.RUN, lambda order: self._take(group, order)),
                 self._endpoint(subjects.STOP, self._stop),
@@ -155,9 +169,10 @@ class Worker:
 
     async def _status(self, request: Empty) -> WorkerStatusReply:
         del request
-        return WorkerStatusReply(
-            presence=self.presence(), running=[order.task.id for order, _ in self._running.values()]
-        )
+        # What is still to be handed back is not lost: a coordinator would count an attempt for it.
+        running = [order.task.id for order, _ in self._running.values()]
+        running += [claim.task_id for claim in self._to_return.values()]
+        return WorkerStatusReply(presence=self.presence(), running=running)
 
     def _forget(self, lease_id: str) -> None:
         self._running.pop(lease_id, None)
@@ -246,13 +261,29 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             for order, _ in left:
                 group.create_task(self._give_back(order))
+        if self._to_return:
+            await self._unreturned.write(self._to_return.values())
 
     async def _give_back(self, order: Order) -> None:
         """Return a task to the queue; the coordinator may just be restarting, and repeating it does no harm."""
         claim = LeaseClaim(
             lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, reason="its worker stopped"
         )
-        deadline = Deadline.after(GIVE_BACK)
+        if not await self._returned(claim, Deadline.after(GIVE_BACK)):
+            self._to_return[claim.lease_id] = claim
+
+    async def _return_earlier(self) -> None:
+        """Hand back what an earlier life of this worker could not, until a coordinator has heard of it."""
+        for claim in list(self._to_return.values()):
+            while not await self._returned(claim, Deadline.after(RETURN_LATER)):
+                pass
+            del self._to_return[claim.lease_id]
+            await self._unreturned.write(self._to_return.values())
+        # A coordinator takes a worker that hands back for one that stops.
+        self._changed()
+
+    async def _returned(self, claim: LeaseClaim, deadline: Deadline) -> bool:
+        """Hand a lease back; return whether a coordinator has answered, accepting or refusing it."""
 
         async def tell() -> None:
             wait = deadline.sooner(GIVE_BACK / 2)
@@ -260,8 +291,13 @@ class Worker:
 
         try:
             await _insist(tell, deadline)
+        except RemoteError as error:
+            log.info("task not handed back", reason=error.message)
+            return TABLE[error.code].retry not in AGAIN
         except MembridgeError as error:
             log.warning("task not handed back", reason=error.message)
+            return False
+        return True
 
 
 async def _insist(tell: Callable[[], Awaitable[None]], deadline: Deadline) -> None:

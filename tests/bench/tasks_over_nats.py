@@ -23,6 +23,7 @@ from membridge.deadline import Deadline
 from membridge.embedded.nats_server import start_nats
 from membridge.errors import MembridgeError
 from membridge.worker.herald import Herald
+from membridge.worker.unreturned import Unreturned
 from membridge.worker.worker import Outcome, Worker
 from schemas import subjects
 from schemas.identity import NodeId
@@ -119,7 +120,8 @@ async def _work(url: str) -> None:
     async with _connected(url, "bench workers") as bus, asyncio.TaskGroup() as group:
         for name in WORKERS:
             capabilities = Capabilities(claude_cli=True, max_concurrency=32)
-            worker = Worker(bus, NodeId(name), capabilities, _done, lambda: None)
+            nowhere = Unreturned(Path("/nonexistent/unreturned.json"))
+            worker = Worker(bus, NodeId(name), capabilities, _done, changed=lambda: None, unreturned=nowhere)
 
             async def described(worker: Worker = worker, name: str = name) -> NodePresence:
                 said = worker.presence()

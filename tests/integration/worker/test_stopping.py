@@ -107,11 +107,21 @@ async def test_a_worker_that_stops_hands_back_to_a_coordinator_elsewhere(
     await stopped(b)
     assert kept_by(coordinator, task) == ("queued", 0, 1)
 
-    claude.answers.touch()
+    # Once more, and now no coordinator is there: the worker's next life hands it back.
     await b.start()
     await claude.began()
+    await stopped(coordinator)
+    await stopped(b)
+    assert kept_by(coordinator, task) == ("running", 1, 1)
+    note = b.home / ".local" / "state" / "membridge" / "unreturned.json"
+    assert note.stat().st_mode & 0o077 == 0
+    claude.answers.touch()
+    await b.start()
+    await coordinator.start("coordinator")
+    await claude.began()
     assert await output_of(coordinator, task) == "HELLO"
-    assert kept_by(coordinator, task) == ("completed", 1, 1)
+    assert kept_by(coordinator, task) == ("completed", 1, 2)
+    assert not note.exists()
     claude.heard.told.clear()
     await stopped(coordinator)
     async with asyncio.timeout(PATIENCE):

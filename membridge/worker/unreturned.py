@@ -1,0 +1,51 @@
+"""Leases that a stop could not hand back, because no coordinator answered: kept in a file for the worker's next life.
+
+Otherwise the coordinator would find the task lost with a worker that stopped in order, and count an attempt.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from membridge import blocking
+from membridge.errors import MembridgeError
+from membridge.logging import get_logger
+from membridge.snapshot import files
+from schemas.runtime import LeaseClaim
+
+log = get_logger("membridge.worker")
+
+
+class Unreturned:
+    """The file of these leases. That it cannot be read or written costs an attempt and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def read(self) -> list[LeaseClaim]:
+        """Return what an earlier life left."""
+        return await blocking.run(self._read)
+
+    async def write(self, claims: Iterable[LeaseClaim]) -> None:
+        """Keep these, and no others."""
+        try:
+            await blocking.run(self._write, list(claims))
+        except MembridgeError as error:
+            log.warning("leases to hand back later cannot be noted", path=str(self._path), reason=error.message)
+
+    def _read(self) -> list[LeaseClaim]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=list[LeaseClaim])
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.warning("leases to hand back cannot be read", path=str(self._path), reason=str(error))
+            return []
+
+    def _write(self, claims: list[LeaseClaim]) -> None:
+        if claims:
+            files.save(self._path, msgspec.json.encode(claims))
+        else:
+            with files.translated(self._path):
+                self._path.unlink(missing_ok=True)
