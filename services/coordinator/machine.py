@@ -90,15 +90,18 @@ def expire(task: TaskState) -> TaskState:
     return replace(task, status=QUEUED, lease_id=None, reason="its lease expired")
 
 
-def hand_back(task: TaskState, *, reason: str) -> TaskState:
-    """Take the task back from a worker that stops: no attempt, unless that happened too often."""
+def hand_back(task: TaskState, *, reason: str, until: float = 0.0) -> TaskState:
+    """Take the task back from a worker that stops: no attempt, unless that happened too often.
+
+    It does not begin again before `until`.
+    """
     _require(task, HELD, "handed back")
     if task.interruptions >= MOST_INTERRUPTIONS:
         ended = task.attempts >= task.max_attempts
-        return replace(task, status=DEAD if ended else QUEUED, lease_id=None, reason=reason)
+        return replace(task, status=DEAD if ended else QUEUED, lease_id=None, reason=reason, not_before=until)
     return replace(
         task, status=QUEUED, lease_id=None, attempts=task.attempts - 1, interruptions=task.interruptions + 1,
-        reason=reason,
+        reason=reason, not_before=until,
     )  # fmt: skip
 
 

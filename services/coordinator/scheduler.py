@@ -189,7 +189,10 @@ class Scheduler:
         try:
             whole = self._submitted.pop(task.id, None) or await self._records.task(task.id)
         except MembridgeError as error:
-            self._take_back(task, lease, f"it could not be read: {error.message}")
+            # At once, for the first time; then later and later.
+            often = task.interruptions
+            until = datetime.now(UTC).timestamp() + machine.backoff(often, 0.0) if often else 0.0
+            self._take_back(task, lease, f"it could not be read: {error.message}", until)
             return
         whole = replace(
             whole, status=task.status, lease_id=lease.id, worker_id=lease.worker_id, attempts=task.attempts,
@@ -225,11 +228,11 @@ class Scheduler:
         self._fleet.lose(lease.worker_id, WorkerStatus.UNKNOWN, why[:WHY])
         self._take_back(task, lease, f"{lease.worker_id} did not take it: {why}")
 
-    def _take_back(self, task: TaskState, lease: Lease, why: str) -> None:
+    def _take_back(self, task: TaskState, lease: Lease, why: str, until: float = 0.0) -> None:
         before = self._leased(task, lease)
         if before is None:
             return
-        after = machine.hand_back(before, reason=why[:WHY])
+        after = machine.hand_back(before, reason=why[:WHY], until=until)
         change = self._book.change(before, after, Said("handed_back", lease.worker_id, after.reason))
         self._errand(partial(self.tell, after, change))
         self.schedule()

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from membridge.errors import FencedError, MembridgeError
 from schemas.runtime import (
@@ -20,6 +20,7 @@ from schemas.runtime import (
     WorkerStatus,
 )
 from services.coordinator.fleet import Fleet
+from services.coordinator.machine import LIVE
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import Engine
 from services.database.ledger import Ledger, begin_term
@@ -50,7 +51,7 @@ class History:
         self, engine: Engine, outside: Outside, group: asyncio.TaskGroup, chance: random.Random, limits: Limits = SHORT
     ) -> None:
         self.engine, self.outside, self.chance = engine, outside, chance
-        self.records = Records(engine)
+        self.records: Records = Records(engine)
         self._group, self._limits = group, limits
         self.runtime: Runtime | None = None
         self._ledger: asyncio.Task[None] | None = None
@@ -66,9 +67,37 @@ class History:
         self.runtime = Runtime(self._group, ledger, self.records, fleet, self.outside, self._limits)
         await self.runtime.load({}, kept)
         for name in ("w1", "w2"):
-            capabilities = Capabilities(claude_cli=True, max_concurrency=2)
-            self.runtime.hear(Worker(id=name, node_id=name, status=WorkerStatus.ONLINE, capabilities=capabilities))
+            self.hear(name)
         return self.runtime
+
+    def hear(self, name: str, labels: Sequence[str] = ()) -> None:
+        """Let a worker say that it is there."""
+        assert self.runtime is not None
+        capabilities = Capabilities(claude_cli=True, max_concurrency=2, labels=list(labels))
+        self.runtime.hear(Worker(id=name, node_id=name, status=WorkerStatus.ONLINE, capabilities=capabilities))
+
+    async def agree(self) -> None:
+        """Wait until the book says what the database says; fail when it never does."""
+        try:
+            async with asyncio.timeout(10.0):
+                while (apart := await self._apart()) is not None:  # noqa: ASYNC110 - no event tells
+                    # Changes that nobody waits for become durable by themselves.
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            apart = await self._apart()
+        assert apart is None, apart
+
+    async def _apart(self) -> str | None:
+        """Return in what book and database differ."""
+        assert self.runtime is not None
+        rows = [task for _, task in await self.records.live([*LIVE], after=0, limit=10_000)]
+        stored = {task.id: (task.status, task.attempts, task.interruptions, task.lease_id) for task in rows}
+        leases = {lease.id for lease in await self.records.active_leases()}
+        book = self.runtime.book
+        believed = {one.id: (one.status, one.attempts, one.interruptions, one.lease_id) for one in book.tasks.values()}
+        if (stored, leases) == (believed, set(book.leases)):
+            return None
+        return f"stored {stored} under {leases}, believed {believed} under {set(book.leases)}"
 
     async def kill(self) -> None:
         """End the term as SIGKILL would: nothing more is written."""

@@ -1,0 +1,293 @@
+"""Two events at one task at the same time, and changes that are refused, turned away or stored without an answer.
+
+Whatever happens, the book says what the database says afterwards, one of two that exclude each other is refused, and
+the context goes on.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from membridge.deadline import Deadline
+from membridge.errors import LeaseLostError, OverloadedError, UnavailableError
+from schemas.runtime import Lease, LeaseClaim, Metrics, Policy, Report, ResultStatus, TaskSpec, TaskStatus
+from services.coordinator import machine
+from services.coordinator.machine import HELD, WrongStateError
+from services.coordinator.runtime import Limits, Runtime
+from services.database.engine import open_engine, parse_url
+from services.database.ledger import PENDING, UnstorableError, durable
+from tests.integration.coordinator.gates import Commit, Meeting, failing, held
+from tests.integration.coordinator.histories import History, Outside
+
+COMPLETED, DEAD, FAILED, QUEUED = TaskStatus.COMPLETED, TaskStatus.DEAD, TaskStatus.FAILED, TaskStatus.QUEUED
+RUNNING = TaskStatus.RUNNING
+#: What goes back to the queue may be given out in the same transaction.
+AGAIN = {QUEUED, TaskStatus.LEASED}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A task in the state that a test begins with, and the lease that it has or had last."""
+
+    history: History
+    task: str
+    context: str
+    lease: Lease | None
+
+    @property
+    def runtime(self) -> Runtime:
+        assert self.history.runtime is not None
+        return self.history.runtime
+
+    def claim(self) -> LeaseClaim:
+        assert self.lease is not None
+        return LeaseClaim(lease_id=self.lease.id, task_id=self.task, worker_id=self.lease.worker_id)
+
+    def report(self, *, success: bool, tokens: int = 1) -> Report:
+        claim = self.claim()
+        return Report(
+            lease_id=claim.lease_id, task_id=claim.task_id, worker_id=claim.worker_id,
+            metrics=Metrics(duration_ms=1, tokens_used=tokens),
+            status=ResultStatus.SUCCESS if success else ResultStatus.ERROR,
+            output="o" if success else None, error_message=None if success else "e",
+        )  # fmt: skip
+
+    async def expire(self) -> None:
+        assert self.lease is not None
+        if self.lease.id not in self.runtime.book.leases:
+            raise LeaseLostError("it ended")
+        self.runtime.expire(self.lease.id)
+
+    async def status(self) -> TaskStatus:
+        return (await self.history.records.task(self.task)).status
+
+
+EVENTS: dict[str, Callable[[Case], Awaitable[object]]] = {
+    "requeue": lambda case: case.runtime.requeue(case.task, actor="test"),
+    "cancel": lambda case: case.runtime.cancel(case.task, reason="", actor="test"),
+    "success": lambda case: case.runtime.report(case.report(success=True)),
+    "error": lambda case: case.runtime.report(case.report(success=False)),
+    "hand back": lambda case: case.runtime.hand_back(case.claim()),
+    "expiry": lambda case: case.expire(),
+    "heartbeat": lambda case: case.runtime.heartbeat(case.claim()),
+}
+#: Of each of these one at most is accepted.
+ONCE = [{"success", "error", "hand back", "expiry"}, {"success", "cancel"}, {"cancel"}, {"requeue"}]
+OF_CLIENTS = list(product(["requeue", "cancel"], repeat=2))
+PAIRS = [
+    *((status, pair) for status in (DEAD, COMPLETED, FAILED, QUEUED) for pair in OF_CLIENTS),
+    *((RUNNING, pair) for pair in product(EVENTS, repeat=2)),
+]
+
+
+@asynccontextmanager
+async def history_on(url: str, folder: Path) -> AsyncGenerator[History]:
+    """A history whose leases do not end by themselves, in its first term."""
+    async with (
+        open_engine(parse_url(url, folder / "x"), deadline=Deadline.after(30.0)) as engine,
+        asyncio.TaskGroup() as group,
+    ):
+        history = History(engine, Outside(), group, random.Random(1), Limits())
+        history.records = Meeting(engine)
+        await history.begin()
+        yield history
+        await history.kill()
+
+
+async def arrived(history: History, task: str) -> Lease:
+    """Return the lease under which a worker was given a task, once it runs."""
+    assert history.runtime is not None
+    book = history.runtime.book
+    async with asyncio.timeout(20.0):
+        while task not in book.tasks or book.tasks[task].status is not RUNNING:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+    await book.settled(task)
+    return next(one.lease for one in reversed(history.outside.orders) if one.task.id == task)
+
+
+async def brought_to(history: History, status: TaskStatus, context: str) -> Case:
+    """Submit a task and bring it to a state."""
+    assert history.runtime is not None
+    spec = TaskSpec(context_id=context, agent_slug="x", prompt="p", max_attempts=1 if status is DEAD else 3)
+    spec = replace(spec, labels=["none has it"]) if status is QUEUED else spec
+    task = await history.runtime.submit(spec, actor="test")
+    if status is QUEUED:
+        return Case(history, task.id, context, None)
+    case = Case(history, task.id, context, await arrived(history, task.id))
+    if status is not RUNNING:
+        await history.runtime.report(case.report(success=status is COMPLETED))
+    assert await case.status() is status
+    return case
+
+
+async def outcome(event: str, case: Case) -> str | None:
+    """Let something happen; return what was accepted, None when it was refused."""
+    try:
+        await EVENTS[event](case)
+    except (WrongStateError, LeaseLostError):
+        return None
+    return event
+
+
+async def test_of_two_events_at_once_one_is_refused_or_both_count_and_the_context_goes_on(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with history_on(database_url, tmp_path) as history:
+        meeting = history.records
+        assert isinstance(meeting, Meeting)
+        for number, (status, pair) in enumerate(PAIRS):
+            case = await brought_to(history, status, f"c{number}")
+            follower = await case.runtime.submit(
+                TaskSpec(context_id=case.context, agent_slug="x", prompt="next"), actor="test"
+            )
+            meeting.number = 2
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(outcome(event, case)) for event in pair]
+            meeting.number = 1
+            # One that handed a task back is given none until it is heard of again.
+            for name in ("w1", "w2"):
+                history.hear(name)
+            accepted = [event for event in (one.result() for one in asked) if event is not None]
+            what = f"{status.value}: {pair} -> {accepted}"
+            for exclusive in ONCE:
+                assert len([event for event in accepted if event in exclusive]) <= 1, what
+            await history.agree()
+            if "success" in accepted and "requeue" not in accepted:
+                assert await case.status() is COMPLETED, what
+            # The next one of the context runs once this one is over, and not meanwhile.
+            live = case.runtime.book.tasks
+            assert len([one for one in live.values() if one.context_id == case.context and one.status in HELD]) <= 1, (
+                what
+            )
+            if case.task in live:
+                ended = status not in machine.LIVE or {"cancel", "success"} & set(accepted)
+                assert ended or live[follower.id].status is QUEUED, what
+                await case.runtime.cancel(case.task, reason="", actor="test")
+            lease = await arrived(history, follower.id)
+            await case.runtime.report(Case(history, follower.id, case.context, lease).report(success=True))
+            await history.agree()
+
+
+@pytest.mark.parametrize("how", list(Commit))
+async def test_a_change_whose_commit_fails_is_made_or_not_and_can_be_asked_for_again(
+    database_url: str, tmp_path: Path, how: Commit
+) -> None:
+    async with history_on(database_url, tmp_path) as history:
+        for number, (event, after) in enumerate(
+            {"requeue": AGAIN, "cancel": {DEAD}, "success": {COMPLETED}, "error": {FAILED}, "hand back": AGAIN}.items()
+        ):
+            status = DEAD if event == "requeue" else RUNNING
+            case = await brought_to(history, status, f"c{number}")
+            with failing(history.engine, how), pytest.raises(UnavailableError):
+                await EVENTS[event](case)
+            await history.kill()
+            before = await case.status()
+            assert before in (after if how is Commit.ANSWER_LOST else {status}), event
+            kept = [lease.id for lease in await history.records.active_leases()]
+            runtime = await history.begin(kept)
+            if before is status:
+                # A worker says so again; the lease that it has is still the live one.
+                assert await outcome(event, case) == event
+            elif after is not AGAIN:
+                assert await outcome(event, case) is None
+            await history.agree()
+            if case.task in runtime.book.tasks:
+                await runtime.cancel(case.task, reason="", actor="test")
+
+
+async def test_a_result_that_is_turned_away_for_overload_is_taken_when_it_is_said_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with history_on(database_url, tmp_path) as history:
+        case = await brought_to(history, RUNNING, "c")
+        with held(history.engine) as waits:
+            first = case.runtime.book.write()
+            await waits.wait()
+            last = first
+            for _ in range(PENDING):
+                last = case.runtime.book.write()
+            for event in ("success", "error", "hand back", "cancel", "heartbeat"):
+                with pytest.raises(OverloadedError):
+                    await EVENTS[event](case)
+            assert case.runtime.book.tasks[case.task].status is RUNNING
+        await durable(first)
+        await durable(last)
+        await history.agree()
+        assert await outcome("success", case) == "success"
+        assert await case.status() is COMPLETED
+        await history.agree()
+
+
+async def test_a_result_that_the_database_refuses_leaves_the_task_as_it_was_and_fails_nobody_else(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with history_on(database_url, tmp_path) as history:
+        case = await brought_to(history, RUNNING, "c")
+        spec = TaskSpec(context_id="other", agent_slug="x", prompt="p")
+        follower = await case.runtime.submit(replace(spec, context_id="c"), actor="test")
+        async with asyncio.TaskGroup() as group:
+            others = [group.create_task(case.runtime.submit(spec, actor="test")) for _ in range(3)]
+            poisoned = [
+                group.create_task(_refused(case.runtime.report(case.report(success=True, tokens=2**63)))),
+                group.create_task(
+                    _refused(case.runtime.submit(replace(spec, policy=Policy(budget=2**63)), actor="test"))
+                ),
+            ]
+        assert all(one.result() for one in poisoned)
+        assert {one.result().id for one in others} <= {one.id for one in case.runtime.book.tasks.values()}
+        await history.agree()
+        assert await outcome("success", case) == "success"
+        assert await case.status() is COMPLETED
+        await arrived(history, follower.id)
+        await history.agree()
+
+
+async def _refused(work: Awaitable[object]) -> bool:
+    with pytest.raises(UnstorableError):
+        await work
+    return True
+
+
+async def test_a_task_that_cannot_be_read_goes_back_to_the_queue_at_once(database_url: str, tmp_path: Path) -> None:
+    async with history_on(database_url, tmp_path) as history:
+        assert history.runtime is not None
+        spec = TaskSpec(context_id="c", agent_slug="x", prompt="p", labels=["later"])
+        task = await history.runtime.submit(spec, actor="test")
+        await history.kill()
+        # A new term has no prompt in memory.
+        meeting = history.records
+        assert isinstance(meeting, Meeting)
+        meeting.failures = 1
+        runtime = await history.begin()
+        history.hear("w3", ["later"])
+        lease = await arrived(history, task.id)
+        assert meeting.failures == 0
+        assert (runtime.book.tasks[task.id].attempts, runtime.book.tasks[task.id].interruptions) == (1, 1)
+        await runtime.report(Case(history, task.id, "c", lease).report(success=True))
+        assert (await history.records.task(task.id)).status is COMPLETED
+        await history.agree()
+
+
+async def test_one_key_submitted_many_times_at_once_is_one_task_also_when_the_first_gave_up(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with history_on(database_url, tmp_path) as history:
+        assert history.runtime is not None
+        runtime, spec = history.runtime, TaskSpec(context_id="c", agent_slug="x", prompt="p", idempotency_key="k")
+        async with asyncio.TaskGroup() as group:
+            with held(history.engine) as waits:
+                first = group.create_task(runtime.submit(spec, actor="test"))
+                await waits.wait()
+                first.cancel()
+                pair = [group.create_task(runtime.submit(spec, actor="test")) for _ in range(2)]
+                await asyncio.wait({first})
+        ids = {one.result().id for one in pair} | {(await runtime.submit(spec, actor="test")).id}
+        assert len(ids) == 1
+        assert list((await history.records.counts()).values()) == [1]
