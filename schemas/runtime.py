@@ -272,6 +272,25 @@ class Accepted(Wire, frozen=True, kw_only=True):
     reason: Sentence = ""
 
 
+class LeaseRequest(Wire, frozen=True, kw_only=True):
+    """A worker that is no node asks for a task: for `task_id`, or for the next one whose labels it has.
+
+    The same `nonce` again gives the same lease again, as after a lost answer.
+    """
+
+    worker_id: Slug
+    task_id: Named | None = None
+    labels: Labels = []
+    nonce: Named | None = None
+
+
+class Leased(Wire, frozen=True, kw_only=True):
+    """The task and its lease, or why there is none now."""
+
+    order: Order | None = None
+    reason: Line = ""
+
+
 class LeaseClaim(Wire, frozen=True, kw_only=True):
     """Speaks for a lease: that it is worked on, or that it is handed back (`reason`)."""
 

@@ -65,6 +65,8 @@ from schemas.runtime import (
     EventsRequest,
     Lease,
     LeaseClaim,
+    Leased,
+    LeaseRequest,
     LeasesReply,
     LeasesRequest,
     Order,
@@ -232,6 +234,7 @@ WORKERS = _of_runtime("workers", Empty, WorkersReply, impact=Impact.READ)
 WORKER = _of_runtime("worker", WorkerRequest, Worker, impact=Impact.READ)
 DRAIN = _of_runtime("drain", WorkerRequest, Worker, impact=Impact.WRITE)
 RESUME = _of_runtime("resume", WorkerRequest, Worker, impact=Impact.WRITE)
+REMOVE_WORKER = _of_runtime("remove_worker", WorkerRequest, Worker, impact=Impact.WRITE)
 ARTIFACTS = _of_runtime("artifacts", ArtifactsRequest, ArtifactsReply, impact=Impact.READ)
 ARTIFACT = _of_runtime("artifact", ArtifactRequest, Artifact, impact=Impact.READ)
 AUDIT = _of_runtime("audit", AuditRequest, AuditReply, impact=Impact.READ)
@@ -243,6 +246,7 @@ def _by_worker(name: str, request: type[Q_co], reply: type[R_co], *, deadline: f
     return Operation(name, f"membridge.runtime.{name}.{{worker}}", request, reply, deadline, Impact.WRITE)
 
 
+LEASE = _by_worker("lease", LeaseRequest, Leased)
 HEARTBEAT = _by_worker("heartbeat", LeaseClaim, Lease)
 PART = _by_worker("part", OutputPart, Accepted)
 REPORT = _by_worker("report", Report, Accepted, deadline=60.0)
@@ -250,11 +254,11 @@ HAND_BACK = _by_worker("hand_back", LeaseClaim, Accepted)
 
 #: What people and front ends ask of the runtime.
 CLIENT_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
-    SUBMIT, TASK, TASKS, CANCEL, REQUEUE, RESULT, RUNS, LEASES, WORKERS, WORKER, DRAIN, RESUME, ARTIFACTS, ARTIFACT,
-    AUDIT, STATS, EVENTS,
+    SUBMIT, TASK, TASKS, CANCEL, REQUEUE, RESULT, RUNS, LEASES, WORKERS, WORKER, DRAIN, RESUME, REMOVE_WORKER,
+    ARTIFACTS, ARTIFACT, AUDIT, STATS, EVENTS,
 )  # fmt: skip
 #: What a worker says of its leases; nobody may speak for another, so its name is in the subject.
-REPORTING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (HEARTBEAT, PART, REPORT, HAND_BACK)
+REPORTING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (LEASE, HEARTBEAT, PART, REPORT, HAND_BACK)
 #: Answered by any coordinator; what writes is passed on to the one that schedules.
 RUNTIME_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (*CLIENT_OPERATIONS, *REPORTING_OPERATIONS)
 #: Where the coordinator that schedules answers what others pass on.

@@ -45,7 +45,9 @@ def reader(name: str) -> Grant:
 
 def gateway(name: str) -> Grant:
     """Return what the gateway may do: what people make through it, and hand out requests too large for one message."""
-    return Grant((*_asked(*Impact), "$JS.API.INFO", ANSWERS), (f"{INBOX}.{name}.>", _EVENTS))
+    # It speaks for workers that are no nodes and reach it over HTTP; a lease's id is what they have to know.
+    spoken = (operation.pattern() for operation in subjects.REPORTING_OPERATIONS)
+    return Grant((*_asked(*Impact), *spoken, "$JS.API.INFO", ANSWERS), (f"{INBOX}.{name}.>", _EVENTS))
 
 
 def coordinator(name: str = subjects.COORDINATOR) -> Grant:

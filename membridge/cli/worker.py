@@ -49,8 +49,18 @@ def resume(invocation: Invocation, worker_id: str) -> None:
     invocation.show(runtime.ask(invocation, subjects.RESUME, WorkerRequest(id=worker_id)), print_worker)
 
 
+@command("remove", impact=Impact.WRITE)
+@click.argument("worker_id", metavar="WORKER")
+def remove(invocation: Invocation, worker_id: str) -> None:
+    """Forget a worker that is not there any more. What it ran stays; one that is heard of again is new."""
+    invocation.show(runtime.ask(invocation, subjects.REMOVE_WORKER, WorkerRequest(id=worker_id)), print_removed)
+
+
 worker = DefaultGroup(
-    "worker", default="list", commands=[list_workers, show, drain, resume], summary="The workers that run tasks."
+    "worker",
+    default="list",
+    commands=[list_workers, show, drain, resume, remove],
+    summary="The workers that run tasks.",
 )
 
 
@@ -115,6 +125,11 @@ def print_worker(one: Worker) -> None:
             *(("runs", f"task {lease.task_id}, heard {tables.ago(lease.last_heartbeat)}") for lease in one.leases),
         ]
     )
+
+
+def print_removed(one: Worker) -> None:
+    """Say that a worker is forgotten."""
+    click.echo(f"worker {one.id} is removed; its runs stay: `membridge task runs --worker {one.id}`")
 
 
 def print_artifacts(reply: ArtifactsReply) -> None:

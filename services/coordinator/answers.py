@@ -34,6 +34,7 @@ from schemas.runtime import (
     EventsReply,
     EventsRequest,
     LeaseClaim,
+    LeaseRequest,
     LeasesReply,
     LeasesRequest,
     ResultReply,
@@ -92,6 +93,10 @@ class Answers:
                 lambda runtime, asked, actor: runtime.cancel(asked.id, reason=asked.reason, actor=actor),
             ),
             self._by_name(subjects.REQUEUE, lambda runtime, asked, actor: runtime.requeue(asked.id, actor=actor)),
+            self._by_name(
+                subjects.REMOVE_WORKER, lambda runtime, asked, actor: runtime.remove_worker(asked.id, actor=actor)
+            ),
+            self._of_runtime(subjects.LEASE, lambda runtime, request: runtime.pulling.lease(request)),
             self._of_runtime(subjects.HEARTBEAT, lambda runtime, claim: runtime.heartbeat(claim)),
             self._of_runtime(subjects.PART, lambda runtime, part: runtime.take_part(part)),
             self._of_runtime(subjects.REPORT, lambda runtime, report: runtime.report(report)),
@@ -137,7 +142,7 @@ class Answers:
 
     def _passed_on(self, endpoint: Endpoint) -> Endpoint:
         async def handle(request: Wire, call: Call) -> Wire:
-            if isinstance(request, LeaseClaim):
+            if isinstance(request, LeaseClaim | LeaseRequest):
                 _check_speaker(request, call.subject)
             if self.runtime is not None:
                 return await endpoint.handler(request, call)
@@ -266,7 +271,7 @@ class Answers:
         )
 
 
-def _check_speaker(claim: LeaseClaim, subject: str) -> None:
+def _check_speaker(claim: LeaseClaim | LeaseRequest, subject: str) -> None:
     """Raise ForbiddenError when the subject, which the server guards, is another worker's than the claim."""
     if subject.rpartition(".")[2] != claim.worker_id:
         raise ForbiddenError(f"{subject} is not {claim.worker_id}'s to speak on", field="worker_id")

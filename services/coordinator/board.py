@@ -66,6 +66,12 @@ class Board:
                     # Who could not run now does not keep the others from being looked at.
                     lane.contexts.move_to_end(context)
 
+    def is_next(self, task: TaskState) -> bool:
+        """Whether a task is the next one of its context, so that `take` may be given it."""
+        lanes = self._lanes.get(task.labels)
+        lane = lanes[task.priority] if lanes is not None else None
+        return lane is not None and task.context_id in lane.contexts and self._head(lane, task.context_id) is task
+
     def take(self, task: TaskState) -> None:
         """Remove a task that `candidates` gave; its context's next turn is after all others'."""
         lane = self._lanes[task.labels][task.priority]

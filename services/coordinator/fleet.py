@@ -4,13 +4,13 @@ How many a worker holds is what this coordinator gave it, never what it says. Pl
 tells it here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from membridge.errors import NotFoundError
-from schemas.runtime import Worker, WorkerStatus
+from membridge.errors import NotFoundError, RefusedError
+from schemas.runtime import Capabilities, Worker, WorkerStatus
 from services.coordinator.routing import Candidate
 from services.database.statements import INSERT_WORKER, UPDATE_WORKER, Write
 
@@ -21,6 +21,8 @@ class _Known:
     heard: float
     held: int = 0
     drained: bool = False
+    #: It is no node's: it asks for its tasks instead of being given them.
+    pulls: bool = False
 
 
 class Fleet:
@@ -39,8 +41,57 @@ class Fleet:
             self._known[worker.id] = _Known(worker, now, drained=worker.id in self._drained)
             return True
         more = (worker.status, worker.capabilities) != (known.worker.status, known.worker.capabilities)
-        known.worker, known.heard = worker, now
+        known.worker, known.heard, known.pulls = worker, now, False
         return more
+
+    def pull(self, worker_id: str, labels: Sequence[str], now: float, at: str) -> Worker:
+        """Take the word of a worker that asks for its tasks; return it."""
+        known = self._known.get(worker_id)
+        worker = Worker(
+            id=worker_id, node_id=worker_id, status=WorkerStatus.ONLINE, capabilities=Capabilities(labels=[*labels]),
+            last_heartbeat=at, detail="asks for its tasks itself",
+        )  # fmt: skip
+        if known is None:
+            known = self._known[worker_id] = _Known(worker, now, drained=worker_id in self._drained)
+        known.worker, known.heard, known.pulls = worker, now, True
+        return worker
+
+    def speak(self, worker_id: str, now: float, at: str) -> None:
+        """Note a word under a lease of a worker that asks for its tasks; a node's worker is heard of otherwise."""
+        known = self._known.get(worker_id)
+        if known is not None and known.pulls:
+            known.worker, known.heard = replace(known.worker, status=WorkerStatus.ONLINE, last_heartbeat=at), now
+
+    def takes_orders(self, worker_id: str) -> bool:
+        """Whether it is a node's worker that is there: it is given its tasks."""
+        known = self._known.get(worker_id)
+        heard = known is not None and not known.pulls and known.heard > 0.0
+        return heard and known is not None and known.worker.status is not WorkerStatus.OFFLINE
+
+    def is_drained(self, worker_id: str) -> bool:
+        """Whether an operator lets a worker have no tasks."""
+        return worker_id in self._drained
+
+    def check_removable(self, worker_id: str) -> None:
+        """Raise NotFoundError, or RefusedError for a worker that is there or holds tasks."""
+        worker = self.worker(worker_id)
+        if worker.active_leases:
+            raise RefusedError(
+                f"worker {worker_id} holds {worker.active_leases} tasks",
+                remedy=f"drain it and wait: `membridge worker drain {worker_id}`, or cancel them",
+            )
+        known = self._known.get(worker_id)
+        if worker.status is not WorkerStatus.OFFLINE and not (known is not None and known.pulls):
+            raise RefusedError(
+                f"worker {worker_id} is {worker.status.value} and would be back at its next word",
+                remedy="stop its daemon first; `membridge nodes revoke` cuts a machine off",
+            )
+
+    def forget(self, worker_id: str) -> None:
+        """Know nothing of a worker any more."""
+        for known in (self._known, self._registered):
+            known.pop(worker_id, None)
+        self._drained.discard(worker_id)
 
     def lose(self, worker_id: str, status: WorkerStatus, detail: str) -> None:
         """Give a worker no more tasks until it is heard of again."""
@@ -59,7 +110,8 @@ class Fleet:
     def drain(self, worker_id: str, *, drained: bool) -> None:
         """Let a worker that is known have no new tasks, or have them again."""
         (self._drained.add if drained else self._drained.discard)(worker_id)
-        self._known[worker_id].drained = drained
+        if (known := self._known.get(worker_id)) is not None:
+            known.drained = drained
 
     def register(self, worker: Worker, at: str) -> list[Write]:
         """Return what is to be written of a worker when it is heard of for the first time."""
@@ -102,20 +154,25 @@ class Fleet:
         ]
 
     def workers(self) -> list[Worker]:
-        """Return the workers, by id; one that is drained says so."""
-        return [_shown(known, self._registered.get(name, "")) for name, known in sorted(self._known.items())]
+        """Return the workers, by id, those of earlier terms too; one that is drained says so."""
+        return [self.worker(name) for name in sorted({*self._known, *self._registered})]
 
     def worker(self, worker_id: str) -> Worker:
         """Return a worker. Raises NotFoundError."""
-        known = self._known.get(worker_id)
-        if known is None:
+        known, registered = self._known.get(worker_id), self._registered.get(worker_id)
+        if known is None and registered is None:
             raise NotFoundError(f"there is no worker {worker_id}")
-        return _shown(known, self._registered.get(worker_id, ""))
+        if known is None:
+            absent = Worker(id=worker_id, node_id=worker_id, status=WorkerStatus.OFFLINE, detail="not heard of")
+            known = _Known(absent, 0.0, drained=worker_id in self._drained)
+        return _shown(known, registered or "")
 
 
 def _declines(known: _Known) -> str:
     """Return why a worker takes no task now, for people; nothing when it does."""
     worker, detail = known.worker, known.worker.detail
+    if known.pulls:
+        return "asks for its tasks itself"
     if known.drained and worker.status is not WorkerStatus.OFFLINE:
         return "is drained"
     if worker.status is WorkerStatus.ERROR and not worker.capabilities.claude_cli:

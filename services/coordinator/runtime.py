@@ -39,11 +39,12 @@ from services.coordinator.exclusive import Exclusive
 from services.coordinator.fleet import Fleet
 from services.coordinator.machine import TaskState
 from services.coordinator.outside import Outside
+from services.coordinator.pulling import Pulling
 from services.coordinator.scheduler import Errand, Scheduler
 from services.coordinator.timers import Timers
 from services.database.ledger import Ledger, UnstorableError, durable
 from services.database.records import Records, artifact_row, new_task, result_row
-from services.database.statements import INSERT_ARTIFACT, INSERT_RESULT, Write
+from services.database.statements import DELETE_WORKER, INSERT_ARTIFACT, INSERT_RESULT, Write
 
 log = get_logger("membridge.coordinator")
 
@@ -89,6 +90,7 @@ class Runtime:
         self.book = Book(ledger, fleet, self._timers, listeners, serial=limits.serial)
         self.scheduler = Scheduler(self.book, fleet, outside, records, self._timers, self._errand, limits.lease_of)
         self._exclusive = Exclusive()
+        self.pulling = Pulling(self.book, fleet, self.scheduler, records)
         #: The tasks of keys that are not durable yet.
         self._keys: dict[str, tuple[Task, asyncio.Future[None]]] = {}
         self._parts: dict[str, list[str]] = {}
@@ -199,6 +201,7 @@ class Runtime:
         """Let a lease live on. Raises LeaseLostError when it is not the live one."""
         _, held = self.book.claimed(claim)
         self.book.admit()
+        self.fleet.speak(claim.worker_id, asyncio.get_running_loop().time(), stamp())
         done = self.book.renew(held)
         lease = held.lease
         self._errand(partial(self._hold, lease, done))
@@ -267,6 +270,17 @@ class Runtime:
         self.scheduler.schedule()
         await durable(done)
         return self.fleet.worker(worker_id)
+
+    async def remove_worker(self, worker_id: str, *, actor: str) -> Worker:
+        """Forget a worker that is not there; one that is heard of again is new. Errors: NotFoundError, RefusedError."""
+        self.fleet.check_removable(worker_id)
+        worker = self.fleet.worker(worker_id)
+        self.book.admit()
+        said = audit(Said("removed", actor), worker_id, stamp(), "worker")
+        done = self.book.write(Write(DELETE_WORKER, {"b_id": worker_id}), said)
+        self.fleet.forget(worker_id)
+        await durable(done)
+        return worker
 
     def given_to(self, worker_id: str) -> frozenset[str]:
         """Return the leases under which a worker must run a task, or may not have been told to."""

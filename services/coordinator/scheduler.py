@@ -161,45 +161,47 @@ class Scheduler:
         return route(task.labels, workers, sticky=sticky, waited=self._book.waited(task, now))
 
     def _grant(self, task: TaskState, decision: Decision) -> None:
-        worker, now = decision.worker or "", datetime.now(UTC)
-        lease_id = str(uuid.uuid4())
-        after = machine.lease(task, lease_id=lease_id, worker_id=worker)
-        ttl = self._lease_of(task.timeout_sec)
+        worker = decision.worker or ""
+        said = Said("leased", "coordinator", f"{worker}: {decision.stick.value}, {decision.why}")
+        after, lease, done = self.give(task, worker, said, lease_id=str(uuid.uuid4()))
+        known = self._sticky.get(task.context_id)
+        session = known[1] if known is not None and known[0] == worker else None
+        self._errand(partial(self._deliver, after, lease, session, done))
+
+    def give(
+        self, task: TaskState, worker_id: str, said: Said, *, lease_id: str
+    ) -> "tuple[TaskState, Lease, asyncio.Future[None]]":
+        """Lease a task of the board to a worker; return both, and what is done when that is durable."""
+        now, ttl = datetime.now(UTC), self._lease_of(task.timeout_sec)
+        after = machine.lease(task, lease_id=lease_id, worker_id=worker_id)
         lease = Lease(
             id=lease_id,
             task_id=task.id,
-            worker_id=worker,
+            worker_id=worker_id,
             started_at=stamp(now),
             expires_at=stamp(now + timedelta(seconds=ttl)),
             ttl_seconds=ttl,
             last_heartbeat=stamp(now),
             context_id=task.context_id,
         )
-        said = Said("leased", "coordinator", f"{worker}: {decision.stick.value}, {decision.why}")
         done = self._book.grant(task, after, lease, said)
         self._errand(partial(self.tell, dataclasses.replace(after, reason=said.detail), done))
-        known = self._sticky.get(task.context_id)
-        session = known[1] if known is not None and known[0] == worker else None
-        self._errand(partial(self._deliver, after, lease, session, done))
+        return after, lease, done
 
     async def _deliver(self, task: TaskState, lease: Lease, session: str | None, done: "asyncio.Future[None]") -> None:
         """Ask the worker, once its lease is durable; what it does not take goes back to the queue."""
         await durable(done)
-        self._errand(partial(self._outside.hold, lease))
+        self.hold(lease)
         try:
-            whole = self._submitted.pop(task.id, None) or await self._records.task(task.id)
+            order = await self.order(task, lease, session)
         except MembridgeError as error:
             # At once, for the first time; then later and later.
             often = task.interruptions
             until = datetime.now(UTC).timestamp() + machine.backoff(often, 0.0) if often else 0.0
             self._take_back(task, lease, f"it could not be read: {error.message}", until)
             return
-        whole = replace(
-            whole, status=task.status, lease_id=lease.id, worker_id=lease.worker_id, attempts=task.attempts,
-            interruptions=task.interruptions,
-        )  # fmt: skip
         try:
-            answer = await self._outside.send(Order(task=whole, lease=lease, resumes=session))
+            answer = await self._outside.send(order)
         except MembridgeError as error:
             self._decline(task, lease, error.message)
             # It may have taken the task, and its answer was lost.
@@ -209,12 +211,29 @@ class Scheduler:
         if not answer.accepted:
             self._decline(task, lease, answer.reason or "it was refused")
             return
+        await self.start(task, lease)
+
+    async def order(self, task: TaskState, lease: Lease, session: str | None) -> Order:
+        """Return what a worker is asked to run: the whole task under its lease."""
+        whole = self._submitted.pop(task.id, None) or await self._records.task(task.id)
+        whole = replace(
+            whole, status=task.status, lease_id=lease.id, worker_id=lease.worker_id, attempts=task.attempts,
+            interruptions=task.interruptions,
+        )  # fmt: skip
+        return Order(task=whole, lease=lease, resumes=session)
+
+    async def start(self, task: TaskState, lease: Lease) -> None:
+        """Note that the worker runs a task that it was given, unless that is over."""
         before = self._leased(task, lease)
         if before is not None:
             after = machine.start(before)
             said = Said("started", lease.worker_id)
             change = self._book.change(before, after, said, lease=LeaseStatus.ACTIVE)
             await self.tell(after, change)
+
+    def hold(self, lease: Lease) -> None:
+        """Write a lease that is durable to KV too, when there is time."""
+        self._errand(partial(self._outside.hold, lease))
 
     def _leased(self, task: TaskState, lease: Lease) -> TaskState | None:
         """Return the task while it is given to the worker under this lease and has not begun; None when not."""

@@ -181,6 +181,10 @@ class Records:
         rows = await self._rows(select(leases).where(leases.c.status == LeaseStatus.ACTIVE.value))
         return [_lease(row) for row in rows]
 
+    async def has_lease(self, lease_id: str) -> bool:
+        """Whether there ever was a lease of this id."""
+        return bool(await self._rows(select(leases.c.id).where(leases.c.id == lease_id)))
+
     async def leases(self, request: LeasesRequest) -> list[Lease]:
         """Return leases, newest first, and one more than the limit where there are more."""
         query = _page(select(leases), request.task_id, request.worker_id, request.before, request.limit)

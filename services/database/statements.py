@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Executable, Table, bindparam, insert, update
+from sqlalchemy import BindParameter, Executable, Table, bindparam, delete, insert, update
 
 from services.database.tables import artifacts, audit, leases, results, tasks, workers
 
@@ -40,12 +40,13 @@ INSERT_RESULT = Statement("insert result", insert(results))
 INSERT_ARTIFACT = Statement("insert artifact", insert(artifacts))
 INSERT_WORKER = Statement("insert worker", insert(workers))
 UPDATE_WORKER = Statement("update worker", _update(workers, "drained"), key="b_id")
+DELETE_WORKER = Statement("delete worker", delete(workers).where(workers.c.id == bindparam("b_id")), key="b_id")
 INSERT_AUDIT = Statement("insert audit", insert(audit))
 
-#: The order within a transaction: what is named by others comes first.
+#: The order within a transaction: what is named by others comes first, and what makes room for it before that.
 ORDER: Sequence[Statement] = (
     INSERT_TASK, UPDATE_TASK, INSERT_LEASE, UPDATE_LEASE, INSERT_ARTIFACT, INSERT_RESULT,
-    INSERT_WORKER, UPDATE_WORKER, INSERT_AUDIT,
+    DELETE_WORKER, INSERT_WORKER, UPDATE_WORKER, INSERT_AUDIT,
 )  # fmt: skip
 
 

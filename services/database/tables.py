@@ -1,7 +1,7 @@
 """The tables of the task runtime. What they are made by is in `migrations`; a test compares the two.
 
 Instants are ISO 8601 text in UTC of one width, so that they sort; lists and objects are JSON text. Nothing here is ever
-deleted.
+deleted but workers that an operator removes.
 """
 
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text

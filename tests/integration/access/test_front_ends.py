@@ -47,7 +47,16 @@ async def test_a_reader_hears_and_asks_and_changes_nothing(place: Site) -> None:
         answer = await reader.client.request("membridge.runtime.stats", b"{}", timeout=5)
         assert json.loads(answer.data)["leader"]
         assert await reader.hears("membridge.runtime.task.*.*.*")
-        for name in ("submit", "cancel", "requeue", "drain", "report.screen", "heartbeat.a"):
+        for name in (
+            "submit",
+            "cancel",
+            "requeue",
+            "drain",
+            "remove_worker",
+            "report.screen",
+            "lease.screen",
+            "heartbeat.a",
+        ):
             assert not await reader.publish(f"membridge.runtime.{name}"), name
         assert not await reader.hears("membridge.worker.screen.run")
 
@@ -64,6 +73,11 @@ async def test_a_gateway_acts_for_people_and_is_no_node(place: Site) -> None:
     async with signed_in(place, folder / f"{RUNTIME}.seed", "gate") as gateway:
         answer = await gateway.client.request("membridge.runtime.submit", json.dumps(SPEC).encode(), timeout=5)
         assert json.loads(answer.data)["status"] == "queued"
+        # It speaks for workers that reach it over HTTP, under leases that it asked for.
+        for name in ("http-1", "http-2"):
+            body = json.dumps({"worker_id": name, "labels": ["nobody-asks-for-it"]}).encode()
+            answer = await gateway.client.request(f"membridge.runtime.lease.{name}", body, timeout=5)
+            assert json.loads(answer.data).keys() == {"order", "reason"}
         assert not await gateway.hears("membridge.worker.gate.run")
         assert not await gateway.publish("membridge.worker.gate.presence")
 
