@@ -39,6 +39,8 @@ BURST = 4096
 GRACE = 3.0
 #: Seconds in which those that are cut off must have said so.
 CUT_OFF = 0.5
+#: Characters of an error's message at most.
+MESSAGE = 1_000
 _TYPE = "io.nats.micro.v1."
 _STOPPING = "this node is stopping"
 
@@ -170,12 +172,15 @@ class _Service:
 
     def _refused(self, stats: _Stats, error: MembridgeError, request_id: str) -> tuple[bytes, dict[str, str]]:
         stats.errors += 1
-        stats.last_error = error.message
+        stats.last_error = _cut(error.message)
+        # A message may quote what it refuses, and an answer must be sendable.
+        reply = error.reply(request_id)
+        reply = msgspec.structs.replace(reply, message=_cut(reply.message), field=_cut(reply.field or "") or None)
         headers = {
-            "Nats-Service-Error": " ".join(error.message.split()),
+            "Nats-Service-Error": " ".join(reply.message.split()),
             "Nats-Service-Error-Code": str(error.mapping.nats),
         }
-        return encode(error.reply(request_id)), headers
+        return encode(reply), headers
 
     async def _turn_away(self, stats: _Stats, message: Message, error: MembridgeError) -> None:
         stats.requests += 1
@@ -286,6 +291,10 @@ async def serve(
                 await service.drain()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MESSAGE else f"{text[: MESSAGE - 1]}…"
 
 
 def _is_request(message: Message) -> bool:
