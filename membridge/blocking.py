@@ -44,11 +44,10 @@ async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 def _translating(call: Callable[[], T]) -> T:
     try:
         return call()
-    except (ConnectionError, TimeoutError):
-        # A server's, not a disk's.
-        raise
     except OSError as error:
-        raise files.meaning(error) from error
+        if (told := files.of_file(error)) is None:
+            raise
+        raise told from error
 
 
 async def _ended(future: "asyncio.Future[T]") -> None:

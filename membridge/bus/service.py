@@ -23,7 +23,9 @@ from membridge.bus.message import INBOX, PART, Message
 from membridge.bus.subscription import Subscription
 from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, UnavailableError
+from membridge.lifecycle import cause_of
 from membridge.logging import bound, get_logger
+from membridge.system.files import of_file
 from schemas.subjects import Operation
 from schemas.wire import Wire, WireError, decode_request, encode
 
@@ -139,9 +141,8 @@ class _Service:
             body, headers = self._refused(stats, UnavailableError(_STOPPING), request_id)
             await self._reply(message, body, headers)
             raise
-        except Exception:
-            log.exception("request failed", request_id=request_id, subject=message.subject)
-            body, headers = self._refused(stats, MembridgeError("internal error"), request_id)
+        except Exception as error:  # noqa: BLE001 - the caller is told, and the service goes on
+            body, headers = self._refused(stats, _told(error, request_id, message.subject), request_id)
         await self._reply(message, body, headers)
 
     async def _timed(
@@ -295,6 +296,17 @@ async def serve(
 
 def _cut(text: str) -> str:
     return text if len(text) <= MESSAGE else f"{text[: MESSAGE - 1]}…"
+
+
+def _told(error: Exception, request_id: str, subject: str) -> MembridgeError:
+    """Return what a caller is told of an error that is not ours: what a disk says, else that there was one."""
+    cause = cause_of(error)
+    told = cause if isinstance(cause, MembridgeError) else of_file(cause)
+    if told is None:
+        log.error("request failed", request_id=request_id, subject=subject, exc_info=error)
+        return MembridgeError("internal error")
+    log.warning("request failed", request_id=request_id, subject=subject, reason=told.message, remedy=told.remedy)
+    return told
 
 
 def _is_request(message: Message) -> bool:

@@ -17,6 +17,7 @@ from membridge.cli.catalogue import COMMANDS
 from membridge.cli.command import LazyGroup, print_json
 from membridge.errors import InvalidRequestError, MembridgeError
 from membridge.settings import mask_userinfo
+from membridge.system.files import of_file
 
 #: What a shell expects of a program that Ctrl-C ended: 128 and the number of SIGINT.
 INTERRUPTED = 130
@@ -61,12 +62,12 @@ def _usage(error: click.ClickException) -> MembridgeError:
 
 
 def _known(error: BaseException) -> MembridgeError | None:
-    """Return the failure of ours that `error` is, or that a group of failures began with."""
+    """Return the failure of ours or of a disk that `error` is, or that a group of failures began with."""
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         found = (_known(inner) for inner in group.exceptions)
         return next((inner for inner in found if inner), None)
-    return error if isinstance(error, MembridgeError) else None
+    return error if isinstance(error, MembridgeError) else of_file(error)
 
 
 def _unexpected(error: Exception) -> MembridgeError:

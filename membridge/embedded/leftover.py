@@ -32,15 +32,19 @@ log = get_logger("membridge.embedded")
 
 
 def note(directory: Path, pid: int) -> None:
-    """Note the server of this folder."""
+    """Note the server of this folder. On a disk that is full or fails it runs without a note."""
     temporary = directory / f"{FILE}.new"
-    temporary.write_text(json.dumps({"pid": pid, "started": started(pid) or ""}), encoding="ascii")
-    temporary.replace(directory / FILE)
+    try:
+        temporary.write_text(json.dumps({"pid": pid, "started": started(pid) or ""}), encoding="ascii")
+        temporary.replace(directory / FILE)
+    except OSError as error:
+        log.warning("nats-server is not noted", pid=pid, path=str(temporary), reason=error.strerror)
 
 
 def forget(directory: Path) -> None:
-    """Note that the server of this folder has ended."""
-    (directory / FILE).unlink(missing_ok=True)
+    """Note that the server of this folder has ended. A note that stays names a process that is gone."""
+    with suppress(OSError):
+        (directory / FILE).unlink(missing_ok=True)
 
 
 def end(directory: Path) -> int | None:

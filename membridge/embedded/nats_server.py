@@ -24,9 +24,10 @@ from membridge import blocking
 from membridge.children import tied
 from membridge.deadline import Deadline
 from membridge.embedded import leftover, listener
-from membridge.errors import BusUnavailableError, DeadlineExceededError
+from membridge.errors import BusUnavailableError, DeadlineExceededError, MembridgeError
 from membridge.lifecycle import Part, Ready
 from membridge.logging import get_logger
+from membridge.system.files import translated
 
 #: Seconds until a server that was started must answer; SD cards with large stores are slow.
 START = 30.0
@@ -108,7 +109,7 @@ def start_nats(
     """
     options = NatsOptions(directory, port, monitor_port, config)
     leftover.end(directory)
-    with _logfile(directory).open("ab") as output:
+    with translated(directory), _logfile(directory).open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own binary and arguments
             tied(_command(options)), stdout=output, stderr=output, env=_environment(directory), process_group=0
         )
@@ -138,7 +139,8 @@ class Supervisor:
     async def run(self, ready: Ready) -> None:
         """Run the server until cancelled; restart it with jittered back-off when it dies.
 
-        Raises BusUnavailableError when it cannot be started the first time: then a second try would not help.
+        Raises BusUnavailableError, or what the disk says, when it cannot be started the first time: then a second try
+        would not help.
         """
         failures = 0
         await blocking.run(leftover.end, self._options.directory)
@@ -146,10 +148,10 @@ class Supervisor:
             started = time.monotonic()
             try:
                 await self._once(ready)
-            except BusUnavailableError as error:
+            except MembridgeError as error:
                 if self.server is None:
                     raise
-                log.warning("nats-server does not start", reason=error.message)
+                log.warning("nats-server does not start", reason=error.message, remedy=error.remedy)
             failures = 0 if time.monotonic() - started > HEALTHY else min(failures + 1, 10)
             pause = min(RESTART_MOST, RESTART_FIRST * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
             log.warning("nats-server ended, starting it again", in_seconds=round(pause, 2))
@@ -173,19 +175,21 @@ class Supervisor:
                 await asyncio.sleep(_RELOAD_LOOK)
         except (OSError, EOFError, ValueError) as error:
             # It restarts just now: then it reads the new configuration anyway.
-            raise BusUnavailableError("nats-server was not there to be told") from error
+            raise BusUnavailableError("could not ask nats-server to reload") from error
 
     async def _once(self, ready: Ready) -> None:
         options = self._options
-        _logfile(options.directory)
-        process = await asyncio.create_subprocess_exec(
-            *tied(_command(options)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=_environment(options.directory),
-            start_new_session=True,
-        )
+        await blocking.run(_logfile, options.directory)
+        command = await blocking.run(_command, options)
+        with translated(Path(command[0])):
+            process = await asyncio.create_subprocess_exec(
+                *tied(command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_environment(options.directory),
+                start_new_session=True,
+            )
         try:
             await blocking.run(leftover.note, options.directory, process.pid)
             async with asyncio.TaskGroup() as group:

@@ -3,10 +3,9 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import cast
 
 from membridge import blocking, lifecycle
 from membridge.bus.connection import connect
@@ -61,8 +60,8 @@ async def run(
                 )
                 if late:
                     log.error("parts did not stop in time", late=late)
-    except BaseExceptionGroup as failures:
-        raise _first(failures) from failures
+    except ExceptionGroup as failures:
+        raise lifecycle.cause_of(failures) from failures
 
 
 async def _open_accounts(stack: AsyncExitStack, settings: Settings, presences: list[Presence]) -> dict[str, Part]:
@@ -139,17 +138,3 @@ def _leave(terminals: list[int]) -> None:
     for number in terminals:
         os.dup2(nowhere, number)
     os.close(nowhere)
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the failure that says most: the first of ours, else the first at all."""
-    leaves = list(_leaves(failures))
-    return next((leaf for leaf in leaves if isinstance(leaf, MembridgeError)), leaves[0])
-
-
-def _leaves(failures: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for failure in failures.exceptions:
-        if isinstance(failure, BaseExceptionGroup):
-            yield from _leaves(cast("BaseExceptionGroup[BaseException]", failure))
-        else:
-            yield failure

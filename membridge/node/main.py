@@ -14,6 +14,7 @@ from membridge import logging
 from membridge.errors import MembridgeError
 from membridge.node import daemon
 from membridge.settings import Settings, load
+from membridge.system.files import of_file
 
 log = logging.get_logger("membridge.node")
 
@@ -33,13 +34,21 @@ def main() -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))
     except MembridgeError as error:
-        sys.stderr.write(f"error: {error.message}\n")
-        if error.remedy:
-            sys.stderr.write(f"  remedy: {error.remedy}\n")
-        return error.mapping.exit
+        return _report(error)
+    except OSError as error:
+        if (told := of_file(error)) is None:
+            raise
+        return _report(told)
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _report(error: MembridgeError) -> int:
+    sys.stderr.write(f"error: {error.message}\n")
+    if error.remedy:
+        sys.stderr.write(f"  remedy: {error.remedy}\n")
+    return error.mapping.exit
 
 
 async def _serve(settings: Settings) -> None:

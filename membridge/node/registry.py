@@ -123,9 +123,13 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _added(settings: Settings) -> list[Added]:
+    path = settings.node.state_dir / _FILE
     try:
-        return msgspec.json.decode((settings.node.state_dir / _FILE).read_bytes(), type=list[Added])
-    except FileNotFoundError:
-        return []
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"{settings.node.state_dir / _FILE} cannot be read: {error}") from error
+        with files.translated(path):
+            body = path.read_bytes() if path.exists() else b"[]"
+        return msgspec.json.decode(body, type=list[Added])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(
+            f"{path} cannot be read: {error}",
+            remedy="move it away and run `membridge project add NAME` for each project again",
+        ) from error

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from membridge.errors import AlreadyRunningError
@@ -31,13 +31,15 @@ def only_one(state: Path, kind: str) -> Generator[None]:
                 f"`membridge {kind}` runs here already: pid {pid}, state in {state}",
                 remedy=f"use it, or stop it with `kill {pid}`",
             ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with files.translated(path):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
         try:
             yield
         finally:
-            file.truncate(0)
+            # The lock counts, and ends with the file; a name that stays names a process that is gone.
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
 
 
 def holder(state: Path, kind: str) -> str | None:

@@ -49,6 +49,14 @@ def meaning(
     return otherwise(f"{path}: {error.strerror or error}", remedy="check the permissions and the disk that holds it")
 
 
+def of_file(error: BaseException) -> MembridgeError | None:
+    """Return what the operating system said about a file as an error of this project; None for any other exception."""
+    # A server's are not a disk's.
+    if not isinstance(error, OSError) or isinstance(error, ConnectionError | TimeoutError):
+        return None
+    return meaning(error)
+
+
 def full(path: Path) -> DiskFullError:
     """Return the error for a file that has no room to be written."""
     return DiskFullError(f"no space left while writing {path}")

@@ -3,11 +3,7 @@
 Calls that write are broken by the sweep of `tests/faults`; these are those that open, list, make, rename and delete.
 """
 
-import errno
-import os
-import sys
 from collections.abc import AsyncGenerator, Awaitable
-from pathlib import Path
 
 import pytest
 
@@ -15,40 +11,9 @@ from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.errors import MembridgeError
 from membridge.objectstore.protocol import ObjectStore
+from tests.fixtures.broken_disk import DISK
 from tests.fixtures.databases import add_observation, make_database
 from tests.fixtures.lanes import MakeBox, opened_store
-
-CALLS = frozenset({"open", "os.remove", "os.rename", "os.link", "os.mkdir", "os.scandir", "os.listdir", "os.truncate"})
-
-
-class Disk:
-    """Fails one call below a folder, the one with the chosen number; reached by an audit hook, which never ends."""
-
-    def __init__(self) -> None:
-        self.folder, self.left, self.failed = "", 0, ""
-        sys.addaudithook(self._look)
-
-    def arm(self, folder: Path, number: int) -> None:
-        """Fail call `number` below `folder`."""
-        self.folder, self.left, self.failed = str(folder), number, ""
-
-    def disarm(self) -> str:
-        """Fail nothing more; return what was failed."""
-        self.folder = ""
-        return self.failed
-
-    def _look(self, event: str, arguments: tuple[object, ...]) -> None:
-        if not self.folder or event not in CALLS or not arguments:
-            return
-        path = arguments[0]
-        if isinstance(path, str | bytes) and os.fsdecode(path).startswith(self.folder):
-            self.left -= 1
-            if self.left == 0:
-                self.failed = f"{event} {os.fsdecode(path)}"
-                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-
-
-DISK = Disk()
 
 
 async def outcome_of(operation: Awaitable[object]) -> Exception | None:

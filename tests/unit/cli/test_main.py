@@ -1,5 +1,6 @@
 """How a run of `membridge` ends: text, JSON, exit code."""
 
+import errno
 import json
 import os
 import subprocess
@@ -62,6 +63,20 @@ def test_no_arguments_show_the_help(run: Callable[..., int], capsys: pytest.Capt
 
     assert capsys.readouterr().out == bare
     assert "push_sqlite" in bare
+
+
+def test_what_a_disk_says_is_said_with_its_remedy(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = OSError(errno.EIO, os.strerror(errno.EIO), "/memory/journal.db")
+    failing(monkeypatch, ExceptionGroup("parts failed", [broken]))
+
+    assert run("fail") == 1
+
+    said = capsys.readouterr().err
+    assert "error: /memory/journal.db: Input/output error" in said
+    assert "remedy: the disk may be failing" in said
+    assert "unexpected" not in said
 
 
 def test_the_version_is_shown(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
