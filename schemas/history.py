@@ -256,19 +256,27 @@ class RecoverySource(StrEnum):
 
 
 class RecoverRequest(Wire, frozen=True, kw_only=True):
-    """Make both stores say the same again after one of them lost its memory, or both did."""
+    """Make both stores say the same again after one of them lost its memory, or both did.
+
+    `preview` says what is lost and what would be committed instead, and changes nothing.
+    """
 
     source: RecoverySource = RecoverySource.STORE
+    preview: bool = False
 
 
 class RecoverReply(Wire, frozen=True, kw_only=True):
-    """The head after that; `committed` when it is a new full snapshot, `rebuilt` when NATS did not know it."""
+    """The head after that; `committed` when it is a new full snapshot, `rebuilt` when NATS did not know it.
+
+    Of a preview `seq` is what this node's mirror has.
+    """
 
     source: RecoverySource
     seq: Seq
     epoch: Epoch
     committed: bool = False
     rebuilt: bool = False
+    lost: str = ""
     rows: int = 0
     uploaded_bytes: int = 0
     seconds: float = 0.0

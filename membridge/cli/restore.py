@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import sys
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ import click
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
 from membridge.cli.diff import ROW_COLUMNS, described
-from membridge.errors import ConflictError, DiskFullError, MembridgeError, RefusedError
+from membridge.errors import ConflictError, DiskFullError, MembridgeError
 from schemas import subjects
 from schemas.history import (
     MOST_ROWS,
@@ -194,10 +193,7 @@ def confirm(context: click.Context, invocation: Invocation) -> None:
     """Ask whether to go on. Raises RefusedError for a no, and where there is no terminal to ask on."""
     if invocation.as_json:
         context.exit(1)
-    if not sys.stdin.isatty():
-        raise RefusedError("nothing was restored: there is no terminal to ask on", remedy="add --yes to restore it")
-    if not click.confirm("\nrestore it?"):
-        raise RefusedError("nothing was restored")
+    invocation.confirm("\nrestore it?", otherwise="nothing was restored")
 
 
 def _instant(text: str) -> str:

@@ -96,9 +96,9 @@ class Past:
 
     async def recover(self, request: RecoverRequest, asked: Asked) -> RecoverReply:
         """Rebuild a lost head, as a job."""
-        project, source = self._project, request.source
+        project = self._project
         return await self._as_job(
-            "recover", asked, lambda steps: project.recover(source, steps, deadline=asked.deadline)
+            "recover", asked, lambda steps: project.recover(request, steps, deadline=asked.deadline)
         )
 
     async def _diff(self, request: DiffRequest, steps: Steps, deadline: Deadline) -> DiffReply:

@@ -43,7 +43,7 @@ from membridge.snapshot.steps import Steps
 from schemas import streams, subjects
 from schemas.buckets import LockRecord
 from schemas.events import Quarantining
-from schemas.history import GcReply, GcRequest, RecoverReply, RecoverySource
+from schemas.history import GcReply, GcRequest, RecoverReply, RecoverRequest
 from schemas.leadership import Role
 from schemas.node import ProjectPresence
 from schemas.proposal import ProposalAnnouncement
@@ -243,14 +243,14 @@ class Project:
                 return restored, PushReply(outcome=PushOutcome.UNCHANGED, seq=record.seq)
             return restored, await self._commit(steps, PushRequest(), restored=record, deadline=deadline)
 
-    async def recover(self, source: RecoverySource, steps: Steps, *, deadline: Deadline) -> RecoverReply:
+    async def recover(self, request: RecoverRequest, steps: Steps, *, deadline: Deadline) -> RecoverReply:
         """Make the stores agree on a head again, as primary. Errors: RefusedError, and those of `recover`."""
         view = self.roles.view()
         rules.check_primary(view.role, "recovers a memory", primary=view.leader)
         async with self.keeping(deadline):
             return await recover.recover(
                 self.lane,
-                source,
+                request,
                 epoch=self.roles.epoch_for_commit() if self.roles.enabled else None,
                 steps=steps,
                 deadline=deadline,

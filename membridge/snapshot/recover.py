@@ -5,24 +5,38 @@ snapshot of a mirror, or of a live database, becomes the head under the next num
 """
 
 from membridge.deadline import Deadline
-from membridge.errors import NotFoundError, RefusedError
-from membridge.snapshot import heads, push
+from membridge.errors import (
+    CorruptObjectError,
+    InvalidRequestError,
+    NotFoundError,
+    RefusedError,
+    SealingKeyError,
+)
+from membridge.snapshot import heads, push, verify
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
-from schemas.history import RecoverReply, RecoverySource
-from schemas.identity import Epoch
+from schemas.history import RecoverReply, RecoverRequest, RecoverySource, VerifyRequest
+from schemas.identity import Epoch, Seq
+from schemas.node import Finding
 
 
 async def recover(
-    lane: Lane, source: RecoverySource, *, epoch: Epoch | None, steps: Steps, deadline: Deadline
+    lane: Lane, request: RecoverRequest, *, epoch: Epoch | None, steps: Steps, deadline: Deadline
 ) -> RecoverReply:
-    """Make the stores agree on a head, from `source`; `epoch` is this node's, None where there are no roles.
+    """Make the stores agree on a head, from the source of `request`; `epoch` is this node's, None where are no roles.
 
-    Errors: NotFoundError and RefusedError when another source is the one to recover from, those of `push_full`.
+    A preview only says what is lost. Errors: RefusedError when nothing is, NotFoundError and RefusedError when another
+    source is the one to recover from, those of `push_full`.
     """
+    source = request.source
     if source is RecoverySource.STORE:
+        if request.preview:
+            raise InvalidRequestError("recovering from the object store has no preview: it changes no row")
         with steps.step("head"):
             return await _from_store(lane, deadline=deadline)
+    lost = await _lost(lane, steps=steps, deadline=deadline)
+    if request.preview:
+        return RecoverReply(source=source, seq=_mirrored(lane), epoch=epoch or 0, lost=lost)
     if epoch is None:
         epoch = await _next_epoch(lane, deadline=deadline)
     from_mirror = source is RecoverySource.MIRROR
@@ -33,8 +47,36 @@ async def recover(
         epoch=epoch,
         committed=True,
         rows=pushed.rows,
+        lost=lost,
         uploaded_bytes=pushed.uploaded_bytes,
     )
+
+
+async def _lost(lane: Lane, *, steps: Steps, deadline: Deadline) -> str:
+    """Return what of the newest snapshot the stores have lost, in words.
+
+    Reads the snapshot as a node would that needs it. Raises RefusedError when it is whole.
+    """
+    try:
+        known = await heads.read(lane, deadline=deadline)
+        if known is None:
+            return "neither NATS nor the object store has a snapshot"
+        found = await verify.verify(lane, VerifyRequest(seq=known.record.seq), steps=steps, deadline=deadline)
+    except (CorruptObjectError, SealingKeyError) as error:
+        return error.message
+    # A record beyond the head is a warning, also where it cannot be read; it may have been the newest once.
+    gone = [one for one in found.findings if one.finding is Finding.FAIL or one.what == "record"]
+    if gone:
+        return f"snapshot {gone[-1].seq or known.record.seq}: {gone[-1].detail}"
+    whole = f"nothing is lost: the object store has snapshot {known.record.seq}, the newest, whole"
+    if known.revision == 0:
+        raise RefusedError(f"{whole}; NATS alone does not know it", remedy="run `membridge recover --from store`")
+    raise RefusedError(whole, remedy="to send what this machine has, run `membridge push`")
+
+
+def _mirrored(lane: Lane) -> Seq:
+    position = lane.mirror.position()
+    return position.seq if position else 0
 
 
 async def _from_store(lane: Lane, *, deadline: Deadline) -> RecoverReply:

@@ -45,7 +45,11 @@ async def run_and_lose_nats(make_machine: MakeMachine, folder: Path, source: str
         async with AsyncExitStack() as stack:
             bus = await stack.enter_async_context(connect(options, deadline=Deadline.after(5.0)))
             # The runbook's command, before any daemon syncs by itself.
-            reply = await command(a, "recover", "--from", source)
+            if source != "store":
+                code, output = await a.command("recover", "--from", source)
+                assert (code, "lost: neither NATS nor the object store has a snapshot" in output) == (1, True), output
+                assert "add --yes" in output
+            reply = await command(a, "recover", "--from", source, "--yes")
             assert reply["seq"] >= seq
             assert (await command(a, "verify"))["findings"] == []
             await a.start()

@@ -12,7 +12,7 @@ from membridge.cli.demonstration.writer import write
 from membridge.errors import CorruptObjectError, MembridgeError, NotFoundError, RefusedError, ShrinkRefusedError
 from membridge.snapshot import heads, layout, recover, verify
 from membridge.snapshot.steps import Steps
-from schemas.history import RecoverReply, RecoverySource, VerifyRequest
+from schemas.history import RecoverReply, RecoverRequest, RecoverySource, VerifyRequest
 from schemas.identity import Seq
 from schemas.snapshot import SnapshotKind
 from tests.fixtures.lanes import Box, MakeBox, soon
@@ -44,8 +44,9 @@ async def wipe(box: Box, part: str = "", *, newer_than: Seq = 0) -> None:
             await box.lane.store.delete(info.key, deadline=soon())
 
 
-async def recovered(box: Box, source: RecoverySource, epoch: int | None = 2) -> RecoverReply:
-    return await recover.recover(box.lane, source, epoch=epoch, steps=Steps(), deadline=soon())
+async def recovered(box: Box, source: RecoverySource, epoch: int | None = 2, *, preview: bool = False) -> RecoverReply:
+    request = RecoverRequest(source=source, preview=preview)
+    return await recover.recover(box.lane, request, epoch=epoch, steps=Steps(), deadline=soon())
 
 
 async def check_sound(box: Box) -> None:
@@ -65,6 +66,28 @@ async def test_a_head_that_nats_lost_is_that_of_the_object_store(make_box: MakeB
     assert (reply.rebuilt, reply.seq, reply.committed) == (True, 3, False)
     await check_sound(a)
     assert (await a.push(epoch=2)).seq == 4
+
+
+@pytest.mark.parametrize("source", [MIRROR, DATABASE])
+async def test_where_nothing_is_lost_nothing_is_committed(make_box: MakeBox, source: RecoverySource) -> None:
+    a, b = await with_machines(make_box)
+    for preview in (True, False):
+        with pytest.raises(RefusedError, match="nothing is lost: the object store has snapshot 3, the newest, whole"):
+            await recovered(a, source, preview=preview)
+    await a.lane.heads.delete(a.lane.project, deadline=soon())
+    with pytest.raises(RefusedError) as refused:
+        await recovered(a, source)
+    assert "--from store" in (refused.value.remedy or "")
+    assert (await recovered(a, STORE)).rebuilt
+    # A preview says what is lost and commits nothing.
+    await wipe(a, "/snapshots/", newer_than=2)
+    seen = await recovered(a, source, preview=True)
+    assert (seen.committed, seen.seq) == (False, 3)
+    assert "snapshot 3" in seen.lost
+    known = await heads.read(b.lane, deadline=soon())
+    assert known is not None
+    assert known.record.seq == 3
+    assert (await recovered(a, source)).seq == 4
 
 
 @pytest.mark.parametrize("source", [MIRROR, DATABASE])
@@ -122,18 +145,21 @@ async def test_an_object_missing_in_the_heads_chain_is_healed(make_box: MakeBox)
 async def test_a_node_that_is_behind_does_not_recover(make_box: MakeBox) -> None:
     a, b = await with_machines(make_box)
     await a.push()
+    await wipe(a, "/snapshots/", newer_than=3)
     with pytest.raises(RefusedError, match="not snapshot 4"):
         await recovered(b, MIRROR)
     # Where the records that b has not seen are lost, nobody takes its state for a deletion.
     await wipe(a, "/commits/", newer_than=3)
     assert (await recovered(b, MIRROR)).seq > 4
     late = make_box("late")
+    await wipe(a, "/snapshots/", newer_than=4)
     with pytest.raises(RefusedError, match="not snapshot 5"):
         await recovered(late, DATABASE, 9)
 
 
 async def test_a_database_that_lost_its_rows_does_not_become_the_head(make_box: MakeBox) -> None:
     a, _ = await with_machines(make_box)
+    await wipe(a, "/snapshots/")
     with closing(sqlite3.connect(a.database)) as database, database:
         database.execute("DELETE FROM observations")
     with pytest.raises(ShrinkRefusedError):
@@ -143,6 +169,7 @@ async def test_a_database_that_lost_its_rows_does_not_become_the_head(make_box: 
 
 async def test_a_damaged_mirror_recovers_nothing(make_box: MakeBox) -> None:
     a, _ = await with_machines(make_box)
+    await wipe(a, "/snapshots/")
     mirror = a.lane.mirror.path()
     assert mirror is not None
     with closing(sqlite3.connect(mirror)) as database, database:

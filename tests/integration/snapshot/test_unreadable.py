@@ -17,7 +17,7 @@ from membridge.snapshot import garbage, heads, layout, push, recover, verify
 from membridge.snapshot.heads import KnownHead
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
-from schemas.history import RecoverySource, VerifyRequest
+from schemas.history import RecoverRequest, RecoverySource, VerifyRequest
 from schemas.identity import Seq
 from schemas.node import Finding
 from schemas.snapshot import Head, SnapshotKind, SnapshotRecord
@@ -57,7 +57,9 @@ async def damage(box: Box, seq: Seq) -> None:
 
 
 async def recovered(box: Box, source: RecoverySource, epoch: int) -> Seq:
-    return (await recover.recover(box.lane, source, epoch=epoch, steps=Steps(), deadline=soon())).seq
+    return (
+        await recover.recover(box.lane, RecoverRequest(source=source), epoch=epoch, steps=Steps(), deadline=soon())
+    ).seq
 
 
 async def collected(box: Box) -> None:
