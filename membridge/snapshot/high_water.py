@@ -19,8 +19,6 @@ from membridge.snapshot.steps import Steps
 
 log = get_logger("membridge.snapshot")
 
-_FILE = "high-water.json"
-
 
 async def heal(lane: Lane, *, steps: Steps, deadline: Deadline) -> bool:
     """Give a database that went back what the head has, and delete nothing; return whether that was needed.
@@ -61,8 +59,6 @@ def _forgets(lane: Lane, deadline: Deadline) -> bool:
     also the note of what is still to be done.
     """
     if not lane.database.exists():
-        # What is installed in its place begins anew.
-        files.discard(lane.folder / _FILE)
         return False
     _, sign = marks.look(lane.database, _noted(lane), deadline=deadline)
     if sign:
@@ -80,11 +76,11 @@ def _note(lane: Lane, deadline: Deadline, *, anew: bool) -> None:
     if now == before or (sign and not anew):
         return
     durable.force(lane.database)
-    files.save(lane.folder / _FILE, msgspec.json.encode(now))
+    files.save(lane.marks, msgspec.json.encode(now))
 
 
 def _noted(lane: Lane) -> Marks:
     try:
-        return msgspec.json.decode((lane.folder / _FILE).read_bytes(), type=Marks)
+        return msgspec.json.decode(lane.marks.read_bytes(), type=Marks)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return Marks()

@@ -55,6 +55,11 @@ class Lane:
         """The folder of the project's backups."""
         return self.folder / "backups"
 
+    @property
+    def marks(self) -> Path:
+        """The note of where the live database stood after the last push or pull."""
+        return self.folder / "high-water.json"
+
     def source(self, node: NodeId, device_id: str | None) -> Source:
         """Return where rows come from that `node` wrote."""
         return Source(node=node, device_id=device_id)

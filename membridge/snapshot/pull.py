@@ -13,7 +13,7 @@ from membridge.deadline import Deadline
 from membridge.errors import HeadMovedError, NotFoundError
 from membridge.merge import install, snapshot
 from membridge.merge.report import MergeReport
-from membridge.snapshot import backups, fetch, heads, legacy
+from membridge.snapshot import backups, fetch, files, heads, legacy
 from membridge.snapshot.backups import BeforeWrite
 from membridge.snapshot.chain import Position
 from membridge.snapshot.fetch import Fetched
@@ -77,6 +77,8 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
     if not await blocking.run(lane.database.exists):
         with steps.step("install"):
             await blocking.run(install.install, fetched.path, lane.database, source=source, deadline=deadline)
+            # Another database than the one that was noted: what counts is where this one stands.
+            await blocking.run(files.discard, lane.marks)
         return PullOutcome.INSTALLED, MergeReport(inserted=sum(head.rows.values()))
     if replace:
         with steps.step("replace"):
@@ -127,6 +129,7 @@ async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> Pul
     try:
         if not await blocking.run(lane.database.exists):
             await blocking.run(install.install, staged, lane.database, source=source, deadline=deadline)
+            await blocking.run(files.discard, lane.marks)
             return PullReply(outcome=PullOutcome.INSTALLED, inserted=found.rows, downloaded_bytes=found.size_bytes)
         save = backups.BeforeWrite(lane, "merge", steps, deadline)
         report = await blocking.run(

@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 
 import apsw
-import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
@@ -55,21 +54,21 @@ def put_back(machine: Machine) -> None:
         machine.database.with_name(f"new {file.name}").rename(machine.database.with_name(file.name))
 
 
-@pytest.mark.parametrize("who", ["a", "b"])
 async def test_older_files_in_their_place_while_the_node_is_off_get_back_what_they_lack(
-    make_machine: MakeMachine, bus: Bus, who: str
+    make_machine: MakeMachine, bus: Bus
 ) -> None:
     a, b = await synced(make_machine, bus)
-    before, victim = memory_rows(a.database), a if who == "a" else b
-    await victim.kill()
-    put_back(victim)
-    # claude-mem's worker begins before the node does, and its new rows have the ids of those that are missing.
-    await victim.write(9, "before the node")
-    await victim.start()
-    await until(bus, victim, lambda seen: has(victim, before) and not seen.project.unsynced)
-    await until(bus, b, lambda _: memory_rows(a.database) == memory_rows(b.database))
+    before = memory_rows(a.database)
+    for victim in (a, b):
+        await victim.kill()
+        put_back(victim)
+        # claude-mem's worker begins before the node does, and its new rows have the ids of those that are missing.
+        await victim.write(9, f"before {victim.name}")
+        await victim.start()
+        await until(bus, victim, lambda seen, victim=victim: has(victim, before) and not seen.project.unsynced)
+        await until(bus, b, lambda _: memory_rows(a.database) == memory_rows(b.database))
     assert has(b, before)
-    assert "before the node learned fact 8" in titles(b.database)
+    assert {"before a learned fact 8", "before b learned fact 8"} <= titles(b.database)
 
 
 async def test_older_files_in_their_place_while_the_node_runs_get_back_what_they_lack(
