@@ -31,6 +31,7 @@ def tied(command: Sequence[str]) -> list[str]:
     The child is to be started from a thread that lives as long as the process: the kernel watches that thread. It
     keeps its process id while it becomes the program, about 20 ms later.
     """
-    if sys.platform != "linux" or not sys.executable:
+    # An upgrade may have taken away the Python that this process runs on.
+    if sys.platform != "linux" or not os.access(sys.executable, os.X_OK):
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]

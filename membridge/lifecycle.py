@@ -129,8 +129,16 @@ class _Watch:
 
 
 async def _stop(running: dict[str, asyncio.Task[None]], drain: float, late: list[str]) -> None:
-    """Cancel the parts one after the other, the last one first; name those that need longer than `drain` in `late`."""
+    """Cancel the parts one after the other, the last one first; name those that need longer than `drain` in `late`.
+
+    Those are cancelled once more at the end, after another `drain` seconds: a library may have swallowed the first
+    cancellation, and such a part would run for ever.
+    """
     for name, task in reversed(running.items()):
         task.cancel()
         if (await asyncio.wait({task}, timeout=drain))[1]:
             late.append(name)
+    if late:
+        _, left = await asyncio.wait([running[name] for name in late], timeout=drain)
+        for task in left:
+            task.cancel()

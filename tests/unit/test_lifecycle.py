@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable
+from contextlib import suppress
 
 import pytest
 
@@ -251,6 +252,24 @@ async def test_a_part_that_is_slow_to_stop_is_named_and_the_others_still_stop() 
 
     assert running.result() == ["stubborn"]
     assert diary.lines[-3:] == ["stubborn lingers", "first stops", "stubborn stops"]
+
+
+async def test_a_part_whose_cancellation_was_swallowed_does_not_run_for_ever() -> None:
+    diary = Diary()
+
+    async def deaf(ready: Ready) -> None:
+        ready()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await diary.part("deaf")(ready)
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(diary.run(drain=0.01, first=diary.part("first"), deaf=deaf))
+        await diary.serving.wait()
+        diary.stopping.set()
+
+    assert running.result() == ["deaf"]
+    assert diary.lines[-2:] == ["first stops", "deaf stops"]
 
 
 async def test_a_stop_while_starting_starts_no_further_part() -> None:

@@ -134,6 +134,11 @@ def test_a_child_whose_parent_has_ended_before_it_was_tied_does_not_begin(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_the_python_that_this_process_runs_on_a_child_starts_untied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    assert tied(["cat", "-n"]) == ["cat", "-n"]
+
+
 def test_a_program_that_cannot_be_run_is_said_by_its_child() -> None:
     done = subprocess.run(tied(["/nonexistent/program"]), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "/nonexistent/program cannot be run: No such file or directory\n")
