@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 from membridge import bounded
 from membridge.deadline import Deadline
-from membridge.errors import CorruptObjectError, ObjectMissingError, RefusedError
+from membridge.errors import CorruptObjectError, ObjectMissingError, ObjectNotSealedError, RefusedError
+from membridge.logging import get_logger
 from membridge.objectstore.protocol import ObjectInfo
 from membridge.snapshot import ancestry, chain, heads, history, layout, retention, tags
 from membridge.snapshot.heads import KnownHead
@@ -21,6 +22,8 @@ from schemas.history import GcReply
 from schemas.identity import Seq
 from schemas.snapshot import SnapshotRecord
 from schemas.streams import PROPOSALS
+
+log = get_logger("membridge.snapshot")
 
 #: Seconds after which an object that no record names goes from a store that does not fence commits, and by which a
 #: proposal must be older than any announcement of it.
@@ -40,7 +43,7 @@ class _Plan:
     going: dict[Seq, SnapshotRecord]
     #: Records of pushes that came ages too late; nothing builds on them.
     strays: dict[Seq, SnapshotRecord]
-    #: Numbers of records that cannot be read and that later commits stepped over.
+    #: Numbers of records that cannot be read and that nothing which is kept could build on.
     unreadable: list[Seq]
     orphans: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
     proposals: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
@@ -64,8 +67,8 @@ class _Plan:
 async def collect(lane: Lane, *, dry_run: bool, steps: Steps, deadline: Deadline) -> GcReply:
     """Delete what is not kept; return what went, or would go. The caller holds the push lock, so that no tag is set.
 
-    Errors: RefusedError or CorruptObjectError, with nothing deleted, when the head's chain or a record or tag is
-    damaged: then nobody can say what is needed. The store's and the bus' errors; the next run goes on.
+    Errors: RefusedError or CorruptObjectError, with nothing deleted, when the head's chain or a tag is damaged: then
+    nothing tells what is needed. The store's and the bus' errors; the next run goes on.
     """
     with steps.step("records"):
         # Reading settles nothing: a dry run only looks.
@@ -83,7 +86,7 @@ async def _plan(lane: Lane, known: KnownHead, *, deadline: Deadline) -> _Plan:
     # After the head was read, see above.
     objects = [info async for info in lane.store.list(layout.snapshots(project), deadline=deadline)]
     offered = [info async for info in lane.store.list(layout.proposals(project), deadline=deadline)]
-    records, unreadable = await _records(lane, head, deadline=deadline)
+    records, damaged = await _records(lane, head, deadline=deadline)
     past = await ancestry.read(lane, records, deadline=deadline)
     strays = {
         seq: record
@@ -95,6 +98,10 @@ async def _plan(lane: Lane, known: KnownHead, *, deadline: Deadline) -> _Plan:
     stays = retention.kept(sound, tagged, lane.policy.snapshots)
     needed = retention.needed(sound, stays)
     going = {seq: sound[seq] for seq in sorted(sound, reverse=True) if seq not in needed}
+    # One among those that are kept stays with its object, for who can mend it.
+    stepped_over, oldest = chain.stepped_over(records.values()), min(needed, default=0)
+    unreadable = sorted(seq for seq in damaged if seq in stepped_over or (seq < oldest and seq not in tagged))
+    spared = damaged - set(unreadable)
     plan = _Plan(head, stays, going, strays, unreadable)
     named = {record.object.key for record in records.values() if record.object}
     fenced = (await lane.store.describe(deadline=deadline)).conditional_put
@@ -104,6 +111,7 @@ async def _plan(lane: Lane, known: KnownHead, *, deadline: Deadline) -> _Plan:
         for info in objects
         if info.key not in named
         and (layout.seq_of_snapshot(info.key) or head.seq + 1) <= head.seq
+        and layout.seq_of_snapshot(info.key) not in spared
         and (fenced or _older(info, present, UNFENCED_AGE))
     ]
     plan.proposals = [info for info in offered if _older(info, present, PROPOSAL_AGE)]
@@ -112,35 +120,34 @@ async def _plan(lane: Lane, known: KnownHead, *, deadline: Deadline) -> _Plan:
 
 async def _records(
     lane: Lane, head: SnapshotRecord, *, deadline: Deadline
-) -> tuple[dict[Seq, SnapshotRecord], list[Seq]]:
-    """Return every record up to the head, and the numbers of those that were stepped over and cannot be read.
+) -> tuple[dict[Seq, SnapshotRecord], set[Seq]]:
+    """Return every record up to the head, and the numbers of those that cannot be read.
 
-    Raises when another one cannot be read, or when the head's own chain has a hole.
+    Raises when the head's own chain has a hole.
     """
     records: dict[Seq, SnapshotRecord] = {}
-    damaged: dict[Seq, CorruptObjectError] = {}
+    damaged = set[Seq]()
 
     async def one(seq: Seq) -> None:
         try:
             records[seq] = await heads.fetch_record(lane, seq, deadline=deadline)
         except ObjectMissingError:
             return  # another run was quicker
+        except ObjectNotSealedError:
+            raise
         except CorruptObjectError as error:
-            damaged[seq] = error
+            log.warning("commit record cannot be read", project=lane.name, seq=seq, reason=error.message)
+            damaged.add(seq)
 
     there = [seq for seq in await heads.seqs(lane, deadline=deadline) if seq <= head.seq]
     await bounded.each(there, one, at_once=READERS)
-    stepped_over = chain.stepped_over(records.values())
-    for seq, error in sorted(damaged.items()):
-        if seq not in stepped_over:
-            raise error
     hole = chain.hole(head, records)
     if hole is not None or records[head.seq].nonce != head.nonce:
         raise RefusedError(
             f"the chain of the head of {lane.name} is damaged at seq {hole or head.seq}: nothing is deleted",
             remedy="run `membridge verify`",
         )
-    return records, sorted(damaged)
+    return records, damaged
 
 
 async def _carry_out(lane: Lane, plan: _Plan, *, steps: Steps, deadline: Deadline) -> None:

@@ -67,6 +67,8 @@ class _Verification:
             head, records = await self._records()
         if request.seq is not None:
             records = self._chain_of(records, request.seq)
+            first = min(records)
+            self.findings = [one for one in self.findings if one.what == "head" or first <= one.seq <= request.seq]
         broken = self._check_links(records)
         with self.steps.step("objects"):
             await self._check_objects(records.values())

@@ -12,7 +12,9 @@ from typing import Any
 import apsw
 
 from membridge import blocking
-from membridge.snapshot import backups
+from membridge.snapshot import backups, heads, tags
+from membridge.snapshot.steps import Steps
+from schemas.history import GcRequest, RecoverySource
 from schemas.identity import ProjectId
 from tests.faults import hand_over
 from tests.faults.world import PLAIN, Node, Terms, World, soon
@@ -47,6 +49,8 @@ class Scenario:
     again: Callable[[Stage], Awaitable[Any]] | None = None
     #: Whether a full disk is swept too.
     full: bool = False
+    #: Whether only lost answers are swept: its writes to the disk are those of other scenarios.
+    only_answers: bool = False
 
 
 @contextmanager
@@ -193,6 +197,52 @@ async def lead(stage: Stage) -> object:
     return await node.project.lead(2, deadline=soon())
 
 
+async def with_three_snapshots(stage: Stage) -> None:
+    """A and b know the same three, and each learned something since."""
+    await together(stage)
+    a, b = stage.node("a"), stage.node("b")
+    for label in ("second", "third"):
+        learn(a, label)
+        await a.push()
+    await b.pull()
+    learn(b, "only b")
+
+
+async def restore_the_first(stage: Stage) -> object:
+    node = stage.node("a")
+    record = await heads.fetch_record(node.lane, 1, deadline=soon())
+    stage.arm()
+    return await node.project.restore(record, Steps(), deadline=soon())
+
+
+async def collect_garbage(stage: Stage) -> object:
+    node = stage.node("a")
+    stage.arm()
+    return await node.project.collect_garbage(GcRequest(), Steps(), deadline=soon())
+
+
+async def tag_and_move(stage: Stage) -> None:
+    lane = stage.node("a").lane
+    records = [await heads.fetch_record(lane, seq, deadline=soon()) for seq in (1, 2)]
+    stage.arm()
+    for name in ("moved", "gone"):
+        await tags.put(lane, name, records[0], move=True, deadline=soon())
+    await tags.put(lane, "moved", records[1], move=True, deadline=soon())
+    await tags.delete(lane, "gone", deadline=soon())
+
+
+async def tag_again(stage: Stage) -> None:
+    await tag_and_move(stage)
+    listed = await tags.listed(stage.node("a").lane, deadline=soon())
+    assert [(tag.name, tag.seq) for tag in listed] == [("moved", 2)]
+
+
+async def recover_from_the_mirror(stage: Stage) -> object:
+    node = stage.node("a")
+    stage.arm()
+    return await node.project.recover(RecoverySource.MIRROR, Steps(), deadline=soon())
+
+
 async def hand_over_to_b(stage: Stage) -> object:
     return await hand_over.hand_over(stage.world, stage.node("a"), stage.arm)
 
@@ -233,6 +283,16 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("take in proposals", together, take_in, Terms(secondary="b"), each=propose_as_b, full=True),
     Scenario("backup and its retention", backed_up, back_up, Terms(max_backups=3), full=True),
     Scenario("first act of a new primary", together, lead),
+    Scenario("restore", with_three_snapshots, restore_the_first, only_answers=True),
+    Scenario(
+        "collection of garbage",
+        with_three_snapshots,
+        collect_garbage,
+        Terms(max_deltas=1, keep_last=1),
+        only_answers=True,
+    ),
+    Scenario("tags", with_three_snapshots, tag_and_move, again=tag_again, only_answers=True),
+    Scenario("recovery from a mirror", with_three_snapshots, recover_from_the_mirror, only_answers=True),
     Scenario("hand-over", together, hand_over_to_b, Terms(secondary="a"), again=select_b),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -25,6 +25,7 @@ class Mode(IntEnum):
     """What happens at the chosen step: nothing, the group is killed, the disk is full from then on, one call fails.
 
     With `POWER` there is no step: what is forced to the disk is kept aside, as what a power cut would leave.
+    The shim knows nothing of `ANSWER`: that is lost by a relay.
     """
 
     COUNT = 0
@@ -32,6 +33,7 @@ class Mode(IntEnum):
     FULL = 2
     BROKEN = 3
     POWER = 4
+    ANSWER = 5
 
 
 @dataclass(frozen=True, slots=True)

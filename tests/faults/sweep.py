@@ -1,7 +1,8 @@
-"""Kills or starves an operation at its steps, one after the other, and looks at what is left each time.
+"""Kills, starves or leaves an operation without an answer at its steps, one after the other, and looks at what is left.
 
 `python -m tests.faults.sweep` sweeps all of them and prints a table; the tests sweep a sample. Steps are those that
-`iofault.c` counted in an undisturbed run, and a few more, since threads and processes do not always take turns alike.
+`iofault.c`, or a relay, counted in an undisturbed run, and a few more, since threads and processes do not always take
+turns alike.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from schemas.identity import ProjectId
 from tests.bench.s3 import start_s3
 from tests.faults import shim
 from tests.faults.aftermath import Memory, Seen, between, look, same, settled
+from tests.faults.answers import Lossy, lossy
 from tests.faults.scenarios import BY_NAME, SCENARIOS, Scenario, Stage
 from tests.faults.shim import Mode, State, Step
 from tests.faults.template import Template, fresh_project, leftovers, loose_chunks, removed, taken
@@ -46,6 +48,10 @@ class Zygote:
 
     def __init__(self, process: asyncio.subprocess.Process, state: State) -> None:
         self._process, self.state = process, state
+
+    def steps(self) -> list[Step]:
+        """Return the steps of the last try."""
+        return self.state.steps()
 
     async def run(self, order: Order) -> Outcome:
         """Run one try to its end."""
@@ -114,7 +120,7 @@ class Reference:
 class Sweep:
     """One scenario on one store."""
 
-    def __init__(self, scenario: Scenario, world: World, fork: Zygote, folder: Path) -> None:
+    def __init__(self, scenario: Scenario, world: World, fork: Zygote | Lossy, folder: Path) -> None:
         self._scenario, self._world, self._fork, self._folder = scenario, world, fork, folder
         self._template: Template | None = None
         self._reference: Reference | None = None
@@ -144,7 +150,7 @@ class Sweep:
         before = await look(stage)
         outcome = await self._fork.run(self._order(stage, Mode.COUNT, 0))
         assert outcome.ended == "done", f"undisturbed: {outcome}"
-        steps = self._fork.state.steps()
+        steps = self._fork.steps()
         after = await look(stage)
         if self._scenario.again is not None:
             await self._scenario.again(stage)
@@ -177,7 +183,9 @@ class Sweep:
         outcome = await self._fork.run(self._order(stage, mode, target))
         report.hit += outcome.failed > 0
         # What only tidies up may fail unsaid on a broken disk; a full one is always said.
-        wanted = {"done", "failed"} if mode is Mode.BROKEN else {"failed"} if outcome.failed else {"done"}
+        wanted = (
+            {"done", "failed"} if mode in {Mode.BROKEN, Mode.ANSWER} else {"failed"} if outcome.failed else {"done"}
+        )
         await self._examine(report, stage, outcome, target, wanted=wanted)
         return report
 
@@ -187,7 +195,7 @@ class Sweep:
 
     async def _examine(self, report: Report, stage: Stage, outcome: Outcome, target: int, *, wanted: set[str]) -> None:
         report.tries += 1
-        at = next((str(step) for step in self._fork.state.steps() if step.number == target), f"{target}: not reached")
+        at = next((str(step) for step in self._fork.steps() if step.number == target), f"{target}: not reached")
         reference = self.reference
         try:
             assert outcome.ended in wanted, f"{outcome.ended} {outcome.error} {outcome.text[-500:]}"
@@ -252,9 +260,15 @@ async def sweep(
 ) -> list[Report]:
     """Sweep the steps that `plan` chooses from those of an undisturbed run, `jobs` at once; one report per fault."""
     reports: list[Report] = []
+    forks, relays = list[Sweep](), list[Sweep]()
     async with AsyncExitStack() as stack:
-        sweeps = [await stack.enter_async_context(_prepared(place, folder, library, scenario)) for _ in range(jobs)]
+        if any(mode is not Mode.ANSWER for mode in plan):
+            forks = [await stack.enter_async_context(_prepared(place, folder, library, scenario)) for _ in range(jobs)]
+        if Mode.ANSWER in plan:
+            # One at a time: its impatience is the whole process'.
+            relays = [await stack.enter_async_context(_prepared(place, folder, None, scenario))]
         for mode, choose in plan.items():
+            sweeps = relays if mode is Mode.ANSWER else forks
             began, loose = time.monotonic(), await sweeps[0].loose_chunks()
             targets = list(choose(sweeps[0].reference.steps))[::-1]
             report = sweeps[0].report(mode)
@@ -268,10 +282,11 @@ async def sweep(
 
 
 @asynccontextmanager
-async def _prepared(place: Place, folder: Path, library: Path, scenario: Scenario) -> AsyncGenerator[Sweep]:
+async def _prepared(place: Place, folder: Path, library: Path | None, scenario: Scenario) -> AsyncGenerator[Sweep]:
     own = folder / f"{re.sub('[^a-z]+', '-', scenario.name)}-{fresh_project()}"
     own.mkdir()
-    async with opened(place) as world, zygote(folder, library) as fork:
+    runner = lossy(place) if library is None else zygote(folder, library)
+    async with opened(place) as world, runner as fork:
         prepared = Sweep(scenario, world, fork, own)
         await prepared.prepare()
         yield prepared
@@ -290,6 +305,8 @@ async def _work(
 
 def all_of(steps: Sequence[Step], mode: Mode, every: int = 1) -> list[int]:
     """Return the steps to sweep: all, and a few beyond; or those that the fault can hit."""
+    if mode is Mode.ANSWER:
+        return [step.number for step in steps][::every]
     if mode is not Mode.KILL:
         return [step.number for step in steps if _can_fail(step, mode)][::every]
     return [*(step.number for step in steps), *range(steps[-1].number + 1, steps[-1].number + 1 + BEYOND)][::every]
@@ -301,7 +318,7 @@ def _can_fail(step: Step, mode: Mode) -> bool:
 
 def sample_of(steps: Sequence[Step], mode: Mode, count: int, seed: int) -> list[int]:
     """Return `count` steps or so: spread evenly, and one by chance. Of a run of page writes only the ends are taken."""
-    eligible = _ends_of_runs([step for step in steps if mode is Mode.KILL or _can_fail(step, mode)])
+    eligible = _ends_of_runs([step for step in steps if mode in {Mode.KILL, Mode.ANSWER} or _can_fail(step, mode)])
     stride = max(1, len(eligible) // max(1, count - 1))
     chosen = {step.number for step in eligible[stride // 2 :: stride]}
     chosen.add(random.Random(seed).choice(eligible).number)
@@ -314,7 +331,7 @@ def _ends_of_runs(steps: Sequence[Step]) -> list[Step]:
     return [step for run in runs for step in ([run[0], run[-1]] if len(run) > 1 else run)]
 
 
-_NAMES = {Mode.KILL: "kill", Mode.FULL: "full disk", Mode.BROKEN: "I/O error"}
+_NAMES = {Mode.KILL: "kill", Mode.FULL: "full disk", Mode.BROKEN: "I/O error", Mode.ANSWER: "answer"}
 
 
 def row(report: Report) -> str:
@@ -333,7 +350,9 @@ HEADER = (
 
 def faults_of(scenario: Scenario) -> list[Mode]:
     """Return the faults that a scenario is swept with."""
-    return [Mode.KILL, Mode.FULL, Mode.BROKEN] if scenario.full else [Mode.KILL]
+    if scenario.only_answers:
+        return [Mode.ANSWER]
+    return [Mode.KILL, Mode.FULL, Mode.BROKEN, Mode.ANSWER] if scenario.full else [Mode.KILL, Mode.ANSWER]
 
 
 def _chosen(given: argparse.Namespace, mode: Mode, steps: Sequence[Step]) -> list[int]:
@@ -365,6 +384,8 @@ async def _main(given: argparse.Namespace) -> int:
                     for mode in faults_of(scenario)
                     if given.fault in {"", mode.name.lower()}
                 }
+                if not plan:
+                    continue
                 reports = await sweep(places[store], folder, library, scenario, plan, jobs=given.jobs, say=say)
                 failures += sum(len(report.failures) for report in reports)
                 print("\n".join(map(row, reports)), flush=True)  # noqa: T201 - the table
@@ -376,7 +397,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.sweep", description=__doc__)
     parser.add_argument("--scenario", action="append", choices=sorted(BY_NAME), default=[])
     parser.add_argument("--store", action="append", choices=["jetstream", "s3"], default=None)
-    parser.add_argument("--fault", choices=["kill", "full", "broken"], default="")
+    parser.add_argument("--fault", choices=["kill", "full", "broken", "answer"], default="")
     parser.add_argument("--every", type=int, default=1, help="take every n-th step only")
     parser.add_argument("--ends", action="store_true", help="of each run of one call on one file, its ends only")
     parser.add_argument("--step", type=int, action="append", default=[], help="these steps only")

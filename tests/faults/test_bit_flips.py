@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 
 from membridge.bus.connection import Bus
+from membridge.bus.kv import open_bucket
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.machine import Machine
+from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer
+from membridge.errors import MembridgeError
 from membridge.objectstore.remote import S3Options
+from schemas import buckets
 from schemas.node import StatusReply
 from tests.fixtures.databases import titles
-from tests.fixtures.machines import MakeMachine, status, until
+from tests.fixtures.lanes import opened_store
+from tests.fixtures.machines import MakeMachine, command, status, until
 from tests.fixtures.nats import Restartable
 
 #: Bits that flip in each file.
@@ -78,10 +83,14 @@ async def test_in_the_streams_of_the_server(
         return set(rows["observations"]) >= expected and rows == memory_rows(b.database)
 
     if not await comes_about(bus, b, whole):
-        # The server refuses to write to what is damaged: the runbook is that of a server that was lost.
-        restartable.stop()
-        restartable.wipe()
-        restartable.start()
+        if await takes_writes(bus):
+            # Where the server works, a full snapshot of what the nodes have gets over whatever it lost.
+            await command(a, "recover", "--from", "mirror")
+        else:
+            # It refuses to write to what is damaged: the runbook is that of a server that was lost.
+            restartable.stop()
+            restartable.wipe()
+            restartable.start()
         await until(bus, b, whole)
     await a.write(1, "after")
     await until(bus, b, lambda seen: whole(seen) and "after learned fact 0" in titles(b.database))
@@ -91,6 +100,50 @@ async def test_in_the_streams_of_the_server(
         code, output = await a.command("recover", "--from", "mirror", "--yes")
         assert code == 0 or "nothing is lost" in output, output
         await until(bus, b, lambda seen: whole(seen) and seen.project.lag == 0)
+
+
+@pytest.mark.parametrize("kind", ["s3", "jetstream"])
+async def test_in_the_newest_snapshot_a_recovery_from_the_mirror_makes_it_whole(
+    make_machine: MakeMachine, bus: Bus, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Its record and its object are damaged at rest, and the head's entry in NATS is lost: no store has it whole."""
+    options = request.getfixturevalue("s3_options") if kind == "s3" else None
+    extra = {"PRIMARY_NODE_ID": "a"}
+    if isinstance(options, S3Options):
+        extra |= {"MINIO_ENDPOINT": options.endpoint, "MINIO_BUCKET": options.bucket}
+        extra |= {"MINIO_ACCESS_KEY": options.access_key, "MINIO_SECRET_KEY": options.secret_key}
+    a, b = make_machine("a", memory=True, **extra), make_machine("b", **extra)
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
+    project = (await command(a, "status"))["project"]["project"]
+    await a.stop()
+    async with opened_store(kind, bus, options) as store:
+        keys = [info.key async for info in store.list(f"projects/{project}/", deadline=Deadline.after(10.0))]
+        damaged = [key for key in keys if "/commits/" in key or "/snapshots/" in key]
+        assert len(damaged) >= 2
+        for key in damaged:
+            body = bytearray(await store.get(key, deadline=Deadline.after(10.0)))
+            body[: len(body) // 2] = bytes(byte ^ 1 for byte in body[: len(body) // 2])
+            await store.put(key, bytes(body), if_absent=False, deadline=Deadline.after(10.0))
+    heads_bucket = await open_bucket(bus, buckets.HEADS, replicas=1, deadline=Deadline.after(10.0))
+    await heads_bucket.delete(project, deadline=Deadline.after(10.0))
+    recovered = await command(a, "recover", "--from", "mirror")
+    assert recovered["committed"]
+    await command(a, "verify", "--seq", str(recovered["seq"]))
+    await a.start()
+    await b.start()
+    await until(bus, b, lambda seen: seen.project.mirror_seq >= recovered["seq"])
+    assert memory_rows(a.database) == memory_rows(b.database)
+
+
+async def takes_writes(bus: Bus) -> bool:
+    """Return whether the server stores in every stream of ours that it has."""
+    for subject in (*(f"$KV.{bucket.name}.probe" for bucket in buckets.ALL), "$O.membridge.C.probe"):
+        try:
+            await bus.store(subject, b"", headers={"KV-Operation": "DEL"}, deadline=Deadline.after(3.0))
+        except MembridgeError:
+            return False
+    return True
 
 
 async def comes_about(bus: Bus, machine: Machine, wanted: Callable[[StatusReply], bool]) -> bool:

@@ -24,7 +24,7 @@ from membridge.objectstore.remote import S3Options
 from membridge.snapshot.chain import ChainPolicy
 from membridge.snapshot.lane import Lane, LanePolicy
 from membridge.snapshot.lock import LockTerms
-from membridge.snapshot.retention import BackupPolicy
+from membridge.snapshot.retention import BackupPolicy, SnapshotPolicy
 from membridge.snapshot.steps import Steps
 from schemas import buckets, streams, subjects
 from schemas.buckets import LockRecord
@@ -74,6 +74,8 @@ class Terms:
     max_deltas: int = 50
     max_backups: int = 50
     legacy: bool = False
+    #: Snapshots that retention keeps.
+    keep_last: int = 30
     #: The node that follows the other one; without one roles are off.
     secondary: str | None = None
 
@@ -147,6 +149,9 @@ class World:
                 publish_legacy=terms.legacy,
                 chain=ChainPolicy(max_deltas=terms.max_deltas, max_percent=1e6),
                 backups=BackupPolicy(max_count=terms.max_backups),
+                snapshots=SnapshotPolicy(last=terms.keep_last, hourly=0, daily=0, weekly=0)
+                if terms.keep_last < PLAIN.keep_last
+                else SnapshotPolicy(),
             ),
         )
         roles: Roles = Secondary() if terms.secondary == name else NoRoles()

@@ -16,6 +16,7 @@ from membridge.objectstore.unsealed import backend
 from membridge.snapshot import garbage, heads, layout, push, recover, verify
 from membridge.snapshot.heads import KnownHead
 from membridge.snapshot.lane import Lane
+from membridge.snapshot.retention import SnapshotPolicy
 from membridge.snapshot.steps import Steps
 from schemas.history import RecoverRequest, RecoverySource, VerifyRequest
 from schemas.identity import Seq
@@ -108,6 +109,23 @@ async def test_recovery_from_every_source_gets_over_one_beyond_the_head(
     await b.pull()
     assert memory_rows(a.database) == memory_rows(b.database)
     await collected(a)
+
+
+async def test_an_older_one_stays_with_its_object_and_blocks_no_collection(make_box: MakeBox) -> None:
+    a, _ = await with_history(make_box)
+    await a.push()
+    await damage(a, 2)
+    # The head's chain has the hole: nothing goes before a whole snapshot took its place.
+    with pytest.raises(RefusedError, match="damaged at seq 2"):
+        await collected(a)
+    assert await recovered(a, RecoverySource.MIRROR, 2) == 4
+    await collected(a)
+    kept = [info.key async for info in a.lane.store.list(layout.snapshots(a.lane.project), deadline=soon())]
+    assert [layout.seq_of_snapshot(key) for key in kept] == [1, 2, 3, 4]
+    policy = replace(a.lane.policy, snapshots=SnapshotPolicy(last=1, hourly=0, daily=0, weekly=0))
+    await collected(replace(a, lane=replace(a.lane, policy=policy)))
+    assert await heads.seqs(a.lane, deadline=soon()) == [4]
+    assert await findings(a) == []
 
 
 async def test_that_of_the_head_is_written_anew_and_recovered_from_a_mirror(make_box: MakeBox) -> None:
