@@ -251,14 +251,17 @@ class Sweep:
 async def sweep(
     place: Place,
     folder: Path,
-    library: Path,
+    library: Path | None,
     scenario: Scenario,
     plan: Mapping[Mode, Choose],
     *,
     jobs: int = 1,
     say: Callable[[Report, Report], None] | None = None,
 ) -> list[Report]:
-    """Sweep the steps that `plan` chooses from those of an undisturbed run, `jobs` at once; one report per fault."""
+    """Sweep the steps that `plan` chooses from those of an undisturbed run, `jobs` at once; one report per fault.
+
+    `library` is the shim; lost answers need none.
+    """
     reports: list[Report] = []
     forks, relays = list[Sweep](), list[Sweep]()
     async with AsyncExitStack() as stack:
@@ -363,6 +366,7 @@ async def _main(given: argparse.Namespace) -> int:
     logging.setup(level="error")
     failures = 0
     chosen = [BY_NAME[name] for name in given.scenario] if given.scenario else list(SCENARIOS)
+    stores: list[str] = given.store
 
     def say(report: Report, found: Report) -> None:
         for failure in found.failures:
@@ -378,7 +382,7 @@ async def _main(given: argparse.Namespace) -> int:
                 bucket = s3.make_bucket("swept")
                 places["s3"] = Place(server.url, S3Options(s3.endpoint, s3.access_key, s3.secret_key, bucket))
             print(HEADER, flush=True)  # noqa: T201 - the table
-            for scenario, store in itertools.product(chosen, given.store):
+            for scenario, store in itertools.product(chosen, stores):
                 plan = {
                     mode: partial(_chosen, given, mode)
                     for mode in faults_of(scenario)

@@ -26,6 +26,7 @@ from schemas.wire import decode, encode
 from tests.fixtures.databases import titles
 from tests.fixtures.lanes import Box, MakeBox, soon
 
+ON_ONE_STORE = pytest.mark.parametrize("lane_store", ["jetstream"], indirect=True)
 SAMPLE = Path(__file__).parents[2] / "data" / "claude-mem-13.25.3.db"
 
 
@@ -98,6 +99,7 @@ async def test_one_beyond_the_head_is_stepped_over_by_everything_that_commits(ma
     assert await findings(a) == []
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize("source", list(RecoverySource))
 async def test_recovery_from_every_source_gets_over_one_beyond_the_head(
     make_box: MakeBox, source: RecoverySource
@@ -111,6 +113,7 @@ async def test_recovery_from_every_source_gets_over_one_beyond_the_head(
     await collected(a)
 
 
+@ON_ONE_STORE
 async def test_an_older_one_stays_with_its_object_and_blocks_no_collection(make_box: MakeBox) -> None:
     a, _ = await with_history(make_box)
     await a.push()
@@ -142,6 +145,7 @@ async def test_that_of_the_head_is_written_anew_and_recovered_from_a_mirror(make
     assert await findings(a) == []
 
 
+@ON_ONE_STORE
 async def test_with_the_heads_entry_lost_too_the_newest_that_can_be_read_counts_and_no_row_is_lost(
     make_box: MakeBox,
 ) -> None:
@@ -162,6 +166,7 @@ async def test_with_the_heads_entry_lost_too_the_newest_that_can_be_read_counts_
     assert "of b learned fact 0" in titles(a.database)
 
 
+@ON_ONE_STORE
 async def test_with_every_record_damaged_the_numbers_go_on(make_box: MakeBox) -> None:
     a, b = await with_history(make_box)
     for seq in (1, 2):
@@ -175,6 +180,7 @@ async def test_with_every_record_damaged_the_numbers_go_on(make_box: MakeBox) ->
     assert memory_rows(a.database) == memory_rows(b.database)
 
 
+@ON_ONE_STORE
 async def test_one_that_lost_the_race_to_a_smaller_number_is_stepped_over(make_box: MakeBox) -> None:
     a, b = await with_history(make_box)
     await a.push()
@@ -187,6 +193,7 @@ async def test_one_that_lost_the_race_to_a_smaller_number_is_stepped_over(make_b
     assert memory_rows(a.database) == memory_rows(b.database)
 
 
+@ON_ONE_STORE
 async def test_a_record_from_before_encryption_is_not_taken_for_damaged(make_box: MakeBox) -> None:
     a, _ = await with_history(make_box)
     second = await known_head(a.lane)
@@ -203,6 +210,7 @@ async def test_a_record_from_before_encryption_is_not_taken_for_damaged(make_box
     assert (await known_head(a.lane)).record.seq == 3
 
 
+@ON_ONE_STORE
 async def test_a_mirror_that_is_behind_does_not_recover_what_is_only_unreadable(make_box: MakeBox) -> None:
     a, b = await with_history(make_box)
     await a.push()

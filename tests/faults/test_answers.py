@@ -1,0 +1,98 @@
+"""A sample of lost answers on every run, always the same; `just sweep --fault answer` takes all. docs/faults.md."""
+
+import asyncio
+import random
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from membridge.bus.connection import connect
+from membridge.bus.options import BusOptions
+from membridge.deadline import Deadline
+from membridge.embedded.nats_server import NatsServer
+from membridge.errors import MembridgeError
+from membridge.objectstore import messages
+from membridge.objectstore.jetstream import open_jetstream
+from membridge.objectstore.keys import KeySource, new_key, write_file
+from membridge.objectstore.resealing import reseal
+from membridge.objectstore.sealed import SealedStore
+from tests.faults import answers
+from tests.faults.scenarios import BY_NAME
+from tests.faults.shim import Mode
+from tests.faults.sweep import sample_of, sweep
+from tests.faults.world import Place
+from tests.fixtures.relay import Losses, relayed
+
+SEED = 8
+#: The writes of each operation that are tried, by kind of store.
+SAMPLE = [("delta push", "jetstream", 2), ("recovery from a mirror", "jetstream", 1)]
+
+
+def soon() -> Deadline:
+    return Deadline.after(30.0)
+
+
+@pytest.mark.parametrize(("name", "kind", "count"), SAMPLE, ids=[f"{name}-{kind}" for name, kind, _ in SAMPLE])
+async def test_an_operation_ends_stored_or_not_stored_and_the_next_one_works(
+    name: str,
+    kind: str,
+    count: int,
+    nats_server: NatsServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setattr(answers, "ANSWER", 1.0)
+    options = request.getfixturevalue("s3_options") if kind == "s3" else None
+    plan = {Mode.ANSWER: partial(sample_of, mode=Mode.ANSWER, count=count, seed=SEED)}
+    [report] = await sweep(Place(nats_server.url, options), tmp_path, None, BY_NAME[name], plan)
+    assert report.failures == []
+    assert report.hit == report.tries >= count
+
+
+@pytest.mark.parametrize("act", ["seal", "rotate"])
+async def test_sealing_a_store_anew_goes_on_where_an_answer_was_lost(
+    act: str, nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every write of it, at once, each on a bucket of its own."""
+    monkeypatch.setattr(messages, "ANSWER", 1.5)
+    content = {"p/1": b"one", "p/2": b"two" * 100_000}
+
+    async def attempt(number: int) -> list[str]:
+        losses, work = Losses(), tmp_path / str(number)
+        work.mkdir()
+        file = work / "key"
+        old, new = new_key(), new_key()
+        async with (
+            relayed(nats_server.url, losses) as url,
+            connect(BusOptions(urls=(url,), name="lossy"), deadline=soon()) as bus,
+            open_jetstream(lambda: bus.raw, bucket=f"{act}-{number}") as inner,
+        ):
+            write_file(file, [old])
+            before = inner if act == "seal" else SealedStore(inner, KeySource(file=file))
+            for key, body in content.items():
+                await before.put(key, body, deadline=soon())
+            write_file(file, [new, old])
+            losses.arm(number)
+            done = False
+            while not done:
+                store = SealedStore(inner, KeySource(file=file), take_unsealed=True)
+                try:
+                    await reseal(store, "p/", work, deadline=soon, progress=lambda _done, _total: None)
+                    await store.mark(deadline=soon())
+                    done = True
+                except MembridgeError:
+                    # It is run again, as its operator would.
+                    assert losses.lost.is_set()
+            losses.disarm()
+            write_file(file, [new])
+            strict = SealedStore(inner, KeySource(file=file))
+            assert {key: await strict.get(key, deadline=soon()) for key in content} == content
+        return losses.writes
+
+    writes = await attempt(0)
+    assert len(writes) >= 2 * len(content)
+    async with asyncio.TaskGroup() as group:
+        for number in random.Random(SEED).sample(range(1, len(writes) + 1), 5):
+            group.create_task(attempt(number))
