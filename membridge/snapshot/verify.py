@@ -68,7 +68,9 @@ class _Verification:
         if request.seq is not None:
             records = self._chain_of(records, request.seq)
             first = min(records)
-            self.findings = [one for one in self.findings if one.what == "head" or first <= one.seq <= request.seq]
+            last = head.seq if head else request.seq
+            wanted = range(first, request.seq + 1)
+            self.findings = [one for one in self.findings if one.seq in wanted or one.seq > last or one.what == "head"]
         broken = self._check_links(records)
         with self.steps.step("objects"):
             await self._check_objects(records.values())
