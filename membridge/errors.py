@@ -12,6 +12,7 @@ MembridgeError
 ├── CorruptObjectError       ObjectNotSealedError
 ├── UnsupportedFormatError
 ├── DiskFullError
+├── FileAccessError
 ├── TooLargeError
 ├── UnavailableError         BusUnavailableError · StoreUnavailableError · NoResponderError · OverloadedError
 ├── DeadlineExceededError
@@ -216,6 +217,10 @@ class DiskFullError(MembridgeError):
 
     code = ErrorCode.DISK_FULL
     default_remedy = "free some space and try again; nothing was changed"
+
+
+class FileAccessError(MembridgeError):
+    """A file that cannot be read or written."""
 
 
 class TooLargeError(MembridgeError):

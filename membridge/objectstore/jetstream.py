@@ -42,7 +42,6 @@ from membridge.objectstore.messages import (
     digest_text,
     patience,
     translated,
-    translated_files,
 )
 from membridge.objectstore.protocol import (
     MAX_GET_BYTES,
@@ -54,6 +53,7 @@ from membridge.objectstore.protocol import (
     checked_key,
     checked_prefix,
 )
+from membridge.system import files
 
 #: The bucket of snapshots.
 BUCKET = "membridge"
@@ -83,7 +83,7 @@ class JetStreamStore:
     ) -> None:
         """Store a file."""
         checked_key(key)
-        with translated_files(source), source.open("rb") as file:
+        with files.translated(source), source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             pieces = iter(lambda: file.read(CHUNK), b"")
             await self._store(key, pieces, size, if_absent=if_absent, deadline=deadline, progress=progress)
@@ -116,7 +116,7 @@ class JetStreamStore:
         """Fetch an object into a file; a whole one is compared with its digest."""
         meta = await self._meta(checked_key(key), deadline=deadline)
         digest, done = hashlib.sha256(), start
-        with translated_files(target), target.open("ab" if start else "wb") as file:
+        with files.translated(target), target.open("ab" if start else "wb") as file:
             file.truncate(start)
             async for piece in self._chunks(meta, start=start, deadline=deadline):
                 await blocking.run(file.write, piece)

@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from membridge.errors import DiskFullError, SealingKeyError
+from membridge.errors import SealingKeyError
+from membridge.system import files
 
 #: Bytes of a key, of its id and of the salt that makes one of a passphrase.
 KEY, ID, SALT = 32, 8, 16
@@ -131,7 +132,7 @@ def write_file(path: Path, keys: Sequence[Key]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise DiskFullError(f"cannot write the key file {path}: {error.strerror}") from error
+        raise files.meaning(error, path) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ import asyncio
 import base64
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 import nats.errors
@@ -125,14 +124,3 @@ def translated(what: str) -> Generator[None]:
         raise StoreUnavailableError(f"{what}: JetStream does not answer") from error
     except (nats.errors.Error, OSError) as error:
         raise StoreUnavailableError(f"{what}: {type(error).__name__}") from error
-
-
-@contextmanager
-def translated_files(path: Path) -> Generator[None]:
-    """Raise what the disk says of `path` in the body as one of our errors."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == 28:
-            raise DiskFullError(f"no space left while writing {path}") from error
-        raise StoreUnavailableError(f"{path}: {error.strerror or error}") from error

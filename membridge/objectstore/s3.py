@@ -26,7 +26,6 @@ from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
     CredentialsError,
-    DiskFullError,
     MembridgeError,
     NotFoundError,
     ObjectExistsError,
@@ -36,6 +35,7 @@ from membridge.errors import (
 )
 from membridge.objectstore.frames import S3Wire
 from membridge.objectstore.protocol import MAX_GET_BYTES, ObjectInfo, Progress
+from membridge.system import files
 
 T = TypeVar("T")
 
@@ -430,4 +430,4 @@ def _write(file: BinaryIO, chunk: bytes, target: Path) -> None:
     try:
         file.write(chunk)
     except OSError as error:
-        raise DiskFullError(f"cannot write {target}: {error.strerror}") from error
+        raise files.meaning(error, target) from error

@@ -5,11 +5,10 @@ in. Nothing that was not authenticated reaches a caller or stays in a file.
 """
 
 import asyncio
-import errno
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -19,11 +18,9 @@ from membridge import blocking
 from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
-    DiskFullError,
     InvalidRequestError,
     ObjectMissingError,
     SealingKeyError,
-    StoreUnavailableError,
     TooLargeError,
 )
 from membridge.objectstore import marker, sealing
@@ -40,6 +37,7 @@ from membridge.objectstore.protocol import (
 )
 from membridge.objectstore.sealing import CONTENT, FRAME, HEADER, Seal
 from membridge.objectstore.unsealed import StoreLayer
+from membridge.system import files
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +273,7 @@ def _of_content(progress: Progress | None, size: int | None) -> Progress | None:
 async def _beside(path: Path) -> AsyncGenerator[Path]:
     """Give a new file of 0600 beside `path`, and remove it; its name is one that the mirror sweeps after a crash."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    with _translated(part):
+    with files.translated(part):
         await blocking.run(_create, part)
     try:
         yield part
@@ -288,26 +286,26 @@ def _create(part: Path) -> None:
 
 
 def _write(target: Path, pieces: Iterator[bytes], deadline: Deadline) -> None:
-    with _translated(target), target.open("wb") as file:
+    with files.translated(target), target.open("wb") as file:
         for piece in pieces:
             file.write(piece)
             deadline.check(f"sealing {target.name}")
 
 
 def _seal_file(source: Path, target: Path, name: str, key: Key, deadline: Deadline) -> int:
-    with _translated(source), source.open("rb") as file:
+    with files.translated(source), source.open("rb") as file:
         _write(target, sealing.seal(file, name, key), deadline)
         return os.fstat(file.fileno()).st_size
 
 
 def _header_of(part: Path) -> bytes:
-    with _translated(part), part.open("rb") as file:
+    with files.translated(part), part.open("rb") as file:
         return file.read(HEADER)
 
 
 def _unseal_file(part: Path, target: Path, one: Seal, name: str, start: int, deadline: Deadline) -> None:
     first = max(0, start - 1) // CONTENT
-    with _translated(target), part.open("rb") as sealed, target.open("r+b" if start else "wb") as file:
+    with files.translated(target), part.open("rb") as sealed, target.open("r+b" if start else "wb") as file:
         sealed.seek(HEADER + first * FRAME)
         file.truncate(start)
         file.seek(start)
@@ -330,13 +328,3 @@ def _unseal_file(part: Path, target: Path, one: Seal, name: str, start: int, dea
 def _check_reached(name: str, start: int, short_of_it: int) -> None:
     if short_of_it:
         raise CorruptObjectError(f"object {name} ends before byte {start}")
-
-
-@contextmanager
-def _translated(path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFullError(f"no space left while writing {path}") from error
-        raise StoreUnavailableError(f"{path}: {error.strerror or error}") from error

@@ -5,17 +5,17 @@ its wish. Runs some requests at once and takes cancellations.
 """
 
 import asyncio
-import errno
 import os
 import sys
 from pathlib import Path
 
 from membridge.deadline import Deadline
-from membridge.errors import DiskFullError, MembridgeError, StoreUnavailableError
+from membridge.errors import MembridgeError, StoreUnavailableError
 from membridge.objectstore import frames
 from membridge.objectstore.frames import Answer, Ask, S3Wire
 from membridge.objectstore.protocol import Progress
 from membridge.objectstore.s3 import S3, open_client
+from membridge.system import files
 
 #: Requests at once.
 AT_ONCE = 8
@@ -49,8 +49,9 @@ class _Child:
         except MembridgeError as error:
             answer = frames.refusal(ask.id, error)
         except OSError as error:
-            kind = DiskFullError if error.errno == errno.ENOSPC else StoreUnavailableError
-            answer = frames.refusal(ask.id, kind(f"{ask.verb} {ask.key}: {error.strerror or error}"))
+            answer = frames.refusal(
+                ask.id, files.meaning(error, Path(ask.path or ask.key), otherwise=StoreUnavailableError)
+            )
         except Exception as error:  # noqa: BLE001 - the daemon decides what to make of it; the child serves on
             answer = frames.refusal(ask.id, StoreUnavailableError(f"{ask.verb} {ask.key}: {type(error).__name__}"))
         await self._send(answer)

@@ -6,7 +6,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from membridge.system.files import FileAccessError, translated
+from membridge.errors import FileAccessError
+from membridge.system.files import translated
 
 __all__ = [
     "BLOCK",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from membridge.errors import FileAccessError
 from membridge.snapshot import files
 from membridge.snapshot.chain import Position
-from membridge.system.files import FileAccessError
 
 _POSITION = "position.json"
 

@@ -10,17 +10,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from membridge.errors import DiskFullError, MembridgeError
+from membridge.errors import DiskFullError, FileAccessError, MembridgeError
 
 #: What errno says about room, and about a disk that fails.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FAILING = frozenset(
     number for name in ("EIO", "ENXIO", "ENODEV", "EUCLEAN", "EREMOTEIO") if (number := getattr(errno, name, None))
 )
-
-
-class FileAccessError(MembridgeError):
-    """A file that cannot be read or written."""
 
 
 @contextmanager

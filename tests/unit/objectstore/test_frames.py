@@ -63,7 +63,8 @@ def test_arbitrary_bytes_are_a_message_or_the_end(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "kind",
     [errors.ObjectExistsError, errors.ObjectMissingError, errors.CredentialsError, errors.DiskFullError,
-     errors.DeadlineExceededError, errors.StoreUnavailableError, errors.TooLargeError, errors.CorruptObjectError],
+     errors.DeadlineExceededError, errors.StoreUnavailableError, errors.TooLargeError, errors.CorruptObjectError,
+     errors.FileAccessError],
 )  # fmt: skip
 def test_an_error_keeps_its_class_its_sentence_and_its_remedy(kind: type[MembridgeError]) -> None:
     came = frames.raised(frames.refusal(7, kind("what happened", remedy="what to do")))

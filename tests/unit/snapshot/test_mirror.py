@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from membridge.errors import DiskFullError
+from membridge.errors import DiskFullError, FileAccessError
 from membridge.snapshot import files
 from membridge.snapshot.chain import Position
 from membridge.snapshot.mirror import Mirror
-from membridge.system.files import FileAccessError
 
 
 def position_of(content: bytes, seq: int = 1) -> Position:

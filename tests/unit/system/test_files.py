@@ -9,8 +9,14 @@ import pytest
 
 from membridge import blocking
 from membridge.claudemem.translate import translated as translated_database
-from membridge.errors import DatabaseInvalidError, DatabaseMissingError, DiskFullError, MembridgeError
-from membridge.system.files import FileAccessError, meaning, translated
+from membridge.errors import (
+    DatabaseInvalidError,
+    DatabaseMissingError,
+    DiskFullError,
+    FileAccessError,
+    MembridgeError,
+)
+from membridge.system.files import meaning, translated
 
 HERE = Path("/somewhere/file")
 FULL, FAILING, DENIED = (
