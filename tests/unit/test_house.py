@@ -19,7 +19,7 @@ JUSTFILE_LINES = 70
 
 TOP_LEVEL = {
     "membridge", "services", "schemas", "hooks", "deploy", "tests", "docs", "nats-server.conf", "pyproject.toml",
-    "justfile", "README.md", "CHANGELOG.md", "LICENSE", "requirements.lock",
+    "justfile", "README.md", "CHANGELOG.md", "LICENSE", "requirements.lock", "requirements-dev.lock",
 }  # fmt: skip
 DOT_FILES = {".ci", ".editorconfig", ".gitattributes", ".gitignore"}
 
@@ -162,13 +162,29 @@ def test_no_tracked_file_names_a_machine_or_a_registry() -> None:
     assert named == []
 
 
-def test_the_lock_file_has_exact_versions_with_hashes_and_no_address() -> None:
-    lock = text(ROOT / "requirements.lock")
+def locked(file: str) -> dict[str, str]:
+    """Return what a lock file says of each package: its version, markers and hashes."""
+    return {entry.partition("==")[0]: entry for entry in re.split(r"\n(?=[a-z])", text(ROOT / file)) if entry}
+
+
+@pytest.mark.parametrize("file", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_file_has_exact_versions_with_hashes_and_no_address(file: str) -> None:
+    lock = text(ROOT / file)
     entries = re.findall(r"^(\S+?)==(\S+).*\\\n(    --hash=sha256:[0-9a-f]{64})", lock, re.MULTILINE)
 
     assert not re.search(r"://| @ |^\s*-(?!-hash)|--(?!hash)\w*(index|url|links|host)", lock, re.MULTILINE)
-    assert len(entries) == len(re.findall(r"^[a-z]", lock, re.MULTILINE)) > 40
-    assert dependencies() | dependencies("dev") <= {name for name, _, _ in entries}, "run `just lock`"
+    assert len(entries) == len(re.findall(r"^[a-z]", lock, re.MULTILINE)) == len(locked(file)) > 40
+
+
+def test_what_runs_is_a_part_of_what_develops_with_the_same_versions() -> None:
+    runs, develops = locked("requirements.lock"), locked("requirements-dev.lock")
+
+    assert {name: develops.get(name, "").strip() for name in runs} == {
+        name: entry.strip() for name, entry in runs.items()
+    }
+    assert dependencies() <= runs.keys(), "run `just lock`"
+    assert dependencies("dev") <= develops.keys(), "run `just lock`"
+    assert dependencies("dev") & runs.keys() == set()
 
 
 @pytest.mark.parametrize("extra", [None, "dev"], ids=["runtime", "dev"])
