@@ -93,10 +93,15 @@ def reader(project: ProjectId, name: str) -> Grant:
 
 
 def gateway(project: ProjectId, name: str) -> Grant:
-    """Return what the gateway may do in a project: what a reader may, and the requests that people make through it."""
+    """Return what the gateway may do in a project: what a reader may, and the requests that people make through it.
+
+    Those go to the primary and to any other node, by its name.
+    """
     looks = reader(project, name)
     chosen = [operation.at(project=project) for operation in subjects.LEADERSHIP_OPERATIONS]
-    return Grant(publish=(*_of_primary(project), *chosen, *DISCOVERY), subscribe=looks.subscribe)
+    on_nodes = [operation.subject.format(project=project, node="*") for operation in subjects.NODE_OPERATIONS]
+    daemons = [operation.pattern() for operation in subjects.DAEMON_OPERATIONS]
+    return Grant(publish=(*_of_primary(project), *on_nodes, *daemons, *chosen, *DISCOVERY), subscribe=looks.subscribe)
 
 
 def door(name: str) -> Grant:

@@ -26,6 +26,7 @@ from membridge.deadline import Deadline
 from membridge.errors import (
     BusUnavailableError,
     DeadlineExceededError,
+    ForbiddenError,
     MembridgeError,
     NoResponderError,
     TooLargeError,
@@ -65,6 +66,8 @@ class Bus:
         self._link = self._new_link()
         self._replies = Replies(options.inbox_prefix)
         self._subscriptions: set[Subscription] = set()
+        #: Who waits for a reply, by the subject of the request in lower case.
+        self._asked: dict[str, set[asyncio.Future[Message]]] = {}
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -112,16 +115,22 @@ class Bus:
         """Send a message and return the first reply.
 
         A request that was sent before the connection broke keeps waiting: the reply finds the new connection. Errors:
-        NoResponderError, DeadlineExceededError, and those of `publish`.
+        NoResponderError, DeadlineExceededError, ForbiddenError for a subject that the server does not let this user
+        publish to, and those of `publish`.
         """
         what = f"request to {subject}"
         reply, future = self._replies.expect()
+        asked = self._asked.setdefault(subject.lower(), set())
+        asked.add(future)
         try:
             async with deadline.scope(what):
                 await self.publish(subject, body, headers, reply=reply)
                 message = await future
         finally:
             future.cancel()
+            asked.discard(future)
+            if not asked and self._asked.get(subject.lower()) is asked:
+                del self._asked[subject.lower()]
         if not message.body and translate.status_of(message.headers) == 503:
             raise NoResponderError(f"nobody answers {subject}", remedy="check that the service it belongs to runs")
         return message
@@ -211,7 +220,9 @@ class Bus:
         await self._link.close()
 
     def _new_link(self) -> Link:
-        return Link(self.options, Notes(up=self._on_up, down=self._on_down, closed=self._lost.set))
+        return Link(
+            self.options, Notes(up=self._on_up, down=self._on_down, closed=self._lost.set, refused=self._on_refused)
+        )
 
     async def _start(self, link: Link, *, deadline: Deadline) -> None:
         await link.open(deadline=deadline)
@@ -290,6 +301,17 @@ class Bus:
         log.info("bus connected", generation=self.generation, server_version=self.server_version)
         for subscription in self._subscriptions:
             subscription.wake()
+
+    def _on_refused(self, subject: str) -> None:
+        # The server does not say which message it was; whoever may not send one may send none.
+        for future in tuple(self._asked.get(subject, ())):
+            if not future.done():
+                future.set_exception(
+                    ForbiddenError(
+                        f"this user may not send requests to {subject}",
+                        remedy="ask on that machine, or as an operator where `membridge up --listen` runs",
+                    )
+                )
 
     def _on_down(self) -> None:
         log.warning("bus connection lost", reason=str(self._link.last_error or "closed by the server"))

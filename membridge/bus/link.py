@@ -46,6 +46,8 @@ class Notes:
     up: Callable[[], Awaitable[None]]
     down: Callable[[], None]
     closed: Callable[[], None]
+    #: Is given the subject of a message that the server did not let through.
+    refused: Callable[[str], None]
 
 
 class Link:
@@ -120,7 +122,7 @@ class Link:
 
     async def close(self) -> None:
         """Close within four seconds, whatever state the connection is in. Nothing is drained: that can hang."""
-        self._notes = Notes(_ignore_up, _ignore, _ignore)
+        self._notes = Notes(_ignore_up, _ignore, _ignore, lambda _: None)
         # What fails from here on is no reason why the connection could not be made.
         self._opening = False
         try:
@@ -182,6 +184,8 @@ class Link:
         self.tries += 1
         if not self._opening:
             log.debug("bus error", error=str(error) or type(error).__name__)
+            if (subject := translate.refused_subject(error)) is not None:
+                self._notes.refused(subject)
             return
         self._failures += 1
         # A server that refuses credentials closes at once, and the reset can overtake its reason: ask again for that.

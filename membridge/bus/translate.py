@@ -5,6 +5,7 @@ that text is part of its protocol and is read here and nowhere else.
 """
 
 import asyncio
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
@@ -36,6 +37,9 @@ FULL = frozenset({10023, 10028, 10047, 10077})
 NOT_ENABLED = frozenset({10076, 10039})
 #: JetStream: a message or batch over its bound.
 TOO_LARGE = frozenset({10054})
+
+#: What the server says, as nats-py passes it on.
+_NO_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"')
 
 _LOST = (
     errors.OutboundBufferLimitError,
@@ -108,6 +112,12 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, errors.AuthorizationError) or (
         isinstance(error, errors.Error) and ("authorization" in text or "authentication" in text)
     )
+
+
+def refused_subject(error: BaseException) -> str | None:
+    """Return the subject that the server does not let us publish to, in lower case, when that is what it says."""
+    found = _NO_PUBLISH.search(str(error))
+    return found[1] if found else None
 
 
 def raise_api(error: ApiError, what: str) -> NoReturn:

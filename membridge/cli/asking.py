@@ -4,14 +4,17 @@ Every command that needs a node goes through here; nothing else in the command l
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
+from membridge.bus.asker import speaker
 from membridge.bus.background import background
 from membridge.bus.client import Client
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
+from membridge.bus.options import BusOptions
 from membridge.bus.subscription import Subscription
 from membridge.cli import progress
 from membridge.cli.command import Invocation, quiet
@@ -20,6 +23,7 @@ from membridge.deadline import Deadline
 from membridge.errors import (
     CredentialsError,
     DeadlineExceededError,
+    InvalidRequestError,
     NoResponderError,
     UnavailableError,
     UnknownProjectError,
@@ -31,7 +35,7 @@ from membridge.settings import ProjectConfig
 from schemas import subjects
 from schemas.buckets import LEADERSHIP, NODES
 from schemas.events import Progress, decode_event
-from schemas.identity import ProjectId, canonical_id
+from schemas.identity import InvalidTokenError, ProjectId, canonical_id, node_id
 from schemas.leadership import Role
 from schemas.node import DoctorReply, Empty, Job, JobsReply, NodesReply
 from schemas.subjects import Operation
@@ -94,6 +98,47 @@ def ask_daemon(invocation: Invocation, operation: Operation[Q, R], request: Q, *
                 raise _nobody(invocation) from error
 
     return asyncio.run(asked())
+
+
+def ask_node(invocation: Invocation, operation: Operation[Q, R], request: Q, node: str) -> R:
+    """Return the reply of the daemon of `node`, for whoever may ask it: its own machine, an operator, a gateway.
+
+    Errors: ForbiddenError for whoever may not, NoResponderError when that node is not there.
+    """
+    try:
+        tokens = {"project": project_id(invocation), "node": node_id(node)}
+    except InvalidTokenError as error:
+        raise InvalidRequestError(str(error), remedy="`membridge nodes` lists the nodes", field="node") from error
+
+    async def asked() -> R:
+        seconds = operation.deadline
+        if operation.name in JOBS:
+            seconds = invocation.settings.lane.operation_timeout_seconds + REASON
+        deadline = Deadline.after(seconds)
+        with progress.shown(operation.name, quiet=invocation.as_json) as meter:
+            async with connect(_operators_options(invocation), deadline=deadline.sooner(CONNECT)) as bus:
+                return await _of_node(bus, operation, request, tokens, meter=meter, deadline=deadline)
+
+    try:
+        return asyncio.run(asked())
+    except NoResponderError as error:
+        raise NoResponderError(
+            f"no daemon of node {node} answers", remedy="`membridge nodes` lists those that are present"
+        ) from error
+
+
+def _operators_options(invocation: Invocation) -> BusOptions:
+    """Return how to connect as the operator of the project where this machine has that key, else as its node."""
+    settings = invocation.settings
+    quiet(settings)
+    if settings.nats.listen is not None:
+        from membridge.cli.access import site_of  # noqa: PLC0415 - cryptography, where the server for others is
+
+        site = site_of(invocation)
+        options = site.options(site.operator_of(project_id(invocation)), "membridge command", inbox="")
+        return replace(options, speaker=speaker(settings.node.id))
+    served = served_project(invocation)
+    return bus_options(settings, "membridge command", served.nkey_seed_file if served else None)
 
 
 @asynccontextmanager
@@ -200,6 +245,12 @@ async def _by_daemon(
     bus: Bus, invocation: Invocation, operation: Operation[Q, R], request: Q, *, meter: Meter, deadline: Deadline
 ) -> R:
     tokens = {"project": project_id(invocation), "node": invocation.settings.node.id}
+    return await _of_node(bus, operation, request, tokens, meter=meter, deadline=deadline)
+
+
+async def _of_node(
+    bus: Bus, operation: Operation[Q, R], request: Q, tokens: Mapping[str, str], *, meter: Meter, deadline: Deadline
+) -> R:
     client = Client(bus)
     if operation.name not in JOBS:
         return await client.request(operation, request, deadline=deadline, **tokens)

@@ -2,19 +2,21 @@
 
 import click
 
-from membridge.cli import units
+from membridge.cli import lane, units
 from membridge.cli.command import Invocation, command
-from schemas.node import Check, DoctorReply, Finding
+from schemas import subjects
+from schemas.node import Check, DoctorReply, Empty, Finding
 from schemas.subjects import Impact
 
 
 @command("doctor", impact=Impact.READ, warns=False)
+@lane.ON_NODE
 @click.pass_context
-def doctor(context: click.Context, invocation: Invocation) -> None:
+def doctor(context: click.Context, invocation: Invocation, node: str | None) -> None:
     """Check everything this node needs and say what to do; exit code 1 when something fails."""
-    from membridge.cli.asking import examine  # noqa: PLC0415 - the bus is loaded only where it is used
+    from membridge.cli.asking import ask_node, examine  # noqa: PLC0415 - the bus is loaded only where it is used
 
-    reply = examine(invocation)
+    reply = ask_node(invocation, subjects.DOCTOR, Empty(), node) if node else examine(invocation)
     invocation.show(reply, print_checks)
     if any(check.finding is Finding.FAIL for check in reply.checks):
         context.exit(1)

@@ -9,17 +9,22 @@ from schemas import subjects
 from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, PushReply, PushRequest
 from schemas.subjects import Impact
 
+ON_NODE = click.option(
+    "--node", metavar="NODE", help="On another machine, whose daemon does it: for its operator, or without keys."
+)
+
 
 @command("push", impact=Impact.WRITE)
 @click.option("--snapshot", is_flag=True, help="Commit a snapshot, from a secondary too if that is allowed.")
 @click.option("--allow-shrink", is_flag=True, help="Commit even when many rows are gone.")
 @click.option("--force", is_flag=True, help="Push even while another push holds the lock.")
-def push(invocation: Invocation, snapshot: bool, allow_shrink: bool, force: bool) -> None:  # noqa: FBT001 - click's flags
+@ON_NODE
+def push(invocation: Invocation, snapshot: bool, allow_shrink: bool, force: bool, node: str | None) -> None:  # noqa: FBT001 - click's flags
     """Send this machine's memory to the others.
 
     A primary commits a snapshot; a secondary proposes its new rows to the primary.
     """
-    _push(invocation, PushRequest(snapshot=snapshot, allow_shrink=allow_shrink, force=force))
+    _push(invocation, PushRequest(snapshot=snapshot, allow_shrink=allow_shrink, force=force), node)
 
 
 @command("push_sqlite", impact=Impact.WRITE)
@@ -32,12 +37,13 @@ def push_sqlite(invocation: Invocation, allow_shrink: bool, force: bool) -> None
 
 @command("pull", impact=Impact.WRITE)
 @click.option("--replace", is_flag=True, help="Replace the database, after a backup, instead of merging.")
-def pull(invocation: Invocation, replace: bool) -> None:  # noqa: FBT001 - click's flag
+@ON_NODE
+def pull(invocation: Invocation, replace: bool, node: str | None) -> None:  # noqa: FBT001 - click's flag
     """Take in what the other machines know.
 
     Rows are merged into the running database; rows that only this machine has stay and are proposed.
     """
-    _pull(invocation, PullRequest(replace=replace))
+    _pull(invocation, PullRequest(replace=replace), node)
 
 
 @command("pull_sqlite", impact=Impact.WRITE)
@@ -85,8 +91,8 @@ def describe_pull(reply: PullReply) -> str:
     return "\n".join(after)
 
 
-def _push(invocation: Invocation, request: PushRequest) -> None:
-    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+def _push(invocation: Invocation, request: PushRequest, node: str | None = None) -> None:
+    from membridge.cli.asking import ask, ask_node  # noqa: PLC0415 - the bus is loaded only where it is used
 
     # The overrides of who runs the command, not of the daemon, which may have been started long ago.
     settings = invocation.settings
@@ -95,13 +101,15 @@ def _push(invocation: Invocation, request: PushRequest) -> None:
         force=request.force or settings.lane.force_push,
         allow_secondary=settings.leadership.allow_secondary_push,
     )
-    invocation.show(ask(invocation, subjects.PUSH, request), lambda reply: click.echo(describe_push(reply)))
+    reply = ask_node(invocation, subjects.PUSH, request, node) if node else ask(invocation, subjects.PUSH, request)
+    invocation.show(reply, lambda reply: click.echo(describe_push(reply)))
 
 
-def _pull(invocation: Invocation, request: PullRequest) -> None:
-    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+def _pull(invocation: Invocation, request: PullRequest, node: str | None = None) -> None:
+    from membridge.cli.asking import ask, ask_node  # noqa: PLC0415 - the bus is loaded only where it is used
 
     request = PullRequest(
         replace=request.replace, allow_primary=invocation.settings.leadership.allow_primary_pull_override
     )
-    invocation.show(ask(invocation, subjects.PULL, request), lambda reply: click.echo(describe_pull(reply)))
+    reply = ask_node(invocation, subjects.PULL, request, node) if node else ask(invocation, subjects.PULL, request)
+    invocation.show(reply, lambda reply: click.echo(describe_pull(reply)))

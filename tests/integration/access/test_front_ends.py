@@ -1,5 +1,6 @@
 """Front ends that were let in: a reader looks and changes nothing, a gateway acts for people, neither is a node."""
 
+import asyncio
 import json
 import stat
 from collections.abc import AsyncGenerator
@@ -10,7 +11,7 @@ import pytest
 from membridge.settings import RUNTIME
 from schemas.identity import canonical_id
 from tests.fixtures.machines import command
-from tests.integration.access.sites import OTHER, SHARED, Site, signed_in, site
+from tests.integration.access.sites import OTHER, SHARED, Site, eventually, signed_in, site
 
 P, Q = canonical_id(SHARED), canonical_id(OTHER)
 SPEC = {"context_id": "x", "agent_slug": "a", "prompt": "p"}
@@ -80,6 +81,39 @@ async def test_a_gateway_acts_for_people_and_is_no_node(place: Site) -> None:
             assert json.loads(answer.data).keys() == {"order", "reason"}
         assert not await gateway.hears("membridge.worker.gate.run")
         assert not await gateway.publish("membridge.worker.gate.presence")
+
+
+async def test_a_machine_does_what_its_operator_or_a_gateway_asks_and_no_other_member(place: Site) -> None:
+    b = await place.joined("b")
+    folder = await admitted(place, "gate", "gateway", "--project", SHARED)
+    await b.start()
+    try:
+
+        async def answers() -> bool:
+            code, _ = await place.host.command("pull", "--node", "b")
+            return code == 0
+
+        await eventually(answers, place.host)
+        pushed = await command(place.host, "push", "--node", "b")
+        assert pushed["outcome"] in {"proposed", "unchanged"}
+        code, output = await place.host.command("doctor", "--node", "b", "--json")
+        assert {"database", "nats"} <= {check["name"] for check in json.loads(output)["checks"]}, (code, output)
+        code, output = await place.host.command("push", "--node", "nobody")
+        assert (code, "no daemon of node nobody answers" in output) == (1, True)
+        jobs = (await command(place.host, "jobs"))["jobs"]
+        (job,) = (job for job in jobs if job["id"] == pushed["job_id"])
+        assert (job["node"], job["requested_by"].endswith("@a")) == ("b", True)
+        # Another member is refused, and told so at once.
+        async with asyncio.timeout(60.0):
+            code, output = await b.command("push", "--node", "a")
+        assert (code, "may not send requests" in output) == (1, True)
+        async with signed_in(place, folder / f"{P}.seed", "gate") as gateway:
+            answer = await gateway.client.request(f"membridge.{P}.node.b.pull", b"{}", timeout=20)
+            assert json.loads(answer.data)["outcome"] == "unchanged"
+            answer = await gateway.client.request("membridge.daemon.node.b.projects", b"{}", timeout=20)
+            assert [one["name"] for one in json.loads(answer.data)["projects"]] == [SHARED]
+    finally:
+        await b.stop()
 
 
 async def test_a_front_end_is_listed_written_down_and_revoked(place: Site) -> None:
