@@ -37,7 +37,7 @@ class ErrorCode(StrEnum):
 
 
 class Retry(StrEnum):
-    """Whether trying again can help: auto-sync, workers and the object store's callers decide by nothing else."""
+    """Whether trying again can help: auto-sync and the workers decide by nothing else."""
 
     NO = "no"
     AFTER_REREAD = "after_reread"

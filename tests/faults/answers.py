@@ -16,7 +16,7 @@ from membridge.objectstore import messages
 from schemas.identity import ProjectId
 from tests.faults.scenarios import BY_NAME, Stage
 from tests.faults.shim import Mode, Step
-from tests.faults.world import Place, World, opened
+from tests.faults.world import Place, World, opened, soon
 from tests.faults.zygote import Order, Outcome
 from tests.fixtures.relay import Losses, relayed
 
@@ -83,4 +83,7 @@ async def lossy(place: Place) -> AsyncGenerator[Lossy]:
         s3 = place.s3
         if s3 is not None:
             s3 = replace(s3, endpoint=await stack.enter_async_context(relayed(s3.endpoint, losses)))
-        yield Lossy(await stack.enter_async_context(opened(Place(nats_url, s3))), losses)
+        world = await stack.enter_async_context(opened(Place(nats_url, s3)))
+        # Its probe writes once for each process: no step of an operation.
+        await world.store.describe(deadline=soon())
+        yield Lossy(world, losses)

@@ -101,6 +101,34 @@ def test_a_line_of_commits_has_no_flaw_and_every_change_of_a_link_is_one(kinds: 
         assert bool(chain.flaw(whole, None)) is (one.kind is not SnapshotKind.FULL)
 
 
+def test_numbers_that_came_to_nothing_are_gaps_and_what_lost_the_race_is_no_parent() -> None:
+    full = record(1, SnapshotKind.FULL, None)
+    lost = record(2, SnapshotKind.DELTA, full)
+    # The record of seq 3 cannot be read: it is not among those that are known.
+    delta = record(4, SnapshotKind.DELTA, full, parent_seq=1)
+    head = record(5, SnapshotKind.EMPTY, delta)
+    records = {one.seq: one for one in (full, lost, delta, head)}
+    from_full = chain.plan(head, None, records)
+    assert from_full is not None
+    assert [one.seq for one in from_full.commits] == [1, 4, 5]
+    from_base = chain.plan(head, Position(1, 1, full.sha256), records)
+    assert from_base is not None
+    assert [one.seq for one in from_base.commits] == [4, 5]
+    # A mirror of what lost the race is no base: its rows would count as deleted.
+    assert chain.plan(head, Position(2, 1, lost.sha256), records) is None
+    assert chain.hole(head, records) is None
+    assert chain.hole(head, {seq: one for seq, one in records.items() if seq != 4}) == 4
+    assert chain.hole(head, {seq: one for seq, one in records.items() if seq != 1}) == 1
+    assert chain.stepped_over(records.values()) == {2, 3}
+
+
+def test_a_parent_that_is_not_older_is_refused() -> None:
+    full = record(1, SnapshotKind.FULL, None)
+    head = record(3, SnapshotKind.DELTA, full, parent_seq=3)
+    with pytest.raises(BrokenChainError, match="not older"):
+        chain.plan(head, None, {1: full, 3: head})
+
+
 def test_a_missing_record_is_named() -> None:
     records = line([SnapshotKind.DELTA] * 3)
     head = records[4]
