@@ -247,6 +247,42 @@ class RestoreReply(Wire, frozen=True, kw_only=True):
     job_id: str = ""
 
 
+#: The backup that is meant where the newest sound one is.
+NEWEST = "newest"
+
+
+class RestoreBackupRequest(Wire, frozen=True, kw_only=True):
+    """Make the node's database what it was in a backup; without `apply` only say what would change.
+
+    At most `limit` of the rows are listed, all are counted.
+    """
+
+    backup: Annotated[str, Meta(min_length=1, max_length=255)] = NEWEST
+    apply: bool = False
+    limit: Annotated[int, Meta(ge=0, le=MOST_ROWS)] = 0
+
+
+class RestoreBackupReply(Wire, frozen=True, kw_only=True):
+    """What putting a backup back changes in the node's database, or did.
+
+    `damage` says what is wrong with that database, nothing where it is sound; `saved` is the backup that was taken of
+    it, `set_aside` the file it became if it is damaged. `open_in` names programs that have the database open now.
+    """
+
+    applied: bool = False
+    backup: str = ""
+    created_at: str = ""
+    tables: list[TableDiff] = []
+    rows: list[RowDiff] = []
+    listed_all: bool = True
+    damage: str = ""
+    saved: str | None = None
+    set_aside: str | None = None
+    open_in: list[str] = []
+    seconds: float = 0.0
+    job_id: str = ""
+
+
 class RecoverySource(StrEnum):
     """What a lost head is rebuilt from: the object store, this node's mirror, or its live database."""
 

@@ -126,7 +126,10 @@ class PullOutcome(StrEnum):
 
 
 class PullReply(Wire, frozen=True, kw_only=True):
-    """What a pull did: the seq it reached and the rows it wrote into the live database."""
+    """What a pull did: the seq it reached and the rows it wrote into the live database.
+
+    `set_aside` is where a damaged database is kept that `replace` put another one in the place of.
+    """
 
     outcome: PullOutcome
     seq: Seq = 0
@@ -138,6 +141,7 @@ class PullReply(Wire, frozen=True, kw_only=True):
     unsynced: int = 0
     downloaded_bytes: int = 0
     backup: str | None = None
+    set_aside: str | None = None
     seconds: float = 0.0
     job_id: str = ""
 

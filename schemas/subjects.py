@@ -31,6 +31,8 @@ from schemas.history import (
     HistoryRequest,
     RecoverReply,
     RecoverRequest,
+    RestoreBackupReply,
+    RestoreBackupRequest,
     RestoreReply,
     RestoreRequest,
     TagAction,
@@ -157,6 +159,9 @@ TAG = _on_node("tag", TagAction, TagsReply, deadline=120.0, impact=Impact.WRITE)
 RECOVER = _on_node("recover", RecoverRequest, RecoverReply, deadline=600.0, impact=Impact.WRITE)
 GC = _on_node("gc", GcRequest, GcReply, deadline=600.0, impact=Impact.WRITE)
 BACKUPS = _on_node("backups", Empty, BackupsReply, deadline=10.0, impact=Impact.READ)
+RESTORE_BACKUP = _on_node(
+    "restore_backup", RestoreBackupRequest, RestoreBackupReply, deadline=600.0, impact=Impact.WRITE
+)
 CONFLICTS = _on_node("conflicts", Empty, ConflictsReply, deadline=10.0, impact=Impact.READ)
 QUARANTINE = _on_node("quarantine", QuarantineAction, QuarantineReply, deadline=120.0, impact=Impact.WRITE)
 JOBS = _on_node("jobs", Empty, JobsReply, deadline=10.0, impact=Impact.READ)
@@ -165,7 +170,7 @@ JOB_BY_ID = _on_node("job", JobRequest, Job, deadline=10.0, impact=Impact.READ)
 #: Answered by the node they name, for one project.
 NODE_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
     STATUS, PUSH, PULL, DOCTOR, HISTORY, DIFF, EXTRACT, RESTORE, VERIFY, TAG, GC, RECOVER, BACKUPS,
-    CONFLICTS, QUARANTINE, JOBS, JOB_BY_ID,
+    RESTORE_BACKUP, CONFLICTS, QUARANTINE, JOBS, JOB_BY_ID,
 )  # fmt: skip
 
 LEADERSHIP_GET = Operation(

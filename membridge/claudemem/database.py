@@ -15,7 +15,7 @@ import apsw
 from membridge.claudemem.connection import bound, open_frozen, open_live, require_directory
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import local_tables, quoted, travelling_tables
-from membridge.claudemem.translate import translated
+from membridge.claudemem.translate import RESTORE, translated
 from membridge.deadline import Deadline
 from membridge.errors import DatabaseCorruptError, DiskFullError
 
@@ -121,7 +121,7 @@ def check_tables(connection: Connection, path: Path, names: Sequence[str]) -> No
         if finding != ("ok",):
             raise DatabaseCorruptError(
                 f"database {path} is damaged: {finding[0] if finding else 'no answer'}",
-                remedy="restore it from a backup: `membridge backups`",
+                remedy=RESTORE,
             )
 
 

@@ -21,7 +21,8 @@ from membridge.system import files
 #: Bytes free below which a disk counts as full: SQLite's smallest files do not fit then.
 _ROOM = 256 << 10
 _OWNER = "check its owner and permissions"
-_RESTORE = "restore it from a backup: `membridge backups`"
+#: What helps against a damaged database, with a backup and without one.
+RESTORE = "run `membridge backups restore newest`, or without a backup `membridge pull --replace`"
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def translated(path: Path) -> Generator[None]:
     except apsw.Error as error:
         raise _translate(error, path) from error
     except UnicodeDecodeError as error:
-        raise DatabaseCorruptError(f"database {path} holds text that is not UTF-8", remedy=_RESTORE) from error
+        raise DatabaseCorruptError(f"database {path} holds text that is not UTF-8", remedy=RESTORE) from error
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise DatabaseMissingError(f"there is no database {path}") from error
@@ -46,7 +47,7 @@ def _translate(error: apsw.Error, path: Path) -> MembridgeError:
         if isinstance(error, kinds):
             return make(path)
     if isinstance(error, apsw.CorruptError):
-        return DatabaseCorruptError(f"database {path} is damaged: {error}", remedy=_RESTORE)
+        return DatabaseCorruptError(f"database {path} is damaged: {error}", remedy=RESTORE)
     return DatabaseInvalidError(f"database {path}: {error}")
 
 
@@ -79,7 +80,7 @@ _MEANINGS: tuple[tuple[tuple[type[apsw.Error], ...], Callable[[Path], MembridgeE
         lambda path: DatabaseBusyError(f"database {path} stayed locked by another program"),
     ),
     ((apsw.IOError,), lambda path: files.failing(path, os.strerror(errno.EIO))),
-    ((apsw.NotADBError,), lambda path: DatabaseInvalidError(f"{path} is not a SQLite database")),
+    ((apsw.NotADBError,), lambda path: DatabaseCorruptError(f"{path} is not a SQLite database", remedy=RESTORE)),
     ((apsw.InterruptError,), lambda path: DeadlineExceededError(f"work on database {path} took too long")),
     ((apsw.CantOpenError,), _cannot_open),
     (

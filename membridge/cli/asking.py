@@ -62,6 +62,7 @@ JOBS = frozenset(
         subjects.DIFF,
         subjects.EXTRACT,
         subjects.RESTORE,
+        subjects.RESTORE_BACKUP,
         subjects.RECOVER,
     )
 )

@@ -32,7 +32,7 @@ COMMANDS: dict[str, Entry] = {
     "verify": Entry("membridge.cli.verify:verify", "Check that all that is kept can be restored."),
     "gc": Entry("membridge.cli.gc:gc", "Delete the snapshots that are no longer kept."),
     "recover": Entry("membridge.cli.recover:recover", "Rebuild the head after NATS or the store lost it."),
-    "backups": Entry("membridge.cli.journal:backups", "List backups taken before writes."),
+    "backups": Entry("membridge.cli.journal:backups", "List backups taken before writes, or put one back."),
     "conflicts": Entry("membridge.cli.journal:conflicts", "List rows that two machines changed differently."),
     "quarantine": Entry("membridge.cli.quarantine:quarantine", "List, retry or drop what could not be taken in."),
     "leader": Entry("membridge.cli.leader:leader", "Show or change which node is primary."),

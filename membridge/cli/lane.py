@@ -88,6 +88,8 @@ def describe_pull(reply: PullReply) -> str:
         after.append(f"{units.count(reply.unsynced, 'row')} of this machine not yet in the shared memory")
     if reply.backup:
         after.append(f"backup: {reply.backup}")
+    if reply.set_aside:
+        after.append(f"the damaged database is kept as {reply.set_aside}")
     return "\n".join(after)
 
 

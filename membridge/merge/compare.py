@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from membridge.claudemem.connection import open_frozen, open_frozen_pair, open_to_compare
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, quoted, travelling_tables
@@ -26,6 +28,7 @@ _ABOUT = {
     "session_summaries": ("request", "learned", "completed", "investigated"),
     "user_prompts": ("prompt_text",),
 }
+_TURNED = {RowChange.CAME: RowChange.WENT, RowChange.WENT: RowChange.CAME}
 
 
 @dataclass(slots=True)
@@ -47,6 +50,16 @@ class Comparison:
             )
             for name, counts in self.counts.items()
         ]
+
+    def turned(self) -> "Comparison":
+        """Return what became of the newer state in the older one."""
+        return Comparison(
+            {
+                table: {_TURNED.get(change, change): number for change, number in counts.items()}
+                for table, counts in self.counts.items()
+            },
+            [msgspec.structs.replace(row, change=_TURNED.get(row.change, row.change)) for row in self.rows],
+        )
 
 
 def compare(

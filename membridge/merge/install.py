@@ -45,6 +45,22 @@ def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> 
             sweep(live)
 
 
+def put(source: Path, live: Path, *, deadline: Deadline) -> None:
+    """Make a copy of `source`, as it is, the live database where there is none. Errors and atomicity as `install`."""
+    real, staged = live.resolve(), _staged(live.resolve())
+    with translated(live):
+        sweep(real)
+        try:
+            real.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            import shutil  # noqa: PLC0415 - it brings three archive formats along
+
+            shutil.copyfile(source, staged)
+            deadline.check("installing the database")
+            _publish(staged, real)
+        finally:
+            sweep(real)
+
+
 def sweep(live: Path) -> None:
     """Delete what an install that was killed has left beside the database; killed late, it is a second name of it."""
     staged = _staged(live)

@@ -14,6 +14,7 @@ from membridge.bus.streams import open_proposals
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
 from membridge.leadership.keeper import Keeper
+from membridge.leadership.rules import is_candidate
 from membridge.node import leading
 from membridge.node.asked import Asked
 from membridge.node.doctor import Doctor, Reached, without_daemon
@@ -31,6 +32,7 @@ from membridge.node.roles import AsSeen, ByLease, NoRoles, Roles
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot import heads
 from membridge.snapshot.lane import Lane
+from schemas import subjects
 from schemas.leadership import Role
 from schemas.node import DoctorReply
 from schemas.subjects import Impact, Operation
@@ -56,7 +58,8 @@ async def run_local(
     name = f"membridge-cli-{settings.node.id}"
     async with connect(bus_options(settings, name, project.nkey_seed_file), deadline=Deadline.after(5.0)) as bus:
         opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
-        leads = operation.impact is Impact.WRITE
+        # A backup is put back into this machine's database alone, whatever its role.
+        leads = operation.impact is Impact.WRITE and operation.name != subjects.RESTORE_BACKUP.name
         async with (
             open_store(bus, settings) as store,
             open_lane(bus, store, opened, settings, project) as lane,
@@ -99,11 +102,14 @@ async def _roles(bus: Bus, lane: Lane, opened: Buckets, settings: Settings, *, l
     if not settings.leadership.enabled:
         yield NoRoles()
         return
+    # A node whose store fails never leads: say why now, not after the wait for a role.
+    if leads:
+        await heads.read(lane, deadline=Deadline.after(OPEN_DEADLINE))
+        # Nor does one that has to pull first, so that it need not be waited for.
+        leads = is_candidate(await leading.standing_of(lane, deadline=Deadline.after(OPEN_DEADLINE)))
     if not leads:
         yield AsSeen(await leading.seen(bus, lane.project, settings, deadline=Deadline.after(OPEN_DEADLINE)))
         return
-    # A node whose store fails never leads: say why now, not after the wait for a role.
-    await heads.read(lane, deadline=Deadline.after(OPEN_DEADLINE))
     async with leading.keeper_of(bus, lane, opened, settings) as (keeper, _):
         await _settled(keeper, settings.leadership.lease_seconds + 5.0)
         yield ByLease(keeper)

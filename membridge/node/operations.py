@@ -61,6 +61,7 @@ class Operations:
             subjects.DIFF.name: self._past.diff,
             subjects.EXTRACT.name: self._past.extract,
             subjects.RESTORE.name: self._past.restore,
+            subjects.RESTORE_BACKUP.name: self._past.restore_backup,
             subjects.GC.name: self._past.gc,
             subjects.RECOVER.name: self._past.recover,
             subjects.BACKUPS.name: self.backups,

@@ -10,13 +10,14 @@ from typing import TypeVar
 import msgspec
 
 from membridge import blocking
+from membridge.claudemem.holders import holders
 from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError
 from membridge.merge.compare import Comparison
 from membridge.node.asked import Asked
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
-from membridge.snapshot import heads, history, restore, tags, verify
+from membridge.snapshot import heads, history, reinstate, restore, tags, verify
 from membridge.snapshot.steps import Steps
 from schemas.history import (
     DiffReply,
@@ -29,6 +30,8 @@ from schemas.history import (
     HistoryRequest,
     RecoverReply,
     RecoverRequest,
+    RestoreBackupReply,
+    RestoreBackupRequest,
     RestoreReply,
     RestoreRequest,
     TagAct,
@@ -86,6 +89,12 @@ class Past:
     async def restore(self, request: RestoreRequest, asked: Asked) -> RestoreReply:
         """Say what restoring a state would change, or do it, as a job."""
         return await self._as_job("restore", asked, lambda steps: self._restore(request, steps, asked.deadline))
+
+    async def restore_backup(self, request: RestoreBackupRequest, asked: Asked) -> RestoreBackupReply:
+        """Say what putting a backup back would change, or do it, as a job."""
+        return await self._as_job(
+            "restore_backup", asked, lambda steps: self._restore_backup(request, steps, asked.deadline)
+        )
 
     async def gc(self, request: GcRequest, asked: Asked) -> GcReply:
         """Delete what is not kept, as a job."""
@@ -146,6 +155,28 @@ class Past:
             backup=str(done.backup) if done.backup else None,
         )
         return msgspec.structs.replace(_restored(reply, record, head, done.changes), seq=pushed.seq or head.seq)
+
+    async def _restore_backup(
+        self, request: RestoreBackupRequest, steps: Steps, deadline: Deadline
+    ) -> RestoreBackupReply:
+        lane, limit = self._project.lane, request.limit
+        if request.apply:
+            done = await self._project.restore_backup(request.backup, steps, limit=limit, deadline=deadline)
+        else:
+            done = await reinstate.preview(lane, request.backup, limit=limit, steps=steps, deadline=deadline)
+        tables, rows = done.changes.tables(), done.changes.rows
+        return RestoreBackupReply(
+            applied=request.apply,
+            backup=done.backup.id,
+            created_at=done.backup.created_at,
+            tables=tables,
+            rows=rows,
+            listed_all=len(rows) == sum(one.came + one.went + one.changed for one in tables),
+            damage=done.damage,
+            saved=str(done.saved) if done.saved else None,
+            set_aside=str(done.aside) if done.aside else None,
+            open_in=[str(holder) for holder in await blocking.run(holders, lane.database)],
+        )
 
     async def _state(self, name: str, deadline: Deadline) -> SnapshotRecord:
         record = await history.resolve(self._project.lane, name, deadline=deadline)

@@ -21,6 +21,8 @@ from membridge.claudemem import database, worker
 from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
+    DatabaseCorruptError,
+    DatabaseMissingError,
     DiskFullError,
     HeadMovedError,
     MembridgeError,
@@ -33,22 +35,23 @@ from membridge.logging import get_logger
 from membridge.merge import collect
 from membridge.merge.conflicts import Counts
 from membridge.node import rules
+from membridge.node.deliveries import announcement_of, set_aside
 from membridge.node.roles import Roles
 from membridge.node.unsynced import Unsynced
-from membridge.snapshot import garbage, heads, high_water, proposals, pull, push, recover, restore
+from membridge.snapshot import garbage, heads, high_water, proposals, pull, push, recover, reinstate, restore
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.lock import Claim, LockTerms, folder_lock, push_lock
+from membridge.snapshot.reinstate import Reinstated
 from membridge.snapshot.restore import Restored
 from membridge.snapshot.steps import Steps
 from schemas import streams, subjects
 from schemas.buckets import LockRecord
-from schemas.events import Quarantining
 from schemas.history import GcReply, GcRequest, RecoverReply, RecoverRequest
 from schemas.leadership import Role
 from schemas.node import ProjectPresence
 from schemas.proposal import ProposalAnnouncement
 from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, PushReply, PushRequest, SnapshotRecord
-from schemas.wire import WireError, decode, encode
+from schemas.wire import encode
 
 log = get_logger("membridge.project")
 
@@ -227,9 +230,8 @@ class Project:
         RefusedError, those of `restore` and of `push`.
         """
         view = self.roles.view()
-        async with self._alone(deadline):
-            if self._bounds.dryrun:
-                raise RefusedError("this node only describes what it would do", remedy="unset MEMBRIDGE_AGENT_DRYRUN")
+        async with self._syncing(steps, deadline=deadline):
+            self._check_may_write()
             is_primary = view.role is Role.PRIMARY
             if not is_primary:
                 known = await heads.read(self.lane, deadline=deadline)
@@ -242,6 +244,13 @@ class Project:
             if not is_primary:
                 return restored, PushReply(outcome=PushOutcome.UNCHANGED, seq=record.seq)
             return restored, await self._commit(steps, PushRequest(), restored=record, deadline=deadline)
+
+    async def restore_backup(self, name: str, steps: Steps, *, limit: int = 0, deadline: Deadline) -> Reinstated:
+        """Make this node's database what it was in the backup `name`, whatever the role. Errors: as `put_back`."""
+        async with self._syncing(steps, heals=False, deadline=deadline):
+            self._check_may_write()
+            await self._stop_worker(steps, deadline=deadline)
+            return await reinstate.put_back(self.lane, name, limit=limit, steps=steps, deadline=deadline)
 
     async def recover(self, request: RecoverRequest, steps: Steps, *, deadline: Deadline) -> RecoverReply:
         """Make the stores agree on a head again, as primary. Errors: RefusedError, and those of `recover`."""
@@ -347,7 +356,10 @@ class Project:
 
     async def _propose(self, steps: Steps, *, allow_shrink: bool, deadline: Deadline) -> PushReply:
         # A store that is not what it should be is said before anything is written to it.
-        await heads.read(self.lane, deadline=deadline)
+        known = await heads.read(self.lane, deadline=deadline)
+        if known is not None and await blocking.run(self.lane.mirror.position) is None:
+            # Without a mirror every row would count as one that the others lack.
+            await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
         queue = await life_of(self._bus, streams.PROPOSALS, deadline=deadline)
         prepared = await proposals.prepare(
             self.lane, queue=queue, allow_shrink=allow_shrink, steps=steps, deadline=deadline
@@ -371,14 +383,17 @@ class Project:
     async def _check_replace(self, role: Role, *, allowed: bool, deadline: Deadline) -> None:
         if role is not Role.PRIMARY or not self.roles.enabled:
             return
+        try:
+            await blocking.run(database.quick_check, self.lane.database, deadline=deadline)
+        except (DatabaseMissingError, DatabaseCorruptError):
+            # There is nothing to lose; a damaged one is kept beside the one that takes its place.
+            return
         differs = await self._differs_from_head(deadline=deadline)
         allowed = allowed or self._bounds.allow_primary_pull_override
         rules.check_replace(role, differs=differs, allow_primary_pull_override=allowed)
 
     async def _differs_from_head(self, *, deadline: Deadline) -> bool:
         lane = self.lane
-        if not await blocking.run(lane.database.exists):
-            return False
         known = await heads.read(lane, deadline=deadline)
         mirror = lane.mirror.path()
         if known is None or mirror is None or await self._behind(known.record.seq, known.record.sha256):
@@ -392,12 +407,22 @@ class Project:
 
     async def _replace(self, steps: Steps, *, deadline: Deadline) -> PullReply:
         reply = await pull.pull(self.lane, replace=True, steps=steps, deadline=deadline)
+        await self._stop_worker(steps, deadline=deadline)
+        return reply
+
+    async def _stop_worker(self, steps: Steps, *, deadline: Deadline) -> None:
+        """Stop claude-mem's worker where that is allowed: what it remembers of ids is another memory's.
+
+        claude-mem starts it again when it needs it.
+        """
         if self._bounds.worker is not None:
             with steps.step("worker"):
-                # What it remembers of sessions and row ids is another memory's; claude-mem starts it when it needs it.
                 stopped = await worker.stop_worker(self._bounds.worker, process_control=True, deadline=deadline)
             log.info("claude-mem's worker stopped" if stopped else "claude-mem's worker does not run")
-        return reply
+
+    def _check_may_write(self) -> None:
+        if self._bounds.dryrun:
+            raise RefusedError("this node only describes what it would do", remedy="unset MEMBRIDGE_AGENT_DRYRUN")
 
     async def _pull_as_primary(self, steps: Steps, queue: WorkQueue | None, *, deadline: Deadline) -> PullReply:
         try:
@@ -416,13 +441,13 @@ class Project:
     async def _take_in(self, deliveries: list[Delivery], steps: Steps, *, deadline: Deadline) -> int:
         merged: list[tuple[Delivery, ProposalAnnouncement]] = []
         for delivery in deliveries:
-            announcement = await self._announcement(delivery)
+            announcement = await announcement_of(delivery, self.lane)
             if announcement is None:
                 continue
             try:
                 await proposals.take_in(self.lane, announcement, steps=steps, deadline=deadline)
             except (CorruptObjectError, ObjectMissingError, ShrinkRefusedError) as error:
-                await self._set_aside(delivery, announcement, error)
+                await set_aside(delivery, announcement, self.lane, error)
             else:
                 await delivery.in_progress()
                 merged.append((delivery, announcement))
@@ -433,42 +458,6 @@ class Project:
             await delivery.ack()
             await self.lane.store.delete(announcement.key, deadline=deadline)
         return len(merged)
-
-    async def _announcement(self, delivery: Delivery) -> ProposalAnnouncement | None:
-        """Return what a delivery announces; one that is no announcement of its sender's is dropped from the queue."""
-        message = delivery.message
-        try:
-            announcement = decode(message.body, ProposalAnnouncement)
-        except WireError as error:
-            log.warning("proposal dropped", subject=message.subject, reason=str(error))
-            await delivery.term("no announcement")
-            return None
-        expected = subjects.fill(subjects.PROPOSAL, project=self.lane.project, node=announcement.node)
-        if message.subject != expected:
-            log.warning("proposal dropped", subject=message.subject, reason="another node's name")
-            await delivery.term("not the sender's own")
-            return None
-        return announcement
-
-    async def _set_aside(self, delivery: Delivery, announcement: ProposalAnnouncement, error: MembridgeError) -> None:
-        await blocking.run(
-            self.lane.journal.quarantine,
-            "proposal",
-            f"proposal {announcement.id} of {announcement.node}",
-            error.message,
-            encode(announcement),
-        )
-        await delivery.term("quarantined")
-        await self.lane.announce(
-            Quarantining(
-                project=self.lane.project,
-                node=self.lane.node,
-                at=announcement.submitted_at,
-                item=announcement.id,
-                kind="proposal",
-                reason=error.message,
-            )
-        )
 
     def _rows(self) -> dict[str, int]:
         try:

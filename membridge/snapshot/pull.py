@@ -7,10 +7,12 @@ is taken when the head is there and verified, and only where the merge has somet
 
 from pathlib import Path
 
+import msgspec
+
 from membridge import blocking
-from membridge.claudemem import database, durable
+from membridge.claudemem import database, durable, overwrite
 from membridge.deadline import Deadline
-from membridge.errors import HeadMovedError, NotFoundError
+from membridge.errors import DatabaseCorruptError, HeadMovedError, NotFoundError
 from membridge.merge import install, snapshot
 from membridge.merge.report import MergeReport
 from membridge.snapshot import backups, fetch, files, heads, legacy
@@ -44,14 +46,26 @@ async def pull(lane: Lane, *, replace: bool, steps: Steps, deadline: Deadline) -
 async def bring_up(
     lane: Lane, head: SnapshotRecord, *, replace: bool = False, steps: Steps, deadline: Deadline
 ) -> PullReply:
-    """Fetch `head`, take it into the live database, and make it the mirror. Errors as `pull`."""
+    """Fetch `head`, take it into the live database, and make it the mirror. Errors as `pull`.
+
+    To `replace` a damaged database is to install one in its place; the damaged one is kept under another name, and
+    DatabaseBusyError says which program has it open.
+    """
     _check_forward(lane, head)
+    damaged = False
     if await blocking.run(lane.database.exists):
         # Said before anything is fetched, which a later try would fetch again.
-        await blocking.run(database.inspect, lane.database, deadline=deadline)
+        try:
+            look = database.quick_check if replace else database.inspect
+            await blocking.run(look, lane.database, deadline=deadline)
+        except DatabaseCorruptError:
+            if not replace:
+                raise
+            damaged = True
     save = backups.BeforeWrite(lane, "replace" if replace else "merge", steps, deadline)
     try:
         fetched = await fetch.fetch(lane, head, steps=steps, deadline=deadline)
+        aside = await blocking.run(overwrite.set_aside, lane.database) if damaged else None
         outcome, report = await _take_in(lane, head, fetched, save, replace=replace, steps=steps, deadline=deadline)
         # The mirror must never know of a row that a power cut can still take from the database: it would look deleted.
         await blocking.run(durable.force, lane.database)
@@ -60,7 +74,8 @@ async def bring_up(
         # What was fetched is as large as the database, and the next pull fetches it again.
         await blocking.run(lane.mirror.sweep)
         raise
-    return _reply(outcome, head, report, fetched, save.path)
+    reply = _reply(outcome, head, report, fetched, save.path)
+    return msgspec.structs.replace(reply, set_aside=str(aside)) if aside else reply
 
 
 async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long work takes

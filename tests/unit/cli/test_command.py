@@ -14,7 +14,8 @@ from schemas.subjects import Impact
 WRITING = {
     "up", "node", "demo", "push", "pull", "push_sqlite", "pull_sqlite", "quarantine retry",
     "quarantine drop", "invite", "join", "nodes revoke", "nodes admit", "leader select", "leader resign",
-    "project add", "project remove", "tag", "gc", "restore", "recover", "key new", "key rotate", "key seal",
+    "project add", "project remove", "tag", "gc", "restore", "backups restore", "recover",
+    "key new", "key rotate", "key seal",
     "coordinator", "task submit", "task cancel", "task requeue", "worker drain", "worker resume", "nats-context",
 }  # fmt: skip
 

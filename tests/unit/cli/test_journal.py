@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from membridge.cli import journal, units
+from schemas.history import RestoreBackupReply, TableDiff
 from schemas.identity import NodeId, canonical_id
 from schemas.proposal import Conflict, ConflictSide, ConflictsReply
 from schemas.snapshot import Backup, BackupsReply
@@ -16,15 +17,41 @@ def before(seconds: float) -> str:
     return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
 
 
-def test_a_backup_shows_its_whole_path(printed: Callable[[], list[str]]) -> None:
-    path = "/var/lib/membridge/projects/d6b6dd7bdf7b55f6/backups/20260101T010101-before-pull.db"
-
-    journal.print_backups(
-        BackupsReply(backups=[Backup(path=path, size_bytes=53_000_000, created_at=before(90_000), reason="pull")])
+def test_a_backup_shows_its_id_and_the_folder_its_path(printed: Callable[[], list[str]]) -> None:
+    name, folder = "20260101T010101.000000Z-merge", "/var/lib/membridge/projects/d6b6dd7bdf7b55f6/backups"
+    taken = Backup(
+        id=name, path=f"{folder}/{name}.db", size_bytes=53_000_000, created_at=before(90_000), reason="merge"
     )
 
+    journal.print_backups(BackupsReply(backups=[taken]))
+
     lines = printed()
-    assert lines[2].split()[-1] + "".join(line.strip() for line in lines[3:]) == path
+    assert lines[2].startswith(name)
+    assert lines[2].endswith("merge")
+    assert f"in {folder}" in lines
+    assert lines[-1] == "`membridge backups restore ID` makes the database what it was in one."
+
+
+def test_a_backup_put_back_says_what_changes_and_where_the_damaged_one_is(printed: Callable[[], list[str]]) -> None:
+    found = [TableDiff(table="observations", came=170, went=3)]
+    journal.print_preview(
+        RestoreBackupReply(backup="one", damage="/x.db is damaged: SQLite cannot open it", tables=found)
+    )
+    lines = printed()
+    assert lines[0] == "/x.db is damaged: SQLite cannot open it"
+    assert lines[6].split() == ["observations", "170", "3"]
+    done = RestoreBackupReply(
+        applied=True,
+        backup="one",
+        tables=found,
+        saved="/saved.db",
+        set_aside="/x.db.damaged-1",
+        open_in=["bun (pid 7)"],
+    )  # fmt: skip
+    said = journal.describe_restored(done)
+    assert said.startswith("the database is that of backup one (170 back, 3 removed)")
+    for part in ("/saved.db", "kept as /x.db.damaged-1", "restart bun (pid 7)", "the next `membridge pull`"):
+        assert part in said
 
 
 def test_a_conflict_shows_both_sides_on_one_line(printed: Callable[[], list[str]]) -> None:

@@ -1,0 +1,126 @@
+"""A backup put in the place of the live database, also of a damaged one.
+
+Only this machine's database changes. The mirror is forgotten first: without a base the next pull deletes nothing, so
+that what other machines know comes back, and what only the backup has is new to them. The database that was there is in
+a backup, or beside the new one if it is damaged.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from membridge import blocking
+from membridge.claudemem import database, overwrite
+from membridge.claudemem.overwrite import Condition
+from membridge.deadline import Deadline
+from membridge.errors import DatabaseCorruptError, DatabaseInvalidError, NotFoundError
+from membridge.merge import compare, install
+from membridge.merge.compare import Comparison
+from membridge.snapshot import backups
+from membridge.snapshot.lane import Lane
+from membridge.snapshot.scratch import scratch
+from membridge.snapshot.steps import Steps
+from schemas.history import NEWEST
+from schemas.snapshot import Backup
+
+_LIST = "`membridge backups` lists them"
+
+
+@dataclass(frozen=True, slots=True)
+class Reinstated:
+    """What putting `backup` back changes in the live database, or changed.
+
+    `damage` says what is wrong with the live database, nothing for a sound one; `saved` is the backup that was taken of
+    it, `aside` where a damaged one is kept.
+    """
+
+    backup: Backup
+    changes: Comparison
+    damage: str = ""
+    saved: Path | None = None
+    aside: Path | None = None
+
+
+async def preview(lane: Lane, name: str, *, limit: int, steps: Steps, deadline: Deadline) -> Reinstated:
+    """Return what putting the backup `name` back would change. Errors: as `put_back`."""
+    with steps.step("check"):
+        backup = await blocking.run(_chosen, lane, name, deadline)
+        damage = await blocking.run(_damage, lane, deadline)
+    with steps.step("compare"):
+        return await blocking.run(_compared, lane, backup, damage, limit, deadline)
+
+
+async def put_back(lane: Lane, name: str, *, limit: int = 0, steps: Steps, deadline: Deadline) -> Reinstated:
+    """Make the live database what the backup `name` is; `newest` is the newest sound one.
+
+    Killed at any point it leaves the database as it was, as the backup, or, if it was damaged, a moment without one:
+    the same command again ends it. Errors: NotFoundError, DatabaseCorruptError for a damaged backup, DatabaseBusyError
+    while another program has a damaged database open, the database's, DiskFullError.
+    """
+    save = backups.BeforeWrite(lane, "restore", steps, deadline)
+    seen = await preview(lane, name, limit=limit, steps=steps, deadline=deadline)
+    path, damage, aside = Path(seen.backup.path), seen.damage, None
+    async with scratch(lane) as folder:
+        staged = folder / "backup.db"
+        usable = await blocking.run(overwrite.condition, lane.database, deadline=deadline) is Condition.USABLE
+        with steps.step("copy"):
+            live = lane.database if usable and not damage else None
+            await blocking.run(overwrite.make_ready, path, staged, live=live, deadline=deadline)
+        if usable:
+            # Of a damaged one too, as far as it can be read: it is overwritten page by page.
+            try:
+                await blocking.run(save)
+            except DatabaseCorruptError as error:
+                usable, damage = False, error.message
+        await blocking.run(lane.mirror.forget)
+        with steps.step("restore"):
+            if usable:
+                await blocking.run(overwrite.overwrite, staged, lane.database, deadline=deadline)
+            else:
+                if await blocking.run(lane.database.exists):
+                    aside = await blocking.run(overwrite.set_aside, lane.database)
+                await blocking.run(install.put, staged, lane.database, deadline=deadline)
+            await blocking.run(database.quick_check, lane.database, deadline=deadline)
+    return Reinstated(seen.backup, seen.changes, damage, save.path, aside)
+
+
+def _chosen(lane: Lane, name: str, deadline: Deadline) -> Backup:
+    found = backups.listed(lane)
+    if name == NEWEST:
+        for one in found:
+            if _is_sound(one, deadline):
+                return one
+        raise NotFoundError(f"{lane.name} has no sound backup", remedy="`membridge pull --replace`")
+    backup = next((one for one in found if one.id == name), None)
+    if backup is None:
+        raise NotFoundError(f"{lane.name} has no backup {name}", remedy=_LIST)
+    if not _is_sound(backup, deadline):
+        raise DatabaseCorruptError(f"backup {name} is damaged", remedy=f"choose another one: {_LIST}")
+    return backup
+
+
+def _is_sound(backup: Backup, deadline: Deadline) -> bool:
+    try:
+        database.quick_check(Path(backup.path), deadline=deadline)
+    except DatabaseInvalidError:
+        return False
+    return True
+
+
+def _damage(lane: Lane, deadline: Deadline) -> str:
+    try:
+        if overwrite.condition(lane.database, deadline=deadline) is Condition.USABLE:
+            database.quick_check(lane.database, deadline=deadline)
+        elif lane.database.exists():
+            return f"{lane.database} is damaged: SQLite cannot open it"
+    except DatabaseCorruptError as error:
+        return error.message
+    return ""
+
+
+def _compared(lane: Lane, backup: Backup, damage: str, limit: int, deadline: Deadline) -> Reinstated:
+    path, live = Path(backup.path), lane.database
+    if damage or not live.exists():
+        return Reinstated(backup, compare.compare(None, path, limit=limit, deadline=deadline), damage)
+    # Compared the other way round: the live database is the one that may be written meanwhile.
+    found = compare.compare(path, live, limit=limit, is_live=True, deadline=deadline)
+    return Reinstated(backup, found.turned())
