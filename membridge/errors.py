@@ -220,7 +220,9 @@ class DiskFullError(MembridgeError):
 
 
 class FileAccessError(MembridgeError):
-    """A file that cannot be read or written."""
+    """A file that cannot be read or written, now: a disk is mounted again, a right is given back."""
+
+    code = ErrorCode.UNAVAILABLE
 
 
 class TooLargeError(MembridgeError):

@@ -96,7 +96,7 @@ async def test_a_request_is_answered_with_what_the_disk_says(bus: Bus) -> None:
     ):
         with pytest.raises(RemoteError, match=r"/memory/journal\.db: Input/output error") as told:
             await Client(bus).request(subjects.STATUS, Empty(), project="0" * 16, node="a")
-    assert told.value.code is ErrorCode.INTERNAL
+    assert told.value.code is ErrorCode.UNAVAILABLE
     assert "dmesg" in told.value.remedy
 
 
