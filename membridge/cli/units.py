@@ -6,6 +6,8 @@ Plain functions; the clock is an argument.
 import re
 from datetime import UTC, datetime, timedelta
 
+from membridge import instants
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 #: The seconds of an ISO 8601 time, and their fraction of up to six digits.
 _SECOND = re.compile(r"\d\d:\d\d:\d\d(?:[.,](\d{1,6}))?")
@@ -49,16 +51,8 @@ def ago(at: str, now: datetime) -> str:
 
 
 def when(at: str, *, exact: bool = False) -> str:
-    """Return the ISO 8601 instant `at` as all pages show one: local time with its zone, `2026-01-31T18:00:05+01:00`.
-
-    With `exact`, to the millisecond: for an instant that a command takes. What is no instant comes back as it is.
-    """
-    try:
-        then = datetime.fromisoformat(at)
-        local = (then if then.tzinfo else then.replace(tzinfo=UTC)).astimezone()
-    except (ValueError, OverflowError):
-        return at
-    return local.isoformat(timespec="milliseconds" if exact else "seconds")
+    """Return the instant `at` as all pages show one; see `instants.local`."""
+    return instants.local(at, exact=exact)
 
 
 def given(text: str) -> str:

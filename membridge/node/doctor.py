@@ -16,7 +16,7 @@ from pathlib import Path
 
 import apsw
 
-from membridge import blocking
+from membridge import blocking, instants
 from membridge.bus import health
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
@@ -162,7 +162,7 @@ class Doctor:
         held = await Kv(self._bus(), buckets.LOCKS).get(self._config.id, deadline=deadline)
         if held is None:
             return _ok("lock", "no push is running")
-        return _ok("lock", f"{held.value.owner} pushes since {held.value.since}")
+        return _ok("lock", f"{held.value.owner} pushes since {instants.local(held.value.since)}")
 
     async def _check_leadership(self, deadline: Deadline) -> Check:
         if not self._settings.leadership.enabled:

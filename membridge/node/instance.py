@@ -9,6 +9,7 @@ import hashlib
 import uuid
 from pathlib import Path
 
+from membridge import instants
 from membridge.bus.kv import Entry, Kv
 from membridge.bus.watch import watch
 from membridge.errors import AlreadyRunningError
@@ -55,6 +56,6 @@ def another(found: NodePresence) -> AlreadyRunningError:
     """Return the error that says which machine has this name too."""
     where = ", ".join(found.addresses) or found.os
     return AlreadyRunningError(
-        f"another machine is node {found.node} too: {where}, started {found.started_at}",
+        f"another machine is node {found.node} too: {where}, started {instants.local(found.started_at)}",
         remedy="give one of them another name with MEMBRIDGE_NODE_ID; a copied disk or SD card copies the name",
     )

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from membridge import instants
 from membridge.bus.kv import Entry, Kv
 from membridge.bus.lease import Lease, LeaseGoneError
 from membridge.deadline import Deadline
@@ -123,7 +124,7 @@ async def _acquire(
         if deadline.remaining() < terms.grace / 4:
             owner = entry.value.owner
             raise LeaseHeldError(
-                f"{owner} has been pushing this project since {entry.value.since}",
+                f"{owner} has been pushing this project since {instants.local(entry.value.since)}",
                 owner=owner,
                 remedy="wait for it, or run `FORCE_PUSH=1 membridge push` to take the lock over",
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 
 from membridge.bus.connection import Bus
@@ -37,6 +38,8 @@ async def test_the_copy_does_not_start_beside_the_first_and_says_why(make_machin
         said = copy.log.read_text()
         assert "another machine is node a too" in said
         assert "MEMBRIDGE_NODE_ID" in said
+        # A time of another machine, in the form that every page has.
+        assert re.search(r"started \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d\b", said)
         await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
         # Under a name of its own it is one more machine.
         renamed = Machine("b", copy.home, a.nats_url, a.project, extra=a.extra)
