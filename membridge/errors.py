@@ -2,7 +2,7 @@
 
 MembridgeError
 ├── InvalidRequestError      SettingsError · UnknownProjectError
-├── ForbiddenError           CredentialsError · SealingKeyError
+├── ForbiddenError           CredentialsError (RevokedError) · SealingKeyError
 ├── NotFoundError            ObjectMissingError · DatabaseMissingError
 ├── RefusedError             PrimaryPullRefusedError · SecondaryPushBlockedError · ShrinkRefusedError
 ├── FencedError              StaleEpochError · HeadMovedError · LeaseLostError · RevisionMovedError
@@ -78,6 +78,14 @@ class CredentialsError(ForbiddenError):
     """Credentials that a server refused."""
 
     code = ErrorCode.UNAUTHORIZED
+
+
+class RevokedError(CredentialsError):
+    """This machine's keys are not accepted any more: it was revoked, or the server was set up anew."""
+
+    default_remedy = (
+        "ask for a new invitation (`membridge invite` on the server's machine) and run `membridge join LINE --replace`"
+    )
 
 
 class SealingKeyError(ForbiddenError):

@@ -138,8 +138,16 @@ def setup(
     for handler in [handler for handler in root.handlers if isinstance(handler, _Forward)]:
         root.removeHandler(handler)
     root.addHandler(_Forward())
+    aio = logging.getLogger("asyncio")
+    aio.removeFilter(_is_worth_a_line)
+    aio.addFilter(_is_worth_a_line)
     root.setLevel(max(_LEVELS[level], logging.WARNING))
     logging.getLogger(__package__).setLevel(_LEVELS[level])
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Return False for what asyncio warns of at the end of each TLS connection: it means nothing for us."""
+    return "eof_received() has no effect when using ssl" not in record.getMessage()
 
 
 class _Forward(logging.Handler):

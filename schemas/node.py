@@ -94,6 +94,12 @@ class AddProjectRequest(Wire, frozen=True, kw_only=True):
     database: Sentence | None = None
 
 
+class Revocation(Wire, frozen=True, kw_only=True):
+    """Tell a node that it is being revoked, and by whom; it stops and does not try to come back."""
+
+    by: Line = ""
+
+
 class RemoveProjectRequest(Wire, frozen=True, kw_only=True):
     """Serve a project on a node no longer: by its name or its id. Its database and snapshots stay."""
 

@@ -52,6 +52,7 @@ from schemas.node import (
     ProjectsReply,
     RemoveProjectReply,
     RemoveProjectRequest,
+    Revocation,
     StatusReply,
 )
 from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
@@ -204,8 +205,12 @@ PROJECTS = Operation(
     "projects", "membridge.daemon.node.{node}.projects", Empty, ProjectsReply, deadline=5.0, impact=Impact.READ
 )
 
+REVOKED = Operation(
+    "revoked", "membridge.daemon.node.{node}.revoked", Revocation, Empty, deadline=2.0, impact=Impact.WRITE
+)
+
 #: Answered by the node they name, for all its projects.
-DAEMON_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (ADD_PROJECT, REMOVE_PROJECT, PROJECTS)
+DAEMON_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (ADD_PROJECT, REMOVE_PROJECT, PROJECTS, REVOKED)
 
 INVITE = Operation("invite", "membridge.access.invite", InviteRequest, InviteReply, deadline=15.0, impact=Impact.WRITE)
 #: The only subject that a machine without a key of its own may use.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from membridge import blocking
 from membridge.access import roster as rules
+from membridge.access.farewell import Farewell
 from membridge.access.invitation import Line, write
 from membridge.access.log import AccessLog
 from membridge.access.roster import Invitation, InvitationState, Roster
@@ -70,11 +71,12 @@ class Desk:
         roster: Roster,
         door: Door,
         apply: Callable[[Roster], Awaitable[None]],
+        farewell: Farewell,
         *,
         now: Callable[[], float] = boottime,
     ) -> None:
         self.roster = roster
-        self._folder, self._door, self._apply = folder, door, apply
+        self._folder, self._door, self._apply, self._farewell = folder, door, apply, farewell
         self._log = AccessLog(folder / "access.log")
         self._turn, self._now = asyncio.Lock(), now
         self._ends: dict[str, float] = {}
@@ -147,13 +149,15 @@ class Desk:
         return self._members()
 
     async def revoke(self, request: RevokeRequest, call: Call) -> MembersReply:
-        """Cut a node off. Errors: NotFoundError."""
-        del call
+        """Cut a node off; it is told, and what it held is free. Errors: NotFoundError."""
         async with self._turn:
             roster = rules.revoke(self.roster, NodeId(request.node), now=_now())
+            member = roster.members[NodeId(request.node)]
             await self._write_down(AccessAction.REVOKED, request.node)
+            led = await self._farewell.tell(member, call.by)
             await self._keep(roster)
-        log.info("node revoked", node=request.node)
+            await self._farewell.free(member, call.by, led)
+        log.info("node revoked", node=request.node, by=call.by)
         return self._members()
 
     async def members(self, request: Empty, call: Call) -> MembersReply:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from membridge import __version__, blocking
 from membridge.access.desk import Desk
+from membridge.access.farewell import Farewell
 from membridge.access.provision import provision, provision_runtime, reclaim
 from membridge.access.roster import Roster
 from membridge.access.site import Site, own_member
@@ -56,10 +57,11 @@ class Reception:
         replicas: int = 1,
     ) -> None:
         self._site, self._store, self._reload, self._replicas = site, store, reload, replicas
+        self._host = NodeId("")
 
     def prepare(self, node: NodeId, names: list[str]) -> Roster:
         """Write the server's files for its first start and return the roster, this machine in it. Blocking."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._host, now = node, datetime.now(UTC).isoformat(timespec="seconds")
         roster = own_member(self._site, self._site.roster(), node, names, now=now)
         self._site.write_config(roster)
         return roster
@@ -67,12 +69,14 @@ class Reception:
     async def run(self, roster: Roster, ready: Ready) -> None:
         """Serve until cancelled. The server runs already, with the configuration of `roster`."""
         site = self._site
-        desk = Desk(site.folder, roster, await blocking.run(site.door), self._apply)
+        accounts: dict[ProjectId, Bus] = {}
+        farewell = Farewell(self._host, accounts)
+        desk = Desk(site.folder, roster, await blocking.run(site.door), self._apply, farewell)
         async with AsyncExitStack() as stack, background() as group:
             operators = await self._enter(stack, "desk", jetstream=False)
             door = await self._enter(stack, "doorkeeper", jetstream=False)
             for project in roster.projects:
-                bus = await self._enter(stack, f"operator-{project}")
+                bus = accounts[project] = await self._enter(stack, f"operator-{project}")
                 await self._provision(project)(bus)
                 group.create_task(self._tend(bus, project, self._provision(project)), name=f"tend {project}")
                 await stack.enter_async_context(serve(bus, IDENTITY, [self._store_endpoint(project)]))

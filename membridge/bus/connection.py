@@ -25,6 +25,7 @@ from membridge.bus.translate import ApiError, translated
 from membridge.deadline import Deadline
 from membridge.errors import (
     BusUnavailableError,
+    CredentialsError,
     DeadlineExceededError,
     ForbiddenError,
     MembridgeError,
@@ -35,6 +36,8 @@ from membridge.logging import get_logger
 
 #: Seconds without a single try after which a link that is down is taken for stuck.
 STUCK = 30.0
+#: Refusals in a row after which the credentials count as refused: a server that starts may not know them yet.
+REFUSALS = 4
 #: Seconds until a subscription must have reached the server; over it the connection is half open.
 SETTLE = 10.0
 
@@ -61,7 +64,7 @@ class Bus:
         #: Grows by one with each connection; what was set up on the server under an older one may be gone.
         self.generation = 0
         self._changed = asyncio.Event()
-        self._lost = asyncio.Event()
+        self._lost, self._refused = asyncio.Event(), asyncio.Event()
         self._closing = False
         self._link = self._new_link()
         self._replies = Replies(options.inbox_prefix)
@@ -95,6 +98,10 @@ class Bus:
         while self.generation <= after:
             await self._changed.wait()
         return self.generation
+
+    async def until_refused(self) -> None:
+        """Wait until the server has refused the credentials of a lost connection several times in a row."""
+        await self._refused.wait()
 
     async def publish(
         self, subject: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, reply: str = ""
@@ -257,7 +264,7 @@ class Bus:
                     return
 
     async def _rebuild(self) -> None:
-        pace, failures = self.options.pace, 0
+        pace, failures, refusals = self.options.pace, 0, 0
         while True:
             link = self._new_link()
             try:
@@ -265,7 +272,11 @@ class Bus:
             except MembridgeError as error:
                 log.warning("bus is down", reason=error.message)
                 await link.close()
+                refusals = refusals + 1 if isinstance(error, CredentialsError) else 0
+                if refusals >= REFUSALS:
+                    self._refused.set()
             else:
+                self._refused.clear()
                 return
             failures = min(failures + 1, 10)
             most = min(pace.retry_most, pace.retry_first * 2**failures)

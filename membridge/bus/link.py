@@ -16,7 +16,7 @@ from nats.errors import Error
 from membridge.bus import translate
 from membridge.bus.options import OLDEST_SERVER, BusOptions
 from membridge.deadline import Deadline
-from membridge.errors import BusUnavailableError, CredentialsError, MembridgeError
+from membridge.errors import BusUnavailableError, CredentialsError, MembridgeError, RevokedError
 from membridge.logging import get_logger
 
 #: Seconds a first connection may take before it has to say why it failed.
@@ -74,13 +74,13 @@ class Link:
                 await self._connect()
         except _FirstFailureError as error:
             await self.close()
-            raise _told(error.cause, where) from error.cause
+            raise _told(error.cause, where, self._options) from error.cause
         except TimeoutError as error:
             await self.close()
-            raise _told(self.last_error or error, where) from error
+            raise _told(self.last_error or error, where, self._options) from error
         except (Error, OSError, ValueError) as error:
             await self.close()
-            raise _told(error, where) from error
+            raise _told(error, where, self._options) from error
         except BaseException:
             await self.close()
             raise
@@ -186,6 +186,9 @@ class Link:
             log.debug("bus error", error=str(error) or type(error).__name__)
             if (subject := translate.refused_subject(error)) is not None:
                 self._notes.refused(subject)
+            elif translate.is_refusal(error):
+                # The library would try again without end, and leave a socket open each time.
+                self._notes.closed()
             return
         self._failures += 1
         # A server that refuses credentials closes at once, and the reset can overtake its reason: ask again for that.
@@ -207,7 +210,11 @@ class Link:
         self._notes.closed()
 
 
-def _told(error: BaseException, where: str) -> MembridgeError:
+def _told(error: BaseException, where: str, options: BusOptions) -> MembridgeError:
+    if translate.is_refusal(error) and options.enrolled:
+        return RevokedError(
+            f"NATS at {where} refused the credentials of this machine: it was revoked, or the server was set up anew"
+        )
     if translate.is_refusal(error):
         return CredentialsError(
             f"NATS at {where} refused the credentials", remedy="check the user, credentials file or nkey of this node"

@@ -37,7 +37,7 @@ class BusOptions:
 
     `jetstream` is False for who needs none: a machine at the door. `domain` is that of the JetStream to use, when it is
     not the connected server's own: a leaf's hub. `speaker` is who makes requests over this connection, for logs and
-    the audit of who answers them: `user@node`.
+    the audit of who answers them: `user@node`. `enrolled` says that the key was given by an invitation.
     """
 
     urls: tuple[str, ...]
@@ -50,6 +50,7 @@ class BusOptions:
     jetstream: bool = True
     domain: str | None = None
     speaker: str = ""
+    enrolled: bool = False
     pace: Pace = Pace()
 
     def check(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -229,7 +230,8 @@ def _print_log(reply: AccessLogReply) -> None:
 
 
 def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
-    from membridge.bus.client import Client  # noqa: PLC0415 - loaded only on the server's machine
+    from membridge.bus.asker import speaker  # noqa: PLC0415 - loaded only on the server's machine
+    from membridge.bus.client import Client  # noqa: PLC0415 - as above
     from membridge.bus.connection import connect  # noqa: PLC0415 - as above
     from membridge.deadline import Deadline  # noqa: PLC0415 - as above
 
@@ -237,6 +239,8 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
 
     async def ask() -> R:
         options = site.options(site.seed("caller"), "membridge command", inbox="caller", jetstream=False)
+        # The desk's records name the person, beside the key that the server vouches for.
+        options = replace(options, speaker=speaker(invocation.settings.node.id))
         deadline = Deadline.after(operation.deadline)
         async with connect(options, deadline=deadline.sooner(5.0)) as bus:
             try:

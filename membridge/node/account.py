@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from membridge import blocking, lifecycle
-from membridge.bus.connection import connect
+from membridge.bus.connection import Bus, connect
 from membridge.deadline import Deadline
-from membridge.errors import AlreadyRunningError, CredentialsError, MembridgeError
+from membridge.errors import AlreadyRunningError, CredentialsError, MembridgeError, RevokedError
 from membridge.lifecycle import Part, Ready
 from membridge.logging import get_logger
 from membridge.node import rules
@@ -41,7 +41,7 @@ class Account:
         self, settings: Settings, key: Path | None, projects: list[ProjectConfig], presences: list[Presence]
     ) -> None:
         self._settings, self._key, self._projects, self._presences = settings, key, projects, presences
-        self._reported = ""
+        self._reported, self._served = "", False
         self.name = f" of {key.stem}" if key else ""
 
     async def open(self, stack: AsyncExitStack) -> dict[str, Part]:
@@ -66,6 +66,8 @@ class Account:
         }
         if key is None and isinstance(below := backend(store), JetStreamStore):
             parts["loose chunks"] = partial(keep_reclaiming, below, hosting.leads)
+        if options.enrolled:
+            parts[f"credentials{self.name}"] = partial(_until_revoked, bus)
         if self._presences:
             hosting.presence.worker = self._presences[0].worker
         self._presences.append(hosting.presence)
@@ -89,14 +91,15 @@ class Account:
     async def reopen(self, ready: Ready) -> None:
         """Be the part that opens the account again and again, and serves its projects once that worked.
 
-        Raises AlreadyRunningError when another machine turns out to have this node's name.
+        Raises AlreadyRunningError when another machine turns out to have this node's name, and RevokedError when this
+        machine is revoked while the account is served.
         """
         ready()
         failures = 1
         while True:
             await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
             failure = await lifecycle.apart(self._serve(), name=f"account{self.name}")
-            if isinstance(failure, AlreadyRunningError):
+            if isinstance(failure, AlreadyRunningError) or (isinstance(failure, RevokedError) and self._served):
                 raise failure
             failures += 1
             if failure is not None:
@@ -105,11 +108,18 @@ class Account:
     async def _serve(self) -> None:
         async with AsyncExitStack() as stack:
             parts = await self.open(stack)
-            presence = self._presences[-1]
+            presence, self._served = self._presences[-1], True
             try:
                 await lifecycle.run(parts, stopping=asyncio.Event(), on_ready=_unheard, drain=DRAIN)
             finally:
                 self._presences.remove(presence)
+
+
+async def _until_revoked(bus: Bus, ready: Ready) -> None:
+    """Be the part that ends the node when its key is not accepted any more. Raises RevokedError."""
+    ready()
+    await bus.until_refused()
+    raise RevokedError("NATS refuses this machine's key: it was revoked, or the server was set up anew")
 
 
 def _unheard() -> None:

@@ -12,7 +12,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.bus.streams import WorkQueue, open_proposals
 from membridge.deadline import Deadline, comes_within
-from membridge.errors import ForbiddenError, MembridgeError
+from membridge.errors import ForbiddenError, MembridgeError, RevokedError
 from membridge.leadership.keeper import Keeper
 from membridge.lifecycle import PartEndedError, Ready
 from membridge.logging import get_logger
@@ -34,7 +34,7 @@ from membridge.snapshot import files
 from schemas import subjects
 from schemas.identity import ProjectId
 from schemas.leadership import Role
-from schemas.node import AddProjectRequest, Empty, ProjectsReply, RemoveProjectReply, RemoveProjectRequest
+from schemas.node import AddProjectRequest, Empty, ProjectsReply, RemoveProjectReply, RemoveProjectRequest, Revocation
 
 log = get_logger("membridge.node")
 
@@ -94,7 +94,7 @@ class Hosting:
         self._bus, self._store, self._opened, self._settings = bus, store, opened, settings
         self._first, self._grows = projects, grows
         self._places: dict[ProjectId, _Place] = {}
-        self._adding = asyncio.Lock()
+        self._adding, self._revoked, self._revoked_by = asyncio.Lock(), asyncio.Event(), ""
         self.presence = Presence(opened.nodes, settings.node.id, instance_of(settings.node.state_dir), self.projects)
 
     def projects(self) -> Iterable[Project | UnservedProject]:
@@ -130,6 +130,7 @@ class Hosting:
                     subject=subjects.REMOVE_PROJECT.at(node=node),
                     handler=self._remove,
                 ),
+                Endpoint(operation=subjects.REVOKED, subject=subjects.REVOKED.at(node=node), handler=self._revoke),
                 Endpoint(operation=subjects.PROJECTS, subject=subjects.PROJECTS.at(node=node), handler=self._list),
             ]
             async with serve(self._bus, self.identity(), own):
@@ -139,7 +140,8 @@ class Hosting:
                     # One that takes longer does not keep the node from being ready.
                     await comes_within(place.tried, opening.remaining())
                 ready()
-                await asyncio.Event().wait()
+                await self._revoked.wait()
+            raise RevokedError(f"this machine was revoked{self._revoked_by}: it is not part of the memory any more")
 
     def _begin(self, group: asyncio.TaskGroup, config: ProjectConfig) -> _Place:
         place = self._places[config.id] = _Place(self._settings, config)
@@ -232,6 +234,14 @@ class Hosting:
                 while view.role is Role.PRIMARY:
                     view = await keeper.changed(view)
                     self.presence.touch()
+
+    async def _revoke(self, request: Revocation, call: Call) -> Empty:
+        # The server's own user alone may say this. What ends the node comes after the answer.
+        self._revoked_by = f" by {request.by}" if request.by else ""
+        log.error("this machine was revoked", by=request.by, remedy=RevokedError.default_remedy)
+        self._revoked.set()
+        del call
+        return Empty()
 
     async def _add(self, group: asyncio.TaskGroup, request: AddProjectRequest, call: Call) -> ProjectsReply:
         if not self._grows:

@@ -11,12 +11,15 @@ from pathlib import Path
 import uvloop
 
 from membridge import logging
-from membridge.errors import MembridgeError
+from membridge.errors import MembridgeError, RevokedError
 from membridge.node import daemon
 from membridge.settings import Settings, load
 from membridge.system.files import of_file
 
 log = logging.get_logger("membridge.node")
+
+#: The exit code of a machine that was revoked, EX_NOPERM of sysexits.h: the systemd unit does not start it again.
+REVOKED = 77
 
 
 def start_logging(settings: Settings) -> None:
@@ -48,7 +51,7 @@ def _report(error: MembridgeError) -> int:
     sys.stderr.write(f"error: {error.message}\n")
     if error.remedy:
         sys.stderr.write(f"  remedy: {error.remedy}\n")
-    return error.mapping.exit
+    return REVOKED if isinstance(error, RevokedError) else error.mapping.exit
 
 
 async def _serve(settings: Settings) -> None:

@@ -69,6 +69,7 @@ def bus_options(settings: Settings, name: str, key: Path | None = None) -> BusOp
         replicas=nats.replicas,
         inbox_prefix=f"_INBOX.{settings.node.id}" if key else "_INBOX",
         speaker=speaker(settings.node.id),
+        enrolled=key is not None,
     )
 
 

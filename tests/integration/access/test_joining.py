@@ -5,7 +5,6 @@ import json
 import os
 import sqlite3
 import stat
-import time
 from collections.abc import AsyncGenerator
 from contextlib import closing
 from pathlib import Path
@@ -139,32 +138,6 @@ async def test_a_restart_ends_open_invitations_and_keeps_who_is_in(place: Site) 
     code, output = await place.machine("c").command("join", line, "--once", "--node", "c")
     assert code == 1
     assert "expired" in output
-
-
-async def test_who_is_revoked_is_cut_off_within_a_second_and_stays_out(place: Site) -> None:
-    b = await place.joined("b")
-    await b.start()
-
-    async def present() -> bool:
-        return "b" in {node["node"] for node in (await command(place.host, "nodes"))["nodes"]}
-
-    await eventually(present, place.host)
-    began = time.monotonic()
-    await command(place.host, "nodes", "revoke", "b")
-
-    async def cut() -> bool:
-        return "bus connection lost" in b.log.read_text()
-
-    await eventually(cut, b, 5.0)
-    assert time.monotonic() - began < 2.0  # the command itself starts a Python and signs in
-    code, output = await b.command("status")
-    assert code == 1
-    assert "refused the credentials" in output
-    await b.stop()
-    # It may come back under a new invitation, with new keys.
-    line = await place.invite("--node", "b", "--project", SHARED)
-    code, output = await b.command("join", line, "--once", "--replace")
-    assert code == 0, output
 
 
 async def test_an_invitation_for_one_project_gives_that_one_alone(place: Site) -> None:

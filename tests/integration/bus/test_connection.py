@@ -6,12 +6,13 @@ import signal
 import socket
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from membridge.bus import link
+from membridge.bus.background import background
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
 from membridge.bus.streams import ensure_streams, open_queue
@@ -58,6 +59,27 @@ async def test_refused_credentials_are_said(tmp_path: Path) -> None:
                 pass
         async with connect(options(server.url.replace("//", "//a:right@")), deadline=Deadline.after(5.0)) as bus:
             assert bus.connected
+
+
+async def test_credentials_that_are_taken_away_count_as_refused_and_a_server_that_is_away_refuses_nothing(
+    tmp_path: Path,
+) -> None:
+    config, port = tmp_path / "users.conf", free_port()
+
+    def server_of(password: str) -> AbstractContextManager[NatsServer]:
+        config.write_text(f"jetstream {{}}\nauthorization {{ users = [ {{ user: a, password: {password} }} ] }}")
+        return start_nats(tmp_path / "special", port=port, config=config)
+
+    async with AsyncExitStack() as stack:
+        with server_of("right") as server:
+            url = server.url.replace("//", "//a:right@")
+            bus = await stack.enter_async_context(connect(options(url), deadline=Deadline.after(5.0)))
+            group = await stack.enter_async_context(background())
+            waiting = group.create_task(bus.until_refused())
+        assert not waiting.done()
+        with server_of("other"):
+            async with asyncio.timeout(30.0):
+                await asyncio.wait({waiting})
 
 
 async def test_a_server_without_jetstream_is_said(tmp_path: Path) -> None:

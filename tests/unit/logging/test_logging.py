@@ -34,6 +34,14 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().split("\n")[:-1]]
 
 
+def test_what_asyncio_warns_of_at_each_end_of_tls_is_no_line() -> None:
+    stream = json_log()
+    aio = stdlib.getLogger("asyncio")
+    aio.warning("returning true from eof_received() has no effect when using ssl")
+    aio.error("Task exception was never retrieved")
+    assert [line["event"] for line in lines(stream)] == ["Task exception was never retrieved"]
+
+
 def json_log(*, level: str = "info", secrets: tuple[str, ...] = ()) -> io.StringIO:
     stream = io.StringIO()
     logging.setup(form="json", level=level, secrets=secrets, stream=stream)

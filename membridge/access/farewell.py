@@ -1,0 +1,140 @@
+"""What revoking a node does beside cutting it off: the node is told, and what it held is free at once.
+
+Nothing here may keep a node from being cut off: what fails is logged, and ends by its own expiry a little later.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+
+from membridge.bus.client import Client
+from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv
+from membridge.deadline import Deadline
+from membridge.errors import MembridgeError, NoResponderError, RevisionMovedError
+from membridge.logging import get_logger
+from schemas import buckets, subjects
+from schemas.access import Member, MemberRole
+from schemas.buckets import LockRecord
+from schemas.events import LeadershipChanged, encode_event
+from schemas.identity import NodeId, ProjectId
+from schemas.leadership import LeaderRecord
+from schemas.node import NodePresence, Revocation
+from schemas.wire import Wire
+
+V = TypeVar("V", bound=Wire)
+
+log = get_logger("membridge.access")
+
+#: Seconds to tell a node, and to free what it held in one project.
+TELL, FREE = 2.0, 5.0
+
+
+class Farewell:
+    """Speaks as the operator of each project's account. `host` is the node of the server's own machine."""
+
+    def __init__(self, host: NodeId, accounts: Mapping[ProjectId, Bus]) -> None:
+        self._host, self._accounts = host, accounts
+
+    async def tell(self, member: Member, by: str) -> dict[ProjectId, LeaderRecord]:
+        """Tell a node that it is being revoked; one that does not run learns it from the server's refusal.
+
+        Returns the leaderships that the node holds: it gives them back itself when it is told.
+        """
+        if member.role is not MemberRole.NODE:
+            return {}
+        led = await self._led(member)
+        for bus in self._of(member).values():
+            try:
+                await Client(bus).request(
+                    subjects.REVOKED, Revocation(by=by[:256]), deadline=Deadline.after(TELL), node=member.node
+                )
+            except NoResponderError:
+                continue
+            except MembridgeError as error:
+                log.info("node not told of its revocation", node=member.node, reason=error.message)
+            break
+        return led
+
+    async def _led(self, member: Member) -> dict[ProjectId, LeaderRecord]:
+        led: dict[ProjectId, LeaderRecord] = {}
+        for project, bus in self._of(member).items():
+            try:
+                entry = await Kv(bus, buckets.LEADERSHIP).get(project, deadline=Deadline.after(TELL))
+            except MembridgeError as error:
+                log.warning("leadership not looked at", node=member.node, project=project, reason=error.message)
+                continue
+            if entry is not None and entry.value.primary_node_id == member.node:
+                led[project] = entry.value
+        return led
+
+    async def free(self, member: Member, by: str, led: Mapping[ProjectId, LeaderRecord]) -> None:
+        """Give back what a node held that was cut off, in each of its projects: leadership, push lock, presence."""
+        node = member.node
+        for project, bus in self._of(member).items():
+            try:
+                deadline = Deadline.after(FREE)
+                await _no_preference(bus, project, node, by, deadline=deadline)
+                found = await _delete(Kv(bus, buckets.LEADERSHIP), project, _is_primary(node), deadline=deadline)
+                if was := found or led.get(project):
+                    await self._announce(bus, project, was, by, deadline=deadline)
+                await _delete(Kv(bus, buckets.LOCKS), project, _is_owner(node), deadline=deadline)
+                await _delete(Kv(bus, buckets.NODES), node, _any, deadline=deadline)
+            except MembridgeError as error:
+                log.warning("not given back", node=node, project=project, reason=error.message)
+
+    async def _announce(self, bus: Bus, project: ProjectId, led: LeaderRecord, by: str, *, deadline: Deadline) -> None:
+        log.warning("primary revoked", project=project, node=led.primary_node_id, epoch=led.epoch, by=by)
+        event = LeadershipChanged(
+            project=project,
+            node=self._host,
+            at=datetime.now(UTC).isoformat(),
+            epoch=led.epoch,
+            primary=None,
+            reason="revoked",
+            issued_by=by,
+        )
+        subject = subjects.fill(subjects.EVENT, project=project, kind="leadership_changed", node=self._host)
+        await bus.stream_publish(subject, encode_event(event), message_id=secrets.token_hex(16), deadline=deadline)
+
+    def _of(self, member: Member) -> dict[ProjectId, Bus]:
+        return {project: self._accounts[project] for project in member.keys if project in self._accounts}
+
+
+async def _no_preference(bus: Bus, project: ProjectId, node: NodeId, by: str, *, deadline: Deadline) -> None:
+    """Let the project prefer no node where it preferred `node`; its policy stays."""
+    settings = Kv(bus, buckets.SETTINGS)
+    while (entry := await settings.get(project, deadline=deadline)) is not None and entry.value.preferred == node:
+        wanted = msgspec.structs.replace(entry.value, preferred=None, updated_by=by)
+        try:
+            await settings.update(project, wanted, revision=entry.revision, deadline=deadline)
+        except RevisionMovedError:
+            deadline.check("revoking the preferred primary")
+
+
+async def _delete(kv: Kv[V], key: str, is_theirs: Callable[[V], bool], *, deadline: Deadline) -> V | None:
+    """Delete an entry that `is_theirs` and return what it was; None when it is another's, or not there."""
+    while (entry := await kv.get(key, deadline=deadline)) is not None and is_theirs(entry.value):
+        try:
+            await kv.delete(key, revision=entry.revision, deadline=deadline)
+        except RevisionMovedError:
+            deadline.check(f"freeing {key}")
+            continue
+        return entry.value
+    return None
+
+
+def _is_primary(node: NodeId) -> Callable[[LeaderRecord], bool]:
+    return lambda record: record.primary_node_id == node
+
+
+def _is_owner(node: NodeId) -> Callable[[LockRecord], bool]:
+    return lambda record: record.owner == node
+
+
+def _any(presence: NodePresence) -> bool:
+    del presence
+    return True
