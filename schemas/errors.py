@@ -46,6 +46,10 @@ class Retry(StrEnum):
     IF_IDEMPOTENT = "if_idempotent"
 
 
+#: Errors after which the very same request may succeed.
+AGAIN = frozenset({Retry.YES, Retry.LATER, Retry.IF_IDEMPOTENT})
+
+
 @dataclass(frozen=True, slots=True)
 class Mapping:
     """How one code leaves the process."""

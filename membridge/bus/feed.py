@@ -15,7 +15,7 @@ from membridge.bus.streams import history, span
 from membridge.bus.subscription import Subscription
 from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
-from schemas.errors import Retry
+from schemas.errors import AGAIN
 from schemas.streams import Stream
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ T = TypeVar("T")
 LOOK = 10.0
 #: Seconds until the first read after news; each further pause is twice as long. News can be faster than the store that
 #: it speaks of.
-AGAIN = 0.01
+SOON = 0.01
 #: News that waits unread: more of it says nothing more.
 NEWS = 64
 
@@ -92,11 +92,11 @@ async def follow(
             try:
                 page = await read(at.seq)
             except MembridgeError as error:
-                if error.mapping.retry is Retry.NO:
+                if error.mapping.retry not in AGAIN:
                     raise
                 if not troubled:
                     yield News(nothing, at, trouble=error)
-                troubled, pause = True, AGAIN if not troubled else pause
+                troubled, pause = True, SOON if not troubled else pause
             else:
                 recovered, troubled = troubled, False
                 if at.life and page.next.life != at.life:
@@ -109,7 +109,7 @@ async def follow(
                     yield News(page.items, at, reset=lost)
                 if page.more:
                     continue
-            pause = AGAIN if await _told(heard, pause) else min(2 * pause, look)
+            pause = SOON if await _told(heard, pause) else min(2 * pause, look)
 
 
 async def _told(heard: Subscription, seconds: float) -> bool:

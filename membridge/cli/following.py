@@ -1,19 +1,24 @@
-"""Follow a task: everything that was told of it, then what comes, until it ended; and why nothing happens meanwhile."""
+"""Submit a task once, and follow it: everything that was told of it, then what comes; and why nothing happens yet."""
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from contextlib import aclosing
+
+from msgspec.structs import replace
 
 from membridge.bus.connection import Bus
 from membridge.bus.feed import News, Page, Position, follow
 from membridge.cli.asking import of_runtime
-from membridge.errors import MembridgeError
+from membridge.errors import DeadlineExceededError, MembridgeError
 from schemas import subjects
-from schemas.errors import Retry
-from schemas.runtime import EventsRequest, Task, TaskEvent, TaskRequest, TaskStatus
+from schemas.errors import AGAIN, Retry
+from schemas.runtime import EventsRequest, Task, TaskEvent, TaskRequest, TaskSpec, TaskStatus
 
 #: States from which a task comes back by a person's hand alone.
 ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.DEAD})
+#: Times that a task is submitted whose answer does not come.
+TRIES = 3
 #: Seconds between two looks at a task of which nothing is told.
 LOOK = 2.0
 #: Seconds that the word of a task's end may come after the end.
@@ -56,7 +61,7 @@ class _Follower:
         try:
             task = await of_runtime(self._bus, subjects.TASK, TaskRequest(id=self._id))
         except MembridgeError as error:
-            if error.mapping.retry is Retry.NO:
+            if error.mapping.retry not in AGAIN:
                 raise
             self._explain(f"waiting: {error.message}")
             return None
@@ -74,6 +79,24 @@ class _Follower:
         if text != self._said:
             self._said = text
             self._say(text)
+
+
+async def submit_once(bus: Bus, spec: TaskSpec) -> Task:
+    """Submit a task once, whatever becomes of the answers: every try has the same key.
+
+    Raises DeadlineExceededError, or what a coordinator said that ran out of time, when no try was answered.
+    """
+    keyed = replace(spec, idempotency_key=spec.idempotency_key or f"cli-{secrets.token_hex(16)}")
+    for left in reversed(range(TRIES)):
+        try:
+            return await of_runtime(bus, subjects.SUBMIT, keyed)
+        except MembridgeError as error:
+            if error.mapping.retry is not Retry.IF_IDEMPOTENT:
+                raise
+            if not left:
+                message = f"{error.message}; the task may have been taken in"
+                raise DeadlineExceededError(message, remedy="look for it with `membridge task list`") from error
+    raise AssertionError  # pragma: no cover - the last try returns or raises
 
 
 async def follow_task(bus: Bus, task_id: str, tell: Tell, say: Say, *, look: float = LOOK) -> Task:

@@ -1,18 +1,14 @@
 """`membridge task`: submit LLM tasks, follow them, read their results."""
 
 import asyncio
-import secrets
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
 
 from membridge.cli import runtime, units
 from membridge.cli.command import DefaultGroup, Invocation, command
-from membridge.errors import DeadlineExceededError, InvalidRequestError, RefusedError, TooLargeError
+from membridge.errors import InvalidRequestError, RefusedError, TooLargeError
 from schemas import subjects
 from schemas.runtime import (
     EventsRequest,
@@ -34,15 +30,10 @@ from schemas.runtime import (
 from schemas.subjects import Impact
 from schemas.wire import WireError, convert, encode
 
-if TYPE_CHECKING:
-    from membridge.bus.connection import Bus
-
 #: Bytes of a prompt that `MEMBRIDGE_MAX_PROMPT_BYTES` may allow at most.
 MOST_PROMPT = 8_388_608
 RUN_COLUMNS = ("id", "status", "began", "took>", "worker", "task", "~error")
 COLUMNS = ("id", "status", "submitted", "~context", "~prompt")
-#: Times that a task is submitted whose answer does not come.
-TRIES = 3
 
 
 @command("submit", impact=Impact.WRITE)
@@ -243,34 +234,19 @@ def _instant(text: str) -> str:
 
 async def _submit(invocation: Invocation, spec: TaskSpec) -> Task:
     from membridge.cli.asking import runtime_bus  # noqa: PLC0415 - the bus is loaded only where it is used
+    from membridge.cli.following import submit_once  # noqa: PLC0415 - as above
 
     async with runtime_bus(invocation) as bus:
-        return await _submitted(bus, spec)
-
-
-async def _submitted(bus: "Bus", spec: TaskSpec) -> Task:
-    """Submit once, whatever becomes of the answers: every try has the same key."""
-    from membridge.cli.asking import of_runtime  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    keyed = replace(spec, idempotency_key=spec.idempotency_key or f"cli-{secrets.token_hex(16)}")
-    for _ in range(TRIES - 1):
-        with suppress(DeadlineExceededError):
-            return await of_runtime(bus, subjects.SUBMIT, keyed)
-    try:
-        return await of_runtime(bus, subjects.SUBMIT, keyed)
-    except DeadlineExceededError as error:
-        raise DeadlineExceededError(
-            f"{error.message}; the task may have been taken in", remedy="look for it with `membridge task list`"
-        ) from error
+        return await submit_once(bus, spec)
 
 
 async def _submit_and_follow(invocation: Invocation, spec: TaskSpec) -> ResultReply:
     from membridge.cli.asking import of_runtime, runtime_bus  # noqa: PLC0415 - the bus is loaded only where it is used
-    from membridge.cli.following import follow_task  # noqa: PLC0415 - as above
+    from membridge.cli.following import follow_task, submit_once  # noqa: PLC0415 - as above
 
     quiet = invocation.as_json
     async with runtime_bus(invocation) as bus:
-        submitted = await _submitted(bus, spec)
+        submitted = await submit_once(bus, spec)
         await follow_task(bus, submitted.id, _ignore if quiet else _print_event, _ignore if quiet else _say)
         return await of_runtime(bus, subjects.RESULT, TaskRequest(id=submitted.id))
 

@@ -20,7 +20,7 @@ from membridge.lifecycle import Ready
 from membridge.logging import get_logger
 from membridge.worker.unreturned import Unreturned
 from schemas import subjects
-from schemas.errors import TABLE, ErrorCode, Retry
+from schemas.errors import AGAIN, TABLE, ErrorCode
 from schemas.identity import NodeId
 from schemas.node import Empty
 from schemas.runtime import (
@@ -43,9 +43,6 @@ Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 
 log = get_logger("membridge.worker")
-
-#: Answers after which the same may be said again.
-AGAIN = frozenset({Retry.YES, Retry.LATER, Retry.IF_IDEMPOTENT})
 
 #: Answers to a result that no coordinator will ever take.
 UNACCEPTABLE = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE})

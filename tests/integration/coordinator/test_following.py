@@ -1,17 +1,19 @@
 """`task submit --wait` and `task logs -f`: no line is lost or told twice, and what a task waits for is said."""
 
 import asyncio
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from membridge.bus.connection import Bus
-from membridge.cli.following import follow_task
-from membridge.errors import RemoteError
+from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
+from membridge.cli.following import follow_task, submit_once
+from membridge.errors import DeadlineExceededError, RemoteError
 from membridge.worker.worker import Outcome
 from schemas import subjects
-from schemas.runtime import Order, TaskEvent, TaskEventKind, TaskStatus
+from schemas.runtime import Order, Task, TaskEvent, TaskEventKind, TaskSpec, TaskStatus
 from schemas.wire import encode
 from tests.fixtures.tasks import SOON, echo, place_of
 
@@ -65,3 +67,31 @@ async def test_every_line_is_told_once_and_what_a_task_waits_for_is_said(
         assert [event.seq for event in told] == sorted({event.seq for event in told})
         with pytest.raises(RemoteError, match="no task"):
             await follow_task(bus, "nothing", told.append, say)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2, 3])
+async def test_a_submission_whose_answer_is_lost_is_one_task(bus: Bus, lost: int) -> None:
+    taken: dict[str | None, str] = {}
+    tries: list[str | None] = []
+
+    async def submit(spec: TaskSpec, call: Call) -> Task:
+        """Take the task in, and lose the first answers, as a coordinator whose database stalls."""
+        del call
+        tries.append(spec.idempotency_key)
+        task_id = taken.setdefault(spec.idempotency_key, str(uuid.uuid4()))
+        if len(tries) <= lost:
+            raise DeadlineExceededError("a transaction took too long")
+        return Task(
+            id=task_id, context_id=task_id, agent_slug="a", prompt="p", status=TaskStatus.QUEUED, created_at="",
+            updated_at="",
+        )  # fmt: skip
+
+    endpoint = Endpoint(operation=subjects.SUBMIT, subject=subjects.SUBMIT.at(), handler=submit)
+    async with serve(bus, ServiceIdentity("membridge-runtime", "0.1.0", "test"), [endpoint]):
+        if lost < 3:
+            found = await submit_once(bus, TaskSpec(agent_slug="a", prompt="p"))
+            assert [found.id] == list(taken.values())
+        else:
+            with pytest.raises(DeadlineExceededError, match="may have been taken in"):
+                await submit_once(bus, TaskSpec(agent_slug="a", prompt="p"))
+    assert (len(tries), len(set(tries)), None in tries) == (min(lost + 1, 3), 1, False)
