@@ -107,6 +107,8 @@ class ObjectMissingError(NotFoundError):
 class DatabaseMissingError(NotFoundError):
     """There is no database file."""
 
+    default_remedy = "check CLAUDE_MEM_DB, or run `membridge pull`: it installs the newest snapshot"
+
 
 class RefusedError(MembridgeError):
     """A role or a safety bound forbids it."""

@@ -28,6 +28,7 @@ def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> 
     Every row becomes one of another machine's: synced, with its origin; what is machine-local starts empty. Errors:
     ConflictError when a database has appeared meanwhile, DiskFullError and the database's; nothing is left behind.
     """
+    live = live.resolve()
     frozen, staged = resolve(mirror), _staged(live)
     with translated(live):
         # Never written over: the file may have another name by now, and the journal would be replayed into the new one.
@@ -47,18 +48,19 @@ def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> 
 
 def put(source: Path, live: Path, *, deadline: Deadline) -> None:
     """Make a copy of `source`, as it is, the live database where there is none. Errors and atomicity as `install`."""
-    real, staged = live.resolve(), _staged(live.resolve())
+    live = live.resolve()
+    staged = _staged(live)
     with translated(live):
-        sweep(real)
+        sweep(live)
         try:
-            real.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            live.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             import shutil  # noqa: PLC0415 - it brings three archive formats along
 
             shutil.copyfile(source, staged)
             deadline.check("installing the database")
-            _publish(staged, real)
+            _publish(staged, live)
         finally:
-            sweep(real)
+            sweep(live)
 
 
 def sweep(live: Path) -> None:
@@ -90,6 +92,8 @@ def replace(
 
 
 def _staged(live: Path) -> Path:
+    # Beside the file itself: the database's path may be a link to another disk.
+    live = live.resolve()
     return live.with_name(f".{live.name}.membridge-install")
 
 

@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,14 @@ import pytest
 from membridge.claudemem import database
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.writer import write
-from membridge.errors import CorruptObjectError, DiskFullError, MembridgeError, ShrinkRefusedError
+from membridge.deadline import Deadline
+from membridge.errors import (
+    CorruptObjectError,
+    DiskFullError,
+    MembridgeError,
+    ShrinkRefusedError,
+    StoreUnavailableError,
+)
 from membridge.merge.compare import Comparison
 from membridge.snapshot import backups, files, history, push, restore
 from membridge.snapshot.chain import ChainPolicy
@@ -24,6 +31,15 @@ from tests.fixtures.lanes import Box, MakeBox, soon
 SAMPLE = Path(__file__).parents[2] / "data" / "claude-mem-13.25.3.db"
 CHAIN = ChainPolicy(max_deltas=2, max_percent=10_000)
 Rows = dict[str, set[str]]
+
+
+@dataclass(slots=True)
+class DeafStore(FaultyStore):
+    """Stores commit records, and loses every answer to that."""
+
+    async def put(self, key: str, body: bytes, *, if_absent: bool = True, deadline: Deadline) -> None:
+        await self.inner.put(key, body, if_absent=if_absent, deadline=deadline)
+        raise StoreUnavailableError(f"no answer for {key}")
 
 
 def change(box: Box, sql: str) -> None:
@@ -203,6 +219,26 @@ async def test_a_restored_database_that_lacks_many_rows_of_its_state_is_not_comm
     pushed = await push.push(a.lane, epoch=1, allow_shrink=False, restored=record, steps=Steps(), deadline=soon())
     assert pushed.outcome is PushOutcome.COMMITTED
     assert memory_rows(a.database) == memories[2]
+
+
+async def test_a_restore_whose_commit_was_stored_without_an_answer_ends_the_same_when_it_is_run_again(
+    make_box: MakeBox,
+) -> None:
+    a, memories = await with_history(make_box)
+    deaf = replace(a.lane, store=DeafStore(a.lane.store))
+    record = await state(a, 2)
+    change(a, "DELETE FROM observations WHERE id % 2 = 0")
+    await take_back(a, 2)
+    with pytest.raises(StoreUnavailableError):
+        await push.push(deaf, epoch=1, allow_shrink=False, restored=record, steps=Steps(), deadline=soon())
+    restored = await take_back(a, 2)
+    assert restored.changes.tables() == []
+    pushed = await push.push(a.lane, epoch=1, allow_shrink=False, restored=record, steps=Steps(), deadline=soon())
+    assert (pushed.outcome, pushed.seq) == (PushOutcome.UNCHANGED, 6)
+    assert memory_rows(a.database) == memories[2]
+    b = make_box("b")
+    await b.pull()
+    assert memory_rows(b.database) == memories[2]
 
 
 async def test_a_restore_that_cannot_read_its_state_changes_nothing(make_box: MakeBox) -> None:

@@ -14,6 +14,7 @@ from membridge.claudemem.memory import memory_rows
 from membridge.claudemem.overwrite import Condition
 from membridge.deadline import Deadline
 from membridge.errors import DatabaseBusyError, DatabaseInvalidError, DeadlineExceededError
+from membridge.merge import install
 from tests.fixtures.databases import add_observation, connect, execute, make_database, rows_of
 
 
@@ -93,3 +94,19 @@ def test_a_damaged_file_is_moved_with_its_wal_and_never_away_from_a_program_that
         process.communicate(b"\n")
     aside = overwrite.set_aside(live)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{aside.name}{end}" for end in ("", "-shm", "-wal")]
+
+
+def test_the_place_of_a_damaged_database_is_taken_behind_a_link_too(tmp_path: Path) -> None:
+    disk, home = tmp_path / "disk", tmp_path / "home"
+    home.mkdir()
+    backup = make_database(tmp_path / "backup.db")
+    wanted = memory_rows(backup)
+    execute(backup, "PRAGMA journal_mode = DELETE")
+    live, real = home / "claude-mem.db", make_database(disk / "claude-mem.db")
+    live.symlink_to(real)
+    aside = overwrite.set_aside(live)
+    assert (aside.parent, condition(live)) == (disk, Condition.MISSING)
+    install.put(backup, live, deadline=soon())
+    assert live.is_symlink()
+    assert memory_rows(real) == wanted
+    assert not [path for path in (*home.iterdir(), *disk.iterdir()) if "install" in path.name]
