@@ -82,7 +82,9 @@ async def test_every_one_of_them_answers_on_nats_and_without_a_daemon(make_machi
     where = {"project": ID, "node": "a", "deadline": Deadline.after(30.0)}
     assert (await Client(bus).request(subjects.TAG, TagAction(), **where)).tags == []
     assert (await Client(bus).request(subjects.VERIFY, VerifyRequest(sample=1), **where)).read_objects == 1
-    stamp = next((a.home / ".local" / "state" / "membridge" / "projects").glob("*/collected"))
+    projects = a.home / ".local" / "state" / "membridge" / "projects"
+    await until(bus, a, lambda _: bool([*projects.glob("*/collected")]))
+    stamp = next(projects.glob("*/collected"))
     stamp.write_text("1.0", encoding="ascii")
     await a.write(1, "second")
     await until(bus, a, lambda seen: seen.project.head_seq >= 2 and seen.project.unsynced == 0)
