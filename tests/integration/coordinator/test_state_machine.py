@@ -235,6 +235,7 @@ class Tasks(RuleBasedStateMachine):
             rows = await self.history.records.tasks(status=None, context_id=None, limit=1000, before=None)
             if before == await self.history.records.active_leases():
                 break
+        await self.history.agree()
         holders = {lease.task_id: lease for lease in before}
         contexts = [lease.context_id for lease in before]
         assert len(holders) == len(before), "a task has two live leases"
