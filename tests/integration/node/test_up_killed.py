@@ -98,6 +98,15 @@ async def test_a_port_of_a_foreign_program_is_named_with_it_and_the_remedies_wor
     await heard.start(elsewhere)
     await elsewhere.stop()
 
+    # The same for a server that others may join.
+    others = make_machine("b", MEMBRIDGE_NATS_URL="", NOTIFY_SOCKET=heard.address)
+    code, told = await others.command("up", "--listen", f"127.0.0.1:{port}")
+    (listen,) = re.findall(r"`membridge up --listen (\S+)`", told)
+    assert (code, f"pid {foreign.pid} ({name}) listens" in told) == (1, True)
+    others.extra = {**others.extra, "MEMBRIDGE_NATS_LISTEN": listen}
+    await heard.start(others)
+    await others.stop()
+
     (kill,) = re.findall(r"`(kill \d+)`", output)
     shell = await asyncio.create_subprocess_shell(kill)
     assert await shell.wait() == 0
