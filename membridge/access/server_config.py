@@ -63,8 +63,13 @@ def render(roster: Roster, own: OwnKeys) -> str:
             if project in member.keys
         ]
         users = [User(own.operators[project], EVERYTHING), *members]
-        accounts.append(_account(f"PROJECT_{project}", users, jetstream=True))
+        accounts.append(_account(account_of(project), users, jetstream=True))
     return "accounts {\n" + "".join(accounts) + "}\n"
+
+
+def account_of(project: ProjectId) -> str:
+    """Return the name of a project's account."""
+    return f"PROJECT_{project}"
 
 
 _IN_PROJECT: dict[MemberRole, Callable[[ProjectId, NodeId], Grant]] = {

@@ -13,7 +13,7 @@ import msgspec
 import uvloop
 
 from membridge import blocking, lifecycle
-from membridge.access import enrolled, loopback
+from membridge.access import carried, enrolled, loopback
 from membridge.access.enrolled import Enrolled
 from membridge.cli.command import Invocation, command
 from membridge.cli.overview import announce
@@ -57,6 +57,8 @@ async def _serve(settings: Settings) -> None:
             remedy="unset that, or run `membridge node` to use a server of your own",
             field="nats",
         )
+    projects = [project.id for project in await blocking.run(registry.load, reached)]
+    await blocking.run(carried.out_of_accounts, settings.node.state_dir / "nats", projects)
     instead = "set MEMBRIDGE_NATS_URL=nats://127.0.0.1:{port} for `membridge up` and every other command"
     server = Supervisor(NatsOptions(settings.node.state_dir / "nats", port, config=own.config, instead=instead))
     await _run(server, reached, {})
@@ -100,6 +102,7 @@ async def _serve_others(settings: Settings, listen: str) -> None:
     )  # fmt: skip
     names = [project.name for project in await blocking.run(registry.load, settings)]
     roster = await blocking.run(reception.prepare, settings.node.id, names)
+    await blocking.run(carried.into_accounts, settings.node.state_dir / "nats", roster.projects)
     told = {
         "nats": {
             "urls": [listening.local_url],

@@ -78,6 +78,25 @@ async def test_what_was_there_before_there_were_keys_is_there_with_them(alone: M
     assert [tag["name"] for tag in after["tags"]] == ["before-keys"]
     assert after["records"][-1] == before["records"][-1]
     assert (await command(alone, "verify"))["findings"] == []
+    await alone.stop()
+    # The same when other machines may join, and when they may no more.
+    extra = {**alone.extra, "MEMBRIDGE_NATS_URL": "", "MEMBRIDGE_NATS_LISTEN": f"127.0.0.1:{free_port()}"}
+    host = Machine("a", alone.home, "", PROJECT, extra=extra)
+    await up(host)
+    try:
+        assert (await command(host, "history"))["records"][-1] == before["records"][-1]
+        assert (await command(host, "verify"))["findings"] == []
+        assert (await command(host, "invite"))["line"]
+        await host.write(2, "with others")
+        pushed = (await command(host, "push", "--snapshot"))["seq"]
+    finally:
+        await host.stop()
+    forget_others(alone)
+    await up(alone)
+    records = (await command(alone, "history"))["records"]
+    assert records[-1] == before["records"][-1]
+    assert records[0]["seq"] >= pushed
+    assert (await command(alone, "verify"))["findings"] == []
 
 
 async def every_part_works(machine: Machine) -> None:
@@ -105,6 +124,12 @@ async def the_stock_cli_gets_in(machine: Machine, file: Path) -> None:
         for asked in (subject, "membridge.runtime.stats", "$JS.API.STREAM.NAMES", "$SRV.PING"):
             answer = await bus.request(asked, deadline=Deadline.after(5.0))
             assert "error" not in json.loads(answer.body), asked
+
+
+def forget_others(machine: Machine) -> None:
+    """Let `up` listen on loopback alone again, as the documentation says."""
+    (enrolled,) = machine.home.parent.rglob("enrolled.toml")
+    enrolled.unlink()
 
 
 def key_in(context: Path) -> Path:
