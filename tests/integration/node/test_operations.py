@@ -32,13 +32,20 @@ from tests.fixtures.machines import PROJECT, SAMPLE, MakeMachine, command, until
 from tests.fixtures.ports import free_port
 
 ID = canonical_id(PROJECT)
+#: What runs a command on a terminal: what is piped is as wide as it is.
+ON_A_TERMINAL = (
+    sys.executable,
+    "-c",
+    "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
+)
 LISTS = ("status", "nodes", "jobs", "history", "backups", "conflicts", "quarantine", "doctor")
 
 
 async def test_every_list_fits_a_terminal_of_80_columns_and_is_one_json_document(
     make_machine: MakeMachine, bus: Bus
 ) -> None:
-    a, b = make_machine("a", memory=True, COLUMNS="80"), make_machine("b", COLUMNS="80")
+    a = make_machine("a", memory=True)
+    b = make_machine("b", COLUMNS="80", NO_COLOR="1", TERM="dumb")
     await a.start()
     await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
     await b.start()
@@ -48,7 +55,9 @@ async def test_every_list_fits_a_terminal_of_80_columns_and_is_one_json_document
             connection.execute("UPDATE observations SET subtitle = ? WHERE id = 7", (subtitle,))
     await until(bus, b, lambda seen: seen.project.unsynced == 0 and seen.project.lag == 0)
     for name in LISTS:
+        b.through = ON_A_TERMINAL
         code, output = await b.command(name)
+        b.through = ()
         assert code == 0 or name == "doctor", output
         assert output.strip()
         assert "Traceback" not in output
