@@ -28,7 +28,7 @@ from schemas import subjects
 from schemas.identity import NodeId
 from schemas.node import NodePresence
 from schemas.runtime import Capabilities, Order, TaskEvent, TaskEventKind
-from schemas.wire import encode
+from schemas.wire import encode, storable
 
 log = get_logger("membridge.worker")
 
@@ -46,7 +46,8 @@ class Teller:
     def tell(self, order: Order, kind: TaskEventKind, text: str) -> None:
         """Put an event into the queue, or drop it."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        event = TaskEvent(task_id=order.task.id, kind=kind, at=at, text=text, attempt=order.task.attempts)
+        # A file's name may hold bytes that are no UTF-8, and a context's notes name files.
+        event = TaskEvent(task_id=order.task.id, kind=kind, at=at, text=storable(text), attempt=order.task.attempts)
         if not self._queue.full():
             self._queue.put_nowait(event)
 

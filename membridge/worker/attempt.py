@@ -23,6 +23,7 @@ from membridge.worker.context import Sources
 from membridge.worker.process import Cut, Ended, Program
 from membridge.worker.worker import Outcome
 from schemas.runtime import Metrics, Order, OutputFormat, ResultStatus, TaskEventKind
+from schemas.wire import storable
 
 #: Seconds that preparing a context may take, and asking the program for its version.
 PREPARE, VERSION = 30.0, 10.0
@@ -73,7 +74,8 @@ class Claude:
         for note in found.notes:
             self.tell(order, TaskEventKind.PROGRESS, f"not available: {note}")
         self.tell(order, TaskEventKind.PROGRESS, f"context of {len(found.pieces)} pieces, claude starts")
-        text = context.render(task.prompt, found)
+        # Names of files may hold bytes that are no UTF-8.
+        text = storable(context.render(task.prompt, found))
         try:
             ended = await self._run(order, text, order.resumes)
             if order.resumes and ended.code and any(_UNKNOWN_SESSION.search(line) for line in _said(ended)):

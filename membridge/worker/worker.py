@@ -6,6 +6,7 @@ What an attempt is, is the caller's: a coroutine function of an order.
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TypeVar
@@ -180,7 +181,7 @@ class Worker:
         """Run one attempt under its lease, and tell how it ended."""
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(self._beat(order), name="heartbeats")
-            attempt = group.create_task(self._attempt(order), name="attempt")
+            attempt = group.create_task(self._attempted(order), name="attempt")
             await asyncio.wait({attempt, beating}, return_when=asyncio.FIRST_COMPLETED)
             if attempt.done():
                 # The coordinator may give the next task as soon as it has heard of this one's end.
@@ -189,6 +190,17 @@ class Worker:
                 beating.cancel()
             else:
                 attempt.cancel()
+
+    async def _attempted(self, order: Order) -> Outcome:
+        """Make an attempt; an error that nobody foresaw is its end, and not the worker's."""
+        began = time.monotonic()
+        try:
+            return await self._attempt(order)
+        except Exception as error:
+            log.exception("attempt failed", task=order.task.id)
+            metrics = Metrics(duration_ms=round(1_000 * (time.monotonic() - began)))
+            message = f"the worker could not run it: {type(error).__name__}: {error}"
+            return Outcome(ResultStatus.ERROR, metrics, error_message=message)
 
     async def _tell(self, order: Order, outcome: Outcome) -> None:
         outcome = _kept(outcome)

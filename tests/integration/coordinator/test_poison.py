@@ -190,6 +190,8 @@ async def test_poison_in_any_field_is_refused_by_name_or_kept_and_nobody_else_no
 async def test_what_a_program_prints_costs_no_result(opened: OpenPlace) -> None:
     async def speak(order: Order) -> Outcome:
         metrics = Metrics(duration_ms=2**70, tokens_used=2**70)
+        if order.task.prompt == "break":
+            raise ZeroDivisionError("of nobody's making")
         if order.task.prompt == "fail":
             return Outcome(ResultStatus.ERROR, metrics, error_message="a\0b\ud800" * 3_000, session="\0" * 500)
         return Outcome(ResultStatus.SUCCESS, metrics, output=order.task.prompt + "\0|\udfff", session="x" * 500)
@@ -208,3 +210,9 @@ async def test_what_a_program_prints_costs_no_result(opened: OpenPlace) -> None:
         failed = await place.submit("fail", max_attempts=1, context="failed")
         dead = await place.until(failed.id, TaskStatus.DEAD)
         assert dead.reason.startswith("a\ufffdb\ufffda\ufffdb")
+        # An error of the worker's own ends the attempt, and not the worker.
+        broken = await place.submit("break", max_attempts=1, context="broken")
+        dead = await place.until(broken.id, TaskStatus.DEAD)
+        assert dead.reason == "the worker could not run it: ZeroDivisionError: of nobody's making"
+        after = await place.submit("after", context="after")
+        await place.until(after.id, TaskStatus.COMPLETED)

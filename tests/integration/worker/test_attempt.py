@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from membridge.worker import attempt, process
@@ -132,6 +133,15 @@ async def test_each_failure_is_one_message(program: Make, body: str, says: str) 
 async def test_a_character_that_is_none_costs_no_answer(program: Make, body: str, output: str) -> None:
     outcome = await program(body).attempt(order())
     assert (outcome.status, outcome.output, outcome.session) == (ResultStatus.SUCCESS, output, "s-1")
+
+
+async def test_a_file_whose_name_is_no_utf8_is_read(program: Make, tmp_path: Path) -> None:
+    claude = program("ANSWER['result'] = sys.stdin.read()\nprint(json.dumps(ANSWER))")
+    (tmp_path / "root" / os.fsdecode(b"caf\xe9.txt")).write_text("inside")
+    hinted = order("hello", seconds=30)
+    task = msgspec.structs.replace(hinted.task, context_hints=["*.txt"])
+    outcome = await claude.attempt(msgspec.structs.replace(hinted, task=task))
+    assert outcome.output == '<context source="caf\ufffd.txt">\ninside\n</context>\n\nhello'
 
 
 async def test_a_prompt_that_nobody_reads_and_a_flood_of_errors(program: Make, told: list[str]) -> None:
