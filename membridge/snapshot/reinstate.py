@@ -15,14 +15,16 @@ from membridge.deadline import Deadline
 from membridge.errors import DatabaseCorruptError, DatabaseInvalidError, NotFoundError
 from membridge.merge import compare, install
 from membridge.merge.compare import Comparison
-from membridge.snapshot import backups
+from membridge.snapshot import backups, files
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.scratch import scratch
 from membridge.snapshot.steps import Steps
 from schemas.history import NEWEST
 from schemas.snapshot import Backup
 
 _LIST = "`membridge backups` lists them"
+#: The reason of the backup that is taken before another one is put back. `newest` never means such a one: the command
+#: that was killed and is run again would undo itself.
+_REASON = "backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,20 @@ async def preview(lane: Lane, name: str, *, limit: int, steps: Steps, deadline: 
 
 
 async def put_back(lane: Lane, name: str, *, limit: int = 0, steps: Steps, deadline: Deadline) -> Reinstated:
-    """Make the live database what the backup `name` is; `newest` is the newest sound one.
+    """Make the live database what the backup `name` is; `newest` is the newest sound one, as `_REASON` says.
 
     Killed at any point it leaves the database as it was, as the backup, or, if it was damaged, a moment without one:
     the same command again ends it. Errors: NotFoundError, DatabaseCorruptError for a damaged backup, DatabaseBusyError
     while another program has a damaged database open, the database's, DiskFullError.
     """
-    save = backups.BeforeWrite(lane, "restore", steps, deadline)
+    save = backups.BeforeWrite(lane, _REASON, steps, deadline)
     seen = await preview(lane, name, limit=limit, steps=steps, deadline=deadline)
     path, damage, aside = Path(seen.backup.path), seen.damage, None
-    async with scratch(lane) as folder:
-        staged = folder / "backup.db"
+    folder = lane.folder / "reinstated"
+    staged = folder / "backup.db"
+    # A name of its own: the next run clears what a killed one left. Only one process at a time works in this folder.
+    await blocking.run(files.fresh_folder, folder)
+    try:
         usable = await blocking.run(overwrite.condition, lane.database, deadline=deadline) is Condition.USABLE
         with steps.step("copy"):
             live = lane.database if usable and not damage else None
@@ -80,6 +85,8 @@ async def put_back(lane: Lane, name: str, *, limit: int = 0, steps: Steps, deadl
                     aside = await blocking.run(overwrite.set_aside, lane.database)
                 await blocking.run(install.put, staged, lane.database, deadline=deadline)
             await blocking.run(database.quick_check, lane.database, deadline=deadline)
+    finally:
+        await blocking.run(files.remove, folder)
     return Reinstated(seen.backup, seen.changes, damage, save.path, aside)
 
 
@@ -87,7 +94,7 @@ def _chosen(lane: Lane, name: str, deadline: Deadline) -> Backup:
     found = backups.listed(lane)
     if name == NEWEST:
         for one in found:
-            if _is_sound(one, deadline):
+            if one.reason != _REASON and _is_sound(one, deadline):
                 return one
         raise NotFoundError(f"{lane.name} has no sound backup", remedy="`membridge pull --replace`")
     backup = next((one for one in found if one.id == name), None)

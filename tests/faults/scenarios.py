@@ -216,6 +216,20 @@ async def restore_the_first(stage: Stage) -> object:
     return await node.project.restore(record, Steps(), deadline=soon())
 
 
+async def backed_up_and_lost(stage: Stage) -> None:
+    """A has a backup, and lost rows since then that both had."""
+    await together(stage)
+    a = stage.node("a")
+    await save(a)
+    execute(a.database, "DELETE FROM observations WHERE id % 3 = 0")
+
+
+async def put_a_backup_back(stage: Stage) -> object:
+    node = stage.node("a")
+    stage.arm()
+    return await node.project.restore_backup("newest", Steps(), deadline=soon())
+
+
 async def collect_garbage(stage: Stage) -> object:
     node = stage.node("a")
     stage.arm()
@@ -298,6 +312,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("propose", together, push, Terms(secondary="a"), full=True),
     Scenario("take in proposals", together, take_in, Terms(secondary="b"), each=propose_as_b, full=True),
     Scenario("backup and its retention", backed_up, back_up, Terms(max_backups=3), full=True),
+    Scenario("a backup put back", backed_up_and_lost, put_a_backup_back, full=True),
     Scenario("first act of a new primary", together, lead),
     Scenario("restore", with_three_snapshots, restore_the_first, only_answers=True),
     Scenario(

@@ -1,5 +1,6 @@
 """`backups restore`: this machine's database back, a damaged one too, and nothing is deleted anywhere by that."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,9 @@ async def test_a_backup_brings_a_database_back_beside_its_daemon_and_the_others_
     assert back["observations"] == len(old["observations"]) - 30
     assert (done["damage"], done["set_aside"]) == ("", None)
     assert len(titles(Path(done["saved"]))) == 30
+    # Run again it does not undo itself.
+    seen = await b.command("backups", "restore", "newest", "--json")
+    assert json.loads(seen[1])["backup"] != Path(done["saved"]).stem
     # Whatever it had learned is there again, and what it had not yet when the backup was taken comes from the others.
     await until(bus, b, lambda seen: memory_rows(b.database) == before and not seen.project.unsynced)
     assert memory_rows(a.database) == before
