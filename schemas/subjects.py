@@ -49,6 +49,7 @@ from schemas.node import (
     Job,
     JobRequest,
     JobsReply,
+    NodesReply,
     ProjectsReply,
     RemoveProjectReply,
     RemoveProjectRequest,
@@ -188,9 +189,13 @@ LEADERSHIP_SELECT = Operation(
 LEADERSHIP_RESIGN = Operation(
     "resign", "membridge.{project}.leadership.resign", Empty, LeadershipReply, deadline=30.0, impact=Impact.WRITE
 )
+#: Which machines are present, for whoever may not read their entries.
+NODES = Operation("nodes", "membridge.{project}.nodes", Empty, NodesReply, deadline=5.0, impact=Impact.READ)
 
 #: Answered by any node of the project, and the last one by its primary.
-LEADERSHIP_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (LEADERSHIP_GET, LEADERSHIP_SELECT, LEADERSHIP_RESIGN)
+LEADERSHIP_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
+    LEADERSHIP_GET, LEADERSHIP_SELECT, NODES, LEADERSHIP_RESIGN,
+)  # fmt: skip
 
 ADD_PROJECT = Operation(
     "add_project", "membridge.daemon.node.{node}.add_project", AddProjectRequest, ProjectsReply, deadline=30.0,

@@ -83,7 +83,7 @@ def reader(project: ProjectId, name: str) -> Grant:
     """Return what a front end may do that only looks: facts as they happen, and questions that change nothing."""
     asked = [operation.to_primary().at(project=project) for operation in _READING]
     return Grant(
-        publish=(*asked, subjects.LEADERSHIP_GET.at(project=project)),
+        publish=(*asked, *(one.at(project=project) for one in (subjects.LEADERSHIP_GET, subjects.NODES))),
         subscribe=(
             f"{INBOX}.{name}.>",
             subjects.EVENT.format(project=project, kind="*", node="*"),

@@ -31,12 +31,12 @@ from membridge.errors import (
 from membridge.node import registry
 from membridge.node.jobs import LISTED, Jobs
 from membridge.node.opening import bus_options, runtime_options
+from membridge.node.presence import present
 from membridge.settings import ProjectConfig
 from schemas import subjects
 from schemas.buckets import LEADERSHIP, NODES
 from schemas.events import Progress, decode_event
 from schemas.identity import InvalidTokenError, ProjectId, canonical_id, node_id
-from schemas.leadership import Role
 from schemas.node import DoctorReply, Empty, Job, JobsReply, NodesReply
 from schemas.subjects import Operation
 from schemas.wire import Wire
@@ -167,17 +167,8 @@ def present_nodes(invocation: Invocation) -> NodesReply:
         async with _connected(invocation, deadline) as bus:
             replicas = invocation.settings.nats.replicas
             bucket = await open_bucket(bus, NODES, replicas=replicas, deadline=deadline)
-            entries = await bucket.entries(deadline=deadline)
-            found = sorted((entry.value for entry in entries.values()), key=lambda presence: presence.node)
             leases = await open_bucket(bus, LEADERSHIP, replicas=replicas, deadline=deadline)
-            projects = {project.project: project for node in found for project in node.projects}
-            led = {project.project for node in found for project in node.projects if project.role is Role.PRIMARY}
-            leaderless = [
-                project.name
-                for project in projects.values()
-                if project.project not in led and await leases.get(project.project, deadline=deadline) is None
-            ]
-        return NodesReply(nodes=found, leaderless=sorted(leaderless))
+            return await present(bucket, leases, deadline=deadline)
 
     return asyncio.run(read())
 

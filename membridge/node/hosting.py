@@ -9,6 +9,7 @@ from functools import partial
 from membridge import __version__, blocking, lifecycle
 from membridge.bus.background import background
 from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.bus.streams import WorkQueue, open_proposals
 from membridge.deadline import Deadline, comes_within
@@ -23,7 +24,7 @@ from membridge.node.instance import instance_of
 from membridge.node.jobs import Jobs
 from membridge.node.opening import Buckets, lane_folder, make_project, open_lane
 from membridge.node.operations import Operations
-from membridge.node.presence import Presence
+from membridge.node.presence import Presence, present
 from membridge.node.project import Project
 from membridge.node.roles import ByLease, NoRoles
 from membridge.node.rules import Quiet
@@ -31,10 +32,18 @@ from membridge.node.unserved import UnservedProject
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot import files
-from schemas import subjects
+from schemas import buckets, subjects
 from schemas.identity import ProjectId
 from schemas.leadership import Role
-from schemas.node import AddProjectRequest, Empty, ProjectsReply, RemoveProjectReply, RemoveProjectRequest, Revocation
+from schemas.node import (
+    AddProjectRequest,
+    Empty,
+    NodesReply,
+    ProjectsReply,
+    RemoveProjectReply,
+    RemoveProjectRequest,
+    Revocation,
+)
 
 log = get_logger("membridge.node")
 
@@ -201,6 +210,8 @@ class Hosting:
         answered = endpoints.of_node(operations, lane.project, lane.node)
         if keeper is not None:
             answered += leading.endpoints_of(keeper, lane.project)
+        at = subjects.NODES.at(project=lane.project)
+        answered.append(Endpoint(operation=subjects.NODES, subject=at, handler=self._nodes, queue="nodes"))
         async with serve(bus, self.identity(), answered), asyncio.TaskGroup() as group:
             if self._settings.lane.auto_sync:
                 quiet = Quiet(self._settings.lane.quiet_seconds, self._settings.lane.quiet_max_seconds)
@@ -300,6 +311,10 @@ class Hosting:
         if place.task is not None:
             place.task.cancel()
             await asyncio.wait({place.task})
+
+    async def _nodes(self, request: Empty, call: Call) -> NodesReply:
+        del request
+        return await present(self._opened.nodes, Kv(self._bus, buckets.LEADERSHIP), deadline=call.deadline)
 
     async def _list(self, request: Empty, call: Call) -> ProjectsReply:
         del request, call

@@ -21,7 +21,8 @@ from membridge.node.addresses import own_addresses
 from membridge.node.installed import install_method
 from membridge.node.instance import another
 from schemas.identity import NodeId
-from schemas.node import NodePresence, ProjectPresence
+from schemas.leadership import LeaderRecord, Role
+from schemas.node import NodePresence, NodesReply, ProjectPresence
 
 if TYPE_CHECKING:
     from schemas.runtime import WorkerPresence
@@ -124,3 +125,17 @@ class Presence:
                 await self._nodes.delete(self._node, revision=there.revision, deadline=Deadline.after(1.0))
         except MembridgeError as error:
             log.info("presence not withdrawn", reason=error.message)
+
+
+async def present(nodes: Kv[NodePresence], leases: Kv[LeaderRecord], *, deadline: Deadline) -> NodesReply:
+    """Return the nodes whose entry is there now, and which of their projects have no primary."""
+    entries = await nodes.entries(deadline=deadline)
+    found = sorted((entry.value for entry in entries.values()), key=lambda presence: presence.node)
+    projects = {project.project: project for node in found for project in node.projects}
+    led = {project.project for node in found for project in node.projects if project.role is Role.PRIMARY}
+    leaderless = [
+        project.name
+        for project in projects.values()
+        if project.project not in led and await leases.get(project.project, deadline=deadline) is None
+    ]
+    return NodesReply(nodes=found, leaderless=sorted(leaderless))

@@ -12,7 +12,7 @@ from schemas.subjects import Operation
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "nats.md"
 
-LEADERSHIP = (subjects.LEADERSHIP_GET, subjects.LEADERSHIP_SELECT, subjects.LEADERSHIP_RESIGN)
+LEADERSHIP = subjects.LEADERSHIP_OPERATIONS
 NODE = (subjects.ADD_PROJECT, subjects.REMOVE_PROJECT, subjects.PROJECTS)
 
 _HEAD = """# NATS reference
@@ -69,7 +69,7 @@ def render() -> str:
             _HEAD,
             "## Operations on one node, or on the primary (`membridge.{project}.primary.<name>`)\n",
             *_operations(subjects.NODE_OPERATIONS),
-            "## Leadership\n",
+            "## Leadership and presence, answered by any node of the project\n",
             *_operations(LEADERSHIP),
             "## Projects of a node\n",
             *_operations(NODE),

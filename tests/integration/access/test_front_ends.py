@@ -35,6 +35,8 @@ async def test_a_reader_hears_and_asks_and_changes_nothing(place: Site) -> None:
     async with signed_in(place, folder / f"{P}.seed", "screen") as reader:
         answer = await reader.client.request(f"membridge.{P}.primary.status", b"{}", timeout=5)
         assert json.loads(answer.data)["node"] == "a"
+        answer = await reader.client.request(f"membridge.{P}.nodes", b"", timeout=5)
+        assert [node["node"] for node in json.loads(answer.data)["nodes"]] == ["a"]
         assert await reader.hears(f"membridge.{P}.event.*.*")
         for subject in (
             f"membridge.{P}.primary.push", f"membridge.{P}.primary.restore", f"membridge.{P}.leadership.select",

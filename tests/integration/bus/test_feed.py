@@ -35,7 +35,7 @@ def reading(bus: Bus, *, most: int = 64) -> Read[bytes]:
 
     async def read(start: int) -> Page[bytes]:
         return await feed.page_of(
-            bus, streams.EVENTS, SUBJECT, start=start, most_bytes=most, deadline=Deadline.after(2.0)
+            bus, streams.EVENTS, SUBJECT, start=start, most_bytes=most, deadline=Deadline.after(1.0)
         )
 
     return read

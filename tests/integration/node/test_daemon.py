@@ -19,7 +19,7 @@ from membridge.cli.demonstration.writer import write
 from membridge.deadline import Deadline
 from membridge.errors import NoResponderError, RemoteError
 from schemas import subjects
-from schemas.errors import ErrorReply
+from schemas.errors import ErrorCode, ErrorReply
 from schemas.identity import canonical_id
 from schemas.leadership import Role
 from schemas.node import Empty, JobRequest
@@ -41,6 +41,10 @@ async def test_every_operation_of_the_catalogue_is_answered_on_node_and_primary(
             required = [field.name for field in msgspec.structs.fields(operation.request) if field.required]
             if required:
                 assert decode(reply.body, ErrorReply).field == required[0], (subject, reply.headers)
+                continue
+            if operation is subjects.RESTORE_BACKUP:
+                # This node has none yet.
+                assert decode(reply.body, ErrorReply).code is ErrorCode.NOT_FOUND, (subject, reply.headers)
                 continue
             assert "Nats-Service-Error" not in reply.headers, (subject, reply.headers)
             decode(reply.body, operation.reply)
@@ -77,6 +81,8 @@ async def test_two_daemons_share_one_memory_and_the_jobs_outlive_them(make_machi
     await until(bus, a, lambda seen: seen.project.rows.get("observations") == 323)
     await until(bus, b, lambda seen: seen.project.unsynced == 0 and seen.project.lag == 0)
     assert memory_rows(a.database) == memory_rows(b.database)
+    present = await Client(bus).request(subjects.NODES, Empty(), project=ID)
+    assert ([node.node for node in present.nodes], present.leaderless) == (["a", "b"], [])
     await a.stop()
     await b.stop()
     kinds = {job["kind"] for job in (await command(a, "history")).get("jobs", [])}
