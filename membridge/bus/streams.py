@@ -20,6 +20,8 @@ from schemas.streams import Retention, Stream
 
 #: Messages fetched at once, and seconds until an unacknowledged one comes again.
 BATCH, ACK_WAIT = 32, 60.0
+#: Seconds that the server may take to confirm an acknowledgement.
+ACK_ANSWER = 5.0
 
 
 async def ensure_streams(
@@ -55,8 +57,11 @@ class Delivery:
     ack_subject: str
 
     async def ack(self) -> None:
-        """Done: forget it."""
-        await self.bus.publish(self.ack_subject, b"+ACK")
+        """Done: forget it. Returns when the server has: what is deleted after that is asked for by no later delivery.
+
+        Errors: DeadlineExceededError when no answer came; then it may come again.
+        """
+        await self.bus.request(self.ack_subject, b"+ACK", deadline=Deadline.after(ACK_ANSWER))
 
     async def nak(self, delay: float = 0.0) -> None:
         """Not done: let it come again after `delay` seconds."""

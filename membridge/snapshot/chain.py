@@ -25,6 +25,11 @@ class Position:
     sha256: str
 
 
+def went_back(head: SnapshotRecord, position: Position | None) -> bool:
+    """Return whether a mirror has seen more than the head under no later epoch: the stores lost what came between."""
+    return position is not None and head.epoch <= position.epoch and head.seq < position.seq
+
+
 @dataclass(frozen=True, slots=True)
 class ChainPolicy:
     """When a new full is taken: after `max_deltas`, or when the deltas weigh `max_percent` of the full."""

@@ -15,7 +15,7 @@ from membridge.deadline import Deadline
 from membridge.errors import DatabaseCorruptError, HeadMovedError, NotFoundError
 from membridge.merge import install, snapshot
 from membridge.merge.report import MergeReport
-from membridge.snapshot import backups, fetch, files, heads, legacy
+from membridge.snapshot import backups, chain, fetch, files, heads, legacy
 from membridge.snapshot.backups import BeforeWrite
 from membridge.snapshot.chain import Position
 from membridge.snapshot.fetch import Fetched
@@ -124,10 +124,11 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
 def _check_forward(lane: Lane, head: SnapshotRecord) -> None:
     """Refuse a head that lies behind what this node has seen: a store that lost its memory must not take ours."""
     position = lane.mirror.position()
-    if position is not None and head.epoch <= position.epoch and head.seq < position.seq:
+    if position is not None and chain.went_back(head, position):
         raise HeadMovedError(
             f"the head of {lane.name} went back from seq {position.seq} to {head.seq}",
-            remedy="a store lost data: run `membridge doctor`; this node's memory is untouched",
+            remedy="a store lost data, this node's memory is untouched: on the primary run "
+            "`membridge recover --from mirror`",
         )
 
 

@@ -278,8 +278,8 @@ async def _check_newest(lane: Lane, known: KnownHead | None, *, deadline: Deadli
     position = lane.mirror.position()
     if known is not None and known.stored:
         newest = known.record
-        # A head that went back, because its record and its entry were lost, is no reason to refuse what came after it.
-        current = position is not None and (position.sha256 == newest.sha256 or position.seq > newest.seq)
+        # A head that went back is no reason to refuse what came after it.
+        current = position is not None and (position.sha256 == newest.sha256 or chain.went_back(newest, position))
     else:
         newest = await heads.newest_record(lane, deadline=deadline)
         current = newest is None or (position is not None and position.seq >= newest.seq)

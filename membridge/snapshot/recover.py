@@ -12,7 +12,7 @@ from membridge.errors import (
     RefusedError,
     SealingKeyError,
 )
-from membridge.snapshot import heads, push, verify
+from membridge.snapshot import chain, heads, push, verify
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
 from schemas.history import RecoverReply, RecoverRequest, RecoverySource, VerifyRequest
@@ -61,6 +61,8 @@ async def _lost(lane: Lane, *, steps: Steps, deadline: Deadline) -> str:
         known = await heads.read(lane, deadline=deadline)
         if known is None:
             return "neither NATS nor the object store has a snapshot"
+        if chain.went_back(known.record, lane.mirror.position()):
+            return f"snapshots {known.record.seq + 1} to {_mirrored(lane)}, which this node's mirror has seen"
         found = await verify.verify(lane, VerifyRequest(seq=known.record.seq), steps=steps, deadline=deadline)
     except (CorruptObjectError, SealingKeyError) as error:
         return error.message

@@ -9,12 +9,19 @@ import pytest
 
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.writer import write
-from membridge.errors import CorruptObjectError, MembridgeError, NotFoundError, RefusedError, ShrinkRefusedError
+from membridge.errors import (
+    CorruptObjectError,
+    HeadMovedError,
+    MembridgeError,
+    NotFoundError,
+    RefusedError,
+    ShrinkRefusedError,
+)
 from membridge.snapshot import heads, layout, recover, verify
 from membridge.snapshot.steps import Steps
 from schemas.history import RecoverReply, RecoverRequest, RecoverySource, VerifyRequest
 from schemas.identity import Seq
-from schemas.snapshot import SnapshotKind
+from schemas.snapshot import Head, SnapshotKind
 from tests.fixtures.lanes import Box, MakeBox, soon
 
 SAMPLE = Path(__file__).parents[2] / "data" / "claude-mem-13.25.3.db"
@@ -177,3 +184,23 @@ async def test_a_damaged_mirror_recovers_nothing(make_box: MakeBox) -> None:
     with pytest.raises(CorruptObjectError, match="mirror"):
         await recovered(a, MIRROR)
     assert (await recovered(a, DATABASE)).committed
+
+
+async def test_stores_that_are_those_of_an_older_backup_are_recovered_from_the_mirror_that_saw_more(
+    make_box: MakeBox,
+) -> None:
+    a, b = await with_machines(make_box)
+    before = memory_rows(b.database)
+    second = await heads.fetch_record(a.lane, 2, deadline=soon())
+    await wipe(a, newer_than=2)
+    await a.lane.heads.put(a.lane.project, Head(record=second), deadline=soon())
+    with pytest.raises(HeadMovedError) as refused:
+        await a.push()
+    assert "recover --from mirror" in (refused.value.remedy or "")
+    assert (await recovered(a, MIRROR, 1)).seq == 4
+    await a.push()
+    await b.pull()
+    assert lost(before, b) == {}
+    await b.push()
+    await a.pull()
+    assert memory_rows(a.database) == memory_rows(b.database)
