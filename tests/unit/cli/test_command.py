@@ -16,7 +16,8 @@ WRITING = {
     "quarantine drop", "invite", "join", "nodes revoke", "nodes admit", "leader select", "leader resign",
     "project add", "project remove", "tag", "gc", "restore", "backups restore", "recover",
     "key new", "key rotate", "key seal",
-    "coordinator", "task submit", "task cancel", "task requeue", "worker drain", "worker resume", "nats-context",
+    "coordinator", "task submit", "task cancel", "task requeue", "worker drain", "worker resume", "worker remove",
+    "nats-context",
 }  # fmt: skip
 
 
