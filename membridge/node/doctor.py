@@ -231,7 +231,9 @@ class Doctor:
             return _fail("disk", detail, f"a push needs {2 * size / 1e6:.0f} MB for a moment: free some space")
         if free < 10 * size:
             return _warn(
-                "disk", detail, "backups will soon have no room: free some space or lower PULL_BACKUP_MAX_COUNT"
+                "disk",
+                detail,
+                "backups will soon have no room: free some space or lower MEMBRIDGE_BACKUP_MAX_DISK_PERCENT",
             )
         return _ok("disk", detail)
 
