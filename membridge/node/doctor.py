@@ -26,6 +26,7 @@ from membridge.errors import MembridgeError
 from membridge.node import leading, running
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings, StoreKind
+from membridge.system.files import meaning
 from schemas import buckets
 from schemas.node import Check, Finding
 
@@ -290,7 +291,8 @@ async def _line(name: str, check: Examination, deadline: Deadline) -> Check:
     except MembridgeError as error:
         return _fail(name, error.message, error.remedy)
     except OSError as error:
-        return _fail(name, f"{error.filename or name}: {error.strerror or error}", "check the permissions and the disk")
+        told = meaning(error)
+        return _fail(name, told.message, told.remedy)
 
 
 def _without_guesses(lines: dict[str, Check]) -> list[Check]:

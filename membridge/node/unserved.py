@@ -15,6 +15,7 @@ from membridge.node.endpoints import QUEUE
 from membridge.node.jobs import LISTED, Jobs
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings
+from membridge.system.files import meaning
 from schemas import subjects
 from schemas.leadership import Role
 from schemas.node import DoctorReply, JobsReply, ProjectPresence, StatusReply
@@ -102,11 +103,10 @@ class UnservedProject:
 
 def _told(name: str, failure: Exception) -> MembridgeError:
     """Return why the project `name` is not served, as an error that names the reason and what to do."""
+    if isinstance(failure, OSError):
+        failure = meaning(failure)
     if isinstance(failure, MembridgeError):
         reason, remedy = failure.message, failure.remedy or None
-    elif isinstance(failure, OSError):
-        reason = f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure.strerror or failure)
-        remedy = "check the permissions and the disk that holds it"
     else:
         reason, remedy = f"unexpected: {type(failure).__name__}: {failure}", None
     return NotServedError(f"project {name} is not served: {reason}", remedy=remedy)
