@@ -12,8 +12,6 @@ from typing import Annotated, TypeVar, cast
 import msgspec
 from msgspec import Meta
 
-from schemas.refusals import explain
-
 #: Largest JSON body that any request, reply or KV value may have; NATS' own default limit is 1 MiB.
 MAX_BODY_BYTES = 1_048_576
 #: The largest whole number that every reader of JSON keeps exact, and the largest that a 32-bit column holds.
@@ -119,5 +117,7 @@ def convert(fields: Mapping[str, object], kind: type[W]) -> W:
 
 
 def _refused(error: Exception, kind: type[msgspec.Struct]) -> WireError:
+    from schemas.refusals import explain  # noqa: PLC0415 - loaded only where something is refused
+
     refusal = explain(error, kind)
     return WireError(refusal.message, refusal.field)
