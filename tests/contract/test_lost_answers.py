@@ -28,7 +28,7 @@ def soon() -> Deadline:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that does not come is given up soon."""
-    monkeypatch.setattr(messages, "ANSWER", 1.5)
+    monkeypatch.setattr(messages, "ANSWER", 1.0)
 
 
 @asynccontextmanager

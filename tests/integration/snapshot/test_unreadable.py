@@ -73,6 +73,7 @@ async def findings(box: Box) -> list[Finding]:
     return [found.finding for found in reply.findings]
 
 
+@ON_ONE_STORE
 async def test_one_beyond_the_head_is_stepped_over_by_everything_that_commits(make_box: MakeBox) -> None:
     a, b = await with_history(make_box)
     await damage(a, 3)
