@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
@@ -13,6 +14,9 @@ from tests.fixtures import complaints
 # The same examples on every run, and no example is failed by a busy machine; `just soak` and `just sweep` roll dice.
 settings.register_profile("house", derandomize=True, deadline=None)
 settings.load_profile("house")
+
+# What runs the tests may ignore hang-ups, as nohup does, and every process of a test would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 pytest_plugins = [
     "tests.fixtures.nats",

@@ -300,7 +300,7 @@ class Hosting:
             led = place.project is not None and place.project.roles.view().role is Role.PRIMARY
             await self._withdraw(place)
             self.presence.touch()
-        log.info("project removed", project=config.name, requested_by=call.by)
+        log.info("project removed", project=config.name, by=call.by)
         left = await self._list(Empty(), call)
         return RemoveProjectReply(
             project=config.id, name=config.name, database=str(config.database), led=led, projects=left.projects
