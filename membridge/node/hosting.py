@@ -205,6 +205,7 @@ class Hosting:
     async def _serve(self, place: _Place, project: Project, queue: WorkQueue, keeper: Keeper | None) -> None:
         lane, bus = project.lane, self._bus
         jobs = Jobs(bus, lane.project, lane.node)
+        await jobs.abandon_left()
         reached = Reached(bus, lane.store, project=None, daemon=this_process)
         operations = Operations(project, jobs, queue, Doctor(self._settings, place.config, reached))
         answered = endpoints.of_node(operations, lane.project, lane.node)

@@ -102,8 +102,21 @@ class Jobs:
             raise NotFoundError(f"there is no job {job_id}", remedy="list them: `membridge jobs`", field="id")
         return found[0]
 
-    async def _read(self, job_id: str, *, limit: int, deadline: Deadline) -> list[Job]:
-        filter_subject = subjects.JOB.format(project=self._project, node="*", job=job_id)
+    async def abandon_left(self) -> None:
+        """Record as abandoned what this node ran when its daemon was killed. To be called before any job runs."""
+        try:
+            mine = await self._read("*", node=self._node, limit=LISTED, deadline=Deadline.after(RECORD_DEADLINE))
+        except MembridgeError as error:
+            log.warning("jobs of an earlier run not looked at", reason=error.message)
+            return
+        for job in mine:
+            if job.state is JobState.RUNNING:
+                await self._record(
+                    self._ended(job, Steps(), JobState.ABANDONED, error="the daemon was killed while it ran")
+                )
+
+    async def _read(self, job_id: str, *, node: str = "*", limit: int, deadline: Deadline) -> list[Job]:
+        filter_subject = subjects.JOB.format(project=self._project, node=node, job=job_id)
         try:
             messages = await last_per_subject(self._bus, streams.JOBS, filter_subject, limit=limit, deadline=deadline)
         except StreamMissingError:

@@ -1,12 +1,14 @@
 """The coordinator's composition: what one is made of, and the parts that run.
 
-`part` is what `membridge up` runs beside its node; `run` is a process of its own.
+`part` is what `membridge up` runs beside its node; `run` is a process of its own, which ends when it cannot begin.
 """
 
 import asyncio
 import os
+import random
 import secrets
 import socket
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,8 +20,10 @@ from membridge.bus.kv import open_bucket
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.bus.streams import ensure_streams
 from membridge.deadline import Deadline
-from membridge.lifecycle import Ready
+from membridge.errors import MembridgeError, SettingsError
+from membridge.lifecycle import PartEndedError, Ready
 from membridge.logging import get_logger
+from membridge.node import rules
 from membridge.node.daemon import signals_set
 from membridge.node.notify import Notifier
 from membridge.node.opening import open_store, runtime_options
@@ -39,6 +43,8 @@ log = get_logger("membridge.coordinator")
 
 #: Seconds to connect, to open the database, and to stop.
 CONNECT, OPEN, DRAIN = 10.0, 60.0, 10.0
+#: Seconds after which a coordinator that failed had been well: the next failure is a first one again.
+HEALTHY = 60.0
 #: The file of the embedded database, in the node's state folder.
 FILE = "tasks.db"
 
@@ -53,7 +59,7 @@ async def run(settings: Settings) -> None:
 
     with signals_set(stopping):
         await lifecycle.run(
-            {"watchdog": notifier.alive, "coordinator": partial(part, settings)},
+            {"watchdog": notifier.alive, "coordinator": partial(coordinate, settings)},
             stopping=stopping,
             on_ready=ready,
             on_stopping=notifier.stopping,
@@ -62,7 +68,31 @@ async def run(settings: Settings) -> None:
 
 
 async def part(settings: Settings, ready: Ready) -> None:
-    """Coordinate until cancelled."""
+    """Coordinate beside a node until cancelled: a database that cannot be opened is tried again, and the node goes on.
+
+    Errors: SettingsError.
+    """
+    failures = 0
+    while True:
+        began = time.monotonic()
+        failure = await lifecycle.apart(coordinate(settings, ready), name="coordinate")
+        if isinstance(failure, SettingsError):
+            raise failure
+        failures = 1 if time.monotonic() - began > HEALTHY else failures + 1
+        pause = rules.retry_wait(failures, random.random())  # noqa: S311 - jitter
+        told = failure or PartEndedError("the coordinator ended unasked")
+        log.error(
+            "coordinator not running",
+            reason=told.message if isinstance(told, MembridgeError) else repr(told),
+            remedy=told.remedy if isinstance(told, MembridgeError) else "",
+            in_seconds=round(pause, 1),
+        )
+        ready()
+        await asyncio.sleep(pause)
+
+
+async def coordinate(settings: Settings, ready: Ready) -> None:
+    """Coordinate until cancelled. Errors: SettingsError, UnavailableError, BusUnavailableError."""
     async with opened(settings) as seat:
         identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks", {"coordinator": seat.name})
         async with serve(seat.bus, identity, seat.answers.shared()):

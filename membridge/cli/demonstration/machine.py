@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from membridge.children import tied
+
 #: Seconds a node may take to stop before it is killed.
 STOP = 15.0
 #: The demonstration's node settings: quicker than a real node's, so that a minute is enough.
@@ -61,12 +63,9 @@ class Machine:
         """Start the daemon: `node`, or `up` with a server of its own."""
         self.database.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
+            # It ends with what started it: a demonstration that is killed leaves no daemon behind.
             self.process = await asyncio.create_subprocess_exec(
-                *self.through,
-                sys.executable,
-                "-m",
-                "membridge.cli.main",
-                kind,
+                *tied([*self.through, sys.executable, "-m", "membridge.cli.main", kind]),
                 stdout=output,
                 stderr=output,
                 env=self.environment(),

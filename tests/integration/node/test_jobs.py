@@ -5,8 +5,13 @@ from typing import Any
 
 from membridge.bus.connection import Bus
 from membridge.cli.demonstration.machine import Machine
+from membridge.deadline import Deadline
+from schemas import subjects
+from schemas.identity import NodeId, canonical_id
 from schemas.leadership import Role
-from tests.fixtures.machines import MakeMachine, command, until
+from schemas.node import Job, JobState
+from schemas.wire import encode
+from tests.fixtures.machines import PROJECT, MakeMachine, command, until
 
 
 def logged(machine: Machine, event: str) -> list[dict[str, Any]]:
@@ -54,3 +59,23 @@ async def test_jobs_are_logged_by_the_daemon_and_listed_with_who_where_and_how_w
     assert {step["name"] for step in shown["steps"]} <= set(page.split())
     code, output = await b.command("jobs", "show", "nothing")
     assert (code, "`membridge jobs`" in output) == (1, True), output
+
+
+async def test_what_a_killed_daemon_ran_is_abandoned_once_it_runs_again_and_what_others_run_is_not(
+    make_machine: MakeMachine, bus: Bus
+) -> None:
+    a, project = make_machine("a", memory=True, MEMBRIDGE_AUTO_SYNC="0"), canonical_id(PROJECT)
+    for node, state in (("a", JobState.RUNNING), ("a", JobState.DONE), ("b", JobState.RUNNING)):
+        left = Job(
+            id=f"{node}-{state}", project=project, node=NodeId(node), kind="push", state=state,
+            started_at="2026-11-28T07:00:00+00:00",
+        )  # fmt: skip
+        subject = subjects.fill(subjects.JOB, project=project, node=node, job=left.id)
+        await bus.stream_publish(subject, encode(left), message_id=left.id, deadline=Deadline.after(5.0))
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.role is Role.PRIMARY)
+    listed = {job["id"]: job for job in (await command(a, "jobs"))["jobs"]}
+    assert {name: job["state"] for name, job in listed.items()} == {
+        "a-running": "abandoned", "a-done": "done", "b-running": "running",
+    }  # fmt: skip
+    assert "killed" in listed["a-running"]["error"]

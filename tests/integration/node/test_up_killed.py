@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from membridge.cli.demonstration.machine import Machine
@@ -119,6 +119,26 @@ async def test_a_port_of_a_foreign_program_is_named_with_it_and_the_remedies_wor
     await heard.start(up)
 
 
+async def test_a_killed_demo_takes_its_server_and_its_nodes_along(tmp_path: Path) -> None:
+    demo = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "membridge.cli.main", "demo", stdout=asyncio.subprocess.PIPE,
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert demo.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        while b"a new machine gets the whole memory" not in (line := await demo.stdout.readline()):
+            assert line, "it ended"
+    children = children_of(demo.pid)
+    assert len(children) == 3, "a server and two nodes"
+    with ExitStack() as stack:
+        ends = [stack.enter_context(watched(pid)) for pid in children]
+        demo.kill()
+        async with asyncio.timeout(PATIENCE):
+            for ended in ends:
+                await ended.wait()
+    await demo.wait()
+
+
 @contextmanager
 def watched(pid: int) -> Generator[asyncio.Event]:
     """Yield the event of a process' end."""
@@ -162,7 +182,9 @@ def name_of(pid: int) -> str:
 def server_of(up: Machine) -> int:
     """Return the process of its server."""
     assert up.process is not None
-    pid = up.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    (found,) = (int(child) for child in children if name_of(int(child)) == "nats-server")
+    (found,) = (child for child in children_of(up.process.pid) if name_of(child) == "nats-server")
     return found
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]

@@ -1,4 +1,4 @@
-"""`membridge up` prints every part that it runs, and says that it is up when its object store answers too."""
+"""`membridge up` prints every part that it runs, is up when its store answers too, and runs without a coordinator."""
 
 import asyncio
 import sys
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from membridge.objectstore.remote import S3Options
 from tests.faults.proxy import Faults, proxy
-from tests.fixtures.heard import PATIENCE
-from tests.fixtures.machines import MakeMachine
+from tests.fixtures.heard import PATIENCE, Heard
+from tests.fixtures.machines import MakeMachine, command
 from tests.fixtures.ports import free_port
 
 
@@ -54,6 +54,32 @@ async def test_up_is_not_up_while_its_store_does_not_answer(
         await read_until(process.stderr, "Membridge is up.")
         await up.stop()
         await process.stderr.read()
+
+
+async def test_a_coordinator_whose_database_cannot_be_opened_is_tried_again_and_the_memory_synchronised_meanwhile(
+    make_machine: MakeMachine, heard: Heard, tmp_path: Path
+) -> None:
+    database = tmp_path / "tasks.db"
+    database.mkdir()
+    up = make_machine(
+        "a",
+        memory=True,
+        MEMBRIDGE_NATS_URL=f"nats://127.0.0.1:{free_port()}",
+        MEMBRIDGE_COORDINATOR="1",
+        DATABASE_URL=f"sqlite:///{database}",
+        NOTIFY_SOCKET=heard.address,
+    )
+    await heard.start(up)
+    assert "coordinator not running" in up.log.read_text(encoding="utf-8")
+    await up.write(2, "meanwhile")
+    assert (await command(up, "push", "--snapshot"))["outcome"] in {"committed", "unchanged"}
+    assert (await command(up, "status"))["project"]["unsynced"] == 0
+    database.rmdir()
+    async with asyncio.timeout(PATIENCE):
+        while (await up.command("task", "list"))[0]:
+            assert up.process is not None
+            assert up.process.returncode is None
+    await up.stop()
 
 
 async def read_until(stream: asyncio.StreamReader, wanted: str) -> list[str]:
