@@ -2,7 +2,7 @@
 
 MembridgeError
 ├── InvalidRequestError      SettingsError · UnknownProjectError
-├── ForbiddenError           CredentialsError (RevokedError) · SealingKeyError
+├── ForbiddenError           CredentialsError > RevokedError · SealingKeyError
 ├── NotFoundError            ObjectMissingError · DatabaseMissingError
 ├── RefusedError             PrimaryPullRefusedError · SecondaryPushBlockedError · ShrinkRefusedError
 ├── FencedError              StaleEpochError · HeadMovedError · LeaseLostError · RevisionMovedError

@@ -67,7 +67,7 @@ class Account:
         if key is None and isinstance(below := backend(store), JetStreamStore):
             parts["loose chunks"] = partial(keep_reclaiming, below, hosting.leads)
         if options.enrolled:
-            parts[f"credentials{self.name}"] = partial(_until_revoked, bus)
+            parts[f"credentials{self.name}"] = partial(_until_revoked, bus, hosting)
         if self._presences:
             hosting.presence.worker = self._presences[0].worker
         self._presences.append(hosting.presence)
@@ -115,11 +115,11 @@ class Account:
                 self._presences.remove(presence)
 
 
-async def _until_revoked(bus: Bus, ready: Ready) -> None:
+async def _until_revoked(bus: Bus, hosting: Hosting, ready: Ready) -> None:
     """Be the part that ends the node when its key is not accepted any more. Raises RevokedError."""
     ready()
     await bus.until_refused()
-    raise RevokedError("NATS refuses this machine's key: it was revoked, or the server was set up anew")
+    raise hosting.revocation()
 
 
 def _unheard() -> None:

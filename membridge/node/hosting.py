@@ -150,7 +150,13 @@ class Hosting:
                     await comes_within(place.tried, opening.remaining())
                 ready()
                 await self._revoked.wait()
-            raise RevokedError(f"this machine was revoked{self._revoked_by}: it is not part of the memory any more")
+            raise self.revocation()
+
+    def revocation(self) -> RevokedError:
+        """Return why this machine's key counts no more: who revoked it, where that was told."""
+        if self._revoked.is_set():
+            return RevokedError(f"this machine was revoked{self._revoked_by}: it is not part of the memory any more")
+        return RevokedError("NATS refuses this machine's key: it was revoked, or the server was set up anew")
 
     def _begin(self, group: asyncio.TaskGroup, config: ProjectConfig) -> _Place:
         place = self._places[config.id] = _Place(self._settings, config)

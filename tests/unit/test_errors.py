@@ -17,12 +17,13 @@ CLASSES = [MembridgeError, *(kind for kind in below(MembridgeError) if kind.__mo
 
 
 def drawn() -> dict[str, str]:
-    """Return each class in the docstring's drawing with the class it hangs under."""
+    """Return each class in the docstring's drawing with the class it hangs under; `A > B` hangs B under A."""
     parents: dict[str, str] = {}
     for line in (errors.__doc__ or "").splitlines():
         if line.startswith(("├── ", "└── ")):
             branch, *leaves = re.findall(r"\b[A-Z]\w*Error\b", line)
             parents |= {branch: "MembridgeError"} | dict.fromkeys(leaves, branch)
+            parents |= {leaf: above for above, leaf in re.findall(r"(\w+Error) > (\w+Error)", line)}
     return parents
 
 
