@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import cast
 
 from membridge.children import tied
 
@@ -101,6 +102,7 @@ async def run(program: Program, text: str, *, line: Callable[[str], None]) -> En
     finally:
         _signal(process, signal.SIGKILL)
         await process.wait()
+        _close(process)
     return Ended(process.returncode or 0, bytes(output), tuple(errors), cut)
 
 
@@ -152,6 +154,12 @@ async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
     except TimeoutError:
         _signal(process, signal.SIGKILL)
         await process.wait()
+
+
+def _close(process: asyncio.subprocess.Process) -> None:
+    """Close our ends of its pipes: one that was not read to its end, or that a grandchild holds, stays open else."""
+    # asyncio has no public way to do that.
+    cast("asyncio.SubprocessTransport", getattr(process, "_transport")).close()  # noqa: B009
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -1,6 +1,7 @@
 """Attempts with programs that answer, fail, lie, flood, hang and leave children behind."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -142,6 +143,22 @@ async def test_a_file_whose_name_is_no_utf8_is_read(program: Make, tmp_path: Pat
     task = msgspec.structs.replace(hinted.task, context_hints=["*.txt"])
     outcome = await claude.attempt(msgspec.structs.replace(hinted, task=task))
     assert outcome.output == '<context source="caf\ufffd.txt">\ninside\n</context>\n\nhello'
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_no_pipe_stays_open_that_was_not_read_to_its_end(program: Make) -> None:
+    gc.disable()
+    try:
+        before = descriptors()
+        failed(await program("sys.stdout.write('x' * 4_000_000)").attempt(order()))
+        # Pipes are closed in the next turn of the loop.
+        await asyncio.sleep(0)
+        assert descriptors() == before
+    finally:
+        gc.enable()
 
 
 async def test_a_prompt_that_nobody_reads_and_a_flood_of_errors(program: Make, told: list[str]) -> None:
