@@ -4,6 +4,7 @@ A backup is taken right before a write, never of a state that the newest backup 
 again and again fills no disk and drives no older backup out. Its id is its file's name, an instant and a reason.
 """
 
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,23 +20,29 @@ _STAMP = "%Y%m%dT%H%M%S.%fZ"
 
 
 class BeforeWrite:
-    """Takes one backup of the live database when called, which is right before something is written to it. Blocking."""
+    """Takes one backup of the live database when called, which is right before something is written to it. Blocking.
 
-    def __init__(self, lane: Lane, reason: str, steps: Steps, deadline: Deadline) -> None:
+    Backups whose file's name is in `spare` stay, whatever their age and number.
+    """
+
+    def __init__(
+        self, lane: Lane, reason: str, steps: Steps, deadline: Deadline, *, spare: AbstractSet[str] = frozenset()
+    ) -> None:
         self._lane, self._reason, self._steps, self._deadline = lane, reason, steps, deadline
+        self._spare = spare
         self.path: Path | None = None
 
     def __call__(self) -> None:
         """Take the backup. Errors: as `take`."""
         with self._steps.step("backup"):
-            self.path = take(self._lane, self._reason, deadline=self._deadline)
+            self.path = take(self._lane, self._reason, spare=self._spare, deadline=self._deadline)
 
 
-def take(lane: Lane, reason: str, *, deadline: Deadline) -> Path:
+def take(lane: Lane, reason: str, *, spare: AbstractSet[str] = frozenset(), deadline: Deadline) -> Path:
     """Copy the live database into the backups folder, then forget what retention no longer keeps. Blocking.
 
-    Returns the newest backup where that is the same state, byte for byte. Errors: DiskFullError, DatabaseBusyError;
-    nothing is left behind then.
+    Files of a name in `spare` stay: the caller still needs them. Returns the newest backup where that is the same
+    state, byte for byte. Errors: DiskFullError, DatabaseBusyError; nothing is left behind then.
     """
     target = lane.backups / f"{datetime.now(UTC).strftime(_STAMP)}-{reason}.db"
     with files.translated(target):
@@ -53,7 +60,7 @@ def take(lane: Lane, reason: str, *, deadline: Deadline) -> Path:
             files.sync_directory(lane.backups)
     finally:
         files.discard(part)
-    prune(lane)
+    prune(lane, spare=spare)
     return target
 
 
@@ -73,15 +80,19 @@ def listed(lane: Lane) -> list[Backup]:
     return [backup for _, backup in sorted(found, key=lambda one: (one[0], one[1].id), reverse=True)]
 
 
-def prune(lane: Lane) -> None:
-    """Delete the backups that the policy no longer keeps; what a person put here is left alone. Blocking."""
+def prune(lane: Lane, *, spare: AbstractSet[str] = frozenset()) -> None:
+    """Delete the backups that the policy no longer keeps. Blocking.
+
+    Left alone are files whose name is in `spare`, and what a person put here.
+    """
     now = datetime.now(UTC)
     kept: list[retention.Kept] = []
     for path, (taken, reason) in _own(lane):
         group = f"{taken.date().isoformat()} {reason}"
         kept.append(retention.Kept(path.name, (now - taken).total_seconds(), path.stat().st_size, group))
     for name in retention.expired(kept, lane.policy.backups, free_bytes=files.free_bytes(lane.backups)):
-        files.discard(lane.backups / name)
+        if name not in spare:
+            files.discard(lane.backups / name)
 
 
 def sweep(lane: Lane) -> None:

@@ -58,9 +58,10 @@ async def put_back(lane: Lane, name: str, *, limit: int = 0, steps: Steps, deadl
     the same command again ends it. Errors: NotFoundError, DatabaseCorruptError for a damaged backup, DatabaseBusyError
     while another program has a damaged database open, the database's, DiskFullError.
     """
-    save = backups.BeforeWrite(lane, _REASON, steps, deadline)
     seen = await preview(lane, name, limit=limit, steps=steps, deadline=deadline)
     path, damage, aside = Path(seen.backup.path), seen.damage, None
+    # What is put back stays until it is there: it may be the next one that retention deletes.
+    save = backups.BeforeWrite(lane, _REASON, steps, deadline, spare={path.name})
     folder = lane.folder / "reinstated"
     staged = folder / "backup.db"
     # A name of its own: the next run clears what a killed one left. Only one process at a time works in this folder.

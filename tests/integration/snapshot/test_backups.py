@@ -1,14 +1,17 @@
 """Backups: taken right before a write, never twice of one state, and never driven out by an operation that fails."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from membridge.claudemem import overwrite
 from membridge.claudemem.memory import memory_rows
 from membridge.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
+    DatabaseBusyError,
     DeadlineExceededError,
     DiskFullError,
     MembridgeError,
@@ -16,7 +19,7 @@ from membridge.errors import (
 )
 from membridge.merge.conflicts import Journal, Lost
 from membridge.objectstore.protocol import Progress
-from membridge.snapshot import backups, history, pull, push
+from membridge.snapshot import backups, history, pull, push, reinstate
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.retention import BackupPolicy
 from membridge.snapshot.steps import Steps
@@ -41,8 +44,8 @@ class SilentStore(FaultyStore):
 class FullJournal(Journal):
     """A journal on a full disk: the merge that has a conflict to write down fails, and is tried again."""
 
-    def add_conflicts(self, lost: list[Lost]) -> None:
-        raise DiskFullError(f"no room for {len(lost)} conflicts")
+    def add_conflicts(self, losers: Iterable[Lost]) -> int:
+        raise DiskFullError(f"no room for {len(list(losers))} conflicts")
 
 
 async def behind(make_box: MakeBox) -> tuple[Box, Box]:
@@ -143,3 +146,37 @@ async def test_a_file_that_a_person_put_there_is_listed_and_stays(make_box: Make
     found = {one.id for one in backups.listed(lane)}
     assert len(found) == 2
     assert kept.stem in found
+
+
+@pytest.mark.parametrize(
+    ("policy", "stamp"),
+    [(BackupPolicy(max_count=1), None), (BackupPolicy(), "20200101T000000.000000Z")],
+    ids=["the oldest of a full bound", "too old"],
+)
+async def test_the_backup_that_is_put_back_is_never_the_one_that_has_to_go(
+    make_box: MakeBox, monkeypatch: pytest.MonkeyPatch, policy: BackupPolicy, stamp: str | None
+) -> None:
+    a = make_box("a")
+    make_database(a.database)
+    wanted = memory_rows(a.database)
+    chosen = backups.take(a.lane, "merge", deadline=soon())
+    if stamp is not None:
+        chosen = chosen.rename(chosen.with_name(f"{stamp}-merge.db"))
+    lane = replace(a.lane, policy=replace(a.lane.policy, backups=policy))
+
+    def busy(*_: object, **__: object) -> None:
+        raise DatabaseBusyError("another program writes")
+
+    add_observation(a.database, "before the try that fails")
+    with monkeypatch.context() as patched:
+        patched.setattr(overwrite, "overwrite", busy)
+        with pytest.raises(DatabaseBusyError):
+            await reinstate.put_back(lane, chosen.stem, steps=Steps(), deadline=soon())
+    assert memory_rows(chosen) == wanted
+
+    add_observation(a.database, "before the try that does not")
+    done = await reinstate.put_back(lane, chosen.stem, steps=Steps(), deadline=soon())
+    assert memory_rows(a.database) == wanted
+    assert memory_rows(chosen) == wanted
+    assert done.saved is not None
+    assert len(memory_rows(done.saved)["observations"]) == len(wanted["observations"]) + 2
