@@ -10,7 +10,9 @@ from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, P
 from schemas.subjects import Impact
 
 ON_NODE = click.option(
-    "--node", metavar="NODE", help="On another machine, whose daemon does it: for its operator, or without keys."
+    "--node",
+    metavar="NODE",
+    help="Have the daemon of NODE do it. Works on the server's machine, or where the server has no keys.",
 )
 
 
@@ -62,7 +64,8 @@ def describe_push(reply: PushReply) -> str:
         return f"proposed {units.count(reply.rows, 'row')} to the primary ({sent})"
     if reply.outcome is PushOutcome.DRY_RUN:
         return f"dry run: {units.count(reply.rows, 'row')} would be sent, nothing was"
-    return "nothing to push: the others have it all"
+    held = "every row is shared or proposed already" if reply.seq is None else f"snapshot {reply.seq} has every row"
+    return f"nothing to push: {held}"
 
 
 def describe_pull(reply: PullReply) -> str:

@@ -84,7 +84,7 @@ def print_preview(reply: RestoreReply) -> None:
     tables.line(f"what restoring snapshot {reply.state_seq} changes in this machine's database:\n")
     print_changes(reply.tables, reply.rows)
     if not reply.listed_all and reply.rows:
-        tables.line(f"and more: `membridge diff {reply.state_seq}` compares snapshots")
+        tables.line("… and more rows; the counts above are complete")
     if reply.unsynced:
         tables.line(f"\nkept: {units.count(reply.unsynced, 'row')} that no snapshot has")
     if reply.commits:

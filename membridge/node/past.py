@@ -67,7 +67,7 @@ class Past:
         async with self._project.keeping(deadline):
             record = await history.resolve(lane, request.state, deadline=deadline)
             if record is None:
-                raise InvalidRequestError("0 is no snapshot that could be tagged", field="state")
+                raise InvalidRequestError("there is no snapshot 0 to tag", field="state")
             tag = await tags.put(lane, name, record, move=request.move, deadline=deadline)
         return TagsReply(tags=[tag])
 
@@ -181,7 +181,9 @@ class Past:
     async def _state(self, name: str, deadline: Deadline) -> SnapshotRecord:
         record = await history.resolve(self._project.lane, name, deadline=deadline)
         if record is None:
-            raise InvalidRequestError("0 is no memory at all: that cannot be restored", field="state")
+            raise InvalidRequestError(
+                "there is no snapshot 0 to restore: `membridge history` lists them", field="state"
+            )
         return record
 
     async def _as_job(self, kind: str, asked: Asked, act: Callable[[Steps], Awaitable[R]]) -> R:

@@ -4,12 +4,15 @@ import json
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from membridge.bus.client import Client
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.deadline import Deadline
+from membridge.errors import RemoteError
 from schemas import subjects
-from schemas.history import TagAction, VerifyRequest
+from schemas.history import RestoreRequest, TagAct, TagAction, VerifyRequest
 from schemas.identity import canonical_id
 from tests.fixtures.machines import PROJECT, MakeMachine, command, until
 
@@ -81,6 +84,10 @@ async def test_every_one_of_them_answers_on_nats_and_without_a_daemon(make_machi
     await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
     where = {"project": ID, "node": "a", "deadline": Deadline.after(30.0)}
     assert (await Client(bus).request(subjects.TAG, TagAction(), **where)).tags == []
+    with pytest.raises(RemoteError, match="there is no snapshot 0 to tag"):
+        await Client(bus).request(subjects.TAG, TagAction(action=TagAct.SET, name="none", state="0"), **where)
+    with pytest.raises(RemoteError, match="there is no snapshot 0 to restore: `membridge history`"):
+        await Client(bus).request(subjects.RESTORE, RestoreRequest(state="0"), **where)
     assert (await Client(bus).request(subjects.VERIFY, VerifyRequest(sample=1), **where)).read_objects == 1
     projects = a.home / ".local" / "state" / "membridge" / "projects"
     await until(bus, a, lambda _: bool([*projects.glob("*/collected")]))

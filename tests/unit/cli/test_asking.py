@@ -163,7 +163,7 @@ async def test_progress_of_the_daemon_is_shown_as_plain_lines(
         out, err = await command.communicate()
 
     assert line == b"push: copy 25 %\n"
-    assert (out, err) == (b"nothing to push: the others have it all\n", b"")
+    assert (out, err) == (b"nothing to push: every row is shared or proposed already\n", b"")
 
 
 async def test_status_of_another_project_is_asked_by_its_name(bus: Bus, run: Run) -> None:

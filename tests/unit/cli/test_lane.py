@@ -24,7 +24,8 @@ from schemas.snapshot import PullOutcome, PullReply, PushOutcome, PushReply, Sna
             PushReply(outcome=PushOutcome.PROPOSED, rows=1, uploaded_bytes=900, seconds=0.1),
             "proposed 1 row to the primary (900 B in 0.1 s)",
         ),
-        (PushReply(outcome=PushOutcome.UNCHANGED), "nothing to push: the others have it all"),
+        (PushReply(outcome=PushOutcome.UNCHANGED), "nothing to push: every row is shared or proposed already"),
+        (PushReply(outcome=PushOutcome.UNCHANGED, seq=12), "nothing to push: snapshot 12 has every row"),
         (PushReply(outcome=PushOutcome.DRY_RUN, rows=2), "dry run: 2 rows would be sent, nothing was"),
     ],
 )

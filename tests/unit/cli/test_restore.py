@@ -41,6 +41,9 @@ def test_restore_says_what_would_change_and_what_did(printed: Callable[[], list[
     assert lines[4].split() == ["observations", "200", "4", "1"]
     assert "kept  observations  of this machine alone" in [" ".join(line.split("   ")) for line in lines]
     assert "kept: 1 row that no snapshot has" in lines
+    assert "… and more rows; the counts above are complete" not in lines
+    restore.print_preview(RestoreReply(state_seq=3, head_seq=9, tables=found, rows=rows, listed_all=False))
+    assert printed()[-1] == "… and more rows; the counts above are complete"
     done = RestoreReply(
         applied=True, state_seq=3, head_seq=9, seq=10, commits=True, tables=found, unsynced=1, backup="/b"
     )
