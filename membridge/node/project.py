@@ -167,10 +167,17 @@ class Project:
     async def take_in_set_aside(
         self, announcement: ProposalAnnouncement, steps: Steps, *, deadline: Deadline
     ) -> PullReply:
-        """Merge one proposal that was in quarantine, whatever it deletes, and push the result."""
-        async with self._alone(deadline):
+        """Merge one proposal that was in quarantine, whatever it deletes, and push the result.
+
+        Errors: those of `push` for what this primary's own database has lost; nothing was taken in then.
+        """
+        async with self._syncing(steps, deadline=deadline):
+            is_primary = self.roles.view().role is Role.PRIMARY
+            if is_primary:
+                # Only the proposal may delete without a bound, so what is this node's own goes first.
+                await self._commit(steps, PushRequest(), deadline=deadline)
             await proposals.take_in(self.lane, announcement, allow_shrink=True, steps=steps, deadline=deadline)
-            if self.roles.view().role is Role.PRIMARY:
+            if is_primary:
                 await self._commit(steps, PushRequest(allow_shrink=True), deadline=deadline)
         return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=1, seq=self._head_seq)
 

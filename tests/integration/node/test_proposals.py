@@ -100,6 +100,16 @@ async def test_a_proposal_that_was_set_aside_for_its_deletions_is_taken_in_on_a_
     assert observations(a.database) == SAMPLE_ROWS
     (item,) = (await command(a, "quarantine"))["items"]
     assert "would be deleted" in item["reason"]
+    # What the primary itself has lost is no part of that decision.
+    delete(a.database, SAMPLE_ROWS)
+    code, output = await a.command("quarantine", "retry", item["id"])
+    assert code == 1
+    assert "would be lost" in output
+    await command(b, "pull")
+    assert observations(b.database) == SAMPLE_ROWS // 2
+    assert len((await command(a, "quarantine"))["items"]) == 1
+    await command(a, "restore", "--seq", "1", "--yes")
+    assert observations(a.database) == SAMPLE_ROWS
     await command(a, "quarantine", "retry", item["id"])
     assert observations(a.database) == SAMPLE_ROWS // 2
     assert (await command(a, "quarantine"))["items"] == []
