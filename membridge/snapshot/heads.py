@@ -4,7 +4,8 @@ The commit record of a seq goes into the object store only if absent, then the h
 crash between the two leaves a record ahead of the head: `settle` rolls the head forward. Nothing here takes an epoch
 for granted: a commit under an old one fails in at least one of the stores.
 
-A record that cannot be read wedges nothing. The head's own is written anew, because KV has all of it. One beyond the
+A record that cannot be read wedges nothing. The head's own is written anew, because KV has all of it; so is one that
+is lost while its object is there. One beyond the
 head is a stray, since no commit was confirmed there: the next commit takes the number after it.
 """
 
@@ -74,7 +75,8 @@ async def settle(lane: Lane, *, deadline: Deadline) -> KnownHead | None:
     """Return the head after both stores were brought to say the same.
 
     Records that lie beyond KV's head were committed by a node that was killed before it moved the head: the head
-    follows. A head whose record the store has lost is reported as not `stored`: the next snapshot is then a full one.
+    follows. A head whose record and object the store has lost is reported as not `stored`: the next snapshot is then a
+    full one.
     Errors: CorruptObjectError when a record beyond the head belongs to another history.
     """
     known = await read(lane, deadline=deadline)
@@ -236,16 +238,23 @@ async def seqs(lane: Lane, *, deadline: Deadline) -> list[Seq]:
 
 
 async def _is_stored(lane: Lane, head: SnapshotRecord, *, deadline: Deadline) -> bool:
-    """Return whether the store has the head's record; write a damaged one anew."""
+    """Return whether the store has the head; write its record anew when that alone is damaged or lost."""
     try:
         found = await find_record(lane, head.seq, deadline=deadline)
     except ObjectNotSealedError:
         raise
     except CorruptObjectError as error:
         log.warning("record of the head cannot be read, written anew", project=lane.name, reason=error.message)
-        await lane.store.put(layout.commit(lane.project, head.seq), encode(head), if_absent=False, deadline=deadline)
-        return True
-    return found is not None and found.nonce == head.nonce
+    else:
+        if found is not None:
+            return found.nonce == head.nonce
+        # An empty commit has no object of its own: there its parent's record tells a lost record from a lost store.
+        key = head.object.key if head.object else layout.commit(lane.project, head.parent_seq)
+        if await lane.store.head(key, deadline=deadline) is None:
+            return False
+        log.warning("record of the head is lost, written anew", project=lane.name, seq=head.seq)
+    await lane.store.put(layout.commit(lane.project, head.seq), encode(head), if_absent=False, deadline=deadline)
+    return True
 
 
 async def _move(lane: Lane, record: SnapshotRecord, *, revision: int, deadline: Deadline) -> KnownHead:

@@ -22,6 +22,7 @@ from membridge.errors import (
     CorruptObjectError,
     DatabaseMissingError,
     NotFoundError,
+    ObjectMissingError,
     RefusedError,
     ShrinkRefusedError,
     StaleEpochError,
@@ -136,10 +137,11 @@ async def push_full(lane: Lane, *, from_mirror: bool, epoch: Epoch, steps: Steps
 async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> KnownHead | None:
     """Commit nothing but `epoch`: a new primary's first act, which shuts every older epoch out.
 
-    Returns the head; None when the project has no snapshot yet, so that there is nothing to fence.
+    Returns the head; None when the project has no snapshot yet, so that there is nothing to fence. On a head that the
+    store has lost nothing can build: the full snapshot that the next push commits brings the epoch.
     """
     known = await heads.settle(lane, deadline=deadline)
-    if known is None or known.record.epoch == epoch:
+    if known is None or not known.stored or known.record.epoch == epoch:
         return known
     head = known.record
     record = SnapshotRecord(
@@ -172,7 +174,8 @@ async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> Known
 async def current_head(lane: Lane, epoch: Epoch, *, steps: Steps, deadline: Deadline) -> KnownHead | None:
     """Return the settled head with the mirror at it: what others committed is merged before anything is sent.
 
-    Errors: StaleEpochError, and those of `pull`.
+    Errors: StaleEpochError, ObjectMissingError when the store has lost a head that this node has not seen, and those of
+    `pull`.
     """
     known = await heads.settle(lane, deadline=deadline)
     if known is None:
@@ -180,7 +183,14 @@ async def current_head(lane: Lane, epoch: Epoch, *, steps: Steps, deadline: Dead
     head = known.record
     if head.epoch > epoch:
         raise StaleEpochError(f"epoch {epoch} of project {lane.name} is over, {head.node} leads epoch {head.epoch}")
-    if known.stored and lane.mirror.position() != Position(head.seq, head.epoch, head.sha256):
+    position = lane.mirror.position()
+    if not known.stored and (position is None or position.sha256 != head.sha256):
+        # A full snapshot without its rows would delete them where they are.
+        raise ObjectMissingError(
+            f"the store has lost snapshot {head.seq} of {lane.name}, and this node has never had it",
+            remedy="run `membridge recover --from mirror` on the node whose memory is the newest",
+        )
+    if known.stored and position != Position(head.seq, head.epoch, head.sha256):
         await pull.bring_up(lane, head, steps=steps, deadline=deadline)
     return known
 

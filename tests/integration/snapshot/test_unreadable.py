@@ -8,7 +8,7 @@ import pytest
 
 from membridge.claudemem.memory import memory_rows
 from membridge.cli.demonstration.writer import write
-from membridge.errors import ObjectNotSealedError, RefusedError
+from membridge.errors import ObjectMissingError, ObjectNotSealedError, RefusedError
 from membridge.objectstore.jetstream import JetStreamStore
 from membridge.objectstore.keys import KeySource
 from membridge.objectstore.sealed import SealedStore
@@ -21,7 +21,7 @@ from membridge.snapshot.steps import Steps
 from schemas.history import RecoverRequest, RecoverySource, VerifyRequest
 from schemas.identity import Seq
 from schemas.node import Finding
-from schemas.snapshot import Head, SnapshotKind, SnapshotRecord
+from schemas.snapshot import Head, PushOutcome, SnapshotKind, SnapshotRecord
 from schemas.wire import decode, encode
 from tests.fixtures.databases import titles
 from tests.fixtures.lanes import Box, MakeBox, soon
@@ -141,6 +141,46 @@ async def test_that_of_the_head_is_written_anew_and_recovered_from_a_mirror(make
     assert await heads.fetch_record(a.lane, 2, deadline=soon()) == record
     await damage(a, 3)
     assert (await a.push(epoch=2)).seq == 4
+    await b.pull()
+    assert memory_rows(b.database) == memory_rows(a.database)
+    assert await findings(a) == []
+
+
+@ON_ONE_STORE
+async def test_a_lost_one_of_the_head_is_written_anew_before_a_new_primary_builds_on_it(make_box: MakeBox) -> None:
+    a, b = await with_history(make_box)
+    new = make_box("new")
+    # That of a snapshot, then that of an empty commit, which has no object of its own.
+    for epoch in (2, 3):
+        record = (await known_head(a.lane)).record
+        await a.lane.store.delete(layout.commit(a.lane.project, record.seq), deadline=soon())
+        await push.commit_epoch(b.lane, epoch=epoch, deadline=soon())
+        assert await heads.fetch_record(a.lane, record.seq, deadline=soon()) == record
+    assert (await known_head(a.lane)).record.kind is SnapshotKind.EMPTY
+    for box in (b, new):
+        await box.pull()
+    assert memory_rows(new.database) == memory_rows(b.database)
+    assert await findings(a) == []
+
+
+@ON_ONE_STORE
+async def test_a_head_that_is_lost_with_its_object_gets_a_full_snapshot_from_a_node_that_has_it(
+    make_box: MakeBox,
+) -> None:
+    a, b = await with_history(make_box)
+    await a.push()
+    record = (await known_head(a.lane)).record
+    assert record.object is not None
+    for key in (layout.commit(a.lane.project, record.seq), record.object.key):
+        await a.lane.store.delete(key, deadline=soon())
+    known = await push.commit_epoch(a.lane, epoch=2, deadline=soon())
+    assert known is not None
+    assert (known.record, known.stored) == (record, False)
+    # What lacks rows of that head must not become the memory of those that have them.
+    with pytest.raises(ObjectMissingError, match="has lost snapshot 3"):
+        await b.push(epoch=2)
+    pushed = await a.push(epoch=2)
+    assert (pushed.outcome, pushed.kind, pushed.epoch) == (PushOutcome.COMMITTED, SnapshotKind.FULL, 2)
     await b.pull()
     assert memory_rows(b.database) == memory_rows(a.database)
     assert await findings(a) == []
