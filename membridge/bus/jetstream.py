@@ -48,6 +48,8 @@ class StreamState(msgspec.Struct, frozen=True):
     messages: int = 0
     first_seq: int = 0
     last_seq: int = 0
+    #: Messages by subject, where that was asked for.
+    subjects: dict[str, int] = {}
 
 
 class _StreamReply(msgspec.Struct, frozen=True):
@@ -57,11 +59,19 @@ class _StreamReply(msgspec.Struct, frozen=True):
     error: ApiError | None = None
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Up to where a consumer got in its stream."""
+
+    stream_seq: int = 0
+
+
 class ConsumerReply(msgspec.Struct, frozen=True):
-    """The answer to making a consumer; `num_pending` is what it will deliver first."""
+    """What a consumer is: how many messages it will deliver still, and how many it waits for to be acknowledged."""
 
     name: str = ""
     num_pending: int = 0
+    num_ack_pending: int = 0
+    delivered: Place = Place()
     error: ApiError | None = None
 
 
@@ -139,6 +149,30 @@ async def has_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) 
     except (translate.ConsumerMissingError, translate.StreamMissingError):
         return False
     return True
+
+
+async def passes_over(bus: Bus, stream: str, name: str, *, filter_subject: str, deadline: Deadline) -> bool:
+    """Return whether a work queue's consumer will never deliver what comes next, or what is there under its filter.
+
+    False where the stream or the consumer is missing.
+    """
+    try:
+        before = await _consumer(bus, stream, name, deadline=deadline)
+        body = {"subjects_filter": filter_subject}
+        state = (await call(bus, f"STREAM.INFO.{stream}", body, _StreamReply, deadline=deadline)).state
+        if before.delivered.stream_seq > state.last_seq:
+            return True
+        if before.num_pending or before.num_ack_pending or not state.subjects:
+            return False
+        # What came in between is pending now.
+        after = await _consumer(bus, stream, name, deadline=deadline)
+    except (translate.ConsumerMissingError, translate.StreamMissingError):
+        return False
+    return not after.num_pending and not after.num_ack_pending
+
+
+async def _consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> ConsumerReply:
+    return await call(bus, f"CONSUMER.INFO.{stream}.{name}", {}, ConsumerReply, deadline=deadline)
 
 
 async def delete_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> None:

@@ -13,10 +13,13 @@ from membridge.bus.connection import Bus
 from membridge.bus.jetstream import StreamConfig, nanoseconds
 from membridge.bus.message import Message
 from membridge.deadline import Deadline
-from membridge.errors import MembridgeError
+from membridge.errors import ForbiddenError, MembridgeError
+from membridge.logging import get_logger
 from schemas import streams, subjects
 from schemas.identity import ProjectId
 from schemas.streams import Retention, Stream
+
+log = get_logger("membridge.bus")
 
 #: Messages fetched at once, and seconds until an unacknowledged one comes again.
 BATCH, ACK_WAIT = 32, 60.0
@@ -81,10 +84,13 @@ class WorkQueue:
 
     def __init__(self, bus: Bus, stream: Stream, durable: str, filter_subject: str) -> None:
         self._bus, self._stream, self._durable, self._filter = bus, stream, durable, filter_subject
-        self._failures = 0
+        self._failures, self._told = 0, ""
+        #: Whether an empty answer is compared with what the stream holds.
+        self._looks = True
 
     async def ensure(self, *, deadline: Deadline) -> None:
-        """Create the stream and the consumer unless they are there."""
+        """Create the consumer unless it is there, and anew where it passes over what the stream holds."""
+        await self._drop_lost(deadline=deadline)
         config: dict[str, object] = {
             "name": self._durable,
             "durable_name": self._durable,
@@ -94,20 +100,54 @@ class WorkQueue:
             "deliver_policy": "all",
         }
         # Looked for first: who has a key of its own may use the consumer, not make one.
-        if not await jetstream.has_consumer(self._bus, self._stream.name, self._durable, deadline=deadline):
-            await jetstream.create_consumer(
-                self._bus, self._stream.name, config, filter_subject=self._filter, deadline=deadline
-            )
+        if await jetstream.has_consumer(self._bus, self._stream.name, self._durable, deadline=deadline):
+            return
+        try:
+            await self._create(config, deadline=deadline)
+        except translate.ConsumerDamagedError as error:
+            # What a work queue's consumer remembers can be lost: what is done is gone from the stream, and the rest
+            # comes again. One in the server's memory reads no file.
+            await self._create({**config, "mem_storage": True}, deadline=deadline)
+            log.warning("consumer kept in the server's memory", name=self._durable, reason=error.message)
+
+    async def _drop_lost(self, *, deadline: Deadline) -> bool:
+        """Delete the consumer whose place in the stream is not what was read from it; return whether it was one.
+
+        A damaged file can put it beyond messages that nobody got. From a new one they all come, some once more.
+        """
+        stream, name = self._stream.name, self._durable
+        if not await jetstream.passes_over(self._bus, stream, name, filter_subject=self._filter, deadline=deadline):
+            return False
+        await jetstream.delete_consumer(self._bus, stream, name, deadline=deadline)
+        log.warning("consumer made anew", name=name, reason="its place was beyond messages that it had not delivered")
+        return True
+
+    async def _look(self) -> None:
+        """Make the consumer anew where it passes over what the stream holds."""
+        try:
+            if await self._drop_lost(deadline=Deadline.after(ACK_ANSWER)):
+                await self.ensure(deadline=Deadline.after(ACK_ANSWER))
+        except ForbiddenError as error:
+            # With a key of its own a node makes no consumers; the server's machine looks when it tends the account.
+            self._looks = False
+            log.warning("work queue not opened", name=self._durable, reason=error.message, remedy=error.remedy)
+
+    async def _create(self, config: dict[str, object], *, deadline: Deadline) -> None:
+        await jetstream.create_consumer(
+            self._bus, self._stream.name, config, filter_subject=self._filter, deadline=deadline
+        )
 
     async def fetch(self, *, wait: float) -> list[Delivery]:
         """Return what is there, after at most `wait` seconds; an empty list when nothing came or NATS is away."""
         generation = self._bus.generation
         try:
             found = await self._fetch(wait)
+            if not found and self._looks:
+                await self._look()
         except MembridgeError:
             await self._recover(generation)
             return []
-        self._failures = 0
+        self._failures, self._told = 0, ""
         return found
 
     async def _fetch(self, wait: float) -> list[Delivery]:
@@ -160,8 +200,11 @@ class WorkQueue:
         try:
             await _ensure(self._bus, self._stream, replicas=self._bus.options.replicas, deadline=Deadline.after(5.0))
             await self.ensure(deadline=Deadline.after(5.0))
-        except MembridgeError:
-            return
+        except MembridgeError as error:
+            # A connection that is down was told of; the same reason again is no news.
+            tell = log.warning if self._bus.connected and error.message != self._told else log.debug
+            tell("work queue not opened", name=self._durable, reason=error.message, remedy=error.remedy)
+            self._told = error.message
 
 
 async def life_of(bus: Bus, stream: Stream, *, deadline: Deadline) -> str:

@@ -31,6 +31,8 @@ WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 #: JetStream: the stream, the consumer is not there.
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
+#: JetStream: the consumer's file cannot be read; a server without a cluster says so in words, under a general code.
+CONSUMER_STORE, _CONSUMER_STORE = 10104, "error creating store for consumer"
 #: JetStream: maximum messages, maximum bytes, the account's or the server's storage.
 FULL = frozenset({10023, 10028, 10047, 10077})
 #: JetStream: not enabled on the server, not enabled for the account.
@@ -83,6 +85,10 @@ class ConsumerMissingError(BusUnavailableError):
     default_remedy = "try again"
 
 
+class ConsumerDamagedError(BusUnavailableError):
+    """The server has a file of this consumer that it cannot read, and makes none of that name on its disk."""
+
+
 @contextmanager
 def translated(what: str) -> Generator[None]:
     """Raise what nats-py raises in the body as one of our errors; `what` names the act and its object."""
@@ -128,6 +134,8 @@ def raise_api(error: ApiError, what: str) -> NoReturn:
         raise StreamMissingError(f"{what}: the stream is not there")
     if error.err_code == CONSUMER_NOT_FOUND:
         raise ConsumerMissingError(f"{what}: the consumer is not there")
+    if error.err_code == CONSUMER_STORE or error.description.startswith(_CONSUMER_STORE):
+        raise ConsumerDamagedError(f"{what}: the server's file of the consumer is damaged")
     if error.err_code in FULL:
         raise DiskFullError(f"{what}: {error.description}", remedy="raise the store limits in nats-server.conf")
     if error.err_code in TOO_LARGE:

@@ -17,7 +17,7 @@ from membridge.leadership.view import Contest, KeeperOptions
 from membridge.node.opening import Buckets
 from membridge.node.project import Project
 from membridge.settings import Settings
-from membridge.snapshot import heads
+from membridge.snapshot import chain, heads
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
 from schemas import buckets, subjects
@@ -84,9 +84,11 @@ async def standing_of(lane: Lane, *, deadline: Deadline) -> Standing:
     head = known.record
     rows = sum(head.rows.values())
     current = position is not None and position.sha256 == head.sha256
+    # Whose mirror saw more than the stores still know has the newest memory, and is the one to recover it.
+    saw_all = current or chain.went_back(head, position)
     return Standing(
         mirror_seq=head.seq if current else position.seq if position else 0,
-        mirror_rows=rows if current else 0,
+        mirror_rows=rows if saw_all else 0,
         head_seq=head.seq,
         head_rows=rows,
         head_epoch=max(head.epoch, seen),

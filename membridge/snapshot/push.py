@@ -143,6 +143,9 @@ async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> Known
     known = await heads.settle(lane, deadline=deadline)
     if known is None or not known.stored or known.record.epoch == epoch:
         return known
+    if chain.went_back(known.record, lane.mirror.position()):
+        # An older memory under a newer epoch would pass for the newest: the recovery is the first commit of this one.
+        return known
     head = known.record
     record = SnapshotRecord(
         project=lane.project,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +132,55 @@ async def test_a_queue_whose_stream_was_wiped_is_made_again(restartable: Restart
         while not (found := await queue.fetch(wait=1.0)):
             pass
     assert found[0].message.body == b"new"
+
+
+async def test_a_queue_whose_consumer_is_damaged_on_the_disk_is_read_all_the_same(
+    restartable: Restartable, lasting: Bus, tmp_path: Path
+) -> None:
+    """The server makes no second consumer of that name on its disk, also in a stream that it made anew over the old."""
+    queue = await open_queue(lasting, streams.PROPOSALS, "q", PROPOSAL, deadline=soon())
+    for number in range(2):
+        await lasting.stream_publish(PROPOSAL, str(number).encode(), message_id=str(number), deadline=soon())
+    (first, *_) = await queue.fetch(wait=2.0)
+    await first.ack()
+    await down(restartable, lasting)
+    (state,) = (tmp_path / "restartable").rglob("o.dat")
+    state.write_bytes(bytes(byte ^ 0xFF for byte in state.read_bytes()))
+    (sums,) = (tmp_path / "restartable").rglob("PROPOSALS/meta.sum")
+    sums.write_bytes(b"no sum")
+    await back(restartable, lasting)
+    async with asyncio.timeout(20.0):
+        while not (found := await queue.fetch(wait=1.0)):
+            pass
+    assert [delivery.message.body for delivery in found] == [b"1"]
+    await found[0].ack()
+    again = await open_queue(lasting, streams.PROPOSALS, "q", PROPOSAL, deadline=soon())
+    assert await again.fetch(wait=0.1) == []
+
+
+async def test_a_queue_whose_consumer_passes_over_what_it_holds_is_read_from_its_start(
+    restartable: Restartable, lasting: Bus, tmp_path: Path
+) -> None:
+    """One flipped bit in the consumer's file puts its place far behind the last message."""
+    queue = await open_queue(lasting, streams.PROPOSALS, "q", PROPOSAL, deadline=soon())
+    await down(restartable, lasting)
+    (state,) = (tmp_path / "restartable").rglob("o.dat")
+    # Its version, then as variable-length numbers: acknowledged, delivered, waited for (filestore.go of nats-server).
+    assert state.read_bytes()[:6] == b"\x16\x02\x00\x00\x00\x00"
+    state.write_bytes(b"\x16\x02\x00\x00\x00\x40" + state.read_bytes()[6:])
+    await back(restartable, lasting)
+    for number in range(2):
+        await lasting.stream_publish(PROPOSAL, str(number).encode(), message_id=str(number), deadline=soon())
+    async with asyncio.timeout(20.0):
+        while not (found := await queue.fetch(wait=0.5)):
+            pass
+    assert [delivery.message.body for delivery in found] == [b"0", b"1"]
+    # What is delivered and not acknowledged yet is not passed over.
+    assert await queue.fetch(wait=0.1) == []
+    assert await queue.fetch(wait=0.1) == []
+    for delivery in found:
+        assert delivery.attempts == 1
+        await delivery.ack()
 
 
 async def test_requests_are_served_again_after_a_restart(restartable: Restartable, lasting: Bus) -> None:

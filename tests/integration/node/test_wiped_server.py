@@ -1,5 +1,8 @@
 """Daemons whose nats-server loses everything it stored: they make it again, and no row and no number is lost."""
 
+from pathlib import Path
+from shutil import copytree
+
 import pytest
 
 from membridge.bus.connection import Bus
@@ -84,6 +87,33 @@ async def test_rows_that_were_offered_to_a_queue_that_is_lost_are_offered_again_
     await a.start()
     await until(bus, a, lambda seen: has(seen, 323))
     await until(bus, b, lambda seen: seen.project.unsynced == 0 and seen.project.lag == 0)
+    assert memory_rows(a.database) == memory_rows(b.database)
+
+
+async def test_after_an_older_backup_of_the_server_who_saw_more_leads_and_recovers_it(
+    make_machine: MakeMachine, bus: Bus, restartable: Restartable, tmp_path: Path
+) -> None:
+    a, b = make_machine("a", memory=True), make_machine("b")
+    await two_at(bus, a, b, seq=1)
+    restartable.stop()
+    copytree(tmp_path / "restartable", tmp_path / "backup")
+    restartable.start()
+    write(str(a.database), 3, "after the backup")
+    await until(bus, a, lambda seen: seen.project.mirror_seq >= 2)
+    await until(bus, b, lambda seen: has(seen, 323) and seen.project.lag == 0)
+    # The lease ends with its holder: whoever leads next has to take it.
+    await a.stop()
+    restartable.stop()
+    restartable.wipe()
+    copytree(tmp_path / "backup", tmp_path / "restartable")
+    restartable.start()
+    await a.start()
+    await until(bus, a, lambda seen: seen.project.role is Role.PRIMARY)
+    code, output = await a.command("recover", "--from", "mirror", "--yes")
+    # A push of the new primary's may have been first.
+    assert code == 0 or "nothing is lost" in output, output
+    await until(bus, a, lambda seen: has(seen, 323) and seen.project.mirror_seq >= 3)
+    await until(bus, b, lambda seen: has(seen, 323) and seen.project.mirror_seq >= 3)
     assert memory_rows(a.database) == memory_rows(b.database)
 
 
