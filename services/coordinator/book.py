@@ -251,6 +251,8 @@ class Book:
         self.tasks[state.id] = state
         self._set_timer(state)
         self._offer(state, back=back)
+        # A lease that ended may have given the turn to another one.
+        self._offer_next(state.context_id)
 
     def _set_timer(self, state: TaskState) -> None:
         if state.status is TaskStatus.FAILED or (state.status is TaskStatus.QUEUED and state.not_before > 0):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from membridge.deadline import Deadline
-from schemas.runtime import Metrics, Report, ResultStatus, TaskSpec, TaskStatus
+from schemas.runtime import LeaseClaim, Metrics, Report, ResultStatus, TaskSpec, TaskStatus
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace
@@ -129,6 +129,40 @@ async def test_the_next_one_waits_while_the_first_may_not_begin_and_not_longer(
         for one in (fourth, first, fifth):
             await end(history, one)
         assert ran(history)[1:] == [second, third, fourth, first, fifth]
+
+
+async def test_one_revived_while_the_next_runs_is_first_again_however_that_one_is_given_up(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with history_on(database_url, tmp_path) as history:
+
+        async def hand_back(task: str) -> None:
+            lease = of(history).book.leases[of(history).book.tasks[task].lease_id or ""].lease
+            await of(history).hand_back(LeaseClaim(lease_id=lease.id, task_id=task, worker_id=lease.worker_id))
+
+        async def expire(task: str) -> None:
+            of(history).expire(of(history).book.tasks[task].lease_id or "")
+
+        async def fail(task: str) -> None:
+            await end(history, task, success=False)
+
+        for given_up in (hand_back, expire, fail):
+            context = given_up.__name__
+            first, second = await submitted(history, context, max_attempts=1), await submitted(history, context)
+            await fail(first)
+            await until(history, second, TaskStatus.RUNNING)
+            await of(history).requeue(first, actor="test")
+            assert waits_for(history, first).startswith(f"waits for task {second} of its context, which runs on w")
+            await given_up(second)
+            for name in ("w1", "w2"):
+                history.hear(name)
+            await end(history, first)
+            if given_up is fail:
+                # Its next attempt is not waited for.
+                await of(history).requeue(second, actor="test")
+            await end(history, second)
+            assert ran(history)[-4:] == [first, second, first, second], context
+            await history.agree()
 
 
 async def test_a_priority_counts_against_other_contexts_alone(database_url: str, tmp_path: Path) -> None:
