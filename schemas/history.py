@@ -226,7 +226,8 @@ class RestoreRequest(Wire, frozen=True, kw_only=True):
 class RestoreReply(Wire, frozen=True, kw_only=True):
     """What a restore changes in the node's database, or did; `seq` is the new snapshot, or the head where it stays.
 
-    `unsynced` rows are in no snapshot and stay. `commits` when the result is not the newest snapshot's memory.
+    `unsynced` rows are in no snapshot and stay. `commits` when the result becomes a new snapshot, as it
+    does on a primary unless it is the newest one's memory.
     """
 
     applied: bool = False

@@ -16,6 +16,7 @@ from schemas.subjects import Impact
 
 BACKUP_COLUMNS = ("*id", "when", "size>", "reason")
 CONFLICT_COLUMNS = ("id>", "when", "table", "~row", "kept", "lost")
+_REST = "Rows that other machines have come back by themselves while the daemon runs, else with `membridge pull`."
 
 
 @command("list", impact=Impact.READ)
@@ -90,7 +91,7 @@ def print_preview(reply: RestoreBackupReply) -> None:
     tables.line(f"what restoring backup {reply.backup} changes in this machine's database:\n")
     print_changes(reply.tables, reply.rows)
     if reply.tables:
-        tables.line("\nonly this machine's database changes; what other machines know comes back with the next pull")
+        tables.line(f"\nOnly this machine's database changes. {_REST}")
 
 
 def describe_restored(reply: RestoreBackupReply) -> str:
@@ -102,7 +103,7 @@ def describe_restored(reply: RestoreBackupReply) -> str:
         after.append(f"the damaged database is kept as {reply.set_aside}")
     if reply.open_in:
         after.append(f"restart {', '.join(reply.open_in)}: it has the database open and remembers the former one")
-    after.append("what other machines know comes back with the next `membridge pull`")
+    after.append(_REST)
     return "\n".join(after)
 
 

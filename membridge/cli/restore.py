@@ -88,7 +88,7 @@ def print_preview(reply: RestoreReply) -> None:
     if reply.unsynced:
         tables.line(f"\nkept: {units.count(reply.unsynced, 'row')} that no snapshot has")
     if reply.commits:
-        tables.line("\nit becomes a new snapshot, which the other machines follow")
+        tables.line("\nRestoring commits this as a new snapshot; the other machines then change in the same way.")
 
 
 def print_changes(found: list[TableDiff], rows: list[RowDiff]) -> None:

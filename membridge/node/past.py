@@ -14,6 +14,7 @@ from membridge.claudemem.holders import holders
 from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError
 from membridge.merge.compare import Comparison
+from membridge.node import rules
 from membridge.node.asked import Asked
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
@@ -40,6 +41,7 @@ from schemas.history import (
     VerifyReply,
     VerifyRequest,
 )
+from schemas.leadership import Role
 from schemas.snapshot import PushOutcome, SnapshotRecord
 from schemas.wire import Wire
 
@@ -141,8 +143,13 @@ class Past:
         known = await heads.read(lane, deadline=deadline)
         head = known.record if known else record
         if not request.apply:
+            # What a person is asked about is what is done then: a secondary restores the newest snapshot, for itself.
+            view = self._project.roles.view()
+            if known is None or known.record.sha256 != record.sha256:
+                rules.check_primary(view.role, "restores an earlier memory", primary=view.leader)
             seen = await restore.preview(lane, record, head, limit=limit, steps=steps, deadline=deadline)
-            return _restored(RestoreReply(commits=seen.commits), record, head, seen.changes)
+            commits = seen.commits and view.role is Role.PRIMARY
+            return _restored(RestoreReply(commits=commits), record, head, seen.changes)
         done, pushed = await self._project.restore(record, steps, limit=limit, deadline=deadline)
         report = done.report
         reply = RestoreReply(

@@ -97,7 +97,10 @@ def _chosen(lane: Lane, name: str, deadline: Deadline) -> Backup:
         for one in found:
             if one.reason != _REASON and _is_sound(one, deadline):
                 return one
-        raise NotFoundError(f"{lane.name} has no sound backup", remedy="`membridge pull --replace`")
+        raise NotFoundError(
+            f"there is no backup of {lane.name} that SQLite can read",
+            remedy="run `membridge pull --replace`: it installs the newest snapshot and keeps the damaged file",
+        )
     backup = next((one for one in found if one.id == name), None)
     if backup is None:
         raise NotFoundError(f"{lane.name} has no backup {name}", remedy=_LIST)

@@ -103,7 +103,7 @@ async def test_a_damaged_primary_comes_back_without_a_daemon_and_deletes_nothing
     ruin(a)
     code, said = await a.command("backups", "restore", "newest", "--yes")
     assert code == 1
-    assert "no sound backup" in said
+    assert "that SQLite can read" in said
     replaced = await command(a, *remedy_of(said))
     assert replaced["outcome"] == "installed"
     assert Path(replaced["set_aside"]).name in {path.name for path in a.database.parent.iterdir()}

@@ -50,7 +50,7 @@ def test_a_backup_put_back_says_what_changes_and_where_the_damaged_one_is(printe
     )  # fmt: skip
     said = journal.describe_restored(done)
     assert said.startswith("the database is that of backup one (170 back, 3 removed)")
-    for part in ("/saved.db", "kept as /x.db.damaged-1", "restart bun (pid 7)", "the next `membridge pull`"):
+    for part in ("/saved.db", "kept as /x.db.damaged-1", "restart bun (pid 7)", "with `membridge pull`"):
         assert part in said
 
 
