@@ -210,12 +210,13 @@ PROJECTS = Operation(
     "projects", "membridge.daemon.node.{node}.projects", Empty, ProjectsReply, deadline=5.0, impact=Impact.READ
 )
 
+#: Said by the server's own user alone; no member may.
 REVOKED = Operation(
     "revoked", "membridge.daemon.node.{node}.revoked", Revocation, Empty, deadline=2.0, impact=Impact.WRITE
 )
 
 #: Answered by the node they name, for all its projects.
-DAEMON_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (ADD_PROJECT, REMOVE_PROJECT, PROJECTS, REVOKED)
+DAEMON_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (ADD_PROJECT, REMOVE_PROJECT, PROJECTS)
 
 INVITE = Operation("invite", "membridge.access.invite", InviteRequest, InviteReply, deadline=15.0, impact=Impact.WRITE)
 #: The only subject that a machine without a key of its own may use.

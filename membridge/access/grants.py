@@ -70,6 +70,8 @@ def node(project: ProjectId, name: NodeId) -> Grant:
     subscribe = (
         f"{INBOX}.{name}.>",
         *requests,
+        # Heard and never said: only the server's own user says that a machine is revoked.
+        subjects.REVOKED.at(node=name),
         *keys,
         own_presence,
         subjects.EVENT.format(project=project, kind="*", node="*"),
@@ -95,7 +97,7 @@ def reader(project: ProjectId, name: str) -> Grant:
 def gateway(project: ProjectId, name: str) -> Grant:
     """Return what the gateway may do in a project: what a reader may, and the requests that people make through it.
 
-    Those go to the primary and to any other node, by its name.
+    Those go to the primary and to any other node, by its name, also about the projects that it serves.
     """
     looks = reader(project, name)
     chosen = [operation.at(project=project) for operation in subjects.LEADERSHIP_OPERATIONS]

@@ -254,7 +254,7 @@ class Hosting:
                     self.presence.touch()
 
     async def _revoke(self, request: Revocation, call: Call) -> Empty:
-        # The server's own user alone may say this. What ends the node comes after the answer.
+        # The server lets no member publish this, only its own operator. What ends the node comes after the answer.
         self._revoked_by = f" by {request.by}" if request.by else ""
         log.error("this machine was revoked", by=request.by, remedy=RevokedError.default_remedy)
         self._revoked.set()

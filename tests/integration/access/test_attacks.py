@@ -55,6 +55,11 @@ async def test_a_node_hears_no_request_to_another(b: Attacker) -> None:
 async def test_a_node_gives_no_orders_to_another(b: Attacker) -> None:
     assert not await b.publish(f"membridge.{P}.node.a.push")
     assert not await b.publish("membridge.daemon.node.a.add_project")
+    # That a machine is revoked is said by the server alone; a node hears what is said of itself.
+    for node in ("a", "b"):
+        assert not await b.publish(f"membridge.daemon.node.{node}.revoked"), node
+    assert await b.hears("membridge.daemon.node.b.revoked")
+    assert not await b.hears("membridge.daemon.node.a.revoked")
     assert await b.publish(f"membridge.{P}.primary.status")
 
 

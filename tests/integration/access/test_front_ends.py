@@ -72,6 +72,8 @@ async def test_a_gateway_acts_for_people_and_is_no_node(place: Site) -> None:
         assert json.loads(answer.data)["outcome"] in {"committed", "unchanged"}
         for subject in (f"$KV.heads.{P}", f"membridge.{P}.proposal.gate", "$KV.nodes.gate", "_INBOX.a.x"):
             assert not await gateway.publish(subject), subject
+        # That a machine is revoked is said by the server alone.
+        assert not await gateway.publish("membridge.daemon.node.b.revoked")
         assert not await gateway.hears(f"membridge.{P}.primary.push")
     async with signed_in(place, folder / f"{RUNTIME}.seed", "gate") as gateway:
         answer = await gateway.client.request("membridge.runtime.submit", json.dumps(SPEC).encode(), timeout=5)
