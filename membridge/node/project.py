@@ -435,6 +435,9 @@ class Project:
         try:
             reply = await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
         except NotFoundError:
+            if await heads.read(self.lane, deadline=deadline) is not None:
+                # The store has lost what the head is made of.
+                raise
             # The first primary of a project has nothing to pull yet, but may have proposals waiting.
             reply = PullReply(outcome=PullOutcome.UNCHANGED)
         deliveries = await queue.fetch(wait=0.5) if queue is not None else []

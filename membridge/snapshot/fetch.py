@@ -9,12 +9,15 @@ from pathlib import Path
 from membridge import blocking
 from membridge.claudemem import database
 from membridge.deadline import Deadline
-from membridge.errors import CorruptObjectError
+from membridge.errors import CorruptObjectError, ObjectMissingError
 from membridge.snapshot import ancestry, chain, files, heads, rebuild
 from membridge.snapshot.chain import Position, Way
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
 from schemas.snapshot import SnapshotRecord
+
+#: What helps when the store has lost a part of the newest snapshot.
+_RECOVER = "on the primary run `membridge recover --from mirror`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ async def fetch(lane: Lane, head: SnapshotRecord, *, steps: Steps, deadline: Dea
                     raise
     way = await _way(lane, head, None, deadline=deadline)
     if way is None:
-        raise CorruptObjectError(f"the snapshots of {lane.name} are no chain")
+        raise CorruptObjectError(f"the snapshots of {lane.name} are no chain", remedy=_RECOVER)
     return await _build(lane, head, way, steps=steps, deadline=deadline)
 
 
@@ -61,7 +64,7 @@ async def _way(lane: Lane, head: SnapshotRecord, position: Position | None, *, d
         way = chain.plan(head, position, records, ancestor)
     except chain.BrokenChainError as error:
         raise CorruptObjectError(
-            f"the snapshots of {lane.name} are no chain: {error}", remedy="push a full snapshot from the primary"
+            f"the snapshots of {lane.name} are no chain: {error}", remedy=_RECOVER
         ) from error
     if way is not None and way.from_full and way.descends and not await blocking.run(_is_intact, lane, position):
         return None
@@ -79,7 +82,11 @@ async def _build(lane: Lane, head: SnapshotRecord, way: Way, *, steps: Steps, de
     try:
         if base is not None and not way.from_full:
             await blocking.run(files.copy, base, staged)
-        downloaded = await rebuild.rebuild(lane, way.commits, staged, work, steps=steps, deadline=deadline)
+        try:
+            downloaded = await rebuild.rebuild(lane, way.commits, staged, work, steps=steps, deadline=deadline)
+        except (CorruptObjectError, ObjectMissingError) as error:
+            error.remedy = error.remedy or _RECOVER
+            raise
         with steps.step("verify"):
             await blocking.run(_verify, staged, head, way, deadline)
         return Fetched(await blocking.run(mirror.adopt, staged, target), target, base, downloaded)

@@ -13,7 +13,7 @@ from membridge.claudemem.marks import Marks
 from membridge.deadline import Deadline
 from membridge.errors import HeadMovedError, NotFoundError
 from membridge.logging import get_logger
-from membridge.snapshot import files, pull
+from membridge.snapshot import files, heads, pull
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.steps import Steps
 
@@ -30,6 +30,9 @@ async def heal(lane: Lane, *, steps: Steps, deadline: Deadline) -> bool:
     try:
         await pull.pull(lane, replace=False, steps=steps, deadline=deadline)
     except NotFoundError:
+        if await heads.read(lane, deadline=deadline) is not None:
+            # The store has lost what the head is made of.
+            raise
         # No node has pushed this project yet.
         return False
     return True

@@ -1,0 +1,96 @@
+"""Operations of a project that cannot do all they should: they never say that there was nothing to do."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from membridge.bus.connection import Bus
+from membridge.bus.kv import open_bucket
+from membridge.claudemem.memory import memory_rows
+from membridge.errors import ObjectMissingError
+from membridge.leadership.view import LeadershipView
+from membridge.node.project import Bounds, Project
+from membridge.objectstore.protocol import ObjectStore
+from membridge.snapshot import heads, high_water, recover
+from membridge.snapshot.lock import LockTerms
+from membridge.snapshot.steps import Steps
+from schemas import buckets
+from schemas.history import RecoverRequest, RecoverySource
+from schemas.identity import NodeId
+from schemas.leadership import Policy, Role
+from schemas.snapshot import PullOutcome, PullRequest
+from tests.fixtures.databases import add_observation, make_database
+from tests.fixtures.lanes import Box, MakeBox, opened_store, soon
+
+
+class Leading:
+    """Primary of epoch 1, for as long as it is asked."""
+
+    enabled = True
+
+    def view(self) -> LeadershipView:
+        return LeadershipView(Role.PRIMARY, 1, NodeId("a"), NodeId("a"), Policy.MANUAL, None)
+
+    def epoch_for_commit(self) -> int:
+        return 1
+
+    async def changed(self, since: LeadershipView) -> LeadershipView:
+        return since
+
+    async def give_way(self, node: NodeId, *, deadline: object) -> None:
+        raise AssertionError
+
+
+@pytest.fixture
+async def lane_store(bus: Bus) -> AsyncGenerator[ObjectStore]:
+    """The store in NATS alone."""
+    async with opened_store("jetstream", bus, None) as store:
+        yield store
+
+
+async def primary(box: Box, bus: Bus) -> Project:
+    locks = await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
+    return Project(bus, box.lane, Leading(), locks, Bounds(LockTerms(), timeout=30.0))
+
+
+async def test_a_pull_of_a_primary_says_what_the_store_has_lost(make_box: MakeBox, bus: Bus) -> None:
+    a, b = make_box("a"), make_box("b")
+    project = await primary(a, bus)
+    first = await project.pull(PullRequest(), Steps(), queue=None, deadline=soon())
+    assert first.outcome is PullOutcome.UNCHANGED
+    make_database(b.database)
+    await b.push()
+    await project.pull(PullRequest(), Steps(), queue=None, deadline=soon())
+    add_observation(b.database, "lost by the store")
+    await b.push()
+    await lose_the_head(b)
+    with pytest.raises(ObjectMissingError) as told:
+        await project.pull(PullRequest(), Steps(), queue=None, deadline=soon())
+    assert told.value.remedy == "on the primary run `membridge recover --from mirror`"
+    request = RecoverRequest(source=RecoverySource.MIRROR)
+    await recover.recover(b.lane, request, epoch=1, steps=Steps(), deadline=soon())
+    await project.pull(PullRequest(), Steps(), queue=None, deadline=soon())
+    assert memory_rows(a.database) == memory_rows(b.database)
+
+
+async def test_a_database_that_went_back_is_not_called_healed_when_the_store_lost_its_rows(make_box: MakeBox) -> None:
+    box = make_box("a")
+    make_database(box.database)
+    older = box.database.read_bytes()
+    add_observation(box.database, "lost by the store")
+    await box.push()
+    await high_water.note(box.lane, deadline=soon())
+    await lose_the_head(box)
+    for file in box.database.parent.glob("claude-mem.db*"):
+        file.unlink()
+    box.database.write_bytes(older)
+    with pytest.raises(ObjectMissingError, match="does not exist"):
+        await high_water.heal(box.lane, steps=Steps(), deadline=soon())
+
+
+async def lose_the_head(box: Box) -> None:
+    """Take the newest snapshot's object from the store."""
+    known = await heads.read(box.lane, deadline=soon())
+    assert known is not None
+    assert known.record.object is not None
+    await box.lane.store.delete(known.record.object.key, deadline=soon())
