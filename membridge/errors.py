@@ -226,7 +226,7 @@ class DiskFullError(MembridgeError):
     """No room left to write."""
 
     code = ErrorCode.DISK_FULL
-    default_remedy = "free some space and try again; nothing was changed"
+    default_remedy = "free some space and try again"
 
 
 class FileAccessError(MembridgeError):

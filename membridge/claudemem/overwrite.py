@@ -88,7 +88,10 @@ def overwrite(source: Path, live: Path, *, deadline: Deadline) -> None:
     """
     facts = os.statvfs(live.resolve().parent)
     if facts.f_bavail * facts.f_frsize < source.stat().st_size:
-        raise DiskFullError(f"no room to write {live}: {source.stat().st_size} bytes needed")
+        raise DiskFullError(
+            f"no room to write {live}: {source.stat().st_size} bytes needed",
+            remedy="free some space and try again; nothing was changed",
+        )
     with open_live(live, deadline=deadline) as target:
         frozen = apsw.Connection(frozen_uri(source), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         try:

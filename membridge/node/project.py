@@ -23,7 +23,6 @@ from membridge.errors import (
     CorruptObjectError,
     DatabaseCorruptError,
     DatabaseMissingError,
-    DiskFullError,
     HeadMovedError,
     MembridgeError,
     NotFoundError,
@@ -297,11 +296,9 @@ class Project:
             yield
             try:
                 await high_water.note(self.lane, anew=not heals, deadline=deadline)
-            except DiskFullError:
-                raise
             except MembridgeError as error:
-                # What was done is done, and the next one notes it; a full disk is always said.
-                log.debug("ids not noted", reason=error.message)
+                # What was done is done and must be answered; the next one notes it.
+                log.warning("ids not noted", reason=error.message, remedy=error.remedy)
 
     @asynccontextmanager
     async def _alone(self, deadline: Deadline) -> AsyncGenerator[None]:

@@ -29,4 +29,7 @@ def check_room(folder: Path, record: SnapshotRecord) -> None:
     needed = record.page_size * record.page_count + (record.object.size_bytes if record.object else 0)
     free = files.free_bytes(folder)
     if free < needed:
-        raise DiskFullError(f"no room to restore seq {record.seq} in {folder}: {needed} bytes needed, {free} free")
+        raise DiskFullError(
+            f"no room to restore seq {record.seq} in {folder}: {needed} bytes needed, {free} free",
+            remedy="free some space and try again; nothing was changed",
+        )

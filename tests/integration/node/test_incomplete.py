@@ -1,24 +1,25 @@
 """Operations of a project that cannot do all they should: they never say that there was nothing to do."""
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.claudemem.memory import memory_rows
-from membridge.errors import ObjectMissingError
+from membridge.errors import DiskFullError, ObjectMissingError
 from membridge.leadership.view import LeadershipView
 from membridge.node.project import Bounds, Project
 from membridge.objectstore.protocol import ObjectStore
-from membridge.snapshot import heads, high_water, recover
+from membridge.snapshot import files, heads, high_water, recover
 from membridge.snapshot.lock import LockTerms
 from membridge.snapshot.steps import Steps
 from schemas import buckets
 from schemas.history import RecoverRequest, RecoverySource
 from schemas.identity import NodeId
 from schemas.leadership import Policy, Role
-from schemas.snapshot import PullOutcome, PullRequest
+from schemas.snapshot import PullOutcome, PullRequest, PushOutcome, PushRequest
 from tests.fixtures.databases import add_observation, make_database
 from tests.fixtures.lanes import Box, MakeBox, opened_store, soon
 
@@ -86,6 +87,30 @@ async def test_a_database_that_went_back_is_not_called_healed_when_the_store_los
     box.database.write_bytes(older)
     with pytest.raises(ObjectMissingError, match="does not exist"):
         await high_water.heal(box.lane, steps=Steps(), deadline=soon())
+
+
+async def test_a_disk_that_is_full_when_the_ids_are_noted_hides_no_commit(
+    make_box: MakeBox, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = make_box("a"), make_box("b")
+    make_database(a.database)
+    project = await primary(a, bus)
+    save = files.save
+
+    def full(path: Path, body: bytes) -> None:
+        if path != a.lane.marks:
+            return save(path, body)
+        raise DiskFullError(f"no space left while writing {path}: {len(body)} bytes")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("membridge.snapshot.high_water.files.save", full)
+        with pytest.raises(DiskFullError) as told:
+            await high_water.note(a.lane, deadline=soon())
+        assert told.value.remedy == "free some space and try again"
+        reply = await project.push(PushRequest(), Steps(), deadline=soon())
+    assert (reply.outcome, reply.seq) == (PushOutcome.COMMITTED, 1)
+    await b.pull()
+    assert memory_rows(a.database) == memory_rows(b.database)
 
 
 async def lose_the_head(box: Box) -> None:
