@@ -9,7 +9,7 @@ import click
 from membridge.bus.options import BusOptions
 from membridge.cli.command import Invocation, command
 from membridge.errors import InvalidRequestError
-from membridge.settings import LOOPBACK, RUNTIME
+from membridge.settings import LOOPBACK, RUNTIME, Settings
 from schemas.subjects import STATUS, Impact
 from schemas.wire import Wire
 
@@ -73,11 +73,24 @@ def _accounts(invocation: Invocation) -> list[tuple[str, str, BusOptions]]:
             ("-tasks", f"{about}, LLM tasks", runtime_options(settings, "nats")),
         ]
     if options.nkey_seed is None and options.credentials is None and _is_bare(options.urls):
-        raise InvalidRequestError(
-            "there is no key here yet, and a server without users needs no context",
-            remedy="start `membridge up` once: it makes the keys",
-        )
+        raise _keyless(settings, options.urls)
     return [("", "node", options)]
+
+
+def _keyless(settings: Settings, urls: tuple[str, ...]) -> InvalidRequestError:
+    """Return why there is nothing to write: the server has no users, or `up` runs and its keys are elsewhere."""
+    from membridge.node import running  # noqa: PLC0415 - here only
+
+    server = ",".join(urls)
+    if running.holder(settings.node.state_dir, "up") is not None:
+        return InvalidRequestError(
+            f"there is no key here for {server}, and `membridge up` runs",
+            remedy="see with `membridge config show` whether the settings name its server and its keys",
+        )
+    return InvalidRequestError(
+        f"the server at {server} has no users: it needs no context",
+        remedy=f"`nats --server {server} …` works as it is. With `membridge up` instead of it there are keys",
+    )
 
 
 def _is_bare(urls: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from membridge.access import loopback
 from membridge.cli.main import main
+from membridge.node.running import only_one
 
 
 @pytest.fixture
@@ -65,12 +66,24 @@ def test_a_name_is_a_file_in_that_folder(home: Path, name: str) -> None:
     assert not context(home).parent.exists()
 
 
-def test_without_a_key_it_says_what_makes_one(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    loopback.place(home / ".local" / "state" / "membridge").node.unlink()
+def test_a_server_without_users_needs_none_and_up_makes_keys(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = home / ".local" / "state" / "membridge"
+    loopback.place(state).node.unlink()
 
     assert main(["nats-context"]) == 1
-    assert "membridge up" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the server at nats://127.0.0.1:4222 has no users" in said
+    assert "`nats --server nats://127.0.0.1:4222 …` works" in said
+    assert "With `membridge up` instead of it there are keys" in said
+    with only_one(state, "up"):
+        assert main(["nats-context"]) == 1
+    said = capsys.readouterr().err
+    assert "has no users" not in said
+    assert "membridge config show" in said
     assert not context(home).exists()
+    # What `up` does at its start.
+    loopback.provide(state)
+    assert main(["nats-context"]) == 0
 
 
 def test_with_a_server_of_ones_own_it_signs_in_as_this_node(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
