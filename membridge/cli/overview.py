@@ -10,9 +10,11 @@ from collections.abc import Iterable
 
 import click
 
+from membridge import blocking
 from membridge.deadline import Deadline
 from membridge.errors import DeadlineExceededError, MembridgeError
 from membridge.lifecycle import Ready
+from membridge.node import registry
 from membridge.node.opening import open_store
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import Settings, StoreKind, mask_userinfo
@@ -27,7 +29,7 @@ _HINT = "Ctrl-C stops it; `membridge status` in another terminal shows it."
 async def announce(settings: Settings, services: Iterable[str], ready: Ready) -> None:
     """Be the part that prints the overview when everything else serves, and says when the store answers at last."""
     ready()
-    rows = overview(settings, services)
+    rows = await blocking.run(overview, settings, services)
     if settings.store.backend is StoreKind.JETSTREAM:
         # Its store is in nats-server, and the node has opened it.
         click.echo(f"Membridge is up. {_HINT}\n{rows}", err=True)
@@ -61,7 +63,7 @@ async def _failure_of(store: ObjectStore) -> MembridgeError | None:
 
 
 def overview(settings: Settings, services: Iterable[str]) -> str:
-    """Return a line for each part that runs, and for where everything is."""
+    """Return a line for each part that runs, and for where everything is. Blocking."""
     store, nats = settings.store, settings.nats
     kept = "JetStream Object Store" if store.backend is StoreKind.JETSTREAM else f"{store.endpoint} {store.bucket}"
     rows = [
@@ -69,7 +71,7 @@ def overview(settings: Settings, services: Iterable[str]) -> str:
         *([("others", f"{nats.listen}: `membridge invite` lets one more machine join")] if nats.listen else []),
         *((service, _service(service, settings)) for service in services),
         ("node", str(settings.node.id)),
-        *((f"project {project.name}", str(project.database)) for project in settings.projects),
+        *((f"project {project.name}", str(project.database)) for project in registry.load(settings)),
         *([("worker", _worker(settings))] if settings.executor.enabled else []),
         ("snapshots", f"{kept}{', encrypted' if store.encrypted else ''}"),
         ("state", str(settings.node.state_dir)),
