@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
+from membridge.cli import units
 from membridge.cli.command import DefaultGroup, Invocation, command
-from membridge.errors import BusUnavailableError, NoResponderError
+from membridge.errors import BusUnavailableError, CredentialsError, NoResponderError
+from membridge.settings import ProjectConfig
 from schemas import subjects
+from schemas.identity import ProjectId
 from schemas.leadership import Role
 from schemas.node import (
     AddProjectRequest,
@@ -21,18 +24,35 @@ from schemas.node import (
 from schemas.subjects import Impact
 
 COLUMNS = ("project", "id", "role", "seq>", "*database")
+#: Why a project on the list says nothing of itself: nothing answers, or what answers does not name it.
+UNASKED = "no daemon answered: it serves the project from its next start on"
+UNLISTED = "the daemon does not name it yet: it is opening the project, or serves it from its next start on"
 
 
 @command("list", impact=Impact.READ)
 def list_projects(invocation: Invocation) -> None:
     """List the projects of this node."""
     from membridge.cli.asking import ask_daemon  # noqa: PLC0415 - the bus is loaded only where it is used
+    from membridge.node import registry  # noqa: PLC0415 - as above
 
-    try:
-        reply = ask_daemon(invocation, subjects.PROJECTS, Empty(), node=invocation.settings.node.id)
-    except (NoResponderError, BusUnavailableError):
-        reply = _registered(invocation)
-    invocation.show(reply, _print)
+    known, node = registry.load(invocation.settings), invocation.settings.node.id
+    # Where the server has an account for each project, each answers for its own.
+    keys = {item.nkey_seed_file: item for item in reversed(known)}
+    served: dict[ProjectId, ProjectPresence] = {}
+    silent: dict[Path | None, str] = {}
+    for key, first in reversed(keys.items()):
+        try:
+            reply = ask_daemon(_as_project(invocation, first.id), subjects.PROJECTS, Empty(), node=node)
+        except (NoResponderError, BusUnavailableError):
+            silent[key] = UNASKED
+        except CredentialsError as error:
+            if len(keys) == 1:
+                raise
+            silent[key] = error.message
+        else:
+            served |= {item.project: item for item in reply.projects}
+    here = {item.id: _unseen(item, silent.get(item.nkey_seed_file, UNLISTED)) for item in known}
+    invocation.show(ProjectsReply(projects=list((here | served).values())), _print)
 
 
 @command("add", impact=Impact.WRITE)
@@ -65,9 +85,9 @@ def remove(invocation: Invocation, name: str, yes: bool) -> None:  # noqa: FBT00
     if not yes:
         question = f"Stop serving {config.name} on this node? Its database {config.database} stays."
         invocation.confirm(question, otherwise=f"project {config.name} was not removed")
-    request = RemoveProjectRequest(name=name)
+    request, own = RemoveProjectRequest(name=name), _as_project(invocation, config.id)
     try:
-        reply = ask_daemon(invocation, subjects.REMOVE_PROJECT, request, node=invocation.settings.node.id)
+        reply = ask_daemon(own, subjects.REMOVE_PROJECT, request, node=invocation.settings.node.id)
     except (NoResponderError, BusUnavailableError):
         registry.forget(invocation.settings, config.id)
         left = _registered(invocation).projects
@@ -87,21 +107,32 @@ def _registered(invocation: Invocation) -> ProjectsReply:
     """Return the projects that the daemon will serve when it starts."""
     from membridge.node import registry  # noqa: PLC0415 - loaded only where no daemon answers
 
-    return ProjectsReply(
-        projects=[
-            ProjectPresence(project=item.id, name=item.name, role=Role.NONE, database=str(item.database))
-            for item in registry.load(invocation.settings)
-        ]
-    )
+    return ProjectsReply(projects=[_unseen(item, UNASKED) for item in registry.load(invocation.settings)])
+
+
+def _unseen(item: ProjectConfig, why: str) -> ProjectPresence:
+    """Return a project of which no more is known than that it is on the list."""
+    return ProjectPresence(project=item.id, name=item.name, role=Role.NONE, database=str(item.database), error=why)
+
+
+def _as_project(invocation: Invocation, project: ProjectId) -> Invocation:
+    """Return the invocation that connects with the project's own key, where the server has accounts."""
+    return Invocation(as_json=invocation.as_json, project_name=project, warns=False)
 
 
 def _print(reply: ProjectsReply) -> None:
     from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(item: ProjectPresence) -> tuple[str, ...]:
-        return (item.name, item.project, item.role, str(item.mirror_seq), tables.short(item.database))
+        seen = ("?", "?") if item.error else (item.role, str(item.mirror_seq))
+        return (item.name, item.project, *seen, tables.short(item.database))
 
     tables.table(COLUMNS, map(row, reply.projects), empty="no project")
+    for item in reply.projects:
+        if item.error and item.error != UNASKED:
+            click.echo(units.printable(f"{item.name}: {item.error}"), err=True)
+    if any(item.error == UNASKED for item in reply.projects):
+        click.echo(UNASKED, err=True)
 
 
 def _print_removed(reply: RemoveProjectReply) -> None:

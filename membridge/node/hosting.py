@@ -265,7 +265,9 @@ class Hosting:
         if not self._grows:
             raise ForbiddenError(
                 "this node has a key for each project and none for a new one",
-                remedy="add the project on the server's machine, restart `membridge up` there, and join again",
+                remedy="on the server's machine stop `membridge up`, run `membridge project add NAME --database PATH` "
+                "and start it again; then let each joined machine in anew: there `membridge nodes revoke NODE` and "
+                "`membridge invite`, on the joined machine `membridge join --replace LINE`",
             )
         async with call.deadline.sooner(ADD_DEADLINE).scope(f"adding project {request.name}"), self._adding:
             config = await blocking.run(registry.checked, self._settings, request.name, request.database)
@@ -301,7 +303,10 @@ class Hosting:
             config = await blocking.run(registry.removable, self._settings, request.name)
             place = self._places.get(config.id)
             if place is None:
-                raise ForbiddenError(f"project {config.name} is reached with another key than this request")
+                raise ForbiddenError(
+                    f"project {config.name} was not removed: it has a NATS account of its own",
+                    remedy=f"run `membridge project remove {config.name} --project {config.name}`",
+                )
             # Off the list first: whatever happens next, it is not served after the next start.
             await blocking.run(registry.forget, self._settings, config.id)
             led = place.project is not None and place.project.roles.view().role is Role.PRIMARY

@@ -297,3 +297,19 @@ async def test_a_project_is_added_by_the_daemon_or_for_its_next_start(bus: Bus, 
     assert added.code == 0
     assert listed.out == added.out
     assert [item["name"] for item in json.loads(listed.out)["projects"]] == ["claude-mem", "work"]
+    # What was not looked at is not claimed.
+    told = await run("project")
+    assert told.err == "no daemon answered: it serves the project from its next start on\n"
+    assert [line.split()[2:4] for line in told.out.splitlines()[2:]] == [["?", "?"], ["?", "?"]], told.out
+
+
+async def test_a_project_that_is_not_served_says_why_and_no_numbers(bus: Bus, run: Run) -> None:
+    async def projects(_request: Empty, _call: Call) -> ProjectsReply:
+        lame = ProjectPresence(project=PROJECT, name="claude-mem", role=Role.NONE, error="its database is damaged")
+        return ProjectsReply(projects=[lame])
+
+    async with answering(bus, subjects.PROJECTS, projects, node=NODE):
+        told = await run("project")
+
+    assert (told.code, told.err) == (0, "claude-mem: its database is damaged\n")
+    assert told.out.splitlines()[2].split()[2:4] == ["?", "?"], told.out
