@@ -1,7 +1,9 @@
 """A node's pristine local copy of the newest snapshot it knows, and the position that says which one it is.
 
 The position is written last: a crash at any point leaves the old mirror with the old position, or the new with the new.
-Nothing but this module writes in the mirror's folder, and a mirror file never changes once its position names it.
+Nothing but this module writes in the mirror's folder, and a mirror file never changes once its position names it. A
+mirror that was forgotten is no base of a merge any more, but is kept until there is another one: it may be the last
+whole copy of the memory.
 """
 
 import mmap
@@ -14,7 +16,7 @@ from membridge.errors import FileAccessError
 from membridge.snapshot import files
 from membridge.snapshot.chain import Position
 
-_POSITION = "position.json"
+_POSITION, _FORMER = "position.json", "former.json"
 
 
 class Mirror:
@@ -28,20 +30,17 @@ class Mirror:
 
         Raises FileAccessError when that cannot be told: a mirror that is there must not be swept for it.
         """
-        path = self.directory / _POSITION
-        try:
-            with files.translated(path):
-                content = path.read_bytes() if path.exists() else b""
-            position = msgspec.json.decode(content, type=Position)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        with files.translated(self.directory):
-            return position if self._file(position).is_file() else None
+        return self._read(_POSITION)
 
     def path(self) -> Path | None:
         """Return the mirror's database file, None when there is none."""
         position = self.position()
         return None if position is None else self._file(position)
+
+    def last(self) -> tuple[Position, Path] | None:
+        """Return the mirror, or the one that was forgotten last where there is none: what `recover` commits."""
+        position = self.position() or self._read(_FORMER)
+        return None if position is None else (position, self._file(position))
 
     def stage(self) -> Path:
         """Return an empty place for a file that may become the mirror; what an earlier attempt left is gone."""
@@ -63,15 +62,20 @@ class Mirror:
         return target
 
     def advance(self, position: Position) -> None:
-        """Make the adopted file of `position` the mirror and forget the old one."""
+        """Make the adopted file of `position` the mirror; the old one and a forgotten one are gone."""
         files.save(self.directory / _POSITION, msgspec.json.encode(position))
+        files.discard(self.directory / _FORMER)
         self.sweep()
 
     def forget(self) -> None:
-        """Drop the mirror: the next pull takes a full snapshot."""
+        """Have no mirror from now on: the next pull takes a full snapshot. `last` is still what it was."""
         path = self.directory / _POSITION
+        is_mirror = self.position() is not None
         with files.translated(path):
-            if path.exists():
+            if is_mirror:
+                path.replace(self.directory / _FORMER)
+                files.sync_directory(self.directory)
+            elif path.exists():
                 path.unlink()
                 files.sync_directory(self.directory)
         self.sweep()
@@ -83,9 +87,20 @@ class Mirror:
                 files.discard(path)
 
     def _leftovers(self) -> list[Path]:
-        current = self.path()
+        kept = {self._file(position) for name in (_POSITION, _FORMER) if (position := self._read(name))}
         found = [*self.directory.glob("*.db*"), *self.directory.glob("*.part")]
-        return [path for path in found if path != current]
+        return [path for path in found if path not in kept]
+
+    def _read(self, name: str) -> Position | None:
+        path = self.directory / name
+        try:
+            with files.translated(path):
+                content = path.read_bytes() if path.exists() else b""
+            position = msgspec.json.decode(content, type=Position)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        with files.translated(self.directory):
+            return position if self._file(position).is_file() else None
 
     def _file(self, position: Position) -> Path:
         return self.directory / f"{position.sha256[:32]}.db"

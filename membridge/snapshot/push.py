@@ -51,7 +51,10 @@ _FROM_MIRROR = "run `membridge recover --from mirror`: it commits the newest sta
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A consistent copy of the live database, and what it is; `alone` when it is sent whole, as no delta."""
+    """A consistent copy of the live database, and what it is; `alone` when it is sent whole, as no delta.
+
+    `forgotten` when it is a forgotten mirror: no base of the live database, which may lack rows that it has.
+    """
 
     path: Path
     sha256: str
@@ -59,6 +62,7 @@ class Copy:
     page_count: int
     rows: dict[str, int]
     alone: bool = False
+    forgotten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ async def push_full(lane: Lane, *, from_mirror: bool, epoch: Epoch, steps: Steps
     await lane.store.warm()
     with steps.step("head"):
         known = await heads.to_recover(lane, deadline=deadline)
-        await _check_newest(lane, known, deadline=deadline)
+        await _check_newest(lane, known, from_mirror=from_mirror, deadline=deadline)
         known = _beyond_mirror(lane, known)
     staged = await blocking.run(lane.mirror.stage)
     parcel_path = staged.with_name("parcel.part")
@@ -209,12 +213,13 @@ async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every l
     deadline: Deadline,
 ) -> PushReply:
     """Send the copy and make it the head and the mirror."""
-    seq = known.next_seq if known else await heads.first_seq(lane, deadline=deadline)
+    seq = known.next_seq if known else await _first_seq(lane, deadline=deadline)
     parcel = await _send(lane, known, copy, target, seq, steps=steps, deadline=deadline)
     record = _record(lane, known, copy, parcel, epoch=epoch)
     with steps.step("commit"):
         await heads.commit(lane, record, known, deadline=deadline)
-    await blocking.run(_advance, lane, copy, record)
+    if not copy.forgotten:
+        await blocking.run(_advance, lane, copy, record)
     await _announce(lane, record)
     if lane.policy.publish_legacy:
         with steps.step("legacy"):
@@ -273,22 +278,31 @@ def _copy(lane: Lane, staged: Path, steps: Steps, deadline: Deadline) -> Copy:
 
 def _copy_mirror(lane: Lane, staged: Path, steps: Steps, deadline: Deadline) -> Copy:
     del steps
-    mirror, position = lane.mirror.path(), lane.mirror.position()
-    if mirror is None or position is None:
+    last, is_forgotten = lane.mirror.last(), lane.mirror.position() is None
+    if last is None:
         raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="recover from its database")
+    position, mirror = last
     files.copy(mirror, staged)
     facts, sha256 = database.inspect(staged, deadline=deadline), files.sha256_of(staged)
     if sha256 != position.sha256:
         raise CorruptObjectError(f"the mirror of {lane.name} is damaged", remedy="recover from another node's mirror")
-    return Copy(staged, sha256, facts.page_size, facts.page_count, facts.rows)
+    return Copy(staged, sha256, facts.page_size, facts.page_count, facts.rows, forgotten=is_forgotten)
 
 
-async def _check_newest(lane: Lane, known: KnownHead | None, *, deadline: Deadline) -> None:
+async def _first_seq(lane: Lane, *, deadline: Deadline) -> Seq:
+    """Return the number of a commit where there is no head: beyond all that this node has seen, forgotten or not."""
+    last = lane.mirror.last()
+    return max(await heads.first_seq(lane, deadline=deadline), last[0].seq + 1 if last else 0)
+
+
+async def _check_newest(lane: Lane, known: KnownHead | None, *, from_mirror: bool, deadline: Deadline) -> None:
     """Refuse a mirror that some other node's may be ahead of: there what it lacks would count as deleted.
 
-    Nodes whose mirror's record is lost merge without a base, so that only records that are there can do harm.
+    Nodes whose mirror's record is lost merge without a base, so that only records that are there can do harm. A mirror
+    that was forgotten says nothing of the live database.
     """
-    position = lane.mirror.position()
+    last = lane.mirror.last() if from_mirror else None
+    position = last[0] if last else lane.mirror.position()
     if known is not None and known.stored:
         newest = known.record
         # A head that went back is no reason to refuse what came after it.
@@ -306,10 +320,10 @@ async def _check_newest(lane: Lane, known: KnownHead | None, *, deadline: Deadli
 
 def _beyond_mirror(lane: Lane, known: KnownHead | None) -> KnownHead | None:
     """Return the head with numbers that go on after the mirror's: nodes refuse a head that went back."""
-    position = lane.mirror.position()
-    if known is None or position is None:
+    last = lane.mirror.last()
+    if known is None or last is None:
         return known
-    return replace(known, strays=max(known.strays, position.seq - known.record.seq))
+    return replace(known, strays=max(known.strays, last[0].seq - known.record.seq))
 
 
 def _check_shrink(lane: Lane, wanted: SnapshotRecord | None, copy: Copy, *, remedy: str) -> None:

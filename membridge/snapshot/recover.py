@@ -61,7 +61,8 @@ async def _lost(lane: Lane, *, steps: Steps, deadline: Deadline) -> str:
         known = await heads.read(lane, deadline=deadline)
         if known is None:
             return "neither NATS nor the object store has a snapshot"
-        if chain.went_back(known.record, lane.mirror.position()):
+        last = lane.mirror.last()
+        if chain.went_back(known.record, last and last[0]):
             return f"snapshots {known.record.seq + 1} to {_mirrored(lane)}, which this node's mirror has seen"
         found = await verify.verify(lane, VerifyRequest(seq=known.record.seq), steps=steps, deadline=deadline)
     except (CorruptObjectError, SealingKeyError) as error:
@@ -77,8 +78,8 @@ async def _lost(lane: Lane, *, steps: Steps, deadline: Deadline) -> str:
 
 
 def _mirrored(lane: Lane) -> Seq:
-    position = lane.mirror.position()
-    return position.seq if position else 0
+    last = lane.mirror.last()
+    return last[0].seq if last else 0
 
 
 async def _from_store(lane: Lane, *, deadline: Deadline) -> RecoverReply:
@@ -101,5 +102,5 @@ async def _from_store(lane: Lane, *, deadline: Deadline) -> RecoverReply:
 
 
 async def _next_epoch(lane: Lane, *, deadline: Deadline) -> Epoch:
-    known, position = await heads.read(lane, deadline=deadline), lane.mirror.position()
-    return 1 + max(known.record.epoch if known else 0, position.epoch if position else 0)
+    known, last = await heads.read(lane, deadline=deadline), lane.mirror.last()
+    return 1 + max(known.record.epoch if known else 0, last[0].epoch if last else 0)

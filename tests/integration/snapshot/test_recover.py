@@ -204,3 +204,37 @@ async def test_stores_that_are_those_of_an_older_backup_are_recovered_from_the_m
     await b.push()
     await a.pull()
     assert memory_rows(a.database) == memory_rows(b.database)
+
+
+@pytest.mark.parametrize("lane_store", ["jetstream"], indirect=True)
+@pytest.mark.parametrize("heads_too", [False, True], ids=["the store", "both"])
+async def test_a_mirror_that_was_forgotten_is_still_recovered_from(make_box: MakeBox, heads_too: bool) -> None:
+    a, b = await with_machines(make_box)
+    before, others = memory_rows(a.database), memory_rows(b.database)
+    # What a restore of a backup does before it overwrites: here it overwrote, and the store lost the head after.
+    await a.push()
+    await b.pull()
+    with closing(sqlite3.connect(a.database)) as database, database:
+        database.execute("DELETE FROM observations WHERE id > 10")
+    a.lane.mirror.forget()
+    await wipe(a, "" if heads_too else "/snapshots/")
+    if heads_too:
+        await a.lane.heads.delete(a.lane.project, deadline=soon())
+    with pytest.raises(MembridgeError):
+        await a.pull()
+    if not heads_too:
+        with pytest.raises(RefusedError, match="mirror is not snapshot 4"):
+            await recovered(a, DATABASE)
+    assert (await recovered(a, MIRROR, preview=True)).seq == 4
+    reply = await recovered(a, MIRROR)
+    assert (reply.seq, reply.committed) == (5, True)
+    # The live database lacks what the mirror has: nothing of that counts as deleted, here or there.
+    assert a.lane.mirror.position() is None
+    assert (await a.pull()).deleted == 0
+    assert lost(before, a) == {}
+    await a.push(epoch=2)
+    assert (await b.pull()).deleted == 0
+    assert lost(others, b) == lost(before, b) == {}
+    new = make_box("new")
+    await new.pull()
+    assert lost(before, new) == {}

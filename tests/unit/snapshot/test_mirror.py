@@ -110,12 +110,33 @@ def test_a_mirror_whose_position_cannot_be_read_is_not_swept(tmp_path: Path, mon
     assert mirror.position() == position
 
 
-def test_a_forgotten_mirror_is_gone(tmp_path: Path) -> None:
+def test_a_forgotten_mirror_is_none_but_its_file_stays_until_there_is_another(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
-    made(mirror, b"one")
+    position = made(mirror, b"one")
+    # Forgotten twice, and with what a killed attempt left, it is still there.
+    for _ in range(2):
+        mirror.forget()
+        mirror.stage().write_bytes(b"half")
+        mirror.sweep()
+        assert (mirror.position(), mirror.path()) == (None, None)
+        last = mirror.last()
+        assert last is not None
+        assert (last[0], last[1].read_bytes()) == (position, b"one")
+    newer = made(mirror, b"two", 2)
+    assert mirror.last() == (newer, mirror.path())
+    assert {path.name for path in tmp_path.iterdir()} == {"position.json", f"{newer.sha256[:32]}.db"}
+
+
+def test_a_mirror_that_is_worthless_does_not_replace_a_forgotten_one(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    position = made(mirror, b"one")
     mirror.forget()
-    assert mirror.position() is None
-    assert list(tmp_path.glob("*.db")) == []
+    (tmp_path / "position.json").write_bytes(b"{")
+    mirror.forget()
+    last = mirror.last()
+    assert last is not None
+    assert last[0] == position
+    assert [path.name for path in tmp_path.glob("*.json")] == ["former.json"]
 
 
 def test_a_full_disk_is_one_clear_error() -> None:
