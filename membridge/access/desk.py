@@ -20,7 +20,7 @@ from membridge.access.log import AccessLog
 from membridge.access.roster import Invitation, InvitationState, Roster
 from membridge.bus.lease import boottime
 from membridge.bus.service import Call, Endpoint
-from membridge.errors import MembridgeError, UnavailableError
+from membridge.errors import InvalidRequestError, MembridgeError, UnavailableError
 from membridge.logging import get_logger
 from membridge.snapshot import files
 from schemas import subjects
@@ -149,15 +149,29 @@ class Desk:
         return self._members()
 
     async def revoke(self, request: RevokeRequest, call: Call) -> MembersReply:
-        """Cut a node off; it is told, and what it held is free. Errors: NotFoundError."""
+        """Cut a node off; it is told, and what it held is free. Errors: NotFoundError, InvalidRequestError.
+
+        Asked again for one that is revoked already, it does the rest again: the server may not have read its files.
+        """
+        node = NodeId(request.node)
+        if node == self._farewell.host:
+            raise InvalidRequestError(
+                f"{node} runs this server and cannot be revoked",
+                remedy="stop `membridge up` to end the server",
+                field="node",
+            )
         async with self._turn:
-            roster = rules.revoke(self.roster, NodeId(request.node), now=_now())
-            member = roster.members[NodeId(request.node)]
-            await self._write_down(AccessAction.REVOKED, request.node)
+            known, roster = self.roster.members.get(node), self.roster
+            if known is None or known.revoked_at is None:
+                roster = rules.revoke(roster, node, now=_now())
+                await self._write_down(AccessAction.REVOKED, node)
+            member = roster.members[node]
+            await self._save(roster)
+            # Told while its key still counts, and only of what is saved.
             led = await self._farewell.tell(member, call.by)
-            await self._keep(roster)
+            await self._apply(roster)
             await self._farewell.free(member, call.by, led)
-        log.info("node revoked", node=request.node, by=call.by)
+        log.info("node revoked", node=node, by=call.by)
         return self._members()
 
     async def members(self, request: Empty, call: Call) -> MembersReply:

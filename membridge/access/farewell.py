@@ -37,20 +37,22 @@ class Farewell:
     """Speaks as the operator of each project's account. `host` is the node of the server's own machine."""
 
     def __init__(self, host: NodeId, accounts: Mapping[ProjectId, Bus]) -> None:
-        self._host, self._accounts = host, accounts
+        self.host, self._accounts = host, accounts
 
     async def tell(self, member: Member, by: str) -> dict[ProjectId, LeaderRecord]:
         """Tell a node that it is being revoked; one that does not run learns it from the server's refusal.
 
-        Returns the leaderships that the node holds: it gives them back itself when it is told.
+        Returns the leaderships that the node holds: it gives them back itself when it is told. All of it takes `TELL`
+        seconds at most, however many projects the node has.
         """
         if member.role is not MemberRole.NODE:
             return {}
-        led = await self._led(member)
+        deadline = Deadline.after(TELL)
+        led = await self._led(member, deadline=deadline)
         for bus in self._of(member).values():
             try:
                 await Client(bus).request(
-                    subjects.REVOKED, Revocation(by=by[:256]), deadline=Deadline.after(TELL), node=member.node
+                    subjects.REVOKED, Revocation(by=by[:256]), deadline=deadline, node=member.node
                 )
             except NoResponderError:
                 continue
@@ -59,11 +61,11 @@ class Farewell:
             break
         return led
 
-    async def _led(self, member: Member) -> dict[ProjectId, LeaderRecord]:
+    async def _led(self, member: Member, *, deadline: Deadline) -> dict[ProjectId, LeaderRecord]:
         led: dict[ProjectId, LeaderRecord] = {}
         for project, bus in self._of(member).items():
             try:
-                entry = await Kv(bus, buckets.LEADERSHIP).get(project, deadline=Deadline.after(TELL))
+                entry = await Kv(bus, buckets.LEADERSHIP).get(project, deadline=deadline)
             except MembridgeError as error:
                 log.warning("leadership not looked at", node=member.node, project=project, reason=error.message)
                 continue
@@ -90,14 +92,14 @@ class Farewell:
         log.warning("primary revoked", project=project, node=led.primary_node_id, epoch=led.epoch, by=by)
         event = LeadershipChanged(
             project=project,
-            node=self._host,
+            node=self.host,
             at=datetime.now(UTC).isoformat(),
             epoch=led.epoch,
             primary=None,
             reason="revoked",
             issued_by=by,
         )
-        subject = subjects.fill(subjects.EVENT, project=project, kind="leadership_changed", node=self._host)
+        subject = subjects.fill(subjects.EVENT, project=project, kind="leadership_changed", node=self.host)
         await bus.stream_publish(subject, encode_event(event), message_id=secrets.token_hex(16), deadline=deadline)
 
     def _of(self, member: Member) -> dict[ProjectId, Bus]:
