@@ -113,10 +113,15 @@ def of_client(error: BaseException, what: str) -> MembridgeError:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the server closed the connection because of the credentials."""
+    """Whether the server closed the connection because of the credentials.
+
+    One that came too late was not looked at: `Authentication Timeout` says nothing of it.
+    """
     text = str(error).lower()
     return isinstance(error, errors.AuthorizationError) or (
-        isinstance(error, errors.Error) and ("authorization" in text or "authentication" in text)
+        isinstance(error, errors.Error)
+        and ("authorization" in text or "authentication" in text)
+        and "timeout" not in text
     )
 
 

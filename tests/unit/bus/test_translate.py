@@ -49,6 +49,7 @@ def test_no_exception_of_the_client_library_gets_out(foreign: type[Exception]) -
         (errors.AuthorizationError(), CredentialsError),
         (errors.Error("nats: 'Authorization Violation'"), CredentialsError),
         (errors.Error("nats: 'User Authentication Expired'"), CredentialsError),
+        (errors.Error("nats: 'Authentication Timeout'"), BusUnavailableError),
         (ConnectionResetError(104, "reset"), BusUnavailableError),
     ],
     ids=lambda value: value.__class__.__name__ if isinstance(value, Exception) else value.__name__,
