@@ -56,10 +56,16 @@ def _read_info(plain: socket.socket, host: str, port: int) -> None:
     while not greeting.endswith(b"\r\n"):
         piece = plain.recv(1)
         if not piece or len(greeting) > _MAX_INFO:
-            raise BusUnavailableError(f"what listens at {host}:{port} is no NATS server")
+            raise _not_nats(host, port)
         greeting += piece
         if not b"INFO ".startswith(greeting[:5]):
-            raise BusUnavailableError(f"what listens at {host}:{port} is no NATS server")
+            raise _not_nats(host, port)
+
+
+def _not_nats(host: str, port: int) -> BusUnavailableError:
+    return BusUnavailableError(
+        f"the program at {host}:{port} is not a NATS server", remedy="check the address in the invitation"
+    )
 
 
 def _chain(secured: ssl.SSLSocket) -> list[bytes]:

@@ -247,7 +247,8 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
                 return await Client(bus).request(operation, request, deadline=deadline)
             except NoResponderError as error:
                 raise NoResponderError(
-                    "nobody is at the desk", remedy="start it with `membridge up --listen`"
+                    "the server's access service does not answer: `membridge up --listen` is not running here",
+                    remedy="start it",
                 ) from error
 
     return asyncio.run(ask())
