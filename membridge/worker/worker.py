@@ -239,7 +239,7 @@ class Worker:
         deadline = Deadline.after(float(order.lease.ttl_seconds))
         parts = _pieces(outcome.output or "") if outcome.output and len(outcome.output) > PIECE else []
 
-        async def tell() -> None:
+        async def send() -> None:
             for index, text in enumerate(parts):
                 part = OutputPart(
                     lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, index=index, text=text
@@ -249,6 +249,15 @@ class Worker:
             # A coordinator that is killed meanwhile answers nobody; only a large output takes its time.
             wait = deadline.sooner(REPORT if parts else SAY)
             await self._client.request(subjects.REPORT, report, deadline=wait, worker=self._node)
+
+        async def tell() -> None:
+            try:
+                await send()
+            except RemoteError as error:
+                # A term that began meanwhile has none of the parts: they are sent again from the first.
+                if not parts or error.field not in {"index", "parts"}:
+                    raise
+                await send()
 
         await _insist(tell, deadline)
 

@@ -2,18 +2,36 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
+
+import pytest
 
 from membridge import __version__
+from membridge.bus.client import Client
 from membridge.bus.service import ServiceIdentity, serve
+from membridge.worker import worker
 from membridge.worker.worker import Outcome
 from schemas import subjects
 from schemas.identity import NodeId
 from schemas.node import NodePresence
-from schemas.runtime import Capabilities, Lease, Order, TaskStatus, WorkerPresence, WorkerStatus
-from schemas.wire import encode
+from schemas.runtime import (
+    Capabilities,
+    Lease,
+    Order,
+    OutputPart,
+    TaskRequest,
+    TaskStatus,
+    WorkerPresence,
+    WorkerStatus,
+)
+from schemas.subjects import Operation
+from schemas.wire import Wire, encode
 from services.coordinator import app, term
 from services.coordinator.world import World
-from tests.fixtures.tasks import SOON, OpenPlace, Place, echo
+from tests.fixtures.tasks import SOON, OpenPlace, Place, echo, soon
+
+Q = TypeVar("Q", bound=Wire)
+R = TypeVar("R", bound=Wire)
 
 #: More workers that do not answer than could be asked one after another while a test waits.
 SILENT = 8
@@ -48,7 +66,7 @@ async def test_an_unknown_error_ends_the_term_and_not_the_process(opened: OpenPl
     async with opened() as place:
         place.tasks.append(place.group.create_task(coordinate(place)))
         await ready.wait()
-        worker = await place.worker("w1", slow)
+        runner = await place.worker("w1", slow)
         await place.until_known("w1", WorkerStatus.ONLINE)
         first = await place.submit("first")
         # The term that gave it out is over; another one answers, and knows that it runs.
@@ -58,7 +76,52 @@ async def test_an_unknown_error_ends_the_term_and_not_the_process(opened: OpenPl
         done = await place.until(first.id, TaskStatus.COMPLETED)
         assert (done.attempts, done.interruptions) == (1, 0)
         await place.until(second.id, TaskStatus.COMPLETED)
-        assert [order.task.prompt for order in worker.orders] == ["first", "second"]
+        assert [order.task.prompt for order in runner.orders] == ["first", "second"]
+
+
+class Halting(Client):
+    """A worker's client that halts once at each of some points of a large report, until it is let go on."""
+
+    points: ClassVar[set[str]] = set()
+    reached: ClassVar[asyncio.Event]
+    goes_on: ClassVar[asyncio.Event]
+
+    async def request(self, op: Operation[Q, R], body: Q, **more: Any) -> R:
+        point = f"part {body.index}" if isinstance(body, OutputPart) else op.name
+        if point in self.points:
+            self.points.discard(point)
+            self.reached.set()
+            await self.goes_on.wait()
+        return await super().request(op, body, **more)
+
+
+async def test_a_large_output_survives_a_term_that_begins_in_the_middle_of_its_report(
+    opened: OpenPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = "".join(f"{number:07} " for number in range(3 * worker.PIECE // 8))
+
+    async def speak(order: Order) -> Outcome:
+        return replace(await echo(order), output=output)
+
+    monkeypatch.setattr(worker, "Client", Halting)
+    async with opened() as place:
+        coordinator = await place.coordinator()
+        await place.worker("w1", speak)
+        for point in ("part 2", subjects.REPORT.name):
+            Halting.points, Halting.reached, Halting.goes_on = {point}, asyncio.Event(), asyncio.Event()
+            task = await place.submit(max_attempts=1)
+            async with asyncio.timeout(SOON):
+                await Halting.reached.wait()
+            # Its term ends with it, and with that the parts that it was sent.
+            coordinator.cancel()
+            await asyncio.wait({coordinator})
+            coordinator = await place.coordinator()
+            Halting.goes_on.set()
+            done = await place.until(task.id, TaskStatus.COMPLETED, TaskStatus.DEAD)
+            assert (done.status, done.attempts, done.reason) == (TaskStatus.COMPLETED, 1, ""), point
+            reply = await Client(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+            assert reply.artifact is not None
+            assert reply.artifact.content == output
 
 
 async def test_workers_that_do_not_answer_keep_none_waiting_that_does(opened: OpenPlace) -> None:
