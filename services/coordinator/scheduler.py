@@ -200,16 +200,24 @@ class Scheduler:
             until = datetime.now(UTC).timestamp() + machine.backoff(often, 0.0) if often else 0.0
             self._take_back(task, lease, f"it could not be read: {error.message}", until)
             return
+        if self._leased(task, lease) is None:
+            # Cancelled meanwhile: what told the worker to stop it may have come there already.
+            return
+        claim = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id=lease.worker_id)
         try:
             answer = await self._outside.send(order)
         except MembridgeError as error:
             self._decline(task, lease, error.message)
             # It may have taken the task, and its answer was lost.
-            claim = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id=lease.worker_id)
             await self._outside.stop(claim)
             return
         if not answer.accepted:
             self._decline(task, lease, answer.reason or "it was refused")
+            return
+        live = self._book.tasks.get(task.id)
+        if live is None or live.lease_id != lease.id:
+            # Cancelled while it was sent: a word to stop it that overtook the order found nothing.
+            await self._outside.stop(claim)
             return
         await self.start(task, lease)
 

@@ -17,7 +17,18 @@ from msgspec.structs import replace
 
 from membridge.deadline import Deadline
 from membridge.errors import LeaseLostError, OverloadedError, UnavailableError
-from schemas.runtime import Lease, LeaseClaim, Metrics, Policy, Report, ResultStatus, TaskSpec, TaskStatus
+from schemas.runtime import (
+    Accepted,
+    Lease,
+    LeaseClaim,
+    Metrics,
+    Order,
+    Policy,
+    Report,
+    ResultStatus,
+    TaskSpec,
+    TaskStatus,
+)
 from services.coordinator import machine
 from services.coordinator.machine import HELD, WrongStateError
 from services.coordinator.runtime import Limits, Runtime
@@ -88,13 +99,13 @@ PAIRS = [
 
 
 @asynccontextmanager
-async def history_on(url: str, folder: Path) -> AsyncGenerator[History]:
+async def history_on(url: str, folder: Path, outside: Outside | None = None) -> AsyncGenerator[History]:
     """A history whose leases do not end by themselves, in its first term."""
     async with (
         open_engine(parse_url(url, folder / "x"), deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
-        history = History(engine, Outside(), group, random.Random(1), Limits())
+        history = History(engine, outside or Outside(), group, random.Random(1), Limits())
         history.records = Meeting(engine)
         await history.begin()
         yield history
@@ -272,6 +283,60 @@ async def test_a_task_that_cannot_be_read_goes_back_to_the_queue_at_once(databas
         assert (runtime.book.tasks[task.id].attempts, runtime.book.tasks[task.id].interruptions) == (1, 1)
         await runtime.report(Case(history, task.id, "c", lease).report(success=True))
         assert (await history.records.task(task.id)).status is COMPLETED
+        await history.agree()
+
+
+class Slow(Outside):
+    """Workers that take an order when they are let, and what they were asked in its order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.takes = asyncio.Event()
+        self.stopped = asyncio.Event()
+
+    async def send(self, order: Order) -> Accepted:
+        self.asked.append("run")
+        answer = await super().send(order)
+        await self.takes.wait()
+        self.asked.append("taken")
+        return answer
+
+    async def stop(self, claim: LeaseClaim) -> None:
+        del claim
+        self.asked.append("stop")
+        self.stopped.set()
+
+
+async def test_a_task_that_is_cancelled_before_its_worker_has_it_is_not_run(database_url: str, tmp_path: Path) -> None:
+    world = Slow()
+    async with history_on(database_url, tmp_path, world) as history, asyncio.TaskGroup() as group:
+        assert history.runtime is not None
+        runtime, spec = history.runtime, TaskSpec(context_id="c", agent_slug="x", prompt="p")
+        # Before its lease is durable: it is not sent at all.
+        async with asyncio.timeout(20.0):
+            with held(history.engine) as waits:
+                submitting = group.create_task(runtime.submit(spec, actor="test"))
+                await waits.wait()
+                while not runtime.book.leases:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0)
+                (task,) = runtime.book.tasks
+                cancelling = group.create_task(runtime.cancel(task, reason="", actor="test"))
+                while task in runtime.book.tasks:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0)
+            await asyncio.wait({submitting, cancelling})
+            await world.stopped.wait()
+            assert world.asked == ["stop"]
+            # While it is sent: what asks the worker to stop comes first, and is said again.
+            world.stopped.clear()
+            second = await runtime.submit(spec, actor="test")
+            await world.arrived.wait()
+            await runtime.cancel(second.id, reason="", actor="test")
+            await world.stopped.wait()
+            world.stopped.clear()
+            world.takes.set()
+            await world.stopped.wait()
+        assert world.asked == ["stop", "run", "stop", "taken", "stop"]
         await history.agree()
 
 
