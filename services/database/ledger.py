@@ -121,6 +121,9 @@ class Ledger:
                         raise
                     if len(part) == 1:
                         self._refuse(part[0], error)
+                        # At once: the task may be read again before the halves that wait are committed.
+                        left = [[one for one in later if not self._drops(one)] for later in parts]
+                        parts = [later for later in left if later]
                     else:
                         parts += [part[len(part) // 2 :], part[: len(part) // 2]]
         except BaseException as error:

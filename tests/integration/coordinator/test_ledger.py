@@ -102,6 +102,23 @@ async def test_what_builds_on_a_refused_change_is_refused_until_the_task_is_read
         assert not running.done()
 
 
+async def test_what_builds_on_a_refused_change_is_refused_also_when_the_task_is_read_again_meanwhile(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with ledger_on(database_url, tmp_path) as (engine, ledger, _):
+        await durable(ledger.submit([lease("mine")], task_id="t"))
+        refused = ledger.submit([lease("new", ttl=2**63)], task_id="t")
+        refused.add_done_callback(lambda _: ledger.absolve("t"))
+        others = [ledger.submit([lease(f"other {number}")]) for number in range(6)]
+        builds = ledger.submit([ended("mine")], task_id="t")
+        for one in others:
+            await durable(one)
+        for one in (refused, builds):
+            with pytest.raises(UnstorableError):
+                await durable(one)
+        assert await stored(engine) == {"mine": "x", **{f"other {number}": "x" for number in range(6)}}
+
+
 @pytest.mark.parametrize("how", list(Commit))
 async def test_a_commit_that_fails_ends_the_term_and_is_stored_whole_or_not_at_all(
     database_url: str, tmp_path: Path, how: Commit
