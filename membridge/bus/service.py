@@ -159,7 +159,7 @@ class _Service:
         deadline.check(endpoint.operation.name)
         body = message.body
         if bulk.AT in message.headers:
-            async with self._large, deadline.scope(endpoint.operation.name):
+            async with deadline.scope(endpoint.operation.name), self._large:
                 body = await bulk.fetched(self._bus, message, deadline=deadline)
         bulk.check(len(body))
         try:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from membridge.bus import bulk
 from membridge.bus.connection import Bus
 from membridge.bus.message import Message
-from membridge.bus.service import AT_ONCE, WAITING, Call, Endpoint, ServiceIdentity, serve
+from membridge.bus.service import AT_ONCE, LARGE, WAITING, Call, Endpoint, ServiceIdentity, serve
 from membridge.deadline import Deadline
 from schemas import subjects
 from schemas.errors import ErrorCode, ErrorReply
@@ -112,6 +114,31 @@ async def test_a_failing_body_comes_out_as_itself_after_the_requests_were_answer
         with pytest.raises(ZeroDivisionError):
             await failing(group)
     assert codes(asked) == {"503": 1}
+
+
+async def test_a_large_request_waits_for_others_no_longer_than_its_time(bus: Bus) -> None:
+    async def never(_request: PushRequest, _call: Call) -> PushReply:
+        raise AssertionError
+
+    slow = Endpoint(operation=subjects.PUSH, subject=PUSH, handler=never)
+    hasty = Endpoint(operation=replace(subjects.PUSH, deadline=0.2), subject=f"{PUSH}.hasty", handler=never)
+    large = {bulk.AT: "_INBOX.silent", bulk.SIZE: "10"}
+    async with (
+        serve(bus, IDENTITY, [slow, hasty], grace=0.05),
+        asyncio.TaskGroup() as group,
+        bus.subscribe("_INBOX.silent") as fetched,
+    ):
+        filling = [
+            group.create_task(bus.request(PUSH, b"", headers=large, deadline=Deadline.after(20.0)))
+            for _ in range(LARGE)
+        ]
+        for _ in filling:
+            await fetched.next()
+        reply = await bus.request(f"{PUSH}.hasty", b"", headers=large, deadline=Deadline.after(20.0))
+        assert decode(reply.body, ErrorReply).code is ErrorCode.DEADLINE_EXCEEDED
+        assert not any(task.done() for task in filling)
+        for task in filling:
+            task.cancel()
 
 
 async def test_refused_requests_are_counted_as_errors(bus: Bus) -> None:
