@@ -50,6 +50,8 @@ log = get_logger("membridge.coordinator")
 
 #: Bytes of an output that stays in its row; what is larger is an object.
 INLINE = 64 << 10
+#: Characters of an error that a task keeps as its reason; its result has the whole of it.
+REASON = 4_000
 #: Bytes that an order has beside its task.
 ORDER = 4 << 10
 #: Seconds without a word after which a worker counts as gone.
@@ -241,7 +243,8 @@ class Runtime:
             done = self._change(before, after, Said("completed", report.worker_id), also=also)
         else:
             message = (report.error_message or "").strip()
-            after = machine.fail(before, reason=message, now=datetime.now(UTC).timestamp(), chance=random.random())  # noqa: S311 - jitter
+            now, chance = datetime.now(UTC).timestamp(), random.random()  # noqa: S311 - jitter
+            after = machine.fail(before, reason=message[:REASON], now=now, chance=chance)
             said = Said("failed", report.worker_id, message[:500])
             done = self._change(before, after, said, lease=LeaseStatus.FAILED, also=also)
         self.scheduler.stick(before.context_id, report.worker_id, report.session)

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from membridge.bus.client import Client
 from membridge.deadline import Deadline
@@ -31,6 +32,7 @@ from schemas.runtime import (
     WorkerRequest,
     WorkerStatus,
 )
+from services.coordinator.runtime import REASON
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace, Place, soon
 from tests.integration.coordinator.histories import History, Outside
@@ -166,6 +168,22 @@ async def test_a_worker_that_is_gone_is_removed_and_a_new_one_of_its_name_is_new
         await place.until_known("gone", WorkerStatus.ONLINE)
         assert await names() == ["gone", "stays"]
         assert len(stays.orders) == 1
+
+
+async def test_a_task_with_the_longest_message_of_an_error_is_shown_also_while_it_waits(opened: OpenPlace) -> None:
+    async with opened() as place:
+        await place.coordinator()
+        task = await place.submit(max_attempts=2)
+        order = (await lease(place)).order
+        assert order is not None
+        message = "é" * 65_536
+        report = replace(success(order, ""), status=ResultStatus.ERROR, output=None, error_message=message)
+        await Client(place.bus).request(subjects.REPORT, report, deadline=soon(), worker=NAME)
+        waiting = await place.until(task.id, TaskStatus.QUEUED)
+        assert waiting.reason.startswith(f"{message[:REASON]}; ")
+        said = await Client(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+        assert said.result is not None
+        assert said.result.error_message == message
 
 
 async def test_a_worker_that_is_no_node_and_falls_silent_loses_its_task(database_url: str, tmp_path: Path) -> None:
