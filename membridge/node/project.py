@@ -7,7 +7,7 @@ nodes. Roles are asked for once, at the start of an operation; what became stale
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -243,13 +243,15 @@ class Project:
                 known = await heads.read(self.lane, deadline=deadline)
                 if known is None or known.record.sha256 != record.sha256:
                     rules.check_primary(view.role, "restores an earlier memory", primary=view.leader)
-            epoch = await self._epoch(as_secondary=not is_primary, deadline=deadline)
-            restored = await restore.take_back(
-                self.lane, record, epoch=epoch, limit=limit, steps=steps, deadline=deadline
-            )
-            if not is_primary:
-                return restored, PushReply(outcome=PushOutcome.UNCHANGED, seq=record.seq)
-            return restored, await self._commit(steps, PushRequest(), restored=record, deadline=deadline)
+            # Kept from the first: a refusal by another node's push must leave the database as it is.
+            async with self._pushing(deadline) if is_primary else nullcontext():
+                epoch = await self._epoch(as_secondary=not is_primary, deadline=deadline)
+                restored = await restore.take_back(
+                    self.lane, record, epoch=epoch, limit=limit, steps=steps, deadline=deadline
+                )
+                if not is_primary:
+                    return restored, PushReply(outcome=PushOutcome.UNCHANGED, seq=record.seq)
+                return restored, await self._commit_kept(steps, PushRequest(), restored=record, deadline=deadline)
 
     async def restore_backup(self, name: str, steps: Steps, *, limit: int = 0, deadline: Deadline) -> Reinstated:
         """Make this node's database what it was in the backup `name`, whatever the role. Errors: as `put_back`."""
@@ -316,6 +318,13 @@ class Project:
         return push_lock(self._locks, claim, terms=terms, deadline=deadline)
 
     async def _commit(
+        self, steps: Steps, request: PushRequest, *, as_secondary: bool = False, deadline: Deadline
+    ) -> PushReply:
+        """Commit under this node's epoch; `as_secondary`, where the settings allow that, under the head's."""
+        async with self._pushing(deadline, force=request.force):
+            return await self._commit_kept(steps, request, as_secondary=as_secondary, deadline=deadline)
+
+    async def _commit_kept(
         self,
         steps: Steps,
         request: PushRequest,
@@ -324,33 +333,32 @@ class Project:
         restored: SnapshotRecord | None = None,
         deadline: Deadline,
     ) -> PushReply:
-        """Commit under this node's epoch; `as_secondary`, where the settings allow that, under the head's.
+        """Commit as `_commit` does, with the push lock held.
 
         After a restore the bound on lost rows compares with the `restored` snapshot.
         """
-        async with self._pushing(deadline, force=request.force):
-            attempt = 0
-            while True:
-                attempt += 1
-                before = await self._unsynced.stamps()
-                epoch = await self._epoch(as_secondary=as_secondary, deadline=deadline)
-                try:
-                    reply = await push.push(
-                        self.lane,
-                        epoch=epoch,
-                        allow_shrink=request.allow_shrink,
-                        restored=restored,
-                        steps=steps,
-                        deadline=deadline,
-                    )
-                except HeadMovedError:
-                    if attempt == COMMIT_TRIES:
-                        raise
-                    await asyncio.sleep(rules.retry_wait(attempt, random.random()))  # noqa: S311 - jitter
-                    continue
-                self._head_seq = reply.seq or self._head_seq
-                await self._unsynced.none_since(before)
-                return reply
+        attempt = 0
+        while True:
+            attempt += 1
+            before = await self._unsynced.stamps()
+            epoch = await self._epoch(as_secondary=as_secondary, deadline=deadline)
+            try:
+                reply = await push.push(
+                    self.lane,
+                    epoch=epoch,
+                    allow_shrink=request.allow_shrink,
+                    restored=restored,
+                    steps=steps,
+                    deadline=deadline,
+                )
+            except HeadMovedError:
+                if attempt == COMMIT_TRIES:
+                    raise
+                await asyncio.sleep(rules.retry_wait(attempt, random.random()))  # noqa: S311 - jitter
+                continue
+            self._head_seq = reply.seq or self._head_seq
+            await self._unsynced.none_since(before)
+            return reply
 
     async def _epoch(self, *, as_secondary: bool, deadline: Deadline) -> int:
         if self.roles.enabled and not as_secondary:

@@ -8,7 +8,8 @@ import pytest
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.claudemem.memory import memory_rows
-from membridge.errors import DiskFullError, ObjectMissingError
+from membridge.deadline import Deadline
+from membridge.errors import DiskFullError, LeaseHeldError, ObjectMissingError
 from membridge.leadership.view import LeadershipView
 from membridge.node.project import Bounds, Project
 from membridge.objectstore.protocol import ObjectStore
@@ -20,7 +21,7 @@ from schemas.history import RecoverRequest, RecoverySource
 from schemas.identity import NodeId
 from schemas.leadership import Policy, Role
 from schemas.snapshot import PullOutcome, PullRequest, PushOutcome, PushRequest
-from tests.fixtures.databases import add_observation, make_database
+from tests.fixtures.databases import add_observation, make_database, titles
 from tests.fixtures.lanes import Box, MakeBox, opened_store, soon
 
 
@@ -39,7 +40,7 @@ class Leading:
         return since
 
     async def give_way(self, node: NodeId, *, deadline: object) -> None:
-        raise AssertionError
+        raise AssertionError(node, deadline)
 
 
 @pytest.fixture
@@ -111,6 +112,22 @@ async def test_a_disk_that_is_full_when_the_ids_are_noted_hides_no_commit(
     assert (reply.outcome, reply.seq) == (PushOutcome.COMMITTED, 1)
     await b.pull()
     assert memory_rows(a.database) == memory_rows(b.database)
+
+
+async def test_a_restore_that_another_push_keeps_out_writes_nothing(make_box: MakeBox, bus: Bus) -> None:
+    a, b = make_box("a"), make_box("b")
+    project, other = await primary(a, bus), await primary(b, bus)
+    make_database(a.database)
+    await project.push(PushRequest(), Steps(), deadline=soon())
+    first = await heads.fetch_record(a.lane, 1, deadline=soon())
+    add_observation(a.database, "since")
+    await project.push(PushRequest(), Steps(), deadline=soon())
+    async with other.keeping(soon()):
+        with pytest.raises(LeaseHeldError):
+            await project.restore(first, Steps(), deadline=Deadline.after(3.0))
+    assert "since" in titles(a.database)
+    await project.restore(first, Steps(), deadline=soon())
+    assert "since" not in titles(a.database)
 
 
 async def lose_the_head(box: Box) -> None:
