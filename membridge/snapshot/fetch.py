@@ -63,9 +63,7 @@ async def _way(lane: Lane, head: SnapshotRecord, position: Position | None, *, d
             ancestor = await ancestry.find(lane, position.seq, deadline=deadline)
         way = chain.plan(head, position, records, ancestor)
     except chain.BrokenChainError as error:
-        raise CorruptObjectError(
-            f"the snapshots of {lane.name} are no chain: {error}", remedy=_RECOVER
-        ) from error
+        raise CorruptObjectError(f"the snapshots of {lane.name} are no chain: {error}", remedy=_RECOVER) from error
     if way is not None and way.from_full and way.descends and not await blocking.run(_is_intact, lane, position):
         return None
     return way
