@@ -301,6 +301,11 @@ def _conclude(invocation: Invocation, reply: ResultReply) -> None:
         if output is not None:
             click.echo(output)
 
+    if reply.task.status in {TaskStatus.QUEUED, TaskStatus.LEASED, TaskStatus.RUNNING}:
+        raise RefusedError(
+            f"task {reply.task.id} has no result yet: it is {reply.task.status.value}",
+            remedy=f"follow it: `membridge task logs -f {reply.task.id}`",
+        )
     if reply.task.status is not TaskStatus.COMPLETED:
         failed = reply.result.error_message if reply.result is not None else None
         why = failed or reply.task.reason

@@ -93,7 +93,10 @@ class Book:
         """Return the task and lease that `claim` speaks for; raise LeaseLostError when that is not the live one."""
         held, task = self.leases.get(claim.lease_id), self.tasks.get(claim.task_id)
         if held is None or task is None or task.lease_id != claim.lease_id:
-            raise LeaseLostError(f"lease {claim.lease_id} of task {claim.task_id} is not the live one")
+            raise LeaseLostError(
+                f"lease {claim.lease_id} of task {claim.task_id} has ended: "
+                "it expired, or the task was cancelled, reported or given to another worker"
+            )
         if held.lease.worker_id != claim.worker_id:
             raise LeaseLostError(f"lease {claim.lease_id} is not worker {claim.worker_id}'s")
         return task, held

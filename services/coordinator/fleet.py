@@ -77,7 +77,7 @@ class Fleet:
         worker = self.worker(worker_id)
         if worker.active_leases:
             raise RefusedError(
-                f"worker {worker_id} holds {worker.active_leases} tasks",
+                f"worker {worker_id} holds {worker.active_leases} task{'s' * (worker.active_leases > 1)}",
                 remedy=f"drain it and wait: `membridge worker drain {worker_id}`, or cancel them",
             )
         known = self._known.get(worker_id)

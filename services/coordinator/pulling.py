@@ -35,7 +35,11 @@ class Pulling:
         """
         worker_id = request.worker_id
         if self._fleet.takes_orders(worker_id):
-            raise ConflictError(f"worker {worker_id} is a node's and is given its tasks", field="worker_id")
+            raise ConflictError(
+                f"worker {worker_id} may not ask for tasks: a node of that name runs and is given them",
+                remedy="choose another worker_id",
+                field="worker_id",
+            )
         lease_id = str(uuid.uuid5(NAMESPACE, f"{worker_id} {request.nonce}") if request.nonce else uuid.uuid4())
         async with self._exclusive.of(lease_id):
             held = self._book.leases.get(lease_id)

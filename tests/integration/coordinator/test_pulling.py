@@ -121,7 +121,10 @@ async def test_a_worker_that_is_no_node_leases_beats_and_completes(opened: OpenP
         # A node's worker is given its tasks; it takes none.
         await place.worker("w1")
         await place.until_known("w1", WorkerStatus.ONLINE)
-        assert (await refused(place, worker_id="w1"))[0] is ErrorCode.CONFLICT
+        code, why = await refused(place, worker_id="w1")
+        assert (code, why) == (
+            ErrorCode.CONFLICT, "worker w1 may not ask for tasks: a node of that name runs and is given them"
+        )  # fmt: skip
         await ask.request(subjects.DRAIN, WorkerRequest(id=NAME), deadline=soon())
         assert (await lease(place)).reason == "the worker is drained"
 
@@ -203,7 +206,7 @@ async def test_a_worker_that_is_no_node_and_falls_silent_loses_its_task(database
                 orders += [found] if found is not None else []
                 await asyncio.sleep(0)
         assert [order.task.attempts for order in orders] == [1, 2]
-        with pytest.raises(LeaseLostError):
+        with pytest.raises(LeaseLostError, match="has ended: it expired, or the task was cancelled"):
             await runtime.report(success(orders[0], "late"))
         with pytest.raises(LeaseLostError):
             await runtime.heartbeat(claim_of(orders[0]))

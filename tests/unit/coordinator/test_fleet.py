@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from membridge.errors import NotFoundError
+from membridge.errors import NotFoundError, RefusedError
 from schemas.runtime import Capabilities, Worker, WorkerStatus
 from services.coordinator.fleet import Fleet
 from services.coordinator.routing import eligible
@@ -106,3 +106,14 @@ def test_a_worker_is_written_down_once() -> None:
     assert [one.registered_at for one in fleet.workers()] == ["2026-01-01T00:00:00+00:00"]
     with pytest.raises(NotFoundError):
         fleet.worker("nobody")
+
+
+@pytest.mark.parametrize(("holds", "says"), [(1, "worker w holds 1 task"), (2, "worker w holds 2 tasks")])
+def test_a_worker_that_holds_tasks_is_not_removed(holds: int, says: str) -> None:
+    fleet = Fleet()
+    fleet.hear(WORKER, 1.0)
+    for _ in range(holds):
+        fleet.give("w")
+    with pytest.raises(RefusedError) as caught:
+        fleet.check_removable("w")
+    assert caught.value.message == says
