@@ -40,13 +40,14 @@ async def test_a_context_goes_on_in_its_session(tmp_path: Path) -> None:
 
             await eventually(has_worker, a)
             work = tmp_path / "a" / ".local" / "state" / "membridge" / "work"
+            there = ("--context", "the anchor chain")
             (work / "notes.md").write_text("the anchor chain is 40 m long")
-            first = await command(a, "task", "submit", "how long is it?", "--hint", "notes.md", "--wait")
+            first = await command(a, "task", "submit", "how long is it?", *there, "--hint", "notes.md", "--wait")
             assert first["result"]["output"] == "the stand-in speaks"
             assert first["result"]["metrics"]["tokens_used"] == 16
             assert first["artifact"]["content"] == "the stand-in speaks"
             assert "the anchor chain is 40 m long" in json.dumps(api.asked[0])
-            second = await command(a, "task", "submit", "and in feet?", "--wait")
+            second = await command(a, "task", "submit", "and in feet?", *there, "--wait")
             assert second["task"]["status"] == "completed"
             said = json.dumps(api.asked[-1]["messages"])
             assert "how long is it?" in said
