@@ -7,6 +7,7 @@ import asyncio
 import random
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 
 import click
 
@@ -32,13 +33,19 @@ async def announce(settings: Settings, services: Iterable[str], ready: Ready) ->
     rows = await blocking.run(overview, settings, services)
     if settings.store.backend is StoreKind.JETSTREAM:
         # Its store is in nats-server, and the node has opened it.
-        click.echo(f"Membridge is up. {_HINT}\n{rows}", err=True)
+        _print(f"Membridge is up. {_HINT}\n{rows}")
     else:
-        click.echo(f"Membridge runs:\n{rows}", err=True)
+        _print(f"Membridge runs:\n{rows}")
         async with open_store(None, settings) as store:
             await _until_it_answers(store, f"{settings.store.endpoint} does not answer")
-        click.echo(f"Membridge is up. {_HINT}", err=True)
+        _print(f"Membridge is up. {_HINT}")
     await asyncio.Event().wait()
+
+
+def _print(text: str) -> None:
+    # A terminal that was closed takes no more words, and that is no failure of any part.
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 async def _until_it_answers(store: ObjectStore, silent: str) -> None:
@@ -48,7 +55,7 @@ async def _until_it_answers(store: ObjectStore, silent: str) -> None:
         if failure.remedy:
             told += f". {failure.remedy}"
         if told != said:
-            click.echo(f"Not up yet, the memory stays on this machine: {told}", err=True)
+            _print(f"Not up yet, the memory stays on this machine: {told}")
         said = told
         await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
         pause = min(MOST_PAUSE, 2 * pause)
