@@ -26,6 +26,7 @@ pytest_plugins = [
     "tests.fixtures.machines",
     "tests.fixtures.tasks",
     "tests.fixtures.heard",
+    "tests.fixtures.locks",
 ]
 
 

@@ -5,7 +5,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from botocore.config import Config
 from tests.fixtures.ports import free_ports
 
 KEY, SECRET = "benchmark", "benchmark-secret"
-#: Seconds that SeaweedFS may take to answer.
+#: Seconds that a server may take to answer.
 START_SECONDS = 60.0
 #: Every listener of `weed mini`, each with a gRPC port beside it.
 LISTENERS = ("master", "volume", "filer", "s3", "admin")
@@ -81,8 +81,15 @@ def start_s3(folder: Path) -> Generator[S3]:
     endpoint = "http://127.0.0.1:" + next(one for one in arguments if one.startswith("-s3.port=")).partition("=")[2]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "AWS_ACCESS_KEY_ID": KEY}
     environment["AWS_SECRET_ACCESS_KEY"] = SECRET
+    with running(command, environment, folder, f"{endpoint}/healthz"):
+        yield S3(endpoint)
+
+
+@contextmanager
+def running(command: list[str], environment: Mapping[str, str], folder: Path, health: str) -> Generator[None]:
+    """Run a server in `folder` during the body, from when it answers at the address `health`."""
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "weed.log"
+    log = folder / "server.log"
     with ExitStack() as stack:
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
@@ -90,15 +97,15 @@ def start_s3(folder: Path) -> Generator[S3]:
         )
         stack.callback(process.wait)
         stack.callback(process.kill)
-        _wait_until_healthy(endpoint, process, log)
-        yield S3(endpoint)
+        _wait_until_healthy(health, process, log)
+        yield
 
 
-def _wait_until_healthy(endpoint: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_healthy(health: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(f"{endpoint}/healthz", timeout=2):  # noqa: S310  # http, loopback
+            with urllib.request.urlopen(health, timeout=2):  # noqa: S310  # http, loopback
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass  # not listening yet
@@ -107,4 +114,4 @@ def _wait_until_healthy(endpoint: str, process: "subprocess.Popen[bytes]", log: 
         except subprocess.TimeoutExpired:
             if time.monotonic() < end:
                 continue
-        raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
+        raise RuntimeError(f"{health} did not answer:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")

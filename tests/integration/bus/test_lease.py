@@ -1,20 +1,16 @@
 """A lease through lost answers, take-overs, expiry and cancellation: only another's entry, or none, is a loss."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 
-from membridge.bus.connection import Bus, connect
-from membridge.bus.kv import Entry, Kv, open_bucket
+from membridge.bus.kv import Entry, Kv
 from membridge.bus.lease import Lease, LeaseGoneError
-from membridge.bus.options import BusOptions
 from membridge.bus.watch import watch
 from membridge.deadline import Deadline
 from membridge.errors import RevisionMovedError
-from schemas import buckets
 from schemas.buckets import LockRecord
-from tests.fixtures.relay import Losses, relayed
+from tests.fixtures.relay import Losses
 
 KEY = "k"
 
@@ -34,29 +30,6 @@ def record(owner: str) -> LockRecord:
 
 def lease_of(kv: Kv[LockRecord]) -> Lease[LockRecord]:
     return Lease(kv, KEY, nonce=lambda value: value.nonce)
-
-
-@pytest.fixture
-async def locks(bus: Bus) -> Kv[LockRecord]:
-    """The bucket, by a connection that loses nothing."""
-    return await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
-
-
-@pytest.fixture
-def losses() -> Losses:
-    """What the other connection loses."""
-    return Losses()
-
-
-@pytest.fixture
-async def lossy(nats_url: str, losses: Losses, locks: Kv[LockRecord]) -> AsyncGenerator[Kv[LockRecord]]:
-    """The same bucket, by a connection that loses answers."""
-    del locks
-    async with (
-        relayed(nats_url, losses) as url,
-        connect(BusOptions(urls=(url,), name="lossy"), deadline=Deadline.after(5.0)) as bus,
-    ):
-        yield Kv(bus, buckets.LOCKS)
 
 
 async def there(kv: Kv[LockRecord]) -> Entry[LockRecord] | None:

@@ -1,21 +1,17 @@
 """The push lock: one push at a time, through lost answers, take-overs, expiry and cancellation."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 
-from membridge.bus.connection import Bus, connect
-from membridge.bus.kv import Entry, Kv, open_bucket
-from membridge.bus.options import BusOptions
+from membridge.bus.kv import Entry, Kv
 from membridge.bus.watch import watch
 from membridge.deadline import Deadline
 from membridge.errors import LeaseHeldError, LeaseLostError
 from membridge.snapshot.lock import Claim, LockTerms, push_lock
-from schemas import buckets
 from schemas.buckets import LockRecord
 from schemas.identity import NodeId, canonical_id
-from tests.fixtures.relay import Losses, relayed
+from tests.fixtures.relay import Losses
 
 PROJECT = canonical_id("locked")
 #: Renewed three times a second.
@@ -28,29 +24,6 @@ def soon() -> Deadline:
 
 def claim(node: str, epoch: int = 1) -> Claim:
     return Claim(PROJECT, NodeId(node), epoch)
-
-
-@pytest.fixture
-async def locks(bus: Bus) -> Kv[LockRecord]:
-    """The bucket, by a connection that loses nothing."""
-    return await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
-
-
-@pytest.fixture
-def losses() -> Losses:
-    """What the other connection loses."""
-    return Losses()
-
-
-@pytest.fixture
-async def lossy(nats_url: str, losses: Losses, locks: Kv[LockRecord]) -> AsyncGenerator[Kv[LockRecord]]:
-    """The same bucket, by a connection that loses answers."""
-    del locks
-    async with (
-        relayed(nats_url, losses) as url,
-        connect(BusOptions(urls=(url,), name="lossy"), deadline=Deadline.after(5.0)) as bus,
-    ):
-        yield Kv(bus, buckets.LOCKS)
 
 
 async def entry_of(locks: Kv[LockRecord]) -> Entry[LockRecord] | None:
