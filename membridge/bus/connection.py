@@ -247,7 +247,7 @@ class Bus:
         except NoResponderError as error:
             raise translate.no_jetstream(where) from error
         except DeadlineExceededError as error:
-            raise BusUnavailableError(f"{where}: JetStream does not answer") from error
+            raise BusUnavailableError(f"{where}: JetStream does not answer", remedy=translate.STUCK) from error
         info = msgspec.json.decode(reply.body, type=PubAck)
         if info.error is not None:
             translate.raise_api(info.error, where)

@@ -154,6 +154,10 @@ def raise_api(error: ApiError, what: str) -> NoReturn:
     raise BusUnavailableError(f"{what}: {error.description}")
 
 
+#: What helps where the server takes connections and its JetStream says nothing.
+STUCK = "read nats-server's log and restart it; if its files are damaged: docs/recovery.md, 'NATS was lost'"
+
+
 def no_jetstream(what: str) -> BusUnavailableError:
     """Return the error of a server that has JetStream switched off."""
     return BusUnavailableError(
