@@ -26,6 +26,7 @@ from schemas.node import StatusReply
 from tests.fixtures.databases import titles
 from tests.fixtures.machines import PROJECT, MakeMachine, command, status, until
 from tests.fixtures.nats import Restartable
+from tests.fixtures.pace import paced, pause
 
 #: Bits that flip in each file.
 FLIPS = 3
@@ -142,6 +143,7 @@ async def answered(machine: Machine, *arguments: str) -> dict[str, Any]:
             answer: dict[str, Any] = json.loads(output)
             if answer.get("code") not in {"unavailable", "deadline_exceeded"}:
                 return answer
+            await pause()
 
 
 async def recovered(machine: Machine) -> int:
@@ -171,9 +173,9 @@ async def takes_writes(bus: Bus) -> bool:
 async def comes_about(bus: Bus, machine: Machine, wanted: Callable[[StatusReply], bool]) -> bool:
     """Return whether the nodes get there by themselves."""
     try:
-        async with asyncio.timeout(BY_THEMSELVES):
+        async with asyncio.timeout(BY_THEMSELVES), paced(bus) as turn:
             while (seen := await status(bus, machine)) is None or not wanted(seen):
-                pass
+                await turn()
     except TimeoutError:
         return False
     return True

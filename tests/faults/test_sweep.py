@@ -3,7 +3,6 @@
 `just sweep` takes all steps; docs/faults.md says what was found.
 """
 
-import random
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,8 @@ from tests.faults.world import Place
 
 #: Steps of each operation that are tried: killed at, with a full disk from there on, and with one call that fails.
 SAMPLE = {Mode.KILL: 2, Mode.FULL: 1, Mode.BROKEN: 1}
+#: Which steps those are.
+SEED = 20261128
 
 
 @pytest.fixture(scope="session")
@@ -47,14 +48,12 @@ def place(request: pytest.FixtureRequest, shared_nats: NatsServer) -> Place:
 async def test_nothing_is_lost_whatever_stops_an_operation(
     scenario: Scenario, place: Place, shim_library: Path, tmp_path: Path
 ) -> None:
-    seed = random.SystemRandom().getrandbits(32)
-    print(f"seed {seed}")  # noqa: T201 - to try the same steps again
     plan = {
-        mode: partial(sample_of, mode=mode, count=SAMPLE[mode], seed=seed)
+        mode: partial(sample_of, mode=mode, count=SAMPLE[mode], seed=SEED)
         for mode in faults_of(scenario)
         if mode in SAMPLE
     }
     for report in await sweep(place, tmp_path, shim_library, scenario, plan):
-        assert report.failures == [], f"seed {seed}"
-        assert report.hit >= report.tries - 1, f"seed {seed}: {report}"
+        assert report.failures == []
+        assert report.hit >= report.tries - 1, report
         assert report.steps >= 3

@@ -24,6 +24,7 @@ from schemas.node import Empty
 from schemas.runtime import AuditRequest, StatsReply, Task, TaskSpec, TasksRequest, TaskStatus
 from tests.fixtures.machines import MakeMachine
 from tests.fixtures.nats import Restartable
+from tests.fixtures.pace import pause
 
 TASKS = 60
 CLAUDE = """\
@@ -61,7 +62,7 @@ async def ask(bus: Bus, operation: subjects.Operation, request: object) -> objec
             except MembridgeError:
                 if not bus.connected:
                     await bus.wait_generation(bus.generation)
-                await asyncio.sleep(0)
+                await pause()
 
 
 async def submit(bus: Bus, number: int) -> str:
@@ -88,7 +89,7 @@ async def completed(bus: Bus, least: int) -> None:
             assert isinstance(stats, StatsReply)
             if stats.tasks.get("completed", 0) >= least:
                 return
-            await asyncio.sleep(0)
+            await pause()
 
 
 @pytest.mark.timeout(240)

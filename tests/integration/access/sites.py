@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from membridge.cli.demonstration.machine import Machine
 from schemas.identity import ProjectId, canonical_id
 from tests.fixtures.machines import SAMPLE, SOON, command
+from tests.fixtures.pace import pause
 from tests.fixtures.ports import free_port
 
 SHARED, OTHER = "shared", "other"
@@ -77,6 +78,7 @@ async def eventually(wanted: Callable[[], Awaitable[bool]], machine: Machine, se
         async with asyncio.timeout(seconds):
             while not await wanted():
                 assert machine.process is None or machine.process.returncode is None, machine.log.read_text()
+                await pause()
     except TimeoutError as error:
         raise AssertionError(machine.log.read_text()[-3000:]) from error
 

@@ -26,6 +26,7 @@ from services.database.engine import Engine
 from services.database.ledger import Ledger, begin_term
 from services.database.records import Records
 from tests.fixtures.outside import NoWorld
+from tests.fixtures.pace import pause
 
 #: Leases that end while a test waits.
 SHORT = Limits(lease_seconds=1, margin_seconds=0)
@@ -80,9 +81,9 @@ class History:
         """Wait until the book says what the database says; fail when it never does."""
         try:
             async with asyncio.timeout(10.0):
-                while (apart := await self._apart()) is not None:  # noqa: ASYNC110 - no event tells
+                while (apart := await self._apart()) is not None:
                     # Changes that nobody waits for become durable by themselves.
-                    await asyncio.sleep(0)
+                    await pause()
         except TimeoutError:
             apart = await self._apart()
         assert apart is None, apart

@@ -21,6 +21,7 @@ from schemas.leadership import Role
 from schemas.node import AddProjectRequest, Empty, Finding, ProjectsReply, StatusReply
 from schemas.snapshot import PushRequest
 from tests.fixtures.machines import PROJECT, SAMPLE, SOON, MakeMachine, command, until
+from tests.fixtures.pace import pause
 
 OTHER = canonical_id("other")
 
@@ -49,6 +50,7 @@ async def served(bus: Bus, machine: Machine) -> StatusReply:
         while (found := await of_other(bus)).project.error:
             assert machine.process is not None
             assert machine.process.returncode is None, machine.log.read_text()
+            await pause()
     return found
 
 

@@ -19,6 +19,7 @@ from membridge.settings import loopback_key
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
 from tests.fixtures.nats import QUICK
+from tests.fixtures.pace import pause
 from tests.fixtures.ports import free_port
 
 #: Seconds within which Ctrl-C ends everything: the node's drain and the server's.
@@ -98,6 +99,7 @@ async def until_it_answers(up: Machine) -> None:
         while (await up.command("status"))[0]:
             assert up.process is not None
             assert up.process.returncode is None, up.log.read_text(encoding="utf-8")
+            await pause()
 
 
 async def kill_server(up: Machine) -> int:

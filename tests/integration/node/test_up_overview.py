@@ -8,6 +8,7 @@ from membridge.objectstore.remote import S3Options
 from tests.faults.proxy import Faults, proxy
 from tests.fixtures.heard import PATIENCE, Heard
 from tests.fixtures.machines import MakeMachine, command
+from tests.fixtures.pace import pause
 from tests.fixtures.ports import free_port
 
 
@@ -79,6 +80,7 @@ async def test_a_coordinator_whose_database_cannot_be_opened_is_tried_again_and_
         while (await up.command("task", "list"))[0]:
             assert up.process is not None
             assert up.process.returncode is None
+            await pause()
     await up.stop()
 
 
