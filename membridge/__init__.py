@@ -1,6 +1,6 @@
 """Membridge: one claude-mem memory on several machines. The node daemon, its lanes and its commands."""
 
-from membridge.lean import load_without
+from membridge.system.imports import load_without
 
 __version__ = "0.1.0"
 

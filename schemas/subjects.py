@@ -20,7 +20,7 @@ from schemas.access import (
     RevokeRequest,
     StoreConfig,
 )
-from schemas.history import (
+from schemas.commits import (
     DiffReply,
     DiffRequest,
     ExtractReply,
@@ -224,7 +224,7 @@ ENROL = Operation("enrol", "membridge.access.enrol", EnrolRequest, EnrolReply, d
 REVOKE = Operation("revoke", "membridge.access.revoke", RevokeRequest, MembersReply, deadline=30.0, impact=Impact.WRITE)
 ADMIT = Operation("admit", "membridge.access.admit", AdmitRequest, MembersReply, deadline=30.0, impact=Impact.WRITE)
 MEMBERS = Operation("members", "membridge.access.members", Empty, MembersReply, deadline=5.0, impact=Impact.READ)
-ACCESS_LOG = Operation("log", "membridge.access.log", Empty, AccessLogReply, deadline=5.0, impact=Impact.READ)
+ACCESS_LOG = Operation("log", "membridge.access.audit_log", Empty, AccessLogReply, deadline=5.0, impact=Impact.READ)
 #: What an enrolled node is told over its own connection: where snapshots are kept.
 STORE_CONFIG = Operation(
     "store_config", "membridge.{project}.access.store", Empty, StoreConfig, deadline=5.0, impact=Impact.READ

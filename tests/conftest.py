@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 from hypothesis import settings
 
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from tests.fixtures import complaints
 
 # The same examples on every run, and no example is failed by a busy machine; `just soak` and `just sweep` roll dice.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from membridge.access.server_config import account_of
 from membridge.embedded import leftover
-from membridge.logging import get_logger
-from membridge.snapshot import files
+from membridge.system import files
+from membridge.system.logging import get_logger
 from schemas.identity import ProjectId
 
 #: The account of users that have none, and of a server without users.

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from membridge.errors import CredentialsError
-from membridge.snapshot import files
+from membridge.system import files
 
 #: How long both are valid, and how much of it must be left at a start.
 LIFE, RENEW_BEFORE = timedelta(days=3650), timedelta(days=365)

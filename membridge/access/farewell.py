@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import msgspec
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
-from membridge.deadline import Deadline
+from membridge.bus.rpc import Client
 from membridge.errors import MembridgeError, NoResponderError, RevisionMovedError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 from schemas import buckets, subjects
 from schemas.access import Member, MemberRole
 from schemas.buckets import LockRecord

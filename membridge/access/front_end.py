@@ -6,10 +6,10 @@ Made on the server's machine and taken to the front end; only public halves are 
 from collections.abc import Iterable
 from pathlib import Path
 
-from membridge.access.keys import provide_key
-from membridge.access.site import Site
+from membridge.access.nkeys import provide_key
+from membridge.access.server_files import Site
 from membridge.settings import RUNTIME
-from membridge.snapshot import files
+from membridge.system import files
 from schemas.access import AdmitRequest, MemberRole
 from schemas.identity import NodeId, ProjectId
 

@@ -8,11 +8,11 @@ neither key and is refused.
 from dataclasses import dataclass
 from pathlib import Path
 
-from membridge.access.keys import provide_key
+from membridge.access.nkeys import provide_key
 from membridge.access.server_config import render_users
 from membridge.embedded.nats_server import bundled_config
 from membridge.settings import loopback_key
-from membridge.snapshot import files
+from membridge.system import files
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import ssl
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import BusUnavailableError, CredentialsError
 
 #: Longest greeting of a server that is read.

@@ -5,10 +5,10 @@ Runs as the account's operator, who alone may. Nodes find everything there and m
 
 from collections.abc import Mapping, Sequence
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.bus.streams import ensure_streams, open_proposals
-from membridge.deadline import Deadline
 from membridge.objectstore.jetstream import BUCKET, JetStreamStore
 from membridge.objectstore.reclaiming import reclaim_deleted, reclaim_loose
 from schemas import buckets, streams

@@ -7,9 +7,9 @@ accounts without any. Names and keys come from types that allow no quote, so not
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from membridge.access import grants, runtime_grants
-from membridge.access.grants import EVERYTHING, Grant
-from membridge.access.roster import Roster
+from membridge.access import permissions, runtime_permissions
+from membridge.access.members import Roster
+from membridge.access.permissions import EVERYTHING, Grant
 from schemas.access import MemberRole
 from schemas.identity import NodeId, ProjectId
 
@@ -40,12 +40,12 @@ def render(roster: Roster, own: OwnKeys) -> str:
     accounts = [
         _account(
             "DESK",
-            [User(own.desk, grants.desk("desk")), User(own.caller, grants.caller("caller"))],
+            [User(own.desk, permissions.desk("desk")), User(own.caller, permissions.caller("caller"))],
             jetstream=False,
         ),
         _account(
             "DOOR",
-            [User(own.doorkeeper, grants.doorkeeper("doorkeeper")), User(own.door, grants.door("door"))],
+            [User(own.doorkeeper, permissions.doorkeeper("doorkeeper")), User(own.door, permissions.door("door"))],
             jetstream=False,
         ),
     ]
@@ -54,7 +54,7 @@ def render(roster: Roster, own: OwnKeys) -> str:
         for member in roster.enrolled()
         if member.runtime_key
     ]
-    own_users = [User(own.runtime_operator, EVERYTHING), User(own.coordinator, runtime_grants.coordinator())]
+    own_users = [User(own.runtime_operator, EVERYTHING), User(own.coordinator, runtime_permissions.coordinator())]
     accounts.append(_account("RUNTIME", [*own_users, *in_runtime], jetstream=True))
     for project in roster.projects:
         members = [
@@ -73,14 +73,14 @@ def account_of(project: ProjectId) -> str:
 
 
 _IN_PROJECT: dict[MemberRole, Callable[[ProjectId, NodeId], Grant]] = {
-    MemberRole.NODE: grants.node,
-    MemberRole.READER: grants.reader,
-    MemberRole.GATEWAY: grants.gateway,
+    MemberRole.NODE: permissions.node,
+    MemberRole.READER: permissions.reader,
+    MemberRole.GATEWAY: permissions.gateway,
 }
 _IN_RUNTIME: dict[MemberRole, Callable[[NodeId], Grant]] = {
-    MemberRole.NODE: runtime_grants.node,
-    MemberRole.READER: runtime_grants.reader,
-    MemberRole.GATEWAY: runtime_grants.gateway,
+    MemberRole.NODE: runtime_permissions.node,
+    MemberRole.READER: runtime_permissions.reader,
+    MemberRole.GATEWAY: runtime_permissions.gateway,
 }
 
 

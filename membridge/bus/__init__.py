@@ -6,7 +6,7 @@ daemon never uses. The library is loaded once without them; a process that uses 
 
 import sys
 
-from membridge.lean import load_without
+from membridge.system.imports import load_without
 
 if "aiohttp" not in sys.modules:
     load_without("nats.aio.client", ["aiohttp", "importlib.metadata"])

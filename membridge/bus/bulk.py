@@ -8,13 +8,13 @@ stream or a bucket keeps is never larger than a message.
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
-from membridge.bus.background import background
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import background
 from membridge.bus.connection import Bus
 from membridge.bus.message import INBOX, Message
 from membridge.bus.subscription import Subscription
-from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 
 log = get_logger("membridge.bus")
 

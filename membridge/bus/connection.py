@@ -5,7 +5,6 @@ and nothing is kept for later; when it is back, `generation` has grown and every
 """
 
 import asyncio
-import random
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -14,15 +13,16 @@ import msgspec
 from nats.aio.client import Client
 from nats.errors import Error
 
-from membridge.bus import translate
-from membridge.bus.background import background
-from membridge.bus.link import Link, Notes
+from membridge.aio.backoff import Backoff
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import background
+from membridge.bus import errors
+from membridge.bus.errors import ApiError, translated
+from membridge.bus.inbox import Replies
 from membridge.bus.message import Message, size_of
+from membridge.bus.nats_client import Link, Notes
 from membridge.bus.options import BusOptions
-from membridge.bus.replies import Replies
 from membridge.bus.subscription import Subscription
-from membridge.bus.translate import ApiError, translated
-from membridge.deadline import Deadline
 from membridge.errors import (
     BusUnavailableError,
     CredentialsError,
@@ -32,7 +32,7 @@ from membridge.errors import (
     NoResponderError,
     TooLargeError,
 )
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 
 #: Seconds without a single try after which a link that is down is taken for stuck.
 STUCK = 30.0
@@ -138,7 +138,7 @@ class Bus:
             asked.discard(future)
             if not asked and self._asked.get(subject.lower()) is asked:
                 del self._asked[subject.lower()]
-        if not message.body and translate.status_of(message.headers) == 503:
+        if not message.body and errors.status_of(message.headers) == 503:
             raise NoResponderError(f"nobody answers {subject}", remedy="check that the service it belongs to runs")
         return message
 
@@ -166,13 +166,13 @@ class Bus:
         try:
             reply = await self.request(subject, body, deadline=deadline.sooner(ANSWER), headers=headers)
         except NoResponderError as error:
-            raise translate.StreamMissingError(f"{what}: no stream keeps it") from error
+            raise errors.StreamMissingError(f"{what}: no stream keeps it") from error
         try:
             ack = msgspec.json.decode(reply.body, type=PubAck)
         except msgspec.DecodeError as error:
             raise BusUnavailableError(f"{what}: the answer is not JetStream's") from error
         if ack.error is not None:
-            translate.raise_api(ack.error, what)
+            errors.raise_api(ack.error, what)
         return ack.seq
 
     @asynccontextmanager
@@ -245,12 +245,12 @@ class Bus:
         try:
             reply = await self.request(f"{self.options.api}.INFO", deadline=deadline)
         except NoResponderError as error:
-            raise translate.no_jetstream(where) from error
+            raise errors.no_jetstream(where) from error
         except DeadlineExceededError as error:
-            raise BusUnavailableError(f"{where}: JetStream does not answer", remedy=translate.STUCK) from error
+            raise BusUnavailableError(f"{where}: JetStream does not answer", remedy=errors.STUCK) from error
         info = msgspec.json.decode(reply.body, type=PubAck)
         if info.error is not None:
-            translate.raise_api(info.error, where)
+            errors.raise_api(info.error, where)
 
     async def _until_lost(self) -> None:
         while not self._lost.is_set():
@@ -264,7 +264,7 @@ class Bus:
                     return
 
     async def _rebuild(self) -> None:
-        pace, failures, refusals = self.options.pace, 0, 0
+        refusals, backoff = 0, Backoff(self.options.pace.retry_first, self.options.pace.retry_most)
         while True:
             link = self._new_link()
             try:
@@ -278,9 +278,7 @@ class Bus:
             else:
                 self._refused.clear()
                 return
-            failures = min(failures + 1, 10)
-            most = min(pace.retry_most, pace.retry_first * 2**failures)
-            await asyncio.sleep(most * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            await asyncio.sleep(backoff.failed())
 
     async def _flush(self, link: Link, broken: "asyncio.Future[None]") -> None:
         try:

@@ -5,17 +5,17 @@ connection is down is told by nobody: whoever listens looks again now and then.
 """
 
 import asyncio
-import random
 import secrets
 from collections.abc import AsyncGenerator
 from typing import TypeVar
 
+from membridge.aio.backoff import jittered
+from membridge.aio.deadline import Deadline
 from membridge.bus import jetstream
 from membridge.bus.kv import Kv
 from membridge.bus.subscription import Subscription
-from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 from schemas.wire import Wire
 
 V = TypeVar("V", bound=Wire)
@@ -42,7 +42,7 @@ async def expiries(kv: Kv[V]) -> AsyncGenerator[str]:
                         yield key
             except MembridgeError as error:
                 log.debug("expiries not heard", name=kv.bucket.name, reason=error.message)
-                await asyncio.sleep(LOOK * (0.5 + random.random()))  # noqa: S311 - jitter
+                await asyncio.sleep(jittered(LOOK))
 
 
 async def _listen(kv: Kv[V], name: str, inbox: str) -> None:

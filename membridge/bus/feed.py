@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.streams import history, span
 from membridge.bus.subscription import Subscription
-from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
 from schemas.errors import AGAIN
 from schemas.streams import Stream

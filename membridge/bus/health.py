@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import msgspec
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError
 from schemas import streams
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from membridge.bus import translate
+from membridge.aio.deadline import Deadline
+from membridge.bus import errors
 from membridge.bus.connection import ANSWER, Bus
+from membridge.bus.errors import ApiError
 from membridge.bus.message import Message
-from membridge.bus.translate import ApiError
-from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError, NoResponderError
 
 #: Messages per round of a direct read.
@@ -89,13 +89,13 @@ async def call(bus: Bus, verb: str, body: object, kind: type[R], *, deadline: De
             f"{bus.options.api}.{verb}", msgspec.json.encode(body), deadline=deadline.sooner(ANSWER)
         )
     except NoResponderError as error:
-        raise translate.no_jetstream(verb) from error
+        raise errors.no_jetstream(verb) from error
     try:
         answer = msgspec.json.decode(reply.body, type=kind)
     except msgspec.DecodeError as error:
         raise BusUnavailableError(f"{verb}: the answer is not JetStream's") from error
     if answer.error is not None:
-        translate.raise_api(answer.error, verb)
+        errors.raise_api(answer.error, verb)
     return answer
 
 
@@ -106,7 +106,7 @@ async def ensure_stream(bus: Bus, config: StreamConfig, *, deadline: Deadline) -
     """
     try:
         there = await call(bus, f"STREAM.INFO.{config.name}", {}, _StreamReply, deadline=deadline)
-    except translate.StreamMissingError:
+    except errors.StreamMissingError:
         # The server takes a second creation with the same configuration as the first one.
         await call(bus, f"STREAM.CREATE.{config.name}", config, _StreamReply, deadline=deadline)
         return
@@ -146,7 +146,7 @@ async def has_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) 
     """Return whether the stream has a consumer of that name; False when there is no stream either."""
     try:
         await call(bus, f"CONSUMER.INFO.{stream}.{name}", {}, _Answer, deadline=deadline)
-    except (translate.ConsumerMissingError, translate.StreamMissingError):
+    except (errors.ConsumerMissingError, errors.StreamMissingError):
         return False
     return True
 
@@ -166,7 +166,7 @@ async def passes_over(bus: Bus, stream: str, name: str, *, filter_subject: str, 
             return False
         # What came in between is pending now.
         after = await _consumer(bus, stream, name, deadline=deadline)
-    except (translate.ConsumerMissingError, translate.StreamMissingError):
+    except (errors.ConsumerMissingError, errors.StreamMissingError):
         return False
     return not after.num_pending and not after.num_ack_pending
 
@@ -179,7 +179,7 @@ async def delete_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadlin
     """Delete a consumer; one that is gone already is fine."""
     try:
         await call(bus, f"CONSUMER.DELETE.{stream}.{name}", {}, _Answer, deadline=deadline)
-    except (translate.ConsumerMissingError, translate.StreamMissingError):
+    except (errors.ConsumerMissingError, errors.StreamMissingError):
         return
 
 
@@ -191,8 +191,8 @@ async def last_of(bus: Bus, stream: str, subject: str, *, deadline: Deadline) ->
     try:
         reply = await bus.request(f"{bus.options.api}.DIRECT.GET.{stream}.{subject}", deadline=deadline.sooner(ANSWER))
     except NoResponderError as error:
-        raise translate.StreamMissingError(f"stream {stream} is not there") from error
-    if not reply.body and (status := translate.status_of(reply.headers)):
+        raise errors.StreamMissingError(f"stream {stream} is not there") from error
+    if not reply.body and (status := errors.status_of(reply.headers)):
         if status == 404:
             return None
         raise BusUnavailableError(f"reading {subject}: {reply.headers.get('Description', status)}")
@@ -211,7 +211,7 @@ async def read_from(
             more = False
             async with deadline.sooner(ANSWER).scope(f"reading stream {stream}"):
                 async for message in replies:
-                    status = 0 if "Nats-Sequence" in message.headers else translate.status_of(message.headers)
+                    status = 0 if "Nats-Sequence" in message.headers else errors.status_of(message.headers)
                     if not status:
                         start = sequence_of(message) + 1
                         yield message
@@ -237,7 +237,7 @@ def _more(end: Message, status: int, stream: str) -> bool:
     if status == 404:
         return False
     if status == 503:
-        raise translate.StreamMissingError(f"stream {stream} is not there")
+        raise errors.StreamMissingError(f"stream {stream} is not there")
     if status != 204:
         raise BusUnavailableError(f"reading stream {stream}: {end.headers.get('Description', status)}")
     return end.headers.get("Nats-Num-Pending", "0") != "0"

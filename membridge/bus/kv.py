@@ -8,11 +8,11 @@ import math
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from membridge.aio.deadline import Deadline
 from membridge.bus import jetstream
 from membridge.bus.connection import Bus
 from membridge.bus.jetstream import StreamConfig
 from membridge.bus.message import Message
-from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError
 from schemas.buckets import Bucket
 from schemas.identity import token

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.kv import Entry, Kv
-from membridge.deadline import Deadline
 from membridge.errors import DeadlineExceededError, RevisionMovedError
 from schemas.wire import Wire
 

@@ -16,16 +16,16 @@ from typing import Any
 
 import msgspec
 
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import cause_of, first_failure
 from membridge.bus import bulk
 from membridge.bus.asker import asker_of
 from membridge.bus.connection import Bus
 from membridge.bus.message import INBOX, PART, Message
 from membridge.bus.subscription import Subscription
-from membridge.deadline import Deadline
 from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, UnavailableError
-from membridge.lifecycle import cause_of
-from membridge.logging import bound, get_logger
 from membridge.system.files import of_file
+from membridge.system.logging import bound, get_logger
 from schemas.subjects import Operation
 from schemas.wire import Wire, WireError, decode_request, encode
 
@@ -268,7 +268,7 @@ async def serve(
     When the body ends, in whatever way, requests that run have `grace` seconds left.
     """
     service = _Service(bus, identity, endpoints, grace)
-    try:
+    with first_failure():
         async with asyncio.TaskGroup() as group:
             listeners: list[asyncio.Task[None]] = []
             heard_by: list[tuple[_Stats, Subscription]] = []
@@ -290,8 +290,6 @@ async def serve(
                 for stats, heard in heard_by:
                     await service.refuse_unread(stats, heard)
                 await service.drain()
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
 
 
 def _cut(text: str) -> str:

@@ -1,20 +1,20 @@
 """Streams as declared, a work queue's consumer, and the last message of each subject of a history."""
 
 import asyncio
-import random
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
 
-from membridge.bus import jetstream, translate
+from membridge.aio.backoff import Backoff
+from membridge.aio.deadline import Deadline
+from membridge.bus import errors, jetstream
 from membridge.bus.connection import Bus
 from membridge.bus.jetstream import StreamConfig, nanoseconds
 from membridge.bus.message import Message
-from membridge.deadline import Deadline
 from membridge.errors import ForbiddenError, MembridgeError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 from schemas import streams, subjects
 from schemas.identity import ProjectId
 from schemas.streams import Retention, Stream
@@ -84,7 +84,7 @@ class WorkQueue:
 
     def __init__(self, bus: Bus, stream: Stream, durable: str, filter_subject: str) -> None:
         self._bus, self._stream, self._durable, self._filter = bus, stream, durable, filter_subject
-        self._failures, self._told = 0, ""
+        self._backoff, self._told = Backoff(0.2, 25.0), ""
         #: Whether an empty answer is compared with what the stream holds.
         self._looks = True
 
@@ -104,7 +104,7 @@ class WorkQueue:
             return
         try:
             await self._create(config, deadline=deadline)
-        except translate.ConsumerDamagedError as error:
+        except errors.ConsumerDamagedError as error:
             # What a work queue's consumer remembers can be lost: what is done is gone from the stream, and the rest
             # comes again. One in the server's memory reads no file.
             await self._create({**config, "mem_storage": True}, deadline=deadline)
@@ -147,7 +147,8 @@ class WorkQueue:
         except MembridgeError:
             await self._recover(generation)
             return []
-        self._failures, self._told = 0, ""
+        self._backoff.reset()
+        self._told = ""
         return found
 
     async def _fetch(self, wait: float) -> list[Delivery]:
@@ -174,8 +175,8 @@ class WorkQueue:
                         if message is None:
                             break
                         if not message.reply:
-                            if translate.status_of(message.headers) == 503:
-                                raise translate.ConsumerMissingError(f"consumer {self._durable} is gone")
+                            if errors.status_of(message.headers) == 503:
+                                raise errors.ConsumerMissingError(f"consumer {self._durable} is gone")
                             break
                         found.append(self._delivery(message))
             except TimeoutError:
@@ -189,8 +190,7 @@ class WorkQueue:
         return Delivery(message, int(attempts) if attempts.isdigit() else 1, self._bus, message.reply)
 
     async def _recover(self, generation: int) -> None:
-        self._failures = min(self._failures + 1, 8)
-        pause = 0.1 * 2**self._failures * (0.5 + random.random() / 2)  # noqa: S311 - jitter
+        pause = self._backoff.failed()
         try:
             # A new connection is news: what waited for it is not kept waiting for the rest of the pause.
             async with asyncio.timeout(pause):

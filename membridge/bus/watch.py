@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.kv import Entry, Kv
 from membridge.bus.message import Message
-from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError, MembridgeError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 from schemas.wire import Wire
 
 V = TypeVar("V", bound=Wire)

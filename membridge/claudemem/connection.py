@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import apsw
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.patience import Patience
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.translate import translated
-from membridge.deadline import Deadline
 from membridge.errors import DatabaseInvalidError, DatabaseMissingError
 
 #: Virtual machine steps between two looks at the deadline: under a millisecond of work.

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import apsw
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import bound, open_frozen, open_live, require_directory
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import local_tables, quoted, travelling_tables
 from membridge.claudemem.translate import RESTORE, translated
-from membridge.deadline import Deadline
 from membridge.errors import DatabaseCorruptError, DiskFullError
 
 __all__ = ["DatabaseFacts", "backup", "copy_database", "device_id", "inspect", "open_live", "quick_check", "scrub"]

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import msgspec
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import open_files
 from membridge.claudemem.connection import open_live
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import quoted, travelling_tables
-from membridge.deadline import Deadline
 
 #: Newest rows of each table that are noted: one is enough unless it is deleted later.
 NEWEST = 8

@@ -3,9 +3,9 @@
 import hashlib
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_live
 from membridge.claudemem.tables import KEY_DEFAULTS, expression, quoted, travelling_tables
-from membridge.deadline import Deadline
 
 #: Seconds that reading a whole memory may take.
 _PATIENCE = 60.0

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import apsw
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.claudemem.connection import frozen_uri, open_live, resolve
 from membridge.claudemem.holders import COMPANIONS, Holder, holders
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.translate import translated
-from membridge.deadline import Deadline
 from membridge.errors import (
     DatabaseBusyError,
     DatabaseCorruptError,

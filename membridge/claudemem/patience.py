@@ -7,8 +7,8 @@ held while nothing is written is reported after a few seconds, with the process 
 import time
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.open_files import lock_holder
-from membridge.deadline import Deadline
 from membridge.errors import DatabaseBusyError
 
 #: Seconds without a write to the database or its WAL after which a lock is reported.

@@ -23,7 +23,7 @@ from schemas.wire import Wire
 
 if TYPE_CHECKING:
     from membridge.access.invitation import Line
-    from membridge.access.site import Site
+    from membridge.access.server_files import Site
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
@@ -133,7 +133,7 @@ def join(
 ) -> None:
     """Join the memory that LINE invites to, synchronise, and stay as this machine's daemon."""
     from membridge.access import invitation  # noqa: PLC0415 - loaded only where somebody joins
-    from membridge.access.joining import Place, join  # noqa: PLC0415 - as above
+    from membridge.access.join import Place, join  # noqa: PLC0415 - as above
 
     settings = invocation.settings
     quiet(settings)
@@ -230,10 +230,10 @@ def _print_log(reply: AccessLogReply) -> None:
 
 
 def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
+    from membridge.aio.deadline import Deadline  # noqa: PLC0415 - as above
     from membridge.bus.asker import speaker  # noqa: PLC0415 - loaded only on the server's machine
-    from membridge.bus.client import Client  # noqa: PLC0415 - as above
     from membridge.bus.connection import connect  # noqa: PLC0415 - as above
-    from membridge.deadline import Deadline  # noqa: PLC0415 - as above
+    from membridge.bus.rpc import Client  # noqa: PLC0415 - as above
 
     site = site_of(invocation)
 
@@ -256,7 +256,7 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
 
 def site_of(invocation: Invocation) -> "Site":
     """Return the access folder of this machine. Raises InvalidRequestError where no server for others is set up."""
-    from membridge.access.site import Listening, Site, given_in  # noqa: PLC0415 - loaded only on the server's machine
+    from membridge.access.server_files import Listening, Site, given_in  # noqa: PLC0415 - loaded only on the server's machine
 
     settings = invocation.settings
     quiet(settings)

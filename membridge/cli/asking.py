@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import background
 from membridge.bus.asker import speaker
-from membridge.bus.background import background
-from membridge.bus.client import Client
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
 from membridge.bus.options import BusOptions
+from membridge.bus.rpc import Client
 from membridge.bus.subscription import Subscription
 from membridge.cli import progress
 from membridge.cli.command import Invocation, quiet
 from membridge.cli.progress import Meter
-from membridge.deadline import Deadline
 from membridge.errors import (
     CredentialsError,
     DeadlineExceededError,
@@ -30,9 +30,9 @@ from membridge.errors import (
 )
 from membridge.node import registry
 from membridge.node.jobs import LISTED, Jobs
-from membridge.node.opening import bus_options, runtime_options
 from membridge.node.presence import present
 from membridge.settings import ProjectConfig
+from membridge.wiring.bus import bus_options, runtime_options
 from schemas import subjects
 from schemas.buckets import LEADERSHIP, NODES
 from schemas.events import Progress, decode_event
@@ -208,7 +208,7 @@ def examine(invocation: Invocation) -> DoctorReply:
         return asyncio.run(_ask_node(invocation, subjects.DOCTOR, Empty(), deadline=Deadline.after(EXAMINED)))
     except (UnavailableError, CredentialsError, DeadlineExceededError):
         project = _required(invocation)
-        from membridge.node.local import examine_here  # noqa: PLC0415 - the whole node, loaded only when it works here
+        from membridge.node.oneshot import examine_here  # noqa: PLC0415 - the whole node, loaded only when it works here
 
         quiet(invocation.settings)
         return asyncio.run(examine_here(invocation.settings, project, deadline=Deadline.after(EXAMINED)))
@@ -227,7 +227,7 @@ async def _ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -
             if operation.name not in LOCAL:
                 raise _nobody(invocation) from error
         project = _required(invocation)
-        from membridge.node.local import run_local  # noqa: PLC0415 - the whole node, loaded only when it works here
+        from membridge.node.oneshot import run_local  # noqa: PLC0415 - the whole node, loaded only when it works here
 
         async with deadline.scope(operation.name):
             return await run_local(invocation.settings, operation, request, project=project, progress=meter)

@@ -13,11 +13,11 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import click
 
-from membridge import logging
 from membridge.cli import units
 from membridge.cli.catalogue import Entry
 from membridge.errors import RefusedError
 from membridge.settings import Settings, load
+from membridge.system import logging
 from schemas.identity import InvalidTokenError, canonical_id
 from schemas.subjects import Impact
 from schemas.wire import Wire

@@ -8,7 +8,7 @@ import click
 import uvloop
 
 from membridge.cli.command import Invocation, command
-from membridge.cli.demonstration.story import Finding, tell
+from membridge.testing.scenario import Finding, tell
 from schemas.subjects import Impact
 from schemas.wire import Wire
 

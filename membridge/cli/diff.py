@@ -5,7 +5,7 @@ import click
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
 from schemas import subjects
-from schemas.history import MOST_ROWS, DiffReply, DiffRequest, RowChange, RowDiff, TableDiff
+from schemas.commits import MOST_ROWS, DiffReply, DiffRequest, RowChange, RowDiff, TableDiff
 from schemas.subjects import Impact
 
 TABLE_COLUMNS = ("table", "came>", "went>", "changed>")

@@ -5,7 +5,7 @@ import click
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
 from schemas import subjects
-from schemas.history import GcReply, GcRequest
+from schemas.commits import GcReply, GcRequest
 from schemas.subjects import Impact
 
 

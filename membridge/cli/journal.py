@@ -8,7 +8,7 @@ from membridge.cli import units
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.cli.restore import confirm, describe_changes, print_changes
 from schemas import subjects
-from schemas.history import MOST_ROWS, RestoreBackupReply, RestoreBackupRequest
+from schemas.commits import MOST_ROWS, RestoreBackupReply, RestoreBackupRequest
 from schemas.node import Empty
 from schemas.proposal import Conflict, ConflictSide, ConflictsReply
 from schemas.snapshot import Backup, BackupsReply

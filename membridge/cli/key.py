@@ -7,7 +7,7 @@ import click
 
 from membridge.cli.command import DefaultGroup, Invocation, command, quiet
 from membridge.errors import ConflictError, InvalidRequestError
-from membridge.objectstore.keys import Key, new_key, read_file, write_file
+from membridge.objectstore.encryption.keys import Key, new_key, read_file, write_file
 from schemas.subjects import Impact
 from schemas.wire import Wire
 

@@ -12,6 +12,7 @@ from typing import cast
 import click
 
 from membridge import __version__
+from membridge.aio.tasks import cause_of
 from membridge.cli import units
 from membridge.cli.catalogue import COMMANDS
 from membridge.cli.command import LazyGroup, print_json
@@ -75,9 +76,7 @@ def _unexpected(error: Exception) -> MembridgeError:
     if os.environ.get("MEMBRIDGE_DEV", "").lower() in {"1", "true", "yes", "on"}:
         traceback.print_exception(error)
         remedy = ""
-    first: BaseException = error
-    while isinstance(first, BaseExceptionGroup):
-        first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
+    first = cause_of(error)
     text = mask_userinfo(" ".join(f"{type(first).__name__}: {first}".split()))
     return MembridgeError(f"unexpected: {text[:300]}", remedy=remedy)
 

@@ -51,7 +51,7 @@ def _accounts(invocation: Invocation) -> list[tuple[str, str, BusOptions]]:
     """Return what to write for each account: the end of its name, what it is for, and how to connect."""
     from membridge.access import loopback  # noqa: PLC0415 - loaded only where keys are looked for
     from membridge.cli.asking import project_id, served_project  # noqa: PLC0415 - as above
-    from membridge.node.opening import bus_options, runtime_options  # noqa: PLC0415 - as above
+    from membridge.wiring.bus import bus_options, runtime_options  # noqa: PLC0415 - as above
 
     settings, named = invocation.settings, invocation.project_name or invocation.settings.project.name
     nats = settings.nats
@@ -79,10 +79,10 @@ def _accounts(invocation: Invocation) -> list[tuple[str, str, BusOptions]]:
 
 def _keyless(settings: Settings, urls: tuple[str, ...]) -> InvalidRequestError:
     """Return why there is nothing to write: the server has no users, or `up` runs and its keys are elsewhere."""
-    from membridge.node import running  # noqa: PLC0415 - here only
+    from membridge.system import pidfile  # noqa: PLC0415 - here only
 
     server = ",".join(urls)
-    if running.holder(settings.node.state_dir, "up") is not None:
+    if pidfile.holder(settings.node.state_dir, "up") is not None:
         return InvalidRequestError(
             f"there is no key here for {server}, and `membridge up` runs",
             remedy="see with `membridge config show` whether the settings name its server and its keys",
@@ -106,7 +106,7 @@ def _folder() -> Path:
 
 
 def _save(file: Path, about: str, options: BusOptions) -> None:
-    from membridge.snapshot import files  # noqa: PLC0415 - only where something is written
+    from membridge.system import files  # noqa: PLC0415 - only where something is written
 
     if file.exists() and not _is_ours(file):
         raise InvalidRequestError(

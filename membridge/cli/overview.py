@@ -4,21 +4,21 @@ It is up when its object store answers too. Until then it says what is wrong, on
 """
 
 import asyncio
-import random
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 
 import click
 
-from membridge import blocking
-from membridge.deadline import Deadline
+from membridge.aio import threads
+from membridge.aio.backoff import Backoff
+from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Ready
 from membridge.errors import DeadlineExceededError, MembridgeError
-from membridge.lifecycle import Ready
 from membridge.node import registry
-from membridge.node.opening import open_store
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import Settings, StoreKind, mask_userinfo
+from membridge.wiring.store import open_store
 
 #: Seconds that the store may take to answer, and the shortest and longest pause between two tries.
 ANSWER, FIRST_PAUSE, MOST_PAUSE = 5.0, 0.5, 15.0
@@ -30,7 +30,7 @@ _HINT = "Ctrl-C stops it; `membridge status` in another terminal shows it."
 async def announce(settings: Settings, services: Iterable[str], ready: Ready) -> None:
     """Be the part that prints the overview when everything else serves, and says when the store answers at last."""
     ready()
-    rows = await blocking.run(overview, settings, services)
+    rows = await threads.run(overview, settings, services)
     if settings.store.backend is StoreKind.JETSTREAM:
         # Its store is in nats-server, and the node has opened it.
         _print(f"Membridge is up. {_HINT}\n{rows}")
@@ -49,7 +49,7 @@ def _print(text: str) -> None:
 
 
 async def _until_it_answers(store: ObjectStore, silent: str) -> None:
-    said, pause = "", FIRST_PAUSE
+    said, backoff = "", Backoff(FIRST_PAUSE, MOST_PAUSE)
     while (failure := await _failure_of(store)) is not None:
         told = silent if isinstance(failure, DeadlineExceededError) else failure.message
         if failure.remedy:
@@ -57,8 +57,7 @@ async def _until_it_answers(store: ObjectStore, silent: str) -> None:
         if told != said:
             _print(f"Not up yet, the memory stays on this machine: {told}")
         said = told
-        await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
-        pause = min(MOST_PAUSE, 2 * pause)
+        await asyncio.sleep(backoff.failed())
 
 
 async def _failure_of(store: ObjectStore) -> MembridgeError | None:

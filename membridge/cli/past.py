@@ -5,7 +5,7 @@ import click
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
 from schemas import subjects
-from schemas.history import MOST_RECORDS, HistoryReply, HistoryRequest, RowChanges, Tag, TagAct, TagAction, TagsReply
+from schemas.commits import MOST_RECORDS, HistoryReply, HistoryRequest, RowChanges, Tag, TagAct, TagAction, TagsReply
 from schemas.snapshot import SnapshotRecord
 from schemas.subjects import Impact
 

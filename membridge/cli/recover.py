@@ -4,7 +4,7 @@ import click
 
 from membridge.cli.command import Invocation, command
 from schemas import subjects
-from schemas.history import RecoverReply, RecoverRequest, RecoverySource
+from schemas.commits import RecoverReply, RecoverRequest, RecoverySource
 from schemas.subjects import Impact
 
 

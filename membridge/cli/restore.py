@@ -12,7 +12,7 @@ from membridge.cli.command import Invocation, command
 from membridge.cli.diff import ROW_COLUMNS, described
 from membridge.errors import ConflictError, DiskFullError, MembridgeError
 from schemas import subjects
-from schemas.history import (
+from schemas.commits import (
     MOST_ROWS,
     ExtractReply,
     ExtractRequest,

@@ -6,7 +6,7 @@ Plain functions; the clock is an argument.
 import re
 from datetime import UTC, datetime, timedelta
 
-from membridge import instants
+from membridge.system import clock
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 #: The seconds of an ISO 8601 time, and their fraction of up to six digits.
@@ -52,7 +52,7 @@ def ago(at: str, now: datetime) -> str:
 
 def when(at: str, *, exact: bool = False) -> str:
     """Return the instant `at` as all pages show one; see `instants.local`."""
-    return instants.local(at, exact=exact)
+    return clock.local(at, exact=exact)
 
 
 def given(text: str) -> str:

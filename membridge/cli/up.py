@@ -12,21 +12,22 @@ import click
 import msgspec
 import uvloop
 
-from membridge import blocking, lifecycle
-from membridge.access import carried, enrolled, loopback
-from membridge.access.enrolled import Enrolled
+from membridge.access import carried, join_config, loopback
+from membridge.access.join_config import Enrolled
+from membridge.aio import lifecycle, threads
+from membridge.aio.lifecycle import Part
 from membridge.cli.command import Invocation, command
 from membridge.cli.overview import announce
 from membridge.embedded.nats_server import NatsOptions, Supervisor
 from membridge.errors import InvalidRequestError
-from membridge.lifecycle import Part
 from membridge.node import daemon, registry
-from membridge.node.main import start_logging
-from membridge.node.notify import Notifier
-from membridge.node.running import only_one
-from membridge.objectstore.keys import key_text, read_file
+from membridge.objectstore.encryption.keys import key_text, read_file
 from membridge.settings import DEFAULT, LOOPBACK, Settings, StoreKind, load
 from membridge.settings.kinds import LISTEN
+from membridge.system.pidfile import only_one
+from membridge.system.sd_notify import Notifier
+from membridge.system.signals import signals_set
+from membridge.wiring.logs import start_logging
 from schemas.access import StoreConfig
 from schemas.subjects import Impact
 
@@ -49,16 +50,16 @@ def up_command(invocation: Invocation, listen: str | None) -> None:
 
 async def _serve(settings: Settings) -> None:
     port = _port(settings)
-    own = await blocking.run(loopback.provide, settings.node.state_dir)
-    reached = await blocking.run(load, os.environ, Path.home())
+    own = await threads.run(loopback.provide, settings.node.state_dir)
+    reached = await threads.run(load, os.environ, Path.home())
     if reached.nats.nkey_seed_file != own.node:
         raise InvalidRequestError(
             f"the server that `up` starts takes its own keys only, and the settings name others: {_others(reached)}",
             remedy="unset that, or run `membridge node` to use a server of your own",
             field="nats",
         )
-    projects = [project.id for project in await blocking.run(registry.load, reached)]
-    await blocking.run(carried.out_of_accounts, settings.node.state_dir / "nats", projects)
+    projects = [project.id for project in await threads.run(registry.load, reached)]
+    await threads.run(carried.out_of_accounts, settings.node.state_dir / "nats", projects)
     instead = "set MEMBRIDGE_NATS_URL=nats://127.0.0.1:{port} for `membridge up` and every other command"
     server = Supervisor(NatsOptions(settings.node.state_dir / "nats", port, config=own.config, instead=instead))
     await _run(server, reached, {})
@@ -74,18 +75,18 @@ async def _run(server: Supervisor, settings: Settings, between: Mapping[str, Par
     # The node tells no service manager: that watches this whole process.
     parts["node"] = lambda ready: daemon.run(settings, {}, stopping=asyncio.Event(), on_ready=ready)
     parts["overview"] = partial(announce, settings, [service.name for service in services])
-    with daemon.signals_set(stopping):
+    with signals_set(stopping):
         await lifecycle.run(
             parts, stopping=stopping, on_ready=notifier.ready, on_stopping=notifier.stopping, drain=DRAIN
         )
 
 
 async def _serve_others(settings: Settings, listen: str) -> None:
-    from membridge.access.reception import Reception  # noqa: PLC0415 - cryptography is loaded only where others join
-    from membridge.access.site import Listening, Site, given_in  # noqa: PLC0415 - as above
+    from membridge.access.enrolment_part import Reception  # noqa: PLC0415 - cryptography is loaded only where others join
+    from membridge.access.server_files import Listening, Site, given_in  # noqa: PLC0415 - as above
 
     listening = Listening.of(LISTEN.parse(listen, Path.home()))
-    site = await blocking.run(Site, settings.node.state_dir / "access", listening, given_in(settings.nats))
+    site = await threads.run(Site, settings.node.state_dir / "access", listening, given_in(settings.nats))
     listening = site.listening
     server = Supervisor(
         NatsOptions(
@@ -100,9 +101,9 @@ async def _serve_others(settings: Settings, listen: str) -> None:
         site, store_config(settings), reload=lambda deadline: server.reload(deadline=deadline),
         replicas=settings.nats.replicas,
     )  # fmt: skip
-    names = [project.name for project in await blocking.run(registry.load, settings)]
-    roster = await blocking.run(reception.prepare, settings.node.id, names)
-    await blocking.run(carried.into_accounts, settings.node.state_dir / "nats", roster.projects)
+    names = [project.name for project in await threads.run(registry.load, settings)]
+    roster = await threads.run(reception.prepare, settings.node.id, names)
+    await threads.run(carried.into_accounts, settings.node.state_dir / "nats", roster.projects)
     told = {
         "nats": {
             "urls": [listening.local_url],
@@ -111,8 +112,8 @@ async def _serve_others(settings: Settings, listen: str) -> None:
             "listen": listen,
         }
     }
-    await blocking.run(enrolled.save, settings.node.config_dir, Enrolled(told))
-    reached = await blocking.run(load, os.environ, Path.home())
+    await threads.run(join_config.save, settings.node.config_dir, Enrolled(told))
+    reached = await threads.run(load, os.environ, Path.home())
     if reached.nats.urls != (listening.local_url,):
         raise InvalidRequestError(
             f"MEMBRIDGE_NATS_URL names another server ({reached.origins['nats.urls']})",

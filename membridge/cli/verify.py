@@ -5,7 +5,7 @@ import click
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
 from schemas import subjects
-from schemas.history import VerifyFinding, VerifyReply, VerifyRequest
+from schemas.commits import VerifyFinding, VerifyReply, VerifyRequest
 from schemas.node import Finding
 from schemas.subjects import Impact
 

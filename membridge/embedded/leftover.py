@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import BusUnavailableError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 
 #: The file in the server's folder.
 FILE = "server.pid"

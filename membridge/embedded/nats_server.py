@@ -9,7 +9,6 @@ import asyncio
 import importlib.metadata
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -17,17 +16,20 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from membridge import blocking
-from membridge.children import tied
-from membridge.deadline import Deadline
+from membridge.aio import threads
+from membridge.aio.backoff import kept_running
+from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Part, PartEndedError, Ready
+from membridge.aio.tasks import first_failure
 from membridge.embedded import leftover, listener
 from membridge.errors import BusUnavailableError, DeadlineExceededError, MembridgeError
-from membridge.lifecycle import Part, Ready
-from membridge.logging import get_logger
+from membridge.system.children import tied
 from membridge.system.files import translated
+from membridge.system.logging import get_logger
 
 #: Seconds until a server that was started must answer; SD cards with large stores are slow.
 START = 30.0
@@ -39,9 +41,7 @@ _LOOK = 0.002
 _RELOAD_LOOK = 0.02
 _MAX_VARZ = 1 << 20
 #: First and longest pause before a server that died is started again.
-RESTART_FIRST, RESTART_MOST = 0.2, 30.0
-#: Seconds of life after which a death counts as the first one again.
-HEALTHY = 60.0
+RESTART_FIRST, RESTART_MOST = 0.4, 30.0
 
 log = get_logger("membridge.embedded")
 
@@ -142,21 +142,19 @@ class Supervisor:
         Raises BusUnavailableError, or what the disk says, when it cannot be started the first time: then a second try
         would not help.
         """
-        failures = 0
-        await blocking.run(leftover.end, self._options.directory)
-        while True:
-            started = time.monotonic()
-            try:
-                await self._once(ready)
-            except MembridgeError as error:
-                if self.server is None:
-                    raise
-                log.warning("nats-server does not start", reason=error.message, remedy=error.remedy)
-            failures = 0 if time.monotonic() - started > HEALTHY else min(failures + 1, 10)
-            pause = min(RESTART_MOST, RESTART_FIRST * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        await threads.run(leftover.end, self._options.directory)
+
+        def ended(failure: Exception, pause: float) -> None:
+            if isinstance(failure, MembridgeError) and self.server is not None:
+                log.warning("nats-server does not start", reason=failure.message, remedy=failure.remedy)
+            elif not isinstance(failure, PartEndedError):
+                raise failure
             log.warning("nats-server ended, starting it again", in_seconds=round(pause, 2))
-            await asyncio.sleep(pause)
             self.restarts += 1
+
+        await kept_running(
+            partial(self._once, ready), name="nats-server", on_failure=ended, first=RESTART_FIRST, most=RESTART_MOST
+        )
 
     async def reload(self, *, deadline: Deadline) -> None:
         """Have the running server read its configuration again, and wait until it has.
@@ -179,8 +177,8 @@ class Supervisor:
 
     async def _once(self, ready: Ready) -> None:
         options = self._options
-        await blocking.run(_logfile, options.directory)
-        command = await blocking.run(_command, options)
+        await threads.run(_logfile, options.directory)
+        command = await threads.run(_command, options)
         with translated(Path(command[0])):
             process = await asyncio.create_subprocess_exec(
                 *tied(command),
@@ -191,19 +189,18 @@ class Supervisor:
                 start_new_session=True,
             )
         try:
-            await blocking.run(leftover.note, options.directory, process.pid)
-            async with asyncio.TaskGroup() as group:
-                lines = _Lines()
-                group.create_task(lines.read(cast("asyncio.StreamReader", process.stderr)), name="nats-server log")
-                self.server = await self._ready(process, lines)
-                # A client looks for the restarted server where it found the first one.
-                self._options = replace(
-                    options, port=_port(self.server.url), monitor_port=_port(self.server.monitor_url)
-                )
-                ready()
-                await process.wait()
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+            with first_failure():
+                await threads.run(leftover.note, options.directory, process.pid)
+                async with asyncio.TaskGroup() as group:
+                    lines = _Lines()
+                    group.create_task(lines.read(cast("asyncio.StreamReader", process.stderr)), name="nats-server log")
+                    self.server = await self._ready(process, lines)
+                    # A client looks for the restarted server where it found the first one.
+                    self._options = replace(
+                        options, port=_port(self.server.url), monitor_port=_port(self.server.monitor_url)
+                    )
+                    ready()
+                    await process.wait()
         finally:
             await _end(process)
             leftover.forget(options.directory)
@@ -213,7 +210,7 @@ class Supervisor:
         while (server := _read_ports(process.pid, self._options)) is None:
             if process.returncode is not None:
                 await lines.whole.wait()
-                raise await blocking.run(_refusal, self._options, lines.fatal)
+                raise await threads.run(_refusal, self._options, lines.fatal)
             if deadline.passed:
                 raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s")
             await asyncio.sleep(_LOOK)

@@ -7,10 +7,10 @@ import asyncio
 import secrets
 from datetime import UTC, datetime
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.events import LeadershipChanged, encode_event
 from schemas.identity import NodeId, ProjectId

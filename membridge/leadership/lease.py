@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.kv import Entry, Kv
 from membridge.bus.lease import Lease
-from membridge.deadline import Deadline
 from membridge.leadership.rules import Held, next_epoch
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import EpochCounter, LeaderRecord, Policy

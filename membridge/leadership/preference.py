@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import msgspec
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.kv import Kv
-from membridge.deadline import Deadline
 from membridge.errors import RevisionMovedError
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import Policy, ProjectSettings

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import durable
 from membridge.claudemem.database import check_tables
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table
-from membridge.deadline import Deadline
 from membridge.merge.conflicts import Journal, Lost, loser_identity, row_identity, row_payload
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.rows import Key, Reader

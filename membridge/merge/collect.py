@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_live, open_to_compare
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, quoted, travelling_tables
-from membridge.deadline import Deadline
 from membridge.merge.conflicts import Journal, plain_row, row_payload
 from membridge.merge.difference import TableDifference, difference
 from membridge.merge.rows import Reader, shape_of

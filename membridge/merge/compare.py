@@ -9,15 +9,15 @@ from pathlib import Path
 
 import msgspec
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_frozen, open_frozen_pair, open_to_compare
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, quoted, travelling_tables
-from membridge.deadline import Deadline
 from membridge.merge.conflicts import plain_row
 from membridge.merge.difference import TableDifference, difference
 from membridge.merge.rows import Reader, key_of, shape_of
 from membridge.merge.three_way import Row, edits
-from schemas.history import RowChange, RowDiff, TableDiff
+from schemas.commits import RowChange, RowDiff, TableDiff
 
 #: Characters of a row's first words.
 TITLE = 120

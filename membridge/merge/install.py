@@ -7,12 +7,12 @@ from pathlib import Path
 
 import apsw
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import resolve
 from membridge.claudemem.database import device_id, scrub
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, quoted, travelling_tables
 from membridge.claudemem.translate import translated
-from membridge.deadline import Deadline
 from membridge.errors import ConflictError
 from membridge.merge import three_way
 from membridge.merge.apply import Terms

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_live
 from membridge.claudemem.tables import CARRIED_COLUMNS, Table, travelling_tables
-from membridge.deadline import Deadline
 from membridge.merge import three_way
 from membridge.merge.apply import Bucket, Merger, TableWork, Terms
 from membridge.merge.conflicts import Journal

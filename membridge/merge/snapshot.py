@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_frozen, open_live, open_to_compare
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, travelling_tables
-from membridge.deadline import Deadline
 from membridge.merge import three_way
 from membridge.merge.apply import Bucket, Merger, TableWork, Terms
 from membridge.merge.conflicts import Journal

@@ -5,26 +5,26 @@ serve meanwhile.
 """
 
 import asyncio
-import random
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from membridge import blocking, lifecycle
+from membridge.aio import lifecycle, threads
+from membridge.aio.backoff import kept_running
+from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Part, Ready
 from membridge.bus.connection import Bus, connect
-from membridge.deadline import Deadline
 from membridge.errors import AlreadyRunningError, CredentialsError, MembridgeError, RevokedError
-from membridge.lifecycle import Part, Ready
-from membridge.logging import get_logger
-from membridge.node import rules
-from membridge.node.hosting import Hosting
-from membridge.node.instance import check_alone, instance_of
-from membridge.node.opening import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets, open_store
+from membridge.node.duplicate_node import check_alone, instance_of
 from membridge.node.presence import Presence
+from membridge.node.projects_part import Hosting
+from membridge.objectstore.encryption.guard import backend
 from membridge.objectstore.jetstream import JetStreamStore
 from membridge.objectstore.reclaiming import keep_reclaiming
-from membridge.objectstore.unsealed import backend
 from membridge.settings import ProjectConfig, Settings
+from membridge.system.logging import get_logger
+from membridge.wiring.bus import OPEN_DEADLINE, bus_options, keep_ensured, open_buckets
+from membridge.wiring.store import open_store
 
 log = get_logger("membridge.node")
 
@@ -47,7 +47,7 @@ class Account:
     async def open(self, stack: AsyncExitStack) -> dict[str, Part]:
         """Open the connection and what hangs on it until `stack` closes; return the parts that serve the projects."""
         settings, key = self._settings, self._key
-        if key is not None and not await blocking.run(key.is_file):
+        if key is not None and not await threads.run(key.is_file):
             raise CredentialsError(
                 f"this machine has no key {key}", remedy="ask for an invitation (`membridge invite`) and join again"
             )
@@ -55,7 +55,7 @@ class Account:
             options = bus_options(settings, f"membridge-node-{settings.node.id}", key)
             bus = await own.enter_async_context(connect(options, deadline=Deadline.after(CONNECT_DEADLINE)))
             opened = await open_buckets(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
-            instance = await blocking.run(instance_of, settings.node.state_dir)
+            instance = await threads.run(instance_of, settings.node.state_dir)
             await check_alone(opened.nodes, settings.node.id, instance)
             store = await own.enter_async_context(open_store(bus, settings))
             await stack.enter_async_context(own.pop_all())
@@ -95,15 +95,13 @@ class Account:
         machine is revoked while the account is served.
         """
         ready()
-        failures = 1
-        while True:
-            await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
-            failure = await lifecycle.apart(self._serve(), name=f"account{self.name}")
+
+        def failed(failure: Exception, _pause: float) -> None:
             if isinstance(failure, AlreadyRunningError) or (isinstance(failure, RevokedError) and self._served):
                 raise failure
-            failures += 1
-            if failure is not None:
-                self.failed(failure)
+            self.failed(failure)
+
+        await kept_running(self._serve, name=f"account{self.name}", on_failure=failed)
 
     async def _serve(self) -> None:
         async with AsyncExitStack() as stack:

@@ -6,25 +6,26 @@ fails is tried again when the error table says that this can help; no failure en
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.backoff import Backoff, jittered, kept_running, pause_after
+from membridge.aio.deadline import Deadline, comes_within
+from membridge.aio.lifecycle import Ready
+from membridge.aio.tasks import first_failure
 from membridge.bus.streams import Delivery, WorkQueue
 from membridge.bus.watch import watch
 from membridge.claudemem.changes import ChangeWatcher
-from membridge.deadline import Deadline, comes_within
 from membridge.errors import DatabaseMissingError, MembridgeError
-from membridge.lifecycle import Ready
-from membridge.logging import get_logger
 from membridge.node import rules
 from membridge.node.housekeeping import collect_daily
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
 from membridge.snapshot.proposals import RESUBMIT_AFTER
+from membridge.system.logging import get_logger
 from schemas.errors import ErrorCode, Retry
 from schemas.identity import node_id
 from schemas.leadership import Role
@@ -67,15 +68,13 @@ class AutoSync:
 
     async def run(self, ready: Ready) -> None:
         """Sync until cancelled."""
-        try:
+        with first_failure():
             async with asyncio.TaskGroup() as group:
                 group.create_task(_lasting("head", self._watch_head), name="watch head")
                 group.create_task(_lasting("database", self._watch_database), name="watch database")
                 group.create_task(_lasting("role", self._watch_role), name="watch role")
                 group.create_task(self._work(), name="sync worker")
                 ready()
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
 
     def _wake(self) -> None:
         self._woken.set()
@@ -89,10 +88,10 @@ class AutoSync:
             self._wake()
 
     async def _watch_database(self) -> None:
-        watcher = await blocking.run(ChangeWatcher, self._project.lane.database)
+        watcher = await threads.run(ChangeWatcher, self._project.lane.database)
         try:
             while True:
-                if await blocking.run(watcher.changed):
+                if await threads.run(watcher.changed):
                     now = time.monotonic()
                     self._due.changed_last = now
                     if self._due.changed_first is None:
@@ -100,7 +99,7 @@ class AutoSync:
                     self._wake()
                 await asyncio.sleep(LOOK_EVERY)
         finally:
-            await blocking.run(watcher.close)
+            await threads.run(watcher.close)
 
     async def _watch_role(self) -> None:
         roles = self._project.roles
@@ -111,7 +110,7 @@ class AutoSync:
             self._wake()
 
     async def _work(self) -> None:
-        failures = 0
+        backoff = Backoff()
         self._next_look()
         while True:
             wait = self._wait()
@@ -121,18 +120,20 @@ class AutoSync:
             try:
                 await self._do_due()
             except MembridgeError as error:
+                pause = 0.0 if error.mapping.retry is Retry.NO else backoff.failed()
                 self._failed(error)
-                failures = 0 if error.mapping.retry is Retry.NO else failures + 1
             except Exception as error:  # noqa: BLE001 - whatever it is, the next round may go well
+                pause = backoff.failed()
                 self._failed(error)
-                failures += 1
             else:
-                failures = 0
+                pause = 0.0
                 self.last_error = None
             self._on_change()
-            if failures:
+            if pause:
                 self._due.head = self._due.role = self._due.look = True
-                await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
+                await asyncio.sleep(pause)
+            else:
+                backoff.reset()
 
     def _wait(self) -> float:
         due, now = self._due, time.monotonic()
@@ -148,7 +149,7 @@ class AutoSync:
         return min(until_look, rules.quiet_wait(now, due.changed_first, due.changed_last, self._quiet))
 
     def _next_look(self) -> None:
-        self._look_at = time.monotonic() + self._look_again * (0.5 + random.random() / 2)  # noqa: S311 - jitter
+        self._look_at = time.monotonic() + jittered(self._look_again)
 
     async def _sleep(self, seconds: float | None) -> None:
         if await comes_within(self._woken, seconds):
@@ -191,7 +192,7 @@ class AutoSync:
 
     async def _send(self, role: Role) -> None:
         project, rows = self._project, 0
-        if not await blocking.run(project.lane.database.exists):
+        if not await threads.run(project.lane.database.exists):
             return
         if role is not Role.PRIMARY:
             view = project.roles.view()
@@ -226,14 +227,11 @@ class AutoSync:
 
 async def _lasting(what: str, watch_on: Callable[[], Awaitable[None]]) -> None:
     """Watch until cancelled: one that fails begins anew, and the worker looks by itself meanwhile."""
-    failures = 0
-    while True:
-        try:
-            await watch_on()
-        except Exception as error:
-            log.warning("watcher failed", name=what, reason=str(error) or type(error).__name__, exc_info=error)
-        failures += 1
-        await asyncio.sleep(rules.retry_wait(failures, random.random()))  # noqa: S311 - jitter
+
+    def failed(error: Exception, _pause: float) -> None:
+        log.warning("watcher failed", name=what, reason=str(error) or type(error).__name__, exc_info=error)
+
+    await kept_running(watch_on, name=f"watch {what}", on_failure=failed)
 
 
 class ProposalDesk:
@@ -275,7 +273,7 @@ class ProposalDesk:
         for delivery in deliveries:
             # While NATS is away nobody hears that; then the proposal comes again by itself.
             with suppress(MembridgeError):
-                await delivery.nak(rules.retry_wait(delivery.attempts, random.random()))  # noqa: S311 - jitter
+                await delivery.nak(pause_after(delivery.attempts))
 
     async def _give_way(self, delivery: Delivery) -> None:
         """Let whoever has a memory lead while this primary has none, and no snapshot to make one of."""

@@ -1,25 +1,23 @@
 """The node daemon's root: settings in, resources nested, parts run, failures mapped. Everything is composed here."""
 
 import asyncio
-import os
-import signal
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-from membridge import blocking, lifecycle
+from membridge.aio import lifecycle, tasks, threads
+from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Part
 from membridge.bus.connection import connect
-from membridge.deadline import Deadline
 from membridge.errors import AlreadyRunningError, MembridgeError
-from membridge.lifecycle import Part
-from membridge.logging import get_logger
 from membridge.node import registry
 from membridge.node.account import CONNECT_DEADLINE, Account
-from membridge.node.notify import Notifier
-from membridge.node.opening import runtime_options
 from membridge.node.presence import Presence
-from membridge.node.running import only_one
 from membridge.settings import ProjectConfig, Settings
+from membridge.system.logging import get_logger
+from membridge.system.pidfile import only_one
+from membridge.system.sd_notify import Notifier
+from membridge.wiring.bus import runtime_options
 
 log = get_logger("membridge.node")
 
@@ -61,7 +59,7 @@ async def run(
                 if late:
                     log.error("parts did not stop in time", late=late)
     except ExceptionGroup as failures:
-        raise lifecycle.cause_of(failures) from failures
+        raise tasks.cause_of(failures) from failures
 
 
 async def _open_accounts(stack: AsyncExitStack, settings: Settings, presences: list[Presence]) -> dict[str, Part]:
@@ -72,7 +70,7 @@ async def _open_accounts(stack: AsyncExitStack, settings: Settings, presences: l
     """
     parts: dict[str, Part] = {}
     failures: list[MembridgeError] = []
-    for key, projects in _by_key(await blocking.run(registry.load, settings)).items():
+    for key, projects in _by_key(await threads.run(registry.load, settings)).items():
         account = Account(settings, key, projects, presences)
         try:
             parts |= await account.open(stack)
@@ -89,7 +87,7 @@ async def _open_accounts(stack: AsyncExitStack, settings: Settings, presences: l
 
 async def _open_worker(stack: AsyncExitStack, settings: Settings, presences: list[Presence]) -> dict[str, Part]:
     """Open the worker's connection; return its parts."""
-    from membridge.node.working import make_worker  # noqa: PLC0415 - loaded only where tasks are taken
+    from membridge.node.worker_part import make_worker  # noqa: PLC0415 - loaded only where tasks are taken
 
     options = runtime_options(settings, f"membridge-worker-{settings.node.id}")
     bus = await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT_DEADLINE)))
@@ -102,39 +100,3 @@ def _by_key(projects: list[ProjectConfig]) -> dict[Path | None, list[ProjectConf
     for project in projects:
         found.setdefault(project.nkey_seed_file, []).append(project)
     return found
-
-
-@contextmanager
-def signals_set(stopping: asyncio.Event) -> Generator[None]:
-    """Let SIGTERM, SIGINT and SIGHUP set `stopping` during the body; a second SIGTERM or SIGINT ends the process.
-
-    A closed terminal sends SIGHUP, often twice: by the kernel and by the shell. Under `nohup` it stays ignored.
-    """
-    loop = asyncio.get_running_loop()
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    terminals = [number for number in (1, 2) if os.isatty(number)]
-
-    def stop(number: signal.Signals) -> None:
-        if number is signal.SIGHUP:
-            _leave(terminals)
-        else:
-            loop.remove_signal_handler(number)
-        stopping.set()
-
-    for number in numbers:
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-def _leave(terminals: list[int]) -> None:
-    """Let what is still written go nowhere: a write to a closed terminal fails, at the latest when Python ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in terminals:
-        os.dup2(nowhere, number)
-    os.close(nowhere)

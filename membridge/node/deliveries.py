@@ -1,10 +1,10 @@
 """Proposals as the work queue delivers them: read, or set aside with a word to everybody."""
 
-from membridge import blocking
+from membridge.aio import threads
 from membridge.bus.streams import Delivery
 from membridge.errors import MembridgeError
-from membridge.logging import get_logger
 from membridge.snapshot.lane import Lane
+from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.events import Quarantining
 from schemas.proposal import ProposalAnnouncement
@@ -32,7 +32,7 @@ async def announcement_of(delivery: Delivery, lane: Lane) -> ProposalAnnouncemen
 
 async def set_aside(delivery: Delivery, announcement: ProposalAnnouncement, lane: Lane, error: MembridgeError) -> None:
     """Put a proposal that cannot be taken in into quarantine, and take it from the queue."""
-    await blocking.run(
+    await threads.run(
         lane.journal.quarantine,
         "proposal",
         f"proposal {announcement.id} of {announcement.node}",

@@ -16,16 +16,17 @@ from pathlib import Path
 
 import apsw
 
-from membridge import blocking, instants
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.bus import health
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
-from membridge.claudemem import database, worker
-from membridge.deadline import Deadline
+from membridge.claudemem import database, worker_process
 from membridge.errors import MembridgeError
-from membridge.node import leading, running
+from membridge.node import leadership_part
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings, StoreKind
+from membridge.system import clock, pidfile
 from membridge.system.files import meaning
 from schemas import buckets
 from schemas.node import Check, Finding
@@ -103,7 +104,7 @@ class Doctor:
 
     async def _check_daemon(self, deadline: Deadline) -> Check:
         del deadline
-        return await blocking.run(self._reached.daemon)
+        return await threads.run(self._reached.daemon)
 
     async def _check_project(self, deadline: Deadline) -> Check:
         del deadline
@@ -163,12 +164,12 @@ class Doctor:
         held = await Kv(self._bus(), buckets.LOCKS).get(self._config.id, deadline=deadline)
         if held is None:
             return _ok("lock", "no push is running")
-        return _ok("lock", f"{held.value.owner} pushes since {instants.local(held.value.since)}")
+        return _ok("lock", f"{held.value.owner} pushes since {clock.local(held.value.since)}")
 
     async def _check_leadership(self, deadline: Deadline) -> Check:
         if not self._settings.leadership.enabled:
             return _ok("leadership", "roles are off: every node commits")
-        reply = await leading.seen(self._bus(), self._config.id, self._settings, deadline=deadline)
+        reply = await leadership_part.seen(self._bus(), self._config.id, self._settings, deadline=deadline)
         record = reply.leader
         if record is None:
             chosen = f" ({reply.preferred} is preferred)" if reply.preferred else ""
@@ -179,8 +180,8 @@ class Doctor:
 
     async def _check_database(self, deadline: Deadline) -> Check:
         path = self._config.database
-        facts = await blocking.run(database.inspect, path, deadline=deadline)
-        await blocking.run(database.quick_check, path, deadline=deadline)
+        facts = await threads.run(database.inspect, path, deadline=deadline)
+        await threads.run(database.quick_check, path, deadline=deadline)
         head = await self._head(deadline)
         return _ok("database", f"{sum(facts.rows.values())} rows, schema {facts.schema_version}, sound, {head}")
 
@@ -197,7 +198,7 @@ class Doctor:
 
         ours, python = apsw.sqlite_lib_version(), sqlite3.sqlite_version
         detail = f"membridge uses {ours}, this Python has {python}"
-        wal = await blocking.run(_wal_bytes, self._config.database)
+        wal = await threads.run(_wal_bytes, self._config.database)
         if tuple(int(part) for part in ours.split(".")[:3]) < WAL_RESET_FIXED:
             return _fail("sqlite", detail, "reinstall membridge: its SQLite may damage a shared write-ahead log")
         if wal > LARGE_WAL_BYTES:
@@ -205,7 +206,7 @@ class Doctor:
         return _ok("sqlite", f"{detail}; WAL {wal / 1e6:.1f} MB")
 
     async def _check_worker(self, deadline: Deadline) -> Check:
-        found = await worker.find_worker(self._settings.node.claude_mem_dir, deadline=deadline.sooner(3.0))
+        found = await worker_process.find_worker(self._settings.node.claude_mem_dir, deadline=deadline.sooner(3.0))
         if found is None:
             return _ok("claude-mem worker", "not running; Claude Code starts it when it needs it")
         if not found.healthy:
@@ -216,17 +217,17 @@ class Doctor:
     async def _check_hooks(self, deadline: Deadline) -> Check:
         del deadline
         folder = self._settings.node.claude_mem_dir
-        if await blocking.run(folder.is_dir):
+        if await threads.run(folder.is_dir):
             return _ok("hooks", f"claude-mem's data folder is {folder}; membridge needs no hook of its own to sync")
         return _warn("hooks", f"{folder} does not exist", "install the claude-mem plugin, or set CLAUDE_MEM_DATA_DIR")
 
     async def _check_disk(self, deadline: Deadline) -> Check:
         del deadline
         state = self._settings.node.state_dir
-        free = await blocking.run(_free_bytes, state)
-        size = await blocking.run(_size, self._config.database)
+        free = await threads.run(_free_bytes, state)
+        size = await threads.run(_size, self._config.database)
         detail = f"{free / 1e9:.1f} GB free at {state}"
-        if refused := await blocking.run(_refused, (state, self._config.database.parent)):
+        if refused := await threads.run(_refused, (state, self._config.database.parent)):
             return _fail("disk", refused, "make it writable: nothing is pushed or pulled until then")
         if free < 2 * size:
             return _fail("disk", detail, f"a push needs {2 * size / 1e6:.0f} MB for a moment: free some space")
@@ -265,7 +266,7 @@ def this_process() -> Check:
 
 def without_daemon(settings: Settings) -> Check:
     """Return the daemon's line, said by a command that no daemon answered. Blocking."""
-    pid = running.holder(settings.node.state_dir, "node")
+    pid = pidfile.holder(settings.node.state_dir, "node")
     if pid is None:
         return _warn(
             "daemon", "no daemon runs: nothing is synchronised", "start it with `membridge up` or `membridge node`"

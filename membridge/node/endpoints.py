@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from membridge.bus.service import Call, Endpoint
-from membridge.node.asked import Asked
 from membridge.node.operations import Operations
+from membridge.node.request_context import Asked
 from schemas import subjects
 from schemas.identity import NodeId, ProjectId
 from schemas.subjects import Operation

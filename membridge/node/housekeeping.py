@@ -7,14 +7,14 @@ again after the next push: nobody's memory depends on it.
 from datetime import UTC, datetime
 from pathlib import Path
 
-from membridge import blocking
+from membridge.aio import threads
 from membridge.errors import MembridgeError
-from membridge.logging import get_logger
 from membridge.node import rules
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
-from membridge.snapshot import files
-from schemas.history import GcRequest
+from membridge.system import files
+from membridge.system.logging import get_logger
+from schemas.commits import GcRequest
 from schemas.leadership import Role
 
 log = get_logger("membridge.housekeeping")
@@ -25,7 +25,7 @@ async def collect_daily(project: Project, jobs: Jobs) -> None:
     if project.roles.view().role is not Role.PRIMARY:
         return
     stamp, now = project.lane.folder / "collected", datetime.now(UTC).timestamp()
-    last = await blocking.run(_read, stamp)
+    last = await threads.run(_read, stamp)
     if last is not None and not rules.collects_now(last, now):
         return
     try:
@@ -35,7 +35,7 @@ async def collect_daily(project: Project, jobs: Jobs) -> None:
                 lambda steps, _: project.collect_garbage(GcRequest(), steps, deadline=project.deadline()),
             )
             log.info("garbage collected", deleted=reply.snapshots, bytes=reply.freed_bytes)
-        await blocking.run(files.save, stamp, str(now).encode())
+        await threads.run(files.save, stamp, str(now).encode())
     except MembridgeError as error:
         log.warning("garbage not collected", reason=error.message, remedy=error.remedy)
 

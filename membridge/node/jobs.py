@@ -14,13 +14,14 @@ from typing import TypeVar
 
 import msgspec
 
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import first_failure
 from membridge.bus.connection import Bus
+from membridge.bus.errors import StreamMissingError
 from membridge.bus.streams import last_per_subject
-from membridge.bus.translate import StreamMissingError
-from membridge.deadline import Deadline
+from membridge.commits.progress import Listener, Steps
 from membridge.errors import MembridgeError, NotFoundError
-from membridge.logging import get_logger
-from membridge.snapshot.steps import Listener, Steps
+from membridge.system.logging import get_logger
 from schemas import streams, subjects
 from schemas.events import Progress, encode_event
 from schemas.identity import TOKEN, NodeId, ProjectId
@@ -131,15 +132,13 @@ class Jobs:
         return sorted(jobs, key=lambda job: job.started_at, reverse=True)
 
     async def _with_progress(self, job: Job, throttle: "_Throttle", act: Awaitable[R]) -> R:
-        try:
+        with first_failure():
             async with asyncio.TaskGroup() as group:
                 telling = group.create_task(self._tell(job, throttle), name="job progress")
                 try:
                     return await act
                 finally:
                     telling.cancel()
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
 
     async def _tell(self, job: Job, throttle: "_Throttle") -> None:
         subject = subjects.fill(subjects.PROGRESS, project=self._project, node=self._node)

@@ -10,23 +10,18 @@ from pathlib import Path
 
 import uvloop
 
-from membridge import logging
 from membridge.errors import MembridgeError, RevokedError
 from membridge.node import daemon
 from membridge.settings import Settings, load
+from membridge.system import logging
 from membridge.system.files import of_file
+from membridge.system.signals import signals_set
+from membridge.wiring.logs import start_logging
 
 log = logging.get_logger("membridge.node")
 
 #: The exit code of a machine that was revoked, EX_NOPERM of sysexits.h: the systemd unit does not start it again.
 REVOKED = 77
-
-
-def start_logging(settings: Settings) -> None:
-    """Send this process's log lines where the settings say, secrets masked; log what is odd about the settings."""
-    logging.setup(form=settings.node.log_format.value, level=settings.node.log_level.value, secrets=settings.secrets())
-    for warning in settings.warnings:
-        log.warning("a setting needs a look", detail=warning)
 
 
 def main() -> int:
@@ -56,7 +51,7 @@ def _report(error: MembridgeError) -> int:
 
 async def _serve(settings: Settings) -> None:
     stopping = asyncio.Event()
-    with daemon.signals_set(stopping):
+    with signals_set(stopping):
         await daemon.run(settings, os.environ, stopping=stopping)
 
 

@@ -10,19 +10,20 @@ from typing import TypeVar
 
 import msgspec
 
-from membridge import __version__, blocking
+from membridge import __version__
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.bus.streams import WorkQueue
-from membridge.deadline import Deadline
+from membridge.commits.progress import Steps
 from membridge.errors import InvalidRequestError
-from membridge.logging import get_logger
-from membridge.node.asked import Asked
 from membridge.node.doctor import Doctor
+from membridge.node.history_operations import Past
 from membridge.node.jobs import LISTED, Jobs, Order
-from membridge.node.past import Past
 from membridge.node.project import Project
 from membridge.node.quarantine import act_on_quarantine
+from membridge.node.request_context import Asked
 from membridge.snapshot import backups
-from membridge.snapshot.steps import Steps
+from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.node import DoctorReply, Empty, Job, JobRequest, JobsReply, StatusReply
 from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
@@ -144,12 +145,12 @@ class Operations:
     async def backups(self, request: Empty, asked: Asked) -> BackupsReply:
         """List the backups."""
         del request, asked
-        return BackupsReply(backups=await blocking.run(backups.listed, self._project.lane))
+        return BackupsReply(backups=await threads.run(backups.listed, self._project.lane))
 
     async def conflicts(self, request: Empty, asked: Asked) -> ConflictsReply:
         """List the newest conflicts."""
         del request, asked
-        return ConflictsReply(conflicts=await blocking.run(self._project.lane.journal.conflicts, limit=LISTED))
+        return ConflictsReply(conflicts=await threads.run(self._project.lane.journal.conflicts, limit=LISTED))
 
     async def quarantine(self, request: QuarantineAction, asked: Asked) -> QuarantineReply:
         """List, retry or drop what was set aside."""

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from membridge import __version__
+from membridge.aio.deadline import Deadline, comes_within
+from membridge.aio.lifecycle import Ready
 from membridge.bus.kv import Kv
-from membridge.deadline import Deadline, comes_within
 from membridge.errors import AlreadyRunningError, MembridgeError, RevisionMovedError
-from membridge.lifecycle import Ready
-from membridge.logging import get_logger
 from membridge.node.addresses import own_addresses
-from membridge.node.installed import install_method
-from membridge.node.instance import another
+from membridge.node.duplicate_node import another
+from membridge.node.install_method import install_method
+from membridge.system.logging import get_logger
 from schemas.identity import NodeId
 from schemas.leadership import LeaderRecord, Role
 from schemas.node import NodePresence, NodesReply, ProjectPresence

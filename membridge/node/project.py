@@ -8,17 +8,19 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import msgspec
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.backoff import pause_after
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.streams import Delivery, WorkQueue, life_of
-from membridge.claudemem import database, worker
-from membridge.deadline import Deadline
+from membridge.claudemem import database, worker_process
+from membridge.commits import gc, heads
+from membridge.commits.progress import Steps
 from membridge.errors import (
     CorruptObjectError,
     DatabaseCorruptError,
@@ -30,22 +32,22 @@ from membridge.errors import (
     RefusedError,
     ShrinkRefusedError,
 )
-from membridge.logging import get_logger
 from membridge.merge import collect
 from membridge.merge.conflicts import Counts
 from membridge.node import rules
+from membridge.node.bounds import Bounds
 from membridge.node.deliveries import announcement_of, set_aside
 from membridge.node.roles import Roles
 from membridge.node.unsynced import Unsynced
-from membridge.snapshot import garbage, heads, high_water, proposals, pull, push, recover, reinstate, restore
+from membridge.snapshot import proposals, pull, push, recover, reinstate, restore, rollback_guard
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.lock import Claim, LockTerms, folder_lock, push_lock
+from membridge.snapshot.push_lease import Claim, folder_lock, push_lock
 from membridge.snapshot.reinstate import Reinstated
 from membridge.snapshot.restore import Restored
-from membridge.snapshot.steps import Steps
+from membridge.system.logging import get_logger
 from schemas import streams, subjects
 from schemas.buckets import LockRecord
-from schemas.history import GcReply, GcRequest, RecoverReply, RecoverRequest
+from schemas.commits import GcReply, GcRequest, RecoverReply, RecoverRequest
 from schemas.leadership import Role
 from schemas.node import ProjectPresence
 from schemas.proposal import ProposalAnnouncement
@@ -58,19 +60,6 @@ log = get_logger("membridge.project")
 COMMIT_TRIES = 6
 #: Proposals merged before one snapshot is committed for them.
 PROPOSALS_PER_COMMIT = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What the settings allow on this node."""
-
-    lock: LockTerms
-    timeout: float = 600.0
-    allow_secondary_push: bool = False
-    allow_primary_pull_override: bool = False
-    dryrun: bool = False
-    #: claude-mem's data folder when its worker may be stopped after a replacement.
-    worker: Path | None = None
 
 
 class Project:
@@ -98,7 +87,7 @@ class Project:
         )
         async with self._syncing(steps, heals=not request.allow_shrink, deadline=deadline):
             if self._bounds.dryrun:
-                rows = await blocking.run(
+                rows = await threads.run(
                     collect.collect,
                     self.lane.database,
                     self.lane.mirror.path(),
@@ -142,7 +131,7 @@ class Project:
 
     async def has_nothing(self, *, deadline: Deadline) -> bool:
         """Return whether this node has no database and the project no snapshot to make one of."""
-        exists = await blocking.run(self.lane.database.exists)
+        exists = await threads.run(self.lane.database.exists)
         return not exists and await heads.read(self.lane, deadline=deadline) is None
 
     async def catch_up(self, steps: Steps, *, deadline: Deadline) -> PullReply:
@@ -185,7 +174,7 @@ class Project:
         lane, view, position, error = self.lane, self.roles.view(), None, ""
         try:
             position = lane.mirror.position()
-            counts = await blocking.run(lane.journal.counts)
+            counts = await threads.run(lane.journal.counts)
             if not self.busy:
                 await self._unsynced.refresh()
         except MembridgeError as failure:
@@ -201,7 +190,7 @@ class Project:
             mirror_seq=seq,
             mirror_sha256=position.sha256 if position else "",
             lag=self._head_seq - seq,
-            rows=await blocking.run(self._rows),
+            rows=await threads.run(self._rows),
             unsynced=self._unsynced.rows,
             quarantined=counts.quarantined,
             conflicts=counts.conflicts,
@@ -277,11 +266,11 @@ class Project:
         """Delete the snapshots that are not kept, as primary. Errors: RefusedError, and those of `garbage`."""
         dry_run = request.dry_run or self._bounds.dryrun
         if dry_run:
-            return await garbage.collect(self.lane, dry_run=True, steps=steps, deadline=deadline)
+            return await gc.collect(self.lane, dry_run=True, steps=steps, deadline=deadline)
         view = self.roles.view()
         rules.check_primary(view.role, "deletes snapshots", primary=view.leader)
         async with self.keeping(deadline):
-            return await garbage.collect(self.lane, dry_run=False, steps=steps, deadline=deadline)
+            return await gc.collect(self.lane, dry_run=False, steps=steps, deadline=deadline)
 
     @asynccontextmanager
     async def keeping(self, deadline: Deadline) -> AsyncGenerator[None]:
@@ -294,10 +283,10 @@ class Project:
         """Take the turn for the body; a live database that lost its newest rows gets them back before."""
         async with self._alone(deadline):
             if heals and not self._bounds.dryrun:
-                await high_water.heal(self.lane, steps=steps, deadline=deadline)
+                await rollback_guard.heal(self.lane, steps=steps, deadline=deadline)
             yield
             try:
-                await high_water.note(self.lane, anew=not heals, deadline=deadline)
+                await rollback_guard.note(self.lane, anew=not heals, deadline=deadline)
             except MembridgeError as error:
                 # What was done is done and must be answered; the next one notes it.
                 log.warning("ids not noted", reason=error.message, remedy=error.remedy)
@@ -354,7 +343,7 @@ class Project:
             except HeadMovedError:
                 if attempt == COMMIT_TRIES:
                     raise
-                await asyncio.sleep(rules.retry_wait(attempt, random.random()))  # noqa: S311 - jitter
+                await asyncio.sleep(pause_after(attempt))
                 continue
             self._head_seq = reply.seq or self._head_seq
             await self._unsynced.none_since(before)
@@ -369,7 +358,7 @@ class Project:
     async def _propose(self, steps: Steps, *, allow_shrink: bool, deadline: Deadline) -> PushReply:
         # A store that is not what it should be is said before anything is written to it.
         known = await heads.read(self.lane, deadline=deadline)
-        if known is not None and await blocking.run(self.lane.mirror.position) is None:
+        if known is not None and await threads.run(self.lane.mirror.position) is None:
             # Without a mirror every row would count as one that the others lack.
             await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
         queue = await life_of(self._bus, streams.PROPOSALS, deadline=deadline)
@@ -396,7 +385,7 @@ class Project:
         if role is not Role.PRIMARY or not self.roles.enabled:
             return
         try:
-            await blocking.run(database.quick_check, self.lane.database, deadline=deadline)
+            await threads.run(database.quick_check, self.lane.database, deadline=deadline)
         except (DatabaseMissingError, DatabaseCorruptError):
             # There is nothing to lose; a damaged one is kept beside the one that takes its place.
             return
@@ -410,11 +399,11 @@ class Project:
         mirror = lane.mirror.path()
         if known is None or mirror is None or await self._behind(known.record.seq, known.record.sha256):
             return True
-        return await blocking.run(collect.differs, lane.database, mirror, deadline=deadline)
+        return await threads.run(collect.differs, lane.database, mirror, deadline=deadline)
 
     async def _behind(self, seq: int, sha256: str) -> bool:
-        position = await blocking.run(self.lane.mirror.position)
-        missing = not await blocking.run(self.lane.database.exists)
+        position = await threads.run(self.lane.mirror.position)
+        missing = not await threads.run(self.lane.database.exists)
         return missing or position is None or (position.seq, position.sha256) != (seq, sha256)
 
     async def _replace(self, steps: Steps, *, deadline: Deadline) -> PullReply:
@@ -429,7 +418,7 @@ class Project:
         """
         if self._bounds.worker is not None:
             with steps.step("worker"):
-                stopped = await worker.stop_worker(self._bounds.worker, process_control=True, deadline=deadline)
+                stopped = await worker_process.stop_worker(self._bounds.worker, process_control=True, deadline=deadline)
             log.info("claude-mem's worker stopped" if stopped else "claude-mem's worker does not run")
 
     def _check_may_write(self) -> None:

@@ -1,11 +1,11 @@
 """What was set aside: list it, try it again, or drop it."""
 
-from membridge import blocking
-from membridge.deadline import Deadline
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.commits.progress import Steps
 from membridge.errors import InvalidRequestError, NotFoundError
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
-from membridge.snapshot.steps import Steps
 from schemas.proposal import ProposalAnnouncement, QuarantineAction, Quarantined, QuarantineReply
 from schemas.snapshot import PullReply
 from schemas.wire import decode
@@ -21,19 +21,19 @@ async def act_on_quarantine(
     Errors: InvalidRequestError without an id, NotFoundError for one that is not there, and what the merge raises.
     """
     journal = project.lane.journal
-    items = await blocking.run(journal.quarantined)
+    items = await threads.run(journal.quarantined)
     if request.action == "list":
         return QuarantineReply(items=items)
     item = _chosen(items, request)
     if request.action == "retry" and item.kind == "proposal":
-        announcement = decode(await blocking.run(journal.payload, item.id), ProposalAnnouncement)
+        announcement = decode(await threads.run(journal.payload, item.id), ProposalAnnouncement)
 
         async def act(steps: Steps, job: str) -> PullReply:
             del job
             return await project.take_in_set_aside(announcement, steps, deadline=deadline)
 
         await jobs.run(Order("quarantine", by), act)
-    await blocking.run(journal.drop, item.id)
+    await threads.run(journal.drop, item.id)
     return QuarantineReply(items=[item])
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from membridge.errors import InvalidRequestError, RefusedError, UnknownProjectError
 from membridge.settings import ProjectConfig, Settings, seed_file
-from membridge.snapshot import files
+from membridge.system import files
 from schemas.identity import InvalidTokenError, ProjectId, canonical_id
 
 _FILE = "projects.json"

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Protocol
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import LeaseLostError
-from membridge.leadership.keeper import Keeper
+from membridge.leadership.elector import Keeper
 from membridge.leadership.view import LeadershipView
 from schemas.identity import NodeId
 from schemas.leadership import LeadershipReply, Policy, Role

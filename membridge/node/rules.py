@@ -9,8 +9,6 @@ from enum import StrEnum
 from membridge.errors import PrimaryPullRefusedError, RefusedError, SecondaryPushBlockedError
 from schemas.leadership import Role
 
-#: Seconds between two tries at most: a node that was cut off is current again soon after the network is back.
-RETRY_MOST = 10.0
 #: Seconds between two collections of garbage.
 COLLECT_EVERY = 86_400.0
 
@@ -87,8 +85,3 @@ def quiet_wait(now: float, first_change: float, last_change: float, quiet: Quiet
     """Return the seconds to wait until a database changed at these instants is pushed; 0 for now."""
     calm, latest = last_change + quiet.after, first_change + quiet.at_most
     return max(0.0, min(calm, latest) - now)
-
-
-def retry_wait(failures: int, jitter: float) -> float:
-    """Return the seconds before the next try after `failures` failures in a row; `jitter` is in [0, 1)."""
-    return min(RETRY_MOST, 0.25 * 2.0 ** min(failures, 8)) * (0.5 + jitter / 2)

@@ -4,15 +4,17 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
-from membridge.deadline import Deadline
+from membridge.commits import layout
 from membridge.errors import SettingsError
-from membridge.node.opening import bus_options, key_source, open_backend
-from membridge.objectstore.resealing import Resealed, reseal
-from membridge.objectstore.sealed import SealedStore
+from membridge.objectstore.encryption.rotate import Resealed, reseal
+from membridge.objectstore.encryption.store import SealedStore
 from membridge.settings import ProjectConfig, Settings
-from membridge.snapshot import files, layout
+from membridge.system import files
+from membridge.wiring.bus import bus_options
+from membridge.wiring.store import key_source, open_backend
 
 
 async def seal_projects(
@@ -31,13 +33,13 @@ async def seal_projects(
 
     done: dict[str, Resealed] = {}
     work, sealed_with = settings.node.state_dir / f"sealing-{secrets.token_hex(4)}", ""
-    await blocking.run(work.mkdir, mode=0o700, parents=True)
+    await threads.run(work.mkdir, mode=0o700, parents=True)
     try:
         for key in {project.nkey_seed_file for project in projects}:
             mine = [project for project in projects if project.nkey_seed_file == key]
             sealed_with = await _seal_account(settings, key, mine, work, done, progress)
     finally:
-        await blocking.run(files.remove, work)
+        await threads.run(files.remove, work)
     return sealed_with, done
 
 

@@ -5,12 +5,12 @@
 
 from pathlib import Path
 
-from membridge import blocking
-from membridge.deadline import Deadline
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.errors import DatabaseBusyError, DatabaseInvalidError, DeadlineExceededError
-from membridge.logging import get_logger
 from membridge.merge import collect
 from membridge.snapshot.lane import Lane
+from membridge.system.logging import get_logger
 
 log = get_logger("membridge.project")
 
@@ -32,9 +32,9 @@ class Unsynced:
     async def count(self, *, deadline: Deadline) -> int:
         """Compare the database with the mirror and return the number of rows that only this machine has."""
         lane, found = self._lane, 0
-        compared = await blocking.run(self._compared)
-        if await blocking.run(lane.database.exists):
-            found = await blocking.run(
+        compared = await threads.run(self._compared)
+        if await threads.run(lane.database.exists):
+            found = await threads.run(
                 collect.unsynced, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
             )
         self.rows, self._counted = found, compared
@@ -42,7 +42,7 @@ class Unsynced:
 
     async def refresh(self) -> None:
         """Count again when the database or the mirror changed since the last count."""
-        if await blocking.run(self._compared) == self._counted:
+        if await threads.run(self._compared) == self._counted:
             return
         try:
             await self.count(deadline=Deadline.after(REFRESH))
@@ -52,11 +52,11 @@ class Unsynced:
 
     async def stamps(self) -> Stamps:
         """Return what the database looks like now, for `none_since`."""
-        return await blocking.run(_stamps, self._lane.database)
+        return await threads.run(_stamps, self._lane.database)
 
     async def none_since(self, stamps: Stamps) -> None:
         """Note that everything was synced that the database held at `stamps`; what came later is counted next time."""
-        self.rows, self._counted = 0, (stamps, await blocking.run(self._lane.mirror.position))
+        self.rows, self._counted = 0, (stamps, await threads.run(self._lane.mirror.position))
 
     def _compared(self) -> tuple[object, ...]:
         return _stamps(self._lane.database), self._lane.mirror.position()

@@ -19,8 +19,9 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from membridge import blocking
-from membridge.deadline import Deadline
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import first_failure
 from membridge.errors import (
     CorruptObjectError,
     DeadlineExceededError,
@@ -119,7 +120,7 @@ class JetStreamStore:
         with files.translated(target), target.open("ab" if start else "wb") as file:
             file.truncate(start)
             async for piece in self._chunks(meta, start=start, deadline=deadline):
-                await blocking.run(file.write, piece)
+                await threads.run(file.write, piece)
                 digest.update(piece)
                 done += len(piece)
                 if progress is not None:
@@ -280,9 +281,9 @@ class JetStreamStore:
             finally:
                 free.release()
 
-        try:
+        with first_failure():
             async with asyncio.TaskGroup() as group:
-                while piece := await blocking.run(next, pieces, b""):
+                while piece := await threads.run(next, pieces, b""):
                     digest.update(piece)
                     await free.acquire()
                     # In order: JetStream keeps chunks as they arrive, and a task's first step sends.
@@ -291,8 +292,6 @@ class JetStreamStore:
                     sent, chunks = sent + len(piece), chunks + 1
                     if progress is not None:
                         progress(sent, size)
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
         return sent, chunks, digest.digest()
 
     async def _chunks(self, meta: Meta, *, start: int, deadline: Deadline) -> AsyncIterator[bytes]:

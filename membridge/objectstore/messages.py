@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import msgspec
 import nats.errors
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import DeadlineExceededError, DiskFullError, ObjectExistsError, StoreUnavailableError
 
 #: The layout's usual size of a chunk.

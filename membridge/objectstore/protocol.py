@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import InvalidRequestError, TooLargeError
 
 #: Told bytes done and bytes in all, 0 while unknown.

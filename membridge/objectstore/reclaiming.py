@@ -5,15 +5,15 @@ look to the next one, which is longer away than any upload may take.
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from membridge.deadline import Deadline
+from membridge.aio.backoff import jittered
+from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Ready
 from membridge.errors import MembridgeError
-from membridge.lifecycle import Ready
-from membridge.logging import get_logger
 from membridge.objectstore.jetstream import JetStreamStore
+from membridge.system.logging import get_logger
 
 if TYPE_CHECKING:
     from membridge.objectstore.messages import Meta
@@ -63,7 +63,7 @@ async def keep_reclaiming(store: JetStreamStore, wanted: Callable[[], bool], rea
     seen: dict[str, int] = {}
     ready()
     while True:
-        await asyncio.sleep(EVERY * (0.9 + 0.2 * random.random()))  # noqa: S311 - jitter
+        await asyncio.sleep(jittered(EVERY))
         if not wanted():
             seen = {}
             continue

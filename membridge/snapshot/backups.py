@@ -9,11 +9,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
-from membridge.deadline import Deadline
-from membridge.snapshot import files, retention
+from membridge.commits.progress import Steps
+from membridge.snapshot import backup_retention
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.steps import Steps
+from membridge.system import files
 from schemas.snapshot import Backup
 
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
@@ -86,11 +87,11 @@ def prune(lane: Lane, *, spare: AbstractSet[str] = frozenset()) -> None:
     Left alone are files whose name is in `spare`, and what a person put here.
     """
     now = datetime.now(UTC)
-    kept: list[retention.Kept] = []
+    kept: list[backup_retention.Kept] = []
     for path, (taken, reason) in _own(lane):
         group = f"{taken.date().isoformat()} {reason}"
-        kept.append(retention.Kept(path.name, (now - taken).total_seconds(), path.stat().st_size, group))
-    for name in retention.expired(kept, lane.policy.backups, free_bytes=files.free_bytes(lane.backups)):
+        kept.append(backup_retention.Kept(path.name, (now - taken).total_seconds(), path.stat().st_size, group))
+    for name in backup_retention.expired(kept, lane.policy.backups, free_bytes=files.free_bytes(lane.backups)):
         if name not in spare:
             files.discard(lane.backups / name)
 

@@ -1,4 +1,4 @@
-"""What a push or pull of one project works with: one frozen record, made by the composition root.
+"""What a push or pull of one project works with: the project's replica, joined with its live database.
 
 A record of collaborators, no behaviour: the use-cases are in `push`, `pull` and `proposals`.
 """
@@ -7,48 +7,31 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from membridge.bus.kv import Kv
+from membridge.commits.replica import Replica
 from membridge.merge.conflicts import Journal
 from membridge.merge.report import Source
-from membridge.objectstore.protocol import ObjectStore
-from membridge.snapshot.chain import ChainPolicy
-from membridge.snapshot.mirror import Mirror
-from membridge.snapshot.retention import BackupPolicy, SnapshotPolicy
+from membridge.snapshot.backup_retention import BackupPolicy
 from schemas.events import Event
-from schemas.identity import NodeId, ProjectId
-from schemas.snapshot import Head
+from schemas.identity import NodeId
 
 
 @dataclass(frozen=True, slots=True)
 class LanePolicy:
-    """A project's bounds. A commit that would lose more than `shrink_percent` of the rows is refused."""
+    """A live database's bounds. A commit that would lose more than `shrink_percent` of the rows is refused."""
 
     shrink_percent: float = 20.0
     publish_legacy: bool = False
-    chain: ChainPolicy = field(default_factory=ChainPolicy)
     backups: BackupPolicy = field(default_factory=BackupPolicy)
-    snapshots: SnapshotPolicy = field(default_factory=SnapshotPolicy)
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """One project on one node. `folder` is the project's own state folder, `database` the live database."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane(Replica):
+    """One project on one node: its replica and `database`, the live database that claude-mem writes."""
 
-    project: ProjectId
-    name: str
-    node: NodeId
     database: Path
-    folder: Path
-    store: ObjectStore
-    heads: Kv[Head]
     journal: Journal
     announce: Callable[[Event], Awaitable[None]]
     policy: LanePolicy = field(default_factory=LanePolicy)
-
-    @property
-    def mirror(self) -> Mirror:
-        """The project's mirror."""
-        return Mirror(self.folder / "mirror")
 
     @property
     def backups(self) -> Path:

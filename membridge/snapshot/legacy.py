@@ -9,13 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
-from membridge.deadline import Deadline
+from membridge.commits import layout
+from membridge.commits.progress import Steps
 from membridge.errors import CorruptObjectError, ObjectMissingError
-from membridge.snapshot import files, layout
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.steps import Steps
+from membridge.system import files
 from schemas.snapshot import SnapshotRecord
 from schemas.wire import Wire, encode
 
@@ -53,9 +54,9 @@ async def fetch(lane: Lane, target: Path, *, steps: Steps, deadline: Deadline) -
         return None
     try:
         expected = await _recorded_sum(lane, deadline=deadline)
-        return await blocking.run(_verified, key, target, expected, deadline)
+        return await threads.run(_verified, key, target, expected, deadline)
     except BaseException:
-        await blocking.run(target.unlink, missing_ok=True)
+        await threads.run(target.unlink, missing_ok=True)
         raise
 
 

@@ -15,15 +15,17 @@ from pathlib import Path
 import msgspec
 import zstandard
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
-from membridge.deadline import Deadline
+from membridge.commits import layout
+from membridge.commits.progress import Steps
 from membridge.errors import CorruptObjectError, ObjectExistsError, ShrinkRefusedError
 from membridge.merge import collect, proposal
 from membridge.merge.report import MergeReport
-from membridge.snapshot import files, high_water, layout
+from membridge.snapshot import rollback_guard
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.steps import Steps
+from membridge.system import files
 from schemas.events import ProposalMerged, ProposalSubmitted
 from schemas.proposal import ProposalAnnouncement, ProposalBundle, ProposedRow
 
@@ -61,13 +63,13 @@ async def prepare(lane: Lane, *, queue: str, allow_shrink: bool, steps: Steps, d
     from the canonical memory than the bound allows, the database's and the store's errors.
     """
     with steps.step("compare"):
-        rows = await blocking.run(
+        rows = await threads.run(
             collect.collect, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
         )
     if not allow_shrink:
-        await high_water.check(lane, deadline=deadline)
-        await blocking.run(_check_shrink, lane, rows, deadline)
-    fresh = await blocking.run(_not_submitted, lane, rows, queue)
+        await rollback_guard.check(lane, deadline=deadline)
+        await threads.run(_check_shrink, lane, rows, deadline)
+    fresh = await threads.run(_not_submitted, lane, rows, queue)
     prepared: list[Prepared] = []
     for batch in _batches(fresh):
         with steps.step("upload"):
@@ -78,7 +80,7 @@ async def prepare(lane: Lane, *, queue: str, allow_shrink: bool, steps: Steps, d
 
 async def remember(lane: Lane, announced: Prepared) -> None:
     """Note the rows of what was announced, and tell whoever listens."""
-    await blocking.run(_note, lane, announced)
+    await threads.run(_note, lane, announced)
     await lane.announce(
         ProposalSubmitted(
             project=lane.project,
@@ -102,7 +104,7 @@ async def fetch_bundle(lane: Lane, announcement: ProposalAnnouncement, *, deadli
             f"proposal {announcement.id} of {announcement.node} names an object that is not its own"
         )
     body = await lane.store.get(announcement.key, deadline=deadline)
-    return await blocking.run(_unpack, announcement, body)
+    return await threads.run(_unpack, announcement, body)
 
 
 async def take_in(
@@ -116,9 +118,9 @@ async def take_in(
     with steps.step("download"):
         bundle = await fetch_bundle(lane, announcement, deadline=deadline)
     if not allow_shrink:
-        await blocking.run(_check_shrink, lane, bundle.rows, deadline)
+        await threads.run(_check_shrink, lane, bundle.rows, deadline)
     with steps.step("merge"):
-        report = await blocking.run(
+        report = await threads.run(
             proposal.merge_proposal, lane.database, bundle, journal=lane.journal, deadline=deadline
         )
     await lane.announce(
@@ -152,7 +154,7 @@ def _check_shrink(lane: Lane, rows: list[ProposedRow], deadline: Deadline) -> No
 
 
 async def _store(lane: Lane, rows: list[ProposedRow], queue: str, *, deadline: Deadline) -> Prepared:
-    body, sha256 = await blocking.run(_pack, lane, rows)
+    body, sha256 = await threads.run(_pack, lane, rows)
     key = layout.proposal(lane.project, lane.node, sha256[:32])
     # The key is the rows' sum: what is there already was stored before and perhaps never announced.
     with suppress(ObjectExistsError):

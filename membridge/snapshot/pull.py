@@ -9,18 +9,20 @@ from pathlib import Path
 
 import msgspec
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database, durable, overwrite
-from membridge.deadline import Deadline
+from membridge.commits import chain, fetch, heads
+from membridge.commits.chain import Position
+from membridge.commits.fetch import Fetched
+from membridge.commits.progress import Steps
 from membridge.errors import DatabaseCorruptError, HeadMovedError, NotFoundError
 from membridge.merge import install, snapshot
 from membridge.merge.report import MergeReport
-from membridge.snapshot import backups, chain, fetch, files, heads, legacy
+from membridge.snapshot import backups, legacy
 from membridge.snapshot.backups import BeforeWrite
-from membridge.snapshot.chain import Position
-from membridge.snapshot.fetch import Fetched
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.steps import Steps
+from membridge.system import files
 from schemas.snapshot import PullOutcome, PullReply, SnapshotRecord
 
 
@@ -30,7 +32,7 @@ async def pull(lane: Lane, *, replace: bool, steps: Steps, deadline: Deadline) -
     Errors: NotFoundError for a project without a snapshot, CorruptObjectError, DatabaseBusyError, DiskFullError, the
     store's and the bus' errors; the live database and the mirror are then as before.
     """
-    await blocking.run(install.sweep, lane.database)
+    await threads.run(install.sweep, lane.database)
     with steps.step("head"):
         known = await heads.read(lane, deadline=deadline)
     if known is None:
@@ -38,7 +40,7 @@ async def pull(lane: Lane, *, replace: bool, steps: Steps, deadline: Deadline) -
     head = known.record
     position = lane.mirror.position()
     current = position == Position(head.seq, head.epoch, head.sha256)
-    if current and not replace and await blocking.run(lane.database.is_file):
+    if current and not replace and await threads.run(lane.database.is_file):
         return PullReply(outcome=PullOutcome.UNCHANGED, seq=head.seq)
     return await bring_up(lane, head, replace=replace, steps=steps, deadline=deadline)
 
@@ -53,11 +55,11 @@ async def bring_up(
     """
     _check_forward(lane, head)
     damaged = False
-    if await blocking.run(lane.database.exists):
+    if await threads.run(lane.database.exists):
         # Said before anything is fetched, which a later try would fetch again.
         try:
             look = database.quick_check if replace else database.inspect
-            await blocking.run(look, lane.database, deadline=deadline)
+            await threads.run(look, lane.database, deadline=deadline)
         except DatabaseCorruptError:
             if not replace:
                 raise
@@ -65,14 +67,14 @@ async def bring_up(
     save = backups.BeforeWrite(lane, "replace" if replace else "merge", steps, deadline)
     try:
         fetched = await fetch.fetch(lane, head, steps=steps, deadline=deadline)
-        aside = await blocking.run(overwrite.set_aside, lane.database) if damaged else None
+        aside = await threads.run(overwrite.set_aside, lane.database) if damaged else None
         outcome, report = await _take_in(lane, head, fetched, save, replace=replace, steps=steps, deadline=deadline)
         # The mirror must never know of a row that a power cut can still take from the database: it would look deleted.
-        await blocking.run(durable.force, lane.database)
-        await blocking.run(lane.mirror.advance, fetched.position)
+        await threads.run(durable.force, lane.database)
+        await threads.run(lane.mirror.advance, fetched.position)
     except BaseException:
         # What was fetched is as large as the database, and the next pull fetches it again.
-        await blocking.run(lane.mirror.sweep)
+        await threads.run(lane.mirror.sweep)
         raise
     reply = _reply(outcome, head, report, fetched, save.path)
     return msgspec.structs.replace(reply, set_aside=str(aside)) if aside else reply
@@ -89,15 +91,15 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
     deadline: Deadline,
 ) -> tuple[PullOutcome, MergeReport]:
     source = lane.source(head.node, head.device_id)
-    if not await blocking.run(lane.database.exists):
+    if not await threads.run(lane.database.exists):
         with steps.step("install"):
-            await blocking.run(install.install, fetched.path, lane.database, source=source, deadline=deadline)
+            await threads.run(install.install, fetched.path, lane.database, source=source, deadline=deadline)
             # Another database than the one that was noted: what counts is where this one stands.
-            await blocking.run(files.discard, lane.marks)
+            await threads.run(files.discard, lane.marks)
         return PullOutcome.INSTALLED, MergeReport(inserted=sum(head.rows.values()))
     if replace:
         with steps.step("replace"):
-            report = await blocking.run(
+            report = await threads.run(
                 install.replace,
                 fetched.path,
                 lane.database,
@@ -108,7 +110,7 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
             )
         return PullOutcome.REPLACED, report
     with steps.step("merge"):
-        report = await blocking.run(
+        report = await threads.run(
             snapshot.merge_snapshot,
             lane.database,
             base=fetched.base,
@@ -133,7 +135,7 @@ def _check_forward(lane: Lane, head: SnapshotRecord) -> None:
 
 
 async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> PullReply:
-    staged = await blocking.run(lane.mirror.stage)
+    staged = await threads.run(lane.mirror.stage)
     with steps.step("download"):
         found = await legacy.fetch(lane, staged, steps=steps, deadline=deadline)
     if not found:
@@ -143,12 +145,12 @@ async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> Pul
         )
     source = lane.source(lane.node, None)
     try:
-        if not await blocking.run(lane.database.exists):
-            await blocking.run(install.install, staged, lane.database, source=source, deadline=deadline)
-            await blocking.run(files.discard, lane.marks)
+        if not await threads.run(lane.database.exists):
+            await threads.run(install.install, staged, lane.database, source=source, deadline=deadline)
+            await threads.run(files.discard, lane.marks)
             return PullReply(outcome=PullOutcome.INSTALLED, inserted=found.rows, downloaded_bytes=found.size_bytes)
         save = backups.BeforeWrite(lane, "merge", steps, deadline)
-        report = await blocking.run(
+        report = await threads.run(
             snapshot.merge_snapshot,
             lane.database,
             base=None,
@@ -159,7 +161,7 @@ async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> Pul
             save=save,
         )
     finally:
-        await blocking.run(staged.unlink, missing_ok=True)
+        await threads.run(staged.unlink, missing_ok=True)
     return PullReply(
         outcome=PullOutcome.MERGED,
         inserted=report.inserted,

@@ -15,9 +15,15 @@ from pathlib import Path
 
 import zstandard
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import first_failure
 from membridge.claudemem import database, durable
-from membridge.deadline import Deadline
+from membridge.commits import chain, delta, heads, layout
+from membridge.commits.chain import Position
+from membridge.commits.heads import KnownHead
+from membridge.commits.mirror import map_file
+from membridge.commits.progress import Steps
 from membridge.errors import (
     CorruptObjectError,
     DatabaseMissingError,
@@ -28,12 +34,9 @@ from membridge.errors import (
     StaleEpochError,
 )
 from membridge.merge import collect, install
-from membridge.snapshot import chain, delta, files, heads, high_water, layout, legacy, pull
-from membridge.snapshot.chain import Position
-from membridge.snapshot.heads import KnownHead
+from membridge.snapshot import legacy, pull, rollback_guard
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.mirror import map_file
-from membridge.snapshot.steps import Steps
+from membridge.system import files
 from schemas.events import SnapshotCommitted
 from schemas.identity import Epoch, Seq
 from schemas.snapshot import PushOutcome, PushReply, SnapshotKind, SnapshotObject, SnapshotRecord
@@ -94,24 +97,24 @@ async def push(
     DatabaseMissingError and the other database errors, DiskFullError, the store's and the bus' errors.
     """
     await lane.store.warm()
-    await blocking.run(install.sweep, lane.database)
+    await threads.run(install.sweep, lane.database)
     with steps.step("head"):
         known = await current_head(lane, epoch, steps=steps, deadline=deadline)
-    staged = await blocking.run(lane.mirror.stage)
+    staged = await threads.run(lane.mirror.stage)
     parcel_path = staged.with_name("parcel.part")
     try:
         with steps.step("copy"):
-            copy = await blocking.run(_copy, lane, staged, steps, deadline)
+            copy = await threads.run(_copy, lane, staged, steps, deadline)
         if restored is not None:
             _check_shrink(lane, restored, copy, remedy=_RESTORE_AGAIN)
         elif not allow_shrink:
-            await high_water.check(lane, deadline=deadline)
+            await rollback_guard.check(lane, deadline=deadline)
             _check_shrink(lane, known.record if known else None, copy, remedy=_GET_BACK)
-        if known is not None and known.stored and await blocking.run(_is_same_memory, lane, known, copy, deadline):
+        if known is not None and known.stored and await threads.run(_is_same_memory, lane, known, copy, deadline):
             return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
         return await _commit(lane, known, copy, parcel_path, epoch=epoch, steps=steps, deadline=deadline)
     finally:
-        await blocking.run(_remove, [parcel_path, staged])
+        await threads.run(_remove, [parcel_path, staged])
 
 
 async def push_full(lane: Lane, *, from_mirror: bool, epoch: Epoch, steps: Steps, deadline: Deadline) -> PushReply:
@@ -125,17 +128,17 @@ async def push_full(lane: Lane, *, from_mirror: bool, epoch: Epoch, steps: Steps
         known = await heads.to_recover(lane, deadline=deadline)
         await _check_newest(lane, known, from_mirror=from_mirror, deadline=deadline)
         known = _beyond_mirror(lane, known)
-    staged = await blocking.run(lane.mirror.stage)
+    staged = await threads.run(lane.mirror.stage)
     parcel_path = staged.with_name("parcel.part")
     try:
         with steps.step("copy"):
-            copied = await blocking.run(_copy_mirror if from_mirror else _copy, lane, staged, steps, deadline)
+            copied = await threads.run(_copy_mirror if from_mirror else _copy, lane, staged, steps, deadline)
             copy = replace(copied, alone=True)
         if not from_mirror:
             _check_shrink(lane, known.record if known else None, copy, remedy=_FROM_MIRROR)
         return await _commit(lane, known, copy, parcel_path, epoch=epoch, steps=steps, deadline=deadline)
     finally:
-        await blocking.run(_remove, [parcel_path, staged])
+        await threads.run(_remove, [parcel_path, staged])
 
 
 async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> KnownHead | None:
@@ -173,7 +176,7 @@ async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> Known
     moved = await heads.commit(lane, record, known, deadline=deadline)
     position = lane.mirror.position()
     if position is not None and position.sha256 == record.sha256 and position.seq == head.seq:
-        await blocking.run(lane.mirror.advance, Position(record.seq, epoch, record.sha256))
+        await threads.run(lane.mirror.advance, Position(record.seq, epoch, record.sha256))
     await _announce(lane, record)
     return moved
 
@@ -219,7 +222,7 @@ async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every l
     with steps.step("commit"):
         await heads.commit(lane, record, known, deadline=deadline)
     if not copy.forgotten:
-        await blocking.run(_advance, lane, copy, record)
+        await threads.run(_advance, lane, copy, record)
     await _announce(lane, record)
     if lane.policy.publish_legacy:
         with steps.step("legacy"):
@@ -242,16 +245,14 @@ async def _send(  # noqa: PLR0913 - as `_commit`
     Meanwhile SQLite checks that the copy is sound, and what was copied is forced to the disk of this machine: a power
     cut must not take from it what other nodes are about to have.
     """
-    try:
+    with first_failure():
         async with asyncio.TaskGroup() as group:
-            group.create_task(blocking.run(database.quick_check, copy.path, deadline=deadline), name="check the copy")
-            group.create_task(blocking.run(_make_durable, lane), name="force the database to the disk")
+            group.create_task(threads.run(database.quick_check, copy.path, deadline=deadline), name="check the copy")
+            group.create_task(threads.run(_make_durable, lane), name="force the database to the disk")
             with steps.step("pack"):
-                parcel = await blocking.run(_pack, lane, known, copy, target, seq)
+                parcel = await threads.run(_pack, lane, known, copy, target, seq)
             with steps.step("upload"):
                 await lane.store.upload(parcel.key, target, deadline=deadline, progress=steps.advance)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
     return parcel
 
 
@@ -353,7 +354,7 @@ def _pack(lane: Lane, known: KnownHead | None, copy: Copy, target: Path, seq: Se
     with files.translated(target):
         if known is not None and known.stored and parent is not None and copy.page_size == known.record.page_size:
             size = _write_delta(known.record, parent, copy, target)
-            if not chain.starts_new_chain(known.record, size, lane.policy.chain):
+            if not chain.starts_new_chain(known.record, size, lane.chain):
                 return _parcel(lane, seq, SnapshotKind.DELTA, target, size)
         return _parcel(lane, seq, SnapshotKind.FULL, target, _write_full(copy, target))
 

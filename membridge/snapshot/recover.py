@@ -4,7 +4,9 @@ NATS alone lost: the newest record in the object store is the head. The object s
 snapshot of a mirror, or of a live database, becomes the head under the next number that nobody has seen.
 """
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
+from membridge.commits import chain, heads, verify
+from membridge.commits.progress import Steps
 from membridge.errors import (
     CorruptObjectError,
     InvalidRequestError,
@@ -12,10 +14,9 @@ from membridge.errors import (
     RefusedError,
     SealingKeyError,
 )
-from membridge.snapshot import chain, heads, push, verify
+from membridge.snapshot import push
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.steps import Steps
-from schemas.history import RecoverReply, RecoverRequest, RecoverySource, VerifyRequest
+from schemas.commits import RecoverReply, RecoverRequest, RecoverySource, VerifyRequest
 from schemas.identity import Epoch, Seq
 from schemas.node import Finding
 

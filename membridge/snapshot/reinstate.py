@@ -8,17 +8,18 @@ a backup, or beside the new one if it is damaged.
 from dataclasses import dataclass
 from pathlib import Path
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database, overwrite
 from membridge.claudemem.overwrite import Condition
-from membridge.deadline import Deadline
+from membridge.commits.progress import Steps
 from membridge.errors import DatabaseCorruptError, DatabaseInvalidError, NotFoundError
 from membridge.merge import compare, install
 from membridge.merge.compare import Comparison
-from membridge.snapshot import backups, files
+from membridge.snapshot import backups
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.steps import Steps
-from schemas.history import NEWEST
+from membridge.system import files
+from schemas.commits import NEWEST
 from schemas.snapshot import Backup
 
 _LIST = "`membridge backups` lists them"
@@ -45,10 +46,10 @@ class Reinstated:
 async def preview(lane: Lane, name: str, *, limit: int, steps: Steps, deadline: Deadline) -> Reinstated:
     """Return what putting the backup `name` back would change. Errors: as `put_back`."""
     with steps.step("check"):
-        backup = await blocking.run(_chosen, lane, name, deadline)
-        damage = await blocking.run(_damage, lane, deadline)
+        backup = await threads.run(_chosen, lane, name, deadline)
+        damage = await threads.run(_damage, lane, deadline)
     with steps.step("compare"):
-        return await blocking.run(_compared, lane, backup, damage, limit, deadline)
+        return await threads.run(_compared, lane, backup, damage, limit, deadline)
 
 
 async def put_back(lane: Lane, name: str, *, limit: int = 0, steps: Steps, deadline: Deadline) -> Reinstated:
@@ -65,29 +66,29 @@ async def put_back(lane: Lane, name: str, *, limit: int = 0, steps: Steps, deadl
     folder = lane.folder / "reinstated"
     staged = folder / "backup.db"
     # A name of its own: the next run clears what a killed one left. Only one process at a time works in this folder.
-    await blocking.run(files.fresh_folder, folder)
+    await threads.run(files.fresh_folder, folder)
     try:
-        usable = await blocking.run(overwrite.condition, lane.database, deadline=deadline) is Condition.USABLE
+        usable = await threads.run(overwrite.condition, lane.database, deadline=deadline) is Condition.USABLE
         with steps.step("copy"):
             live = lane.database if usable and not damage else None
-            await blocking.run(overwrite.make_ready, path, staged, live=live, deadline=deadline)
+            await threads.run(overwrite.make_ready, path, staged, live=live, deadline=deadline)
         if usable:
             # Of a damaged one too, as far as it can be read: it is overwritten page by page.
             try:
-                await blocking.run(save)
+                await threads.run(save)
             except DatabaseCorruptError as error:
                 usable, damage = False, error.message
-        await blocking.run(lane.mirror.forget)
+        await threads.run(lane.mirror.forget)
         with steps.step("restore"):
             if usable:
-                await blocking.run(overwrite.overwrite, staged, lane.database, deadline=deadline)
+                await threads.run(overwrite.overwrite, staged, lane.database, deadline=deadline)
             else:
-                if await blocking.run(lane.database.exists):
-                    aside = await blocking.run(overwrite.set_aside, lane.database)
-                await blocking.run(install.put, staged, lane.database, deadline=deadline)
-            await blocking.run(database.quick_check, lane.database, deadline=deadline)
+                if await threads.run(lane.database.exists):
+                    aside = await threads.run(overwrite.set_aside, lane.database)
+                await threads.run(install.put, staged, lane.database, deadline=deadline)
+            await threads.run(database.quick_check, lane.database, deadline=deadline)
     finally:
-        await blocking.run(files.remove, folder)
+        await threads.run(files.remove, folder)
     return Reinstated(seen.backup, seen.changes, damage, save.path, aside)
 
 

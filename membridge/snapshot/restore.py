@@ -11,19 +11,21 @@ from pathlib import Path
 
 import msgspec
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
-from membridge.deadline import Deadline
+from membridge.commits import materialize
+from membridge.commits.progress import Steps
+from membridge.commits.temp_dir import check_room, scratch
 from membridge.errors import NotFoundError
 from membridge.merge import collect, compare, install, snapshot
 from membridge.merge.compare import Comparison
 from membridge.merge.conflicts import Journal
 from membridge.merge.report import MergeReport
-from membridge.snapshot import backups, files, push, states
+from membridge.snapshot import backups, push
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.scratch import check_room, scratch
-from membridge.snapshot.steps import Steps
-from schemas.history import RowChange
+from membridge.system import files
+from schemas.commits import RowChange
 from schemas.identity import Epoch
 from schemas.snapshot import SnapshotRecord
 
@@ -59,11 +61,11 @@ async def diff(
         return Comparison()
     async with scratch(lane) as folder:
         paths = [
-            None if record is None else await states.build(lane, record, folder, steps=steps, deadline=deadline)
+            None if record is None else await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
             for record in (older, newer)
         ]
         with steps.step("compare"):
-            return await blocking.run(compare.compare, paths[0], paths[1], limit=limit, deadline=deadline)
+            return await threads.run(compare.compare, paths[0], paths[1], limit=limit, deadline=deadline)
 
 
 async def extract(lane: Lane, record: SnapshotRecord, *, steps: Steps, deadline: Deadline) -> Path:
@@ -73,14 +75,14 @@ async def extract(lane: Lane, record: SnapshotRecord, *, steps: Steps, deadline:
     """
     kept = lane.folder / "extracted"
     target = kept / f"{record.seq}-{secrets.token_hex(4)}.db"
-    await blocking.run(files.sweep, kept, "*.db")
+    await threads.run(files.sweep, kept, "*.db")
     async with scratch(lane) as folder:
-        state = await states.build(lane, record, folder, steps=steps, deadline=deadline)
-        await blocking.run(check_room, folder, record)
+        state = await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
+        await threads.run(check_room, folder, record)
         with steps.step("install"):
             source = lane.source(record.node, record.device_id)
-            await blocking.run(install.install, state, target, source=source, deadline=deadline)
-            await blocking.run(target.chmod, 0o600)
+            await threads.run(install.install, state, target, source=source, deadline=deadline)
+            await threads.run(target.chmod, 0o600)
     return target
 
 
@@ -92,20 +94,20 @@ async def preview(
     Errors: as `states.build`, the database's.
     """
     async with scratch(lane) as folder:
-        state = await states.build(lane, record, folder, steps=steps, deadline=deadline)
+        state = await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
         newest = state
         if head.seq != record.seq:
-            newest = await states.build(lane, head, folder, steps=steps, deadline=deadline)
+            newest = await materialize.build(lane, head, folder, steps=steps, deadline=deadline)
         before, after = folder / "before.db", folder / "after.db"
         with steps.step("copy"):
-            await blocking.run(database.backup, lane.database, before, deadline=deadline)
-            await blocking.run(files.copy, before, after)
+            await threads.run(database.backup, lane.database, before, deadline=deadline)
+            await threads.run(files.copy, before, after)
         with steps.step("merge"):
             rehearsal = _Rehearsal(lane, record, head, folder)
-            await blocking.run(rehearsal.run, after, state=state, newest=newest, deadline=deadline)
+            await threads.run(rehearsal.run, after, state=state, newest=newest, deadline=deadline)
         with steps.step("compare"):
-            changes = await blocking.run(_changes, before, after, state, limit=limit, deadline=deadline)
-            commits = await blocking.run(collect.differs, after, newest, deadline=deadline)
+            changes = await threads.run(_changes, before, after, state, limit=limit, deadline=deadline)
+            commits = await threads.run(collect.differs, after, newest, deadline=deadline)
     return Preview(changes, commits)
 
 
@@ -122,10 +124,10 @@ async def take_back(
     if newest is None:
         raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="run `membridge pull`")
     async with scratch(lane) as folder:
-        state = await states.build(lane, record, folder, steps=steps, deadline=deadline)
+        state = await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
         save = backups.BeforeWrite(lane, "restore", steps, deadline)
         with steps.step("merge"):
-            report = await blocking.run(
+            report = await threads.run(
                 snapshot.restore_snapshot,
                 lane.database,
                 newest=newest,
@@ -136,7 +138,7 @@ async def take_back(
                 save=save,
             )
         with steps.step("compare"):
-            changes = await blocking.run(
+            changes = await threads.run(
                 _changes, save.path, lane.database, state, limit=limit, is_live=True, deadline=deadline
             )
     return Restored(report, save.path, changes)

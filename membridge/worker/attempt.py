@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from membridge import blocking
-from membridge.deadline import Deadline
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.errors import MembridgeError
 from membridge.worker import context, process
 from membridge.worker.context import Sources
@@ -66,7 +66,7 @@ class Claude:
         began, task = time.monotonic(), order.task
         deadline = Deadline.after(PREPARE)
         try:
-            found = await blocking.run(
+            found = await threads.run(
                 context.prepare, task.context_hints, self.sources, budget=task.policy.budget, deadline=deadline
             )
         except MembridgeError as error:

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_live
-from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
 
 #: Characters that count as one token.

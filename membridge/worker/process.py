@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import cast
 
-from membridge.children import tied
+from membridge.system.children import tied
 
 #: What a child may see of this process' environment, by name and by beginning.
 NAMES = frozenset(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from membridge import blocking
+from membridge.aio import threads
 from membridge.errors import MembridgeError
-from membridge.logging import get_logger
-from membridge.snapshot import files
+from membridge.system import files
+from membridge.system.logging import get_logger
 from schemas.runtime import LeaseClaim
 
 log = get_logger("membridge.worker")
@@ -25,12 +25,12 @@ class Unreturned:
 
     async def read(self) -> list[LeaseClaim]:
         """Return what an earlier life left."""
-        return await blocking.run(self._read)
+        return await threads.run(self._read)
 
     async def write(self, claims: Iterable[LeaseClaim]) -> None:
         """Keep these, and no others."""
         try:
-            await blocking.run(self._write, list(claims))
+            await threads.run(self._write, list(claims))
         except MembridgeError as error:
             log.warning("leases to hand back later cannot be noted", path=str(self._path), reason=error.message)
 

@@ -5,20 +5,20 @@ What an attempt is, is the caller's: a coroutine function of an order.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TypeVar
 
 from membridge import __version__
-from membridge.bus.client import Client
+from membridge.aio.backoff import Backoff
+from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Ready
 from membridge.bus.connection import Bus
+from membridge.bus.rpc import Client
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
-from membridge.deadline import Deadline
 from membridge.errors import MembridgeError, RemoteError
-from membridge.lifecycle import Ready
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 from membridge.worker.unreturned import Unreturned
 from schemas import subjects
 from schemas.errors import AGAIN, TABLE, ErrorCode
@@ -320,7 +320,7 @@ class Worker:
 
 async def _insist(tell: Callable[[], Awaitable[None]], deadline: Deadline) -> None:
     """Tell the coordinator until it has answered or the deadline comes; raise its refusal, or the last failure."""
-    pause = 0.1
+    backoff = Backoff(0.1, MOST_PAUSE)
     while True:
         try:
             await tell()
@@ -332,10 +332,10 @@ async def _insist(tell: Callable[[], Awaitable[None]], deadline: Deadline) -> No
             failure = error
         else:
             return
+        pause = backoff.failed()
         if deadline.remaining() < pause:
             raise failure
-        await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
-        pause = min(MOST_PAUSE, 2 * pause)
+        await asyncio.sleep(pause)
 
 
 def _claim(order: Order) -> LeaseClaim:

@@ -5,37 +5,37 @@
 
 import asyncio
 import os
-import random
 import secrets
 import socket
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from membridge import __version__, lifecycle
+from membridge import __version__
+from membridge.aio import lifecycle
+from membridge.aio.backoff import kept_running
+from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Ready
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.bus.streams import ensure_streams
-from membridge.deadline import Deadline
 from membridge.errors import MembridgeError, SettingsError
-from membridge.lifecycle import PartEndedError, Ready
-from membridge.logging import get_logger
-from membridge.node import rules
-from membridge.node.daemon import signals_set
-from membridge.node.notify import Notifier
-from membridge.node.opening import open_store, runtime_options
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import COORDINATOR, Settings, StoreKind
+from membridge.system.logging import get_logger
+from membridge.system.sd_notify import Notifier
+from membridge.system.signals import signals_set
+from membridge.wiring.bus import runtime_options
+from membridge.wiring.store import open_store
 from schemas import buckets, streams
 from schemas.identity import node_id_of_host
-from services.coordinator import term
-from services.coordinator.answers import Answers
+from services.coordinator import tenure
+from services.coordinator.adapter import World
+from services.coordinator.endpoints import Answers
 from services.coordinator.runtime import Limits
-from services.coordinator.term import Seat
-from services.coordinator.world import World
+from services.coordinator.tenure import Seat
 from services.database.engine import open_engine, parse_url
 from services.database.records import Records
 
@@ -43,8 +43,6 @@ log = get_logger("membridge.coordinator")
 
 #: Seconds to connect, to open the database, and to stop.
 CONNECT, OPEN, DRAIN = 10.0, 60.0, 10.0
-#: Seconds after which a coordinator that failed had been well: the next failure is a first one again.
-HEALTHY = 60.0
 #: The file of the embedded database, in the node's state folder.
 FILE = "tasks.db"
 
@@ -72,23 +70,19 @@ async def part(settings: Settings, ready: Ready) -> None:
 
     Errors: SettingsError.
     """
-    failures = 0
-    while True:
-        began = time.monotonic()
-        failure = await lifecycle.apart(coordinate(settings, ready), name="coordinate")
+
+    def failed(failure: Exception, pause: float) -> None:
         if isinstance(failure, SettingsError):
             raise failure
-        failures = 1 if time.monotonic() - began > HEALTHY else failures + 1
-        pause = rules.retry_wait(failures, random.random())  # noqa: S311 - jitter
-        told = failure or PartEndedError("the coordinator ended unasked")
         log.error(
             "coordinator not running",
-            reason=told.message if isinstance(told, MembridgeError) else repr(told),
-            remedy=told.remedy if isinstance(told, MembridgeError) else "",
+            reason=failure.message if isinstance(failure, MembridgeError) else repr(failure),
+            remedy=failure.remedy if isinstance(failure, MembridgeError) else "",
             in_seconds=round(pause, 1),
         )
         ready()
-        await asyncio.sleep(pause)
+
+    await kept_running(partial(coordinate, settings, ready), name="coordinator", on_failure=failed)
 
 
 async def coordinate(settings: Settings, ready: Ready) -> None:
@@ -96,7 +90,7 @@ async def coordinate(settings: Settings, ready: Ready) -> None:
     async with opened(settings) as seat:
         identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks", {"coordinator": seat.name})
         async with serve(seat.bus, identity, seat.answers.shared()):
-            await term.contend(seat, ready)
+            await tenure.contend(seat, ready)
 
 
 @asynccontextmanager

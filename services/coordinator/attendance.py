@@ -6,11 +6,11 @@ node says meanwhile its last word counts.
 
 import asyncio
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.deadline import Deadline
+from membridge.bus.rpc import Client
 from membridge.errors import MembridgeError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.node import Empty, NodePresence
 from schemas.runtime import Worker, WorkerPresence, WorkerStatus

@@ -5,7 +5,7 @@ import asyncio
 import uvloop
 
 from membridge.cli.command import Invocation, command
-from membridge.node.main import start_logging
+from membridge.wiring.logs import start_logging
 from schemas.subjects import Impact
 
 

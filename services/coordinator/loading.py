@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from membridge.errors import NotFoundError
 from schemas.runtime import Lease, Task, TaskStatus
 from services.coordinator import machine
-from services.coordinator.book import Book, Said, state_of
+from services.coordinator.live_tasks import Book, Said, state_of
 from services.database.records import Records
 
 #: Live tasks that are read at once.

@@ -8,12 +8,12 @@ import uuid
 
 from membridge.errors import ConflictError, LeaseLostError
 from schemas.runtime import Leased, LeaseRequest, TaskStatus
-from services.coordinator.book import Book, Said, audit, stamp
 from services.coordinator.exclusive import Exclusive
-from services.coordinator.fleet import Fleet
+from services.coordinator.live_tasks import Book, Said, audit, stamp
 from services.coordinator.machine import TaskState, WrongStateError
 from services.coordinator.scheduler import Scheduler
-from services.database.ledger import durable
+from services.coordinator.workers import Fleet
+from services.database.group_commit import durable
 from services.database.records import Records
 
 #: What the ids of leases are made of that have a nonce.

@@ -15,7 +15,7 @@ from functools import partial
 
 from membridge.bus.bulk import MOST_REQUEST
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 from schemas.runtime import (
     Accepted,
     Artifact,
@@ -34,15 +34,15 @@ from schemas.runtime import (
 )
 from schemas.wire import encode
 from services.coordinator import loading, machine
-from services.coordinator.book import Book, Listeners, Said, audit, stamp, state_of
 from services.coordinator.exclusive import Exclusive
-from services.coordinator.fleet import Fleet
+from services.coordinator.live_tasks import Book, Listeners, Said, audit, stamp, state_of
 from services.coordinator.machine import TaskState
-from services.coordinator.outside import Outside
+from services.coordinator.port import Outside
 from services.coordinator.pulling import Pulling
 from services.coordinator.scheduler import Errand, Scheduler
 from services.coordinator.timers import Timers
-from services.database.ledger import Ledger, UnstorableError, durable
+from services.coordinator.workers import Fleet
+from services.database.group_commit import Ledger, UnstorableError, durable
 from services.database.records import Records, artifact_row, new_task, result_row
 from services.database.statements import DELETE_WORKER, INSERT_ARTIFACT, INSERT_RESULT, Write
 

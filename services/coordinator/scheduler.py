@@ -15,16 +15,16 @@ from functools import partial
 from msgspec.structs import replace
 
 from membridge.errors import MembridgeError
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 from schemas.runtime import Lease, LeaseClaim, LeaseStatus, Order, Task, TaskEvent, TaskEventKind, WorkerStatus
 from services.coordinator import machine
-from services.coordinator.book import Book, Said, stamp
-from services.coordinator.fleet import Fleet
+from services.coordinator.live_tasks import Book, Said, stamp
 from services.coordinator.machine import TaskState
-from services.coordinator.outside import Outside
+from services.coordinator.port import Outside
 from services.coordinator.routing import Candidate, Decision, eligible, route
 from services.coordinator.timers import Timers
-from services.database.ledger import durable
+from services.coordinator.workers import Fleet
+from services.database.group_commit import durable
 from services.database.records import Records
 
 log = get_logger("membridge.coordinator")

@@ -5,7 +5,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 
-from membridge.logging import get_logger
+from membridge.system.logging import get_logger
 
 log = get_logger("membridge.coordinator")
 

@@ -16,7 +16,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import SettingsError, UnavailableError
 from services.database.migrations.run import upgrade
 

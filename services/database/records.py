@@ -12,7 +12,7 @@ from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import NotFoundError
 from schemas.runtime import (
     Artifact,

@@ -12,21 +12,21 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
 from membridge.bus.options import BusOptions
 from membridge.bus.streams import ensure_streams
-from membridge.cli.demonstration.machine import Machine
-from membridge.deadline import Deadline
+from membridge.commits.progress import Steps
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.merge.conflicts import Journal
-from membridge.objectstore.keys import KeySource
-from membridge.objectstore.remote import S3Options, open_s3
-from membridge.objectstore.sealed import SealedStore
-from membridge.objectstore.unsealed import UnsealedStore
+from membridge.objectstore.encryption.guard import UnsealedStore
+from membridge.objectstore.encryption.keys import KeySource
+from membridge.objectstore.encryption.store import SealedStore
+from membridge.objectstore.s3.client import S3Options, open_s3
 from membridge.snapshot import pull, push
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.steps import Steps
+from membridge.testing.node_process import Machine
 from schemas import buckets
 from schemas.events import Event
 from schemas.identity import NodeId, canonical_id

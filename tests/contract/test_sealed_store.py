@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.deadline import Deadline
 from membridge.errors import CorruptObjectError, InvalidRequestError, MembridgeError, SealingKeyError
-from membridge.objectstore import marker
-from membridge.objectstore.keys import Key, KeySource, new_key, write_file
+from membridge.objectstore.encryption import marker
+from membridge.objectstore.encryption.envelope import CONTENT, FRAME, HEADER
+from membridge.objectstore.encryption.guard import UnsealedStore
+from membridge.objectstore.encryption.keys import Key, KeySource, new_key, write_file
+from membridge.objectstore.encryption.rotate import Resealed, reseal
+from membridge.objectstore.encryption.store import SealedStore
 from membridge.objectstore.protocol import ObjectInfo, ObjectStore
-from membridge.objectstore.resealing import Resealed, reseal
-from membridge.objectstore.sealed import SealedStore
-from membridge.objectstore.sealing import CONTENT, FRAME, HEADER
-from membridge.objectstore.unsealed import UnsealedStore
 from tests.fixtures.lanes import opened_store
 
 SECRET = b"the memory that nobody else may read"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
     InvalidRequestError,
@@ -17,9 +17,9 @@ from membridge.errors import (
     ObjectMissingError,
     TooLargeError,
 )
+from membridge.objectstore.encryption.guard import backend
 from membridge.objectstore.jetstream import JetStreamStore
 from membridge.objectstore.protocol import MAX_GET_BYTES, ObjectStore
-from membridge.objectstore.unsealed import backend
 
 
 def soon() -> Deadline:

@@ -4,10 +4,11 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from membridge import blocking
+from membridge.aio import threads
 from membridge.claudemem.memory import memory_rows
-from membridge.snapshot import fetch, files, heads
-from membridge.snapshot.steps import Steps
+from membridge.commits import fetch, heads
+from membridge.commits.progress import Steps
+from membridge.system import files
 from tests.faults.scenarios import Stage, converge
 from tests.faults.template import SNAPSHOT, leftovers, orphans
 from tests.faults.world import Node, soon
@@ -28,7 +29,7 @@ class Seen:
 async def look(stage: Stage) -> Seen:
     """Read what a and the head know; AssertionError when something is damaged."""
     node = stage.node("a")
-    live = await blocking.run(_live, node.database)
+    live = await threads.run(_live, node.database)
     position = node.lane.mirror.position()
     if position is not None:
         mirror = node.lane.mirror.path()
@@ -49,7 +50,7 @@ async def head_memory(stage: Stage) -> Memory:
     folder.mkdir()
     lane = replace(stage.node("b").lane, folder=folder)
     fetched = await fetch.fetch(lane, known.record, steps=Steps(), deadline=soon())
-    return await blocking.run(_live, fetched.path)
+    return await threads.run(_live, fetched.path)
 
 
 def between(what: str, before: Memory, after: Memory, found: Memory) -> None:

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
-from membridge.deadline import Deadline
-from membridge.leadership.keeper import Keeper
+from membridge.aio.deadline import Deadline
+from membridge.commits import heads
+from membridge.commits.progress import Steps
+from membridge.leadership.elector import Keeper
 from membridge.leadership.rules import Standing
 from membridge.leadership.view import Contest, KeeperOptions
-from membridge.node.leading import standing_of
+from membridge.node.leadership_part import standing_of
 from membridge.node.project import Project
 from membridge.node.roles import ByLease
-from membridge.snapshot import heads
-from membridge.snapshot.steps import Steps
 from schemas.identity import NodeId
 from schemas.leadership import Role
 from schemas.snapshot import PushRequest

@@ -11,11 +11,12 @@ from typing import Any
 
 import apsw
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.commits import heads, layout, tags
+from membridge.commits.progress import Steps
 from membridge.errors import RefusedError
-from membridge.snapshot import backups, heads, layout, tags
-from membridge.snapshot.steps import Steps
-from schemas.history import GcRequest, RecoverRequest, RecoverySource
+from membridge.snapshot import backups
+from schemas.commits import GcRequest, RecoverRequest, RecoverySource
 from schemas.identity import ProjectId
 from tests.faults import hand_over
 from tests.faults.world import PLAIN, Node, Terms, World, soon
@@ -153,7 +154,7 @@ async def backed_up(stage: Stage) -> None:
 
 async def save(node: Node) -> None:
     """Take a backup, and change what no memory has, so that the next one is of another state."""
-    await blocking.run(backups.take, node.lane, "merge", deadline=soon())
+    await threads.run(backups.take, node.lane, "merge", deadline=soon())
     execute(node.database, "UPDATE observations SET relevance_count = relevance_count + 1")
 
 
@@ -189,7 +190,7 @@ async def propose_as_b(stage: Stage) -> None:
 async def back_up(stage: Stage) -> object:
     lane = stage.node("a").lane
     stage.arm()
-    return await blocking.run(backups.take, lane, "merge", deadline=soon())
+    return await threads.run(backups.take, lane, "merge", deadline=soon())
 
 
 async def lead(stage: Stage) -> object:

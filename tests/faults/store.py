@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.objectstore.protocol import ObjectInfo, ObjectStore, Progress, StoreDescription
 
 

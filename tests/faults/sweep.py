@@ -22,9 +22,9 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from membridge import logging
 from membridge.embedded.nats_server import start_nats
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
+from membridge.system import logging
 from schemas.identity import ProjectId
 from tests.bench.s3 import start_s3
 from tests.faults import shim

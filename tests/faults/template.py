@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from membridge.commits import layout
 from membridge.objectstore.jetstream import JetStreamStore
-from membridge.snapshot import layout
 from schemas.identity import ProjectId
 from schemas.snapshot import Head, SnapshotRecord
 from schemas.wire import WireError, decode, encode

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer
 from membridge.errors import MembridgeError
 from membridge.objectstore import messages
+from membridge.objectstore.encryption.keys import KeySource, new_key, write_file
+from membridge.objectstore.encryption.rotate import reseal
+from membridge.objectstore.encryption.store import SealedStore
 from membridge.objectstore.jetstream import open_jetstream
-from membridge.objectstore.keys import KeySource, new_key, write_file
-from membridge.objectstore.resealing import reseal
-from membridge.objectstore.sealed import SealedStore
 from tests.faults import answers
 from tests.faults.scenarios import BY_NAME
 from tests.faults.shim import Mode

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.health import jetstream_use
 from membridge.bus.kv import open_bucket
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer
 from membridge.errors import BusUnavailableError, MembridgeError
 from membridge.objectstore.jetstream import open_jetstream
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
+from membridge.testing.node_process import Machine
 from schemas import buckets, subjects
 from schemas.identity import canonical_id
 from schemas.node import StatusReply

@@ -7,7 +7,7 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from schemas.leadership import Role
 from schemas.node import StatusReply
 from tests.faults import shim

@@ -6,8 +6,8 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
 from membridge.embedded.nats_server import NatsServer
+from membridge.testing.node_process import Machine
 from schemas.leadership import Role
 from tests.bench.s3 import S3
 from tests.faults.namespace import Cable, cable

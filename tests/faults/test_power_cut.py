@@ -16,7 +16,7 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from tests.faults import shim
 from tests.faults.shim import Mode, State
 from tests.fixtures.databases import Writer, connect, make_database, titles

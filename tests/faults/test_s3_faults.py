@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import (
     CredentialsError,
     DeadlineExceededError,
@@ -22,7 +22,7 @@ from membridge.errors import (
     ObjectExistsError,
     StoreUnavailableError,
 )
-from membridge.objectstore.remote import S3Options, S3Store, open_s3
+from membridge.objectstore.s3.client import S3Options, S3Store, open_s3
 from tests.faults.proxy import Faults, proxy
 
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import StoreUnavailableError
-from membridge.objectstore.remote import S3Options, open_s3
+from membridge.objectstore.s3.client import S3Options, open_s3
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from membridge import blocking
-from membridge.deadline import Deadline
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.errors import DeadlineExceededError, MembridgeError, ObjectExistsError, StoreUnavailableError
-from membridge.objectstore.remote import S3Options, S3Store, open_s3
+from membridge.objectstore.s3.client import S3Options, S3Store, open_s3
 from tests.bench.s3 import S3
 from tests.faults.gate import Gate, gated
 
@@ -42,7 +42,7 @@ def a_file(folder: Path, megabytes: int = 12) -> Path:
 
 async def unfinished(server: S3, bucket: str) -> list[str]:
     """Return the keys of uploads that the store still keeps parts of."""
-    reply = await blocking.run(lambda: server.client().list_multipart_uploads(Bucket=bucket))
+    reply = await threads.run(lambda: server.client().list_multipart_uploads(Bucket=bucket))
     return [one["Key"] for one in reply.get("Uploads", [])]
 
 
@@ -194,8 +194,8 @@ async def test_a_child_lives_while_a_request_is_longer_than_it_lingers(s3_option
 
 _PARENT = """
 import asyncio, sys
-from membridge.deadline import Deadline
-from membridge.objectstore.remote import S3Options, open_s3
+from membridge.aio.deadline import Deadline
+from membridge.objectstore.s3.client import S3Options, open_s3
 async def main():
     endpoint, key, secret, bucket = sys.stdin.read().split()
     async with open_s3(S3Options(endpoint, key, secret, bucket)) as store:
@@ -210,7 +210,7 @@ print(sorted({"botocore", "aiobotocore", "aioboto3", "boto3", "aiohttp"} & set(s
 async def test_a_process_that_uses_the_store_never_loads_its_library(s3_options: S3Options) -> None:
     given = f"{s3_options.endpoint} {s3_options.access_key} {s3_options.secret_key} {s3_options.bucket}"
     command = [sys.executable, "-c", _PARENT]
-    ran = await blocking.run(
+    ran = await threads.run(
         lambda: subprocess.run(command, input=given, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     )
     assert (ran.returncode, ran.stdout.strip()) == (0, "[]"), ran.stderr

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.cli.demonstration.machine import Machine
-from membridge.deadline import Deadline
+from membridge.bus.rpc import Client
 from membridge.embedded.nats_server import NatsServer
 from membridge.errors import MembridgeError
+from membridge.testing.node_process import Machine
 from schemas import subjects
 from schemas.node import Empty
 from schemas.runtime import AuditRequest, StatsReply, Task, TaskSpec, TasksRequest, TaskStatus

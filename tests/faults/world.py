@@ -7,28 +7,29 @@ of its own: the template's homes are copied, its objects and head are stored aga
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.options import BusOptions
+from membridge.bus.publisher import announce
 from membridge.bus.streams import WorkQueue, ensure_streams, open_queue
-from membridge.deadline import Deadline
+from membridge.commits.chain import ChainPolicy
+from membridge.commits.progress import Steps
+from membridge.commits.retention import SnapshotPolicy
 from membridge.leadership.view import LeadershipView
 from membridge.merge.conflicts import Journal
-from membridge.node import opening
 from membridge.node.project import Bounds, Project
 from membridge.node.roles import NoRoles, Roles
 from membridge.objectstore.protocol import ObjectStore
-from membridge.objectstore.remote import S3Options
-from membridge.snapshot.chain import ChainPolicy
+from membridge.objectstore.s3.client import S3Options
+from membridge.snapshot.backup_retention import BackupPolicy
 from membridge.snapshot.lane import Lane, LanePolicy
-from membridge.snapshot.lock import LockTerms
-from membridge.snapshot.retention import BackupPolicy, SnapshotPolicy
-from membridge.snapshot.steps import Steps
+from membridge.snapshot.push_lease import LockTerms
 from schemas import buckets, streams, subjects
 from schemas.buckets import LockRecord
-from schemas.events import Event
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import Policy, Role
 from schemas.snapshot import Head, PullReply, PullRequest, PushReply, PushRequest
@@ -132,9 +133,6 @@ class World:
         journal = Journal(home / "state" / "journal.db")
         self._stack.callback(journal.close)
 
-        async def announce(event: Event) -> None:
-            await opening.announce(self.bus, event)
-
         lane = Lane(
             project=project,
             name="swept",
@@ -144,15 +142,12 @@ class World:
             store=self.store,
             heads=self.heads,
             journal=journal,
-            announce=announce,
-            policy=LanePolicy(
-                publish_legacy=terms.legacy,
-                chain=ChainPolicy(max_deltas=terms.max_deltas, max_percent=1e6),
-                backups=BackupPolicy(max_count=terms.max_backups),
-                snapshots=SnapshotPolicy(last=terms.keep_last, hourly=0, daily=0, weekly=0)
-                if terms.keep_last < PLAIN.keep_last
-                else SnapshotPolicy(),
-            ),
+            announce=partial(announce, self.bus),
+            chain=ChainPolicy(max_deltas=terms.max_deltas, max_percent=1e6),
+            retention=SnapshotPolicy(last=terms.keep_last, hourly=0, daily=0, weekly=0)
+            if terms.keep_last < PLAIN.keep_last
+            else SnapshotPolicy(),
+            policy=LanePolicy(publish_legacy=terms.legacy, backups=BackupPolicy(max_count=terms.max_backups)),
         )
         roles: Roles = Secondary() if terms.secondary == name else NoRoles()
         return Node(Project(self.bus, lane, roles, self.locks, Bounds(lock=LockTerms(), timeout=30.0)))

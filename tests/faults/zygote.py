@@ -20,7 +20,7 @@ import msgspec
 import uvloop
 
 from membridge.errors import MembridgeError
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
 from schemas.identity import ProjectId
 from tests.faults.scenarios import BY_NAME, Stage
 from tests.faults.shim import Mode, State

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from membridge.objectstore.protocol import ObjectStore
-from membridge.objectstore.remote import S3Options, open_s3
+from membridge.objectstore.s3.client import S3Options, open_s3
 from tests.bench.s3 import S3
 from tests.interop.minio import start_minio
 

@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from schemas.identity import canonical_id
 from tests.fixtures.machines import PROJECT, SAMPLE
 from tests.fixtures.ports import free_port

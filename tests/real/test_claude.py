@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from tests.fixtures.machines import command
 from tests.integration.access.sites import eventually, free_port
 from tests.real.fetch import fetch_claude

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from membridge.cli.demonstration.machine import Machine
 from membridge.embedded.nats_server import NatsServer
+from membridge.testing.node_process import Machine
 from tests.real.worker import Worker, start_worker
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]

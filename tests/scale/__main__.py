@@ -17,13 +17,13 @@ from tempfile import TemporaryDirectory
 import click
 import uvloop
 
-from membridge import logging
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.options import BusOptions
 from membridge.bus.streams import ensure_streams
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer, start_nats
+from membridge.system import logging
 from schemas import buckets
 from schemas.identity import NodeId, canonical_id
 from schemas.leadership import Policy, ProjectSettings

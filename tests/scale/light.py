@@ -7,10 +7,10 @@ import asyncio
 import random
 from dataclasses import dataclass
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.watch import watch
-from membridge.deadline import Deadline
 from membridge.errors import MembridgeError
 from membridge.leadership.lease import new_record, renewed
 from schemas import buckets, subjects

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from membridge import logging
+from membridge.system import logging
 from tests.bench.s3 import start_s3
 from tests.soak.run import Report, soak
 

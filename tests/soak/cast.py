@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
 from membridge.embedded.nats_server import NatsOptions, Supervisor
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from tests.bench.s3 import S3
 from tests.soak.link import Link, link
 

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
-from membridge.deadline import Deadline
 from membridge.objectstore.jetstream import open_jetstream
 from membridge.objectstore.protocol import ObjectStore
-from membridge.objectstore.remote import S3Options, open_s3
+from membridge.objectstore.s3.client import S3Options, open_s3
 from tests.bench.s3 import S3
 from tests.soak.cast import Cast, cast
 from tests.soak.faults import Troubles

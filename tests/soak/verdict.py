@@ -6,10 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.memory import memory_rows
-from membridge.deadline import Deadline
+from membridge.commits import layout
 from membridge.objectstore.protocol import ObjectStore
-from membridge.snapshot import layout
 from schemas.identity import canonical_id
 from schemas.snapshot import SnapshotRecord
 from schemas.wire import decode

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from schemas.identity import ProjectId, canonical_id
 from tests.fixtures.machines import SAMPLE, SOON, command
 from tests.fixtures.pace import pause

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from membridge.access.keys import provide_key
+from membridge.access.nkeys import provide_key
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
-from membridge.cli.demonstration.machine import Machine
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import start_nats
 from membridge.errors import CredentialsError
+from membridge.testing.node_process import Machine
 from schemas.identity import canonical_id
 from tests.fixtures.machines import PROJECT, MakeMachine, command
 from tests.fixtures.ports import free_port

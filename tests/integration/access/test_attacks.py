@@ -158,7 +158,7 @@ async def test_the_audit_and_the_desk_are_out_of_reach(place: Site, b: Attacker)
         "membridge.access.invite",
         "membridge.access.revoke",
         "membridge.access.members",
-        "membridge.access.log",
+        "membridge.access.audit_log",
         "membridge.access.enrol",
     ):
         assert not await b.publish(subject, b'{"node": "a"}')

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from membridge.access import invitation
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
-from membridge.objectstore.keys import new_key, read_file, write_file
+from membridge.objectstore.encryption.keys import new_key, read_file, write_file
+from membridge.testing.node_process import Machine
 from schemas.identity import canonical_id
 from tests.fixtures.machines import command
 from tests.integration.access.sites import OTHER, SHARED, Site, eventually, seed_of, site

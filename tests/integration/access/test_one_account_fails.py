@@ -4,8 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-from membridge.access.keys import provide_key
-from membridge.cli.demonstration.machine import Machine
+from membridge.access.nkeys import provide_key
+from membridge.testing.node_process import Machine
 from schemas.identity import canonical_id
 from tests.integration.access.sites import OTHER, SHARED, eventually, seed_of, site
 

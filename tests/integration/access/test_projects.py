@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
-from membridge.cli.demonstration.machine import Machine
-from membridge.deadline import Deadline
+from membridge.bus.rpc import Client
 from membridge.errors import RemoteError
-from membridge.node.opening import bus_options
 from membridge.settings import load
+from membridge.testing.node_process import Machine
+from membridge.wiring.bus import bus_options
 from schemas import subjects
 from schemas.node import RemoveProjectRequest
 from tests.fixtures.machines import SOON, command

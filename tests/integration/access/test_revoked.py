@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from schemas.identity import canonical_id
 from tests.fixtures.machines import SOON, command
 from tests.integration.access.sites import SHARED, eventually, seed_of, signed_in, site

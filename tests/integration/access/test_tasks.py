@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
-from membridge.deadline import Deadline
 from membridge.settings import RUNTIME
 from schemas import subjects
 from schemas.identity import canonical_id

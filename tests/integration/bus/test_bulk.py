@@ -2,13 +2,13 @@
 
 import pytest
 
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import background
 from membridge.bus import bulk
-from membridge.bus.background import background
-from membridge.bus.client import Client
 from membridge.bus.connection import Bus
 from membridge.bus.message import PART
+from membridge.bus.rpc import Client
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
-from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError, TooLargeError
 from schemas import subjects
 from schemas.errors import ErrorCode, ErrorReply

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.options import BusOptions
 from membridge.bus.streams import ensure_streams, last_per_subject
 from membridge.claudemem.memory import memory_rows
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.errors import BusUnavailableError, MembridgeError, RevisionMovedError
 from schemas import buckets, streams, subjects

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from membridge.bus import link
-from membridge.bus.background import background
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import background
+from membridge.bus import nats_client
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
 from membridge.bus.streams import ensure_streams, open_queue
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.errors import (
     BusUnavailableError,
@@ -97,7 +97,7 @@ async def test_an_account_without_jetstream_is_said(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_is_too_old_is_said(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "OLDEST_SERVER", (99, 0, 0))
+    monkeypatch.setattr(nats_client, "OLDEST_SERVER", (99, 0, 0))
     with pytest.raises(BusUnavailableError, match=r"version 2\..*99\.0\.0"):
         async with connect(options(nats_url), deadline=Deadline.after(5.0)):
             pass

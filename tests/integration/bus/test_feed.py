@@ -6,12 +6,12 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus import feed
 from membridge.bus.connection import Bus, connect
 from membridge.bus.feed import News, Page, Position, Read, follow
 from membridge.bus.options import BusOptions
 from membridge.bus.streams import ensure_streams
-from membridge.deadline import Deadline
 from membridge.errors import NotFoundError
 from schemas import streams, subjects
 from tests.fixtures.nats import QUICK, Restartable

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
-from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError
 from tests.fixtures.nats import QUICK
 

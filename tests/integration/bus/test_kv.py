@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from membridge.bus.background import background
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import background
 from membridge.bus.connection import Bus
 from membridge.bus.expiry import expiries
 from membridge.bus.kv import Entry, Kv, open_bucket
 from membridge.bus.watch import LOOK, Change, watch
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsServer
 from membridge.errors import CorruptObjectError, InvalidRequestError, RevisionMovedError
 from schemas import buckets

@@ -10,8 +10,8 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
 from membridge.embedded.nats_server import NatsServer, start_nats
+from membridge.testing.node_process import Machine
 from tests.fixtures.machines import PROJECT, SAMPLE, until
 from tests.fixtures.ports import free_port
 

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.kv import Entry, Kv
 from membridge.bus.lease import Lease, LeaseGoneError
 from membridge.bus.watch import watch
-from membridge.deadline import Deadline
 from membridge.errors import RevisionMovedError
 from schemas.buckets import LockRecord
 from tests.fixtures.relay import Losses

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
 from membridge.bus.options import BusOptions
+from membridge.bus.rpc import Client
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.bus.streams import ensure_streams, open_queue
 from membridge.bus.watch import watch
-from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError
 from schemas import buckets, streams, subjects
 from schemas.buckets import LockRecord

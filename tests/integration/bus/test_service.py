@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
+from membridge.bus.rpc import Client
 from membridge.bus.service import AT_ONCE, Call, Endpoint, ServiceIdentity, serve
-from membridge.deadline import Deadline
 from membridge.errors import NoResponderError, RemoteError, SecondaryPushBlockedError
 from schemas import subjects
 from schemas.errors import ErrorCode, ErrorReply

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus import bulk
 from membridge.bus.connection import Bus
 from membridge.bus.message import Message
 from membridge.bus.service import AT_ONCE, LARGE, WAITING, Call, Endpoint, ServiceIdentity, serve
-from membridge.deadline import Deadline
 from schemas import subjects
 from schemas.errors import ErrorCode, ErrorReply
 from schemas.snapshot import PushOutcome, PushReply, PushRequest

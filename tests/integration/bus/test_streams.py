@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus import jetstream
 from membridge.bus.connection import Bus
 from membridge.bus.streams import ensure_streams, last_per_subject, open_queue
-from membridge.deadline import Deadline
 from schemas import streams, subjects
 
 PROJECT = "0" * 16

@@ -12,10 +12,10 @@ from urllib.request import urlopen
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
 from membridge.bus.subscription import Subscription
-from membridge.deadline import Deadline
 from membridge.errors import BusUnavailableError
 from tests.fixtures.nats import QUICK, Restartable
 

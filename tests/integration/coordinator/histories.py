@@ -19,11 +19,11 @@ from schemas.runtime import (
     Worker,
     WorkerStatus,
 )
-from services.coordinator.fleet import Fleet
 from services.coordinator.machine import LIVE
 from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.workers import Fleet
 from services.database.engine import Engine
-from services.database.ledger import Ledger, begin_term
+from services.database.group_commit import Ledger, begin_term
 from services.database.records import Records
 from tests.fixtures.outside import NoWorld
 from tests.fixtures.pace import pause

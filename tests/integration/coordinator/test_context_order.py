@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from schemas.runtime import LeaseClaim, Metrics, Report, ResultStatus, TaskSpec, TaskStatus
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from membridge.bus.asker import ASKED_BY
-from membridge.bus.client import Client
+from membridge.bus.rpc import Client
 from membridge.errors import MembridgeError
 from membridge.worker.worker import Outcome
 from schemas import subjects

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import LeaseLostError, MembridgeError
 from schemas.runtime import (
     LeaseClaim,
@@ -23,7 +23,7 @@ from schemas.runtime import (
 )
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
-from services.database.ledger import begin_term
+from services.database.group_commit import begin_term
 from services.database.records import Records
 from tests.integration.coordinator.histories import History, Outside
 

@@ -6,7 +6,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from services.database.engine import open_engine, parse_url
 from services.database.tables import metadata
 

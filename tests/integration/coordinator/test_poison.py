@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from msgspec import Raw, inspect
 
-from membridge.bus.client import Client
 from membridge.bus.kv import open_bucket
+from membridge.bus.rpc import Client
 from membridge.worker.worker import Outcome
 from schemas import buckets, subjects
 from schemas.errors import ErrorReply

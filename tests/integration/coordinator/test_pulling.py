@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from membridge.bus.client import Client
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
+from membridge.bus.rpc import Client
 from membridge.errors import LeaseLostError, MembridgeError, RemoteError
 from schemas import subjects
 from schemas.errors import ErrorCode

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import LeaseLostError, OverloadedError, UnavailableError
 from schemas.runtime import (
     Accepted,
@@ -33,7 +33,7 @@ from services.coordinator import machine
 from services.coordinator.machine import HELD, WrongStateError
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
-from services.database.ledger import PENDING, UnstorableError, durable
+from services.database.group_commit import PENDING, UnstorableError, durable
 from tests.integration.coordinator.gates import Commit, Meeting, failing, held
 from tests.integration.coordinator.histories import History, Outside
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from membridge.bus.client import Client
 from membridge.bus.connection import Bus
+from membridge.bus.rpc import Client
 from membridge.errors import RemoteError
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
 from membridge.worker.worker import Outcome
 from schemas import subjects
 from schemas.errors import ErrorCode

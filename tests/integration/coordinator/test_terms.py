@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 
 from membridge import __version__
-from membridge.bus.client import Client
+from membridge.bus.rpc import Client
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.worker import worker
 from membridge.worker.worker import Outcome
@@ -26,8 +26,8 @@ from schemas.runtime import (
 )
 from schemas.subjects import Operation
 from schemas.wire import Wire, encode
-from services.coordinator import app, term
-from services.coordinator.world import World
+from services.coordinator import app, tenure
+from services.coordinator.adapter import World
 from tests.fixtures.tasks import SOON, OpenPlace, Place, echo, soon
 
 Q = TypeVar("Q", bound=Wire)
@@ -61,7 +61,7 @@ async def test_an_unknown_error_ends_the_term_and_not_the_process(opened: OpenPl
         async with app.opened(place.settings) as seat:
             world = Broken(seat.world.bus, seat.world.leases, seat.world.sticky, seat.world.objects)
             async with serve(seat.bus, identity, seat.answers.shared()):
-                await term.contend(replace(seat, world=world), ready.set)
+                await tenure.contend(replace(seat, world=world), ready.set)
 
     async with opened() as place:
         place.tasks.append(place.group.create_task(coordinate(place)))

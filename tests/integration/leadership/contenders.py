@@ -5,11 +5,11 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.lease import boottime
 from membridge.bus.options import BusOptions, Pace
-from membridge.deadline import Deadline
-from membridge.leadership.keeper import Contest, Keeper, KeeperOptions
+from membridge.leadership.elector import Contest, Keeper, KeeperOptions
 from membridge.leadership.rules import Standing
 from membridge.leadership.view import LeadershipView
 from schemas.identity import NodeId, canonical_id

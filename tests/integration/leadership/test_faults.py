@@ -57,8 +57,8 @@ _SLEEPER = """
 import asyncio, sys
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
-from membridge.deadline import Deadline
-from membridge.leadership.keeper import Contest, Keeper, KeeperOptions
+from membridge.aio.deadline import Deadline
+from membridge.leadership.elector import Contest, Keeper, KeeperOptions
 from membridge.leadership.rules import Standing
 from schemas.leadership import Role
 

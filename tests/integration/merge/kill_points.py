@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.sql import Bindings, Connection
-from membridge.deadline import Deadline
 from membridge.merge import snapshot
 from membridge.merge.conflicts import Journal
 from membridge.merge.report import Source

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
-from membridge.deadline import Deadline
 from membridge.merge import collect, proposal, snapshot
 from membridge.merge.conflicts import Journal
 from membridge.merge.report import MergeReport, Source

@@ -47,7 +47,7 @@ def test_a_killed_merge_is_finished_by_the_next(tmp_path: Path) -> None:
     grow(a.live, 4)
     head = a.push()
     script = (
-        "import os, sys; from pathlib import Path; from membridge.deadline import Deadline\n"
+        "import os, sys; from pathlib import Path; from membridge.aio.deadline import Deadline\n"
         "from membridge.merge import snapshot; from membridge.merge.conflicts import Journal\n"
         "from membridge.merge.report import Source\n"
         "def die(done, total):\n    if done > 300: os.kill(os.getpid(), 9)\n"

@@ -7,22 +7,22 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.bus.watch import watch
 from membridge.claudemem.changes import ChangeWatcher
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.writer import write
-from membridge.deadline import Deadline
+from membridge.commits import heads, layout
+from membridge.commits.progress import Steps
 from membridge.errors import LeaseLostError, MembridgeError, NotFoundError, ShrinkRefusedError
 from membridge.node.autosync import AutoSync
 from membridge.node.jobs import Jobs
 from membridge.node.project import Bounds, Project
 from membridge.node.roles import NoRoles
 from membridge.node.rules import Quiet
-from membridge.snapshot import heads, layout
-from membridge.snapshot.lock import LockTerms
-from membridge.snapshot.steps import Steps
+from membridge.snapshot.push_lease import LockTerms
+from membridge.testing.writer import write
 from schemas import buckets
 from schemas.identity import Seq
 from schemas.snapshot import PushReply, PushRequest

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from tests.fixtures.databases import execute, rows_of, titles
 from tests.fixtures.machines import MakeMachine, command, until
 from tests.fixtures.way_back import delete, grown, killed_at, pair, remedy_of, typed

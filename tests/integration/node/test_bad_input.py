@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from tests.fixtures.machines import SAMPLE, MakeMachine, command
 
 

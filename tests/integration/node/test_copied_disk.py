@@ -5,10 +5,10 @@ import json
 import re
 import shutil
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
-from membridge.cli.demonstration.machine import Machine
-from membridge.deadline import Deadline
+from membridge.testing.node_process import Machine
 from schemas.buckets import NODES
 from schemas.identity import NodeId
 from schemas.node import NodePresence

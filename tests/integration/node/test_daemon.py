@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
+from membridge.bus.rpc import Client
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.writer import write
-from membridge.deadline import Deadline
 from membridge.errors import NoResponderError, RemoteError
+from membridge.testing.writer import write
 from schemas import subjects
 from schemas.errors import ErrorCode, ErrorReply
 from schemas.identity import canonical_id

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
+from membridge.testing.node_process import Machine
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
 from tests.integration.node.test_recovery import on

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
+from membridge.bus.rpc import Client
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import NatsOptions, NatsServer, Supervisor
 from membridge.errors import MembridgeError, RemoteError
 from membridge.node import daemon

@@ -6,13 +6,13 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
-from membridge.cli.demonstration.writer import write
+from membridge.commits import heads
+from membridge.commits.progress import Steps
 from membridge.errors import LeaseLostError
 from membridge.leadership.view import LeadershipView
 from membridge.node.project import Bounds, Project
-from membridge.snapshot import heads
-from membridge.snapshot.lock import LockTerms
-from membridge.snapshot.steps import Steps
+from membridge.snapshot.push_lease import LockTerms
+from membridge.testing.writer import write
 from schemas import buckets
 from schemas.identity import NodeId
 from schemas.leadership import Policy, Role

@@ -5,19 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.claudemem.memory import memory_rows
-from membridge.deadline import Deadline
+from membridge.commits import heads
+from membridge.commits.progress import Steps
 from membridge.errors import DiskFullError, LeaseHeldError, ObjectMissingError
 from membridge.leadership.view import LeadershipView
 from membridge.node.project import Bounds, Project
 from membridge.objectstore.protocol import ObjectStore
-from membridge.snapshot import files, heads, high_water, recover
-from membridge.snapshot.lock import LockTerms
-from membridge.snapshot.steps import Steps
+from membridge.snapshot import recover, rollback_guard
+from membridge.snapshot.push_lease import LockTerms
+from membridge.system import files
 from schemas import buckets
-from schemas.history import RecoverRequest, RecoverySource
+from schemas.commits import RecoverRequest, RecoverySource
 from schemas.identity import NodeId
 from schemas.leadership import Policy, Role
 from schemas.snapshot import PullOutcome, PullRequest, PushOutcome, PushRequest
@@ -81,13 +83,13 @@ async def test_a_database_that_went_back_is_not_called_healed_when_the_store_los
     older = box.database.read_bytes()
     add_observation(box.database, "lost by the store")
     await box.push()
-    await high_water.note(box.lane, deadline=soon())
+    await rollback_guard.note(box.lane, deadline=soon())
     await lose_the_head(box)
     for file in box.database.parent.glob("claude-mem.db*"):
         file.unlink()
     box.database.write_bytes(older)
     with pytest.raises(ObjectMissingError, match="does not exist"):
-        await high_water.heal(box.lane, steps=Steps(), deadline=soon())
+        await rollback_guard.heal(box.lane, steps=Steps(), deadline=soon())
 
 
 async def test_a_disk_that_is_full_when_the_ids_are_noted_hides_no_commit(
@@ -104,9 +106,9 @@ async def test_a_disk_that_is_full_when_the_ids_are_noted_hides_no_commit(
         raise DiskFullError(f"no space left while writing {path}: {len(body)} bytes")
 
     with monkeypatch.context() as patched:
-        patched.setattr("membridge.snapshot.high_water.files.save", full)
+        patched.setattr("membridge.snapshot.rollback_guard.files.save", full)
         with pytest.raises(DiskFullError) as told:
-            await high_water.note(a.lane, deadline=soon())
+            await rollback_guard.note(a.lane, deadline=soon())
         assert told.value.remedy == "free some space and try again"
         reply = await project.push(PushRequest(), Steps(), deadline=soon())
     assert (reply.outcome, reply.seq) == (PushOutcome.COMMITTED, 1)

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.cli.demonstration.machine import Machine
-from membridge.deadline import Deadline
+from membridge.testing.node_process import Machine
 from schemas import subjects
 from schemas.identity import NodeId, canonical_id
 from schemas.leadership import Role

@@ -4,13 +4,13 @@ import asyncio
 import json
 from collections.abc import Callable
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.bus.watch import watch
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
-from membridge.deadline import Deadline
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from schemas.buckets import NODES
 from schemas.leadership import Role
 from schemas.node import ProjectPresence

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from tests.fixtures.machines import SOON, MakeMachine
 
 Status = dict[str, Any]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
+from membridge.bus.rpc import Client
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
-from membridge.deadline import Deadline
 from membridge.errors import RemoteError
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from schemas import subjects
 from schemas.errors import ErrorCode
 from schemas.identity import canonical_id

@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import pytest
 from rich.cells import cell_len
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import bundled_config, start_nats
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from schemas import subjects
 from schemas.identity import canonical_id
 from schemas.leadership import Role
@@ -131,7 +131,7 @@ async def test_no_secret_is_in_any_output_log_or_process_list(
             assert a.process is not None
             seen = [process_list(a.process.pid)]
             assert "membridge.node.main" in seen[0]
-            assert "membridge.objectstore.transfer" in seen[0]
+            assert "membridge.objectstore.s3.child" in seen[0]
             for words in (("config", "show"), ("status",), ("doctor",), ("jobs",), ("push",), ("project", "list")):
                 for form in ((), ("--json",)):
                     _, output = await a.command(*words, *form)

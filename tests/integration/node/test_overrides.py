@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv, open_bucket
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
-from membridge.deadline import Deadline
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from schemas.buckets import HEADS, LOCKS, LockRecord
 from schemas.identity import NodeId, canonical_id
 from schemas.leadership import Role

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from membridge.bus.connection import Bus
 from membridge.bus.subscription import Subscription
-from membridge.cli.demonstration.machine import Machine
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
+from membridge.testing.node_process import Machine
 from schemas import subjects
 from schemas.events import Progress, decode_event
 from schemas.identity import canonical_id

@@ -7,7 +7,7 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
 

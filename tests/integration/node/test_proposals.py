@@ -5,12 +5,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
-from membridge.deadline import Deadline
 from membridge.objectstore.jetstream import open_jetstream
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from schemas import subjects
 from schemas.identity import NodeId, canonical_id
 from schemas.proposal import ProposalAnnouncement

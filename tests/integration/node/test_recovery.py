@@ -4,12 +4,12 @@ import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
 from membridge.claudemem.memory import memory_rows
-from membridge.deadline import Deadline
 from membridge.embedded.nats_server import start_nats
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
 from tests.fixtures.ports import free_port

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.writer import write
+from membridge.testing.writer import write
 from tests.fixtures.machines import SAMPLE, MakeMachine, command
 
 

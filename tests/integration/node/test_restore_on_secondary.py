@@ -7,16 +7,16 @@ import pytest
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.writer import write
 from membridge.errors import LeaseLostError, RefusedError
 from membridge.leadership.view import LeadershipView
-from membridge.node.asked import Asked
+from membridge.node.history_operations import Past
 from membridge.node.jobs import Jobs
-from membridge.node.past import Past
 from membridge.node.project import Bounds, Project
-from membridge.snapshot.lock import LockTerms
+from membridge.node.request_context import Asked
+from membridge.snapshot.push_lease import LockTerms
+from membridge.testing.writer import write
 from schemas import buckets
-from schemas.history import RestoreRequest
+from schemas.commits import RestoreRequest
 from schemas.identity import NodeId
 from schemas.leadership import Policy, Role
 from tests.fixtures.lanes import MakeBox, soon

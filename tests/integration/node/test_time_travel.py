@@ -6,13 +6,13 @@ from contextlib import closing
 
 import pytest
 
-from membridge.bus.client import Client
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
+from membridge.bus.rpc import Client
 from membridge.claudemem.memory import memory_rows
-from membridge.deadline import Deadline
 from membridge.errors import RemoteError
 from schemas import subjects
-from schemas.history import RestoreRequest, TagAct, TagAction, VerifyRequest
+from schemas.commits import RestoreRequest, TagAct, TagAction, VerifyRequest
 from schemas.identity import canonical_id
 from tests.fixtures.machines import PROJECT, MakeMachine, command, until
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
-from membridge.deadline import Deadline
 from membridge.settings import loopback_key
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
 from tests.fixtures.nats import QUICK

@@ -14,9 +14,9 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from membridge.cli.demonstration.machine import Machine
 from membridge.embedded import leftover, nats_server
 from membridge.embedded.nats_server import NatsOptions, start_nats
+from membridge.testing.node_process import Machine
 from tests.fixtures.heard import PATIENCE, Heard
 from tests.fixtures.machines import MakeMachine
 from tests.fixtures.ports import free_port

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
 from tests.faults.proxy import Faults, proxy
 from tests.fixtures.heard import PATIENCE, Heard
 from tests.fixtures.machines import MakeMachine, command

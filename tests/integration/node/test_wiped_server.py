@@ -7,10 +7,10 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.machine import Machine
-from membridge.cli.demonstration.writer import write
 from membridge.embedded.nats_server import NatsServer
-from membridge.objectstore.remote import S3Options
+from membridge.objectstore.s3.client import S3Options
+from membridge.testing.node_process import Machine
+from membridge.testing.writer import write
 from schemas.leadership import Role
 from schemas.node import StatusReply
 from tests.fixtures.databases import titles

@@ -2,8 +2,8 @@
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.deadline import Deadline
 from membridge.objectstore.jetstream import BUCKET, JetStreamStore
 from membridge.objectstore.reclaiming import reclaim_deleted, reclaim_loose
 

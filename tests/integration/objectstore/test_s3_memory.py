@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from membridge import blocking
-from membridge.deadline import Deadline
-from membridge.objectstore.remote import S3Options, S3Store, open_s3
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.objectstore.s3.client import S3Options, S3Store, open_s3
 
 SIZE = 256 << 20
 #: What the parent and the child may grow by.
@@ -77,7 +77,7 @@ async def test_a_large_file_moves_in_little_memory_and_the_child_gives_it_all_ba
     s3_options: S3Options, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
-    await blocking.run(write_large, source)
+    await threads.run(write_large, source)
     async with open_s3(s3_options) as store:
         assert isinstance(store, S3Store)
         await store.put("tiny", b"x", deadline=Deadline.after(20.0))
@@ -99,7 +99,7 @@ async def test_a_large_file_moves_in_little_memory_and_the_child_gives_it_all_ba
     for name, size in grown.items():
         record_property(name, f"{size / (1 << 20):.1f} MiB")
         print(f"{name}: {size / (1 << 20):.1f} MiB")  # noqa: T201 - the numbers, with `pytest -s`
-    assert await blocking.run(same, source, target)
-    assert not await blocking.run(Path(f"/proc/{child}").exists)
+    assert await threads.run(same, source, target)
+    assert not await threads.run(Path(f"/proc/{child}").exists)
     assert max(grown["parent up"], grown["parent down"]) < PARENT
     assert max(grown["child up"], grown["child down"]) < CHILD

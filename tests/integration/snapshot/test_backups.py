@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import overwrite
 from membridge.claudemem.memory import memory_rows
-from membridge.deadline import Deadline
+from membridge.commits import history
+from membridge.commits.progress import Steps
 from membridge.errors import (
     CorruptObjectError,
     DatabaseBusyError,
@@ -19,10 +21,9 @@ from membridge.errors import (
 )
 from membridge.merge.conflicts import Journal, Lost
 from membridge.objectstore.protocol import Progress
-from membridge.snapshot import backups, history, pull, push, reinstate
+from membridge.snapshot import backups, pull, push, reinstate
+from membridge.snapshot.backup_retention import BackupPolicy
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.retention import BackupPolicy
-from membridge.snapshot.steps import Steps
 from tests.faults.store import FaultyStore
 from tests.fixtures.databases import add_observation, execute, make_database
 from tests.fixtures.lanes import Box, MakeBox, soon

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from membridge import blocking
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.claudemem import database, patience
 from membridge.claudemem.connection import open_live
-from membridge.deadline import Deadline
 from membridge.errors import DatabaseBusyError
 from membridge.merge import collect, proposal
 from membridge.snapshot import backups
@@ -67,9 +67,7 @@ def merges(box: Box) -> Callable[[], Awaitable[object]]:
     """Return what takes in a proposal."""
     row = ProposedRow(table="observations", row={"memory_session_id": "m", "title": "offered", "created_at_epoch": 1})
     bundle = ProposalBundle(project=canonical_id("shared"), node=NodeId("b"), device_id=None, base_seq=0, rows=[row])
-    return lambda: blocking.run(
-        proposal.merge_proposal, box.database, bundle, journal=box.lane.journal, deadline=soon()
-    )
+    return lambda: threads.run(proposal.merge_proposal, box.database, bundle, journal=box.lane.journal, deadline=soon())
 
 
 #: What locks, and what is then refused: readers are in nobody's way while the database has a WAL.
@@ -102,11 +100,11 @@ async def test_a_locked_database_is_said_within_seconds_with_the_holders_pid(
     acts: dict[str, Callable[[], Awaitable[object]]] = {
         "push": b.push,
         "pull": b.pull,
-        "status": lambda: blocking.run(
+        "status": lambda: threads.run(
             collect.unsynced, b.database, b.lane.mirror.path(), journal=b.lane.journal, deadline=soon()
         ),
         "take in": merges(b),
-        "backup": lambda: blocking.run(backups.take, b.lane, "merge", deadline=soon()),
+        "backup": lambda: threads.run(backups.take, b.lane, "merge", deadline=soon()),
     }
     before = titles(b.database)
     with holding(b.database, *lock) as holder:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.writer import write
+from membridge.commits import heads
 from membridge.errors import (
     CorruptObjectError,
     HeadMovedError,
@@ -17,8 +17,9 @@ from membridge.errors import (
     StoreUnavailableError,
     UnsupportedFormatError,
 )
-from membridge.snapshot import heads, push
+from membridge.snapshot import push
 from membridge.snapshot.lane import Lane
+from membridge.testing.writer import write
 from schemas.snapshot import Head, PushOutcome, SnapshotKind
 from tests.fixtures.lanes import Box, MakeBox, soon
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from membridge.cli.demonstration.writer import write
+from membridge.commits import history, layout, tags
 from membridge.errors import ConflictError, CorruptObjectError, InvalidRequestError, NotFoundError
-from membridge.snapshot import history, layout, tags
-from schemas.history import HistoryReply, HistoryRequest, Tag
+from membridge.testing.writer import write
+from schemas.commits import HistoryReply, HistoryRequest, Tag
 from schemas.identity import Seq
 from tests.fixtures.lanes import Box, MakeBox, soon
 

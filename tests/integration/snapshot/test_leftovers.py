@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
+from membridge.commits.progress import Steps
 from membridge.errors import DatabaseBusyError, ShrinkRefusedError
 from membridge.snapshot import backups, pull
-from membridge.snapshot.steps import Steps
 from schemas.snapshot import PushOutcome
 from tests.fixtures.databases import add_observation, connect, execute, make_database
 from tests.fixtures.lanes import Box, MakeBox

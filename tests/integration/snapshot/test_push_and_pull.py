@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.writer import write
+from membridge.commits.chain import ChainPolicy
 from membridge.errors import NotFoundError, ShrinkRefusedError
 from membridge.snapshot import backups
-from membridge.snapshot.chain import ChainPolicy
+from membridge.testing.writer import write
 from schemas.events import SnapshotCommitted
 from schemas.snapshot import PullOutcome, PushOutcome, SnapshotKind
 from tests.fixtures.lanes import Box, MakeBox, soon

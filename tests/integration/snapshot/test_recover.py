@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.writer import write
+from membridge.commits import heads, layout, verify
+from membridge.commits.progress import Steps
 from membridge.errors import (
     CorruptObjectError,
     HeadMovedError,
@@ -17,9 +18,9 @@ from membridge.errors import (
     RefusedError,
     ShrinkRefusedError,
 )
-from membridge.snapshot import heads, layout, recover, verify
-from membridge.snapshot.steps import Steps
-from schemas.history import RecoverReply, RecoverRequest, RecoverySource, VerifyRequest
+from membridge.snapshot import recover
+from membridge.testing.writer import write
+from schemas.commits import RecoverReply, RecoverRequest, RecoverySource, VerifyRequest
 from schemas.identity import Seq
 from schemas.snapshot import Head, SnapshotKind
 from tests.fixtures.lanes import Box, MakeBox, soon

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.writer import write
-from membridge.deadline import Deadline
+from membridge.commits import history
+from membridge.commits.chain import ChainPolicy
+from membridge.commits.progress import Steps
 from membridge.errors import (
     CorruptObjectError,
     DiskFullError,
@@ -20,10 +22,10 @@ from membridge.errors import (
     StoreUnavailableError,
 )
 from membridge.merge.compare import Comparison
-from membridge.snapshot import backups, files, history, push, restore
-from membridge.snapshot.chain import ChainPolicy
-from membridge.snapshot.steps import Steps
-from schemas.history import RowChange
+from membridge.snapshot import backups, push, restore
+from membridge.system import files
+from membridge.testing.writer import write
+from schemas.commits import RowChange
 from schemas.snapshot import PushOutcome, SnapshotRecord
 from tests.faults.store import FaultyStore
 from tests.fixtures.lanes import Box, MakeBox, soon

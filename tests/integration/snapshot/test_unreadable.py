@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from membridge.claudemem.memory import memory_rows
-from membridge.cli.demonstration.writer import write
+from membridge.commits import gc, heads, layout, verify
+from membridge.commits.heads import KnownHead
+from membridge.commits.progress import Steps
+from membridge.commits.retention import SnapshotPolicy
 from membridge.errors import ObjectMissingError, ObjectNotSealedError, RefusedError
+from membridge.objectstore.encryption.guard import backend
+from membridge.objectstore.encryption.keys import KeySource
+from membridge.objectstore.encryption.store import SealedStore
 from membridge.objectstore.jetstream import JetStreamStore
-from membridge.objectstore.keys import KeySource
-from membridge.objectstore.sealed import SealedStore
-from membridge.objectstore.unsealed import backend
-from membridge.snapshot import garbage, heads, layout, push, recover, verify
-from membridge.snapshot.heads import KnownHead
+from membridge.snapshot import push, recover
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.retention import SnapshotPolicy
-from membridge.snapshot.steps import Steps
-from schemas.history import RecoverRequest, RecoverySource, VerifyRequest
+from membridge.testing.writer import write
+from schemas.commits import RecoverRequest, RecoverySource, VerifyRequest
 from schemas.identity import Seq
 from schemas.node import Finding
 from schemas.snapshot import Head, PushOutcome, SnapshotKind, SnapshotRecord
@@ -65,7 +66,7 @@ async def recovered(box: Box, source: RecoverySource, epoch: int) -> Seq:
 
 
 async def collected(box: Box) -> None:
-    await garbage.collect(box.lane, dry_run=False, steps=Steps(), deadline=soon())
+    await gc.collect(box.lane, dry_run=False, steps=Steps(), deadline=soon())
 
 
 async def findings(box: Box) -> list[Finding]:
@@ -126,8 +127,8 @@ async def test_an_older_one_stays_with_its_object_and_blocks_no_collection(make_
     await collected(a)
     kept = [info.key async for info in a.lane.store.list(layout.snapshots(a.lane.project), deadline=soon())]
     assert [layout.seq_of_snapshot(key) for key in kept] == [1, 2, 3, 4]
-    policy = replace(a.lane.policy, snapshots=SnapshotPolicy(last=1, hourly=0, daily=0, weekly=0))
-    await collected(replace(a, lane=replace(a.lane, policy=policy)))
+    policy = SnapshotPolicy(last=1, hourly=0, daily=0, weekly=0)
+    await collected(replace(a, lane=replace(a.lane, retention=policy)))
     assert await heads.seqs(a.lane, deadline=soon()) == [4]
     assert await findings(a) == []
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from membridge.cli.demonstration.writer import write
+from membridge.commits import heads, layout, verify
+from membridge.commits.chain import ChainPolicy
+from membridge.commits.progress import Steps
 from membridge.errors import NotFoundError
-from membridge.snapshot import heads, layout, push, verify
-from membridge.snapshot.chain import ChainPolicy
-from membridge.snapshot.steps import Steps
-from schemas.history import VerifyReply, VerifyRequest
+from membridge.snapshot import push
+from membridge.testing.writer import write
+from schemas.commits import VerifyReply, VerifyRequest
 from schemas.identity import Seq
 from schemas.node import Finding
 from schemas.snapshot import Head, SnapshotRecord

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from membridge.cli.demonstration.machine import Machine
+from membridge.testing.node_process import Machine
 from tests.fixtures.heard import PATIENCE, Heard
 from tests.fixtures.machines import MakeMachine, command
 from tests.fixtures.ports import free_port

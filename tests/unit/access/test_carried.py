@@ -7,7 +7,7 @@ import pytest
 from membridge.access import carried
 from membridge.access.carried import GLOBAL
 from membridge.access.server_config import account_of
-from membridge.snapshot.files import FileAccessError
+from membridge.system.files import FileAccessError
 from schemas.identity import ProjectId, canonical_id
 
 ONE, OTHER = canonical_id("one"), canonical_id("other")

@@ -12,7 +12,7 @@ import pytest
 
 from membridge.access import certificates, pinning
 from membridge.access.certificates import ServerCertificate
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.errors import BusUnavailableError, CredentialsError, MembridgeError
 
 HOSTS = ["127.0.0.1", "board.local", "::1"]

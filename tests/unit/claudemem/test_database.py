@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.claudemem.connection import open_live
 from membridge.claudemem.memory import memory_digest
 from membridge.claudemem.translate import translated
-from membridge.deadline import Deadline
 from membridge.errors import (
     DatabaseBusyError,
     DatabaseCorruptError,

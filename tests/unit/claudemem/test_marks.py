@@ -9,8 +9,8 @@ from pathlib import Path
 import apsw
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import marks
-from membridge.deadline import Deadline
 from tests.fixtures.databases import Writer, connect, make_database, rows_of
 
 NEWEST = "(SELECT max(id) FROM observations)"

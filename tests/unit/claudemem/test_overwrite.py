@@ -8,11 +8,11 @@ from pathlib import Path
 import apsw
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database, overwrite
 from membridge.claudemem.holders import holders
 from membridge.claudemem.memory import memory_rows
 from membridge.claudemem.overwrite import Condition
-from membridge.deadline import Deadline
 from membridge.errors import DatabaseBusyError, DatabaseInvalidError, DeadlineExceededError
 from membridge.merge import install
 from tests.fixtures.databases import add_observation, connect, execute, make_database, rows_of

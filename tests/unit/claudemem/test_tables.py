@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_live
 from membridge.claudemem.memory import memory_digest, memory_rows
 from membridge.claudemem.tables import Table, expression, local_tables, shared_columns, travelling_tables
-from membridge.deadline import Deadline
 from tests.fixtures.databases import NEW, OLD, connect, execute, make_database
 
 

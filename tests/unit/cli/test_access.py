@@ -6,7 +6,7 @@ import pytest
 
 from membridge.access import invitation
 from membridge.access.invitation import Line
-from membridge.access.keys import provide_key, read_seed
+from membridge.access.nkeys import provide_key, read_seed
 from membridge.cli.main import main
 
 #: An address at which nothing listens: what is refused in another way got as far as the network.

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
-from membridge.deadline import Deadline
 from membridge.errors import PrimaryPullRefusedError, SecondaryPushBlockedError
 from schemas import subjects
 from schemas.buckets import NODES

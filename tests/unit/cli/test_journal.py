@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from membridge.cli import journal, units
-from schemas.history import RestoreBackupReply, TableDiff
+from schemas.commits import RestoreBackupReply, TableDiff
 from schemas.identity import NodeId, canonical_id
 from schemas.proposal import Conflict, ConflictSide, ConflictsReply
 from schemas.snapshot import Backup, BackupsReply

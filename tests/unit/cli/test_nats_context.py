@@ -8,7 +8,7 @@ import pytest
 
 from membridge.access import loopback
 from membridge.cli.main import main
-from membridge.node.running import only_one
+from membridge.system.pidfile import only_one
 
 
 @pytest.fixture

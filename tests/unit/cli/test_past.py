@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from membridge.cli import gc, past, units, verify
-from schemas.history import (
+from schemas.commits import (
     GcReply,
     HistoryReply,
     RowChanges,

@@ -8,7 +8,7 @@ import pytest
 
 from membridge.cli import diff, recover, restore
 from membridge.errors import ConflictError, MembridgeError
-from schemas.history import DiffReply, RecoverReply, RecoverySource, RestoreReply, RowChange, RowDiff, TableDiff
+from schemas.commits import DiffReply, RecoverReply, RecoverySource, RestoreReply, RowChange, RowDiff, TableDiff
 
 
 def test_diff_counts_all_rows_and_names_some(printed: Callable[[], list[str]]) -> None:

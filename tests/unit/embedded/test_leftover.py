@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from membridge.children import tied
 from membridge.embedded import leftover, nats_server
 from membridge.embedded.nats_server import NatsOptions, Supervisor, start_nats
 from membridge.errors import BusUnavailableError
+from membridge.system.children import tied
 
 
 @contextmanager

@@ -168,7 +168,7 @@ async def test_a_supervised_server_that_dies_comes_back_on_the_same_port(
 async def test_a_supervised_server_that_keeps_dying_is_started_ever_more_slowly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_server, "RESTART_FIRST", 0.05)
+    monkeypatch.setattr(nats_server, "RESTART_FIRST", 0.1)
     pauses: list[float] = []
     async with supervised(NatsOptions(tmp_path, port=-1)) as lives:
         server = await lives.next()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.claudemem.connection import open_to_compare
-from membridge.deadline import Deadline
 from membridge.merge import collect
 from membridge.merge.difference import difference
 from tests.fixtures.databases import Writer, add_observation, execute, grow, make_database

@@ -57,11 +57,6 @@ def test_a_push_waits_for_quiet_but_never_longer_than_the_bound(first: float, ga
         assert wait == pytest.approx(0.0, abs=1e-6)
 
 
-@given(failures=st.integers(0, 10_000), jitter=st.floats(0, 1, exclude_max=True))
-def test_retries_back_off_to_a_bound(failures: int, jitter: float) -> None:
-    assert 0.0 < rules.retry_wait(failures, jitter) <= rules.RETRY_MOST
-
-
 @pytest.mark.parametrize(
     ("leader", "preferred", "expected"),
     [("b", "b", True), ("b", "a", True), (None, "b", True), (None, "a", False), (None, None, False)],

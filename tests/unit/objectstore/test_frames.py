@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from membridge import errors
 from membridge.errors import LeaseHeldError, MembridgeError, StoreUnavailableError
-from membridge.objectstore import frames
-from membridge.objectstore.frames import Answer, Ask, S3Wire
 from membridge.objectstore.protocol import MAX_GET_BYTES, ObjectInfo
+from membridge.objectstore.s3 import frames
+from membridge.objectstore.s3.frames import Answer, Ask, S3Wire
 
 
 async def read_back(raw: bytes) -> Ask | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from membridge.errors import FileAccessError, SealingKeyError
-from membridge.objectstore.keys import MOST_SALTS, NO_SALT, Key, KeySource, new_key, read_file, write_file
+from membridge.objectstore.encryption.keys import MOST_SALTS, NO_SALT, Key, KeySource, new_key, read_file, write_file
 
 
 @pytest.fixture

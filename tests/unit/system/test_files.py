@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from membridge import blocking
+from membridge.aio import threads
 from membridge.claudemem.translate import translated as translated_database
 from membridge.errors import (
     DatabaseInvalidError,
@@ -76,6 +76,6 @@ async def test_what_blocking_work_did_not_translate_is_translated(tmp_path: Path
         raise ConnectionRefusedError
 
     with pytest.raises(FileAccessError, match="no-such-file: No such file"):
-        await blocking.run((tmp_path / "no-such-file").read_bytes)
+        await threads.run((tmp_path / "no-such-file").read_bytes)
     with pytest.raises(ConnectionRefusedError):
-        await blocking.run(refused)
+        await threads.run(refused)

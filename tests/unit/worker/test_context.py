@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from membridge.deadline import Deadline
+from membridge.aio.deadline import Deadline
 from membridge.worker import context
 from membridge.worker.context import Context, Piece, Sources
 from tests.fixtures.machines import SAMPLE

@@ -1,0 +1,136 @@
+"""The reception: the part of `membridge up --listen` that holds the desk and looks after each project's account.
+
+It connects as the server's own users, makes every account's streams and buckets, tells enrolled nodes where snapshots
+are kept, and brings the server to agree with the roster after each change.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from membridge import __version__
+from membridge.access.enrolment import Desk
+from membridge.access.farewell import Farewell
+from membridge.access.members import Roster
+from membridge.access.provision import provision, provision_runtime, reclaim
+from membridge.access.server_files import Site, own_member
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Ready
+from membridge.aio.tasks import background
+from membridge.bus.connection import Bus, connect
+from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
+from membridge.errors import MembridgeError
+from membridge.settings import RUNTIME
+from membridge.system.logging import get_logger
+from schemas import subjects
+from schemas.access import StoreConfig
+from schemas.identity import NodeId, ProjectId
+from schemas.node import Empty
+
+log = get_logger("membridge.access")
+
+#: Seconds to connect as one of the server's own users, to make an account's streams, and to change the server.
+CONNECT, PROVISION, RELOAD = 5.0, 30.0, 10.0
+#: Seconds between two looks for what deleted objects left, and what one may take.
+RECLAIM_EVERY, RECLAIM = 3600.0, 300.0
+
+IDENTITY = ServiceIdentity(
+    name="membridge-access",
+    version=__version__,
+    description="Invitations, enrolment and revocation.",
+)
+
+
+class Reception:
+    """Runs the desk of one site.
+
+    `reload` has the server read its configuration again.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        store: StoreConfig,
+        *,
+        reload: Callable[[Deadline], Awaitable[None]],
+        replicas: int = 1,
+    ) -> None:
+        self._site, self._store, self._reload, self._replicas = site, store, reload, replicas
+        self._host = NodeId("")
+
+    def prepare(self, node: NodeId, names: list[str]) -> Roster:
+        """Write the server's files for its first start and return the roster, this machine in it. Blocking."""
+        self._host, now = node, datetime.now(UTC).isoformat(timespec="seconds")
+        roster = own_member(self._site, self._site.roster(), node, names, now=now)
+        self._site.write_config(roster)
+        return roster
+
+    async def run(self, roster: Roster, ready: Ready) -> None:
+        """Serve until cancelled. The server runs already, with the configuration of `roster`."""
+        site = self._site
+        accounts: dict[ProjectId, Bus] = {}
+        farewell = Farewell(self._host, accounts)
+        desk = Desk(site.folder, roster, await threads.run(site.door), self._apply, farewell)
+        async with AsyncExitStack() as stack, background() as group:
+            operators = await self._enter(stack, "desk", jetstream=False)
+            door = await self._enter(stack, "doorkeeper", jetstream=False)
+            for project in roster.projects:
+                bus = accounts[project] = await self._enter(stack, f"operator-{project}")
+                await self._provision(project)(bus)
+                group.create_task(self._tend(bus, project, self._provision(project)), name=f"tend {project}")
+                await stack.enter_async_context(serve(bus, IDENTITY, [self._store_endpoint(project)]))
+            runtime = await self._enter(stack, f"operator-{RUNTIME}")
+            await self._provision_runtime(runtime)
+            group.create_task(self._tend(runtime, RUNTIME, self._provision_runtime), name="tend the runtime")
+            await desk.start()
+            await stack.enter_async_context(serve(operators, IDENTITY, desk.operator_endpoints()))
+            await stack.enter_async_context(serve(door, IDENTITY, desk.door_endpoints()))
+            ready()
+            await asyncio.Event().wait()
+
+    def _provision(self, project: ProjectId) -> Callable[[Bus], Awaitable[None]]:
+        async def provisioned(bus: Bus) -> None:
+            await provision(bus, project, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+
+        return provisioned
+
+    async def _provision_runtime(self, bus: Bus) -> None:
+        await provision_runtime(bus, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+
+    async def _tend(self, bus: Bus, account: str, provisioned: Callable[[Bus], Awaitable[None]]) -> None:
+        """Free what nodes deleted, and make the streams again that a server lost with its memory."""
+        generation, seen, due = bus.generation, dict[str, int](), Deadline.after(RECLAIM_EVERY)
+        while True:
+            try:
+                async with asyncio.timeout(RECLAIM_EVERY):
+                    generation = await bus.wait_generation(generation)
+            except TimeoutError:
+                pass
+            try:
+                await provisioned(bus)
+                # Not at each reconnect: what is loose must have had its time to end.
+                if due.passed:
+                    seen = await reclaim(bus, seen, deadline=Deadline.after(RECLAIM))
+                    due = Deadline.after(RECLAIM_EVERY)
+            except MembridgeError as error:
+                log.warning("account not tended", name=account, reason=error.message)
+
+    async def _enter(self, stack: AsyncExitStack, role: str, *, jetstream: bool = True) -> Bus:
+        inbox = role if not jetstream else ""
+        options = self._site.options(self._site.seed(role), f"membridge-{role}", inbox=inbox, jetstream=jetstream)
+        return await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT)))
+
+    async def _apply(self, roster: Roster) -> None:
+        await threads.run(self._site.write_config, roster)
+        await self._reload(Deadline.after(RELOAD))
+
+    def _store_endpoint(self, project: ProjectId) -> Endpoint:
+        async def tell(request: Empty, call: Call) -> StoreConfig:
+            del request, call
+            return self._store
+
+        return Endpoint(
+            operation=subjects.STORE_CONFIG, subject=subjects.STORE_CONFIG.at(project=project), handler=tell
+        )

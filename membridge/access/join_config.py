@@ -1,0 +1,45 @@
+"""The file of settings that `membridge join` and `membridge up --listen` write: how this machine reaches its memory.
+
+Whole or not at all, for its owner only, and never more than was found out; a person's own settings stay in
+`config.toml`, which goes before it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from membridge.settings import ENROLLED
+from membridge.system import files
+
+Value = str | list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What the file says: settings by group, and further projects with their databases."""
+
+    settings: Mapping[str, Mapping[str, Value]]
+    projects: Sequence[tuple[str, Path]] = field(default_factory=tuple)
+
+
+def save(config_dir: Path, said: Enrolled) -> Path:
+    """Write the file into `config_dir` and return its path. Raises DiskFullError and FileAccessError."""
+    path = config_dir / ENROLLED
+    files.save(path, render(said).encode())
+    return path
+
+
+def render(said: Enrolled) -> str:
+    """Return the file's text as TOML; a JSON string or list of strings is one in TOML too."""
+    lines = ["# Written by Membridge; what you set in config.toml goes before it."]
+    for group, fields in said.settings.items():
+        lines += ["", f"[{group}]", *(f"{name} = {_quoted(value)}" for name, value in fields.items())]
+    for name, database in said.projects:
+        lines += ["", "[[projects]]", f"name = {_quoted(name)}", f"database = {_quoted(str(database))}"]
+    return "\n".join([*lines, ""])
+
+
+def _quoted(value: Value) -> str:
+    # DEL is the one character that JSON allows bare and TOML does not.
+    return json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")

@@ -1,0 +1,30 @@
+"""nkeys: made here, kept in files of their owner, and only their public half ever sent."""
+
+import os
+from pathlib import Path
+
+from membridge.errors import CredentialsError
+from membridge.system import files
+
+
+def provide_key(path: Path) -> str:
+    """Return the public key of the seed in `path`, made when there is none. Blocking; raises CredentialsError."""
+    import nkeys  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs] - PyNaCl is loaded only where keys are used
+
+    if not path.is_file():
+        made = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)  # pyright: ignore[reportUnknownMemberType]
+        files.save(path, made + b"\n")
+    try:
+        pair = nkeys.from_seed(bytearray(path.read_bytes().strip()))  # pyright: ignore[reportUnknownMemberType]
+        return bytes(pair.public_key).decode()
+    except OSError as error:
+        raise CredentialsError(f"{path} cannot be read: {error.strerror}", remedy="check its permissions") from error
+    except (ValueError, nkeys.ErrInvalidSeed) as error:
+        raise CredentialsError(
+            f"{path} is not an nkey seed of a user", remedy="delete the file: the next start makes a new key"
+        ) from error
+
+
+def read_seed(path: Path) -> str:
+    """Return the seed in `path`."""
+    return path.read_text("ascii").strip()

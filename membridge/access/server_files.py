@@ -1,0 +1,170 @@
+"""The access folder of the machine that runs the server: keys, certificates, roster, and the server's own files.
+
+Everything in it is readable for its owner only. What is derived (configuration, certificates) can be deleted and is
+made again; the roster and the keys are what there is to keep.
+"""
+
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from membridge.access import certificates
+from membridge.access import members as rules
+from membridge.access.certificates import Given
+from membridge.access.enrolment import Door
+from membridge.access.members import Roster
+from membridge.access.nkeys import provide_key, read_seed
+from membridge.access.permissions import INBOX
+from membridge.access.server_config import OwnKeys, render
+from membridge.bus.options import BusOptions
+from membridge.embedded.nats_server import bundled_config
+from membridge.settings import COORDINATOR, RUNTIME, NatsSettings
+from membridge.system import files
+from schemas.identity import NodeId, ProjectId
+
+#: An address of the range that documentation uses: asking the system for the way there sends nothing.
+_ELSEWHERE = ("192.0.2.1", 9)
+ANY = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not listened on
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the server listens: the address to bind, its port, and the names that others reach it by."""
+
+    address: str
+    port: int
+    hosts: tuple[str, ...]
+    #: What this machine itself reaches it by.
+    own_host: str
+
+    @classmethod
+    def of(cls, listen: str) -> "Listening":
+        """Return what `ADDRESS:PORT` means on this machine."""
+        address, _, port = listen.rpartition(":")
+        address = address.removeprefix("[").removesuffix("]")
+        if address in ANY:
+            return cls(address, int(port), own_hosts(), "127.0.0.1")
+        return cls(address, int(port), (address,), address)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The server's addresses for other machines."""
+        return tuple(self._url(host) for host in self.hosts)
+
+    @property
+    def local_url(self) -> str:
+        """The server's address for this machine."""
+        return self._url(self.own_host)
+
+    def only(self, hosts: tuple[str, ...]) -> "Listening":
+        """Return the same, reached by the names and addresses of a given certificate."""
+        return replace(self, hosts=hosts, own_host=self.own_host if self.own_host in hosts else hosts[0])
+
+    def _url(self, host: str) -> str:
+        return f"tls://[{host}]:{self.port}" if ":" in host else f"tls://{host}:{self.port}"
+
+
+class Site:
+    """The folder. Blocking throughout."""
+
+    def __init__(self, folder: Path, listening: Listening, given: Given | None = None) -> None:
+        self.folder, self.listening = folder, listening
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if given is None:
+            self.certificate = certificates.provide(folder / "tls", {*listening.hosts, "127.0.0.1", "::1", "localhost"})
+        else:
+            self.certificate, hosts = certificates.take(folder / "tls", given)
+            self.listening = listening.only(hosts)
+
+    @property
+    def config(self) -> Path:
+        """The server's configuration file."""
+        return self.folder / "nats-server.conf"
+
+    @property
+    def keys(self) -> Path:
+        """The folder of this machine's own keys, one for each project."""
+        return self.folder / "keys"
+
+    def roster(self) -> Roster:
+        """Return the roster as it was kept, an empty one at the first start."""
+        path = self.folder / "roster.json"
+        return rules.read(path.read_bytes()) if path.is_file() else Roster()
+
+    def door(self) -> Door:
+        """Return what invitations say of this server."""
+        return Door(self.listening.urls, self.certificate.fingerprint(), read_seed(self.seed("door")))
+
+    def seed(self, role: str) -> Path:
+        """Return the file of the seed of one of the server's own users."""
+        return self.folder / "users" / f"{role}.seed"
+
+    def operator_of(self, project: ProjectId) -> Path:
+        """Return the file of the operator's seed for a project's account."""
+        return self.seed(f"operator-{project}")
+
+    def users(self, projects: Iterable[ProjectId]) -> OwnKeys:
+        """Return the public keys of the server's own users, made where there are none."""
+        return OwnKeys(
+            desk=provide_key(self.seed("desk")),
+            caller=provide_key(self.seed("caller")),
+            doorkeeper=provide_key(self.seed("doorkeeper")),
+            door=provide_key(self.seed("door")),
+            operators={project: provide_key(self.operator_of(project)) for project in projects},
+            runtime_operator=provide_key(self.seed(f"operator-{RUNTIME}")),
+            coordinator=provide_key(self.keys / f"{COORDINATOR}.seed"),
+        )
+
+    def own_keys(self, projects: Iterable[ProjectId]) -> dict[ProjectId, str]:
+        """Return this machine's public key for each project, made where there is none."""
+        return {project: provide_key(self.keys / f"{project}.seed") for project in projects}
+
+    def own_runtime_key(self) -> str:
+        """Return this machine's public key for the task runtime, made where there is none."""
+        return provide_key(self.keys / f"{RUNTIME}.seed")
+
+    def options(self, seed: Path, name: str, *, inbox: str, jetstream: bool = True) -> BusOptions:
+        """Return how this machine connects as the user of `seed`."""
+        return BusOptions(
+            urls=(self.listening.local_url,),
+            name=name,
+            nkey_seed=seed,
+            ca_file=self.certificate.authority,
+            inbox_prefix=f"{INBOX}.{inbox}" if inbox else INBOX,
+            jetstream=jetstream,
+        )
+
+    def write_config(self, roster: Roster) -> None:
+        """Write the server's configuration: the bundled one, TLS, and the accounts of a roster."""
+        accounts = render(roster, self.users(roster.projects))
+        files.save(self.folder / "accounts.conf", accounts.encode())
+        tls = f'tls {{ cert_file: "{self.certificate.chain}", key_file: "{self.certificate.key}", timeout: 5 }}\n'
+        base = bundled_config().read_text("utf-8")
+        files.save(self.config, f'{base}\n{tls}include "./accounts.conf"\n'.encode())
+
+
+def given_in(nats: NatsSettings) -> Given | None:
+    """Return the certificate that the settings name, None for one that is made."""
+    certificate, key, authority = nats.certificate_file, nats.certificate_key_file, nats.certificate_authority_file
+    return Given(certificate, key, authority) if certificate and key and authority else None
+
+
+def own_hosts() -> tuple[str, ...]:
+    """Return the names and addresses that this machine has for others, the one it would use first."""
+    found: list[str] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):  # no network now
+        probe.connect(_ELSEWHERE)
+        found.append(str(probe.getsockname()[0]))
+    name = socket.gethostname()
+    with suppress(OSError):  # the name is in no list
+        found += socket.gethostbyname_ex(name)[2]
+    found = [host for host in found if not host.startswith("127.")]
+    return tuple(dict.fromkeys([*found, name]))
+
+
+def own_member(site: Site, roster: Roster, node: NodeId, names: list[str], *, now: str) -> Roster:
+    """Return the roster with this machine and its projects in it."""
+    grown = rules.add_projects(roster, names)
+    return rules.host(grown, node, site.own_keys(list(grown.projects)), site.own_runtime_key(), now=now)

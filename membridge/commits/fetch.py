@@ -1,0 +1,109 @@
+"""Bring a mirror to the head: fetch what is missing, rebuild the file beside the old one, verify it.
+
+The old mirror and its position stay as they are; the caller merges first and advances the position after that.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.claudemem import database
+from membridge.commits import chain, heads, pruned, rebuild
+from membridge.commits.chain import Position, Way
+from membridge.commits.progress import Steps
+from membridge.commits.replica import Replica
+from membridge.errors import CorruptObjectError, ObjectMissingError
+from membridge.system import files
+from schemas.snapshot import SnapshotRecord
+
+#: What helps when the store has lost a part of the newest snapshot.
+_RECOVER = "on the primary run `membridge recover --from mirror`"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The new mirror, adopted but not yet current. `base` is the old one when the new one descends from it."""
+
+    path: Path
+    position: Position
+    base: Path | None
+    downloaded_bytes: int
+
+
+async def fetch(replica: Replica, head: SnapshotRecord, *, steps: Steps, deadline: Deadline) -> Fetched:
+    """Build the database file of `head` in the mirror's folder and return it, verified.
+
+    A mirror that disagrees with its position takes the whole chain instead, and is then no base of a merge.
+    Errors: CorruptObjectError when an object or the result is not what its record says, ObjectMissingError when the
+    chain names an object that is gone; the mirror is then as before.
+    """
+    position = replica.mirror.position()
+    if position is not None:
+        way = await _way(replica, head, position, deadline=deadline)
+        if way is not None:
+            try:
+                return await _build(replica, head, way, steps=steps, deadline=deadline)
+            except CorruptObjectError:
+                # The mirror or an object: rebuilt from the full snapshot it shows which.
+                if way.from_full:
+                    raise
+    way = await _way(replica, head, None, deadline=deadline)
+    if way is None:
+        raise CorruptObjectError(f"the snapshots of {replica.name} are no chain", remedy=_RECOVER)
+    return await _build(replica, head, way, steps=steps, deadline=deadline)
+
+
+async def _way(replica: Replica, head: SnapshotRecord, position: Position | None, *, deadline: Deadline) -> Way | None:
+    try:
+        seqs = [seq for seq in chain.records_needed(head, position) if seq != head.seq]
+        records = await heads.fetch_records(replica, seqs, deadline=deadline) | {head.seq: head}
+        ancestor: Position | None = None
+        if position is not None and position.seq < head.full_seq and position.seq not in records:
+            # A node that was away while retention went by: its mirror is still the base of its merge.
+            ancestor = await pruned.find(replica, position.seq, deadline=deadline)
+        way = chain.plan(head, position, records, ancestor)
+    except chain.BrokenChainError as error:
+        raise CorruptObjectError(f"the snapshots of {replica.name} are no chain: {error}", remedy=_RECOVER) from error
+    if way is not None and way.from_full and way.descends and not await threads.run(_is_intact, replica, position):
+        return None
+    return way
+
+
+async def _build(replica: Replica, head: SnapshotRecord, way: Way, *, steps: Steps, deadline: Deadline) -> Fetched:
+    mirror, target = replica.mirror, Position(head.seq, head.epoch, head.sha256)
+    base = mirror.path() if way.descends else None
+    if base is not None and all(record.object is None for record in way.commits):
+        return Fetched(base, target, base, 0)
+    staged = await threads.run(mirror.stage)
+    work = staged.with_name("objects.part")
+    await threads.run(files.fresh_folder, work)
+    try:
+        if base is not None and not way.from_full:
+            await threads.run(files.copy, base, staged)
+        try:
+            downloaded = await rebuild.rebuild(replica, way.commits, staged, work, steps=steps, deadline=deadline)
+        except (CorruptObjectError, ObjectMissingError) as error:
+            error.remedy = error.remedy or _RECOVER
+            raise
+        with steps.step("verify"):
+            await threads.run(_verify, staged, head, way, deadline)
+        return Fetched(await threads.run(mirror.adopt, staged, target), target, base, downloaded)
+    finally:
+        await threads.run(files.discard, work)
+
+
+def _verify(staged: Path, head: SnapshotRecord, way: Way, deadline: Deadline) -> None:
+    if staged.stat().st_size != head.page_size * head.page_count or files.sha256_of(staged) != head.sha256:
+        raise CorruptObjectError(f"the database of seq {head.seq} is not the one that was committed")
+    # Whoever committed it checked all of it; what is new here is checked as far as a merge reads it.
+    if way.from_full:
+        database.quick_check(staged, deadline=deadline)
+    else:
+        database.check_memory(staged, deadline=deadline)
+
+
+def _is_intact(replica: Replica, position: Position | None) -> bool:
+    """Whether the mirror's file is what its position says: no delta will be applied to it that would tell."""
+    path = replica.mirror.path()
+    return path is not None and position is not None and files.sha256_of(path) == position.sha256

@@ -1,0 +1,190 @@
+"""Garbage: snapshots that the policy no longer keeps, and objects that no record names.
+
+Killed between any two deletions it leaves a store in which every record that is there can be restored: a commit's
+record goes before its object, and a later commit before the one it builds on. An object is garbage for certain when no
+record names it and its seq is not beyond a head that was read *before* the records were listed: whatever push uploaded
+it, its seq is taken, so it can never commit. No clock takes part in that.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from membridge.aio import tasks
+from membridge.aio.deadline import Deadline
+from membridge.commits import chain, heads, history, layout, pruned, retention, tags
+from membridge.commits.heads import KnownHead
+from membridge.commits.progress import Steps
+from membridge.commits.replica import Replica
+from membridge.errors import CorruptObjectError, ObjectMissingError, ObjectNotSealedError, RefusedError
+from membridge.objectstore.protocol import ObjectInfo
+from membridge.system.logging import get_logger
+from schemas.commits import GcReply
+from schemas.identity import Seq
+from schemas.snapshot import SnapshotRecord
+from schemas.streams import PROPOSALS
+
+log = get_logger("membridge.snapshot")
+
+#: Seconds after which an object that no record names goes from a store that does not fence commits, and by which a
+#: proposal must be older than any announcement of it.
+UNFENCED_AGE, PROPOSAL_AGE = 2 * retention.DAY, PROPOSALS.max_age + retention.WEEK
+#: Records read at once.
+READERS = 8
+#: Seqs named in an answer.
+NAMED = 1000
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What goes, newest first, and what is garbage beside it."""
+
+    head: SnapshotRecord
+    stays: set[Seq]
+    going: dict[Seq, SnapshotRecord]
+    #: Records of pushes that came ages too late; nothing builds on them.
+    strays: dict[Seq, SnapshotRecord]
+    #: Numbers of records that cannot be read and that nothing which is kept could build on.
+    unreadable: list[Seq]
+    orphans: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
+    proposals: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
+
+    def reply(self, *, dry_run: bool) -> GcReply:
+        gone = self.going | self.strays
+        stored = [record.object.size_bytes for record in gone.values() if record.object]
+        garbage = [*self.orphans, *self.proposals]
+        return GcReply(
+            dry_run=dry_run,
+            head_seq=self.head.seq,
+            kept=len(self.stays),
+            snapshots=len(gone),
+            orphans=len(self.orphans) + len(self.unreadable),
+            proposals=len(self.proposals),
+            freed_bytes=sum(stored) + sum(info.size_bytes for info in garbage),
+            seqs=sorted(gone)[:NAMED],
+        )
+
+
+async def collect(replica: Replica, *, dry_run: bool, steps: Steps, deadline: Deadline) -> GcReply:
+    """Delete what is not kept; return what went, or would go. The caller holds the push lock, so that no tag is set.
+
+    Errors: RefusedError or CorruptObjectError, with nothing deleted, when the head's chain or a tag is damaged: then
+    nothing tells what is needed. The store's and the bus' errors; the next run goes on.
+    """
+    with steps.step("records"):
+        # Reading settles nothing: a dry run only looks.
+        known = await (heads.read if dry_run else heads.settle)(replica, deadline=deadline)
+        if known is None:
+            return GcReply(dry_run=dry_run)
+        plan = await _plan(replica, known, deadline=deadline)
+    if not dry_run:
+        await _carry_out(replica, plan, steps=steps, deadline=deadline)
+    return plan.reply(dry_run=dry_run)
+
+
+async def _plan(replica: Replica, known: KnownHead, *, deadline: Deadline) -> _Plan:
+    head, project = known.record, replica.project
+    # After the head was read, see above.
+    objects = [info async for info in replica.store.list(layout.snapshots(project), deadline=deadline)]
+    offered = [info async for info in replica.store.list(layout.proposals(project), deadline=deadline)]
+    records, damaged = await _records(replica, head, deadline=deadline)
+    past = await pruned.read(replica, records, deadline=deadline)
+    strays = {
+        seq: record
+        for seq, record in records.items()
+        if seq in past and (past[seq].epoch, past[seq].sha256) != (record.epoch, record.sha256)
+    }
+    sound = {seq: record for seq, record in records.items() if seq not in strays}
+    tagged = {tag.seq for tag in await tags.listed(replica, deadline=deadline)}
+    stays = retention.kept(sound, tagged, replica.retention)
+    needed = retention.needed(sound, stays)
+    going = {seq: sound[seq] for seq in sorted(sound, reverse=True) if seq not in needed}
+    # One among those that are kept stays with its object, for who can mend it.
+    stepped_over, oldest = chain.stepped_over(records.values()), min(needed, default=0)
+    unreadable = sorted(seq for seq in damaged if seq in stepped_over or (seq < oldest and seq not in tagged))
+    spared = damaged - set(unreadable)
+    plan = _Plan(head, stays, going, strays, unreadable)
+    named = {record.object.key for record in records.values() if record.object}
+    fenced = (await replica.store.describe(deadline=deadline)).conditional_put
+    present = _present([*objects, *offered])
+    plan.orphans = [
+        info
+        for info in objects
+        if info.key not in named
+        and (layout.seq_of_snapshot(info.key) or head.seq + 1) <= head.seq
+        and layout.seq_of_snapshot(info.key) not in spared
+        and (fenced or _older(info, present, UNFENCED_AGE))
+    ]
+    plan.proposals = [info for info in offered if _older(info, present, PROPOSAL_AGE)]
+    return plan
+
+
+async def _records(
+    replica: Replica, head: SnapshotRecord, *, deadline: Deadline
+) -> tuple[dict[Seq, SnapshotRecord], set[Seq]]:
+    """Return every record up to the head, and the numbers of those that cannot be read.
+
+    Raises when the head's own chain has a hole.
+    """
+    records: dict[Seq, SnapshotRecord] = {}
+    damaged = set[Seq]()
+
+    async def one(seq: Seq) -> None:
+        try:
+            records[seq] = await heads.fetch_record(replica, seq, deadline=deadline)
+        except ObjectMissingError:
+            return  # another run was quicker
+        except ObjectNotSealedError:
+            raise
+        except CorruptObjectError as error:
+            log.warning("commit record cannot be read", project=replica.name, seq=seq, reason=error.message)
+            damaged.add(seq)
+
+    there = [seq for seq in await heads.seqs(replica, deadline=deadline) if seq <= head.seq]
+    await tasks.each(there, one, at_once=READERS)
+    hole = chain.hole(head, records)
+    if hole is not None or records[head.seq].nonce != head.nonce:
+        raise RefusedError(
+            f"the chain of the head of {replica.name} is damaged at seq {hole or head.seq}: nothing is deleted",
+            remedy="run `membridge verify`",
+        )
+    return records, damaged
+
+
+async def _carry_out(replica: Replica, plan: _Plan, *, steps: Steps, deadline: Deadline) -> None:
+    await pruned.remember(replica, plan.going, deadline=deadline)
+    garbage = [*(layout.commit(replica.project, seq) for seq in plan.unreadable)]
+    garbage += [info.key for info in (*plan.orphans, *plan.proposals)]
+    total = len(plan.going) + len(plan.strays) + len(garbage)
+    done = 0
+    with steps.step("delete"):
+        for record in [*plan.strays.values(), *plan.going.values()]:
+            await replica.store.delete(layout.commit(replica.project, record.seq), deadline=deadline)
+            if record.object is not None:
+                await replica.store.delete(_own(replica, record.object.key), deadline=deadline)
+            done += 1
+            steps.advance(done, total)
+        for key in garbage:
+            await replica.store.delete(key, deadline=deadline)
+            done += 1
+            steps.advance(done, total)
+
+
+def _own(replica: Replica, key: str) -> str:
+    if not key.startswith(layout.snapshots(replica.project)):
+        raise CorruptObjectError(f"a record of {replica.name} names {key}, which is not the project's")
+    return key
+
+
+def _present(objects: list[ObjectInfo]) -> datetime:
+    """Return the time by the store, or by this node where that is earlier: one wrong clock makes nothing old."""
+    now = datetime.now(UTC)
+    return min(now, max((at for info in objects if (at := _modified(info)) is not None), default=now))
+
+
+def _older(info: ObjectInfo, present: datetime, seconds: float) -> bool:
+    at = _modified(info)
+    return at is not None and (present - at).total_seconds() > seconds
+
+
+def _modified(info: ObjectInfo) -> datetime | None:
+    return history.instant(info.modified_at) if info.modified_at else None

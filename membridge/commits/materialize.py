@@ -1,0 +1,62 @@
+"""An earlier state as a file: rebuilt from its chain, or the mirror itself when it is that state."""
+
+import os
+from pathlib import Path
+
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.commits import chain, heads, rebuild
+from membridge.commits.progress import Steps
+from membridge.commits.replica import Replica
+from membridge.commits.temp_dir import check_room
+from membridge.errors import CorruptObjectError
+from membridge.system import files
+from schemas.snapshot import SnapshotRecord
+
+
+async def build(replica: Replica, record: SnapshotRecord, folder: Path, *, steps: Steps, deadline: Deadline) -> Path:
+    """Return a file in `folder`, to be read only, that is the database of `record`, compared with its sha256.
+
+    Errors: CorruptObjectError, ObjectMissingError when the chain has a hole, DiskFullError, the store's.
+    """
+    target, work = folder / f"{record.seq}.db", folder / f"{record.seq}.objects"
+    if await threads.run(_from_mirror, replica, record, target):
+        return target
+    await threads.run(check_room, folder, record)
+    seqs = range(record.full_seq, record.seq)
+    records = await heads.fetch_records(replica, seqs, deadline=deadline)
+    try:
+        way = chain.plan(record, None, records | {record.seq: record})
+    except chain.BrokenChainError as error:
+        raise _broken(record, str(error)) from error
+    if way is None:
+        raise _broken(record, "its records are no chain")
+    await threads.run(files.fresh_folder, work)
+    try:
+        await rebuild.rebuild(replica, way.commits, target, work, steps=steps, deadline=deadline)
+    finally:
+        await threads.run(files.remove, work)
+    if await threads.run(files.sha256_of, target) != record.sha256:
+        raise _broken(record, "the database that it gives is not the one that was committed")
+    return target
+
+
+def _from_mirror(replica: Replica, record: SnapshotRecord, target: Path) -> bool:
+    mirror = replica.mirror.path()
+    if mirror is None or mirror.stem != record.sha256[: len(mirror.stem)]:
+        return False
+    try:
+        # A second name, so that a pull that advances the mirror does not take the file away.
+        os.link(mirror, target)
+    except OSError:
+        return False
+    if files.sha256_of(target) == record.sha256:
+        return True
+    # What is written there next must not be written into the mirror.
+    with files.translated(target):
+        target.unlink()
+    return False
+
+
+def _broken(record: SnapshotRecord, why: str) -> CorruptObjectError:
+    return CorruptObjectError(f"seq {record.seq} cannot be restored: {why}", remedy="run `membridge verify`")

@@ -1,0 +1,60 @@
+"""Which snapshots retention deletes. Pure: it looks at commit records and tags.
+
+The head, every tagged snapshot, and what any of these is restored from always stay.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas.identity import Seq
+from schemas.snapshot import SnapshotKind, SnapshotRecord
+
+#: Seconds of an hour, a day, a week.
+HOUR, DAY, WEEK = 3_600.0, 86_400.0, 604_800.0
+#: What makes weeks begin on a Monday: the first of January 1970 was a Thursday.
+_TO_MONDAY = 3 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPolicy:
+    """Keep the newest `last` states, and the newest of each of so many hours, days and weeks that have one."""
+
+    last: int = 30
+    hourly: int = 24
+    daily: int = 14
+    weekly: int = 8
+
+
+def kept(records: Mapping[Seq, SnapshotRecord], tagged: Collection[Seq], policy: SnapshotPolicy) -> set[Seq]:
+    """Return the seqs that the policy keeps: the head, tagged ones, and by count.
+
+    Hours, days and weeks are those that have a snapshot, counted from the newest one: no clock is asked, so that a node
+    whose clock is wrong deletes nothing. A commit that only brought an epoch is no state of its own.
+    """
+    if not records:
+        return set()
+    states = [seq for seq in sorted(records, reverse=True) if records[seq].kind is not SnapshotKind.EMPTY]
+    stays = {max(records), *(records.keys() & set(tagged)), *states[: policy.last]}
+    for count, span in ((policy.hourly, HOUR), (policy.daily, DAY), (policy.weekly, WEEK)):
+        newest_of: dict[float, Seq] = {}
+        for seq in states:
+            slot = _slot(records[seq].created_at, span)
+            if slot is not None and slot not in newest_of and len(newest_of) < count:
+                newest_of[slot] = seq
+        stays |= set(newest_of.values())
+    return stays
+
+
+def needed(records: Mapping[Seq, SnapshotRecord], stays: Collection[Seq]) -> set[Seq]:
+    """Return the seqs without which some of `stays` could not be restored: each chain from its full snapshot on."""
+    return {seq for stay in stays for seq in range(records[stay].full_seq, stay + 1) if seq in records} | set(stays)
+
+
+def _slot(created_at: str, span: float) -> float | None:
+    try:
+        at = datetime.fromisoformat(created_at)
+    except ValueError:
+        return None
+    seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    return (seconds + (_TO_MONDAY if span == WEEK else 0.0)) // span

@@ -1,0 +1,275 @@
+"""Verify: is everything that is kept there, whole, linked, and does each chain give the databases its records name?
+
+Reads only. Works in a scratch folder that holds one database and one object at a time, and is removed at the end. What
+retention takes away meanwhile is no finding.
+"""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from membridge.aio import tasks, threads
+from membridge.aio.deadline import Deadline
+from membridge.claudemem import database
+from membridge.commits import chain, heads, layout, rebuild
+from membridge.commits.progress import Steps
+from membridge.commits.replica import Replica
+from membridge.commits.temp_dir import check_room, scratch
+from membridge.errors import (
+    CorruptObjectError,
+    DatabaseInvalidError,
+    NotFoundError,
+    ObjectMissingError,
+)
+from membridge.system import files
+from schemas.commits import VerifyFinding, VerifyReply, VerifyRequest
+from schemas.identity import Seq
+from schemas.node import Finding
+from schemas.snapshot import SnapshotKind, SnapshotRecord
+
+#: Findings of one answer; more of them say nothing new.
+MOST_FINDINGS = 200
+#: Records and objects looked at at once.
+READERS = 8
+
+_RESTORE = "if the newest snapshot is damaged: `membridge recover --from mirror` on the primary makes a whole one"
+
+_STEPS_OVER = "the next push takes the number after it"
+
+
+async def verify(replica: Replica, request: VerifyRequest, *, steps: Steps, deadline: Deadline) -> VerifyReply:
+    """Return what is not as it should be. Errors: NotFoundError, DiskFullError, the store's and the bus' errors."""
+    async with scratch(replica) as folder:
+        return await _Verification(replica, steps, deadline, folder).run(request)
+
+
+@dataclass(slots=True)
+class _Counts:
+    objects: int = 0
+    restored: int = 0
+    read_objects: int = 0
+    read_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Verification:
+    """One run, in a scratch folder: its findings and counts."""
+
+    replica: Replica
+    steps: Steps
+    deadline: Deadline
+    scratch: Path
+    findings: list[VerifyFinding] = field(default_factory=list[VerifyFinding])
+    counts: _Counts = field(default_factory=_Counts)
+
+    async def run(self, request: VerifyRequest) -> VerifyReply:
+        with self.steps.step("records"):
+            head, records = await self._records()
+        if request.seq is not None:
+            records = self._chain_of(records, request.seq)
+            first = min(records)
+            last = head.seq if head else request.seq
+            wanted = range(first, request.seq + 1)
+            self.findings = [one for one in self.findings if one.seq in wanted or one.seq > last or one.what == "head"]
+        broken = self._check_links(records)
+        with self.steps.step("objects"):
+            await self._check_objects(records.values())
+        if request.sample is None:
+            await self._restore(_chains(records), broken)
+        else:
+            await self._read_some(records.values(), request.sample)
+        findings = await self._still_true()
+        return VerifyReply(
+            findings=findings[:MOST_FINDINGS],
+            truncated=len(findings) > MOST_FINDINGS,
+            head_seq=head.seq if head else 0,
+            records=len(records),
+            chains=len(_chains(records)),
+            restored=self.counts.restored,
+            objects=self.counts.objects,
+            read_objects=self.counts.read_objects,
+            read_bytes=self.counts.read_bytes,
+        )
+
+    async def _records(self) -> tuple[SnapshotRecord | None, dict[Seq, SnapshotRecord]]:
+        """Return the head and every record that can be read, by seq, the head's among them."""
+        known = await heads.read(self.replica, deadline=self.deadline)
+        records: dict[Seq, SnapshotRecord] = {}
+        damaged: dict[Seq, str] = {}
+
+        async def one(seq: Seq) -> None:
+            try:
+                records[seq] = await heads.fetch_record(self.replica, seq, deadline=self.deadline)
+            except ObjectMissingError:
+                return  # retention was quicker
+            except CorruptObjectError as error:
+                damaged[seq] = error.message
+
+        await tasks.each(await heads.seqs(self.replica, deadline=self.deadline), one, at_once=READERS)
+        self._check_readable(damaged, known.record.seq if known else 0, records)
+        if known is None:
+            return None, records
+        self._check_head(known, records)
+        records.setdefault(known.record.seq, known.record)
+        return known.record, dict(sorted(records.items()))
+
+    def _check_readable(self, damaged: dict[Seq, str], head: Seq, records: dict[Seq, SnapshotRecord]) -> None:
+        stepped_over = chain.stepped_over(records.values())
+        for seq, detail in damaged.items():
+            if seq in stepped_over:
+                self._found(
+                    Finding.WARN, seq, "record", f"{detail}; no commit builds on it", "`membridge gc` deletes it"
+                )
+            elif 0 < head < seq:
+                self._found(Finding.WARN, seq, "record", f"{detail}; it never became the head", _STEPS_OVER)
+            else:
+                self._failed(seq, "record", detail, _RESTORE)
+
+    def _check_head(self, known: heads.KnownHead, records: dict[Seq, SnapshotRecord]) -> None:
+        head, settles = known.record, "the next push settles it"
+        if known.revision == 0:
+            self._found(Finding.WARN, head.seq, "head", "NATS does not know the head, the object store does", settles)
+        stored = records.get(head.seq)
+        if stored is None:
+            self._failed(head.seq, "head", "the object store has no record of the head", _RESTORE)
+        elif stored.nonce != head.nonce:
+            self._failed(head.seq, "head", "NATS and the object store name different heads", _RESTORE)
+        for seq in [seq for seq in records if seq > head.seq]:
+            self._found(Finding.WARN, seq, "head", "this record is newer than the head", settles)
+            del records[seq]
+
+    def _chain_of(self, records: dict[Seq, SnapshotRecord], seq: Seq) -> dict[Seq, SnapshotRecord]:
+        chosen = records.get(seq)
+        if chosen is None:
+            raise NotFoundError(f"seq {seq} of {self.replica.name} is not kept", remedy="run `membridge history`")
+        return {number: record for number, record in records.items() if chosen.full_seq <= number <= seq}
+
+    def _check_links(self, records: dict[Seq, SnapshotRecord]) -> set[Seq]:
+        """Look at each record beside its parent; return those that no chain leads to."""
+        broken: set[Seq] = set()
+        for seq, record in records.items():
+            wrong = self._flaw(record, records.get(record.parent_seq))
+            if wrong:
+                self._failed(seq, "chain", wrong, _RESTORE)
+            needs_parent = record.kind is not SnapshotKind.FULL
+            if (wrong and needs_parent) or (needs_parent and record.parent_seq in broken):
+                broken.add(seq)
+        return broken
+
+    def _flaw(self, record: SnapshotRecord, parent: SnapshotRecord | None) -> str:
+        if record.object and not record.object.key.startswith(layout.snapshots(self.replica.project)):
+            return "its object is not the project's"
+        return chain.flaw(record, parent)
+
+    async def _check_objects(self, records: Iterable[SnapshotRecord]) -> None:
+        async def one(record: SnapshotRecord) -> None:
+            stored = record.object
+            if stored is None:
+                return
+            self.counts.objects += 1
+            info = await self.replica.store.head(stored.key, deadline=self.deadline)
+            if info is None:
+                self._failed(record.seq, "object", f"{stored.key} is missing", _RESTORE)
+            elif info.size_bytes != stored.size_bytes:
+                detail = f"{stored.key} has {info.size_bytes} bytes instead of {stored.size_bytes}"
+                self._failed(record.seq, "object", detail, _RESTORE)
+
+        await tasks.each(list(records), one, at_once=READERS)
+
+    async def _read_some(self, records: Iterable[SnapshotRecord], count: int) -> None:
+        stored = [record for record in records if record.object is not None]
+        chosen = random.SystemRandom().sample(stored, min(count, len(stored)))
+        with self.steps.step("read"):
+            for done, record in enumerate(chosen):
+                self.steps.advance(done, len(chosen))
+                path = await self._fetch(record)
+                if path is not None:
+                    await threads.run(path.unlink)
+
+    async def _restore(self, chains: list[list[SnapshotRecord]], broken: set[Seq]) -> None:
+        total, done = sum(map(len, chains)), 0
+        with self.steps.step("restore"):
+            for one in chains:
+                await self._restore_chain(one, broken, done, total)
+                done += len(one)
+                self.steps.advance(done, total)
+
+    async def _restore_chain(self, commits: list[SnapshotRecord], broken: set[Seq], done: int, total: int) -> None:
+        """Build every state of a chain, one after the other; the rest of a chain that breaks is named once."""
+        state = self.scratch / "state.db"
+        last: SnapshotRecord | None = None
+        for place, record in enumerate(commits):
+            self.steps.advance(done + place, total)
+            if record.seq in broken or not await self._build(record, state):
+                rest = commits[place + 1 :]
+                if rest:
+                    detail = f"seq {rest[0].seq} to {rest[-1].seq} cannot be restored: they build on seq {record.seq}"
+                    self._failed(rest[0].seq, "chain", detail, _RESTORE)
+                break
+            self.counts.restored += 1
+            last = record
+        if last is not None:
+            await self._check_database(last, state)
+
+    async def _build(self, record: SnapshotRecord, state: Path) -> bool:
+        if record.object is not None:
+            await threads.run(check_room, self.scratch, record)
+            path = await self._fetch(record)
+            if path is None:
+                return False
+            try:
+                await threads.run(rebuild.apply, record, path, state)
+            except CorruptObjectError as error:
+                self._failed(record.seq, "restore", error.message, _RESTORE)
+                return False
+            finally:
+                await threads.run(path.unlink, missing_ok=True)
+        if await threads.run(files.sha256_of, state) != record.sha256:
+            self._failed(
+                record.seq, "restore", "the database that it gives is not the one that was committed", _RESTORE
+            )
+            return False
+        return True
+
+    async def _fetch(self, record: SnapshotRecord) -> Path | None:
+        """Download the object of a record and check it; what is wrong with it is a finding."""
+        stored = record.object
+        if stored is None:
+            return None
+        try:
+            await rebuild.download(self.replica, [stored], self.scratch, deadline=self.deadline)
+        except ObjectMissingError:
+            return None  # known since the objects were looked at
+        except CorruptObjectError as error:
+            self._failed(record.seq, "object", error.message, _RESTORE)
+            return None
+        self.counts.read_objects += 1
+        self.counts.read_bytes += stored.size_bytes
+        return self.scratch / stored.sha256
+
+    async def _check_database(self, record: SnapshotRecord, state: Path) -> None:
+        try:
+            await threads.run(database.quick_check, state, deadline=self.deadline)
+        except DatabaseInvalidError as error:
+            self._failed(record.seq, "database", error.message.replace(str(state), "of this snapshot"), _RESTORE)
+
+    async def _still_true(self) -> list[VerifyFinding]:
+        """Return the findings without those of commits that retention took away meanwhile, worst first."""
+        there = set(await heads.seqs(self.replica, deadline=self.deadline))
+        head = {finding.seq for finding in self.findings if finding.what == "head"}
+        found = [one for one in self.findings if one.seq in there or one.seq in head]
+        return sorted(found, key=lambda one: (one.finding is not Finding.FAIL, one.seq))
+
+    def _failed(self, seq: Seq, what: str, detail: str, remedy: str) -> None:
+        self._found(Finding.FAIL, seq, what, detail, remedy)
+
+    def _found(self, finding: Finding, seq: Seq, what: str, detail: str, remedy: str) -> None:
+        self.findings.append(VerifyFinding(finding=finding, seq=seq, what=what, detail=detail, remedy=remedy))
+
+
+def _chains(records: dict[Seq, SnapshotRecord]) -> list[list[SnapshotRecord]]:
+    found: dict[Seq, list[SnapshotRecord]] = {}
+    for _, record in sorted(records.items()):
+        found.setdefault(record.full_seq, []).append(record)
+    return list(found.values())

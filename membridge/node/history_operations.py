@@ -1,0 +1,221 @@
+"""What one project answers about its past: its commits, tags, differences, and whether all of it is sound.
+
+Translates between wire structs and the snapshot lane; what changes anything goes through the project, one at a time.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.claudemem.holders import holders
+from membridge.commits import heads, history, tags, verify
+from membridge.commits.progress import Steps
+from membridge.errors import InvalidRequestError
+from membridge.merge.compare import Comparison
+from membridge.node import rules
+from membridge.node.jobs import Jobs, Order
+from membridge.node.project import Project
+from membridge.node.request_context import Asked
+from membridge.snapshot import reinstate, restore
+from schemas.commits import (
+    DiffReply,
+    DiffRequest,
+    ExtractReply,
+    ExtractRequest,
+    GcReply,
+    GcRequest,
+    HistoryReply,
+    HistoryRequest,
+    RecoverReply,
+    RecoverRequest,
+    RestoreBackupReply,
+    RestoreBackupRequest,
+    RestoreReply,
+    RestoreRequest,
+    TagAct,
+    TagAction,
+    TagsReply,
+    VerifyReply,
+    VerifyRequest,
+)
+from schemas.leadership import Role
+from schemas.snapshot import PushOutcome, SnapshotRecord
+from schemas.wire import Wire
+
+R = TypeVar("R", bound=Wire)
+
+
+class Past:
+    """The operations on one project's past."""
+
+    def __init__(self, project: Project, jobs: Jobs) -> None:
+        self._project, self._jobs = project, jobs
+
+    async def history(self, request: HistoryRequest, asked: Asked) -> HistoryReply:
+        """List commits."""
+        return await history.read(self._project.lane, request, deadline=asked.deadline)
+
+    async def tag(self, request: TagAction, asked: Asked) -> TagsReply:
+        """List, set or delete tags."""
+        lane, deadline = self._project.lane, asked.deadline
+        if request.action is TagAct.LIST:
+            return TagsReply(tags=await tags.listed(lane, deadline=deadline))
+        if request.action is TagAct.DELETE:
+            return TagsReply(tags=[await tags.delete(lane, request.name, deadline=deadline)])
+        name = tags.checked(request.name)
+        async with self._project.keeping(deadline):
+            record = await history.resolve(lane, request.state, deadline=deadline)
+            if record is None:
+                raise InvalidRequestError("there is no snapshot 0 to tag", field="state")
+            tag = await tags.put(lane, name, record, move=request.move, deadline=deadline)
+        return TagsReply(tags=[tag])
+
+    async def verify(self, request: VerifyRequest, asked: Asked) -> VerifyReply:
+        """Verify what is kept, as a job."""
+        lane = self._project.lane
+        return await self._as_job(
+            "verify", asked, lambda steps: verify.verify(lane, request, steps=steps, deadline=asked.deadline)
+        )
+
+    async def diff(self, request: DiffRequest, asked: Asked) -> DiffReply:
+        """Compare two states, as a job."""
+        return await self._as_job("diff", asked, lambda steps: self._diff(request, steps, asked.deadline))
+
+    async def extract(self, request: ExtractRequest, asked: Asked) -> ExtractReply:
+        """Make a file of a state, as a job."""
+        return await self._as_job("extract", asked, lambda steps: self._extract(request, steps, asked.deadline))
+
+    async def restore(self, request: RestoreRequest, asked: Asked) -> RestoreReply:
+        """Say what restoring a state would change, or do it, as a job."""
+        return await self._as_job("restore", asked, lambda steps: self._restore(request, steps, asked.deadline))
+
+    async def restore_backup(self, request: RestoreBackupRequest, asked: Asked) -> RestoreBackupReply:
+        """Say what putting a backup back would change, or do it, as a job."""
+        return await self._as_job(
+            "restore_backup", asked, lambda steps: self._restore_backup(request, steps, asked.deadline)
+        )
+
+    async def gc(self, request: GcRequest, asked: Asked) -> GcReply:
+        """Delete what is not kept, as a job."""
+        project = self._project
+        return await self._as_job(
+            "gc", asked, lambda steps: project.collect_garbage(request, steps, deadline=asked.deadline)
+        )
+
+    async def recover(self, request: RecoverRequest, asked: Asked) -> RecoverReply:
+        """Rebuild a lost head, as a job."""
+        project = self._project
+        return await self._as_job(
+            "recover", asked, lambda steps: project.recover(request, steps, deadline=asked.deadline)
+        )
+
+    async def _diff(self, request: DiffRequest, steps: Steps, deadline: Deadline) -> DiffReply:
+        lane = self._project.lane
+        older = await history.resolve(lane, request.older, deadline=deadline)
+        newer = await history.resolve(lane, request.newer, deadline=deadline)
+        found = await restore.diff(lane, older, newer, limit=request.limit, steps=steps, deadline=deadline)
+        counted = sum(table.came + table.went + table.changed for table in found.tables())
+        return DiffReply(
+            older_seq=older.seq if older else 0,
+            newer_seq=newer.seq if newer else 0,
+            tables=found.tables(),
+            rows=found.rows,
+            listed_all=len(found.rows) == counted,
+        )
+
+    async def _extract(self, request: ExtractRequest, steps: Steps, deadline: Deadline) -> ExtractReply:
+        record = await self._state(request.state, deadline)
+        path = await restore.extract(self._project.lane, record, steps=steps, deadline=deadline)
+        return ExtractReply(
+            path=str(path),
+            seq=record.seq,
+            created_at=record.created_at,
+            rows=sum(record.rows.values()),
+            size_bytes=(await threads.run(path.stat)).st_size,
+        )
+
+    async def _restore(self, request: RestoreRequest, steps: Steps, deadline: Deadline) -> RestoreReply:
+        lane, limit = self._project.lane, request.limit
+        record = await self._state(request.state, deadline)
+        known = await heads.read(lane, deadline=deadline)
+        head = known.record if known else record
+        if not request.apply:
+            # What a person is asked about is what is done then: a secondary restores the newest snapshot, for itself.
+            view = self._project.roles.view()
+            if known is None or known.record.sha256 != record.sha256:
+                rules.check_primary(view.role, "restores an earlier memory", primary=view.leader)
+            seen = await restore.preview(lane, record, head, limit=limit, steps=steps, deadline=deadline)
+            commits = seen.commits and view.role is Role.PRIMARY
+            return _restored(RestoreReply(commits=commits), record, head, seen.changes)
+        done, pushed = await self._project.restore(record, steps, limit=limit, deadline=deadline)
+        report = done.report
+        reply = RestoreReply(
+            applied=True,
+            commits=pushed.outcome is PushOutcome.COMMITTED,
+            inserted=report.inserted,
+            updated=report.updated,
+            deleted=report.deleted,
+            conflicts=report.conflicts,
+            backup=str(done.backup) if done.backup else None,
+        )
+        return msgspec.structs.replace(_restored(reply, record, head, done.changes), seq=pushed.seq or head.seq)
+
+    async def _restore_backup(
+        self, request: RestoreBackupRequest, steps: Steps, deadline: Deadline
+    ) -> RestoreBackupReply:
+        lane, limit = self._project.lane, request.limit
+        if request.apply:
+            done = await self._project.restore_backup(request.backup, steps, limit=limit, deadline=deadline)
+        else:
+            done = await reinstate.preview(lane, request.backup, limit=limit, steps=steps, deadline=deadline)
+        tables, rows = done.changes.tables(), done.changes.rows
+        return RestoreBackupReply(
+            applied=request.apply,
+            backup=done.backup.id,
+            created_at=done.backup.created_at,
+            tables=tables,
+            rows=rows,
+            listed_all=len(rows) == sum(one.came + one.went + one.changed for one in tables),
+            damage=done.damage,
+            saved=str(done.saved) if done.saved else None,
+            set_aside=str(done.aside) if done.aside else None,
+            open_in=[str(holder) for holder in await threads.run(holders, lane.database)],
+        )
+
+    async def _state(self, name: str, deadline: Deadline) -> SnapshotRecord:
+        record = await history.resolve(self._project.lane, name, deadline=deadline)
+        if record is None:
+            raise InvalidRequestError(
+                "there is no snapshot 0 to restore: `membridge history` lists them", field="state"
+            )
+        return record
+
+    async def _as_job(self, kind: str, asked: Asked, act: Callable[[Steps], Awaitable[R]]) -> R:
+        began, ids = time.monotonic(), list[str]()
+
+        async def run(steps: Steps, job: str) -> R:
+            ids.append(job)
+            return await act(steps)
+
+        reply = await self._jobs.run(Order(kind, asked.by), run, asked.listener)
+        return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
+
+
+def _restored(reply: RestoreReply, record: SnapshotRecord, head: SnapshotRecord, changes: Comparison) -> RestoreReply:
+    """Return `reply` with the two snapshots and what changed between them in the live database."""
+    tables = changes.tables()
+    counted = sum(table.came + table.went + table.changed + table.kept for table in tables)
+    return msgspec.structs.replace(
+        reply,
+        state_seq=record.seq,
+        head_seq=head.seq,
+        seq=head.seq,
+        tables=tables,
+        rows=changes.rows,
+        listed_all=len(changes.rows) == counted,
+        unsynced=sum(table.kept for table in tables),
+    )

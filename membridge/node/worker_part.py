@@ -1,0 +1,117 @@
+"""This node as a worker: what it is made of, where the settings say so.
+
+The worker's events wait in a bounded queue and the newest are dropped when it is full: no program's chatter slows a
+task or fills a server.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from membridge.aio import threads
+from membridge.aio.lifecycle import Part, Ready
+from membridge.bus.connection import Bus
+from membridge.errors import MembridgeError, SettingsError
+from membridge.node.presence import Presence
+from membridge.settings import Settings
+from membridge.system.logging import get_logger
+from membridge.worker import attempt
+from membridge.worker.attempt import Claude
+from membridge.worker.context import Sources
+from membridge.worker.presence import Herald
+from membridge.worker.unreturned import Unreturned
+from membridge.worker.worker import Worker
+from schemas import subjects
+from schemas.identity import NodeId
+from schemas.node import NodePresence
+from schemas.runtime import Capabilities, Order, TaskEvent, TaskEventKind
+from schemas.wire import encode, storable
+
+log = get_logger("membridge.worker")
+
+#: Events that wait to be told.
+WAITING = 1_024
+
+
+class Teller:
+    """Tells what happens to tasks, in the order in which it happened."""
+
+    def __init__(self, bus: Bus, node: NodeId) -> None:
+        self._bus, self._node = bus, node
+        self._queue: asyncio.Queue[TaskEvent] = asyncio.Queue(WAITING)
+
+    def tell(self, order: Order, kind: TaskEventKind, text: str) -> None:
+        """Put an event into the queue, or drop it."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        # A file's name may hold bytes that are no UTF-8, and a context's notes name files.
+        event = TaskEvent(task_id=order.task.id, kind=kind, at=at, text=storable(text), attempt=order.task.attempts)
+        if not self._queue.full():
+            self._queue.put_nowait(event)
+
+    async def run(self, ready: Ready) -> None:
+        """Tell until cancelled."""
+        ready()
+        while True:
+            event = await self._queue.get()
+            subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=self._node)
+            try:
+                await self._bus.publish(subject, encode(event))
+            except MembridgeError as error:
+                log.debug("event not told", reason=error.message)
+
+
+async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence]) -> dict[str, Part]:
+    """Return the parts that run this node's worker, of which its `presences` will speak too.
+
+    Raises SettingsError for arguments that cannot be split.
+    """
+    wanted = settings.executor
+    try:
+        arguments = attempt.split(wanted.claude_arguments)
+    except ValueError as error:
+        raise SettingsError(f"executor.claude_arguments: {error}", field="executor.claude_arguments") from error
+    if settings.node.id in subjects.RESERVED_WORKERS:
+        raise SettingsError(
+            f"a worker cannot be called {settings.node.id}", remedy="set MEMBRIDGE_NODE_ID", field="node.id"
+        )
+    root = wanted.root or settings.node.state_dir / "work"
+    await threads.run(root.mkdir, mode=0o700, parents=True, exist_ok=True)
+    found = await attempt.find_claude(wanted.claude)
+    if found is None:
+        log.warning("no claude program", path=wanted.claude, remedy="install Claude Code, or set MEMBRIDGE_CLAUDE")
+    teller = Teller(bus, settings.node.id)
+    agents = Path.home() / ".claude" / "agents"
+    claude = Claude(
+        binary=found[0] if found is not None else wanted.claude,
+        arguments=arguments,
+        sources=Sources(root=root, agents=agents, database=settings.project.database),
+        max_output=wanted.max_output_bytes,
+        tell=teller.tell,
+    )
+    capabilities = Capabilities(
+        claude_cli=found is not None, max_concurrency=wanted.max_concurrency, labels=_labels(wanted.labels)
+    )
+
+    async def described() -> NodePresence:
+        said = [await presence.describe() for presence in presences]
+        return msgspec.structs.replace(said[0], projects=[project for one in said for project in one.projects])
+
+    herald = Herald(bus, settings.node.id, described)
+
+    def changed() -> None:
+        herald.touch()
+        for presence in presences:
+            presence.touch()
+
+    unreturned = Unreturned(settings.node.state_dir / "unreturned.json")
+    worker = Worker(bus, settings.node.id, capabilities, claude.attempt, changed=changed, unreturned=unreturned)
+    for presence in presences:
+        presence.worker = worker.presence
+    return {"task events": teller.run, "worker": worker.run, "worker presence": herald.run}
+
+
+def _labels(text: str | None) -> list[str]:
+    return [label for part in (text or "").split(",") if (label := part.strip())]

@@ -1,0 +1,136 @@
+"""The format of a sealed object: a header and frames, each one AEAD message. Bytes in, bytes out, no store.
+
+ChaCha20-Poly1305 in the STREAM construction: a key for each object by HKDF of a random salt, a counter and a last-frame
+flag for the nonce. The header and the object's name are bound to every frame, so that nothing can be flipped, cut,
+reordered, appended, or served under another name. What opens is what was sealed; what does not raises.
+"""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import nacl.bindings as sodium
+import nacl.exceptions
+
+from membridge.errors import CorruptObjectError, ObjectNotSealedError, UnsupportedFormatError
+from membridge.objectstore.encryption.keys import ID, SALT, Key, derived
+from membridge.objectstore.encryption.marker import MAGIC
+
+VERSION = 1
+#: Bytes of an object's own salt.
+OBJECT_SALT = 32
+#: Bytes of the header: magic, version, key id, the passphrase's salt, the object's salt.
+HEADER = len(MAGIC) + 1 + ID + SALT + OBJECT_SALT
+#: Bytes that one frame holds, what sealing adds to them, and a whole frame.
+CONTENT, TAG = 64 << 10, 16
+FRAME = CONTENT + TAG
+_COUNTER = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands before the frames: which key, and how the object's own is made of it."""
+
+    key_id: str
+    key_salt: bytes
+    object_salt: bytes
+
+    def packed(self) -> bytes:
+        """Return the header's bytes."""
+        return MAGIC + bytes([VERSION]) + bytes.fromhex(self.key_id) + self.key_salt + self.object_salt
+
+
+class Seal:
+    """The seal of one object under one name: seals and opens its frames."""
+
+    def __init__(self, key: Key, header: Header, name: str) -> None:
+        self._name, self._bound = name, header.packed() + name.encode()
+        self._secret = derived(key.secret, salt=header.object_salt, info=b"membridge object")
+
+    def close(self, content: bytes, number: int, *, last: bool) -> bytes:
+        """Return a frame."""
+        return sodium.crypto_aead_chacha20poly1305_ietf_encrypt(
+            content, self._bound, _nonce(number, last=last), self._secret
+        )
+
+    def open(self, frame: bytes, number: int, *, last: bool) -> bytes:
+        """Return a frame's content; CorruptObjectError when it is not the one that was sealed there."""
+        if len(frame) < TAG:
+            raise damaged(self._name)
+        try:
+            content = sodium.crypto_aead_chacha20poly1305_ietf_decrypt(
+                frame, self._bound, _nonce(number, last=last), self._secret
+            )
+        except nacl.exceptions.CryptoError as error:
+            raise damaged(self._name) from error
+        if last and number and not content:
+            raise damaged(self._name)
+        return content
+
+
+def seal(source: BinaryIO, name: str, key: Key) -> Iterator[bytes]:
+    """Yield the sealed object of `source`: its header, then its frames."""
+    header = Header(key.id, key.salt, secrets.token_bytes(OBJECT_SALT))
+    one = Seal(key, header, name)
+    yield header.packed()
+    number, content = 0, source.read(CONTENT)
+    while following := source.read(CONTENT):
+        yield one.close(content, number, last=False)
+        number, content = number + 1, following
+    yield one.close(content, number, last=True)
+
+
+def unseal(source: BinaryIO, one: Seal, *, first: int = 0) -> Iterator[bytes]:
+    """Yield the content of the frames in `source` up to the object's end; the first of them has the number `first`.
+
+    Each is whole and in its place when it is yielded; that the end is the end is known when the iterator ends.
+    """
+    number, frame = first, source.read(FRAME)
+    while following := source.read(FRAME):
+        yield one.open(frame, number, last=False)
+        number, frame = number + 1, following
+    yield one.open(frame, number, last=True)
+
+
+def parse(raw: bytes, name: str) -> Header:
+    """Return the header at the start of an object.
+
+    Errors: ObjectNotSealedError; CorruptObjectError for one that is cut; UnsupportedFormatError for a newer version.
+    """
+    if not raw.startswith(MAGIC):
+        raise ObjectNotSealedError(
+            f"object {name} is not sealed, and with encryption on only sealed objects are read",
+            remedy="if it is from before encryption was on, run `membridge key seal` once",
+        )
+    if len(raw) < HEADER:
+        raise damaged(name)
+    at = len(MAGIC)
+    if raw[at] != VERSION:
+        raise UnsupportedFormatError(f"object {name} is sealed in version {raw[at]}, this membridge reads {VERSION}")
+    return Header(
+        raw[at + 1 : at + 1 + ID].hex(), raw[at + 1 + ID : HEADER - OBJECT_SALT], raw[HEADER - OBJECT_SALT : HEADER]
+    )
+
+
+def damaged(name: str) -> CorruptObjectError:
+    """Return the error of an object whose seal is broken."""
+    return CorruptObjectError(
+        f"object {name} was damaged or exchanged in the object store: its seal is broken",
+        remedy="restore it from the store's backup, or push a full snapshot from the primary",
+    )
+
+
+def frames_of(stored: int) -> int:
+    """Return how many frames a sealed object of `stored` bytes has."""
+    return max(1, -(-(stored - HEADER) // FRAME))
+
+
+def content_size(stored: int) -> int:
+    """Return the bytes that a sealed object of `stored` bytes holds; `stored` itself when it cannot be one."""
+    size = stored - HEADER - frames_of(stored) * TAG
+    return size if size >= 0 else stored
+
+
+def _nonce(number: int, *, last: bool) -> bytes:
+    return number.to_bytes(_COUNTER, "big") + bytes([last])

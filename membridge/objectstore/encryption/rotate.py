@@ -1,0 +1,83 @@
+"""Seal what a store holds already: objects from before encryption was on, and those of a key that is being retired.
+
+Each object is replaced by its sealed self under the same name, one after the other, so that a run that was broken off
+is simply run again. What was unsealed is taken as it is: this is the moment at which its owner vouches for the store.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.errors import ObjectMissingError
+from membridge.objectstore.encryption import envelope
+from membridge.objectstore.encryption.marker import MAGIC
+from membridge.objectstore.encryption.store import SealedStore
+from membridge.objectstore.protocol import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Resealed:
+    """How many objects were unsealed, sealed with an older key, and fine already."""
+
+    unsealed: int = 0
+    older: int = 0
+    kept: int = 0
+
+
+async def reseal(
+    store: SealedStore,
+    prefix: str,
+    work: Path,
+    *,
+    deadline: Callable[[], Deadline],
+    progress: Callable[[int, int], None],
+) -> Resealed:
+    """Seal every object under `prefix` with the present key; `work` is a folder for one object at a time.
+
+    `store` must have been made with `take_unsealed`; `deadline` gives each object its own. Nodes may go on meanwhile:
+    what they store until the end of the run is looked at too.
+    """
+    described = await store.describe(deadline=deadline())
+    seen: set[str] = set()
+    found: Counter[_Was] = Counter()
+    while fresh := [info.key async for info in store.inner.list(prefix, deadline=deadline()) if info.key not in seen]:
+        total = len(seen) + len(fresh)
+        for key in fresh:
+            found[await _sealed_anew(store, key, described.sealed_with, work / "object", deadline)] += 1
+            seen.add(key)
+            progress(found.total(), total)
+    return Resealed(found[_Was.UNSEALED], found[_Was.OLDER], found[_Was.FINE])
+
+
+class _Was(Enum):
+    """How an object was found."""
+
+    UNSEALED = auto()
+    OLDER = auto()
+    FINE = auto()
+
+
+async def _sealed_anew(store: SealedStore, key: str, key_id: str, work: Path, deadline: Callable[[], Deadline]) -> _Was:
+    """Seal one object with the key `key_id` unless it is; return how it was found."""
+    try:
+        header = await store.inner.get(key, length=envelope.HEADER, deadline=deadline())
+        sealed = header.startswith(MAGIC)
+        if sealed and envelope.parse(header, key).key_id == key_id:
+            return _Was.FINE
+        await _again(store, key, work, deadline())
+    except ObjectMissingError:
+        # Deleted since it was listed.
+        return _Was.FINE
+    return _Was.OLDER if sealed else _Was.UNSEALED
+
+
+async def _again(store: ObjectStore, key: str, path: Path, deadline: Deadline) -> None:
+    try:
+        await store.download(key, path, deadline=deadline)
+        await store.upload(key, path, if_absent=False, deadline=deadline)
+    finally:
+        await threads.run(path.unlink, missing_ok=True)

@@ -1,0 +1,91 @@
+"""Whether the live database went back in time, and what is done then: it gets its rows back.
+
+What is missing from such a database must not be told to other nodes as deleted. The marks of `claudemem.marks` are
+noted after each push and pull and compared before the next one, and once more before anything leaves this node: a file
+may be put back while the node runs. Only what is on the disk is noted, so that a power cut is never behind the note.
+"""
+
+import msgspec
+
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline
+from membridge.claudemem import durable, marks
+from membridge.claudemem.marks import Marks
+from membridge.commits import heads
+from membridge.commits.progress import Steps
+from membridge.errors import HeadMovedError, NotFoundError
+from membridge.snapshot import pull
+from membridge.snapshot.lane import Lane
+from membridge.system import files
+from membridge.system.logging import get_logger
+
+log = get_logger("membridge.snapshot")
+
+
+async def heal(lane: Lane, *, steps: Steps, deadline: Deadline) -> bool:
+    """Give a database that went back what the head has, and delete nothing; return whether that was needed.
+
+    Errors: those of `pull`. Killed halfway, the mirror is gone and the next pull does the same.
+    """
+    if not await threads.run(_forgets, lane, deadline):
+        return False
+    try:
+        await pull.pull(lane, replace=False, steps=steps, deadline=deadline)
+    except NotFoundError:
+        if await heads.read(lane, deadline=deadline) is not None:
+            # The store has lost what the head is made of.
+            raise
+        # No node has pushed this project yet.
+        return False
+    return True
+
+
+async def check(lane: Lane, *, deadline: Deadline) -> None:
+    """Make sure that what was just read from the live database may be told: it did not go back before that.
+
+    Raises HeadMovedError when it did; the next push or pull gets the rows back.
+    """
+    if await threads.run(_forgets, lane, deadline):
+        raise HeadMovedError(
+            f"the database {lane.database} was replaced by an earlier state while it was read",
+            remedy="run the command again: it takes what is missing from the newest snapshot",
+        )
+
+
+async def note(lane: Lane, *, anew: bool = False, deadline: Deadline) -> None:
+    """Note where the live database stands now; one that is behind the last note keeps it, unless `anew`."""
+    await threads.run(_note, lane, deadline, anew=anew)
+
+
+def _forgets(lane: Lane, deadline: Deadline) -> bool:
+    """Forget the mirror of a database that went back; return whether it did.
+
+    Without a mirror a merge has no base, and without a base nothing counts as deleted. So the mirror that is gone is
+    also the note of what is still to be done.
+    """
+    if not lane.database.exists():
+        return False
+    _, sign = marks.look(lane.database, _noted(lane), deadline=deadline)
+    if sign:
+        log.warning("live database went back in time", database=str(lane.database), sign=sign)
+        lane.mirror.forget()
+        _note(lane, deadline, anew=True)
+    return bool(sign)
+
+
+def _note(lane: Lane, deadline: Deadline, *, anew: bool) -> None:
+    if not lane.database.exists():
+        return
+    before = _noted(lane)
+    now, sign = marks.look(lane.database, before, deadline=deadline)
+    if now == before or (sign and not anew):
+        return
+    durable.force(lane.database)
+    files.save(lane.marks, msgspec.json.encode(now))
+
+
+def _noted(lane: Lane) -> Marks:
+    try:
+        return msgspec.json.decode(lane.marks.read_bytes(), type=Marks)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return Marks()

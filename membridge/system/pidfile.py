@@ -1,0 +1,69 @@
+"""One daemon of a kind per state folder, and where the running one is."""
+
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from membridge.errors import AlreadyRunningError
+from membridge.system import files
+
+
+@contextmanager
+def only_one(state: Path, kind: str) -> Generator[None]:
+    """Hold the place of the one `kind` in this state folder during the body.
+
+    The place is a locked file, so it is free again after any end of the process. Raises AlreadyRunningError that names
+    the process in the place.
+    """
+    path = state / f"{kind}.pid"
+    with files.translated(path):
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = path.open("a+", encoding="ascii")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            pid = file.read(32).strip() or "unknown"
+            raise AlreadyRunningError(
+                f"`membridge {kind}` runs here already: pid {pid}, state in {state}",
+                remedy=f"use it, or stop it with `kill {pid}`",
+            ) from error
+        with files.translated(path):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
+        try:
+            yield
+        finally:
+            # The lock counts, and ends with the file; a name that stays names a process that is gone.
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
+
+
+def holder(state: Path, kind: str) -> str | None:
+    """Return the process id in the place of the one `kind`, None when no process holds it. Blocking."""
+    try:
+        with (state / f"{kind}.pid").open("r", encoding="ascii") as file:
+            pid = file.read(32).strip()
+            # The lock is tried only where a process is named: a try would get in the way of one that starts.
+            if not pid.isdecimal() or not _is_alive(int(pid)):
+                return None
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return pid
+    except OSError:
+        return None
+    return None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

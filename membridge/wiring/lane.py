@@ -1,0 +1,58 @@
+"""The lane of a project as the settings say: its state folder, its journal, its policies, its announcer."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from membridge.aio import threads
+from membridge.bus.connection import Bus
+from membridge.bus.publisher import announce
+from membridge.commits.chain import ChainPolicy
+from membridge.commits.retention import SnapshotPolicy
+from membridge.merge.conflicts import Journal
+from membridge.objectstore.protocol import ObjectStore
+from membridge.settings import ProjectConfig, Settings
+from membridge.snapshot.backup_retention import BackupPolicy
+from membridge.snapshot.lane import Lane, LanePolicy
+from membridge.wiring.bus import Buckets
+
+
+def lane_folder(settings: Settings, config: ProjectConfig) -> Path:
+    """Return the state folder of one project."""
+    return settings.node.state_dir / "projects" / config.id
+
+
+@asynccontextmanager
+async def open_lane(
+    bus: Bus, store: ObjectStore, opened: Buckets, settings: Settings, config: ProjectConfig
+) -> AsyncGenerator[Lane]:
+    """Open a project's lane: its folder, journal and the announcer of its facts."""
+    folder = lane_folder(settings, config)
+    journal = await threads.run(Journal, folder / "journal.db")
+    lane_settings, keep, keep_backups = settings.lane, settings.keep, settings.backup
+    try:
+        yield Lane(
+            project=config.id,
+            name=config.name,
+            node=settings.node.id,
+            database=config.database,
+            folder=folder,
+            store=store,
+            heads=opened.heads,
+            journal=journal,
+            announce=lambda event: announce(bus, event),
+            chain=ChainPolicy(lane_settings.chain_max_deltas, lane_settings.chain_max_percent),
+            retention=SnapshotPolicy(keep.last, keep.hourly, keep.daily, keep.weekly),
+            policy=LanePolicy(
+                shrink_percent=lane_settings.shrink_percent,
+                publish_legacy=settings.store.publish_legacy,
+                backups=BackupPolicy(
+                    max_days=keep_backups.max_days,
+                    max_count=keep_backups.max_count,
+                    max_bytes=keep_backups.max_mib << 20,
+                    max_disk_percent=keep_backups.max_disk_percent,
+                ),
+            ),
+        )
+    finally:
+        await threads.run(journal.close)

@@ -1,0 +1,75 @@
+"""Tells coordinators that this node's worker is there: every ten seconds, at each change, and when they call.
+
+What is told goes over the connection on which work is delivered, so that it proves this way, and is kept nowhere: a
+coordinator that begins to schedule calls all workers.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from msgspec.structs import replace
+
+from membridge.aio.deadline import comes_within
+from membridge.aio.lifecycle import Ready
+from membridge.bus.connection import Bus
+from membridge.bus.subscription import Subscription
+from membridge.errors import MembridgeError
+from membridge.system.logging import get_logger
+from schemas import subjects
+from schemas.identity import NodeId
+from schemas.node import NodePresence
+from schemas.wire import encode
+
+log = get_logger("membridge.worker")
+
+#: Seconds between two words without any news.
+EVERY = 10.0
+
+
+class Herald:
+    """Speaks for one worker. `describe` returns what is said."""
+
+    def __init__(self, bus: Bus, node: NodeId, describe: Callable[[], Awaitable[NodePresence]]) -> None:
+        self._bus, self._describe = bus, describe
+        self._subject = subjects.fill(subjects.WORKER_PRESENCE, worker=node)
+        self._changed = asyncio.Event()
+        self._said: NodePresence | None = None
+
+    def touch(self) -> None:
+        """Say it again soon: something changed."""
+        self._changed.set()
+
+    async def run(self, ready: Ready) -> None:
+        """Tell until cancelled; then say goodbye."""
+        try:
+            async with self._bus.subscribe(subjects.ROLL_CALL) as calls, asyncio.TaskGroup() as group:
+                group.create_task(self._hear(calls), name="roll calls")
+                group.create_task(self._hear_reconnects(), name="new connections")
+                await self._say(self._describe)
+                ready()
+                while True:
+                    await comes_within(self._changed, EVERY)
+                    self._changed.clear()
+                    await self._say(self._describe)
+        finally:
+            await self._say(self._goodbye)
+
+    async def _hear(self, calls: Subscription) -> None:
+        async for _ in calls:
+            self.touch()
+
+    async def _hear_reconnects(self) -> None:
+        generation = self._bus.generation
+        while True:
+            generation = await self._bus.wait_generation(generation)
+            self.touch()
+
+    async def _goodbye(self) -> NodePresence:
+        return replace(self._said or await self._describe(), worker=None)
+
+    async def _say(self, described: Callable[[], Awaitable[NodePresence]]) -> None:
+        try:
+            self._said = await described()
+            await self._bus.publish(self._subject, encode(self._said))
+        except MembridgeError as error:
+            log.info("worker not told of", reason=error.message)

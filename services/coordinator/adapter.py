@@ -1,0 +1,85 @@
+"""The world outside of a term: workers asked over NATS, leases and ties in KV, events, large outputs as objects.
+
+Nothing here decides. What stands in KV follows the database; who finds the two apart believes the database.
+"""
+
+from dataclasses import dataclass, field
+
+from membridge.aio.deadline import Deadline
+from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv
+from membridge.bus.rpc import Client
+from membridge.errors import MembridgeError, RevisionMovedError
+from membridge.objectstore.protocol import ObjectStore
+from membridge.system.logging import get_logger
+from schemas import subjects
+from schemas.buckets import Stickiness
+from schemas.identity import token_of
+from schemas.runtime import Accepted, Lease, LeaseClaim, Order, TaskEvent
+from schemas.wire import encode
+
+log = get_logger("membridge.coordinator")
+
+#: Seconds that a worker may take to say that it takes a task, and that an entry in KV may take.
+ASK, ENTRY = 5.0, 5.0
+#: Seconds that storing a large output may take.
+STORE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The world as NATS and the object store show it."""
+
+    bus: Bus
+    leases: Kv[Lease]
+    sticky: Kv[Stickiness]
+    objects: ObjectStore
+    #: The revision of each lease's entry, to be named by the next write.
+    revisions: dict[str, int] = field(default_factory=dict[str, int])
+
+    async def send(self, order: Order) -> Accepted:
+        """Ask a worker to run a task."""
+        return await Client(self.bus).request(
+            subjects.RUN, order, deadline=Deadline.after(ASK), worker=order.lease.worker_id
+        )
+
+    async def stop(self, claim: LeaseClaim) -> None:
+        """Ask a worker to stop a task."""
+        await Client(self.bus).request(subjects.STOP, claim, deadline=Deadline.after(ASK), worker=claim.worker_id)
+
+    async def hold(self, lease: Lease) -> None:
+        """Write a lease to KV, by compare-and-set: one that was let go meanwhile stays gone."""
+        ttl, revision = float(lease.ttl_seconds), self.revisions.get(lease.id, 0)
+        deadline = Deadline.after(ENTRY)
+        try:
+            written = await self.leases.update(lease.id, lease, revision=revision, ttl=ttl, deadline=deadline)
+        except RevisionMovedError:
+            # Written by an earlier term, or lost with the store.
+            there = await self.leases.get(lease.id, deadline=deadline)
+            if there is None:
+                written = await self.leases.create(lease.id, lease, ttl=ttl, deadline=deadline)
+            else:
+                written = await self.leases.update(lease.id, lease, revision=there.revision, ttl=ttl, deadline=deadline)
+        self.revisions[lease.id] = written
+
+    async def let_go(self, lease: Lease) -> None:
+        """Delete a lease from KV."""
+        self.revisions.pop(lease.id, None)
+        await self.leases.delete(lease.id, deadline=Deadline.after(ENTRY))
+
+    async def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
+        """Remember which worker knows a context."""
+        value = Stickiness(worker_id=worker_id, session=session, context_id=context_id)
+        await self.sticky.put(token_of(context_id), value, deadline=Deadline.after(ENTRY))
+
+    async def announce(self, event: TaskEvent) -> None:
+        """Tell whoever listens."""
+        subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=subjects.COORDINATOR)
+        try:
+            await self.bus.publish(subject, encode(event))
+        except MembridgeError as error:
+            log.debug("event not told", reason=error.message)
+
+    async def store(self, key: str, content: bytes) -> None:
+        """Put an output into the object store."""
+        await self.objects.put(key, content, deadline=Deadline.after(STORE))

@@ -1,0 +1,291 @@
+"""What a coordinator answers: questions from the database, by any; the rest by the one that schedules.
+
+A request for the scheduler that reached another coordinator is passed on; while there is none, it waits for one until
+its deadline.
+"""
+
+import asyncio
+import codecs
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+
+from membridge.aio.backoff import Backoff
+from membridge.aio.deadline import Deadline
+from membridge.bus.asker import ASKED_BY
+from membridge.bus.connection import Bus
+from membridge.bus.feed import page_of
+from membridge.bus.rpc import Client
+from membridge.bus.service import Call, Endpoint
+from membridge.errors import ForbiddenError, NoResponderError, NotFoundError, RemoteError, UnavailableError
+from membridge.objectstore.protocol import ObjectStore
+from schemas import streams, subjects
+from schemas.errors import ErrorCode
+from schemas.node import Empty
+from schemas.runtime import (
+    Artifact,
+    ArtifactRequest,
+    ArtifactsReply,
+    ArtifactsRequest,
+    AuditReply,
+    AuditRequest,
+    EventsReply,
+    EventsRequest,
+    LeaseClaim,
+    LeaseRequest,
+    LeasesReply,
+    LeasesRequest,
+    ResultReply,
+    RunsReply,
+    RunsRequest,
+    StatsReply,
+    Task,
+    TaskRequest,
+    TasksReply,
+    TasksRequest,
+    TaskStatus,
+    Worker,
+    WorkerRequest,
+    WorkersReply,
+    decode_task_event,
+)
+from schemas.subjects import Operation
+from schemas.wire import Wire
+from services.coordinator.runtime import Runtime
+from services.database.records import Records
+
+Q = TypeVar("Q", bound=Wire)
+R = TypeVar("R", bound=Wire)
+
+#: The group that shares requests among coordinators.
+GROUP = "coordinators"
+#: Requests of one kind that are worked on at once.
+AT_ONCE = 128
+#: Bytes of a large output that an answer may hold; NATS takes a mebibyte.
+INLINE_ANSWER = 512 << 10
+#: Seconds for which the address of a large output is good.
+SHARED = 3_600
+#: Seconds between two tries to reach a scheduler, at first and at most.
+FIRST_PAUSE, MOST_PAUSE = 0.02, 0.5
+
+
+class Answers:
+    """The answers of one coordinator. `runtime` is set while it schedules."""
+
+    def __init__(self, bus: Bus, records: Records, objects: ObjectStore, *, name: str, database: str) -> None:
+        self._bus, self._records, self._objects = bus, records, objects
+        self._name, self._database = name, database
+        self.runtime: Runtime | None = None
+
+    def shared(self) -> list[Endpoint]:
+        """Return the endpoints that all coordinators share."""
+        return [*self._questions(), *(self._passed_on(endpoint) for endpoint in self.of_scheduler())]
+
+    def of_scheduler(self) -> list[Endpoint]:
+        """Return the endpoints of the coordinator that schedules."""
+        return [
+            self._by_name(subjects.SUBMIT, lambda runtime, spec, actor: runtime.submit(spec, actor=actor)),
+            self._of_runtime(subjects.TASK, self.task),
+            self._by_name(
+                subjects.CANCEL,
+                lambda runtime, asked, actor: runtime.cancel(asked.id, reason=asked.reason, actor=actor),
+            ),
+            self._by_name(subjects.REQUEUE, lambda runtime, asked, actor: runtime.requeue(asked.id, actor=actor)),
+            self._by_name(
+                subjects.REMOVE_WORKER, lambda runtime, asked, actor: runtime.remove_worker(asked.id, actor=actor)
+            ),
+            self._of_runtime(subjects.LEASE, lambda runtime, request: runtime.pulling.lease(request)),
+            self._of_runtime(subjects.HEARTBEAT, lambda runtime, claim: runtime.heartbeat(claim)),
+            self._of_runtime(subjects.PART, lambda runtime, part: runtime.take_part(part)),
+            self._of_runtime(subjects.REPORT, lambda runtime, report: runtime.report(report)),
+            self._of_runtime(subjects.HAND_BACK, lambda runtime, claim: runtime.hand_back(claim)),
+            self._of_runtime(subjects.WORKERS, self.workers),
+            self._of_runtime(subjects.WORKER, self.worker),
+            self._by_name(
+                subjects.DRAIN, lambda runtime, asked, actor: runtime.drain(asked.id, drained=True, actor=actor)
+            ),
+            self._by_name(
+                subjects.RESUME, lambda runtime, asked, actor: runtime.drain(asked.id, drained=False, actor=actor)
+            ),
+            self._of_runtime(subjects.STATS, self.stats),
+        ]
+
+    def _questions(self) -> list[Endpoint]:
+        return [
+            _question(subjects.TASKS, self.tasks),
+            _question(subjects.RESULT, self.result),
+            _question(subjects.ARTIFACTS, self.artifacts),
+            _question(subjects.ARTIFACT, self.artifact),
+            _question(subjects.AUDIT, self.audit),
+            _question(subjects.LEASES, self.leases),
+            _question(subjects.RUNS, self.runs),
+            _question(subjects.EVENTS, self.events),
+        ]
+
+    def _of_runtime(self, operation: Operation[Q, R], answer: Callable[[Runtime, Q], Awaitable[R]]) -> Endpoint:
+        return self._by_name(operation, lambda runtime, request, _: answer(runtime, request))
+
+    def _by_name(self, operation: Operation[Q, R], answer: Callable[[Runtime, Q, str], Awaitable[R]]) -> Endpoint:
+        """Return the endpoint of what is done in somebody's name: `answer` is given who asks."""
+        subject = subjects.fill(subjects.SCHEDULER, operation=operation.name)
+
+        async def handle(request: Q, call: Call) -> R:
+            if self.runtime is None:
+                raise UnavailableError("this coordinator does not schedule now", remedy="try again")
+            # Only coordinators may write to the scheduler's subject, and they name whose request they pass on.
+            passed_on = call.headers.get(ASKED_BY) if call.subject == subject else None
+            return await answer(self.runtime, request, passed_on or call.by)
+
+        return Endpoint(replace(operation, subject=subject), subject, handle, at_once=AT_ONCE)
+
+    def _passed_on(self, endpoint: Endpoint) -> Endpoint:
+        async def handle(request: Wire, call: Call) -> Wire:
+            if isinstance(request, LeaseClaim | LeaseRequest):
+                _check_speaker(request, call.subject)
+            if self.runtime is not None:
+                return await endpoint.handler(request, call)
+            return await self._at_scheduler(endpoint.operation, request, call)
+
+        shared = next(one for one in subjects.RUNTIME_OPERATIONS if one.name == endpoint.operation.name)
+        return Endpoint(shared, shared.pattern(), handle, queue=GROUP, at_once=AT_ONCE)
+
+    async def _at_scheduler(self, operation: Operation[Wire, Wire], request: Wire, call: Call) -> Wire:
+        deadline, client = call.deadline, Client(self._bus, on_behalf_of=call.by)
+        backoff = Backoff(FIRST_PAUSE, MOST_PAUSE)
+        while True:
+            try:
+                return await client.request(operation, request, deadline=deadline)
+            except (NoResponderError, RemoteError) as error:
+                if isinstance(error, RemoteError) and error.code is not ErrorCode.UNAVAILABLE:
+                    raise
+                pause = backoff.failed()
+                if deadline.remaining() < pause:
+                    raise UnavailableError("no coordinator schedules now", remedy="try again later") from error
+            await asyncio.sleep(pause)
+
+    async def task(self, runtime: Runtime, request: TaskRequest) -> Task:
+        """Return a task; one that waits says for what."""
+        found = await self._records.task(request.id)
+        live = runtime.book.tasks.get(found.id)
+        if live is None or live.status is not TaskStatus.QUEUED:
+            return found
+        reasons = (live.reason, runtime.scheduler.explain(live))
+        return msgspec.structs.replace(found, reason="; ".join(reason for reason in reasons if reason))
+
+    async def workers(self, runtime: Runtime, request: Empty) -> WorkersReply:
+        """List workers."""
+        del request
+        return WorkersReply(workers=runtime.fleet.workers())
+
+    async def worker(self, runtime: Runtime, request: WorkerRequest) -> Worker:
+        """Return a worker with its active leases."""
+        held = [one.lease for one in runtime.book.leases.values() if one.lease.worker_id == request.id]
+        return msgspec.structs.replace(runtime.fleet.worker(request.id), leases=held)
+
+    async def tasks(self, request: TasksRequest) -> TasksReply:
+        """List tasks."""
+        found = await self._records.tasks(
+            status=request.status, context_id=request.context_id, limit=request.limit + 1, before=request.before
+        )
+        return TasksReply(tasks=found[: request.limit], more=len(found) > request.limit)
+
+    async def result(self, request: TaskRequest) -> ResultReply:
+        """Return a task's result and artifact."""
+        task, result = await self._records.task(request.id), await self._records.result(request.id)
+        artifact = (
+            await self.artifact(ArtifactRequest(id=result.artifact_id)) if result and result.artifact_id else None
+        )
+        return ResultReply(task=task, result=result, artifact=artifact)
+
+    async def artifacts(self, request: ArtifactsRequest) -> ArtifactsReply:
+        """List artifacts."""
+        return ArtifactsReply(artifacts=await self._records.artifacts(task_id=request.task_id, limit=request.limit))
+
+    async def artifact(self, request: ArtifactRequest) -> Artifact:
+        """Return an artifact: its content when an answer holds it, and an address where the store gives one."""
+        found, key = await self._records.artifact(request.id)
+        if key is None:
+            return found
+        deadline = Deadline.after(10.0)
+        url = await self._objects.share(key, seconds=SHARED, deadline=deadline)
+        info = await self._objects.head(key, deadline=deadline)
+        if info is None:
+            raise NotFoundError(f"the content of artifact {request.id} is gone from the object store")
+        raw = await self._objects.get(key, start=request.offset, length=INLINE_ANSWER, deadline=deadline)
+        content = _whole_characters(raw)
+        end = request.offset + len(content.encode())
+        return msgspec.structs.replace(
+            found, url=url, content=content, next_offset=end if end < info.size_bytes else None
+        )
+
+    async def audit(self, request: AuditRequest) -> AuditReply:
+        """List what happened."""
+        found = await self._records.audit(entity_id=request.entity_id, before=request.before, limit=request.limit)
+        return AuditReply(records=found)
+
+    async def events(self, request: EventsRequest) -> EventsReply:
+        """List what was told of a task, for as long as the stream keeps it."""
+        await self._records.task(request.id)
+        told = subjects.of_task(request.id)
+        page = await page_of(
+            self._bus,
+            streams.TASKS,
+            told,
+            start=request.start,
+            most_bytes=INLINE_ANSWER,
+            deadline=Deadline.after(subjects.EVENTS.deadline / 2),
+        )
+        events = [(seq, event) for seq, body in page.items if (event := decode_task_event(body))]
+        return EventsReply(
+            events=[msgspec.structs.replace(event, seq=seq) for seq, event in events],
+            next_start=page.next.seq if page.more else None,
+            resume=page.next.seq,
+            first=page.first,
+            life=page.next.life,
+        )
+
+    async def leases(self, request: LeasesRequest) -> LeasesReply:
+        """List leases."""
+        found = await self._records.leases(request)
+        return LeasesReply(leases=found[: request.limit], more=len(found) > request.limit)
+
+    async def runs(self, request: RunsRequest) -> RunsReply:
+        """List runs."""
+        found = await self._records.runs(request)
+        return RunsReply(runs=found[: request.limit], more=len(found) > request.limit)
+
+    async def stats(self, runtime: Runtime, request: Empty) -> StatsReply:
+        """Count."""
+        del request
+        workers: dict[str, int] = {}
+        for worker in runtime.fleet.workers():
+            workers[worker.status.value] = workers.get(worker.status.value, 0) + 1
+        return StatsReply(
+            tasks=await self._records.counts(),
+            workers=workers,
+            active_leases=len(runtime.book.leases),
+            leader=self._name,
+            answered_by=self._name,
+            database=self._database,
+        )
+
+
+def _check_speaker(claim: LeaseClaim | LeaseRequest, subject: str) -> None:
+    """Raise ForbiddenError when the subject, which the server guards, is another worker's than the claim."""
+    if subject.rpartition(".")[2] != claim.worker_id:
+        raise ForbiddenError(f"{subject} is not {claim.worker_id}'s to speak on", field="worker_id")
+
+
+def _whole_characters(raw: bytes) -> str:
+    """Return the text of `raw` without a character that it ends in the middle of."""
+    return codecs.getincrementaldecoder("utf-8")().decode(raw)
+
+
+def _question(operation: Operation[Q, R], answer: Callable[[Q], Awaitable[R]]) -> Endpoint:
+    async def handle(request: Q, call: Call) -> R:
+        del call
+        return await answer(request)
+
+    return Endpoint(operation, operation.subject, handle, queue=GROUP, at_once=AT_ONCE)

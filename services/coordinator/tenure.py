@@ -1,0 +1,206 @@
+"""One term of scheduling: who may begin one, what runs during it, and how it ends.
+
+A key in KV says who schedules; it expires with its holder. The database's epoch is what fences: a coordinator that is
+late, suspended or cut off finds its next transaction refused, whatever it believes.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+from membridge import __version__
+from membridge.aio.backoff import Backoff, jittered
+from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Ready
+from membridge.aio.tasks import leaves
+from membridge.bus.connection import Bus
+from membridge.bus.expiry import expiries
+from membridge.bus.kv import Kv
+from membridge.bus.lease import Lease
+from membridge.bus.service import ServiceIdentity, serve
+from membridge.bus.watch import watch
+from membridge.errors import LeaseLostError, MembridgeError, RevisionMovedError
+from membridge.system.logging import get_logger
+from schemas import buckets, subjects
+from schemas.buckets import SchedulerRecord
+from schemas.node import Empty, NodePresence
+from schemas.wire import WireError, decode, encode
+from services.coordinator.adapter import World
+from services.coordinator.attendance import Attendance
+from services.coordinator.endpoints import Answers
+from services.coordinator.runtime import ROUND, SILENCE, Limits, Runtime
+from services.coordinator.workers import Fleet
+from services.database.engine import Engine
+from services.database.group_commit import Ledger, begin_term
+from services.database.records import Records
+
+log = get_logger("membridge.coordinator")
+
+#: The key of the one who schedules, and how often it is renewed in seconds.
+KEY, RENEW = "tasks", 3.0
+#: Seconds that one write of it may take.
+WRITE = 2.0
+#: Seconds before a coordinator whose term broke tries for another, at first and after many that broke soon.
+PAUSE, MOST_PAUSE = 1.0, 15.0
+#: Seconds that reading a bucket may take.
+READ = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a coordinator needs to schedule."""
+
+    bus: Bus
+    engine: Engine
+    records: Records
+    scheduling: Kv[SchedulerRecord]
+    world: World
+    answers: Answers
+    name: str
+    limits: Limits
+
+
+async def contend(seat: Seat, ready: Ready) -> None:
+    """Schedule whenever nobody else does, until cancelled. No failure ends this: another term is tried for later."""
+    ready()
+    loop, backoff = asyncio.get_running_loop(), Backoff(PAUSE, MOST_PAUSE)
+    while True:
+        began = loop.time()
+        try:
+            await _vacancy(seat)
+            await _lead(seat)
+        except* MembridgeError as failures:
+            reasons = sorted({str(error) for error in leaves(failures)})
+            log.warning("term over", reason="; ".join(reasons))
+        except* Exception:
+            log.exception("term over")
+        if loop.time() - began > MOST_PAUSE:
+            backoff.reset()
+        await asyncio.sleep(backoff.failed())
+
+
+async def _vacancy(seat: Seat) -> None:
+    """Wait until nobody schedules."""
+    async with aclosing(watch(seat.scheduling, KEY)) as changes:
+        async for change in changes:
+            if change.entry is None:
+                return
+
+
+async def _lead(seat: Seat) -> None:
+    """Take the key and schedule until that is lost; raise what ended it."""
+    # The name is this process's own, so it serves as the nonce.
+    lease = Lease(seat.scheduling, KEY, nonce=lambda record: record.coordinator)
+    try:
+        try:
+            await lease.acquire(SchedulerRecord(coordinator=seat.name, epoch=0), None, deadline=Deadline.after(WRITE))
+        except RevisionMovedError:
+            return
+        await _schedule(seat, lease)
+    finally:
+        await _resign(lease)
+
+
+async def _schedule(seat: Seat, lease: Lease[SchedulerRecord]) -> None:
+    epoch = await begin_term(seat.engine)
+    record = SchedulerRecord(coordinator=seat.name, epoch=epoch)
+    log.info("term begun", epoch=epoch, name=seat.name)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_keep(lease, record), name="scheduler's key")
+        ledger = Ledger(seat.engine, epoch)
+        group.create_task(ledger.run(_quietly), name="ledger")
+        fleet = Fleet(await seat.records.known_workers())
+        runtime = Runtime(group, ledger, seat.records, fleet, seat.world, seat.limits)
+        try:
+            sticky = await seat.world.sticky.entries(deadline=Deadline.after(READ))
+            kept = await seat.world.leases.entries(deadline=Deadline.after(READ))
+            ties = {
+                tie.value.context_id or key: (tie.value.worker_id, tie.value.session) for key, tie in sticky.items()
+            }
+            await runtime.load(ties, kept.keys())
+            group.create_task(_hear_expiries(seat, runtime), name="expiries")
+            group.create_task(_hear(seat, runtime), name="presence")
+            group.create_task(_reconcile(seat, runtime), name="reconciliation")
+            async with _answering(seat, runtime):
+                await asyncio.get_running_loop().create_future()
+        finally:
+            runtime.close()
+
+
+@asynccontextmanager
+async def _answering(seat: Seat, runtime: Runtime) -> AsyncGenerator[None]:
+    identity = ServiceIdentity("membridge-scheduler", __version__, "schedules LLM tasks", {"coordinator": seat.name})
+    seat.answers.runtime = runtime
+    try:
+        async with serve(seat.bus, identity, seat.answers.of_scheduler(), grace=0.5):
+            yield
+    finally:
+        seat.answers.runtime = None
+
+
+async def _keep(lease: Lease[SchedulerRecord], record: SchedulerRecord) -> None:
+    """Renew the key; raise LeaseLostError when it is another's, or could not be renewed in time."""
+    lives = buckets.SCHEDULING.ttl or RENEW
+    while True:
+        believed_until = (lease.held.sent_at if lease.held else 0.0) + lives
+        try:
+            await lease.renew(record, deadline=Deadline.after(WRITE))
+        except RevisionMovedError as error:
+            raise LeaseLostError("another coordinator schedules now") from error
+        except MembridgeError as error:
+            if lease.now() > believed_until - WRITE:
+                raise LeaseLostError("the scheduler's key could not be renewed") from error
+        await asyncio.sleep(jittered(RENEW, least=0.8))
+
+
+async def _resign(lease: Lease[SchedulerRecord]) -> None:
+    try:
+        await lease.release(deadline=Deadline.after(WRITE))
+    except MembridgeError as error:
+        log.info("scheduler's key not given back", reason=error.message)
+
+
+async def _hear(seat: Seat, runtime: Runtime) -> None:
+    """Call the workers, and follow what they say: one counts once it answered on the way of its work."""
+    async with asyncio.TaskGroup() as group, seat.bus.subscribe(subjects.wildcard(subjects.WORKER_PRESENCE)) as news:
+        attendance = Attendance(seat.bus, runtime, group)
+        await seat.bus.publish(subjects.ROLL_CALL, encode(Empty()))
+        async for message in news:
+            try:
+                said = decode(message.body, NodePresence)
+            except WireError as error:
+                log.debug("presence cannot be read", subject=message.subject, reason=str(error))
+                continue
+            # The server guards whose subject it is.
+            if message.subject == subjects.fill(subjects.WORKER_PRESENCE, worker=said.node):
+                attendance.take(said)
+
+
+async def _hear_expiries(seat: Seat, runtime: Runtime) -> None:
+    """End leases of earlier terms when the server says that their time is up."""
+    async with aclosing(expiries(seat.world.leases)) as keys:
+        async for lease_id in keys:
+            runtime.lapse(lease_id)
+
+
+async def _reconcile(seat: Seat, runtime: Runtime) -> None:
+    """Now and then: workers that fell silent, and KV entries that do not agree with the database."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(ROUND)
+        for name in runtime.fleet.silent_since(loop.time() - SILENCE):
+            runtime.silence(name)
+        try:
+            kept = await seat.world.leases.entries(deadline=Deadline.after(ROUND))
+            for lease in runtime.reconcile(kept.keys()):
+                await seat.world.hold(lease)
+            for entry in kept.values():
+                if entry.key not in runtime.book.leases:
+                    await seat.world.let_go(entry.value)
+        except MembridgeError as error:
+            log.info("leases not reconciled", reason=error.message)
+
+
+def _quietly() -> None:
+    """Nobody waits for the ledger to be ready."""
