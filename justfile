@@ -40,10 +40,10 @@ lint:
 [group("check")]
 types:
     pyright
-# Import contracts and the size budget.
+# Import contracts, the picture of them in the docs, and the size budget.
 [group("check")]
 contracts:
-    lint-imports && python -m pytest -q tests/unit/test_house.py
+    lint-imports && python -m pytest -q tests/unit/test_house.py tests/docs/test_house_picture.py
 # Kill every operation at each of its I/O steps, and let the disk fill up there; docs/faults.md.
 [group("work")]
 sweep *args:

@@ -1,1 +1,4 @@
-"""Claude Code hooks: one file of standard library per event. They import nothing of ours and never fail a session."""
+"""Claude Code hooks: one file of standard library per event.
+
+Never imports a package of ours, never fails or delays a session.
+"""

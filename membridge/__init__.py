@@ -1,4 +1,7 @@
-"""Membridge: one claude-mem memory on several machines. The node daemon, its lanes and its commands."""
+"""Membridge: one claude-mem memory on several machines.
+
+The node daemon, what it stands on, and its commands. Never imports `services`: they stand on it.
+"""
 
 from membridge.system.imports import load_without
 

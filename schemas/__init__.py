@@ -1,4 +1,4 @@
-"""Wire structs and names: what crosses a process boundary, declared once.
+"""What crosses a process boundary, declared once: wire structs, subjects, streams, buckets, error codes.
 
-Imports msgspec and nothing of ours; knows no I/O.
+Imports msgspec and nothing of ours. Never does I/O and never decides anything.
 """

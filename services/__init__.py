@@ -1,1 +1,4 @@
-"""Services beside the node daemon. They stand on `membridge` and never the other way round."""
+"""Services beside the node daemon, each a part of `membridge up` or a process of its own.
+
+They stand on `membridge`. Never imported by it.
+"""

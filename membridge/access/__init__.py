@@ -1,1 +1,4 @@
-"""Who may speak to whom: users of the bus by role, invitations, enrolment and revocation."""
+"""Access: users and permissions of the bus, invitations, enrolment, revocation, the server's files.
+
+Never carries memory: it decides which machine may speak, not what it says.
+"""

@@ -1,4 +1,4 @@
-"""What asyncio lacks here: deadlines, parts of a process, blocking work in threads, tasks side by side.
+"""What asyncio lacks here: deadlines, back-off, parts of a process, blocking work in threads.
 
-Nothing in it knows NATS, S3, SQLite or a project.
+Every process of ours may use it. Never knows NATS, S3, SQLite or a project.
 """

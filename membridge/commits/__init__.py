@@ -1,4 +1,4 @@
-"""The committed states of a project: heads, chains, the mirror, earlier states, tags, verification, garbage collection.
+"""The committed states of a project: head, chain, mirror, earlier states, tags, verification, gc.
 
-It serves a process without a live database too; nothing in it reads or writes one.
+Serves a process without a live database too. Never reads or writes a live database.
 """

@@ -1,1 +1,4 @@
-"""Servers that come with the program, for a machine that has none and for the tests."""
+"""The nats-server that comes with the program, and the demo's sample database.
+
+Starts, watches and stops its own server. Never touches a server that something else started.
+"""

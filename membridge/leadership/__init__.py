@@ -1,1 +1,4 @@
-"""Leadership of a project: who commits, under which epoch, and for how long it may believe so."""
+"""Leadership of a project: which node commits, under which epoch, and until when.
+
+Never touches a database or an object: it hands out an epoch, and the commit checks it.
+"""

@@ -1,1 +1,4 @@
-"""Merging memories: rows of two databases become one memory, and nothing that an agent wrote is lost."""
+"""Merges two databases: rows of both become one memory, and no row that an agent wrote is lost.
+
+Speaks rows and keys. Never reads an object store and never knows which node is primary.
+"""

@@ -1,6 +1,6 @@
-"""Settings: one typed value from defaults, files and the environment, each with where it came from.
+"""Settings: one typed value from defaults, files and the environment, each with its origin.
 
-Nothing here reads the process environment by itself, writes a file or executes what a file holds.
+Never reads the process environment by itself, never writes a file, never executes what a file holds.
 """
 
 from membridge.settings.groups import (

@@ -1,5 +1,5 @@
-"""The snapshot lane: a project's database as immutable, numbered states in an object store.
+"""What joins the commits and a live database: push, pull, proposals, restore, backups, recovery.
 
-Speaks pages, objects and commits. Rows belong to `membridge.merge`, leadership to `membridge.leadership`: an epoch
-arrives here as a value and is fenced by the commit itself.
+Speaks pages, objects and commits. Never decides who leads: an epoch arrives as a value, and the commit itself fences
+it. Rows belong to `membridge.merge`.
 """

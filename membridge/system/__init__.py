@@ -1,1 +1,4 @@
-"""What the operating system gives: files, and what it says when it cannot."""
+"""What the operating system gives: files, clocks, signals, logging, pid files, and its errors as ours.
+
+Never starts a task and never knows why a file is written: that is its caller's business.
+"""

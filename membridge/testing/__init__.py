@@ -1,4 +1,4 @@
-"""What the demonstration, the tests and the benchmarks share: nodes as processes, a writer, the scenario.
+"""What the demo, the tests and the benchmarks share: nodes as processes, a writer, the scenario.
 
-Nothing that serves a user imports it, except `membridge demo`.
+Never imported by what serves a user, except by `membridge demo`.
 """

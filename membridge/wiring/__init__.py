@@ -1,4 +1,4 @@
-"""Build what a process works with from its settings: bus, object store, keys, replica, lane. Composition, no decisions.
+"""Builds from settings what a process works with: bus, object store, keys, replica, lane.
 
-The node daemon, the command line and every service compose from here; nothing here knows any of them.
+The node, the command line and every service compose from here. Never decides anything, never imports them.
 """

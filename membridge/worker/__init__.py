@@ -1,1 +1,4 @@
-"""A node as a worker: it takes LLM tasks, runs them with the `claude` program, and reports under its lease."""
+"""A node as a worker: runs LLM tasks with the `claude` program and reports under a lease.
+
+Never picks a task by itself and never reports after its lease expired: the coordinator decides both.
+"""

@@ -1,1 +1,4 @@
-"""The task runtime's coordinator: queues, routes and fences LLM tasks; workers execute them."""
+"""The task runtime's coordinator: accepts, queues, routes and fences LLM tasks.
+
+Workers execute them. Never runs a task itself, never hands one out before the database has stored it.
+"""

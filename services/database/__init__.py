@@ -1,1 +1,4 @@
-"""The services' SQL: one set of tables, one set of migrations, two databases."""
+"""The services' SQL: engine, tables, statements, migrations, for SQLite and PostgreSQL.
+
+The only package that imports SQLAlchemy. Never speaks NATS, never decides what a service does.
+"""

@@ -1,1 +1,4 @@
-"""The steps, oldest first by their numbers. A step that was released is never changed."""
+"""The migration steps, oldest first by their numbers.
+
+Never change a step that was released: add one.
+"""
