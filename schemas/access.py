@@ -8,8 +8,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from schemas.fields import Line
 from schemas.identity import WireNodeId, WireProjectId
-from schemas.wire import Line, Wire
+from schemas.wire import Wire
 
 #: An nkey of a user, the public half.
 PublicKey = Annotated[str, Meta(pattern=r"^U[A-Z2-7]{55}\Z")]

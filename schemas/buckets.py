@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
+from schemas.leases import Lease
 from schemas.node import NodePresence
-from schemas.runtime import Lease
 from schemas.snapshot import Head
 from schemas.wire import Wire
 

@@ -9,10 +9,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from schemas.fields import Line
 from schemas.identity import Epoch, Seq, Sha256, WireNodeId, WireProjectId
 from schemas.node import Finding
 from schemas.snapshot import SnapshotRecord
-from schemas.wire import Line, Wire
+from schemas.wire import Wire
 
 #: Commits of one answer: a thousand of them would not fit into a message.
 MOST_RECORDS = 500

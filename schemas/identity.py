@@ -10,7 +10,7 @@ from typing import Annotated, NewType
 
 import msgspec
 
-from schemas.wire import MOST_WHOLE
+from schemas.fields import MOST_WHOLE
 
 #: One subject token: what may stand between two dots (NATS ADR-6, restricted-term), wildcards excluded.
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -5,10 +5,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from schemas.fields import MOST_WHOLE, Instant, Line, Sentence, Whole
 from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
 from schemas.leadership import Role
-from schemas.runtime import WorkerPresence
-from schemas.wire import MOST_WHOLE, Instant, Line, Sentence, Whole, Wire
+from schemas.wire import Wire
+from schemas.workers import WorkerPresence
 
 
 class Empty(Wire, frozen=True, kw_only=True):

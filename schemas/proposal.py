@@ -7,8 +7,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from schemas.fields import Line
 from schemas.identity import Seq, Sha256, WireNodeId, WireProjectId
-from schemas.wire import Line, Wire
+from schemas.wire import Wire
 
 #: A value of a SQLite column that JSON has too; a row with a blob does not travel.
 Value = int | float | str | None

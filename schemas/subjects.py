@@ -20,6 +20,7 @@ from schemas.access import (
     RevokeRequest,
     StoreConfig,
 )
+from schemas.audit import AuditReply, AuditRequest, StatsReply
 from schemas.commits import (
     DiffReply,
     DiffRequest,
@@ -42,6 +43,18 @@ from schemas.commits import (
 )
 from schemas.identity import token
 from schemas.leadership import LeadershipReply, SelectRequest
+from schemas.leases import (
+    Accepted,
+    Lease,
+    LeaseClaim,
+    Leased,
+    LeaseRequest,
+    LeasesReply,
+    LeasesRequest,
+    Order,
+    OutputPart,
+    Report,
+)
 from schemas.node import (
     AddProjectRequest,
     DoctorReply,
@@ -57,41 +70,13 @@ from schemas.node import (
     StatusReply,
 )
 from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
-from schemas.runtime import (
-    Accepted,
-    Artifact,
-    ArtifactRequest,
-    ArtifactsReply,
-    ArtifactsRequest,
-    AuditReply,
-    AuditRequest,
-    EventsReply,
-    EventsRequest,
-    Lease,
-    LeaseClaim,
-    Leased,
-    LeaseRequest,
-    LeasesReply,
-    LeasesRequest,
-    Order,
-    OutputPart,
-    Report,
-    ResultReply,
-    RunsReply,
-    RunsRequest,
-    StatsReply,
-    Task,
-    TaskRequest,
-    TaskSpec,
-    TasksReply,
-    TasksRequest,
-    Worker,
-    WorkerRequest,
-    WorkersReply,
-    WorkerStatusReply,
-)
+from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, ArtifactsRequest, ResultReply
+from schemas.runs import RunsReply, RunsRequest
 from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, PushRequest
+from schemas.task_events import EventsReply, EventsRequest
+from schemas.tasks import Task, TaskRequest, TaskSpec, TasksReply, TasksRequest
 from schemas.wire import Wire
+from schemas.workers import Worker, WorkerRequest, WorkersReply, WorkerStatusReply
 
 Q_co = TypeVar("Q_co", bound=Wire, covariant=True)
 R_co = TypeVar("R_co", bound=Wire, covariant=True)

@@ -7,23 +7,12 @@ refused with its path. Decoding never looks at more than the bound the caller na
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgspec
-from msgspec import Meta
 
 #: Largest JSON body that any request, reply or KV value may have; NATS' own default limit is 1 MiB.
 MAX_BODY_BYTES = 1_048_576
-#: The largest whole number that every reader of JSON keeps exact, and the largest that a 32-bit column holds.
-MOST_WHOLE, MOST_NUMBER = 2**53 - 1, 2**31 - 1
-
-#: Numbers and texts with bounds, for fields that need no closer one.
-Whole = Annotated[int, Meta(ge=0, le=MOST_WHOLE)]
-Number = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
-Instant = Annotated[str, Meta(max_length=64)]
-Line = Annotated[str, Meta(max_length=256)]
-#: A path of a file, or a sentence for people.
-Sentence = Annotated[str, Meta(max_length=4_096)]
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ themselves.
 from membridge.access.permissions import ANSWERS, DISCOVERY, INBOX, OBJECTS, Grant
 from schemas import buckets, subjects
 from schemas.identity import NodeId
-from schemas.runtime import TaskEventKind
 from schemas.subjects import Impact
+from schemas.task_events import TaskEventKind
 
 #: What a worker tells of a task that it runs.
 TOLD = (TaskEventKind.PROGRESS, TaskEventKind.STDERR)

@@ -13,7 +13,8 @@ from membridge.cli.asking import of_runtime
 from membridge.errors import DeadlineExceededError, MembridgeError
 from schemas import subjects
 from schemas.errors import AGAIN, Retry
-from schemas.runtime import EventsRequest, Task, TaskEvent, TaskRequest, TaskSpec, TaskStatus
+from schemas.task_events import EventsRequest, TaskEvent
+from schemas.tasks import Task, TaskRequest, TaskSpec, TaskStatus
 
 #: States from which a task comes back by a person's hand alone.
 ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.DEAD})

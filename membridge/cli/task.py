@@ -10,24 +10,11 @@ from membridge.cli import runtime, units
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.errors import InvalidRequestError, RefusedError, TooLargeError
 from schemas import subjects
-from schemas.runtime import (
-    EventsRequest,
-    OutputFormat,
-    ResultReply,
-    Run,
-    RunsReply,
-    RunsRequest,
-    RunStatus,
-    Task,
-    TaskEvent,
-    TaskEventKind,
-    TaskRequest,
-    TaskSpec,
-    TasksReply,
-    TasksRequest,
-    TaskStatus,
-)
+from schemas.results import ResultReply
+from schemas.runs import Run, RunsReply, RunsRequest, RunStatus
 from schemas.subjects import Impact
+from schemas.task_events import EventsRequest, TaskEvent, TaskEventKind
+from schemas.tasks import OutputFormat, Task, TaskRequest, TaskSpec, TasksReply, TasksRequest, TaskStatus
 from schemas.wire import WireError, convert, encode
 
 #: Bytes of a prompt that `MEMBRIDGE_MAX_PROMPT_BYTES` may allow at most.

@@ -7,16 +7,9 @@ from membridge.cli import runtime
 from membridge.cli.command import DefaultGroup, Invocation, command
 from schemas import subjects
 from schemas.node import Empty
-from schemas.runtime import (
-    Artifact,
-    ArtifactRequest,
-    ArtifactsReply,
-    ArtifactsRequest,
-    Worker,
-    WorkerRequest,
-    WorkersReply,
-)
+from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, ArtifactsRequest
 from schemas.subjects import Impact
+from schemas.workers import Worker, WorkerRequest, WorkersReply
 
 WORKER_COLUMNS = ("worker", "status", "tasks>", "at most>", "labels", "heard", "~detail")
 ARTIFACT_COLUMNS = ("id", "made", "~task")

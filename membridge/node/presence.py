@@ -25,7 +25,7 @@ from schemas.leadership import LeaderRecord, Role
 from schemas.node import NodePresence, NodesReply, ProjectPresence
 
 if TYPE_CHECKING:
-    from schemas.runtime import WorkerPresence
+    from schemas.workers import WorkerPresence
 
 log = get_logger("membridge.presence")
 

@@ -26,9 +26,11 @@ from membridge.worker.unreturned import Unreturned
 from membridge.worker.worker import Worker
 from schemas import subjects
 from schemas.identity import NodeId
+from schemas.leases import Order
 from schemas.node import NodePresence
-from schemas.runtime import Capabilities, Order, TaskEvent, TaskEventKind
+from schemas.task_events import TaskEvent, TaskEventKind
 from schemas.wire import encode, storable
+from schemas.workers import Capabilities
 
 log = get_logger("membridge.worker")
 

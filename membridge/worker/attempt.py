@@ -22,7 +22,10 @@ from membridge.worker import context, process
 from membridge.worker.context import Sources
 from membridge.worker.process import Cut, Ended, Program
 from membridge.worker.worker import Outcome
-from schemas.runtime import Metrics, Order, OutputFormat, ResultStatus, TaskEventKind
+from schemas.leases import Order
+from schemas.results import Metrics, ResultStatus
+from schemas.task_events import TaskEventKind
+from schemas.tasks import OutputFormat
 from schemas.wire import storable
 
 #: Seconds that preparing a context may take, and asking the program for its version.

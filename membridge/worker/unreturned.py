@@ -12,7 +12,7 @@ from membridge.aio import threads
 from membridge.errors import MembridgeError
 from membridge.system import files
 from membridge.system.logging import get_logger
-from schemas.runtime import LeaseClaim
+from schemas.leases import LeaseClaim
 
 log = get_logger("membridge.worker")
 

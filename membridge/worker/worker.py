@@ -22,23 +22,14 @@ from membridge.system.logging import get_logger
 from membridge.worker.unreturned import Unreturned
 from schemas import subjects
 from schemas.errors import AGAIN, TABLE, ErrorCode
+from schemas.fields import MOST_NUMBER
 from schemas.identity import NodeId
+from schemas.leases import Accepted, LeaseClaim, Order, OutputPart, Report
 from schemas.node import Empty
-from schemas.runtime import (
-    Accepted,
-    Capabilities,
-    LeaseClaim,
-    Metrics,
-    Order,
-    OutputPart,
-    Report,
-    ResultStatus,
-    WorkerPresence,
-    WorkerStatus,
-    WorkerStatusReply,
-)
+from schemas.results import Metrics, ResultStatus
 from schemas.subjects import Operation
-from schemas.wire import MOST_NUMBER, Wire, storable
+from schemas.wire import Wire, storable
+from schemas.workers import Capabilities, WorkerPresence, WorkerStatus, WorkerStatusReply
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)

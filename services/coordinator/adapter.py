@@ -15,7 +15,8 @@ from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.buckets import Stickiness
 from schemas.identity import token_of
-from schemas.runtime import Accepted, Lease, LeaseClaim, Order, TaskEvent
+from schemas.leases import Accepted, Lease, LeaseClaim, Order
+from schemas.task_events import TaskEvent
 from schemas.wire import encode
 
 log = get_logger("membridge.coordinator")

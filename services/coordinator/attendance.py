@@ -13,7 +13,7 @@ from membridge.errors import MembridgeError
 from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.node import Empty, NodePresence
-from schemas.runtime import Worker, WorkerPresence, WorkerStatus
+from schemas.workers import Worker, WorkerPresence, WorkerStatus
 from services.coordinator.runtime import Runtime
 
 log = get_logger("membridge.coordinator")

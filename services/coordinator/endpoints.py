@@ -22,37 +22,17 @@ from membridge.bus.service import Call, Endpoint
 from membridge.errors import ForbiddenError, NoResponderError, NotFoundError, RemoteError, UnavailableError
 from membridge.objectstore.protocol import ObjectStore
 from schemas import streams, subjects
+from schemas.audit import AuditReply, AuditRequest, StatsReply
 from schemas.errors import ErrorCode
+from schemas.leases import LeaseClaim, LeaseRequest, LeasesReply, LeasesRequest
 from schemas.node import Empty
-from schemas.runtime import (
-    Artifact,
-    ArtifactRequest,
-    ArtifactsReply,
-    ArtifactsRequest,
-    AuditReply,
-    AuditRequest,
-    EventsReply,
-    EventsRequest,
-    LeaseClaim,
-    LeaseRequest,
-    LeasesReply,
-    LeasesRequest,
-    ResultReply,
-    RunsReply,
-    RunsRequest,
-    StatsReply,
-    Task,
-    TaskRequest,
-    TasksReply,
-    TasksRequest,
-    TaskStatus,
-    Worker,
-    WorkerRequest,
-    WorkersReply,
-    decode_task_event,
-)
+from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, ArtifactsRequest, ResultReply
+from schemas.runs import RunsReply, RunsRequest
 from schemas.subjects import Operation
+from schemas.task_events import EventsReply, EventsRequest, decode_task_event
+from schemas.tasks import Task, TaskRequest, TasksReply, TasksRequest, TaskStatus
 from schemas.wire import Wire
+from schemas.workers import Worker, WorkerRequest, WorkersReply
 from services.coordinator.runtime import Runtime
 from services.database.records import Records
 

@@ -13,7 +13,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from membridge.errors import InvalidRequestError, LeaseLostError, NotFoundError
-from schemas.runtime import Lease, LeaseClaim, LeaseStatus, Task, TaskStatus
+from schemas.leases import Lease, LeaseClaim, LeaseStatus
+from schemas.tasks import Task, TaskStatus
 from services.coordinator.machine import HELD, LIVE, TaskState
 from services.coordinator.order import Contexts
 from services.coordinator.ready_queue import Board

@@ -4,7 +4,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from membridge.errors import NotFoundError
-from schemas.runtime import Lease, Task, TaskStatus
+from schemas.leases import Lease
+from schemas.tasks import Task, TaskStatus
 from services.coordinator import machine
 from services.coordinator.live_tasks import Book, Said, state_of
 from services.database.records import Records

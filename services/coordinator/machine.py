@@ -7,7 +7,7 @@ allowed raises WrongStateError and has changed nothing.
 from dataclasses import dataclass, replace
 
 from membridge.errors import ConflictError
-from schemas.runtime import TaskStatus
+from schemas.tasks import TaskStatus
 
 QUEUED, LEASED, RUNNING = TaskStatus.QUEUED, TaskStatus.LEASED, TaskStatus.RUNNING
 COMPLETED, FAILED, DEAD = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.DEAD

@@ -5,7 +5,8 @@ The runtime knows this protocol only, so that its rules are tested without NATS 
 
 from typing import Protocol
 
-from schemas.runtime import Accepted, Lease, LeaseClaim, Order, TaskEvent
+from schemas.leases import Accepted, Lease, LeaseClaim, Order
+from schemas.task_events import TaskEvent
 
 
 class Outside(Protocol):

@@ -7,7 +7,8 @@ import asyncio
 import uuid
 
 from membridge.errors import ConflictError, LeaseLostError
-from schemas.runtime import Leased, LeaseRequest, TaskStatus
+from schemas.leases import Leased, LeaseRequest
+from schemas.tasks import TaskStatus
 from services.coordinator.exclusive import Exclusive
 from services.coordinator.live_tasks import Book, Said, audit, stamp
 from services.coordinator.machine import TaskState, WrongStateError

@@ -16,23 +16,11 @@ from functools import partial
 from membridge.bus.bulk import MOST_REQUEST
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError
 from membridge.system.logging import get_logger
-from schemas.runtime import (
-    Accepted,
-    Artifact,
-    Lease,
-    LeaseClaim,
-    LeaseStatus,
-    OutputPart,
-    Report,
-    Result,
-    ResultStatus,
-    Task,
-    TaskSpec,
-    TaskStatus,
-    Worker,
-    WorkerStatus,
-)
+from schemas.leases import Accepted, Lease, LeaseClaim, LeaseStatus, OutputPart, Report
+from schemas.results import Artifact, Result, ResultStatus
+from schemas.tasks import Task, TaskSpec, TaskStatus
 from schemas.wire import encode
+from schemas.workers import Worker, WorkerStatus
 from services.coordinator import loading, machine
 from services.coordinator.exclusive import Exclusive
 from services.coordinator.live_tasks import Book, Listeners, Said, audit, stamp, state_of

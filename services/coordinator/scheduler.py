@@ -16,7 +16,10 @@ from msgspec.structs import replace
 
 from membridge.errors import MembridgeError
 from membridge.system.logging import get_logger
-from schemas.runtime import Lease, LeaseClaim, LeaseStatus, Order, Task, TaskEvent, TaskEventKind, WorkerStatus
+from schemas.leases import Lease, LeaseClaim, LeaseStatus, Order
+from schemas.task_events import TaskEvent, TaskEventKind
+from schemas.tasks import Task
+from schemas.workers import WorkerStatus
 from services.coordinator import machine
 from services.coordinator.live_tasks import Book, Said, stamp
 from services.coordinator.machine import TaskState

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from membridge.errors import NotFoundError, RefusedError
-from schemas.runtime import Capabilities, Worker, WorkerStatus
+from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.routing import Candidate
 from services.database.statements import INSERT_WORKER, UPDATE_WORKER, Write
 

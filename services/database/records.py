@@ -14,26 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import NotFoundError
-from schemas.runtime import (
-    Artifact,
-    AuditRecord,
-    Lease,
-    LeasesRequest,
-    LeaseStatus,
-    Metrics,
-    OutputFormat,
-    Policy,
-    Result,
-    ResultStatus,
-    Run,
-    RunsRequest,
-    RunStatus,
-    Task,
-    TaskSpec,
-    TaskStatus,
-    Work,
-)
-from schemas.wire import MOST_NUMBER
+from schemas.audit import AuditRecord
+from schemas.fields import MOST_NUMBER
+from schemas.leases import Lease, LeasesRequest, LeaseStatus
+from schemas.results import Artifact, Metrics, Result, ResultStatus
+from schemas.runs import Run, RunsRequest, RunStatus
+from schemas.tasks import OutputFormat, Policy, Task, TaskSpec, TaskStatus, Work
 from services.database.engine import to_its_end, unavailable
 from services.database.statements import Row
 from services.database.tables import artifacts, audit, leases, results, tasks, workers

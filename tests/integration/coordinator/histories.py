@@ -5,20 +5,10 @@ import random
 from collections.abc import Collection, Sequence
 
 from membridge.errors import FencedError, MembridgeError
-from schemas.runtime import (
-    Accepted,
-    Capabilities,
-    LeaseClaim,
-    Metrics,
-    Order,
-    Report,
-    ResultStatus,
-    Task,
-    TaskSpec,
-    TaskStatus,
-    Worker,
-    WorkerStatus,
-)
+from schemas.leases import Accepted, LeaseClaim, Order, Report
+from schemas.results import Metrics, ResultStatus
+from schemas.tasks import Task, TaskSpec, TaskStatus
+from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.machine import LIVE
 from services.coordinator.runtime import Limits, Runtime
 from services.coordinator.workers import Fleet

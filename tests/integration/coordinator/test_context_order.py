@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from membridge.aio.deadline import Deadline
-from schemas.runtime import LeaseClaim, Metrics, Report, ResultStatus, TaskSpec, TaskStatus
+from schemas.leases import LeaseClaim, Report
+from schemas.results import Metrics, ResultStatus
+from schemas.tasks import TaskSpec, TaskStatus
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace

@@ -13,7 +13,9 @@ from membridge.cli.following import follow_task, submit_once
 from membridge.errors import DeadlineExceededError, RemoteError
 from membridge.worker.worker import Outcome
 from schemas import subjects
-from schemas.runtime import Order, Task, TaskEvent, TaskEventKind, TaskSpec, TaskStatus
+from schemas.leases import Order
+from schemas.task_events import TaskEvent, TaskEventKind
+from schemas.tasks import Task, TaskSpec, TaskStatus
 from schemas.wire import encode
 from tests.fixtures.tasks import SOON, echo, place_of
 

@@ -9,25 +9,14 @@ from membridge.bus.rpc import Client
 from membridge.errors import MembridgeError
 from membridge.worker.worker import Outcome
 from schemas import subjects
+from schemas.audit import AuditRequest
 from schemas.errors import ErrorCode
-from schemas.runtime import (
-    AuditRequest,
-    LeasesRequest,
-    LeaseStatus,
-    Metrics,
-    Order,
-    ResultStatus,
-    RunsRequest,
-    RunStatus,
-    Task,
-    TaskRequest,
-    TaskSpec,
-    TasksRequest,
-    TaskStatus,
-    WorkerRequest,
-    WorkerStatus,
-)
+from schemas.leases import LeasesRequest, LeaseStatus, Order
+from schemas.results import Metrics, ResultStatus
+from schemas.runs import RunsRequest, RunStatus
+from schemas.tasks import Task, TaskRequest, TaskSpec, TasksRequest, TaskStatus
 from schemas.wire import encode
+from schemas.workers import WorkerRequest, WorkerStatus
 from tests.fixtures.tasks import OpenPlace, Place, soon
 
 

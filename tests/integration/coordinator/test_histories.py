@@ -12,15 +12,9 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import LeaseLostError, MembridgeError
-from schemas.runtime import (
-    LeaseClaim,
-    Metrics,
-    Policy,
-    Report,
-    ResultStatus,
-    TaskSpec,
-    TaskStatus,
-)
+from schemas.leases import LeaseClaim, Report
+from schemas.results import Metrics, ResultStatus
+from schemas.tasks import Policy, TaskSpec, TaskStatus
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
 from services.database.group_commit import begin_term

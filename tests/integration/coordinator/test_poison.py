@@ -16,9 +16,12 @@ from membridge.bus.rpc import Client
 from membridge.worker.worker import Outcome
 from schemas import buckets, subjects
 from schemas.errors import ErrorReply
-from schemas.runtime import Lease, Metrics, Order, ResultStatus, TaskRequest, TaskStatus
+from schemas.fields import MOST_NUMBER
+from schemas.leases import Lease, Order
+from schemas.results import Metrics, ResultStatus
 from schemas.subjects import Operation
-from schemas.wire import MAX_BODY_BYTES, MOST_NUMBER, Wire, decode
+from schemas.tasks import TaskRequest, TaskStatus
+from schemas.wire import MAX_BODY_BYTES, Wire, decode
 from tests.fixtures.tasks import OpenPlace, Place, Runner, echo, soon
 from tests.wire.golden import example
 

@@ -11,27 +11,14 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.rpc import Client
 from membridge.errors import LeaseLostError, MembridgeError, RemoteError
 from schemas import subjects
+from schemas.audit import AuditRequest
 from schemas.errors import ErrorCode
+from schemas.leases import LeaseClaim, Leased, LeaseRequest, Order, Report
 from schemas.node import Empty
-from schemas.runtime import (
-    AuditRequest,
-    LeaseClaim,
-    Leased,
-    LeaseRequest,
-    Metrics,
-    Order,
-    Policy,
-    Report,
-    ResultStatus,
-    Run,
-    RunsRequest,
-    RunStatus,
-    TaskRequest,
-    TaskSpec,
-    TaskStatus,
-    WorkerRequest,
-    WorkerStatus,
-)
+from schemas.results import Metrics, ResultStatus
+from schemas.runs import Run, RunsRequest, RunStatus
+from schemas.tasks import Policy, TaskRequest, TaskSpec, TaskStatus
+from schemas.workers import WorkerRequest, WorkerStatus
 from services.coordinator.runtime import REASON
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace, Place, soon

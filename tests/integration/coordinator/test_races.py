@@ -17,18 +17,9 @@ from msgspec.structs import replace
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import LeaseLostError, OverloadedError, UnavailableError
-from schemas.runtime import (
-    Accepted,
-    Lease,
-    LeaseClaim,
-    Metrics,
-    Order,
-    Policy,
-    Report,
-    ResultStatus,
-    TaskSpec,
-    TaskStatus,
-)
+from schemas.leases import Accepted, Lease, LeaseClaim, Order, Report
+from schemas.results import Metrics, ResultStatus
+from schemas.tasks import Policy, TaskSpec, TaskStatus
 from services.coordinator import machine
 from services.coordinator.machine import HELD, WrongStateError
 from services.coordinator.runtime import Limits, Runtime

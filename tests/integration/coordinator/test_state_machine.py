@@ -17,17 +17,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import LeaseLostError
-from schemas.runtime import (
-    Lease,
-    LeaseClaim,
-    Metrics,
-    Order,
-    Report,
-    ResultStatus,
-    Task,
-    TaskSpec,
-    TaskStatus,
-)
+from schemas.leases import Lease, LeaseClaim, Order, Report
+from schemas.results import Metrics, ResultStatus
+from schemas.tasks import Task, TaskSpec, TaskStatus
 from services.coordinator.machine import WrongStateError
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url

@@ -12,22 +12,14 @@ from membridge.errors import RemoteError
 from membridge.objectstore.s3.client import S3Options
 from membridge.worker.worker import Outcome
 from schemas import subjects
+from schemas.audit import AuditRequest
 from schemas.errors import ErrorCode
+from schemas.leases import LeaseClaim, Order, Report
 from schemas.node import Empty
-from schemas.runtime import (
-    ArtifactRequest,
-    AuditRequest,
-    EventsRequest,
-    LeaseClaim,
-    Metrics,
-    Order,
-    Report,
-    ResultStatus,
-    TaskRequest,
-    TaskStatus,
-    WorkerRequest,
-    WorkerStatus,
-)
+from schemas.results import ArtifactRequest, Metrics, ResultStatus
+from schemas.task_events import EventsRequest
+from schemas.tasks import TaskRequest, TaskStatus
+from schemas.workers import WorkerRequest, WorkerStatus
 from tests.fixtures.seaweed import fetch
 from tests.fixtures.tasks import SOON, OpenPlace, Place, echo, place_of, soon
 

@@ -13,19 +13,12 @@ from membridge.worker import worker
 from membridge.worker.worker import Outcome
 from schemas import subjects
 from schemas.identity import NodeId
+from schemas.leases import Lease, Order, OutputPart
 from schemas.node import NodePresence
-from schemas.runtime import (
-    Capabilities,
-    Lease,
-    Order,
-    OutputPart,
-    TaskRequest,
-    TaskStatus,
-    WorkerPresence,
-    WorkerStatus,
-)
 from schemas.subjects import Operation
+from schemas.tasks import TaskRequest, TaskStatus
 from schemas.wire import Wire, encode
+from schemas.workers import Capabilities, WorkerPresence, WorkerStatus
 from services.coordinator import app, tenure
 from services.coordinator.adapter import World
 from tests.fixtures.tasks import SOON, OpenPlace, Place, echo, soon

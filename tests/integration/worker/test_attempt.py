@@ -16,7 +16,10 @@ from membridge.worker import attempt, process
 from membridge.worker.attempt import Claude
 from membridge.worker.context import Sources
 from membridge.worker.worker import Outcome
-from schemas.runtime import Lease, Order, OutputFormat, Policy, ResultStatus, Task, TaskEventKind, TaskStatus
+from schemas.leases import Lease, Order
+from schemas.results import ResultStatus
+from schemas.task_events import TaskEventKind
+from schemas.tasks import OutputFormat, Policy, Task, TaskStatus
 
 ID = "01234567-89ab-4cde-8f01-23456789abcd"
 ANSWER = {"type": "result", "result": "done", "is_error": False, "session_id": "s-1",

@@ -4,7 +4,8 @@ import pytest
 
 from membridge.cli import runtime, task
 from membridge.errors import RefusedError
-from schemas.runtime import ResultReply, Task, TaskStatus
+from schemas.results import ResultReply
+from schemas.tasks import Task, TaskStatus
 
 ID = "0f7f2f5e-6a43-4c5c-9d49-0a8a0b3d7a11"
 

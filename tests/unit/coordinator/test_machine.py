@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.runtime import TaskStatus
+from schemas.tasks import TaskStatus
 from services.coordinator import machine
 from services.coordinator.machine import MOST_INTERRUPTIONS, TaskState, WrongStateError
 

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from membridge.errors import NotFoundError, RefusedError
-from schemas.runtime import Capabilities, Worker, WorkerStatus
+from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.routing import eligible
 from services.coordinator.workers import Fleet
 

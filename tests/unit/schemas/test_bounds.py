@@ -8,11 +8,13 @@ import pytest
 from msgspec import inspect
 
 from schemas import subjects
+from schemas.leases import Accepted
 from schemas.node import Empty, NodePresence
-from schemas.runtime import Accepted, TaskSpec, WorkerStatusReply
 from schemas.snapshot import PushRequest
 from schemas.subjects import Operation
+from schemas.tasks import TaskSpec
 from schemas.wire import Wire, WireError, decode, decode_request, storable
+from schemas.workers import WorkerStatusReply
 
 OPERATIONS: list[Operation[Wire, Wire]] = [one for one in vars(subjects).values() if isinstance(one, Operation)]
 #: Requests, and what workers and nodes say of themselves.

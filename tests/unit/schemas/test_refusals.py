@@ -6,9 +6,11 @@ import re
 import pytest
 
 from schemas.access import EnrolRequest
+from schemas.leases import LeaseClaim
 from schemas.proposal import QuarantineAction
 from schemas.refusals import FORMS
-from schemas.runtime import ArtifactRequest, LeaseClaim, TaskSpec, TasksRequest
+from schemas.results import ArtifactRequest
+from schemas.tasks import TaskSpec, TasksRequest
 from schemas.wire import Wire, WireError, convert, decode
 from tests.wire.golden import TEXTS, wire_types
 

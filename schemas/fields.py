@@ -1,0 +1,28 @@
+"""Field types with bounds, for structs of every schema."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+#: The largest integer that every JSON reader keeps exact, and the largest that a 32-bit column holds.
+MOST_WHOLE, MOST_NUMBER = 2**53 - 1, 2**31 - 1
+
+#: Numbers and texts with bounds, for fields that need no closer one.
+Whole = Annotated[int, Meta(ge=0, le=MOST_WHOLE)]
+Number = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
+Instant = Annotated[str, Meta(max_length=64)]
+Line = Annotated[str, Meta(max_length=256)]
+#: A path of a file, or a sentence for people.
+Sentence = Annotated[str, Meta(max_length=4_096)]
+Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
+#: What somebody calls a task or an artifact: whatever it is, one that there is not is not found.
+Named = Annotated[str, Meta(min_length=1, max_length=64)]
+#: What front ends call a context or an agent: any text.
+FreeName = Annotated[str, Meta(min_length=1, max_length=200)]
+#: What names a worker: one token of a subject.
+Slug = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:=-]{0,62}\Z")]
+Labels = Annotated[list[Label], Meta(max_length=32)]
+#: Why a task is where it is: what its program said, at most.
+Reason = Annotated[str, Meta(max_length=65_536)]
+Limit = Annotated[int, Meta(ge=1, le=1_000)]

@@ -1,0 +1,86 @@
+"""What attempts made: results and artifacts."""
+
+from enum import StrEnum
+
+from schemas.fields import Limit, Named, Number, Slug, Uuid, Whole
+from schemas.tasks import Task
+from schemas.wire import Wire
+
+
+class ResultStatus(StrEnum):
+    """How an attempt ended."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+
+
+class ArtifactType(StrEnum):
+    """What an artifact is."""
+
+    LLM_RESULT = "LLM_RESULT"
+
+
+class Metrics(Wire, frozen=True, kw_only=True):
+    """What an attempt took."""
+
+    duration_ms: Number
+    tokens_used: Number | None = None
+
+
+class Result(Wire, frozen=True, kw_only=True):
+    """How a task's accepted attempt ended: success has an output, error a message."""
+
+    id: Uuid
+    task_id: Uuid
+    worker_id: Slug
+    artifact_id: Uuid | None = None
+    status: ResultStatus
+    output: str | None = None
+    error_message: str | None = None
+    metrics: Metrics
+    completed_at: str
+
+
+class Artifact(Wire, frozen=True, kw_only=True):
+    """What a task made; never changed. Small content is in `content`, large is fetched from `url` while that lives."""
+
+    id: Uuid
+    task_id: Uuid
+    job_id: Uuid
+    type: ArtifactType = ArtifactType.LLM_RESULT
+    created_at: str
+    finalized: bool = True
+    url: str | None = None
+    entity_refs: list[str] = []
+    tags: list[str] = []
+    content: str | None = None
+    #: Where the rest of the content begins, when one answer does not hold it.
+    next_offset: int | None = None
+
+
+class ResultReply(Wire, frozen=True, kw_only=True):
+    """A task with its result, when it has one, and its artifact."""
+
+    task: Task
+    result: Result | None = None
+    artifact: Artifact | None = None
+
+
+class ArtifactsRequest(Wire, frozen=True, kw_only=True):
+    """Which artifacts to list, newest first."""
+
+    task_id: Named | None = None
+    limit: Limit = 100
+
+
+class ArtifactRequest(Wire, frozen=True, kw_only=True):
+    """Names an artifact, and where in its content to begin, in bytes."""
+
+    id: Named
+    offset: Whole = 0
+
+
+class ArtifactsReply(Wire, frozen=True, kw_only=True):
+    """Artifacts, newest first, without their content."""
+
+    artifacts: list[Artifact] = []

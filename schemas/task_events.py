@@ -1,0 +1,59 @@
+"""Events of a task, as its stream keeps them."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas.fields import MOST_WHOLE, Named, Number, Uuid, Whole
+from schemas.tasks import TaskStatus
+from schemas.wire import Wire, WireError, decode
+
+
+class TaskEventKind(StrEnum):
+    """What a task's event is: a change of status, a step of the worker, a line of the program."""
+
+    STATUS = "status"
+    PROGRESS = "progress"
+    STDERR = "stderr"
+
+
+class TaskEvent(Wire, frozen=True, kw_only=True):
+    """Something happened to a task. `seq` is its place in the stream, 0 in an event as it comes."""
+
+    task_id: Uuid
+    kind: TaskEventKind
+    at: str
+    text: str
+    status: TaskStatus | None = None
+    attempt: Number = 0
+    seq: Whole = 0
+
+
+def decode_task_event(body: bytes) -> TaskEvent | None:
+    """Return the event in `body`, None when it is none that this version knows."""
+    try:
+        return decode(body, TaskEvent)
+    except WireError:
+        return None
+
+
+class EventsRequest(Wire, frozen=True, kw_only=True):
+    """Whose events to list, oldest first; `start` is where an earlier page ended."""
+
+    id: Named
+    start: Annotated[int, Meta(ge=1, le=MOST_WHOLE)] = 1
+
+
+class EventsReply(Wire, frozen=True, kw_only=True):
+    """Events, oldest first; `next_start` begins the next page, None after the last.
+
+    `resume` is where to go on when there is more to read later. The stream keeps nothing before `first`; one of another
+    `life` was made anew and counts from one again.
+    """
+
+    events: list[TaskEvent] = []
+    next_start: int | None = None
+    resume: Annotated[int, Meta(ge=1, le=MOST_WHOLE)] = 1
+    first: Whole = 0
+    life: str = ""

@@ -1,0 +1,104 @@
+"""Tasks: what to run and where each one stands.
+
+Field names are the contract with front ends and stay. Instants are ISO 8601 in UTC; durations say their unit.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas.fields import FreeName, Instant, Labels, Limit, Named, Number, Reason, Slug, Uuid
+from schemas.wire import Wire
+
+#: Largest prompt in characters; the coordinator's own bound, in bytes, is a setting.
+Prompt = Annotated[str, Meta(min_length=1, max_length=8_388_608)]
+Hint = Annotated[str, Meta(min_length=1, max_length=1_024)]
+
+
+class OutputFormat(StrEnum):
+    """What a task's output has to be."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+class TaskStatus(StrEnum):
+    """Where a task is. `failed` waits for its next attempt; `completed` and `dead` are ends."""
+
+    QUEUED = "queued"
+    LEASED = "leased"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DEAD = "dead"
+
+
+class Policy(Wire, frozen=True, kw_only=True):
+    """Bounds of one attempt: seconds it may take, and tokens that its context may have, 0 for the worker's bound."""
+
+    timeout_sec: Annotated[int, Meta(ge=1, le=3_600)] = 120
+    budget: Number = 0
+
+
+class Work(Wire, frozen=True, kw_only=True):
+    """What is to be done, in whatever context."""
+
+    agent_slug: FreeName
+    prompt: Prompt
+    context_hints: Annotated[list[Hint], Meta(max_length=64)] = []
+    policy: Policy = Policy()
+    desired_format: OutputFormat = OutputFormat.TEXT
+    max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    #: The larger, the sooner.
+    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    not_before: Instant | None = None
+    idempotency_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    labels: Labels = []
+
+
+class TaskSpec(Work, frozen=True, kw_only=True):
+    """A task to submit. A second one with the same `idempotency_key` is the first one.
+
+    Tasks of one context run in order and continue one session; without `context_id` a task has a context of its own.
+    """
+
+    context_id: FreeName | None = None
+
+
+class Task(Work, frozen=True, kw_only=True):
+    """A task as it is now. `reason` says why it waits, failed or ended; `interruptions` burn no attempt."""
+
+    id: Uuid
+    context_id: FreeName
+    status: TaskStatus
+    created_at: Instant
+    updated_at: Instant
+    lease_id: Uuid | None = None
+    worker_id: Slug | None = None
+    attempts: Number = 0
+    interruptions: Number = 0
+    reason: Reason = ""
+
+
+class TaskRequest(Wire, frozen=True, kw_only=True):
+    """Names a task."""
+
+    id: Named
+    reason: Annotated[str, Meta(max_length=512)] = ""
+
+
+class TasksRequest(Wire, frozen=True, kw_only=True):
+    """Which tasks to list, newest first; `before` is the id after which the last page ended."""
+
+    status: TaskStatus | None = None
+    context_id: FreeName | None = None
+    limit: Limit = 100
+    before: Named | None = None
+
+
+class TasksReply(Wire, frozen=True, kw_only=True):
+    """Tasks, newest first, their prompts cut to 200 characters."""
+
+    tasks: list[Task] = []
+    more: bool = False

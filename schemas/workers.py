@@ -1,0 +1,76 @@
+"""Workers: what they can do, and whether they take tasks."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas.fields import Labels, Number, Sentence, Slug, Uuid, Whole
+from schemas.leases import Lease
+from schemas.wire import Wire
+
+
+class WorkerStatus(StrEnum):
+    """Whether a worker takes tasks. `syncing`: it finishes what it has and takes no more."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    SYNCING = "syncing"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+
+
+class Capabilities(Wire, frozen=True, kw_only=True):
+    """What a worker can do: whether it has the `claude` program, how many tasks at once, and what it is good for."""
+
+    claude_cli: bool = False
+    max_concurrency: Annotated[int, Meta(ge=1, le=32)] = 1
+    labels: Labels = []
+
+
+class WorkerPresence(Wire, frozen=True, kw_only=True):
+    """A node's word that it takes tasks, within its presence; `detail` says why it does not."""
+
+    capabilities: Capabilities
+    status: WorkerStatus = WorkerStatus.ONLINE
+    active_leases: Number = 0
+    detail: Sentence = ""
+
+
+class Worker(Wire, frozen=True, kw_only=True):
+    """A worker as the coordinator knows it; who asks for one gets its active leases too."""
+
+    id: Slug
+    node_id: Slug
+    status: WorkerStatus = WorkerStatus.UNKNOWN
+    capabilities: Capabilities = Capabilities()
+    last_heartbeat: str = ""
+    ip_addrs: list[str] = []
+    obs_count: Whole = 0
+    db_sha: str = ""
+    registered_at: str = ""
+    active_leases: Number = 0
+    agent_version: str = ""
+    os_info: str = ""
+    install_method: str = ""
+    detail: str = ""
+    leases: list[Lease] = []
+
+
+class WorkerRequest(Wire, frozen=True, kw_only=True):
+    """Names a worker."""
+
+    id: Slug
+
+
+class WorkersReply(Wire, frozen=True, kw_only=True):
+    """Workers, by id."""
+
+    workers: list[Worker] = []
+
+
+class WorkerStatusReply(Wire, frozen=True, kw_only=True):
+    """A worker's own account: its presence and the tasks it runs."""
+
+    presence: WorkerPresence
+    running: Annotated[list[Uuid], Meta(max_length=1_024)] = []
