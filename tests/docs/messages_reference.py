@@ -1,0 +1,182 @@
+"""Writes docs/reference/messages.md, every error message of the source: `python -m tests.docs.messages_reference`.
+
+It reads the syntax trees: each call of an error class has a message, and a remedy. A value of the run is shown by its
+name, `{path}`. There are no line numbers, so the page changes only with a message.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from schemas.errors import TABLE, ErrorCode
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reference" / "messages.md"
+PACKAGES = ("membridge", "services", "schemas")
+#: Carries what another process said: that process has the message.
+CARRIES = {"RemoteError"}
+
+_HEAD = """# Messages
+
+Every error that Membridge reports, by code. Generated from the source; a test compares it. A name in braces stands
+for a value. The shell prints the message after `error:` and the remedy below it; `--json` and NATS carry both with the
+code.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An error class: its code, its remedy where none is given, and what its docstring says."""
+
+    name: str
+    code: ErrorCode
+    remedy: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Message:
+    """What is said in one place: templates, with names in braces."""
+
+    module: str
+    text: str
+    remedy: str
+    code: ErrorCode
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Return each module's name and syntax tree."""
+    return {
+        str(file.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__"): ast.parse(
+            file.read_text(encoding="utf-8")
+        )
+        for package in PACKAGES
+        for file in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+@cache
+def kinds() -> dict[str, Kind]:
+    """Return every class of error that has a code, by name."""
+    classes = {
+        node.name: node for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    }
+    found: dict[str, Kind] = {}
+
+    def kind(name: str) -> Kind | None:
+        if name in found or name not in classes:
+            return found.get(name)
+        node = classes[name]
+        parents = [kind(base.id) for base in node.bases if isinstance(base, ast.Name)]
+        above = next((parent for parent in parents if parent is not None), None)
+        if above is None and name != "MembridgeError":
+            return None
+        code, remedy = (above.code, above.remedy) if above else (ErrorCode.INTERNAL, "")
+        for line in node.body:
+            target = line.target if isinstance(line, ast.AnnAssign) else getattr(line, "targets", [None])[0]
+            value = getattr(line, "value", None)
+            if isinstance(target, ast.Name) and target.id == "code" and isinstance(value, ast.Attribute):
+                code = ErrorCode[value.attr]
+            if isinstance(target, ast.Name) and target.id == "default_remedy" and value is not None:
+                remedy = next(templates(value), "")
+        found[name] = Kind(name, code, remedy, (ast.get_docstring(node) or "").partition("\n")[0])
+        return found[name]
+
+    for name in classes:
+        kind(name)
+    return found
+
+
+def messages() -> list[Message]:
+    """Return every message of the source, in the order of the page."""
+    return sorted({message for module, tree in trees().items() for message in _of(module, tree)})
+
+
+def _of(module: str, tree: ast.Module) -> Iterator[Message]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args or isinstance(node.args[0], ast.Starred):
+            continue
+        kind = kinds().get(node.func.id if isinstance(node.func, ast.Name) else "")
+        if kind is None or kind.name in CARRIES:
+            continue
+        given = next((keyword.value for keyword in node.keywords if keyword.arg == "remedy"), None)
+        remedies = (list(templates(given)) if given is not None else []) or [kind.remedy]
+        for text in templates(node.args[0]):
+            for remedy in remedies:
+                yield Message(module, text, remedy, kind.code)
+
+
+def templates(value: ast.expr) -> Iterator[str]:
+    """Yield what an expression may say: one text for each of its branches, nothing where it is built elsewhere."""
+    match value:
+        case ast.Constant(value=str() as text):
+            yield text
+        case ast.JoinedStr():
+            yield "".join(_piece(piece) for piece in value.values)
+        case ast.IfExp():
+            yield from templates(value.body)
+            yield from templates(value.orelse)
+        case ast.BinOp(op=ast.Add()):
+            for left in templates(value.left):
+                for right in templates(value.right):
+                    yield left + right
+
+
+def _piece(piece: ast.expr) -> str:
+    if isinstance(piece, ast.Constant):
+        return str(piece.value)
+    assert isinstance(piece, ast.FormattedValue)
+    return f"{{{_name(piece.value)}}}"
+
+
+def _name(value: ast.expr) -> str:
+    """Return what to call a value that is filled in: the last name in it."""
+    match value:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.strip("_")
+        case ast.Call(func=ast.Attribute(attr="join"), args=[inner]):
+            return _name(inner)
+        case ast.Call(args=[ast.Name() | ast.Attribute() | ast.Call() as inner, *_]):
+            return _name(inner)
+        case ast.Call(func=inner) | ast.Subscript(value=inner) | ast.Starred(value=inner) | ast.Await(value=inner):
+            return _name(inner)
+        case ast.ListComp() | ast.GeneratorExp() | ast.SetComp():
+            return _name(value.generators[0].iter)
+        case _:
+            names = [_name(inner) for inner in ast.iter_child_nodes(value) if isinstance(inner, ast.expr)]
+            return next((name for name in names if name != "..."), "...")
+
+
+def render() -> str:
+    """Return the page."""
+    every = messages()
+    lines = [_HEAD]
+    for code, row in TABLE.items():
+        lines += [f"## `{code}`\n", f"NATS and HTTP {row.nats}, exit code {row.exit}, try again: {row.retry}.\n"]
+        lines += [
+            f"- {kind.name}: {_cell(kind.meaning)}"
+            for kind in sorted(kinds().values(), key=_by_name)
+            if kind.code is code
+        ]
+        of_code = [message for message in every if message.code is code]
+        if of_code:
+            lines += ["\n| where | message | remedy |\n|---|---|---|"]
+            lines += [f"| `{one.module}` | {_cell(one.text)} | {_cell(one.remedy)} |" for one in of_code]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _by_name(kind: Kind) -> str:
+    return kind.name
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", r"\|").replace("<", r"\<").strip()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
