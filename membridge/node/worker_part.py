@@ -21,7 +21,7 @@ from membridge.system.logging import get_logger
 from membridge.worker import attempt
 from membridge.worker.attempt import Claude
 from membridge.worker.context import Sources
-from membridge.worker.presence import Herald
+from membridge.worker.presence import PresencePublisher
 from membridge.worker.unreturned import Unreturned
 from membridge.worker.worker import Worker
 from schemas import subjects
@@ -38,7 +38,7 @@ log = get_logger("membridge.worker")
 WAITING = 1_024
 
 
-class Teller:
+class EventPublisher:
     """Tells what happens to tasks, in the order in which it happened."""
 
     def __init__(self, bus: Bus, node: NodeId) -> None:
@@ -84,14 +84,14 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
     found = await attempt.find_claude(wanted.claude)
     if found is None:
         log.warning("no claude program", path=wanted.claude, remedy="install Claude Code, or set MEMBRIDGE_CLAUDE")
-    teller = Teller(bus, settings.node.id)
+    publisher = EventPublisher(bus, settings.node.id)
     agents = Path.home() / ".claude" / "agents"
     claude = Claude(
         binary=found[0] if found is not None else wanted.claude,
         arguments=arguments,
         sources=Sources(root=root, agents=agents, database=settings.project.database),
         max_output=wanted.max_output_bytes,
-        tell=teller.tell,
+        tell=publisher.tell,
     )
     capabilities = Capabilities(
         claude_cli=found is not None, max_concurrency=wanted.max_concurrency, labels=_labels(wanted.labels)
@@ -101,7 +101,7 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
         said = [await presence.describe() for presence in presences]
         return msgspec.structs.replace(said[0], projects=[project for one in said for project in one.projects])
 
-    herald = Herald(bus, settings.node.id, described)
+    herald = PresencePublisher(bus, settings.node.id, described)
 
     def changed() -> None:
         herald.touch()
@@ -112,7 +112,7 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
     worker = Worker(bus, settings.node.id, capabilities, claude.attempt, changed=changed, unreturned=unreturned)
     for presence in presences:
         presence.worker = worker.presence
-    return {"task events": teller.run, "worker": worker.run, "worker presence": herald.run}
+    return {"task events": publisher.run, "worker": worker.run, "worker presence": herald.run}
 
 
 def _labels(text: str | None) -> list[str]:

@@ -21,7 +21,7 @@ from membridge.errors import MembridgeError
 from membridge.worker import context, process
 from membridge.worker.context import Sources
 from membridge.worker.process import Cut, Ended, Program
-from membridge.worker.worker import Outcome
+from membridge.worker.worker import AttemptResult
 from schemas.leases import Order
 from schemas.results import Metrics, ResultStatus
 from schemas.task_events import TaskEventKind
@@ -64,7 +64,7 @@ class Claude:
     max_output: int
     tell: Tell
 
-    async def attempt(self, order: Order) -> Outcome:
+    async def attempt(self, order: Order) -> AttemptResult:
         """Make one attempt."""
         began, task = time.monotonic(), order.task
         deadline = Deadline.after(PREPARE)
@@ -118,7 +118,7 @@ async def find_claude(wanted: str) -> tuple[str, str] | None:
     return (path, ended.output.decode("utf-8", "replace").strip()) if ended.code == 0 and ended.cut is None else None
 
 
-def _outcome(order: Order, ended: Ended, began: float) -> Outcome:
+def _outcome(order: Order, ended: Ended, began: float) -> AttemptResult:
     if ended.cut is Cut.TIME:
         return _error(f"it took longer than {order.task.policy.timeout_sec} s", began, ended)
     if ended.cut is Cut.OUTPUT:
@@ -132,7 +132,7 @@ def _outcome(order: Order, ended: Ended, began: float) -> Outcome:
     metrics = Metrics(duration_ms=_milliseconds(began), tokens_used=tokens)
     if answer.is_error or ended.code:
         message = answer.result[:MESSAGE] or f"claude ended with {ended.code}"
-        return Outcome(ResultStatus.ERROR, metrics, error_message=message, session=answer.session_id)
+        return AttemptResult(ResultStatus.ERROR, metrics, error_message=message, session=answer.session_id)
     output = answer.result
     if order.task.desired_format is OutputFormat.JSON:
         fenced = _FENCED.match(output)
@@ -141,8 +141,8 @@ def _outcome(order: Order, ended: Ended, began: float) -> Outcome:
             json.loads(output, parse_constant=_no_constant)
         except ValueError as error:
             said = f"its output is no JSON ({error}): {output[:200]}"
-            return Outcome(ResultStatus.ERROR, metrics, error_message=said, session=answer.session_id)
-    return Outcome(ResultStatus.SUCCESS, metrics, output=output, session=answer.session_id)
+            return AttemptResult(ResultStatus.ERROR, metrics, error_message=said, session=answer.session_id)
+    return AttemptResult(ResultStatus.SUCCESS, metrics, output=output, session=answer.session_id)
 
 
 def _answer(output: bytes) -> _Answer:
@@ -157,10 +157,10 @@ def _answer(output: bytes) -> _Answer:
         return msgspec.convert(json.loads(output.decode("utf-8", "replace")), _Answer)
 
 
-def _error(message: str, began: float, ended: Ended | None = None) -> Outcome:
+def _error(message: str, began: float, ended: Ended | None = None) -> AttemptResult:
     lines = "\n".join(ended.errors) if ended is not None else ""
     whole = f"{message}\n{lines}" if lines else message
-    return Outcome(ResultStatus.ERROR, Metrics(duration_ms=_milliseconds(began)), error_message=whole[:MESSAGE])
+    return AttemptResult(ResultStatus.ERROR, Metrics(duration_ms=_milliseconds(began)), error_message=whole[:MESSAGE])
 
 
 def _said(ended: Ended) -> list[str]:

@@ -26,7 +26,7 @@ log = get_logger("membridge.worker")
 EVERY = 10.0
 
 
-class Herald:
+class PresencePublisher:
     """Speaks for one worker. `describe` returns what is said."""
 
     def __init__(self, bus: Bus, node: NodeId, describe: Callable[[], Awaitable[NodePresence]]) -> None:

@@ -56,7 +56,7 @@ MOST_PAUSE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptResult:
     """How an attempt ended. `session` is the program's, to be resumed later."""
 
     status: ResultStatus
@@ -66,7 +66,7 @@ class Outcome:
     session: str | None = None
 
 
-Attempt = Callable[[Order], Coroutine[None, None, Outcome]]
+Attempt = Callable[[Order], Coroutine[None, None, AttemptResult]]
 
 
 class Worker:
@@ -182,7 +182,7 @@ class Worker:
             else:
                 attempt.cancel()
 
-    async def _attempted(self, order: Order) -> Outcome:
+    async def _attempted(self, order: Order) -> AttemptResult:
         """Make an attempt; an error that nobody foresaw is its end, and not the worker's."""
         began = time.monotonic()
         try:
@@ -191,9 +191,9 @@ class Worker:
             log.exception("attempt failed", task=order.task.id)
             metrics = Metrics(duration_ms=round(1_000 * (time.monotonic() - began)))
             message = f"the worker could not run it: {type(error).__name__}: {error}"
-            return Outcome(ResultStatus.ERROR, metrics, error_message=message)
+            return AttemptResult(ResultStatus.ERROR, metrics, error_message=message)
 
-    async def _tell(self, order: Order, outcome: Outcome) -> None:
+    async def _tell(self, order: Order, outcome: AttemptResult) -> None:
         outcome = _kept(outcome)
         try:
             try:
@@ -203,7 +203,7 @@ class Worker:
                     raise
                 # Said as an error it ends the attempt now, and the task's reason says what was wrong.
                 message = f"the coordinator refused the output: {error.message}"
-                await self._report(order, Outcome(ResultStatus.ERROR, outcome.metrics, error_message=message))
+                await self._report(order, AttemptResult(ResultStatus.ERROR, outcome.metrics, error_message=message))
         except RemoteError as error:
             log.info("result refused", detail=error.message)
         except MembridgeError as error:
@@ -225,7 +225,7 @@ class Worker:
             except MembridgeError as error:
                 log.debug("heartbeat not heard", reason=error.message)
 
-    async def _report(self, order: Order, outcome: Outcome) -> None:
+    async def _report(self, order: Order, outcome: AttemptResult) -> None:
         """Tell the outcome until it is heard; the lease's life is the deadline."""
         deadline = Deadline.after(float(order.lease.ttl_seconds))
         parts = _pieces(outcome.output or "") if outcome.output and len(outcome.output) > PIECE else []
@@ -333,7 +333,7 @@ def _claim(order: Order) -> LeaseClaim:
     return LeaseClaim(lease_id=order.lease.id, task_id=order.task.id, worker_id=order.lease.worker_id)
 
 
-def _report(order: Order, outcome: Outcome, parts: int) -> Report:
+def _report(order: Order, outcome: AttemptResult, parts: int) -> Report:
     return Report(
         lease_id=order.lease.id,
         task_id=order.task.id,
@@ -347,12 +347,12 @@ def _report(order: Order, outcome: Outcome, parts: int) -> Report:
     )
 
 
-def _kept(outcome: Outcome) -> Outcome:
+def _kept(outcome: AttemptResult) -> AttemptResult:
     """Return the outcome as a coordinator can keep it: what a program prints knows no bounds."""
     tokens, message, session = outcome.metrics.tokens_used, outcome.error_message, outcome.session
     # A session's name that is cut would be another session's.
     known = session is not None and len(session) <= SESSION and storable(session) == session
-    return Outcome(
+    return AttemptResult(
         outcome.status,
         Metrics(
             duration_ms=_number(outcome.metrics.duration_ms), tokens_used=None if tokens is None else _number(tokens)

@@ -28,7 +28,7 @@ STORE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Adapter:
     """The world as NATS and the object store show it."""
 
     bus: Bus

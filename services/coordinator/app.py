@@ -32,12 +32,12 @@ from membridge.wiring.store import open_store
 from schemas import buckets, streams
 from schemas.identity import node_id_of_host
 from services.coordinator import tenure
-from services.coordinator.adapter import World
-from services.coordinator.endpoints import Answers
+from services.coordinator.adapter import Adapter
+from services.coordinator.endpoints import Endpoints
 from services.coordinator.runtime import Limits
-from services.coordinator.tenure import Seat
+from services.coordinator.tenure import Resources
 from services.database.engine import open_engine, parse_url
-from services.database.records import Records
+from services.database.records import Queries
 
 log = get_logger("membridge.coordinator")
 
@@ -87,14 +87,14 @@ async def part(settings: Settings, ready: Ready) -> None:
 
 async def coordinate(settings: Settings, ready: Ready) -> None:
     """Coordinate until cancelled. Errors: SettingsError, UnavailableError, BusUnavailableError."""
-    async with opened(settings) as seat:
-        identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks", {"coordinator": seat.name})
-        async with serve(seat.bus, identity, seat.answers.shared()):
-            await tenure.contend(seat, ready)
+    async with opened(settings) as resources:
+        identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks", {"coordinator": resources.name})
+        async with serve(resources.bus, identity, resources.endpoints.shared()):
+            await tenure.contend(resources, ready)
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncGenerator[Seat]:
+async def opened(settings: Settings) -> AsyncGenerator[Resources]:
     """Open everything that a coordinator needs."""
     wanted, name = settings.coordinator, f"{node_id_of_host(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(3)}"
     address = wanted.database_url.reveal() if wanted.database_url is not None else ""
@@ -105,18 +105,18 @@ async def opened(settings: Settings) -> AsyncGenerator[Seat]:
         connect(options, deadline=Deadline.after(CONNECT)) as bus,
         open_store(bus, _for_artifacts(settings)) as objects,
     ):
-        world = await _world(bus, objects, settings)
-        records = Records(engine)
+        adapter = await _adapter(bus, objects, settings)
+        queries = Queries(engine)
         database = url.render_as_string(hide_password=True)
-        yield Seat(
+        yield Resources(
             bus=bus,
             engine=engine,
-            records=records,
+            queries=queries,
             scheduling=await open_bucket(
                 bus, buckets.SCHEDULING, replicas=settings.nats.replicas, deadline=Deadline.after(OPEN)
             ),
-            world=world,
-            answers=Answers(bus, records, objects, name=name, database=database),
+            adapter=adapter,
+            endpoints=Endpoints(bus, queries, objects, name=name, database=database),
             name=name,
             limits=Limits(
                 max_prompt_bytes=wanted.max_prompt_bytes,
@@ -127,10 +127,10 @@ async def opened(settings: Settings) -> AsyncGenerator[Seat]:
         )
 
 
-async def _world(bus: Bus, objects: ObjectStore, settings: Settings) -> World:
+async def _adapter(bus: Bus, objects: ObjectStore, settings: Settings) -> Adapter:
     deadline, replicas = Deadline.after(OPEN), settings.nats.replicas
     await ensure_streams(bus, streams.RUNTIME, replicas=replicas, deadline=deadline)
-    return World(
+    return Adapter(
         bus=bus,
         leases=await open_bucket(bus, buckets.LEASES, replicas=replicas, deadline=deadline),
         sticky=await open_bucket(bus, buckets.STICKY, replicas=replicas, deadline=deadline),

@@ -34,7 +34,7 @@ from schemas.tasks import Task, TaskRequest, TasksReply, TasksRequest, TaskStatu
 from schemas.wire import Wire
 from schemas.workers import Worker, WorkerRequest, WorkersReply
 from services.coordinator.runtime import Runtime
-from services.database.records import Records
+from services.database.records import Queries
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
@@ -51,11 +51,11 @@ SHARED = 3_600
 FIRST_PAUSE, MOST_PAUSE = 0.02, 0.5
 
 
-class Answers:
+class Endpoints:
     """The answers of one coordinator. `runtime` is set while it schedules."""
 
-    def __init__(self, bus: Bus, records: Records, objects: ObjectStore, *, name: str, database: str) -> None:
-        self._bus, self._records, self._objects = bus, records, objects
+    def __init__(self, bus: Bus, queries: Queries, objects: ObjectStore, *, name: str, database: str) -> None:
+        self._bus, self._queries, self._objects = bus, queries, objects
         self._name, self._database = name, database
         self.runtime: Runtime | None = None
 
@@ -147,8 +147,8 @@ class Answers:
 
     async def task(self, runtime: Runtime, request: TaskRequest) -> Task:
         """Return a task; one that waits says for what."""
-        found = await self._records.task(request.id)
-        live = runtime.book.tasks.get(found.id)
+        found = await self._queries.task(request.id)
+        live = runtime.live_tasks.tasks.get(found.id)
         if live is None or live.status is not TaskStatus.QUEUED:
             return found
         reasons = (live.reason, runtime.scheduler.explain(live))
@@ -157,23 +157,23 @@ class Answers:
     async def workers(self, runtime: Runtime, request: Empty) -> WorkersReply:
         """List workers."""
         del request
-        return WorkersReply(workers=runtime.fleet.workers())
+        return WorkersReply(workers=runtime.workers.all())
 
     async def worker(self, runtime: Runtime, request: WorkerRequest) -> Worker:
         """Return a worker with its active leases."""
-        held = [one.lease for one in runtime.book.leases.values() if one.lease.worker_id == request.id]
-        return msgspec.structs.replace(runtime.fleet.worker(request.id), leases=held)
+        held = [one.lease for one in runtime.live_tasks.leases.values() if one.lease.worker_id == request.id]
+        return msgspec.structs.replace(runtime.workers.get(request.id), leases=held)
 
     async def tasks(self, request: TasksRequest) -> TasksReply:
         """List tasks."""
-        found = await self._records.tasks(
+        found = await self._queries.tasks(
             status=request.status, context_id=request.context_id, limit=request.limit + 1, before=request.before
         )
         return TasksReply(tasks=found[: request.limit], more=len(found) > request.limit)
 
     async def result(self, request: TaskRequest) -> ResultReply:
         """Return a task's result and artifact."""
-        task, result = await self._records.task(request.id), await self._records.result(request.id)
+        task, result = await self._queries.task(request.id), await self._queries.result(request.id)
         artifact = (
             await self.artifact(ArtifactRequest(id=result.artifact_id)) if result and result.artifact_id else None
         )
@@ -181,11 +181,11 @@ class Answers:
 
     async def artifacts(self, request: ArtifactsRequest) -> ArtifactsReply:
         """List artifacts."""
-        return ArtifactsReply(artifacts=await self._records.artifacts(task_id=request.task_id, limit=request.limit))
+        return ArtifactsReply(artifacts=await self._queries.artifacts(task_id=request.task_id, limit=request.limit))
 
     async def artifact(self, request: ArtifactRequest) -> Artifact:
         """Return an artifact: its content when an answer holds it, and an address where the store gives one."""
-        found, key = await self._records.artifact(request.id)
+        found, key = await self._queries.artifact(request.id)
         if key is None:
             return found
         deadline = Deadline.after(10.0)
@@ -202,12 +202,12 @@ class Answers:
 
     async def audit(self, request: AuditRequest) -> AuditReply:
         """List what happened."""
-        found = await self._records.audit(entity_id=request.entity_id, before=request.before, limit=request.limit)
+        found = await self._queries.audit(entity_id=request.entity_id, before=request.before, limit=request.limit)
         return AuditReply(records=found)
 
     async def events(self, request: EventsRequest) -> EventsReply:
         """List what was told of a task, for as long as the stream keeps it."""
-        await self._records.task(request.id)
+        await self._queries.task(request.id)
         told = subjects.of_task(request.id)
         page = await page_of(
             self._bus,
@@ -228,24 +228,24 @@ class Answers:
 
     async def leases(self, request: LeasesRequest) -> LeasesReply:
         """List leases."""
-        found = await self._records.leases(request)
+        found = await self._queries.leases(request)
         return LeasesReply(leases=found[: request.limit], more=len(found) > request.limit)
 
     async def runs(self, request: RunsRequest) -> RunsReply:
         """List runs."""
-        found = await self._records.runs(request)
+        found = await self._queries.runs(request)
         return RunsReply(runs=found[: request.limit], more=len(found) > request.limit)
 
     async def stats(self, runtime: Runtime, request: Empty) -> StatsReply:
         """Count."""
         del request
         workers: dict[str, int] = {}
-        for worker in runtime.fleet.workers():
+        for worker in runtime.workers.all():
             workers[worker.status.value] = workers.get(worker.status.value, 0) + 1
         return StatsReply(
-            tasks=await self._records.counts(),
+            tasks=await self._queries.counts(),
             workers=workers,
-            active_leases=len(runtime.book.leases),
+            active_leases=len(runtime.live_tasks.leases),
             leader=self._name,
             answered_by=self._name,
             database=self._database,

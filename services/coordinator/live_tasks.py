@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from membridge.errors import InvalidRequestError, LeaseLostError, NotFoundError
 from schemas.leases import Lease, LeaseClaim, LeaseStatus
 from schemas.tasks import Task, TaskStatus
+from services.coordinator.contexts import Contexts
 from services.coordinator.machine import HELD, LIVE, TaskState
-from services.coordinator.order import Contexts
-from services.coordinator.ready_queue import Board
+from services.coordinator.ready_queue import ReadyQueue
 from services.coordinator.timers import Timers
-from services.coordinator.workers import Fleet
-from services.database.group_commit import Ledger, UnstorableError
+from services.coordinator.workers import Workers
+from services.database.group_commit import GroupCommit, UnstorableError
 from services.database.records import LATEST, lease_row, task_row
 from services.database.statements import (
     INSERT_AUDIT,
@@ -33,7 +33,7 @@ from services.database.statements import (
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AuditNote:
     """What the audit says of a change: what was done, by whom, and why."""
 
     action: str
@@ -42,7 +42,7 @@ class Said:
 
 
 @dataclass(slots=True)
-class Held:
+class ActiveLease:
     """An active lease and the timer of its expiry.
 
     `by_server`: its end is the server's to tell, because it was in KV when this term began and not heard of since.
@@ -67,30 +67,32 @@ class Listeners:
     refused: Callable[[str], None]
 
 
-class Book:
+class LiveTasks:
     """The live tasks and leases."""
 
-    def __init__(self, ledger: Ledger, fleet: Fleet, timers: Timers, listeners: Listeners, *, serial: bool) -> None:
-        self._ledger, self._fleet, self._timers, self._listeners = ledger, fleet, timers, listeners
+    def __init__(
+        self, group_commit: GroupCommit, workers: Workers, timers: Timers, listeners: Listeners, *, serial: bool
+    ) -> None:
+        self._group_commit, self._workers, self._timers, self._listeners = group_commit, workers, timers, listeners
         self._serial = serial
         self._contexts = Contexts()
-        self.board = Board()
+        self.queue = ReadyQueue()
         self.tasks: dict[str, TaskState] = {}
-        self.leases: dict[str, Held] = {}
+        self.leases: dict[str, ActiveLease] = {}
         #: When each task on the board came there, in seconds of the loop's clock; the timers of those that wait.
         self._ready_since: dict[str, float] = {}
         self._waiting: dict[str, int] = {}
         #: The last change of each task that is not durable yet.
         self._unsettled: dict[str, asyncio.Future[None]] = {}
 
-    def live(self, task_id: str) -> TaskState:
+    def get(self, task_id: str) -> TaskState:
         """Return a live task. Raises NotFoundError for one that ended or never was."""
         found = self.tasks.get(task_id)
         if found is None:
             raise NotFoundError(f"there is no live task {task_id}")
         return found
 
-    def claimed(self, claim: LeaseClaim) -> tuple[TaskState, Held]:
+    def claimed(self, claim: LeaseClaim) -> tuple[TaskState, ActiveLease]:
         """Return the task and lease that `claim` speaks for; raise LeaseLostError when that is not the live one."""
         held, task = self.leases.get(claim.lease_id), self.tasks.get(claim.task_id)
         if held is None or task is None or task.lease_id != claim.lease_id:
@@ -118,14 +120,14 @@ class Book:
 
     def admit(self) -> None:
         """Raise OverloadedError when more changes wait than requests may add to."""
-        self._ledger.admit()
+        self._group_commit.admit()
 
     def create(self, task: Task, *, actor: str) -> "asyncio.Future[None]":
         """Take in a new task. Raises InvalidRequestError for an instant that is none."""
         state = state_of(task)
         row = task_row(task, not_before=state.not_before)
-        said = audit(Said("submitted", actor), task.id, task.created_at)
-        done = self._submit([Write(INSERT_TASK, row), said], task.id)
+        note = audit(AuditNote("submitted", actor), task.id, task.created_at)
+        done = self._submit([Write(INSERT_TASK, row), note], task.id)
         self._contexts.append(state.context_id, state.id)
         self._take_in(state)
         return done
@@ -152,7 +154,7 @@ class Book:
 
         `reload` or `remove` follows; until then no other task of the context begins.
         """
-        self._ledger.absolve(task_id)
+        self._group_commit.absolve(task_id)
         for held in [held for held in self.leases.values() if held.lease.task_id == task_id]:
             self._drop_lease(held)
         state = self.tasks.pop(task_id, None)
@@ -174,13 +176,13 @@ class Book:
 
     def end_orphan(self, lease: Lease) -> None:
         """End a lease of the database that no task is held under."""
-        self._ledger.submit([_update_lease(replace(lease, status=LeaseStatus.EXPIRED))])
+        self._group_commit.submit([_update_lease(replace(lease, status=LeaseStatus.EXPIRED))])
 
-    def grant(self, before: TaskState, after: TaskState, lease: Lease, said: Said) -> "asyncio.Future[None]":
+    def grant(self, before: TaskState, after: TaskState, lease: Lease, note: AuditNote) -> "asyncio.Future[None]":
         """Give a queued task, that the board was asked for, to a worker."""
         writes = [_update(after, lease.started_at), Write(INSERT_LEASE, lease_row(lease))]
-        done = self._submit([*writes, audit(said, after.id, lease.started_at)], after.id)
-        self.board.take(before)
+        done = self._submit([*writes, audit(note, after.id, lease.started_at)], after.id)
+        self.queue.take(before)
         self._ready_since.pop(before.id, None)
         self._watch(lease, lease.ttl_seconds)
         self.tasks[after.id] = after
@@ -190,7 +192,7 @@ class Book:
         self,
         before: TaskState,
         after: TaskState,
-        said: Said,
+        note: AuditNote,
         *,
         lease: LeaseStatus = LeaseStatus.RELEASED,
         also: Sequence[Write] = (),
@@ -201,7 +203,7 @@ class Book:
         A task that is revived goes behind those of its context that were submitted `earlier`.
         """
         at = stamp()
-        writes = [_update(after, at), *also, audit(said, after.id, at)]
+        writes = [_update(after, at), *also, audit(note, after.id, at)]
         held = self.leases.get(before.lease_id or "") if after.status not in HELD else None
         ended = replace(held.lease, status=lease, last_heartbeat=at) if held is not None else None
         if ended is not None:
@@ -221,7 +223,7 @@ class Book:
         self._take_in(after, back=before.status in HELD)
         return done
 
-    def renew(self, held: Held) -> "asyncio.Future[None]":
+    def renew(self, held: ActiveLease) -> "asyncio.Future[None]":
         """Let a lease live for its whole time again."""
         now = datetime.now(UTC)
         renewed = replace(
@@ -237,10 +239,10 @@ class Book:
 
     def write(self, *writes: Write) -> "asyncio.Future[None]":
         """Write what is neither a task nor a lease."""
-        return self._ledger.submit(writes)
+        return self._group_commit.submit(writes)
 
     def _submit(self, writes: Sequence[Write], task_id: str) -> "asyncio.Future[None]":
-        done = self._ledger.submit(writes, task_id=task_id)
+        done = self._group_commit.submit(writes, task_id=task_id)
         self._unsettled[task_id] = done
         done.add_done_callback(partial(self._settle, task_id))
         return done
@@ -270,7 +272,7 @@ class Book:
         if self._serial and self._contexts.turn(state.context_id) != state.id:
             return
         self._ready_since[state.id] = asyncio.get_running_loop().time()
-        self.board.add(state, first=back)
+        self.queue.add(state, first=back)
 
     def _offer_next(self, context: str) -> None:
         """Put the task on the board whose turn has come."""
@@ -288,7 +290,7 @@ class Book:
     def _take_off(self, state: TaskState) -> None:
         """Take a task off the board."""
         self._ready_since.pop(state.id, None)
-        self.board.remove(state)
+        self.queue.remove(state)
 
     def _withdraw(self, state: TaskState) -> None:
         """Take a task off the board, and stop its timer."""
@@ -301,16 +303,16 @@ class Book:
         self._waiting.pop(task_id, None)
         self._listeners.due(task_id)
 
-    def _drop_lease(self, held: Held) -> None:
+    def _drop_lease(self, held: ActiveLease) -> None:
         del self.leases[held.lease.id]
         self._timers.cancel(held.timer)
-        self._fleet.take(held.lease.worker_id)
+        self._workers.take(held.lease.worker_id)
         self._contexts.free(held.lease.context_id, held.lease.task_id)
 
     def _watch(self, lease: Lease, seconds: float) -> None:
         self._contexts.hold(lease.context_id, lease.task_id)
-        self._fleet.give(lease.worker_id)
-        self.leases[lease.id] = Held(lease, self._timer(lease, seconds))
+        self._workers.give(lease.worker_id)
+        self.leases[lease.id] = ActiveLease(lease, self._timer(lease, seconds))
 
     def _timer(self, lease: Lease, seconds: float) -> int:
         return self._timers.after(seconds, lambda: self._listeners.expired(lease.id))
@@ -381,14 +383,14 @@ def _update_lease(lease: Lease) -> Write:
     return Write(UPDATE_LEASE, row)
 
 
-def audit(said: Said, entity_id: str, at: str, entity_type: str = "task") -> Write:
+def audit(note: AuditNote, entity_id: str, at: str, entity_type: str = "task") -> Write:
     """Return the audit's row of a change."""
     row = {
         "timestamp": at,
-        "action": said.action,
+        "action": note.action,
         "entity_type": entity_type,
         "entity_id": entity_id,
-        "actor": said.actor,
-        "detail": said.detail,
+        "actor": note.actor,
+        "detail": note.detail,
     }
     return Write(INSERT_AUDIT, row)

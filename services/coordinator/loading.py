@@ -7,57 +7,57 @@ from membridge.errors import NotFoundError
 from schemas.leases import Lease
 from schemas.tasks import Task, TaskStatus
 from services.coordinator import machine
-from services.coordinator.live_tasks import Book, Said, state_of
-from services.database.records import Records
+from services.coordinator.live_tasks import AuditNote, LiveTasks, state_of
+from services.database.records import Queries
 
 #: Live tasks that are read at once.
 PAGE = 2_000
 
 
-async def load(book: Book, records: Records, kept: Collection[str]) -> set[str]:
+async def load(live_tasks: LiveTasks, queries: Queries, kept: Collection[str]) -> set[str]:
     """Take up all live tasks, and leases with the time they have left.
 
     A lease that is `kept` in KV has not expired by the server's clock, and will say so when it does. Return the leases
     whose workers may not have been told of them.
     """
-    leases, tasks = {lease.id: lease for lease in await records.active_leases()}, await _live(records)
+    leases, tasks = {lease.id: lease for lease in await queries.active_leases()}, await _live(queries)
     # From here on nothing waits: no timer and no request sees a half of it.
     untold = set[str]()
     for task in tasks:
         lease = leases.pop(task.lease_id or "", None)
         by_server = lease is not None and lease.id in kept
-        book.load(state_of(task), lease, _remaining(lease, by_server=by_server), by_server=by_server)
+        live_tasks.load(state_of(task), lease, _remaining(lease, by_server=by_server), by_server=by_server)
         if lease is not None and task.status is TaskStatus.LEASED:
             untold.add(lease.id)
         if lease is None and task.status in machine.HELD:
-            before = book.live(task.id)
-            book.change(before, machine.expire(before), Said("expired", "coordinator", "it had no lease"))
+            before = live_tasks.get(task.id)
+            live_tasks.change(before, machine.expire(before), AuditNote("expired", "coordinator", "it had no lease"))
     for lease in leases.values():
-        book.end_orphan(lease)
-    book.open()
+        live_tasks.end_orphan(lease)
+    live_tasks.open()
     return untold
 
 
-async def reread(book: Book, records: Records, task_id: str) -> None:
+async def reread(live_tasks: LiveTasks, queries: Queries, task_id: str) -> None:
     """Believe the database about one task. Who calls has the task for itself."""
-    believed = book.forget(task_id)
+    believed = live_tasks.forget(task_id)
     try:
-        task = await records.task(task_id)
+        task = await queries.task(task_id)
     except NotFoundError:
         task = None
     if task is not None and task.status in machine.LIVE:
-        leases = [lease for lease in await records.active_leases() if lease.id == task.lease_id]
+        leases = [lease for lease in await queries.active_leases() if lease.id == task.lease_id]
         lease = leases[0] if leases else None
-        earlier = await records.earlier(task_id, machine.LIVE)
-        book.reload(state_of(task), lease, _remaining(lease, by_server=False), earlier)
+        earlier = await queries.earlier(task_id, machine.LIVE)
+        live_tasks.reload(state_of(task), lease, _remaining(lease, by_server=False), earlier)
     elif believed is not None:
-        book.remove(believed)
+        live_tasks.remove(believed)
 
 
-async def _live(records: Records) -> list[Task]:
+async def _live(queries: Queries) -> list[Task]:
     tasks, after, more = list[Task](), 0, True
     while more:
-        found = await records.live([*machine.LIVE], after=after, limit=PAGE)
+        found = await queries.live([*machine.LIVE], after=after, limit=PAGE)
         tasks += [task for _, task in found]
         after, more = found[-1][0] if found else after, len(found) == PAGE
     return tasks

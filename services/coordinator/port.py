@@ -9,7 +9,7 @@ from schemas.leases import Accepted, Lease, LeaseClaim, Order
 from schemas.task_events import TaskEvent
 
 
-class Outside(Protocol):
+class Port(Protocol):
     """The world outside. Nothing here decides; what fails raises a MembridgeError, but where it says otherwise."""
 
     async def send(self, order: Order) -> Accepted:

@@ -9,13 +9,13 @@ import uuid
 from membridge.errors import ConflictError, LeaseLostError
 from schemas.leases import Leased, LeaseRequest
 from schemas.tasks import TaskStatus
-from services.coordinator.exclusive import Exclusive
-from services.coordinator.live_tasks import Book, Said, audit, stamp
+from services.coordinator.keyed_locks import KeyedLocks
+from services.coordinator.live_tasks import AuditNote, LiveTasks, audit, stamp
 from services.coordinator.machine import TaskState, WrongStateError
 from services.coordinator.scheduler import Scheduler
-from services.coordinator.workers import Fleet
+from services.coordinator.workers import Workers
 from services.database.group_commit import durable
-from services.database.records import Records
+from services.database.records import Queries
 
 #: What the ids of leases are made of that have a nonce.
 NAMESPACE = uuid.UUID("5b0e7a34-6f0c-4a53-9d6e-3f1c1f7f8f0a")
@@ -24,9 +24,9 @@ NAMESPACE = uuid.UUID("5b0e7a34-6f0c-4a53-9d6e-3f1c1f7f8f0a")
 class Pulling:
     """Gives tasks to workers that ask."""
 
-    def __init__(self, book: Book, fleet: Fleet, scheduler: Scheduler, records: Records) -> None:
-        self._book, self._fleet, self._scheduler, self._records = book, fleet, scheduler, records
-        self._exclusive = Exclusive()
+    def __init__(self, live_tasks: LiveTasks, workers: Workers, scheduler: Scheduler, queries: Queries) -> None:
+        self._live_tasks, self._workers, self._scheduler, self._queries = live_tasks, workers, scheduler, queries
+        self._locks = KeyedLocks()
 
     async def lease(self, request: LeaseRequest) -> Leased:
         """Give the worker a task, when there is one for it.
@@ -35,23 +35,23 @@ class Pulling:
         for a nonce whose lease ended, ConflictError for a worker that is given its tasks.
         """
         worker_id = request.worker_id
-        if self._fleet.takes_orders(worker_id):
+        if self._workers.takes_orders(worker_id):
             raise ConflictError(
                 f"worker {worker_id} may not ask for tasks: a node of that name runs and is given them",
                 remedy="choose another worker_id",
                 field="worker_id",
             )
         lease_id = str(uuid.uuid5(NAMESPACE, f"{worker_id} {request.nonce}") if request.nonce else uuid.uuid4())
-        async with self._exclusive.of(lease_id):
-            held = self._book.leases.get(lease_id)
+        async with self._locks.of(lease_id):
+            held = self._live_tasks.leases.get(lease_id)
             if held is not None:
-                await self._book.settled(held.lease.task_id)
-                task = self._book.live(held.lease.task_id)
+                await self._live_tasks.settled(held.lease.task_id)
+                task = self._live_tasks.get(held.lease.task_id)
                 return Leased(order=await self._scheduler.order(task, held.lease, None))
-            if request.nonce and await self._records.has_lease(lease_id):
+            if request.nonce and await self._queries.has_lease(lease_id):
                 raise LeaseLostError(f"lease {lease_id} of this nonce has ended", remedy="ask with a new nonce")
             self._hear(request)
-            if self._fleet.is_drained(worker_id):
+            if self._workers.is_drained(worker_id):
                 return Leased(reason="the worker is drained")
             chosen = self._next(request) if request.task_id is None else await self._named(request.task_id)
             if chosen is None:
@@ -59,36 +59,36 @@ class Pulling:
             return await self._give(chosen, worker_id, lease_id)
 
     async def _give(self, chosen: TaskState, worker_id: str, lease_id: str) -> Leased:
-        self._book.admit()
-        said = Said("leased", worker_id, f"{worker_id}: it asked for it")
-        task, lease, done = self._scheduler.give(chosen, worker_id, said, lease_id=lease_id)
+        self._live_tasks.admit()
+        note = AuditNote("leased", worker_id, f"{worker_id}: it asked for it")
+        task, lease, done = self._scheduler.give(chosen, worker_id, note, lease_id=lease_id)
         await durable(done)
         self._scheduler.hold(lease)
         # It asked, so it begins.
         await self._scheduler.start(task, lease)
-        return Leased(order=await self._scheduler.order(self._book.live(task.id), lease, None))
+        return Leased(order=await self._scheduler.order(self._live_tasks.get(task.id), lease, None))
 
     def _hear(self, request: LeaseRequest) -> None:
         now = stamp()
-        worker = self._fleet.pull(request.worker_id, request.labels, asyncio.get_running_loop().time(), now)
-        if writes := self._fleet.register(worker, now):
-            self._book.write(*writes, audit(Said("registered", worker.id), worker.id, now, "worker"))
+        worker = self._workers.pull(request.worker_id, request.labels, asyncio.get_running_loop().time(), now)
+        if writes := self._workers.register(worker, now):
+            self._live_tasks.write(*writes, audit(AuditNote("registered", worker.id), worker.id, now, "worker"))
 
     def _next(self, request: LeaseRequest) -> TaskState | None:
         """Return the most urgent task whose labels the worker has; of equals the one that waits longest."""
         labels, now = frozenset(request.labels), asyncio.get_running_loop().time()
-        board = self._book.board
-        heads = [next(board.candidates(demand), None) for demand in board.demands() if demand <= labels]
+        queue = self._live_tasks.queue
+        heads = [next(queue.candidates(demand), None) for demand in queue.demands() if demand <= labels]
         waiting = [task for task in heads if task is not None]
-        return max(waiting, key=lambda task: (task.priority, self._book.waited(task, now)), default=None)
+        return max(waiting, key=lambda task: (task.priority, self._live_tasks.waited(task, now)), default=None)
 
     async def _named(self, task_id: str) -> TaskState:
         """Return a task that can run now. Errors: NotFoundError, WrongStateError, ConflictError for one that waits."""
-        live = self._book.tasks.get(task_id)
-        status = live.status if live is not None else (await self._records.task(task_id)).status
-        live = self._book.tasks.get(task_id)
+        live = self._live_tasks.tasks.get(task_id)
+        status = live.status if live is not None else (await self._queries.task(task_id)).status
+        live = self._live_tasks.tasks.get(task_id)
         if live is None or live.status is not TaskStatus.QUEUED:
             raise WrongStateError(f"task {task_id} is {live.status if live else status} and cannot be leased")
-        if not self._book.board.is_next(live):
+        if not self._live_tasks.queue.is_next(live):
             raise ConflictError(f"task {task_id} waits: {self._scheduler.explain(live)}", remedy="lease it later")
         return live

@@ -24,7 +24,7 @@ class _Lane:
     contexts: OrderedDict[str, deque[TaskState]] = field(default_factory=OrderedDict[str, deque[TaskState]])
 
 
-class Board:
+class ReadyQueue:
     """The ready tasks."""
 
     def __init__(self) -> None:

@@ -22,16 +22,16 @@ from schemas.tasks import Task, TaskSpec, TaskStatus
 from schemas.wire import encode
 from schemas.workers import Worker, WorkerStatus
 from services.coordinator import loading, machine
-from services.coordinator.exclusive import Exclusive
-from services.coordinator.live_tasks import Book, Listeners, Said, audit, stamp, state_of
+from services.coordinator.keyed_locks import KeyedLocks
+from services.coordinator.live_tasks import AuditNote, Listeners, LiveTasks, audit, stamp, state_of
 from services.coordinator.machine import TaskState
-from services.coordinator.port import Outside
+from services.coordinator.port import Port
 from services.coordinator.pulling import Pulling
-from services.coordinator.scheduler import Errand, Scheduler
+from services.coordinator.scheduler import BackgroundTask, Scheduler
 from services.coordinator.timers import Timers
-from services.coordinator.workers import Fleet
-from services.database.group_commit import Ledger, UnstorableError, durable
-from services.database.records import Records, artifact_row, new_task, result_row
+from services.coordinator.workers import Workers
+from services.database.group_commit import GroupCommit, UnstorableError, durable
+from services.database.records import Queries, artifact_row, new_task, result_row
 from services.database.statements import DELETE_WORKER, INSERT_ARTIFACT, INSERT_RESULT, Write
 
 log = get_logger("membridge.coordinator")
@@ -69,18 +69,26 @@ class Runtime:
     """One term. Made anew, from the database, for each; `group` is where its errands run."""
 
     def __init__(
-        self, group: asyncio.TaskGroup, ledger: Ledger, records: Records, fleet: Fleet, outside: Outside, limits: Limits
+        self,
+        group: asyncio.TaskGroup,
+        group_commit: GroupCommit,
+        queries: Queries,
+        workers: Workers,
+        port: Port,
+        limits: Limits,
     ) -> None:
-        self._group, self._outside, self._limits = group, outside, limits
-        self.records, self.fleet = records, fleet
+        self._group, self._port, self._limits = group, port, limits
+        self.queries, self.workers = queries, workers
         self._timers = Timers()
         listeners = Listeners(
             ended=self._lease_ended, expired=self.expire, due=self._fall_due, refused=self._change_refused
         )
-        self.book = Book(ledger, fleet, self._timers, listeners, serial=limits.serial)
-        self.scheduler = Scheduler(self.book, fleet, outside, records, self._timers, self._errand, limits.lease_of)
-        self._exclusive = Exclusive()
-        self.pulling = Pulling(self.book, fleet, self.scheduler, records)
+        self.live_tasks = LiveTasks(group_commit, workers, self._timers, listeners, serial=limits.serial)
+        self.scheduler = Scheduler(
+            self.live_tasks, workers, port, queries, self._timers, self._in_background, limits.lease_of
+        )
+        self._locks = KeyedLocks()
+        self.pulling = Pulling(self.live_tasks, workers, self.scheduler, queries)
         #: The tasks of keys that are not durable yet.
         self._keys: dict[str, tuple[Task, asyncio.Future[None]]] = {}
         self._parts: dict[str, list[str]] = {}
@@ -92,7 +100,7 @@ class Runtime:
 
         A lease that is `kept` in KV has not expired by the server's clock, and will say so when it does (`lapse`).
         """
-        self._untold = await loading.load(self.book, self.records, kept)
+        self._untold = await loading.load(self.live_tasks, self.queries, kept)
         self.scheduler.load(sticky)
         self.scheduler.schedule()
 
@@ -116,11 +124,11 @@ class Runtime:
         key = spec.idempotency_key
         if key is None:
             return await self._take_in(spec, actor)
-        async with self._exclusive.of(f"key {key}"):
+        async with self._locks.of(f"key {key}"):
             if (known := self._keys.get(key)) is not None:
                 await durable(known[1])
                 return known[0]
-            return await self.records.task_of_key(key) or await self._take_in(spec, actor)
+            return await self.queries.task_of_key(key) or await self._take_in(spec, actor)
 
     async def _take_in(self, spec: TaskSpec, actor: str) -> Task:
         task = new_task(spec, str(uuid.uuid4()), at=stamp())
@@ -129,78 +137,78 @@ class Runtime:
                 f"the prompt is too large: as JSON the task has {whole:,} bytes, at most {MOST_REQUEST - ORDER:,} fit",
                 field="prompt",
             )
-        self.book.admit()
-        done = self.book.create(task, actor=actor)
+        self.live_tasks.admit()
+        done = self.live_tasks.create(task, actor=actor)
         if (key := spec.idempotency_key) is not None:
             # Who asked may be gone before it is durable.
             self._keys[key] = task, done
             done.add_done_callback(lambda _: self._keys.pop(key))
         self.scheduler.remember(task)
-        self._errand(partial(self.scheduler.tell, state_of(task), done))
+        self._in_background(partial(self.scheduler.tell, state_of(task), done))
         self.scheduler.schedule()
         await durable(done)
         return task
 
     async def cancel(self, task_id: str, *, reason: str, actor: str) -> Task:
         """End a live task; a worker that has it is told to stop. Errors: NotFoundError, WrongStateError."""
-        async with self._exclusive.of(task_id):
+        async with self._locks.of(task_id):
             before = await self._state(task_id)
             after = machine.cancel(before, reason=reason or "cancelled")
-            self.book.admit()
-            held = self.book.leases.get(before.lease_id or "")
-            done = self._change(before, after, Said("cancelled", actor, after.reason))
+            self.live_tasks.admit()
+            held = self.live_tasks.leases.get(before.lease_id or "")
+            done = self._change(before, after, AuditNote("cancelled", actor, after.reason))
         if held is not None:
-            self._errand(partial(self._stop, held.lease, done))
+            self._in_background(partial(self._stop, held.lease, done))
         await self._stored(task_id, done)
-        return await self.records.task(task_id)
+        return await self.queries.task(task_id)
 
     async def requeue(self, task_id: str, *, actor: str) -> Task:
         """Revive a failed or dead task, in its place in its context. Errors: NotFoundError, WrongStateError."""
-        async with self._exclusive.of(task_id):
+        async with self._locks.of(task_id):
             before = await self._state(task_id)
             after = machine.requeue(before)
-            self.book.admit()
-            earlier = [] if task_id in self.book.tasks else await self.records.earlier(task_id, machine.LIVE)
-            done = self._change(before, after, Said("requeued", actor), earlier=earlier)
+            self.live_tasks.admit()
+            earlier = [] if task_id in self.live_tasks.tasks else await self.queries.earlier(task_id, machine.LIVE)
+            done = self._change(before, after, AuditNote("requeued", actor), earlier=earlier)
         await self._stored(task_id, done)
-        return await self.records.task(task_id)
+        return await self.queries.task(task_id)
 
     async def _state(self, task_id: str) -> TaskState:
         """Return a task as the book has it or, once it ended, as the database does. Raises NotFoundError.
 
         Who calls has the task for itself: nobody else revives it.
         """
-        if task_id not in self.book.tasks:
-            await self.book.settled(task_id)
-        return self.book.tasks.get(task_id) or state_of(await self.records.task(task_id))
+        if task_id not in self.live_tasks.tasks:
+            await self.live_tasks.settled(task_id)
+        return self.live_tasks.tasks.get(task_id) or state_of(await self.queries.task(task_id))
 
     async def _stored(self, task_id: str, done: "asyncio.Future[None]") -> None:
         """Wait until a change is durable; of one that the database refused, until the task is believed as it is."""
         try:
             await durable(done)
         except UnstorableError:
-            async with self._exclusive.of(task_id):
+            async with self._locks.of(task_id):
                 raise
 
     async def _reread(self, task_id: str) -> None:
-        async with self._exclusive.of(task_id):
-            await loading.reread(self.book, self.records, task_id)
+        async with self._locks.of(task_id):
+            await loading.reread(self.live_tasks, self.queries, task_id)
         self.scheduler.schedule()
 
     async def heartbeat(self, claim: LeaseClaim) -> Lease:
         """Let a lease live on. Raises LeaseLostError when it is not the live one."""
-        _, held = self.book.claimed(claim)
-        self.book.admit()
-        self.fleet.speak(claim.worker_id, asyncio.get_running_loop().time(), stamp())
-        done = self.book.renew(held)
+        _, held = self.live_tasks.claimed(claim)
+        self.live_tasks.admit()
+        self.workers.speak(claim.worker_id, asyncio.get_running_loop().time(), stamp())
+        done = self.live_tasks.renew(held)
         lease = held.lease
-        self._errand(partial(self._hold, lease, done))
+        self._in_background(partial(self._hold, lease, done))
         await durable(done)
         return lease
 
     async def take_part(self, part: OutputPart) -> Accepted:
         """Keep a piece of a large output until its report. Errors: LeaseLostError, TooLargeError, one out of order."""
-        self.book.claimed(part)
+        self.live_tasks.claimed(part)
         parts = self._parts.setdefault(part.lease_id, [])
         if part.index < len(parts):
             return Accepted(accepted=True)
@@ -213,7 +221,7 @@ class Runtime:
 
     async def report(self, report: Report) -> Accepted:
         """Accept an attempt's end. Errors: LeaseLostError, InvalidRequestError naming what is missing, the store's."""
-        self.book.claimed(report)
+        self.live_tasks.claimed(report)
         output = self._output_of(report)
         if report.status is ResultStatus.SUCCESS and output is None:
             raise InvalidRequestError("a success needs an output", field="output")
@@ -223,53 +231,53 @@ class Runtime:
         if output is not None and report.status is ResultStatus.SUCCESS:
             artifact, also = await self._keep(report, output, at)
         # What was awaited may have taken the lease away.
-        before, _ = self.book.claimed(report)
-        self.book.admit()
+        before, _ = self.live_tasks.claimed(report)
+        self.live_tasks.admit()
         also.append(Write(INSERT_RESULT, result_row(_result(report, output, artifact, at), lease_id=report.lease_id)))
         if report.status is ResultStatus.SUCCESS:
             after = machine.complete(before)
-            done = self._change(before, after, Said("completed", report.worker_id), also=also)
+            done = self._change(before, after, AuditNote("completed", report.worker_id), also=also)
         else:
             message = (report.error_message or "").strip()
             now, chance = datetime.now(UTC).timestamp(), random.random()  # noqa: S311 - jitter
             after = machine.fail(before, reason=message[:REASON], now=now, chance=chance)
-            said = Said("failed", report.worker_id, message[:500])
-            done = self._change(before, after, said, lease=LeaseStatus.FAILED, also=also)
+            note = AuditNote("failed", report.worker_id, message[:500])
+            done = self._change(before, after, note, lease=LeaseStatus.FAILED, also=also)
         self.scheduler.stick(before.context_id, report.worker_id, report.session)
         await self._stored(before.id, done)
         return Accepted(accepted=True)
 
     async def hand_back(self, claim: LeaseClaim) -> Accepted:
         """Take a task back from a worker that stops. Raises LeaseLostError."""
-        before, _ = self.book.claimed(claim)
+        before, _ = self.live_tasks.claimed(claim)
         after = machine.hand_back(before, reason=claim.reason or "handed back")
-        self.book.admit()
-        done = self._change(before, after, Said("handed_back", claim.worker_id, after.reason))
+        self.live_tasks.admit()
+        done = self._change(before, after, AuditNote("handed_back", claim.worker_id, after.reason))
         # It stops: nothing more for it until it is heard of again.
-        self.fleet.lose(claim.worker_id, WorkerStatus.SYNCING, after.reason)
+        self.workers.lose(claim.worker_id, WorkerStatus.SYNCING, after.reason)
         await durable(done)
         return Accepted(accepted=True)
 
     async def drain(self, worker_id: str, *, drained: bool, actor: str) -> Worker:
         """Let a worker have no new tasks, or have them again. Raises NotFoundError."""
-        worker = self.fleet.worker(worker_id)
-        said = Said("drained" if drained else "resumed", actor)
-        writes = self.fleet.writes(worker, drained=drained)
-        self.book.admit()
-        done = self.book.write(*writes, audit(said, worker_id, stamp(), "worker"))
-        self.fleet.drain(worker_id, drained=drained)
+        worker = self.workers.get(worker_id)
+        note = AuditNote("drained" if drained else "resumed", actor)
+        writes = self.workers.writes(worker, drained=drained)
+        self.live_tasks.admit()
+        done = self.live_tasks.write(*writes, audit(note, worker_id, stamp(), "worker"))
+        self.workers.drain(worker_id, drained=drained)
         self.scheduler.schedule()
         await durable(done)
-        return self.fleet.worker(worker_id)
+        return self.workers.get(worker_id)
 
     async def remove_worker(self, worker_id: str, *, actor: str) -> Worker:
         """Forget a worker that is not there; one that is heard of again is new. Errors: NotFoundError, RefusedError."""
-        self.fleet.check_removable(worker_id)
-        worker = self.fleet.worker(worker_id)
-        self.book.admit()
-        said = audit(Said("removed", actor), worker_id, stamp(), "worker")
-        done = self.book.write(Write(DELETE_WORKER, {"b_id": worker_id}), said)
-        self.fleet.forget(worker_id)
+        self.workers.check_removable(worker_id)
+        worker = self.workers.get(worker_id)
+        self.live_tasks.admit()
+        note = audit(AuditNote("removed", actor), worker_id, stamp(), "worker")
+        done = self.live_tasks.write(Write(DELETE_WORKER, {"b_id": worker_id}), note)
+        self.workers.forget(worker_id)
         await durable(done)
         return worker
 
@@ -277,7 +285,7 @@ class Runtime:
         """Return the leases under which a worker must run a task, or may not have been told to."""
         return frozenset(
             held.lease.id
-            for held in self.book.leases.values()
+            for held in self.live_tasks.leases.values()
             if held.lease.worker_id == worker_id
             and (held.lease.id in self._untold or self._status(held.lease) is TaskStatus.RUNNING)
         )
@@ -289,29 +297,29 @@ class Runtime:
         `given` is what it had when it was asked: of later tasks it could not know.
         """
         for lease_id in given:
-            held = self.book.leases.get(lease_id)
-            task = self.book.tasks.get(held.lease.task_id) if held is not None else None
+            held = self.live_tasks.leases.get(lease_id)
+            task = self.live_tasks.tasks.get(held.lease.task_id) if held is not None else None
             if task is None or task.lease_id != lease_id:
                 continue
             untold = lease_id in self._untold
             self._untold.discard(lease_id)
             if task.id in running and untold:
-                self._change(task, machine.start(task), Said("started", worker_id))
+                self._change(task, machine.start(task), AuditNote("started", worker_id))
             elif task.id in running:
                 continue
             elif task.status is TaskStatus.RUNNING:
                 self.expire(lease_id)
             elif untold:
                 after = machine.hand_back(task, reason=f"{worker_id} was not told of it")
-                self._change(task, after, Said("handed_back", "coordinator", after.reason))
+                self._change(task, after, AuditNote("handed_back", "coordinator", after.reason))
 
     def _status(self, lease: Lease) -> TaskStatus | None:
-        task = self.book.tasks.get(lease.task_id)
+        task = self.live_tasks.tasks.get(lease.task_id)
         return task.status if task is not None else None
 
     def silence(self, worker_id: str) -> None:
         """Take down that a worker said goodbye or was not heard of."""
-        self.fleet.lose(worker_id, WorkerStatus.OFFLINE, "not heard of")
+        self.workers.lose(worker_id, WorkerStatus.OFFLINE, "not heard of")
 
     def reconcile(self, kept: Collection[str]) -> list[Lease]:
         """Return the leases that KV should have among `kept` and has not, younger ones than a round left out.
@@ -319,7 +327,7 @@ class Runtime:
         One that was there when this term began and was not heard of since has expired: its marker was missed.
         """
         now = datetime.now(UTC).timestamp()
-        missing = [held for lease_id, held in self.book.leases.items() if lease_id not in kept]
+        missing = [held for lease_id, held in self.live_tasks.leases.items() if lease_id not in kept]
         for held in missing:
             self.lapse(held.lease.id)
         return [
@@ -330,53 +338,53 @@ class Runtime:
 
     def expire(self, lease_id: str) -> None:
         """End a lease whose time is up."""
-        held = self.book.leases.get(lease_id)
+        held = self.live_tasks.leases.get(lease_id)
         if held is None:
             return
-        before = self.book.live(held.lease.task_id)
+        before = self.live_tasks.get(held.lease.task_id)
         after = machine.expire(before)
-        said = Said("expired", "coordinator", after.reason)
-        self._change(before, after, said, lease=LeaseStatus.EXPIRED)
+        note = AuditNote("expired", "coordinator", after.reason)
+        self._change(before, after, note, lease=LeaseStatus.EXPIRED)
 
     def lapse(self, lease_id: str) -> None:
         """End a lease whose entry in KV has expired, unless it was heard of in this term: then its timer counts."""
-        held = self.book.leases.get(lease_id)
+        held = self.live_tasks.leases.get(lease_id)
         if held is not None and held.by_server:
             self.expire(lease_id)
 
     def hear(self, worker: Worker) -> None:
         """Take a worker's word of itself."""
-        writes = self.fleet.register(worker, stamp())
+        writes = self.workers.register(worker, stamp())
         if writes:
-            self.book.write(*writes, audit(Said("registered", worker.id), worker.id, stamp(), "worker"))
-        if self.fleet.hear(worker, asyncio.get_running_loop().time()):
+            self.live_tasks.write(*writes, audit(AuditNote("registered", worker.id), worker.id, stamp(), "worker"))
+        if self.workers.hear(worker, asyncio.get_running_loop().time()):
             self.scheduler.schedule()
 
     def _change(
         self,
         before: TaskState,
         after: TaskState,
-        said: Said,
+        note: AuditNote,
         *,
         lease: LeaseStatus = LeaseStatus.RELEASED,
         also: Sequence[Write] = (),
         earlier: Collection[str] = (),
     ) -> "asyncio.Future[None]":
         """Make a change, announce it when it is durable, and see what can run now."""
-        done = self.book.change(before, after, said, lease=lease, also=also, earlier=earlier)
-        self._errand(partial(self.scheduler.tell, after, done))
+        done = self.live_tasks.change(before, after, note, lease=lease, also=also, earlier=earlier)
+        self._in_background(partial(self.scheduler.tell, after, done))
         self.scheduler.schedule()
         return done
 
     def _fall_due(self, task_id: str) -> None:
-        before = self.book.live(task_id)
+        before = self.live_tasks.get(task_id)
         after = machine.fall_due(before)
-        self._change(before, after, Said("queued", "coordinator", "its wait is over"))
+        self._change(before, after, AuditNote("queued", "coordinator", "its wait is over"))
 
     def _lease_ended(self, lease: Lease, done: "asyncio.Future[None]") -> None:
         self._parts.pop(lease.id, None)
         self._untold.discard(lease.id)
-        self._errand(partial(self._let_go, lease, done))
+        self._in_background(partial(self._let_go, lease, done))
 
     def _change_refused(self, task_id: str) -> None:
         # Not an errand: a book that could not be mended ends the term.
@@ -384,15 +392,15 @@ class Runtime:
 
     async def _let_go(self, lease: Lease, done: "asyncio.Future[None]") -> None:
         await durable(done)
-        await self._outside.let_go(lease)
+        await self._port.let_go(lease)
 
     async def _hold(self, lease: Lease, done: "asyncio.Future[None]") -> None:
         await durable(done)
-        await self._outside.hold(lease)
+        await self._port.hold(lease)
 
     async def _stop(self, lease: Lease, done: "asyncio.Future[None]") -> None:
         await durable(done)
-        await self._outside.stop(_claim(lease))
+        await self._port.stop(_claim(lease))
 
     def _output_of(self, report: Report) -> str | None:
         if not report.parts:
@@ -408,23 +416,23 @@ class Runtime:
         artifact_id, key = str(uuid.uuid5(uuid.UUID(report.lease_id), "output")), None
         if len(content) > INLINE:
             key = f"artifacts/{report.task_id}/{artifact_id}"
-            await self._outside.store(key, content)
+            await self._port.store(key, content)
         artifact = Artifact(
             id=artifact_id, task_id=report.task_id, job_id=report.lease_id, created_at=at,
             content=output if key is None else None,
         )  # fmt: skip
         return artifact, [Write(INSERT_ARTIFACT, artifact_row(artifact, object_key=key))]
 
-    def _errand(self, work: Errand) -> None:
+    def _in_background(self, work: BackgroundTask) -> None:
         self._group.create_task(_run(work))
 
 
-async def _run(work: Errand) -> None:
+async def _run(work: BackgroundTask) -> None:
     """Do what nobody waits for: KV entries and events follow the database, which is what counts."""
     try:
         await work()
     except MembridgeError as error:
-        log.debug("errand failed", reason=error.message)
+        log.debug("background task failed", reason=error.message)
 
 
 def _result(report: Report, output: str | None, artifact: Artifact | None, at: str) -> Result:

@@ -21,19 +21,19 @@ from schemas.task_events import TaskEvent, TaskEventKind
 from schemas.tasks import Task
 from schemas.workers import WorkerStatus
 from services.coordinator import machine
-from services.coordinator.live_tasks import Book, Said, stamp
+from services.coordinator.live_tasks import AuditNote, LiveTasks, stamp
 from services.coordinator.machine import TaskState
-from services.coordinator.port import Outside
+from services.coordinator.port import Port
 from services.coordinator.routing import Candidate, Decision, eligible, route
 from services.coordinator.timers import Timers
-from services.coordinator.workers import Fleet
+from services.coordinator.workers import Workers
 from services.database.group_commit import durable
-from services.database.records import Records
+from services.database.records import Queries
 
 log = get_logger("membridge.coordinator")
 
 #: What nobody waits for: it follows a change, and is done after it.
-Errand = Callable[[], Coroutine[object, object, None]]
+BackgroundTask = Callable[[], Coroutine[object, object, None]]
 
 #: Seconds for which a context stays tied to the worker that ran it last.
 STICKY_SECONDS = 3_600.0
@@ -50,16 +50,16 @@ class Scheduler:
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a term
         self,
-        book: Book,
-        fleet: Fleet,
-        outside: Outside,
-        records: Records,
+        live_tasks: LiveTasks,
+        workers: Workers,
+        port: Port,
+        queries: Queries,
         timers: Timers,
-        errand: Callable[[Errand], None],
+        in_background: Callable[[BackgroundTask], None],
         lease_of: Callable[[int], int],
     ) -> None:
-        self._book, self._fleet, self._outside, self._records = book, fleet, outside, records
-        self._timers, self._errand, self._lease_of = timers, errand, lease_of
+        self._live_tasks, self._workers, self._port, self._queries = live_tasks, workers, port, queries
+        self._timers, self._in_background, self._lease_of = timers, in_background, lease_of
         self._loop = asyncio.get_running_loop()
         self._sticky: OrderedDict[str, tuple[str, str | None, float]] = OrderedDict()
         self._submitted: OrderedDict[str, Task] = OrderedDict()
@@ -86,13 +86,13 @@ class Scheduler:
         self._sticky[context_id] = worker_id, session, self._loop.time() + STICKY_SECONDS
         if len(self._sticky) > CONTEXTS:
             self._sticky.popitem(last=False)
-        self._errand(partial(self._outside.stick, context_id, worker_id, session))
+        self._in_background(partial(self._port.stick, context_id, worker_id, session))
 
     def explain(self, task: TaskState) -> str:
         """Return what a task waits for, for people; nothing when it waits for nothing."""
         if task.status in machine.HELD:
             return ""
-        ahead = self._book.ahead(task)
+        ahead = self._live_tasks.ahead(task)
         if ahead is None:
             return self._waits_for(task)
         if ahead.status in machine.HELD:
@@ -106,7 +106,7 @@ class Scheduler:
             return f"its next attempt begins at {_shown(task.not_before)}"
         if task.not_before > 0:
             return f"it does not begin before {_shown(task.not_before)}"
-        decision = self._decide(task, self._fleet.candidates())
+        decision = self._decide(task, self._workers.candidates())
         return decision.why if decision.worker is None else ""
 
     async def tell(self, task: TaskState, done: "asyncio.Future[None]") -> None:
@@ -116,7 +116,7 @@ class Scheduler:
             task_id=task.id, kind=TaskEventKind.STATUS, at=stamp(), text=task.reason, status=task.status,
             attempt=task.attempts,
         )  # fmt: skip
-        await self._outside.announce(event)
+        await self._port.announce(event)
 
     def schedule(self) -> None:
         """Give out what can be given out now; called again, it begins when this turn of the event loop is over."""
@@ -137,12 +137,12 @@ class Scheduler:
             self._timers.cancel(self._patience)
             self._patience = None
         soonest: float | None = None
-        workers = {worker.id: worker for worker in self._fleet.candidates()}
-        for demand in self._book.board.demands():
+        workers = {worker.id: worker for worker in self._workers.candidates()}
+        for demand in self._live_tasks.queue.demands():
             able = {name for name, worker in workers.items() if not eligible(demand, worker)}
             if all(workers[name].is_full for name in able):
                 continue
-            for task in self._book.board.candidates(demand):
+            for task in self._live_tasks.queue.candidates(demand):
                 decision = self._decide(task, workers.values())
                 if decision.worker is not None:
                     self._grant(task, decision)
@@ -161,18 +161,18 @@ class Scheduler:
         now = self._loop.time()
         known = self._sticky.get(task.context_id)
         sticky = known[0] if known is not None and known[2] > now else None
-        return route(task.labels, workers, sticky=sticky, waited=self._book.waited(task, now))
+        return route(task.labels, workers, sticky=sticky, waited=self._live_tasks.waited(task, now))
 
     def _grant(self, task: TaskState, decision: Decision) -> None:
         worker = decision.worker or ""
-        said = Said("leased", "coordinator", f"{worker}: {decision.stick.value}, {decision.why}")
-        after, lease, done = self.give(task, worker, said, lease_id=str(uuid.uuid4()))
+        note = AuditNote("leased", "coordinator", f"{worker}: {decision.stick.value}, {decision.why}")
+        after, lease, done = self.give(task, worker, note, lease_id=str(uuid.uuid4()))
         known = self._sticky.get(task.context_id)
         session = known[1] if known is not None and known[0] == worker else None
-        self._errand(partial(self._deliver, after, lease, session, done))
+        self._in_background(partial(self._deliver, after, lease, session, done))
 
     def give(
-        self, task: TaskState, worker_id: str, said: Said, *, lease_id: str
+        self, task: TaskState, worker_id: str, note: AuditNote, *, lease_id: str
     ) -> "tuple[TaskState, Lease, asyncio.Future[None]]":
         """Lease a task of the board to a worker; return both, and what is done when that is durable."""
         now, ttl = datetime.now(UTC), self._lease_of(task.timeout_sec)
@@ -187,8 +187,8 @@ class Scheduler:
             last_heartbeat=stamp(now),
             context_id=task.context_id,
         )
-        done = self._book.grant(task, after, lease, said)
-        self._errand(partial(self.tell, dataclasses.replace(after, reason=said.detail), done))
+        done = self._live_tasks.grant(task, after, lease, note)
+        self._in_background(partial(self.tell, dataclasses.replace(after, reason=note.detail), done))
         return after, lease, done
 
     async def _deliver(self, task: TaskState, lease: Lease, session: str | None, done: "asyncio.Future[None]") -> None:
@@ -208,25 +208,25 @@ class Scheduler:
             return
         claim = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id=lease.worker_id)
         try:
-            answer = await self._outside.send(order)
+            answer = await self._port.send(order)
         except MembridgeError as error:
             self._decline(task, lease, error.message)
             # It may have taken the task, and its answer was lost.
-            await self._outside.stop(claim)
+            await self._port.stop(claim)
             return
         if not answer.accepted:
             self._decline(task, lease, answer.reason or "it was refused")
             return
-        live = self._book.tasks.get(task.id)
+        live = self._live_tasks.tasks.get(task.id)
         if live is None or live.lease_id != lease.id:
             # Cancelled while it was sent: a word to stop it that overtook the order found nothing.
-            await self._outside.stop(claim)
+            await self._port.stop(claim)
             return
         await self.start(task, lease)
 
     async def order(self, task: TaskState, lease: Lease, session: str | None) -> Order:
         """Return what a worker is asked to run: the whole task under its lease."""
-        whole = self._submitted.pop(task.id, None) or await self._records.task(task.id)
+        whole = self._submitted.pop(task.id, None) or await self._queries.task(task.id)
         whole = replace(
             whole, status=task.status, lease_id=lease.id, worker_id=lease.worker_id, attempts=task.attempts,
             interruptions=task.interruptions,
@@ -238,24 +238,24 @@ class Scheduler:
         before = self._leased(task, lease)
         if before is not None:
             after = machine.start(before)
-            said = Said("started", lease.worker_id)
-            change = self._book.change(before, after, said, lease=LeaseStatus.ACTIVE)
+            note = AuditNote("started", lease.worker_id)
+            change = self._live_tasks.change(before, after, note, lease=LeaseStatus.ACTIVE)
             await self.tell(after, change)
 
     def hold(self, lease: Lease) -> None:
         """Write a lease that is durable to KV too, when there is time."""
-        self._errand(partial(self._outside.hold, lease))
+        self._in_background(partial(self._port.hold, lease))
 
     def _leased(self, task: TaskState, lease: Lease) -> TaskState | None:
         """Return the task while it is given to the worker under this lease and has not begun; None when not."""
-        live = self._book.tasks.get(task.id)
+        live = self._live_tasks.tasks.get(task.id)
         given = live is not None and live.status is machine.LEASED and live.lease_id == lease.id
         return live if given else None
 
     def _decline(self, task: TaskState, lease: Lease, why: str) -> None:
         """Take a task back that its worker did not take."""
         # Nothing more for it until it is heard of again.
-        self._fleet.lose(lease.worker_id, WorkerStatus.UNKNOWN, why[:WHY])
+        self._workers.lose(lease.worker_id, WorkerStatus.UNKNOWN, why[:WHY])
         self._take_back(task, lease, f"{lease.worker_id} did not take it: {why}")
 
     def _take_back(self, task: TaskState, lease: Lease, why: str, until: float = 0.0) -> None:
@@ -263,8 +263,8 @@ class Scheduler:
         if before is None:
             return
         after = machine.hand_back(before, reason=why[:WHY], until=until)
-        change = self._book.change(before, after, Said("handed_back", lease.worker_id, after.reason))
-        self._errand(partial(self.tell, after, change))
+        change = self._live_tasks.change(before, after, AuditNote("handed_back", lease.worker_id, after.reason))
+        self._in_background(partial(self.tell, after, change))
         self.schedule()
 
 

@@ -26,14 +26,14 @@ from schemas import buckets, subjects
 from schemas.buckets import SchedulerRecord
 from schemas.node import Empty, NodePresence
 from schemas.wire import WireError, decode, encode
-from services.coordinator.adapter import World
-from services.coordinator.attendance import Attendance
-from services.coordinator.endpoints import Answers
+from services.coordinator.adapter import Adapter
+from services.coordinator.endpoints import Endpoints
+from services.coordinator.liveness import Liveness
 from services.coordinator.runtime import ROUND, SILENCE, Limits, Runtime
-from services.coordinator.workers import Fleet
+from services.coordinator.workers import Workers
 from services.database.engine import Engine
-from services.database.group_commit import Ledger, begin_term
-from services.database.records import Records
+from services.database.group_commit import GroupCommit, begin_tenure
+from services.database.records import Queries
 
 log = get_logger("membridge.coordinator")
 
@@ -48,28 +48,28 @@ READ = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Resources:
     """What a coordinator needs to schedule."""
 
     bus: Bus
     engine: Engine
-    records: Records
+    queries: Queries
     scheduling: Kv[SchedulerRecord]
-    world: World
-    answers: Answers
+    adapter: Adapter
+    endpoints: Endpoints
     name: str
     limits: Limits
 
 
-async def contend(seat: Seat, ready: Ready) -> None:
+async def contend(resources: Resources, ready: Ready) -> None:
     """Schedule whenever nobody else does, until cancelled. No failure ends this: another term is tried for later."""
     ready()
     loop, backoff = asyncio.get_running_loop(), Backoff(PAUSE, MOST_PAUSE)
     while True:
         began = loop.time()
         try:
-            await _vacancy(seat)
-            await _lead(seat)
+            await _vacancy(resources)
+            await _lead(resources)
         except* MembridgeError as failures:
             reasons = sorted({str(error) for error in leaves(failures)})
             log.warning("term over", reason="; ".join(reasons))
@@ -80,63 +80,67 @@ async def contend(seat: Seat, ready: Ready) -> None:
         await asyncio.sleep(backoff.failed())
 
 
-async def _vacancy(seat: Seat) -> None:
+async def _vacancy(resources: Resources) -> None:
     """Wait until nobody schedules."""
-    async with aclosing(watch(seat.scheduling, KEY)) as changes:
+    async with aclosing(watch(resources.scheduling, KEY)) as changes:
         async for change in changes:
             if change.entry is None:
                 return
 
 
-async def _lead(seat: Seat) -> None:
+async def _lead(resources: Resources) -> None:
     """Take the key and schedule until that is lost; raise what ended it."""
     # The name is this process's own, so it serves as the nonce.
-    lease = Lease(seat.scheduling, KEY, nonce=lambda record: record.coordinator)
+    lease = Lease(resources.scheduling, KEY, nonce=lambda record: record.coordinator)
     try:
         try:
-            await lease.acquire(SchedulerRecord(coordinator=seat.name, epoch=0), None, deadline=Deadline.after(WRITE))
+            await lease.acquire(
+                SchedulerRecord(coordinator=resources.name, epoch=0), None, deadline=Deadline.after(WRITE)
+            )
         except RevisionMovedError:
             return
-        await _schedule(seat, lease)
+        await _schedule(resources, lease)
     finally:
         await _resign(lease)
 
 
-async def _schedule(seat: Seat, lease: Lease[SchedulerRecord]) -> None:
-    epoch = await begin_term(seat.engine)
-    record = SchedulerRecord(coordinator=seat.name, epoch=epoch)
-    log.info("term begun", epoch=epoch, name=seat.name)
+async def _schedule(resources: Resources, lease: Lease[SchedulerRecord]) -> None:
+    epoch = await begin_tenure(resources.engine)
+    record = SchedulerRecord(coordinator=resources.name, epoch=epoch)
+    log.info("term begun", epoch=epoch, name=resources.name)
     async with asyncio.TaskGroup() as group:
         group.create_task(_keep(lease, record), name="scheduler's key")
-        ledger = Ledger(seat.engine, epoch)
-        group.create_task(ledger.run(_quietly), name="ledger")
-        fleet = Fleet(await seat.records.known_workers())
-        runtime = Runtime(group, ledger, seat.records, fleet, seat.world, seat.limits)
+        group_commit = GroupCommit(resources.engine, epoch)
+        group.create_task(group_commit.run(_quietly), name="group commit")
+        workers = Workers(await resources.queries.known_workers())
+        runtime = Runtime(group, group_commit, resources.queries, workers, resources.adapter, resources.limits)
         try:
-            sticky = await seat.world.sticky.entries(deadline=Deadline.after(READ))
-            kept = await seat.world.leases.entries(deadline=Deadline.after(READ))
+            sticky = await resources.adapter.sticky.entries(deadline=Deadline.after(READ))
+            kept = await resources.adapter.leases.entries(deadline=Deadline.after(READ))
             ties = {
                 tie.value.context_id or key: (tie.value.worker_id, tie.value.session) for key, tie in sticky.items()
             }
             await runtime.load(ties, kept.keys())
-            group.create_task(_hear_expiries(seat, runtime), name="expiries")
-            group.create_task(_hear(seat, runtime), name="presence")
-            group.create_task(_reconcile(seat, runtime), name="reconciliation")
-            async with _answering(seat, runtime):
+            group.create_task(_hear_expiries(resources, runtime), name="expiries")
+            group.create_task(_hear(resources, runtime), name="presence")
+            group.create_task(_reconcile(resources, runtime), name="reconciliation")
+            async with _answering(resources, runtime):
                 await asyncio.get_running_loop().create_future()
         finally:
             runtime.close()
 
 
 @asynccontextmanager
-async def _answering(seat: Seat, runtime: Runtime) -> AsyncGenerator[None]:
-    identity = ServiceIdentity("membridge-scheduler", __version__, "schedules LLM tasks", {"coordinator": seat.name})
-    seat.answers.runtime = runtime
+async def _answering(resources: Resources, runtime: Runtime) -> AsyncGenerator[None]:
+    identity = ServiceIdentity(
+        "membridge-scheduler", __version__, "schedules LLM tasks", {"coordinator": resources.name}
+    )
+    resources.endpoints.runtime = runtime
     try:
-        async with serve(seat.bus, identity, seat.answers.of_scheduler(), grace=0.5):
+        async with serve(resources.bus, identity, resources.endpoints.of_scheduler(), grace=0.5):
             yield
     finally:
-        seat.answers.runtime = None
+        resources.endpoints.runtime = None
 
 
 async def _keep(lease: Lease[SchedulerRecord], record: SchedulerRecord) -> None:
@@ -161,11 +165,14 @@ async def _resign(lease: Lease[SchedulerRecord]) -> None:
         log.info("scheduler's key not given back", reason=error.message)
 
 
-async def _hear(seat: Seat, runtime: Runtime) -> None:
+async def _hear(resources: Resources, runtime: Runtime) -> None:
     """Call the workers, and follow what they say: one counts once it answered on the way of its work."""
-    async with asyncio.TaskGroup() as group, seat.bus.subscribe(subjects.wildcard(subjects.WORKER_PRESENCE)) as news:
-        attendance = Attendance(seat.bus, runtime, group)
-        await seat.bus.publish(subjects.ROLL_CALL, encode(Empty()))
+    async with (
+        asyncio.TaskGroup() as group,
+        resources.bus.subscribe(subjects.wildcard(subjects.WORKER_PRESENCE)) as news,
+    ):
+        liveness = Liveness(resources.bus, runtime, group)
+        await resources.bus.publish(subjects.ROLL_CALL, encode(Empty()))
         async for message in news:
             try:
                 said = decode(message.body, NodePresence)
@@ -174,30 +181,30 @@ async def _hear(seat: Seat, runtime: Runtime) -> None:
                 continue
             # The server guards whose subject it is.
             if message.subject == subjects.fill(subjects.WORKER_PRESENCE, worker=said.node):
-                attendance.take(said)
+                liveness.take(said)
 
 
-async def _hear_expiries(seat: Seat, runtime: Runtime) -> None:
+async def _hear_expiries(resources: Resources, runtime: Runtime) -> None:
     """End leases of earlier terms when the server says that their time is up."""
-    async with aclosing(expiries(seat.world.leases)) as keys:
+    async with aclosing(expiries(resources.adapter.leases)) as keys:
         async for lease_id in keys:
             runtime.lapse(lease_id)
 
 
-async def _reconcile(seat: Seat, runtime: Runtime) -> None:
+async def _reconcile(resources: Resources, runtime: Runtime) -> None:
     """Now and then: workers that fell silent, and KV entries that do not agree with the database."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(ROUND)
-        for name in runtime.fleet.silent_since(loop.time() - SILENCE):
+        for name in runtime.workers.silent_since(loop.time() - SILENCE):
             runtime.silence(name)
         try:
-            kept = await seat.world.leases.entries(deadline=Deadline.after(ROUND))
+            kept = await resources.adapter.leases.entries(deadline=Deadline.after(ROUND))
             for lease in runtime.reconcile(kept.keys()):
-                await seat.world.hold(lease)
+                await resources.adapter.hold(lease)
             for entry in kept.values():
-                if entry.key not in runtime.book.leases:
-                    await seat.world.let_go(entry.value)
+                if entry.key not in runtime.live_tasks.leases:
+                    await resources.adapter.let_go(entry.value)
         except MembridgeError as error:
             log.info("leases not reconciled", reason=error.message)
 

@@ -25,7 +25,7 @@ class _Known:
     pulls: bool = False
 
 
-class Fleet:
+class Workers:
     """The workers by id. Times are of the loop's clock."""
 
     def __init__(self, recorded: Mapping[str, tuple[str, bool]] | None = None) -> None:
@@ -74,7 +74,7 @@ class Fleet:
 
     def check_removable(self, worker_id: str) -> None:
         """Raise NotFoundError, or RefusedError for a worker that is there or holds tasks."""
-        worker = self.worker(worker_id)
+        worker = self.get(worker_id)
         if worker.active_leases:
             raise RefusedError(
                 f"worker {worker_id} holds {worker.active_leases} task{'s' * (worker.active_leases > 1)}",
@@ -153,11 +153,11 @@ class Fleet:
             for known in self._known.values()
         ]
 
-    def workers(self) -> list[Worker]:
+    def all(self) -> list[Worker]:
         """Return the workers, by id, those of earlier terms too; one that is drained says so."""
-        return [self.worker(name) for name in sorted({*self._known, *self._registered})]
+        return [self.get(name) for name in sorted({*self._known, *self._registered})]
 
-    def worker(self, worker_id: str) -> Worker:
+    def get(self, worker_id: str) -> Worker:
         """Return a worker. Raises NotFoundError."""
         known, registered = self._known.get(worker_id), self._registered.get(worker_id)
         if known is None and registered is None:

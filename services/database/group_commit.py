@@ -47,7 +47,7 @@ class _Pending:
     task_id: str | None
 
 
-class Ledger:
+class GroupCommit:
     """Writes of one term. Every call raises UnavailableError once the term is over."""
 
     def __init__(self, engine: AsyncEngine, epoch: int) -> None:
@@ -178,7 +178,7 @@ async def durable(done: "asyncio.Future[None]") -> None:
     done.result()
 
 
-async def begin_term(engine: AsyncEngine) -> int:
+async def begin_tenure(engine: AsyncEngine) -> int:
     """Begin a new term in the database and return its epoch; from now on every older term's writes are refused."""
     try:
         return await to_its_end(_next_epoch(engine))

@@ -109,7 +109,7 @@ def artifact_row(artifact: Artifact, *, object_key: str | None) -> Row:
     }
 
 
-class Records:
+class Queries:
     """The questions. Each raises UnavailableError when the database does not answer."""
 
     def __init__(self, engine: AsyncEngine) -> None:

@@ -32,13 +32,13 @@ from schemas.results import Metrics, ResultStatus
 from schemas.tasks import TaskSpec
 from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.runtime import Limits, Runtime
-from services.coordinator.workers import Fleet
+from services.coordinator.workers import Workers
 from services.database.engine import open_engine, parse_url
-from services.database.group_commit import Ledger, begin_term
-from services.database.records import Records
+from services.database.group_commit import GroupCommit, begin_tenure
+from services.database.records import Queries
 from tests.bench.table import machine
 from tests.bench.tasks_over_nats import measure
-from tests.fixtures.outside import NoWorld
+from tests.fixtures.idle_port import IdlePort
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-tasks.md"
 IN_FLIGHT, PROMPT, QUEUED, IDLE = 64, "p" * 500, 100_000, 300
@@ -53,7 +53,7 @@ the news of its completion; leases and ties are in KV and events in a stream the
 
 
 @dataclass(slots=True)
-class Nobody(NoWorld):
+class Nobody(IdlePort):
     """Workers that are done as soon as they are asked, and the instants at which they were."""
 
     group: asyncio.TaskGroup
@@ -89,12 +89,14 @@ class Numbers:
 async def runtime_on(url: str, folder: Path, *, workers: int) -> AsyncGenerator[tuple[Runtime, Nobody]]:
     """Run a term on a database."""
     async with open_engine(parse_url(url, folder / "tasks.db"), deadline=Deadline.after(60.0)) as engine:
-        ledger = Ledger(engine, await begin_term(engine))
+        group_commit = GroupCommit(engine, await begin_tenure(engine))
         async with asyncio.TaskGroup() as group:
-            writing = group.create_task(ledger.run(lambda: None))
+            writing = group.create_task(group_commit.run(lambda: None))
             nobody = Nobody(group)
-            records = Records(engine)
-            nobody.runtime = Runtime(group, ledger, records, Fleet(await records.known_workers()), nobody, Limits())
+            queries = Queries(engine)
+            nobody.runtime = Runtime(
+                group, group_commit, queries, Workers(await queries.known_workers()), nobody, Limits()
+            )
             await nobody.runtime.load({})
             for number in range(workers):
                 capabilities = Capabilities(claude_cli=True, max_concurrency=32)
@@ -151,7 +153,7 @@ async def queue_up(folder: Path) -> int:
             async with asyncio.TaskGroup() as group:
                 for number in range(start, start + 5_000):
                     group.create_task(one(number))
-        assert len(runtime.book.board) == QUEUED
+        assert len(runtime.live_tasks.queue) == QUEUED
         return _resident()
 
 

@@ -22,9 +22,9 @@ from membridge.bus.options import BusOptions
 from membridge.bus.rpc import Client
 from membridge.embedded.nats_server import start_nats
 from membridge.errors import MembridgeError
-from membridge.worker.presence import Herald
+from membridge.worker.presence import PresencePublisher
 from membridge.worker.unreturned import Unreturned
-from membridge.worker.worker import Outcome, Worker
+from membridge.worker.worker import AttemptResult, Worker
 from schemas import subjects
 from schemas.identity import NodeId
 from schemas.leases import Order
@@ -134,12 +134,12 @@ async def _work(url: str) -> None:
             serving = asyncio.Event()
             group.create_task(worker.run(serving.set))
             await serving.wait()
-            group.create_task(Herald(bus, NodeId(name), described).run(lambda: None))
+            group.create_task(PresencePublisher(bus, NodeId(name), described).run(lambda: None))
 
 
-async def _done(order: Order) -> Outcome:
+async def _done(order: Order) -> AttemptResult:
     del order
-    return Outcome(ResultStatus.SUCCESS, Metrics(duration_ms=0), output="ok")
+    return AttemptResult(ResultStatus.SUCCESS, Metrics(duration_ms=0), output="ok")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,12 @@ async def test_a_task_goes_from_one_machine_to_another_and_back(place: Site, cla
         assert nodes["b"]["worker"]["status"] == "online"
         # Nothing that the coordinator does by itself is refused.
         log = place.host.log.read_text()
-        for trouble in ("permissions violation", "expiries not heard", "errand failed", "leases not reconciled"):
+        for trouble in (
+            "permissions violation",
+            "expiries not heard",
+            "background task failed",
+            "leases not reconciled",
+        ):
             assert trouble not in log.lower(), trouble
         await operators_of_both_accounts_ask(place)
     finally:

@@ -11,7 +11,7 @@ from sqlalchemy.util import await_only
 from membridge.errors import UnavailableError
 from schemas.tasks import Task
 from services.database.engine import Engine
-from services.database.records import Records
+from services.database.records import Queries
 
 
 class Commit(Enum):
@@ -59,7 +59,7 @@ def held(engine: Engine) -> Generator[asyncio.Event]:
         free.set()
 
 
-class Meeting(Records):
+class Meeting(Queries):
     """Records in which the readers of a task meet: each waits for `number` of them, or until no more can come.
 
     The next `failures` readings fail.

@@ -11,18 +11,18 @@ from schemas.tasks import Task, TaskSpec, TaskStatus
 from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.machine import LIVE
 from services.coordinator.runtime import Limits, Runtime
-from services.coordinator.workers import Fleet
+from services.coordinator.workers import Workers
 from services.database.engine import Engine
-from services.database.group_commit import Ledger, begin_term
-from services.database.records import Records
-from tests.fixtures.outside import NoWorld
+from services.database.group_commit import GroupCommit, begin_tenure
+from services.database.records import Queries
+from tests.fixtures.idle_port import IdlePort
 from tests.fixtures.pace import pause
 
 #: Leases that end while a test waits.
 SHORT = Limits(lease_seconds=1, margin_seconds=0)
 
 
-class Outside(NoWorld):
+class AcceptingPort(IdlePort):
     """Workers that take every order and do what the history says."""
 
     def __init__(self) -> None:
@@ -39,23 +39,28 @@ class History:
     """One database, its terms one after another, and every claim that was ever given."""
 
     def __init__(
-        self, engine: Engine, outside: Outside, group: asyncio.TaskGroup, chance: random.Random, limits: Limits = SHORT
+        self,
+        engine: Engine,
+        port: AcceptingPort,
+        group: asyncio.TaskGroup,
+        chance: random.Random,
+        limits: Limits = SHORT,
     ) -> None:
-        self.engine, self.outside, self.chance = engine, outside, chance
-        self.records: Records = Records(engine)
+        self.engine, self.port, self.chance = engine, port, chance
+        self.queries: Queries = Queries(engine)
         self._group, self._limits = group, limits
         self.runtime: Runtime | None = None
-        self._ledger: asyncio.Task[None] | None = None
+        self._group_commit: asyncio.Task[None] | None = None
         self.tasks: list[Task] = []
         #: Results that were accepted, by task.
         self.accepted: dict[str, list[str]] = {}
 
     async def begin(self, kept: Collection[str] = ()) -> Runtime:
         """Begin a term; `kept` are the leases that have not expired by the server's clock."""
-        ledger = Ledger(self.engine, await begin_term(self.engine))
-        self._ledger = self._group.create_task(_run(ledger))
-        fleet = Fleet(await self.records.known_workers())
-        self.runtime = Runtime(self._group, ledger, self.records, fleet, self.outside, self._limits)
+        group_commit = GroupCommit(self.engine, await begin_tenure(self.engine))
+        self._group_commit = self._group.create_task(_run(group_commit))
+        workers = Workers(await self.queries.known_workers())
+        self.runtime = Runtime(self._group, group_commit, self.queries, workers, self.port, self._limits)
         await self.runtime.load({}, kept)
         for name in ("w1", "w2"):
             self.hear(name)
@@ -81,22 +86,24 @@ class History:
     async def _apart(self) -> str | None:
         """Return in what book and database differ."""
         assert self.runtime is not None
-        rows = [task for _, task in await self.records.live([*LIVE], after=0, limit=10_000)]
+        rows = [task for _, task in await self.queries.live([*LIVE], after=0, limit=10_000)]
         stored = {task.id: (task.status, task.attempts, task.interruptions, task.lease_id) for task in rows}
-        leases = {lease.id for lease in await self.records.active_leases()}
-        book = self.runtime.book
-        believed = {one.id: (one.status, one.attempts, one.interruptions, one.lease_id) for one in book.tasks.values()}
-        if (stored, leases) == (believed, set(book.leases)):
+        leases = {lease.id for lease in await self.queries.active_leases()}
+        live_tasks = self.runtime.live_tasks
+        believed = {
+            one.id: (one.status, one.attempts, one.interruptions, one.lease_id) for one in live_tasks.tasks.values()
+        }
+        if (stored, leases) == (believed, set(live_tasks.leases)):
             return None
-        return f"stored {stored} under {leases}, believed {believed} under {set(book.leases)}"
+        return f"stored {stored} under {leases}, believed {believed} under {set(live_tasks.leases)}"
 
     async def kill(self) -> None:
         """End the term as SIGKILL would: nothing more is written."""
-        assert self._ledger is not None
+        assert self._group_commit is not None
         assert self.runtime is not None
         self.runtime.close()
-        self._ledger.cancel()
-        await asyncio.wait({self._ledger})
+        self._group_commit.cancel()
+        await asyncio.wait({self._group_commit})
 
     async def step(self, runtime: Runtime) -> None:
         """Do something; what is refused must be refused for a reason and change nothing."""
@@ -117,14 +124,14 @@ class History:
             elif what == "requeue":
                 await runtime.requeue(task.id, actor="test")
                 self.accepted.pop(task.id, None)
-            elif self.outside.orders:
-                await self._speak(runtime, what, self.chance.choice(self.outside.orders[-6:]))
+            elif self.port.orders:
+                await self._speak(runtime, what, self.chance.choice(self.port.orders[-6:]))
         except (MembridgeError, FencedError):
             pass
 
     async def _speak(self, runtime: Runtime, what: str, order: Order) -> None:
         claim = LeaseClaim(lease_id=order.lease.id, task_id=order.task.id, worker_id=order.lease.worker_id)
-        live = runtime.book.leases.get(order.lease.id)
+        live = runtime.live_tasks.leases.get(order.lease.id)
         if what == "beat":
             await runtime.heartbeat(claim)
         elif what == "back":
@@ -144,16 +151,16 @@ class History:
 
     async def check(self) -> None:
         """The database holds what a task runtime promises."""
-        leases = await self.records.active_leases()
+        leases = await self.queries.active_leases()
         holders = [lease.task_id for lease in leases]
         assert len(holders) == len(set(holders)), "a task has two live leases"
         for submitted in self.tasks:
-            task = await self.records.task(submitted.id)
+            task = await self.queries.task(submitted.id)
             assert task.attempts <= task.max_attempts
             ends = self.accepted.get(task.id, [])
             assert len(ends) <= 1, "a task was completed twice"
             if task.status is TaskStatus.COMPLETED:
-                result = await self.records.result(task.id)
+                result = await self.queries.result(task.id)
                 assert result is not None
                 assert result.status is ResultStatus.SUCCESS
             if task.status in {TaskStatus.LEASED, TaskStatus.RUNNING}:
@@ -164,8 +171,8 @@ class History:
         assert len(contexts) == len(set(contexts)), "two tasks of one context run at once"
 
 
-async def _run(ledger: Ledger) -> None:
+async def _run(group_commit: GroupCommit) -> None:
     try:
-        await ledger.run(lambda: None)
+        await group_commit.run(lambda: None)
     except MembridgeError:
         return

@@ -14,7 +14,7 @@ from schemas.tasks import TaskSpec, TaskStatus
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace
-from tests.integration.coordinator.histories import History, Outside
+from tests.integration.coordinator.histories import AcceptingPort, History
 
 
 @asynccontextmanager
@@ -23,7 +23,7 @@ async def history_on(url: str, folder: Path, limits: Limits | None = None) -> As
         open_engine(parse_url(url, folder / "x"), deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
-        history = History(engine, Outside(), group, random.Random(1), limits or Limits())
+        history = History(engine, AcceptingPort(), group, random.Random(1), limits or Limits())
         await history.begin()
         yield history
         await history.kill()
@@ -41,14 +41,14 @@ async def submitted(history: History, context: str = "c", **more: object) -> str
 
 async def until(history: History, task: str, status: TaskStatus) -> None:
     async with asyncio.timeout(20.0):
-        while of(history).book.tasks[task].status is not status:  # noqa: ASYNC110 - no event tells
+        while of(history).live_tasks.tasks[task].status is not status:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0)
 
 
 async def end(history: History, task: str, *, success: bool = True) -> None:
     """Wait until a task runs, and report how it ended."""
     await until(history, task, TaskStatus.RUNNING)
-    lease = next(one.lease for one in reversed(history.outside.orders) if one.task.id == task)
+    lease = next(one.lease for one in reversed(history.port.orders) if one.task.id == task)
     report = Report(
         lease_id=lease.id, task_id=task, worker_id=lease.worker_id, metrics=Metrics(duration_ms=1),
         status=ResultStatus.SUCCESS if success else ResultStatus.ERROR, output="o" if success else None,
@@ -59,14 +59,14 @@ async def end(history: History, task: str, *, success: bool = True) -> None:
 
 def waits_for(history: History, task: str) -> str:
     """Return what a queued task waits for."""
-    state = of(history).book.tasks[task]
+    state = of(history).live_tasks.tasks[task]
     assert state.status is TaskStatus.QUEUED
     return of(history).scheduler.explain(state)
 
 
 def ran(history: History) -> list[str]:
     """Return the tasks in the order in which they were given out."""
-    return [one.task.id for one in history.outside.orders]
+    return [one.task.id for one in history.port.orders]
 
 
 async def test_the_next_one_waits_while_the_first_waits_for_its_next_attempt(database_url: str, tmp_path: Path) -> None:
@@ -139,11 +139,11 @@ async def test_one_revived_while_the_next_runs_is_first_again_however_that_one_i
     async with history_on(database_url, tmp_path) as history:
 
         async def hand_back(task: str) -> None:
-            lease = of(history).book.leases[of(history).book.tasks[task].lease_id or ""].lease
+            lease = of(history).live_tasks.leases[of(history).live_tasks.tasks[task].lease_id or ""].lease
             await of(history).hand_back(LeaseClaim(lease_id=lease.id, task_id=task, worker_id=lease.worker_id))
 
         async def expire(task: str) -> None:
-            of(history).expire(of(history).book.tasks[task].lease_id or "")
+            of(history).expire(of(history).live_tasks.tasks[task].lease_id or "")
 
         async def fail(task: str) -> None:
             await end(history, task, success=False)

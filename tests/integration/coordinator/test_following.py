@@ -11,7 +11,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.cli.following import follow_task, submit_once
 from membridge.errors import DeadlineExceededError, RemoteError
-from membridge.worker.worker import Outcome
+from membridge.worker.worker import AttemptResult
 from schemas import subjects
 from schemas.leases import Order
 from schemas.task_events import TaskEvent, TaskEventKind
@@ -33,7 +33,7 @@ async def test_every_line_is_told_once_and_what_a_task_waits_for_is_said(
         said.append(text)
         waiting.set()
 
-    async def chatter(order: Order) -> Outcome:
+    async def chatter(order: Order) -> AttemptResult:
         """Print many lines as fast as the bus takes them, and end at once."""
         subject = subjects.fill(subjects.TASK_EVENT, task=order.task.id, kind=TaskEventKind.STDERR.value, by="w1")
         for number in range(LINES):

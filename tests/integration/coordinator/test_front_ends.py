@@ -7,7 +7,7 @@ import pytest
 from membridge.bus.asker import ASKED_BY
 from membridge.bus.rpc import Client
 from membridge.errors import MembridgeError
-from membridge.worker.worker import Outcome
+from membridge.worker.worker import AttemptResult
 from schemas import subjects
 from schemas.audit import AuditRequest
 from schemas.errors import ErrorCode
@@ -20,10 +20,10 @@ from schemas.workers import WorkerRequest, WorkerStatus
 from tests.fixtures.tasks import OpenPlace, Place, soon
 
 
-async def sessions(order: Order) -> Outcome:
+async def sessions(order: Order) -> AttemptResult:
     """End at once, in a session named after the context."""
     session = f"session of {order.task.context_id[:8]}"
-    return Outcome(ResultStatus.SUCCESS, Metrics(duration_ms=1), output=order.task.prompt, session=session)
+    return AttemptResult(ResultStatus.SUCCESS, Metrics(duration_ms=1), output=order.task.prompt, session=session)
 
 
 async def actors(place: Place, entity_id: str) -> dict[str, str]:
@@ -84,12 +84,12 @@ async def test_the_audit_names_who_asked(opened: OpenPlace) -> None:
 async def test_runs_and_leases_are_listed_by_status_task_worker_and_page(opened: OpenPlace) -> None:
     free = asyncio.Event()
 
-    async def attempt(order: Order) -> Outcome:
+    async def attempt(order: Order) -> AttemptResult:
         if order.task.prompt == "slow":
             await free.wait()
         if order.task.prompt == "bad":
-            return Outcome(ResultStatus.ERROR, Metrics(duration_ms=7), error_message="it broke")
-        return Outcome(ResultStatus.SUCCESS, Metrics(duration_ms=5, tokens_used=11), output="done")
+            return AttemptResult(ResultStatus.ERROR, Metrics(duration_ms=7), error_message="it broke")
+        return AttemptResult(ResultStatus.SUCCESS, Metrics(duration_ms=5, tokens_used=11), output="done")
 
     async with opened() as place:
         ask = Client(place.bus)

@@ -17,9 +17,9 @@ from schemas.results import Metrics, ResultStatus
 from schemas.tasks import Policy, TaskSpec, TaskStatus
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
-from services.database.group_commit import begin_term
-from services.database.records import Records
-from tests.integration.coordinator.histories import History, Outside
+from services.database.group_commit import begin_tenure
+from services.database.records import Queries
+from tests.integration.coordinator.histories import AcceptingPort, History
 
 STEPS = 60
 
@@ -31,7 +31,7 @@ async def test_no_history_breaks_a_promise(database_url: str, tmp_path: Path, ro
             open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0))
         )
         async with asyncio.TaskGroup() as group:
-            history = History(engine, Outside(), group, random.Random(round_number))
+            history = History(engine, AcceptingPort(), group, random.Random(round_number))
             for _ in range(3):
                 runtime = await history.begin()
                 for _ in range(STEPS):
@@ -44,7 +44,7 @@ async def test_no_history_breaks_a_promise(database_url: str, tmp_path: Path, ro
             await history.kill()
             await history.check()
             for task in history.tasks:
-                assert (await history.records.task(task.id)).status in {TaskStatus.COMPLETED, TaskStatus.DEAD}
+                assert (await history.queries.task(task.id)).status in {TaskStatus.COMPLETED, TaskStatus.DEAD}
 
 
 async def test_an_old_term_writes_nothing_any_more(database_url: str, tmp_path: Path) -> None:
@@ -52,12 +52,12 @@ async def test_an_old_term_writes_nothing_any_more(database_url: str, tmp_path: 
         open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
-        history = History(engine, Outside(), group, random.Random(1))
+        history = History(engine, AcceptingPort(), group, random.Random(1))
         old = await history.begin()
-        await begin_term(engine)
+        await begin_tenure(engine)
         with pytest.raises(MembridgeError, match="another coordinator"):
             await old.submit(TaskSpec(context_id="c", agent_slug="a", prompt="p"), actor="test")
-        assert await Records(engine).counts() == {}
+        assert await Queries(engine).counts() == {}
         old.close()
 
 
@@ -68,20 +68,20 @@ async def test_a_silent_worker_loses_its_task_within_the_leases_time_and_a_secon
         open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
-        history = History(engine, Outside(), group, random.Random(1))
+        history = History(engine, AcceptingPort(), group, random.Random(1))
         runtime = await history.begin()
         spec = TaskSpec(context_id="c", agent_slug="a", prompt="p", policy=Policy(timeout_sec=1), max_attempts=2)
         task = await runtime.submit(spec, actor="test")
         given: list[float] = []
         for _ in range(2):
-            await history.outside.arrived.wait()
-            history.outside.arrived.clear()
+            await history.port.arrived.wait()
+            history.port.arrived.clear()
             given.append(asyncio.get_running_loop().time())
         assert 0.9 < given[1] - given[0] < 1.0 + 1.0
         async with asyncio.timeout(5.0):
-            while (await history.records.task(task.id)).status is not TaskStatus.DEAD:  # noqa: ASYNC110 - no event tells
+            while (await history.queries.task(task.id)).status is not TaskStatus.DEAD:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0)
-        first, second = history.outside.orders
+        first, second = history.port.orders
         assert first.lease.id != second.lease.id
         late = Report(
             lease_id=first.lease.id, task_id=task.id, worker_id=first.lease.worker_id, status=ResultStatus.SUCCESS,
@@ -89,7 +89,7 @@ async def test_a_silent_worker_loses_its_task_within_the_leases_time_and_a_secon
         )  # fmt: skip
         with pytest.raises(LeaseLostError):
             await runtime.report(late)
-        assert await history.records.result(task.id) is None
+        assert await history.queries.result(task.id) is None
         await history.kill()
 
 
@@ -108,34 +108,34 @@ async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it
         open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
-        history = History(engine, Outside(), group, random.Random(1), Limits())
+        history = History(engine, AcceptingPort(), group, random.Random(1), Limits())
         runtime = await history.begin()
         task = await runtime.submit(TaskSpec(context_id="c", agent_slug="a", prompt="p"), actor="test")
-        await history.outside.arrived.wait()
-        lease = history.outside.orders[0].lease
+        await history.port.arrived.wait()
+        lease = history.port.orders[0].lease
         end(runtime, lease.id)
-        assert lease.id in runtime.book.leases, "this term gave it itself, and its timer counts"
+        assert lease.id in runtime.live_tasks.leases, "this term gave it itself, and its timer counts"
         await history.kill()
-        history.outside.arrived.clear()
+        history.port.arrived.clear()
         runtime = await history.begin({lease.id})
         if heard_of:
             claim = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id=lease.worker_id)
             await runtime.heartbeat(claim)
             end(runtime, lease.id)
-            assert lease.id in runtime.book.leases
+            assert lease.id in runtime.live_tasks.leases
         else:
             end(runtime, lease.id)
             async with asyncio.timeout(10.0):
-                await history.outside.arrived.wait()
-            again = history.outside.orders[-1]
+                await history.port.arrived.wait()
+            again = history.port.orders[-1]
             assert (again.task.id, again.task.attempts, again.lease.id != lease.id) == (task.id, 2, True)
         await history.kill()
 
 
 async def _finish(history: History, runtime: Runtime) -> None:
     async with asyncio.timeout(60.0):
-        while runtime.book.tasks:
-            for lease_id, held in list(runtime.book.leases.items()):
+        while runtime.live_tasks.tasks:
+            for lease_id, held in list(runtime.live_tasks.leases.items()):
                 report = Report(
                     lease_id=lease_id, task_id=held.lease.task_id, worker_id=held.lease.worker_id,
                     status=ResultStatus.SUCCESS, output="o", metrics=Metrics(duration_ms=1),
@@ -144,8 +144,8 @@ async def _finish(history: History, runtime: Runtime) -> None:
                     await runtime.report(report)
                 except MembridgeError:
                     continue
-            history.outside.arrived.clear()
-            if runtime.book.tasks and not runtime.book.leases:
+            history.port.arrived.clear()
+            if runtime.live_tasks.tasks and not runtime.live_tasks.leases:
                 async with asyncio.timeout(20.0):
-                    await history.outside.arrived.wait()
+                    await history.port.arrived.wait()
             await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from msgspec import Raw, inspect
 
 from membridge.bus.kv import open_bucket
 from membridge.bus.rpc import Client
-from membridge.worker.worker import Outcome
+from membridge.worker.worker import AttemptResult
 from schemas import buckets, subjects
 from schemas.errors import ErrorReply
 from schemas.fields import MOST_NUMBER
@@ -54,7 +54,7 @@ class Stage:
     async def lease(self) -> Lease:
         """Return a live lease of the first worker."""
         if self.running is None:
-            self.holder.herald.touch()
+            self.holder.publisher.touch()
             task = await self.place.submit(context=f"held {len(self.holder.orders)}", labels=["holder"])
             await self.place.until(task.id, TaskStatus.RUNNING)
             self.running = next(one.lease for one in self.holder.orders if one.task.id == task.id)
@@ -159,7 +159,7 @@ async def check_taken(stage: Stage, operation: Operation[Wire, Wire], sent: byte
 
 @pytest.mark.timeout(180)
 async def test_poison_in_any_field_is_refused_by_name_or_kept_and_nobody_else_notices(opened: OpenPlace) -> None:
-    async def endless(order: Order) -> Outcome:
+    async def endless(order: Order) -> AttemptResult:
         del order
         await asyncio.get_running_loop().create_future()
         raise AssertionError
@@ -194,13 +194,13 @@ async def test_poison_in_any_field_is_refused_by_name_or_kept_and_nobody_else_no
 
 
 async def test_what_a_program_prints_costs_no_result(opened: OpenPlace) -> None:
-    async def speak(order: Order) -> Outcome:
+    async def speak(order: Order) -> AttemptResult:
         metrics = Metrics(duration_ms=2**70, tokens_used=2**70)
         if order.task.prompt == "break":
             raise ZeroDivisionError("of nobody's making")
         if order.task.prompt == "fail":
-            return Outcome(ResultStatus.ERROR, metrics, error_message="a\0b\ud800" * 3_000, session="\0" * 500)
-        return Outcome(ResultStatus.SUCCESS, metrics, output=order.task.prompt + "\0|\udfff", session="x" * 500)
+            return AttemptResult(ResultStatus.ERROR, metrics, error_message="a\0b\ud800" * 3_000, session="\0" * 500)
+        return AttemptResult(ResultStatus.SUCCESS, metrics, output=order.task.prompt + "\0|\udfff", session="x" * 500)
 
     async with opened() as place:
         await place.coordinator()

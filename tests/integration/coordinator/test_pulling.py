@@ -22,7 +22,7 @@ from schemas.workers import WorkerRequest, WorkerStatus
 from services.coordinator.runtime import REASON
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace, Place, soon
-from tests.integration.coordinator.histories import History, Outside
+from tests.integration.coordinator.histories import AcceptingPort, History
 
 NAME = "http-1"
 
@@ -181,7 +181,7 @@ async def test_a_worker_that_is_no_node_and_falls_silent_loses_its_task(database
         open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
-        history = History(engine, Outside(), group, random.Random(1))
+        history = History(engine, AcceptingPort(), group, random.Random(1))
         runtime = await history.begin()
         spec = TaskSpec(agent_slug="a", prompt="p", labels=["http"], policy=Policy(timeout_sec=1))
         task = await runtime.submit(spec, actor="test")
@@ -198,9 +198,9 @@ async def test_a_worker_that_is_no_node_and_falls_silent_loses_its_task(database
         with pytest.raises(LeaseLostError):
             await runtime.heartbeat(claim_of(orders[0]))
         assert (await runtime.report(success(orders[1], "in time"))).accepted
-        result = await history.records.result(task.id)
+        result = await history.queries.result(task.id)
         assert result is not None
         assert result.output == "in time"
-        statuses = [run.status for run in await history.records.runs(RunsRequest(task_id=task.id))]
+        statuses = [run.status for run in await history.queries.runs(RunsRequest(task_id=task.id))]
         assert statuses == [RunStatus.COMPLETED, RunStatus.EXPIRED]
         await history.kill()

@@ -26,7 +26,7 @@ from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
 from services.database.group_commit import PENDING, UnstorableError, durable
 from tests.integration.coordinator.gates import Commit, Meeting, failing, held
-from tests.integration.coordinator.histories import History, Outside
+from tests.integration.coordinator.histories import AcceptingPort, History
 
 COMPLETED, DEAD, FAILED, QUEUED = TaskStatus.COMPLETED, TaskStatus.DEAD, TaskStatus.FAILED, TaskStatus.QUEUED
 RUNNING = TaskStatus.RUNNING
@@ -63,12 +63,12 @@ class Case:
 
     async def expire(self) -> None:
         assert self.lease is not None
-        if self.lease.id not in self.runtime.book.leases:
+        if self.lease.id not in self.runtime.live_tasks.leases:
             raise LeaseLostError("it ended")
         self.runtime.expire(self.lease.id)
 
     async def status(self) -> TaskStatus:
-        return (await self.history.records.task(self.task)).status
+        return (await self.history.queries.task(self.task)).status
 
 
 EVENTS: dict[str, Callable[[Case], Awaitable[object]]] = {
@@ -90,14 +90,14 @@ PAIRS = [
 
 
 @asynccontextmanager
-async def history_on(url: str, folder: Path, outside: Outside | None = None) -> AsyncGenerator[History]:
+async def history_on(url: str, folder: Path, port: AcceptingPort | None = None) -> AsyncGenerator[History]:
     """A history whose leases do not end by themselves, in its first term."""
     async with (
         open_engine(parse_url(url, folder / "x"), deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
-        history = History(engine, outside or Outside(), group, random.Random(1), Limits())
-        history.records = Meeting(engine)
+        history = History(engine, port or AcceptingPort(), group, random.Random(1), Limits())
+        history.queries = Meeting(engine)
         await history.begin()
         yield history
         await history.kill()
@@ -106,12 +106,12 @@ async def history_on(url: str, folder: Path, outside: Outside | None = None) -> 
 async def arrived(history: History, task: str) -> Lease:
     """Return the lease under which a worker was given a task, once it runs."""
     assert history.runtime is not None
-    book = history.runtime.book
+    live_tasks = history.runtime.live_tasks
     async with asyncio.timeout(20.0):
-        while task not in book.tasks or book.tasks[task].status is not RUNNING:  # noqa: ASYNC110 - no event tells
+        while task not in live_tasks.tasks or live_tasks.tasks[task].status is not RUNNING:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0)
-    await book.settled(task)
-    return next(one.lease for one in reversed(history.outside.orders) if one.task.id == task)
+    await live_tasks.settled(task)
+    return next(one.lease for one in reversed(history.port.orders) if one.task.id == task)
 
 
 async def brought_to(history: History, status: TaskStatus, context: str) -> Case:
@@ -142,7 +142,7 @@ async def test_of_two_events_at_once_one_is_refused_or_both_count_and_the_contex
     database_url: str, tmp_path: Path
 ) -> None:
     async with history_on(database_url, tmp_path) as history:
-        meeting = history.records
+        meeting = history.queries
         assert isinstance(meeting, Meeting)
         for number, (status, pair) in enumerate(PAIRS):
             case = await brought_to(history, status, f"c{number}")
@@ -158,13 +158,13 @@ async def test_of_two_events_at_once_one_is_refused_or_both_count_and_the_contex
                 history.hear(name)
             accepted = [event for event in (one.result() for one in asked) if event is not None]
             what = f"{status.value}: {pair} -> {accepted}"
-            for exclusive in ONCE:
-                assert len([event for event in accepted if event in exclusive]) <= 1, what
+            for keyed_locks in ONCE:
+                assert len([event for event in accepted if event in keyed_locks]) <= 1, what
             await history.agree()
             if "success" in accepted and "requeue" not in accepted:
                 assert await case.status() is COMPLETED, what
             # The next one of the context runs once this one is over, and not meanwhile.
-            live = case.runtime.book.tasks
+            live = case.runtime.live_tasks.tasks
             assert len([one for one in live.values() if one.context_id == case.context and one.status in HELD]) <= 1, (
                 what
             )
@@ -192,7 +192,7 @@ async def test_a_change_whose_commit_fails_is_made_or_not_and_can_be_asked_for_a
             await history.kill()
             before = await case.status()
             assert before in (after if how is Commit.ANSWER_LOST else {status}), event
-            kept = [lease.id for lease in await history.records.active_leases()]
+            kept = [lease.id for lease in await history.queries.active_leases()]
             runtime = await history.begin(kept)
             if before is status:
                 # A worker says so again; the lease that it has is still the live one.
@@ -200,7 +200,7 @@ async def test_a_change_whose_commit_fails_is_made_or_not_and_can_be_asked_for_a
             elif after is not AGAIN:
                 assert await outcome(event, case) is None
             await history.agree()
-            if case.task in runtime.book.tasks:
+            if case.task in runtime.live_tasks.tasks:
                 await runtime.cancel(case.task, reason="", actor="test")
 
 
@@ -210,15 +210,15 @@ async def test_a_result_that_is_turned_away_for_overload_is_taken_when_it_is_sai
     async with history_on(database_url, tmp_path) as history:
         case = await brought_to(history, RUNNING, "c")
         with held(history.engine) as waits:
-            first = case.runtime.book.write()
+            first = case.runtime.live_tasks.write()
             await waits.wait()
             last = first
             for _ in range(PENDING):
-                last = case.runtime.book.write()
+                last = case.runtime.live_tasks.write()
             for event in ("success", "error", "hand back", "cancel", "heartbeat"):
                 with pytest.raises(OverloadedError):
                     await EVENTS[event](case)
-            assert case.runtime.book.tasks[case.task].status is RUNNING
+            assert case.runtime.live_tasks.tasks[case.task].status is RUNNING
         await durable(first)
         await durable(last)
         await history.agree()
@@ -243,7 +243,7 @@ async def test_a_result_that_the_database_refuses_leaves_the_task_as_it_was_and_
                 ),
             ]
         assert all(one.result() for one in poisoned)
-        assert {one.result().id for one in others} <= {one.id for one in case.runtime.book.tasks.values()}
+        assert {one.result().id for one in others} <= {one.id for one in case.runtime.live_tasks.tasks.values()}
         await history.agree()
         assert await outcome("success", case) == "success"
         assert await case.status() is COMPLETED
@@ -264,20 +264,20 @@ async def test_a_task_that_cannot_be_read_goes_back_to_the_queue_at_once(databas
         task = await history.runtime.submit(spec, actor="test")
         await history.kill()
         # A new term has no prompt in memory.
-        meeting = history.records
+        meeting = history.queries
         assert isinstance(meeting, Meeting)
         meeting.failures = 1
         runtime = await history.begin()
         history.hear("w3", ["later"])
         lease = await arrived(history, task.id)
         assert meeting.failures == 0
-        assert (runtime.book.tasks[task.id].attempts, runtime.book.tasks[task.id].interruptions) == (1, 1)
+        assert (runtime.live_tasks.tasks[task.id].attempts, runtime.live_tasks.tasks[task.id].interruptions) == (1, 1)
         await runtime.report(Case(history, task.id, "c", lease).report(success=True))
-        assert (await history.records.task(task.id)).status is COMPLETED
+        assert (await history.queries.task(task.id)).status is COMPLETED
         await history.agree()
 
 
-class Slow(Outside):
+class Slow(AcceptingPort):
     """Workers that take an order when they are let, and what they were asked in its order."""
 
     def __init__(self) -> None:
@@ -300,8 +300,8 @@ class Slow(Outside):
 
 
 async def test_a_task_that_is_cancelled_before_its_worker_has_it_is_not_run(database_url: str, tmp_path: Path) -> None:
-    world = Slow()
-    async with history_on(database_url, tmp_path, world) as history, asyncio.TaskGroup() as group:
+    port = Slow()
+    async with history_on(database_url, tmp_path, port) as history, asyncio.TaskGroup() as group:
         assert history.runtime is not None
         runtime, spec = history.runtime, TaskSpec(context_id="c", agent_slug="x", prompt="p")
         # Before its lease is durable: it is not sent at all.
@@ -309,25 +309,25 @@ async def test_a_task_that_is_cancelled_before_its_worker_has_it_is_not_run(data
             with held(history.engine) as waits:
                 submitting = group.create_task(runtime.submit(spec, actor="test"))
                 await waits.wait()
-                while not runtime.book.leases:  # noqa: ASYNC110 - no event tells
+                while not runtime.live_tasks.leases:  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(0)
-                (task,) = runtime.book.tasks
+                (task,) = runtime.live_tasks.tasks
                 cancelling = group.create_task(runtime.cancel(task, reason="", actor="test"))
-                while task in runtime.book.tasks:  # noqa: ASYNC110 - no event tells
+                while task in runtime.live_tasks.tasks:  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(0)
             await asyncio.wait({submitting, cancelling})
-            await world.stopped.wait()
-            assert world.asked == ["stop"]
+            await port.stopped.wait()
+            assert port.asked == ["stop"]
             # While it is sent: what asks the worker to stop comes first, and is said again.
-            world.stopped.clear()
+            port.stopped.clear()
             second = await runtime.submit(spec, actor="test")
-            await world.arrived.wait()
+            await port.arrived.wait()
             await runtime.cancel(second.id, reason="", actor="test")
-            await world.stopped.wait()
-            world.stopped.clear()
-            world.takes.set()
-            await world.stopped.wait()
-        assert world.asked == ["stop", "run", "stop", "taken", "stop"]
+            await port.stopped.wait()
+            port.stopped.clear()
+            port.takes.set()
+            await port.stopped.wait()
+        assert port.asked == ["stop", "run", "stop", "taken", "stop"]
         await history.agree()
 
 
@@ -346,4 +346,4 @@ async def test_one_key_submitted_many_times_at_once_is_one_task_also_when_the_fi
                 await asyncio.wait({first})
         ids = {one.result().id for one in pair} | {(await runtime.submit(spec, actor="test")).id}
         assert len(ids) == 1
-        assert list((await history.records.counts()).values()) == [1]
+        assert list((await history.queries.counts()).values()) == [1]

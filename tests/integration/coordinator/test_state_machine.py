@@ -24,7 +24,7 @@ from services.coordinator.machine import WrongStateError
 from services.coordinator.runtime import Limits, Runtime
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import create_database
-from tests.integration.coordinator.histories import History, Outside
+from tests.integration.coordinator.histories import AcceptingPort, History
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Tasks(RuleBasedStateMachine):
     async def _live(self, opened: asyncio.Event) -> None:
         url = parse_url(type(self).new_database(), Path("/nowhere"))
         async with open_engine(url, deadline=Deadline.after(30.0)) as engine, asyncio.TaskGroup() as group:
-            self.history = History(engine, Outside(), group, random.Random(0), Limits())
+            self.history = History(engine, AcceptingPort(), group, random.Random(0), Limits())
             await self.history.begin()
             opened.set()
             await self.over.wait()
@@ -86,15 +86,15 @@ class Tasks(RuleBasedStateMachine):
 
     def row(self, task: str) -> Task:
         """Return a task as the database has it."""
-        return self.run(self.history.records.task(task))
+        return self.run(self.history.queries.task(task))
 
     def live(self, task: str) -> Order | None:
         """Return the order under whose lease a task is, as a worker has it by now."""
 
         async def found() -> Order | None:
             while True:
-                lease = self.runtime.book.tasks[task].lease_id if task in self.runtime.book.tasks else None
-                order = next((one for one in self.history.outside.orders if one.lease.id == lease), None)
+                lease = self.runtime.live_tasks.tasks[task].lease_id if task in self.runtime.live_tasks.tasks else None
+                order = next((one for one in self.history.port.orders if one.lease.id == lease), None)
                 if lease is None or order is not None:
                     return order
                 await asyncio.sleep(0)
@@ -154,7 +154,7 @@ class Tasks(RuleBasedStateMachine):
 
         async def expired() -> None:
             self.runtime.expire(order.lease.id)
-            while (await self.history.records.task(task)).lease_id == order.lease.id:  # noqa: ASYNC110 - no event tells
+            while (await self.history.queries.task(task)).lease_id == order.lease.id:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0)
 
         self.run(expired())
@@ -171,12 +171,12 @@ class Tasks(RuleBasedStateMachine):
 
     @rule(task=tasks, number=st.integers(0, 1000))
     def speak_under_another_lease(self, task: str, number: int) -> None:
-        live, orders = self.live(task), self.history.outside.orders
+        live, orders = self.live(task), self.history.port.orders
         others = [one for one in orders if live is None or one.lease.id != live.lease.id]
         if not others:
             return
         lease = others[number % len(others)].lease
-        if lease.id in self.runtime.book.leases:
+        if lease.id in self.runtime.live_tasks.leases:
             return
         self.refused(lease.task_id, self.runtime.heartbeat(claim_of(lease)))
         self.refused(lease.task_id, self.runtime.report(report_of(lease, success=True)))
@@ -206,9 +206,9 @@ class Tasks(RuleBasedStateMachine):
 
         async def killed() -> tuple[list[Lease], list[Lease]]:
             await self.history.kill()
-            before = await self.history.records.active_leases()
+            before = await self.history.queries.active_leases()
             await self.history.begin()
-            return before, await self.history.records.active_leases()
+            return before, await self.history.queries.active_leases()
 
         before, after = self.run(killed())
         assert {lease.id for lease in before} <= {lease.id for lease in after}
@@ -223,9 +223,9 @@ class Tasks(RuleBasedStateMachine):
 
     async def _check(self) -> None:
         while True:
-            before = await self.history.records.active_leases()
-            rows = await self.history.records.tasks(status=None, context_id=None, limit=1000, before=None)
-            if before == await self.history.records.active_leases():
+            before = await self.history.queries.active_leases()
+            rows = await self.history.queries.tasks(status=None, context_id=None, limit=1000, before=None)
+            if before == await self.history.queries.active_leases():
                 break
         await self.history.agree()
         holders = {lease.task_id: lease for lease in before}
@@ -235,17 +235,17 @@ class Tasks(RuleBasedStateMachine):
         for row in rows:
             assert row.attempts <= row.max_attempts
             assert (row.status in {LEASED, RUNNING}) == (row.id in holders), row
-            result = await self.history.records.result(row.id)
+            result = await self.history.queries.result(row.id)
             if row.status is COMPLETED:
                 assert result is not None
                 assert result.status is ResultStatus.SUCCESS
 
     def refused(self, task: str, work: Coroutine[Any, Any, object]) -> None:
         """The word is refused as one under a lease that is not live, and what was accepted stays what it was."""
-        before = self.run(self.history.records.result(task))
+        before = self.run(self.history.queries.result(task))
         with pytest.raises(LeaseLostError):
             self.run(work)
-        assert self.run(self.history.records.result(task)) == before
+        assert self.run(self.history.queries.result(task)) == before
 
 
 def claim_of(lease: Lease) -> LeaseClaim:

@@ -10,7 +10,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.rpc import Client
 from membridge.errors import RemoteError
 from membridge.objectstore.s3.client import S3Options
-from membridge.worker.worker import Outcome
+from membridge.worker.worker import AttemptResult
 from schemas import subjects
 from schemas.audit import AuditRequest
 from schemas.errors import ErrorCode
@@ -26,9 +26,11 @@ from tests.fixtures.tasks import SOON, OpenPlace, Place, echo, place_of, soon
 BIG = "ü" * 700_000
 
 
-async def fail(order: Order) -> Outcome:
+async def fail(order: Order) -> AttemptResult:
     """Fail as a program that exits with 3."""
-    return Outcome(ResultStatus.ERROR, Metrics(duration_ms=1), error_message=f"attempt {order.task.attempts} failed")
+    return AttemptResult(
+        ResultStatus.ERROR, Metrics(duration_ms=1), error_message=f"attempt {order.task.attempts} failed"
+    )
 
 
 async def refused(place: Place, operation: subjects.Operation, request: object) -> ErrorCode:  # type: ignore[type-arg]
@@ -76,9 +78,9 @@ async def test_a_failing_task_is_tried_again_and_ends_dead_and_can_be_revived(op
 
 
 async def test_an_output_of_any_size_comes_back_whole(opened: OpenPlace) -> None:
-    async def speak(order: Order) -> Outcome:
+    async def speak(order: Order) -> AttemptResult:
         del order
-        return Outcome(ResultStatus.SUCCESS, Metrics(duration_ms=1), output=BIG)
+        return AttemptResult(ResultStatus.SUCCESS, Metrics(duration_ms=1), output=BIG)
 
     async with opened() as place:
         await place.coordinator()
@@ -123,9 +125,9 @@ async def test_what_happens_to_a_task_is_told_step_by_step_and_can_be_read_later
 async def test_a_large_output_in_an_s3_has_an_address_that_opens_it(
     bus: Bus, nats_url: str, tmp_path: Path, s3_options: S3Options
 ) -> None:
-    async def speak(order: Order) -> Outcome:
+    async def speak(order: Order) -> AttemptResult:
         del order
-        return Outcome(ResultStatus.SUCCESS, Metrics(duration_ms=1), output=BIG)
+        return AttemptResult(ResultStatus.SUCCESS, Metrics(duration_ms=1), output=BIG)
 
     kept = {
         "MEMBRIDGE_STORE": "s3", "MINIO_ENDPOINT": s3_options.endpoint, "MINIO_ACCESS_KEY": s3_options.access_key,
@@ -181,7 +183,7 @@ async def test_bad_input_is_refused_and_names_what_is_wrong(opened: OpenPlace) -
 async def test_a_word_under_a_lease_that_is_not_the_live_one_changes_nothing(opened: OpenPlace) -> None:
     running, free = asyncio.Event(), asyncio.Event()
 
-    async def slow(order: Order) -> Outcome:
+    async def slow(order: Order) -> AttemptResult:
         running.set()
         await free.wait()
         return await echo(order)
@@ -216,7 +218,7 @@ async def test_a_word_under_a_lease_that_is_not_the_live_one_changes_nothing(ope
 async def test_a_task_is_cancelled_waiting_and_running(opened: OpenPlace) -> None:
     running, ended = asyncio.Event(), asyncio.Event()
 
-    async def endless(order: Order) -> Outcome:
+    async def endless(order: Order) -> AttemptResult:
         del order
         running.set()
         try:
@@ -242,13 +244,13 @@ async def test_a_task_is_cancelled_waiting_and_running(opened: OpenPlace) -> Non
 async def test_a_context_runs_one_at_a_time_in_order_and_stays_with_its_worker(opened: OpenPlace) -> None:
     at_once: list[int] = [0, 0]
 
-    async def counted(order: Order) -> Outcome:
+    async def counted(order: Order) -> AttemptResult:
         at_once[0] += 1
         at_once[1] = max(at_once)
         await asyncio.sleep(0)
         at_once[0] -= 1
         outcome = await echo(order)
-        return Outcome(outcome.status, outcome.metrics, output=outcome.output, session="s-1")
+        return AttemptResult(outcome.status, outcome.metrics, output=outcome.output, session="s-1")
 
     async with opened() as place:
         await place.coordinator()
@@ -319,7 +321,7 @@ async def test_a_drained_worker_gets_nothing_until_it_is_resumed_also_by_the_nex
 async def test_a_worker_that_stops_hands_back_and_burns_no_attempt(opened: OpenPlace) -> None:
     running = asyncio.Event()
 
-    async def endless(order: Order) -> Outcome:
+    async def endless(order: Order) -> AttemptResult:
         del order
         running.set()
         await asyncio.get_running_loop().create_future()
@@ -341,7 +343,7 @@ async def test_a_worker_that_stops_hands_back_and_burns_no_attempt(opened: OpenP
 async def test_another_coordinator_goes_on_and_nothing_is_run_twice(opened: OpenPlace) -> None:
     running, free = asyncio.Event(), asyncio.Event()
 
-    async def slow(order: Order) -> Outcome:
+    async def slow(order: Order) -> AttemptResult:
         if order.task.prompt == "held":
             running.set()
             await free.wait()

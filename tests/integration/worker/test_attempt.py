@@ -15,7 +15,7 @@ import pytest
 from membridge.worker import attempt, process
 from membridge.worker.attempt import Claude
 from membridge.worker.context import Sources
-from membridge.worker.worker import Outcome
+from membridge.worker.worker import AttemptResult
 from schemas.leases import Lease, Order
 from schemas.results import ResultStatus
 from schemas.task_events import TaskEventKind
@@ -63,7 +63,7 @@ def order(prompt: str = "hello", *, seconds: int = 30, form: OutputFormat = Outp
     return Order(task=task, lease=lease, **more)  # type: ignore[arg-type]
 
 
-def failed(outcome: Outcome) -> str:
+def failed(outcome: AttemptResult) -> str:
     assert outcome.status is ResultStatus.ERROR
     assert outcome.output is None
     return outcome.error_message or ""

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.coordinator.order import Contexts
+from services.coordinator.contexts import Contexts
 
 
 def line(*names: str) -> Contexts:

@@ -13,7 +13,7 @@ class _Lock:
     users: int = 0
 
 
-class Exclusive:
+class KeyedLocks:
     """Locks by name."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from membridge import __version__
 from membridge.bus.rpc import Client
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.worker import worker
-from membridge.worker.worker import Outcome
+from membridge.worker.worker import AttemptResult
 from schemas import subjects
 from schemas.identity import NodeId
 from schemas.leases import Lease, Order, OutputPart
@@ -20,7 +20,7 @@ from schemas.tasks import TaskRequest, TaskStatus
 from schemas.wire import Wire, encode
 from schemas.workers import Capabilities, WorkerPresence, WorkerStatus
 from services.coordinator import app, tenure
-from services.coordinator.adapter import World
+from services.coordinator.adapter import Adapter
 from tests.fixtures.tasks import SOON, OpenPlace, Place, echo, soon
 
 Q = TypeVar("Q", bound=Wire)
@@ -31,7 +31,7 @@ SILENT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Broken(World):
+class Broken(Adapter):
     """A world in which the first lease raises what nobody foresaw."""
 
     async def hold(self, lease: Lease) -> None:
@@ -39,22 +39,24 @@ class Broken(World):
         if not self.revisions:
             self.revisions["00000000-0000-4000-8000-000000000000"] = 0
             raise ZeroDivisionError
-        await World.hold(self, lease)
+        await Adapter.hold(self, lease)
 
 
 async def test_an_unknown_error_ends_the_term_and_not_the_process(opened: OpenPlace) -> None:
     ready, free = asyncio.Event(), asyncio.Event()
 
-    async def slow(order: Order) -> Outcome:
+    async def slow(order: Order) -> AttemptResult:
         await free.wait()
         return await echo(order)
 
     async def coordinate(place: Place) -> None:
         identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks")
-        async with app.opened(place.settings) as seat:
-            world = Broken(seat.world.bus, seat.world.leases, seat.world.sticky, seat.world.objects)
-            async with serve(seat.bus, identity, seat.answers.shared()):
-                await tenure.contend(replace(seat, world=world), ready.set)
+        async with app.opened(place.settings) as resources:
+            adapter = Broken(
+                resources.adapter.bus, resources.adapter.leases, resources.adapter.sticky, resources.adapter.objects
+            )
+            async with serve(resources.bus, identity, resources.endpoints.shared()):
+                await tenure.contend(replace(resources, adapter=adapter), ready.set)
 
     async with opened() as place:
         place.tasks.append(place.group.create_task(coordinate(place)))
@@ -93,7 +95,7 @@ async def test_a_large_output_survives_a_term_that_begins_in_the_middle_of_its_r
 ) -> None:
     output = "".join(f"{number:07} " for number in range(3 * worker.PIECE // 8))
 
-    async def speak(order: Order) -> Outcome:
+    async def speak(order: Order) -> AttemptResult:
         return replace(await echo(order), output=output)
 
     monkeypatch.setattr(worker, "Client", Halting)

@@ -22,63 +22,63 @@ log = get_logger("membridge.coordinator")
 PROBE, PROBES = 3.0, 32
 
 
-class Attendance:
+class Liveness:
     """The workers' words of one term; who is asked is asked in `group`."""
 
     def __init__(self, bus: Bus, runtime: Runtime, group: asyncio.TaskGroup) -> None:
         self._client, self._runtime, self._group = Client(bus), runtime, group
         self._free = asyncio.Semaphore(PROBES)
         #: The life of each worker that answered.
-        self._proven: dict[str, str] = {}
+        self._answered: dict[str, str] = {}
         #: Nodes whose worker is being asked, and the last word of each since.
         self._asked: dict[str, NodePresence | None] = {}
 
-    def take(self, said: NodePresence) -> None:
+    def take(self, presence: NodePresence) -> None:
         """Take a node's word."""
-        if said.node in self._asked:
-            self._asked[said.node] = said
-        elif said.worker is None:
-            self._proven.pop(said.node, None)
-            self._runtime.silence(said.node)
-        elif said.worker.status is not WorkerStatus.ONLINE or self._proven.get(said.node) == _life(said):
-            self._runtime.hear(to_worker(said, said.worker))
+        if presence.node in self._asked:
+            self._asked[presence.node] = presence
+        elif presence.worker is None:
+            self._answered.pop(presence.node, None)
+            self._runtime.silence(presence.node)
+        elif presence.worker.status is not WorkerStatus.ONLINE or self._answered.get(presence.node) == _life(presence):
+            self._runtime.hear(to_worker(presence, presence.worker))
         else:
-            self._asked[said.node] = None
-            self._group.create_task(self._prove(said), name=f"asks {said.node}")
+            self._asked[presence.node] = None
+            self._group.create_task(self._probe(presence), name=f"asks {presence.node}")
 
-    async def _prove(self, said: NodePresence) -> None:
+    async def _probe(self, presence: NodePresence) -> None:
         """Ask a worker; then take what its node said last."""
-        last: NodePresence | None = said
+        last: NodePresence | None = presence
         try:
             async with self._free:
-                given = self._runtime.given_to(said.node)
+                given = self._runtime.given_to(presence.node)
                 answer = await self._client.request(
-                    subjects.WORKER_STATUS, Empty(), deadline=Deadline.after(PROBE), worker=said.node
+                    subjects.WORKER_STATUS, Empty(), deadline=Deadline.after(PROBE), worker=presence.node
                 )
-            self._proven[said.node] = _life(said)
-            self._runtime.believe(said.node, answer.running, given)
+            self._answered[presence.node] = _life(presence)
+            self._runtime.believe(presence.node, answer.running, given)
         except MembridgeError as error:
-            log.info("worker does not answer", node=said.node, reason=error.message)
+            log.info("worker does not answer", node=presence.node, reason=error.message)
             # Its next word is a new chance; only one that came meanwhile is one now.
             last = None
         finally:
-            last = self._asked.pop(said.node) or last
+            last = self._asked.pop(presence.node) or last
         if last is not None:
             self.take(last)
 
 
-def _life(said: NodePresence) -> str:
-    return f"{said.instance} {said.started_at}"
+def _life(presence: NodePresence) -> str:
+    return f"{presence.instance} {presence.started_at}"
 
 
-def to_worker(presence: NodePresence, said: WorkerPresence) -> Worker:
+def to_worker(presence: NodePresence, worker: WorkerPresence) -> Worker:
     """Return the worker that a node says it is."""
     rows = sum(project.rows.get("observations", 0) for project in presence.projects)
     return Worker(
         id=presence.node,
         node_id=presence.node,
-        status=said.status,
-        capabilities=said.capabilities,
+        status=worker.status,
+        capabilities=worker.capabilities,
         last_heartbeat=presence.updated_at,
         ip_addrs=presence.addresses,
         obs_count=rows,
@@ -86,5 +86,5 @@ def to_worker(presence: NodePresence, said: WorkerPresence) -> Worker:
         install_method=presence.install_method.value if presence.install_method is not None else "",
         agent_version=presence.version,
         os_info=f"{presence.os} {presence.arch}",
-        detail=said.detail,
+        detail=worker.detail,
     )
