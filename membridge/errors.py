@@ -2,14 +2,14 @@
 
 MembridgeError
 ├── InvalidRequestError      SettingsError · UnknownProjectError
-├── ForbiddenError           CredentialsError > RevokedError · SealingKeyError
+├── ForbiddenError           CredentialsError > RevokedError · EncryptionKeyError
 ├── NotFoundError            ObjectMissingError · DatabaseMissingError
 ├── RefusedError             PrimaryPullRefusedError · SecondaryPushBlockedError · ShrinkRefusedError
 ├── FencedError              StaleEpochError · HeadMovedError · LeaseLostError · RevisionMovedError
 ├── ConflictError            ObjectExistsError · LeaseHeldError · AlreadyRunningError
 ├── DatabaseInvalidError     DatabaseCorruptError
 ├── DatabaseBusyError
-├── CorruptObjectError       ObjectNotSealedError
+├── CorruptObjectError       ObjectNotEncryptedError
 ├── UnsupportedFormatError
 ├── DiskFullError
 ├── FileAccessError
@@ -88,7 +88,7 @@ class RevokedError(CredentialsError):
     )
 
 
-class SealingKeyError(ForbiddenError):
+class EncryptionKeyError(ForbiddenError):
     """This node's keys do not open what the object store holds, or it has none."""
 
     code = ErrorCode.UNAUTHORIZED
@@ -211,7 +211,7 @@ class CorruptObjectError(MembridgeError):
     code = ErrorCode.CORRUPT_OBJECT
 
 
-class ObjectNotSealedError(CorruptObjectError):
+class ObjectNotEncryptedError(CorruptObjectError):
     """An object without a seal where only sealed ones are read: from before encryption, or exchanged."""
 
 

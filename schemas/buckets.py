@@ -16,7 +16,7 @@ from schemas.wire import Wire
 V_co = TypeVar("V_co", bound=Wire, covariant=True)
 
 
-class LockRecord(Wire, frozen=True, kw_only=True):
+class PushLeaseRecord(Wire, frozen=True, kw_only=True):
     """Who holds a lock, for people; right of way comes from the entry's revision.
 
     `nonce` tells one holding from another of the same owner.
@@ -64,12 +64,12 @@ class Bucket(Generic[V_co]):
 
 LEADERSHIP = Bucket("leadership", LeaderRecord, ttl=30.0, history=1, max_bytes=16 << 20)
 NODES = Bucket("nodes", NodePresence, ttl=30.0, history=1, max_bytes=16 << 20)
-LOCKS = Bucket("locks", LockRecord, ttl=60.0, history=1, max_bytes=16 << 20)
+PUSH_LEASES = Bucket("locks", PushLeaseRecord, ttl=60.0, history=1, max_bytes=16 << 20)
 HEADS = Bucket("heads", Head, ttl=None, history=8, max_bytes=16 << 20)
 EPOCHS = Bucket("epochs", EpochCounter, ttl=None, history=1, max_bytes=16 << 20)
 SETTINGS = Bucket("settings", ProjectSettings, ttl=None, history=8, max_bytes=16 << 20)
 
-ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, LOCKS, HEADS, EPOCHS, SETTINGS)
+ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, PUSH_LEASES, HEADS, EPOCHS, SETTINGS)
 
 LEASES = Bucket("leases", Lease, ttl=3_900.0, history=1, max_bytes=64 << 20, announced=True)
 STICKY = Bucket("sticky", Stickiness, ttl=3_600.0, history=1, max_bytes=64 << 20)

@@ -1,8 +1,8 @@
-"""The desk: invites machines, lets them in, cuts them off, and writes down what it did.
+"""The enrolment service: invites, enrols and revokes machines, and records each of these in the access log.
 
-One change at a time: the roster is saved, then the server is brought to agree with it, then the answer leaves. Killed
-in between, the next start applies the saved roster. Invitations end with the process that made them: their time is
-measured by a clock that nobody can set and that runs through suspend.
+One change at a time: it saves the membership, makes nats-server agree with it, then answers. If it is killed in
+between, the next start applies the saved membership. Invitations expire with the process that made them: their
+lifetime is measured on a clock that cannot be set and that runs through suspend.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from membridge.access import members as rules
 from membridge.access.audit_log import AccessLog
-from membridge.access.farewell import Farewell
 from membridge.access.invitation import Line, write
-from membridge.access.members import Invitation, InvitationState, Roster
+from membridge.access.members import Invitation, InvitationState, Membership
+from membridge.access.offboarding import Offboarding
 from membridge.aio import threads
 from membridge.bus.lease import boottime
 from membridge.bus.service import Call, Endpoint
@@ -54,7 +54,7 @@ class TooManyRefusalsError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class EnrolmentAddress:
     """What every invitation says: how the server is reached and known, and the seed of the user that may ask in."""
 
     urls: tuple[str, ...]
@@ -62,28 +62,28 @@ class Door:
     seed: str
 
 
-class Desk:
-    """Answers for one server. `apply` brings the server to agree with a roster and returns when it does."""
+class Enrolment:
+    """Answers for one server. `apply` brings the server to agree with a membership and returns when it does."""
 
     def __init__(
         self,
         folder: Path,
-        roster: Roster,
-        door: Door,
-        apply: Callable[[Roster], Awaitable[None]],
-        farewell: Farewell,
+        membership: Membership,
+        door: EnrolmentAddress,
+        apply: Callable[[Membership], Awaitable[None]],
+        offboarding: Offboarding,
         *,
         now: Callable[[], float] = boottime,
     ) -> None:
-        self.roster = roster
-        self._folder, self._door, self._apply, self._farewell = folder, door, apply, farewell
+        self.membership = membership
+        self._folder, self._address, self._apply, self._offboarding = folder, door, apply, offboarding
         self._log = AccessLog(folder / "access.log")
         self._turn, self._now = asyncio.Lock(), now
         self._ends: dict[str, float] = {}
         self._refused: list[float] = []
 
     async def start(self) -> None:
-        """Save and apply the roster; what was open when the last process ended is over."""
+        """Save and apply the membership; what was open when the last process ended is over."""
         async with self._turn:
             await self._keep(self._expired())
 
@@ -93,8 +93,8 @@ class Desk:
         secret, identifier = secrets.token_urlsafe(24), secrets.token_hex(8)
         expires_at = (datetime.now(UTC) + timedelta(seconds=request.expires_seconds)).isoformat(timespec="seconds")
         async with self._turn:
-            roster = self._expired()
-            projects = rules.chosen(roster, request.projects)
+            membership = self._expired()
+            projects = rules.chosen(membership, request.projects)
             invitation = Invitation(
                 id=identifier,
                 digest=rules.digest_of(secret),
@@ -102,17 +102,17 @@ class Desk:
                 node=request.node,
                 expires_at=expires_at,
             )
-            roster = rules.invite(roster, invitation)
-            names = [roster.projects[project] for project in projects]
+            membership = rules.invite(membership, invitation)
+            names = [membership.projects[project] for project in projects]
             await self._write_down(AccessAction.INVITED, request.node or "", identifier, names)
-            await self._save(roster)
+            await self._save(membership)
             self._ends[identifier] = self._now() + request.expires_seconds
         line = Line(
-            urls=list(self._door.urls),
-            fingerprint=self._door.fingerprint,
+            urls=list(self._address.urls),
+            fingerprint=self._address.fingerprint,
             id=identifier,
             secret=secret,
-            door=self._door.seed,
+            door=self._address.seed,
             projects=names,
             node=request.node,
         )
@@ -124,15 +124,15 @@ class Desk:
         self._check_pace()
         async with self._turn:
             try:
-                roster = rules.enrol(self._expired(), request, now=_now())
+                membership = rules.enrol(self._expired(), request, now=_now())
             except MembridgeError as error:
                 self._refused.append(self._now())
                 await self._write_down(AccessAction.REFUSED, request.node, request.invitation, reason=error.message)
                 raise
-            names = [roster.projects[project] for project in request.keys]
-            if roster is not self.roster:
+            names = [membership.projects[project] for project in request.keys]
+            if membership is not self.membership:
                 await self._write_down(AccessAction.ENROLLED, request.node, request.invitation, names)
-            await self._keep(roster)
+            await self._keep(membership)
         log.info("node enrolled", node=request.node)
         return EnrolReply(node=request.node)
 
@@ -140,11 +140,11 @@ class Desk:
         """Let a front end in. Errors: InvalidRequestError."""
         del call
         async with self._turn:
-            roster = rules.admit(self.roster, request, now=_now())
-            names = [roster.projects[project] for project in request.keys]
-            if roster is not self.roster:
+            membership = rules.admit(self.membership, request, now=_now())
+            names = [membership.projects[project] for project in request.keys]
+            if membership is not self.membership:
                 await self._write_down(AccessAction.ADMITTED, request.node, projects=names, reason=request.role.value)
-            await self._keep(roster)
+            await self._keep(membership)
         log.info("front end admitted", node=request.node)
         return self._members()
 
@@ -154,23 +154,23 @@ class Desk:
         Asked again for one that is revoked already, it does the rest again: the server may not have read its files.
         """
         node = NodeId(request.node)
-        if node == self._farewell.host:
+        if node == self._offboarding.host:
             raise InvalidRequestError(
                 f"{node} runs this server and cannot be revoked",
                 remedy="stop `membridge up` to end the server",
                 field="node",
             )
         async with self._turn:
-            known, roster = self.roster.members.get(node), self.roster
+            known, membership = self.membership.members.get(node), self.membership
             if known is None or known.revoked_at is None:
-                roster = rules.revoke(roster, node, now=_now())
+                membership = rules.revoke(membership, node, now=_now())
                 await self._write_down(AccessAction.REVOKED, node)
-            member = roster.members[node]
-            await self._save(roster)
+            member = membership.members[node]
+            await self._save(membership)
             # Told while its key still counts, and only of what is saved.
-            led = await self._farewell.tell(member, call.by)
-            await self._apply(roster)
-            await self._farewell.free(member, call.by, led)
+            led = await self._offboarding.tell(member, call.by)
+            await self._apply(membership)
+            await self._offboarding.free(member, call.by, led)
         log.info("node revoked", node=node, by=call.by)
         return self._members()
 
@@ -194,22 +194,22 @@ class Desk:
             Endpoint(operation=subjects.ACCESS_LOG, subject=subjects.ACCESS_LOG.at(), handler=self.show_log),
         ]
 
-    def door_endpoints(self) -> list[Endpoint]:
+    def enrolment_endpoints(self) -> list[Endpoint]:
         """Return what a machine at the door may ask."""
         return [Endpoint(operation=subjects.ENROL, subject=subjects.ENROL.at(), handler=self.enrol)]
 
     def _members(self) -> MembersReply:
-        members = [self.roster.members[name] for name in sorted(self.roster.members)]
-        return MembersReply(members=members, projects=sorted(self.roster.projects.values()))
+        members = [self.membership.members[name] for name in sorted(self.membership.members)]
+        return MembersReply(members=members, projects=sorted(self.membership.projects.values()))
 
-    def _expired(self) -> Roster:
+    def _expired(self) -> Membership:
         now = self._now()
         over = [
             item.id
-            for item in self.roster.invitations.values()
+            for item in self.membership.invitations.values()
             if item.state is InvitationState.OPEN and self._ends.get(item.id, 0.0) <= now
         ]
-        return rules.expire(self.roster, over) if over else self.roster
+        return rules.expire(self.membership, over) if over else self.membership
 
     def _check_pace(self) -> None:
         since = self._now() - MINUTE
@@ -217,13 +217,13 @@ class Desk:
         if len(self._refused) >= REFUSALS:
             raise TooManyRefusalsError("too many invitations were refused", remedy="try again in a minute")
 
-    async def _keep(self, roster: Roster) -> None:
-        await self._save(roster)
-        await self._apply(roster)
+    async def _keep(self, membership: Membership) -> None:
+        await self._save(membership)
+        await self._apply(membership)
 
-    async def _save(self, roster: Roster) -> None:
-        await threads.run(files.save, self._folder / "roster.json", encode(roster))
-        self.roster = roster
+    async def _save(self, membership: Membership) -> None:
+        await threads.run(files.save, self._folder / "roster.json", encode(membership))
+        self.membership = membership
 
     async def _write_down(
         self, action: AccessAction, node: str, invitation: str = "", projects: list[str] | None = None, reason: str = ""

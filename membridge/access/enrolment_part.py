@@ -1,7 +1,7 @@
-"""The reception: the part of `membridge up --listen` that holds the desk and looks after each project's account.
+"""The enrolment: the part of `membridge up --listen` that holds the desk and looks after each project's account.
 
 It connects as the server's own users, makes every account's streams and buckets, tells enrolled nodes where snapshots
-are kept, and brings the server to agree with the roster after each change.
+are kept, and brings the server to agree with the membership after each change.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 from membridge import __version__
-from membridge.access.enrolment import Desk
-from membridge.access.farewell import Farewell
-from membridge.access.members import Roster
+from membridge.access.enrolment import Enrolment
+from membridge.access.members import Membership
+from membridge.access.offboarding import Offboarding
 from membridge.access.provision import provision, provision_runtime, reclaim
-from membridge.access.server_files import Site, own_member
+from membridge.access.server_files import ServerFiles, own_member
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
@@ -43,40 +43,42 @@ IDENTITY = ServiceIdentity(
 )
 
 
-class Reception:
-    """Runs the desk of one site.
+class EnrolmentPart:
+    """Runs the desk of one server_files.
 
     `reload` has the server read its configuration again.
     """
 
     def __init__(
         self,
-        site: Site,
+        server_files: ServerFiles,
         store: StoreConfig,
         *,
         reload: Callable[[Deadline], Awaitable[None]],
         replicas: int = 1,
     ) -> None:
-        self._site, self._store, self._reload, self._replicas = site, store, reload, replicas
+        self._files, self._store, self._reload, self._replicas = server_files, store, reload, replicas
         self._host = NodeId("")
 
-    def prepare(self, node: NodeId, names: list[str]) -> Roster:
-        """Write the server's files for its first start and return the roster, this machine in it. Blocking."""
+    def prepare(self, node: NodeId, names: list[str]) -> Membership:
+        """Write the server's files for its first start and return the membership, this machine in it. Blocking."""
         self._host, now = node, datetime.now(UTC).isoformat(timespec="seconds")
-        roster = own_member(self._site, self._site.roster(), node, names, now=now)
-        self._site.write_config(roster)
-        return roster
+        membership = own_member(self._files, self._files.membership(), node, names, now=now)
+        self._files.write_config(membership)
+        return membership
 
-    async def run(self, roster: Roster, ready: Ready) -> None:
-        """Serve until cancelled. The server runs already, with the configuration of `roster`."""
-        site = self._site
+    async def run(self, membership: Membership, ready: Ready) -> None:
+        """Serve until cancelled. The server runs already, with the configuration of `membership`."""
+        server_files = self._files
         accounts: dict[ProjectId, Bus] = {}
-        farewell = Farewell(self._host, accounts)
-        desk = Desk(site.folder, roster, await threads.run(site.door), self._apply, farewell)
+        offboarding = Offboarding(self._host, accounts)
+        enrolment = Enrolment(
+            server_files.folder, membership, await threads.run(server_files.enrolment_address), self._apply, offboarding
+        )
         async with AsyncExitStack() as stack, background() as group:
             operators = await self._enter(stack, "desk", jetstream=False)
             door = await self._enter(stack, "doorkeeper", jetstream=False)
-            for project in roster.projects:
+            for project in membership.projects:
                 bus = accounts[project] = await self._enter(stack, f"operator-{project}")
                 await self._provision(project)(bus)
                 group.create_task(self._tend(bus, project, self._provision(project)), name=f"tend {project}")
@@ -84,9 +86,9 @@ class Reception:
             runtime = await self._enter(stack, f"operator-{RUNTIME}")
             await self._provision_runtime(runtime)
             group.create_task(self._tend(runtime, RUNTIME, self._provision_runtime), name="tend the runtime")
-            await desk.start()
-            await stack.enter_async_context(serve(operators, IDENTITY, desk.operator_endpoints()))
-            await stack.enter_async_context(serve(door, IDENTITY, desk.door_endpoints()))
+            await enrolment.start()
+            await stack.enter_async_context(serve(operators, IDENTITY, enrolment.operator_endpoints()))
+            await stack.enter_async_context(serve(door, IDENTITY, enrolment.enrolment_endpoints()))
             ready()
             await asyncio.Event().wait()
 
@@ -119,11 +121,11 @@ class Reception:
 
     async def _enter(self, stack: AsyncExitStack, role: str, *, jetstream: bool = True) -> Bus:
         inbox = role if not jetstream else ""
-        options = self._site.options(self._site.seed(role), f"membridge-{role}", inbox=inbox, jetstream=jetstream)
+        options = self._files.options(self._files.seed(role), f"membridge-{role}", inbox=inbox, jetstream=jetstream)
         return await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT)))
 
-    async def _apply(self, roster: Roster) -> None:
-        await threads.run(self._site.write_config, roster)
+    async def _apply(self, membership: Membership) -> None:
+        await threads.run(self._files.write_config, membership)
         await self._reload(Deadline.after(RELOAD))
 
     def _store_endpoint(self, project: ProjectId) -> Endpoint:

@@ -7,21 +7,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from membridge.access.nkeys import provide_key
-from membridge.access.server_files import Site
+from membridge.access.server_files import ServerFiles
 from membridge.settings import RUNTIME
 from membridge.system import files
 from schemas.access import AdmitRequest, MemberRole
 from schemas.identity import NodeId, ProjectId
 
 
-def make_keys(site: Site, name: NodeId, role: MemberRole, projects: Iterable[ProjectId], folder: Path) -> AdmitRequest:
+def make_keys(
+    server_files: ServerFiles, name: NodeId, role: MemberRole, projects: Iterable[ProjectId], folder: Path
+) -> AdmitRequest:
     """Write what `name` needs into `folder`, for its owner only, and return what to ask the desk.
 
     One key for each project, in a file called by its canonical id, and one for tasks; those that are there stay.
     Blocking; raises DiskFullError, FileAccessError and CredentialsError.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.save(folder / "authority.pem", site.certificate.authority.read_bytes())
+    files.save(folder / "authority.pem", server_files.certificate.authority.read_bytes())
     return AdmitRequest(
         node=name,
         role=role,

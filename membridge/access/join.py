@@ -10,14 +10,14 @@ from pathlib import Path
 from membridge import __version__
 from membridge.access import join_config, pinning
 from membridge.access.invitation import Line
-from membridge.access.join_config import Enrolled, Value
+from membridge.access.join_config import JoinConfig, Value
 from membridge.access.nkeys import provide_key
 from membridge.access.permissions import INBOX
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.errors import BusUnavailableError, MembridgeError
 from membridge.settings import RUNTIME
 from membridge.system import files
@@ -82,7 +82,7 @@ async def join(line: Line, place: Place) -> Joined:
         jetstream=False,
     )
     async with connect(options, deadline=Deadline.after(FIND)) as bus:
-        await Client(bus).request(subjects.ENROL, request, deadline=Deadline.after(ENTER))
+        await RpcClient(bus).request(subjects.ENROL, request, deadline=Deadline.after(ENTER))
     await threads.run(door.unlink, missing_ok=True)
     store = await _store(url, ca_file, keys, place.node, next(iter(projects)))
     told = await threads.run(_told, line, place, url, keys, projects, store)
@@ -114,14 +114,14 @@ async def _store(url: str, ca_file: Path, keys: Path, node: NodeId, project: Pro
         inbox_prefix=f"{INBOX}.{node}",
     )
     async with connect(options, deadline=Deadline.after(ACCEPTED)) as bus:
-        return await Client(bus).request(
+        return await RpcClient(bus).request(
             subjects.STORE_CONFIG, Empty(), deadline=Deadline.after(ACCEPTED), project=project
         )
 
 
 def _told(
     line: Line, place: Place, url: str, keys: Path, projects: dict[ProjectId, str], store: StoreConfig
-) -> Enrolled:
+) -> JoinConfig:
     others = [other for other in line.urls if other != url]
     stored: dict[str, Value] = {"kind": store.kind}
     for name in ("endpoint", "access_key", "secret_key", "bucket", "region"):
@@ -143,7 +143,7 @@ def _told(
         "nats": {"urls": [url, *others], "ca_file": str(keys / "authority.pem"), "keys_dir": str(keys)},
         "store": stored,
     }
-    return Enrolled(settings, [(name, _beside(place.database, project)) for project, name in rest])
+    return JoinConfig(settings, [(name, _beside(place.database, project)) for project, name in rest])
 
 
 def _beside(database: Path, project: ProjectId) -> Path:

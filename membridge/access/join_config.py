@@ -16,21 +16,21 @@ Value = str | list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolled:
+class JoinConfig:
     """What the file says: settings by group, and further projects with their databases."""
 
     settings: Mapping[str, Mapping[str, Value]]
     projects: Sequence[tuple[str, Path]] = field(default_factory=tuple)
 
 
-def save(config_dir: Path, said: Enrolled) -> Path:
+def save(config_dir: Path, said: JoinConfig) -> Path:
     """Write the file into `config_dir` and return its path. Raises DiskFullError and FileAccessError."""
     path = config_dir / ENROLLED
     files.save(path, render(said).encode())
     return path
 
 
-def render(said: Enrolled) -> str:
+def render(said: JoinConfig) -> str:
     """Return the file's text as TOML; a JSON string or list of strings is one in TOML too."""
     lines = ["# Written by Membridge; what you set in config.toml goes before it."]
     for group, fields in said.settings.items():

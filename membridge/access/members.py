@@ -1,7 +1,7 @@
-"""The roster: which projects there are, which machines are in, which invitations are out, and the rules between them.
+"""The membership: the projects, their machines, the invitations that are out, and the rules between them.
 
-Pure: takes a roster and a request, returns the next roster or refuses. A secret is compared by its sha256 in constant
-time and never kept; whether an invitation is over is told by the caller, from a clock that nobody sets.
+Pure: takes a membership and a request, returns the next membership or refuses. Secrets are compared by their sha256 in
+constant time and never kept. The caller says which invitations have expired; no wall clock is read here.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class InvitationState(StrEnum):
 
 
 class Invitation(Wire, frozen=True, kw_only=True):
-    """One invitation as the roster keeps it: the sha256 of its secret, whom and what it is for."""
+    """One invitation as the membership keeps it: the sha256 of its secret, whom and what it is for."""
 
     id: str
     digest: str
@@ -47,7 +47,7 @@ class Invitation(Wire, frozen=True, kw_only=True):
     used_by: NodeId | None = None
 
 
-class Roster(Wire, frozen=True, kw_only=True):
+class Membership(Wire, frozen=True, kw_only=True):
     """Everything about access that is kept."""
 
     format: int = FORMAT
@@ -65,46 +65,46 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def add_projects(roster: Roster, names: Iterable[str]) -> Roster:
-    """Return the roster with the projects called `names` in it."""
-    return replace(roster, projects=roster.projects | {canonical_id(name): name for name in names})
+def add_projects(membership: Membership, names: Iterable[str]) -> Membership:
+    """Return the membership with the projects called `names` in it."""
+    return replace(membership, projects=membership.projects | {canonical_id(name): name for name in names})
 
 
-def chosen(roster: Roster, names: Iterable[str]) -> list[ProjectId]:
+def chosen(membership: Membership, names: Iterable[str]) -> list[ProjectId]:
     """Return the ids of the projects that are named, of all when none is; raise NotFoundError for an unknown one."""
     wanted = list(names)
     for name in wanted:
-        if canonical_id(name) not in roster.projects:
+        if canonical_id(name) not in membership.projects:
             raise NotFoundError(f"there is no project {name!r} here", remedy="see `membridge project list`")
-    return [canonical_id(name) for name in wanted] or list(roster.projects)
+    return [canonical_id(name) for name in wanted] or list(membership.projects)
 
 
-def invite(roster: Roster, invitation: Invitation) -> Roster:
-    """Return the roster with an invitation in it; raise InvalidRequestError when too many are open."""
-    opened = [item for item in roster.invitations.values() if item.state is InvitationState.OPEN]
+def invite(membership: Membership, invitation: Invitation) -> Membership:
+    """Return the membership with an invitation in it; raise InvalidRequestError when too many are open."""
+    opened = [item for item in membership.invitations.values() if item.state is InvitationState.OPEN]
     if len(opened) >= MOST_OPEN:
         raise InvalidRequestError("too many invitations are open", remedy="wait until some are used or expire")
-    kept = list(roster.invitations.values())[-MOST_REMEMBERED:]
-    return replace(roster, invitations={item.id: item for item in [*kept, invitation]})
+    kept = list(membership.invitations.values())[-MOST_REMEMBERED:]
+    return replace(membership, invitations={item.id: item for item in [*kept, invitation]})
 
 
-def expire(roster: Roster, over: Iterable[str]) -> Roster:
-    """Return the roster with the open invitations of the ids in `over` expired."""
+def expire(membership: Membership, over: Iterable[str]) -> Membership:
+    """Return the membership with the open invitations of the ids in `over` expired."""
     changed = {
-        name: replace(roster.invitations[name], state=InvitationState.EXPIRED)
+        name: replace(membership.invitations[name], state=InvitationState.EXPIRED)
         for name in over
-        if name in roster.invitations and roster.invitations[name].state is InvitationState.OPEN
+        if name in membership.invitations and membership.invitations[name].state is InvitationState.OPEN
     }
-    return replace(roster, invitations=roster.invitations | changed)
+    return replace(membership, invitations=membership.invitations | changed)
 
 
-def enrol(roster: Roster, request: EnrolRequest, *, now: str) -> Roster:
-    """Return the roster with the asking machine in it and its invitation used.
+def enrol(membership: Membership, request: EnrolRequest, *, now: str) -> Membership:
+    """Return the membership with the asking machine in it and its invitation used.
 
     The same request again, whose answer was lost, is let in again. Raises InvitationRefusedError: the reason that it
     gives helps an honest holder of the line and tells a guesser nothing.
     """
-    known = roster.invitations.get(request.invitation)
+    known = membership.invitations.get(request.invitation)
     digest = digest_of(request.secret)
     if not hmac.compare_digest(known.digest if known else digest_of(""), digest) or known is None:
         raise _refused("this invitation is not known here")
@@ -112,11 +112,11 @@ def enrol(roster: Roster, request: EnrolRequest, *, now: str) -> Roster:
         raise _refused("this invitation is expired")
     if request.node in RESERVED_WORKERS:
         raise _refused(f"no machine may be called {request.node}", "choose another name with `--node`")
-    there = roster.members.get(request.node)
+    there = membership.members.get(request.node)
     if known.state is InvitationState.USED:
         same = there is not None and there.revoked_at is None and _keys(there) == _keys(request)
         if known.used_by == request.node and same:
-            return roster
+            return membership
         raise _refused("this invitation was used already")
     if known.node is not None and known.node != request.node:
         raise _refused(f"this invitation is for node {known.node}", "join with `--node` and that name")
@@ -127,26 +127,26 @@ def enrol(roster: Roster, request: EnrolRequest, *, now: str) -> Roster:
             f"there is a node {request.node} already",
             f"choose another name with `--node`, or run `membridge nodes revoke {request.node}` first",
         )
-    _check_keys(roster, request, InvitationRefusedError, "run `membridge join` again")
+    _check_keys(membership, request, InvitationRefusedError, "run `membridge join` again")
     member = Member(node=request.node, keys=dict(request.keys), enrolled_at=now, runtime_key=request.runtime_key)
     used = replace(known, state=InvitationState.USED, used_by=request.node)
     return replace(
-        roster,
-        members=roster.members | {member.node: member},
-        invitations=roster.invitations | {used.id: used},
+        membership,
+        members=membership.members | {member.node: member},
+        invitations=membership.invitations | {used.id: used},
     )
 
 
-def host(roster: Roster, node: NodeId, keys: dict[ProjectId, str], runtime_key: str, *, now: str) -> Roster:
-    """Return the roster with the machine in it that the server itself runs on; it needs no invitation."""
-    there = roster.members.get(node)
+def host(membership: Membership, node: NodeId, keys: dict[ProjectId, str], runtime_key: str, *, now: str) -> Membership:
+    """Return the membership with the machine in it that the server itself runs on; it needs no invitation."""
+    there = membership.members.get(node)
     enrolled_at = there.enrolled_at if there else now
     member = Member(node=node, keys=keys, enrolled_at=enrolled_at, runtime_key=runtime_key)
-    return replace(roster, members=roster.members | {node: member})
+    return replace(membership, members=membership.members | {node: member})
 
 
-def admit(roster: Roster, request: AdmitRequest, *, now: str) -> Roster:
-    """Return the roster with a front end in it.
+def admit(membership: Membership, request: AdmitRequest, *, now: str) -> Membership:
+    """Return the membership with a front end in it.
 
     The same request again, whose answer was lost, changes nothing. Raises InvalidRequestError for a name that is
     taken, an unknown project, a key that is somebody else's, and for a node: that one is invited.
@@ -155,18 +155,18 @@ def admit(roster: Roster, request: AdmitRequest, *, now: str) -> Roster:
         raise InvalidRequestError(
             f"{request.node} cannot be admitted as a {request.role}", remedy="machines join by `membridge invite`"
         )
-    there = roster.members.get(request.node)
+    there = membership.members.get(request.node)
     if there is not None and there.revoked_at is None:
         if (there.role, _keys(there)) == (request.role, _keys(request)):
-            return roster
+            return membership
         raise InvalidRequestError(
             f"there is a member {request.node} already",
             remedy=f"choose another name, or run `membridge nodes revoke {request.node}` first",
             field="node",
         )
-    if set(request.keys) - set(roster.projects):
+    if set(request.keys) - set(membership.projects):
         raise InvalidRequestError("a key is for a project that is not here", field="keys")
-    _check_keys(roster, request, InvalidRequestError, "give another folder with `--to`")
+    _check_keys(membership, request, InvalidRequestError, "give another folder with `--to`")
     member = Member(
         node=request.node,
         keys=dict(request.keys),
@@ -174,31 +174,35 @@ def admit(roster: Roster, request: AdmitRequest, *, now: str) -> Roster:
         runtime_key=request.runtime_key,
         role=request.role,
     )
-    return replace(roster, members=roster.members | {member.node: member})
+    return replace(membership, members=membership.members | {member.node: member})
 
 
-def revoke(roster: Roster, node: NodeId, *, now: str) -> Roster:
-    """Return the roster with `node` cut off; raise NotFoundError when it is not in."""
-    member = roster.members.get(node)
+def revoke(membership: Membership, node: NodeId, *, now: str) -> Membership:
+    """Return the membership with `node` cut off; raise NotFoundError when it is not in."""
+    member = membership.members.get(node)
     if member is None or member.revoked_at is not None:
         raise NotFoundError(f"no node {node} is enrolled", remedy="see `membridge nodes members`")
-    return replace(roster, members=roster.members | {node: replace(member, revoked_at=now)})
+    return replace(membership, members=membership.members | {node: replace(member, revoked_at=now)})
 
 
-def read(body: bytes) -> Roster:
-    """Return the roster that was kept as `body`; raise InvalidRequestError when it is none."""
+def read(body: bytes) -> Membership:
+    """Return the membership that was kept as `body`; raise InvalidRequestError when it is none."""
     try:
-        roster = msgspec.json.decode(body, type=Roster)
+        membership = msgspec.json.decode(body, type=Membership)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"the roster cannot be read: {error}", remedy="restore it from a backup") from error
-    if roster.format != FORMAT:
-        raise InvalidRequestError(f"the roster has format {roster.format}", remedy="upgrade membridge")
-    return roster
+        raise InvalidRequestError(
+            f"the membership cannot be read: {error}", remedy="restore it from a backup"
+        ) from error
+    if membership.format != FORMAT:
+        raise InvalidRequestError(f"the membership has format {membership.format}", remedy="upgrade membridge")
+    return membership
 
 
-def _check_keys(roster: Roster, request: EnrolRequest | AdmitRequest, error: type[MembridgeError], remedy: str) -> None:
+def _check_keys(
+    membership: Membership, request: EnrolRequest | AdmitRequest, error: type[MembridgeError], remedy: str
+) -> None:
     """Raise for a key that is somebody's already, and for one that is given twice: a key is for one account."""
-    if any(_keys(request) & _keys(member) for member in roster.members.values()):
+    if any(_keys(request) & _keys(member) for member in membership.members.values()):
         raise error("a key of these is another machine's", remedy=remedy)
     if len(_keys(request)) != len(request.keys) + (request.runtime_key is not None):
         raise error("one key is given twice", remedy=remedy)

@@ -15,7 +15,7 @@ from schemas.identity import NodeId, ProjectId
 INBOX = "_INBOX"
 ANSWERS = f"{INBOX}.>"
 #: The keys of a project in these buckets are written by whichever of its nodes leads, or wants to.
-SHARED = (buckets.HEADS, buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS, buckets.LOCKS)
+SHARED = (buckets.HEADS, buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS, buckets.PUSH_LEASES)
 #: The subjects of the JetStream object store's bucket.
 OBJECTS = "membridge"
 #: Asking services who they are, and being asked.
@@ -23,17 +23,17 @@ DISCOVERY = tuple(f"$SRV.{verb}{rest}" for verb in ("PING", "INFO", "STATS") for
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Permissions:
     """Subjects that a user may publish to and subscribe to."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
 
 
-EVERYTHING = Grant((">",), (">",))
+EVERYTHING = Permissions((">",), (">",))
 
 
-def node(project: ProjectId, name: NodeId) -> Grant:
+def node(project: ProjectId, name: NodeId) -> Permissions:
     """Return what a node may do in the account of one of its projects."""
     tokens = {"project": project, "node": name}
     keys = [f"$KV.{bucket.name}.{project}" for bucket in SHARED]
@@ -78,13 +78,13 @@ def node(project: ProjectId, name: NodeId) -> Grant:
         subjects.PROGRESS.format(project=project, node="*"),
         *DISCOVERY,
     )
-    return Grant(publish, subscribe)
+    return Permissions(publish, subscribe)
 
 
-def reader(project: ProjectId, name: str) -> Grant:
+def reader(project: ProjectId, name: str) -> Permissions:
     """Return what a front end may do that only looks: facts as they happen, and questions that change nothing."""
     asked = [operation.to_primary().at(project=project) for operation in _READING]
-    return Grant(
+    return Permissions(
         publish=(*asked, *(one.at(project=project) for one in (subjects.LEADERSHIP_GET, subjects.NODES))),
         subscribe=(
             f"{INBOX}.{name}.>",
@@ -94,7 +94,7 @@ def reader(project: ProjectId, name: str) -> Grant:
     )
 
 
-def gateway(project: ProjectId, name: str) -> Grant:
+def gateway(project: ProjectId, name: str) -> Permissions:
     """Return what the gateway may do in a project: what a reader may, and the requests that people make through it.
 
     Those go to the primary and to any other node, by its name, also about the projects that it serves.
@@ -103,27 +103,29 @@ def gateway(project: ProjectId, name: str) -> Grant:
     chosen = [operation.at(project=project) for operation in subjects.LEADERSHIP_OPERATIONS]
     on_nodes = [operation.subject.format(project=project, node="*") for operation in subjects.NODE_OPERATIONS]
     daemons = [operation.pattern() for operation in subjects.DAEMON_OPERATIONS]
-    return Grant(publish=(*_of_primary(project), *on_nodes, *daemons, *chosen, *DISCOVERY), subscribe=looks.subscribe)
+    return Permissions(
+        publish=(*_of_primary(project), *on_nodes, *daemons, *chosen, *DISCOVERY), subscribe=looks.subscribe
+    )
 
 
-def door(name: str) -> Grant:
+def enrolment_user(name: str) -> Permissions:
     """Return what a machine without a key may do: ask in."""
-    return Grant((subjects.ENROL.at(),), (f"{INBOX}.{name}.>",))
+    return Permissions((subjects.ENROL.at(),), (f"{INBOX}.{name}.>",))
 
 
-def doorkeeper(name: str) -> Grant:
+def enrolment_service(name: str) -> Permissions:
     """Return what the desk may do at the door: answer."""
-    return Grant((ANSWERS,), (subjects.ENROL.at(), f"{INBOX}.{name}.>", *DISCOVERY))
+    return Permissions((ANSWERS,), (subjects.ENROL.at(), f"{INBOX}.{name}.>", *DISCOVERY))
 
 
-def desk(name: str) -> Grant:
+def operator_service(name: str) -> Permissions:
     """Return what the desk may do towards operators: answer."""
-    return Grant((ANSWERS,), (*_DESK, f"{INBOX}.{name}.>", *DISCOVERY))
+    return Permissions((ANSWERS,), (*_OF_OPERATORS, f"{INBOX}.{name}.>", *DISCOVERY))
 
 
-def caller(name: str) -> Grant:
+def caller(name: str) -> Permissions:
     """Return what an operator at the server's machine may do: ask the desk."""
-    return Grant(_DESK, (f"{INBOX}.{name}.>",))
+    return Permissions(_OF_OPERATORS, (f"{INBOX}.{name}.>",))
 
 
 def _of_primary(project: ProjectId) -> list[str]:
@@ -131,7 +133,7 @@ def _of_primary(project: ProjectId) -> list[str]:
 
 
 _READING = (subjects.STATUS, subjects.HISTORY, subjects.CONFLICTS, subjects.JOBS, subjects.JOB_BY_ID, subjects.BACKUPS)
-_DESK = tuple(
+_OF_OPERATORS = tuple(
     operation.at()
     for operation in (subjects.INVITE, subjects.ADMIT, subjects.REVOKE, subjects.MEMBERS, subjects.ACCESS_LOG)
 )

@@ -5,7 +5,7 @@ streams: whoever may do both can have the server write to subjects of others. Me
 themselves.
 """
 
-from membridge.access.permissions import ANSWERS, DISCOVERY, INBOX, OBJECTS, Grant
+from membridge.access.permissions import ANSWERS, DISCOVERY, INBOX, OBJECTS, Permissions
 from schemas import buckets, subjects
 from schemas.identity import NodeId
 from schemas.subjects import Impact
@@ -16,10 +16,10 @@ TOLD = (TaskEventKind.PROGRESS, TaskEventKind.STDERR)
 _EVENTS = subjects.wildcard(subjects.TASK_EVENT)
 
 
-def node(name: NodeId) -> Grant:
+def node(name: NodeId) -> Permissions:
     """Return what a member may do: what people at it ask of the runtime, and what its worker says of itself."""
     worker = {"worker": name}
-    return Grant(
+    return Permissions(
         publish=(
             *_asked(*Impact),
             *(operation.at(**worker) for operation in subjects.REPORTING_OPERATIONS),
@@ -38,23 +38,23 @@ def node(name: NodeId) -> Grant:
     )
 
 
-def reader(name: str) -> Grant:
+def reader(name: str) -> Permissions:
     """Return what a front end may do that only looks."""
-    return Grant((*_asked(Impact.READ), "$JS.API.INFO"), (f"{INBOX}.{name}.>", _EVENTS))
+    return Permissions((*_asked(Impact.READ), "$JS.API.INFO"), (f"{INBOX}.{name}.>", _EVENTS))
 
 
-def gateway(name: str) -> Grant:
+def gateway(name: str) -> Permissions:
     """Return what the gateway may do: what people make through it, and hand out requests too large for one message."""
     # It speaks for workers that are no nodes and reach it over HTTP; a lease's id is what they have to know.
     spoken = (operation.pattern() for operation in subjects.REPORTING_OPERATIONS)
-    return Grant((*_asked(*Impact), *spoken, "$JS.API.INFO", ANSWERS), (f"{INBOX}.{name}.>", _EVENTS))
+    return Permissions((*_asked(*Impact), *spoken, "$JS.API.INFO", ANSWERS), (f"{INBOX}.{name}.>", _EVENTS))
 
 
-def coordinator(name: str = subjects.COORDINATOR) -> Grant:
+def coordinator(name: str = subjects.COORDINATOR) -> Permissions:
     """Return what coordinators may do: answer, give orders, and keep what they know."""
     passed_on = subjects.wildcard(subjects.SCHEDULER)
     kept = [f"$KV.{bucket.name}.>" for bucket in buckets.RUNTIME]
-    return Grant(
+    return Permissions(
         publish=(
             ANSWERS,
             passed_on,

@@ -1,4 +1,4 @@
-"""The accounts and users of nats-server as its configuration wants them, made of a roster.
+"""The accounts and users of nats-server as its configuration wants them, made of a membership.
 
 Pure. Each project is an account with streams of its own, and so is the task runtime; the desk and the door are
 accounts without any. Names and keys come from types that allow no quote, so nothing needs escaping.
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from membridge.access import permissions, runtime_permissions
-from membridge.access.members import Roster
-from membridge.access.permissions import EVERYTHING, Grant
+from membridge.access.members import Membership
+from membridge.access.permissions import EVERYTHING, Permissions
 from schemas.access import MemberRole
 from schemas.identity import NodeId, ProjectId
 
@@ -19,47 +19,53 @@ class User:
     """A user of the server: its public key and what it may do."""
 
     key: str
-    grant: Grant
+    allowed: Permissions
 
 
 @dataclass(frozen=True, slots=True)
 class OwnKeys:
     """The public keys of the users that the server's own machine acts as."""
 
-    desk: str
+    operator_service: str
     caller: str
-    doorkeeper: str
-    door: str
+    enrolment_service: str
+    enrolment_user: str
     operators: dict[ProjectId, str]
     runtime_operator: str
     coordinator: str
 
 
-def render(roster: Roster, own: OwnKeys) -> str:
-    """Return the `accounts` block for a roster: only who is enrolled now is in it."""
+def render(membership: Membership, own: OwnKeys) -> str:
+    """Return the `accounts` block for a membership: only who is enrolled now is in it."""
     accounts = [
         _account(
             "DESK",
-            [User(own.desk, permissions.desk("desk")), User(own.caller, permissions.caller("caller"))],
+            [
+                User(own.operator_service, permissions.operator_service("desk")),
+                User(own.caller, permissions.caller("caller")),
+            ],
             jetstream=False,
         ),
         _account(
             "DOOR",
-            [User(own.doorkeeper, permissions.doorkeeper("doorkeeper")), User(own.door, permissions.door("door"))],
+            [
+                User(own.enrolment_service, permissions.enrolment_service("doorkeeper")),
+                User(own.enrolment_user, permissions.enrolment_user("door")),
+            ],
             jetstream=False,
         ),
     ]
     in_runtime = [
         User(member.runtime_key, _IN_RUNTIME[member.role](member.node))
-        for member in roster.enrolled()
+        for member in membership.enrolled()
         if member.runtime_key
     ]
     own_users = [User(own.runtime_operator, EVERYTHING), User(own.coordinator, runtime_permissions.coordinator())]
     accounts.append(_account("RUNTIME", [*own_users, *in_runtime], jetstream=True))
-    for project in roster.projects:
+    for project in membership.projects:
         members = [
             User(member.keys[project], _IN_PROJECT[member.role](project, member.node))
-            for member in roster.enrolled()
+            for member in membership.enrolled()
             if project in member.keys
         ]
         users = [User(own.operators[project], EVERYTHING), *members]
@@ -72,12 +78,12 @@ def account_of(project: ProjectId) -> str:
     return f"PROJECT_{project}"
 
 
-_IN_PROJECT: dict[MemberRole, Callable[[ProjectId, NodeId], Grant]] = {
+_IN_PROJECT: dict[MemberRole, Callable[[ProjectId, NodeId], Permissions]] = {
     MemberRole.NODE: permissions.node,
     MemberRole.READER: permissions.reader,
     MemberRole.GATEWAY: permissions.gateway,
 }
-_IN_RUNTIME: dict[MemberRole, Callable[[NodeId], Grant]] = {
+_IN_RUNTIME: dict[MemberRole, Callable[[NodeId], Permissions]] = {
     MemberRole.NODE: runtime_permissions.node,
     MemberRole.READER: runtime_permissions.reader,
     MemberRole.GATEWAY: runtime_permissions.gateway,
@@ -96,10 +102,10 @@ def _account(name: str, users: Sequence[User], *, jetstream: bool) -> str:
 
 
 def _user(user: User) -> str:
-    grant = user.grant
-    if grant == EVERYTHING:
+    allowed = user.allowed
+    if allowed == EVERYTHING:
         return f"      {{ nkey: {user.key} }}\n"
-    publish, subscribe = _subjects(grant.publish), _subjects(grant.subscribe)
+    publish, subscribe = _subjects(allowed.publish), _subjects(allowed.subscribe)
     return (
         f"      {{ nkey: {user.key}, permissions: {{\n"
         f"        publish: {publish}\n        subscribe: {subscribe}\n      }} }}\n"

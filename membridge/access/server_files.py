@@ -1,7 +1,7 @@
-"""The access folder of the machine that runs the server: keys, certificates, roster, and the server's own files.
+"""The access folder of the machine that runs the server: keys, certificates, membership, and the server's own files.
 
 Everything in it is readable for its owner only. What is derived (configuration, certificates) can be deleted and is
-made again; the roster and the keys are what there is to keep.
+made again; the membership and the keys are what there is to keep.
 """
 
 import socket
@@ -13,8 +13,8 @@ from pathlib import Path
 from membridge.access import certificates
 from membridge.access import members as rules
 from membridge.access.certificates import Given
-from membridge.access.enrolment import Door
-from membridge.access.members import Roster
+from membridge.access.enrolment import EnrolmentAddress
+from membridge.access.members import Membership
 from membridge.access.nkeys import provide_key, read_seed
 from membridge.access.permissions import INBOX
 from membridge.access.server_config import OwnKeys, render
@@ -66,7 +66,7 @@ class Listening:
         return f"tls://[{host}]:{self.port}" if ":" in host else f"tls://{host}:{self.port}"
 
 
-class Site:
+class ServerFiles:
     """The folder. Blocking throughout."""
 
     def __init__(self, folder: Path, listening: Listening, given: Given | None = None) -> None:
@@ -88,14 +88,14 @@ class Site:
         """The folder of this machine's own keys, one for each project."""
         return self.folder / "keys"
 
-    def roster(self) -> Roster:
-        """Return the roster as it was kept, an empty one at the first start."""
+    def membership(self) -> Membership:
+        """Return the membership as it was kept, an empty one at the first start."""
         path = self.folder / "roster.json"
-        return rules.read(path.read_bytes()) if path.is_file() else Roster()
+        return rules.read(path.read_bytes()) if path.is_file() else Membership()
 
-    def door(self) -> Door:
+    def enrolment_address(self) -> EnrolmentAddress:
         """Return what invitations say of this server."""
-        return Door(self.listening.urls, self.certificate.fingerprint(), read_seed(self.seed("door")))
+        return EnrolmentAddress(self.listening.urls, self.certificate.fingerprint(), read_seed(self.seed("door")))
 
     def seed(self, role: str) -> Path:
         """Return the file of the seed of one of the server's own users."""
@@ -108,10 +108,10 @@ class Site:
     def users(self, projects: Iterable[ProjectId]) -> OwnKeys:
         """Return the public keys of the server's own users, made where there are none."""
         return OwnKeys(
-            desk=provide_key(self.seed("desk")),
+            operator_service=provide_key(self.seed("desk")),
             caller=provide_key(self.seed("caller")),
-            doorkeeper=provide_key(self.seed("doorkeeper")),
-            door=provide_key(self.seed("door")),
+            enrolment_service=provide_key(self.seed("doorkeeper")),
+            enrolment_user=provide_key(self.seed("door")),
             operators={project: provide_key(self.operator_of(project)) for project in projects},
             runtime_operator=provide_key(self.seed(f"operator-{RUNTIME}")),
             coordinator=provide_key(self.keys / f"{COORDINATOR}.seed"),
@@ -136,9 +136,9 @@ class Site:
             jetstream=jetstream,
         )
 
-    def write_config(self, roster: Roster) -> None:
-        """Write the server's configuration: the bundled one, TLS, and the accounts of a roster."""
-        accounts = render(roster, self.users(roster.projects))
+    def write_config(self, membership: Membership) -> None:
+        """Write the server's configuration: the bundled one, TLS, and the accounts of a membership."""
+        accounts = render(membership, self.users(membership.projects))
         files.save(self.folder / "accounts.conf", accounts.encode())
         tls = f'tls {{ cert_file: "{self.certificate.chain}", key_file: "{self.certificate.key}", timeout: 5 }}\n'
         base = bundled_config().read_text("utf-8")
@@ -164,7 +164,9 @@ def own_hosts() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*found, name]))
 
 
-def own_member(site: Site, roster: Roster, node: NodeId, names: list[str], *, now: str) -> Roster:
-    """Return the roster with this machine and its projects in it."""
-    grown = rules.add_projects(roster, names)
-    return rules.host(grown, node, site.own_keys(list(grown.projects)), site.own_runtime_key(), now=now)
+def own_member(
+    server_files: ServerFiles, membership: Membership, node: NodeId, names: list[str], *, now: str
+) -> Membership:
+    """Return the membership with this machine and its projects in it."""
+    grown = rules.add_projects(membership, names)
+    return rules.host(grown, node, server_files.own_keys(list(grown.projects)), server_files.own_runtime_key(), now=now)

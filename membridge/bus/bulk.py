@@ -1,6 +1,6 @@
 """Bodies that one NATS message does not hold: a request's is fetched by who answers, a reply's is sent in parts.
 
-A request goes to one member of a group that shares them, so its parts cannot follow it: it names an inbox of the asker
+A request goes to one member of a group that shares them, so its parts cannot follow it: it names an inbox of the caller
 instead, and the member that got it asks there for one part after another. Only requests and replies travel so; what a
 stream or a bucket keeps is never larger than a message.
 """

@@ -18,9 +18,9 @@ from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import background
 from membridge.bus import errors
 from membridge.bus.errors import ApiError, translated
-from membridge.bus.inbox import Replies
+from membridge.bus.inbox import Inbox
 from membridge.bus.message import Message, size_of
-from membridge.bus.nats_client import Link, Notes
+from membridge.bus.nats_client import Callbacks, NatsClient
 from membridge.bus.options import BusOptions
 from membridge.bus.subscription import Subscription
 from membridge.errors import (
@@ -34,7 +34,7 @@ from membridge.errors import (
 )
 from membridge.system.logging import get_logger
 
-#: Seconds without a single try after which a link that is down is taken for stuck.
+#: Seconds without a single try after which a connection that is down is taken for stuck.
 STUCK = 30.0
 #: Refusals in a row after which the credentials count as refused: a server that starts may not know them yet.
 REFUSALS = 4
@@ -66,8 +66,8 @@ class Bus:
         self._changed = asyncio.Event()
         self._lost, self._refused = asyncio.Event(), asyncio.Event()
         self._closing = False
-        self._link = self._new_link()
-        self._replies = Replies(options.inbox_prefix)
+        self._nats = self._new_client()
+        self._inbox = Inbox(options.inbox_prefix)
         self._subscriptions: set[Subscription] = set()
         #: Who waits for a reply, by the subject of the request in lower case.
         self._asked: dict[str, set[asyncio.Future[Message]]] = {}
@@ -76,22 +76,22 @@ class Bus:
     @property
     def raw(self) -> Client:
         """The current client of nats-py; another one after the server closed it, so ask again each time."""
-        return self._link.client
+        return self._nats.client
 
     @property
     def connected(self) -> bool:
         """Whether NATS hears us, as far as we know."""
-        return self._link.connected
+        return self._nats.connected
 
     @property
     def server_version(self) -> str:
         """The version of the server that we are or were last connected to."""
-        return self._link.version_text
+        return self._nats.version_text
 
     @property
     def max_payload(self) -> int:
         """The bytes that the server takes in one message, as it said last."""
-        return self._link.client.max_payload
+        return self._nats.client.max_payload
 
     async def wait_generation(self, after: int) -> int:
         """Wait until the connection is a newer one than `after`; return its generation."""
@@ -126,7 +126,7 @@ class Bus:
         publish to, and those of `publish`.
         """
         what = f"request to {subject}"
-        reply, future = self._replies.expect()
+        reply, future = self._inbox.expect()
         asked = self._asked.setdefault(subject.lower(), set())
         asked.add(future)
         try:
@@ -184,7 +184,7 @@ class Bus:
         subscription = Subscription(subject, queue=queue, bound=bound)
         self._subscriptions.add(subscription)
         try:
-            await subscription.attach(self._link.client)
+            await subscription.attach(self._nats.client)
             await self.settle()
             yield subscription
         finally:
@@ -199,17 +199,17 @@ class Bus:
         """Wait until the server has seen what was sent so far; return at once when the connection is down or breaks."""
         if self._group is None or self._closing or not self.connected:
             return
-        link = self._link
+        nats = self._nats
         # In a task of its own: a flush that is cancelled breaks nats-py's reader when the late answer comes.
-        flush = self._group.create_task(self._flush(link, link.broken), name="bus flush")
-        await asyncio.wait({flush, link.broken}, return_when=asyncio.FIRST_COMPLETED)
+        flush = self._group.create_task(self._flush(nats, nats.broken), name="bus flush")
+        await asyncio.wait({flush, nats.broken}, return_when=asyncio.FIRST_COMPLETED)
 
     async def open(self, *, deadline: Deadline) -> None:
         """Connect for the first time; `connect` calls it."""
         try:
-            await self._start(self._link, deadline=deadline.sooner(5.0))
+            await self._start(self._nats, deadline=deadline.sooner(5.0))
         except BaseException:
-            await self._link.close()
+            await self._nats.close()
             raise
 
     async def keep(self, group: asyncio.TaskGroup) -> None:
@@ -218,24 +218,24 @@ class Bus:
         while True:
             await self._until_lost()
             self._lost.clear()
-            await self._link.close()
+            await self._nats.close()
             await self._rebuild()
 
     async def close(self) -> None:
         """Say goodbye within five seconds."""
         self._closing = True
-        await self._link.close()
+        await self._nats.close()
 
-    def _new_link(self) -> Link:
-        return Link(
-            self.options, Notes(up=self._on_up, down=self._on_down, closed=self._lost.set, refused=self._on_refused)
+    def _new_client(self) -> NatsClient:
+        return NatsClient(
+            self.options, Callbacks(up=self._on_up, down=self._on_down, closed=self._lost.set, refused=self._on_refused)
         )
 
-    async def _start(self, link: Link, *, deadline: Deadline) -> None:
-        await link.open(deadline=deadline)
-        await link.check(deadline=deadline)
-        self._link = link
-        await self._replies.attach(link.client)
+    async def _start(self, nats: NatsClient, *, deadline: Deadline) -> None:
+        await nats.open(deadline=deadline)
+        await nats.check(deadline=deadline)
+        self._nats = nats
+        await self._inbox.attach(nats.client)
         if self.options.jetstream:
             await self._check_account(deadline=deadline)
         await self._on_up()
@@ -254,24 +254,24 @@ class Bus:
 
     async def _until_lost(self) -> None:
         while not self._lost.is_set():
-            tries = self._link.tries
+            tries = self._nats.tries
             try:
                 async with asyncio.timeout(STUCK):
                     await self._lost.wait()
             except TimeoutError:
-                if not self.connected and self._link.tries == tries:
+                if not self.connected and self._nats.tries == tries:
                     log.warning("bus connection is stuck, making a new one")
                     return
 
     async def _rebuild(self) -> None:
         refusals, backoff = 0, Backoff(self.options.pace.retry_first, self.options.pace.retry_most)
         while True:
-            link = self._new_link()
+            nats = self._new_client()
             try:
-                await self._start(link, deadline=Deadline.after(5.0))
+                await self._start(nats, deadline=Deadline.after(5.0))
             except MembridgeError as error:
                 log.warning("bus is down", reason=error.message)
-                await link.close()
+                await nats.close()
                 refusals = refusals + 1 if isinstance(error, CredentialsError) else 0
                 if refusals >= REFUSALS:
                     self._refused.set()
@@ -280,19 +280,19 @@ class Bus:
                 return
             await asyncio.sleep(backoff.failed())
 
-    async def _flush(self, link: Link, broken: "asyncio.Future[None]") -> None:
+    async def _flush(self, nats: NatsClient, broken: "asyncio.Future[None]") -> None:
         try:
-            await link.client.flush(timeout=int(SETTLE))
+            await nats.client.flush(timeout=int(SETTLE))
         except (Error, OSError, TimeoutError):
             # No answer: half open. The late answer would break the reader, so the connection is made anew. One that
             # broke meanwhile took its answer with it, and its successor is sound.
             if not broken.done():
-                await link.client.force_reconnect()
+                await nats.client.force_reconnect()
 
     def _ready(self, what: str) -> Client:
-        if not self._link.connected:
+        if not self._nats.connected:
             raise BusUnavailableError(f"{what}: the connection to NATS is down")
-        return self._link.client
+        return self._nats.client
 
     def _check_size(self, what: str, body: bytes, headers: Mapping[str, str] | None) -> None:
         # nats-py leaves the headers out of its own check, and the server closes the connection of who goes over.
@@ -303,7 +303,7 @@ class Bus:
     async def _on_up(self) -> None:
         # Before anything hears of the new connection: by then every subscription is in place.
         for subscription in tuple(self._subscriptions):
-            await subscription.attach(self._link.client)
+            await subscription.attach(self._nats.client)
         self.generation += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -323,7 +323,7 @@ class Bus:
                 )
 
     def _on_down(self) -> None:
-        log.warning("bus connection lost", reason=str(self._link.last_error or "closed by the server"))
+        log.warning("bus connection lost", reason=str(self._nats.last_error or "closed by the server"))
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from membridge.errors import BusUnavailableError
 MOST = 32 << 20
 
 
-class Replies:
+class Inbox:
     """Futures of replies, by the last token of the subject they come on."""
 
     def __init__(self, prefix: str) -> None:

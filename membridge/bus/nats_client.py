@@ -1,6 +1,6 @@
 """One nats-py client: opened with a reason when it fails, told about every change, closed within its time.
 
-A link reconnects by itself. It ends for good when the server closes it with an error; who holds it makes a new one.
+It reconnects by itself. It ends for good when the server closes it with an error; who holds it makes a new one.
 Its callbacks only note what happened: work belongs to the tasks that wait for the note.
 """
 
@@ -41,7 +41,7 @@ class _FirstFailureError(Exception):
 
 
 @dataclass(slots=True)
-class Notes:
+class Callbacks:
     """What a link tells its holder. Each is called on the event loop and must not wait for anything."""
 
     up: Callable[[], Awaitable[None]]
@@ -51,18 +51,18 @@ class Notes:
     refused: Callable[[str], None]
 
 
-class Link:
+class NatsClient:
     """A client and what it noted."""
 
-    def __init__(self, options: BusOptions, notes: Notes) -> None:
+    def __init__(self, options: BusOptions, callbacks: Callbacks) -> None:
         self.client = Client()
         self.last_error: Exception | None = None
-        #: How often a connection was tried: a link that is down and tries no more is stuck.
+        #: How often a connection was tried: a connection that is down and tries no more is stuck.
         self.tries = 0
         #: Done once the connection that there is, or was last, is broken.
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._options = options
-        self._notes = notes
+        self._callbacks = callbacks
         self._opening = True
         self._failures = 0
 
@@ -123,7 +123,7 @@ class Link:
 
     async def close(self) -> None:
         """Close within four seconds, whatever state the connection is in. Nothing is drained: that can hang."""
-        self._notes = Notes(_ignore_up, _ignore, _ignore, lambda _: None)
+        self._callbacks = Callbacks(_ignore_up, _ignore, _ignore, lambda _: None)
         # What fails from here on is no reason why the connection could not be made.
         self._opening = False
         try:
@@ -185,10 +185,10 @@ class Link:
         if not self._opening:
             log.debug("bus error", error=str(error) or type(error).__name__)
             if (subject := errors.refused_subject(error)) is not None:
-                self._notes.refused(subject)
+                self._callbacks.refused(subject)
             elif errors.is_refusal(error):
                 # The library would try again without end, and leave a socket open each time.
-                self._notes.closed()
+                self._callbacks.closed()
             return
         self._failures += 1
         # A server that refuses credentials closes at once, and the reset can overtake its reason: ask again for that.
@@ -199,15 +199,15 @@ class Link:
 
     async def _on_up(self) -> None:
         self.broken = asyncio.get_running_loop().create_future()
-        await self._notes.up()
+        await self._callbacks.up()
 
     async def _on_down(self) -> None:
         if not self.broken.done():
             self.broken.set_result(None)
-        self._notes.down()
+        self._callbacks.down()
 
     async def _on_closed(self) -> None:
-        self._notes.closed()
+        self._callbacks.closed()
 
 
 def _told(error: BaseException, where: str, options: BusOptions) -> MembridgeError:

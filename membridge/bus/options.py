@@ -36,7 +36,7 @@ class BusOptions:
     """Where NATS is and who we are. A user and password may stand in a URL; they are never logged.
 
     `jetstream` is False for who needs none: a machine at the door. `domain` is that of the JetStream to use, when it is
-    not the connected server's own: a leaf's hub. `speaker` is who makes requests over this connection, for logs and
+    not the connected server's own: a leaf's hub. `caller` is who makes requests over this connection, for logs and
     the audit of who answers them: `user@node`. `enrolled` says that the key was given by an invitation.
     """
 
@@ -49,7 +49,7 @@ class BusOptions:
     inbox_prefix: str = "_INBOX"
     jetstream: bool = True
     domain: str | None = None
-    speaker: str = ""
+    caller: str = ""
     enrolled: bool = False
     pace: Pace = Pace()
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from membridge.aio.deadline import Deadline
 from membridge.bus import bulk
-from membridge.bus.asker import ASKED_BY
+from membridge.bus.caller import CALLER
 from membridge.bus.connection import Bus
 from membridge.bus.message import Message
 from membridge.errors import BusUnavailableError, RemoteError, TooLargeError
@@ -20,12 +20,12 @@ R = TypeVar("R", bound=Wire)
 MAX_REPLY = 32 << 20
 
 
-class Client:
-    """Asks others. `on_behalf_of` is whose request is passed on; unset, this connection's own speaker asks."""
+class RpcClient:
+    """Asks others. `on_behalf_of` is whose request is passed on; unset, this connection's own caller asks."""
 
     def __init__(self, bus: Bus, *, on_behalf_of: str | None = None) -> None:
         self._bus = bus
-        self._speaker = on_behalf_of if on_behalf_of is not None else bus.options.speaker
+        self._caller = on_behalf_of if on_behalf_of is not None else bus.options.caller
 
     async def request(self, op: Operation[Q, R], body: Wire, *, deadline: Deadline | None = None, **tokens: str) -> R:
         """Ask and return the answer.
@@ -34,8 +34,8 @@ class Client:
         """
         until = deadline or Deadline.after(op.deadline)
         headers = {"Membridge-Request-Id": secrets.token_hex(8)}
-        if self._speaker:
-            headers[ASKED_BY] = self._speaker
+        if self._caller:
+            headers[CALLER] = self._caller
         reply = await self._sent(op, op.at(**tokens), encode(body), headers, deadline=until)
         if translate_code := reply.headers.get("Nats-Service-Error-Code"):
             raise RemoteError(_error(reply.body, translate_code, reply.headers.get("Nats-Service-Error", "")))

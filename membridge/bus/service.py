@@ -19,7 +19,7 @@ import msgspec
 from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import cause_of, first_failure
 from membridge.bus import bulk
-from membridge.bus.asker import asker_of
+from membridge.bus.caller import caller_of
 from membridge.bus.connection import Bus
 from membridge.bus.message import INBOX, PART, Message
 from membridge.bus.subscription import Subscription
@@ -166,7 +166,7 @@ class _Service:
             request = decode_request(body, endpoint.operation.request, limit=bulk.MOST_REQUEST)
         except WireError as error:
             raise InvalidRequestError(str(error), field=error.field) from error
-        call = Call(request_id, message.subject, message.headers, deadline, asker_of(message))
+        call = Call(request_id, message.subject, message.headers, deadline, caller_of(message))
         with bound(request_id=request_id):
             async with deadline.scope(endpoint.operation.name):
                 return await endpoint.handler(request, call)

@@ -23,7 +23,7 @@ from schemas.wire import Wire
 
 if TYPE_CHECKING:
     from membridge.access.invitation import Line
-    from membridge.access.server_files import Site
+    from membridge.access.server_files import ServerFiles
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
@@ -87,15 +87,16 @@ def admit(invocation: Invocation, name: str, role: str, folder: Path | None) -> 
     there = _ask_desk(invocation, subjects.MEMBERS, Empty())
     names = [invocation.project_name] if invocation.project_name else there.projects
     projects = [canonical_id(named) for named in names]
-    site, target = site_of(invocation), folder or Path(name)
-    request = make_keys(site, member, MemberRole(role), projects, target)
+    server_files, target = server_files_of(invocation), folder or Path(name)
+    request = make_keys(server_files, member, MemberRole(role), projects, target)
     reply = _ask_desk(invocation, subjects.ADMIT, request)
 
     def print_admitted(reply: MembersReply) -> None:
         del reply
+        url = server_files.listening.urls[0]
         click.echo(f"{name} is let in as {role}; its keys are in {target}. With the stock CLI, for instance:", err=True)
         click.echo(
-            f"nats --server {site.listening.urls[0]} --nkey {target}/{projects[0]}.seed --tlsca {target}/authority.pem "
+            f"nats --server {url} --nkey {target}/{projects[0]}.seed --tlsca {target}/authority.pem "
             f"--inbox-prefix _INBOX.{name} request {subjects.STATUS.to_primary().at(project=projects[0])} ''"
         )
 
@@ -231,20 +232,22 @@ def _print_log(reply: AccessLogReply) -> None:
 
 def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
     from membridge.aio.deadline import Deadline  # noqa: PLC0415 - as above
-    from membridge.bus.asker import speaker  # noqa: PLC0415 - loaded only on the server's machine
+    from membridge.bus.caller import own_name  # noqa: PLC0415 - loaded only on the server's machine
     from membridge.bus.connection import connect  # noqa: PLC0415 - as above
-    from membridge.bus.rpc import Client  # noqa: PLC0415 - as above
+    from membridge.bus.rpc import RpcClient  # noqa: PLC0415 - as above
 
-    site = site_of(invocation)
+    server_files = server_files_of(invocation)
 
     async def ask() -> R:
-        options = site.options(site.seed("caller"), "membridge command", inbox="caller", jetstream=False)
+        options = server_files.options(
+            server_files.seed("caller"), "membridge command", inbox="caller", jetstream=False
+        )
         # The desk's records name the person, beside the key that the server vouches for.
-        options = replace(options, speaker=speaker(invocation.settings.node.id))
+        options = replace(options, caller=own_name(invocation.settings.node.id))
         deadline = Deadline.after(operation.deadline)
         async with connect(options, deadline=deadline.sooner(5.0)) as bus:
             try:
-                return await Client(bus).request(operation, request, deadline=deadline)
+                return await RpcClient(bus).request(operation, request, deadline=deadline)
             except NoResponderError as error:
                 raise NoResponderError(
                     "the server's access service does not answer: `membridge up --listen` is not running here",
@@ -254,9 +257,9 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
     return asyncio.run(ask())
 
 
-def site_of(invocation: Invocation) -> "Site":
+def server_files_of(invocation: Invocation) -> "ServerFiles":
     """Return the access folder of this machine. Raises InvalidRequestError where no server for others is set up."""
-    from membridge.access.server_files import Listening, Site, given_in  # noqa: PLC0415 - loaded only on the server's machine
+    from membridge.access.server_files import Listening, ServerFiles, given_in  # noqa: PLC0415 - loaded only on the server's machine
 
     settings = invocation.settings
     quiet(settings)
@@ -266,4 +269,4 @@ def site_of(invocation: Invocation) -> "Site":
             "no server for other machines is set up here",
             remedy="run `membridge up --listen 0.0.0.0:4222` here, or this command where that runs",
         )
-    return Site(folder, Listening.of(str(settings.nats.listen)), given_in(settings.nats))
+    return ServerFiles(folder, Listening.of(str(settings.nats.listen)), given_in(settings.nats))

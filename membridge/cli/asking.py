@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import background
-from membridge.bus.asker import speaker
+from membridge.bus.caller import own_name
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
 from membridge.bus.options import BusOptions
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.bus.subscription import Subscription
 from membridge.cli import progress
 from membridge.cli.command import Invocation, quiet
@@ -94,7 +94,7 @@ def ask_daemon(invocation: Invocation, operation: Operation[Q, R], request: Q, *
         deadline = Deadline.after(operation.deadline)
         async with _connected(invocation, deadline) as bus:
             try:
-                return await Client(bus).request(operation, request, deadline=deadline, **tokens)
+                return await RpcClient(bus).request(operation, request, deadline=deadline, **tokens)
             except NoResponderError as error:
                 raise _nobody(invocation) from error
 
@@ -133,11 +133,11 @@ def _operators_options(invocation: Invocation) -> BusOptions:
     settings = invocation.settings
     quiet(settings)
     if settings.nats.listen is not None:
-        from membridge.cli.access import site_of  # noqa: PLC0415 - cryptography, where the server for others is
+        from membridge.cli.access import server_files_of  # noqa: PLC0415 - cryptography, where the server for others is
 
-        site = site_of(invocation)
-        options = site.options(site.operator_of(project_id(invocation)), "membridge command", inbox="")
-        return replace(options, speaker=speaker(settings.node.id))
+        server_files = server_files_of(invocation)
+        options = server_files.options(server_files.operator_of(project_id(invocation)), "membridge command", inbox="")
+        return replace(options, caller=own_name(settings.node.id))
     served = served_project(invocation)
     return bus_options(settings, "membridge command", served.nkey_seed_file if served else None)
 
@@ -154,7 +154,7 @@ async def runtime_bus(invocation: Invocation) -> AsyncGenerator[Bus]:
 async def of_runtime(bus: Bus, operation: Operation[Q, R], request: Q) -> R:
     """Return a coordinator's reply. Raises NoResponderError when none runs."""
     try:
-        return await Client(bus).request(operation, request)
+        return await RpcClient(bus).request(operation, request)
     except NoResponderError as error:
         raise NoResponderError("no coordinator answers", remedy=NO_COORDINATOR) from error
 
@@ -243,7 +243,7 @@ async def _by_daemon(
 async def _of_node(
     bus: Bus, operation: Operation[Q, R], request: Q, tokens: Mapping[str, str], *, meter: Meter, deadline: Deadline
 ) -> R:
-    client = Client(bus)
+    client = RpcClient(bus)
     if operation.name not in JOBS:
         return await client.request(operation, request, deadline=deadline, **tokens)
     async with bus.subscribe(subjects.fill(subjects.PROGRESS, **tokens)) as messages, background() as group:
@@ -254,7 +254,7 @@ async def _of_node(
 async def _ask_node(invocation: Invocation, operation: Operation[Q, R], request: Q, *, deadline: Deadline) -> R:
     tokens = {"project": project_id(invocation), "node": invocation.settings.node.id}
     async with _connected(invocation, deadline) as bus:
-        return await Client(bus).request(operation, request, deadline=deadline, **tokens)
+        return await RpcClient(bus).request(operation, request, deadline=deadline, **tokens)
 
 
 async def _relay(messages: Subscription, kind: str, meter: Meter) -> None:

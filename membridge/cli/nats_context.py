@@ -56,11 +56,16 @@ def _accounts(invocation: Invocation) -> list[tuple[str, str, BusOptions]]:
     settings, named = invocation.settings, invocation.project_name or invocation.settings.project.name
     nats = settings.nats
     if nats.listen is not None:
-        from membridge.cli.access import site_of  # noqa: PLC0415 - cryptography, where the server for others is
+        from membridge.cli.access import server_files_of  # noqa: PLC0415 - cryptography, where the server for others is
 
-        site, project = site_of(invocation), project_id(invocation)
-        keys = (("", named, site.operator_of(project)), ("-tasks", "LLM tasks", site.seed(f"operator-{RUNTIME}")))
-        return [(end, f"operator of {about}", site.options(seed, "nats", inbox="")) for end, about, seed in keys]
+        server_files, project = server_files_of(invocation), project_id(invocation)
+        keys = (
+            ("", named, server_files.operator_of(project)),
+            ("-tasks", "LLM tasks", server_files.seed(f"operator-{RUNTIME}")),
+        )
+        return [
+            (end, f"operator of {about}", server_files.options(seed, "nats", inbox="")) for end, about, seed in keys
+        ]
     own = loopback.place(settings.node.state_dir)
     if nats.nkey_seed_file == own.node:
         return [("", "operator", bus_options(settings, "nats", own.operator))]

@@ -12,8 +12,8 @@ import click
 import msgspec
 import uvloop
 
-from membridge.access import carried, join_config, loopback
-from membridge.access.join_config import Enrolled
+from membridge.access import account_migration, join_config, loopback
+from membridge.access.join_config import JoinConfig
 from membridge.aio import lifecycle, threads
 from membridge.aio.lifecycle import Part
 from membridge.cli.command import Invocation, command
@@ -59,7 +59,7 @@ async def _serve(settings: Settings) -> None:
             field="nats",
         )
     projects = [project.id for project in await threads.run(registry.load, reached)]
-    await threads.run(carried.out_of_accounts, settings.node.state_dir / "nats", projects)
+    await threads.run(account_migration.out_of_accounts, settings.node.state_dir / "nats", projects)
     instead = "set MEMBRIDGE_NATS_URL=nats://127.0.0.1:{port} for `membridge up` and every other command"
     server = Supervisor(NatsOptions(settings.node.state_dir / "nats", port, config=own.config, instead=instead))
     await _run(server, reached, {})
@@ -82,37 +82,39 @@ async def _run(server: Supervisor, settings: Settings, between: Mapping[str, Par
 
 
 async def _serve_others(settings: Settings, listen: str) -> None:
-    from membridge.access.enrolment_part import Reception  # noqa: PLC0415 - cryptography is loaded only where others join
-    from membridge.access.server_files import Listening, Site, given_in  # noqa: PLC0415 - as above
+    from membridge.access.enrolment_part import EnrolmentPart  # noqa: PLC0415 - cryptography is loaded only where others join
+    from membridge.access.server_files import Listening, ServerFiles, given_in  # noqa: PLC0415 - as above
 
     listening = Listening.of(LISTEN.parse(listen, Path.home()))
-    site = await threads.run(Site, settings.node.state_dir / "access", listening, given_in(settings.nats))
-    listening = site.listening
+    server_files = await threads.run(
+        ServerFiles, settings.node.state_dir / "access", listening, given_in(settings.nats)
+    )
+    listening = server_files.listening
     server = Supervisor(
         NatsOptions(
             settings.node.state_dir / "nats",
             listening.port,
-            config=site.config,
+            config=server_files.config,
             address=listening.address,
             instead=f"run `membridge up --listen {listening.address}:{{port}}`",
         )
     )
-    reception = Reception(
-        site, store_config(settings), reload=lambda deadline: server.reload(deadline=deadline),
+    enrolment = EnrolmentPart(
+        server_files, store_config(settings), reload=lambda deadline: server.reload(deadline=deadline),
         replicas=settings.nats.replicas,
     )  # fmt: skip
     names = [project.name for project in await threads.run(registry.load, settings)]
-    roster = await threads.run(reception.prepare, settings.node.id, names)
-    await threads.run(carried.into_accounts, settings.node.state_dir / "nats", roster.projects)
+    membership = await threads.run(enrolment.prepare, settings.node.id, names)
+    await threads.run(account_migration.into_accounts, settings.node.state_dir / "nats", membership.projects)
     told = {
         "nats": {
             "urls": [listening.local_url],
-            "ca_file": str(site.certificate.authority),
-            "keys_dir": str(site.keys),
+            "ca_file": str(server_files.certificate.authority),
+            "keys_dir": str(server_files.keys),
             "listen": listen,
         }
     }
-    await threads.run(join_config.save, settings.node.config_dir, Enrolled(told))
+    await threads.run(join_config.save, settings.node.config_dir, JoinConfig(told))
     reached = await threads.run(load, os.environ, Path.home())
     if reached.nats.urls != (listening.local_url,):
         raise InvalidRequestError(
@@ -120,7 +122,7 @@ async def _serve_others(settings: Settings, listen: str) -> None:
             remedy="unset it: `membridge up --listen` starts the server here",
             field="nats.urls",
         )
-    await _run(server, reached, {"access": lambda ready: reception.run(roster, ready)})
+    await _run(server, reached, {"access": lambda ready: enrolment.run(membership, ready)})
 
 
 def store_config(settings: Settings) -> StoreConfig:

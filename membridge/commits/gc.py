@@ -15,7 +15,7 @@ from membridge.commits import chain, heads, history, layout, pruned, retention, 
 from membridge.commits.heads import KnownHead
 from membridge.commits.progress import Steps
 from membridge.commits.replica import Replica
-from membridge.errors import CorruptObjectError, ObjectMissingError, ObjectNotSealedError, RefusedError
+from membridge.errors import CorruptObjectError, ObjectMissingError, ObjectNotEncryptedError, RefusedError
 from membridge.objectstore.protocol import ObjectInfo
 from membridge.system.logging import get_logger
 from schemas.commits import GcReply
@@ -133,7 +133,7 @@ async def _records(
             records[seq] = await heads.fetch_record(replica, seq, deadline=deadline)
         except ObjectMissingError:
             return  # another run was quicker
-        except ObjectNotSealedError:
+        except ObjectNotEncryptedError:
             raise
         except CorruptObjectError as error:
             log.warning("commit record cannot be read", project=replica.name, seq=seq, reason=error.message)

@@ -19,12 +19,12 @@ from membridge.commits.replica import Replica
 from membridge.errors import (
     CorruptObjectError,
     DeadlineExceededError,
+    EncryptionKeyError,
     HeadMovedError,
     ObjectExistsError,
     ObjectMissingError,
-    ObjectNotSealedError,
+    ObjectNotEncryptedError,
     RevisionMovedError,
-    SealingKeyError,
     StaleEpochError,
     UnavailableError,
     UnsupportedFormatError,
@@ -89,7 +89,7 @@ async def settle(replica: Replica, *, deadline: Deadline) -> KnownHead | None:
         head = known.record
         try:
             beyond = await find_record(replica, head.seq + 1 + strays, deadline=deadline)
-        except ObjectNotSealedError:
+        except ObjectNotEncryptedError:
             raise
         except CorruptObjectError as error:
             log.warning(
@@ -116,7 +116,7 @@ async def to_recover(replica: Replica, *, deadline: Deadline) -> KnownHead | Non
     """Return the head as `settle` does, whatever is damaged: for a full snapshot that takes its place."""
     try:
         return await settle(replica, deadline=deadline)
-    except (CorruptObjectError, SealingKeyError) as error:
+    except (CorruptObjectError, EncryptionKeyError) as error:
         log.warning("head not settled", project=replica.name, reason=error.message)
     entry = await replica.heads.get(replica.project, deadline=deadline)
     if entry is None:
@@ -196,7 +196,7 @@ async def fetch_records(replica: Replica, seqs: Iterable[Seq], *, deadline: Dead
     async def one(seq: Seq) -> None:
         try:
             record = await find_record(replica, seq, deadline=deadline)
-        except ObjectNotSealedError:
+        except ObjectNotEncryptedError:
             raise
         except CorruptObjectError as error:
             # What needs it finds the hole; what does not goes on.
@@ -245,7 +245,7 @@ async def _is_stored(replica: Replica, head: SnapshotRecord, *, deadline: Deadli
     """Return whether the store has the head; write its record anew when that alone is damaged or lost."""
     try:
         found = await find_record(replica, head.seq, deadline=deadline)
-    except ObjectNotSealedError:
+    except ObjectNotEncryptedError:
         raise
     except CorruptObjectError as error:
         log.warning("record of the head cannot be read, written anew", project=replica.name, reason=error.message)

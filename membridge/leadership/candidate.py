@@ -11,10 +11,10 @@ from membridge.bus.kv import Entry, Kv
 from membridge.bus.watch import LOOK, Change
 from membridge.errors import MembridgeError
 from membridge.leadership import rules
-from membridge.leadership.lease import Grant, LeaseEntry, new_record
+from membridge.leadership.lease import HeldLease, LeaseEntry, new_record
 from membridge.leadership.preference import Preference
-from membridge.leadership.rules import NOBODY, Ahead, Lease, Rival, Seen, Standing, Terms
-from membridge.leadership.view import Contest
+from membridge.leadership.rules import NO_PRECEDENCE, Freshness, LeaseState, Observation, Precedence, Rival, Timing
+from membridge.leadership.view import Election
 from schemas.leadership import LeaderRecord
 from schemas.node import NodePresence
 
@@ -26,24 +26,24 @@ BEHIND = 0.05
 COMPARE = 30.0
 
 
-class Contender:
+class Candidate:
     """One node's claim to one project's lease, while it does not hold it."""
 
     def __init__(
         self,
-        contest: Contest,
-        terms: Terms,
+        election: Election,
+        timing: Timing,
         lease: LeaseEntry,
         *,
         preference: Preference,
         nodes: Kv[NodePresence],
-        standing: Callable[[], Awaitable[Standing]],
+        freshness: Callable[[], Awaitable[Freshness]],
     ) -> None:
-        self._contest, self._terms, self._lease, self._preference = contest, terms, lease, preference
-        self._nodes, self._standing = nodes, standing
+        self._election, self._timing, self._lease, self._preference = election, timing, lease, preference
+        self._nodes, self._freshness = nodes, freshness
         #: The lease entry as last seen; what that means is None until the first look.
         self.entry: Entry[LeaderRecord] | None = None
-        self.seen: Seen | None = None
+        self.seen: Observation | None = None
         #: The highest epoch that this node ever saw: it outlives a wiped store.
         self._highest = 0
         #: Whether the lease was given up on purpose and is not to be taken back.
@@ -54,37 +54,37 @@ class Contender:
     @property
     def is_preferred(self) -> bool:
         """Whether the project prefers this node."""
-        return self._preference.known.preferred == self._contest.node
+        return self._preference.known.preferred == self._election.node
 
     def look(self, change: Change[LeaderRecord]) -> bool:
         """Take in what the lease is now; return whether it is another's."""
         self.entry, kind = change.entry, None
         if change.entry is not None:
             record = change.entry.value
-            kind = Lease.OURS if record.term and record.term == self._lease.term else Lease.HELD
+            kind = LeaseState.OURS if record.term and record.term == self._lease.lease_id else LeaseState.HELD
             self._highest = max(self._highest, record.epoch)
             self._led_last = record.primary_node_id
             # Whoever resigned stays out until it has a successor.
-            self.resigned = self.resigned and record.primary_node_id == self._contest.node
-        self.seen = rules.sight(self._lease.now(), self.seen, kind, released=change.released)
-        return kind is Lease.HELD
+            self.resigned = self.resigned and record.primary_node_id == self._election.node
+        self.seen = rules.observe(self._lease.now(), self.seen, kind, released=change.released)
+        return kind is LeaseState.HELD
 
     def gave_back(self) -> None:
         """Count the lease as free: a look that began before the release must not make this node take it again.
 
         Where another's was seen meanwhile, there was nothing left to give back, and that one is not free.
         """
-        if self.seen is None or self.seen.lease is not Lease.HELD:
-            self.seen = Seen(Lease.FREE, self._lease.now())
+        if self.seen is None or self.seen.lease is not LeaseState.HELD:
+            self.seen = Observation(LeaseState.FREE, self._lease.now())
 
     def stand_aside(self) -> None:
         """Let the one that was selected take the lease: for a lease's time this node does not, unless it is preferred.
 
         A successor that is slow would otherwise find its predecessor back, and no more preferred.
         """
-        self._aside_until = self._lease.now() + self._terms.ttl
+        self._aside_until = self._lease.now() + self._timing.ttl
 
-    async def attempt(self) -> Grant | float:
+    async def attempt(self) -> HeldLease | float:
         """Acquire the lease if it is time; otherwise return the seconds until the next look.
 
         Raises RevisionMovedError when another node was faster.
@@ -99,22 +99,24 @@ class Contender:
         if wait is None or wait > 0.0:
             return LOOK if wait is None else wait
         async with Deadline.after(COMPARE).scope("comparing the mirror with the head"):
-            standing = await self._standing()
-        if not rules.is_candidate(standing):
-            return min(GLANCE, self._terms.renew_every)
+            freshness = await self._freshness()
+        if not rules.is_eligible(freshness):
+            return min(GLANCE, self._timing.renew_every)
         if not self.is_preferred:
             rivals = await self._rivals()
-            ahead = Ahead(
-                rules.turn_of(self._contest.node, standing.mirror_seq, rivals),
+            precedence = Precedence(
+                rules.turn_of(self._election.node, freshness.mirror_seq, rivals),
                 self._preference.known.preferred in {rival.node for rival in rivals},
             )
-            if wait := self._wait(seen, ahead):
+            if wait := self._wait(seen, precedence):
                 return min(wait, GLANCE)
-        return await self._acquire(seen, entry, standing)
+        return await self._acquire(seen, entry, freshness)
 
-    async def _acquire(self, seen: Seen, entry: Entry[LeaderRecord] | None, standing: Standing) -> Grant | float:
-        deadline = Deadline.after(3 * self._terms.request_timeout)
-        known = max(self._highest, standing.head_epoch)
+    async def _acquire(
+        self, seen: Observation, entry: Entry[LeaderRecord] | None, freshness: Freshness
+    ) -> HeldLease | float:
+        deadline = Deadline.after(3 * self._timing.request_timeout)
+        known = max(self._highest, freshness.head_epoch)
         if (fresh := await self._lease.read(deadline=deadline)) != entry:
             # No epoch is spent on a look that is out of date. An entry that appeared is the watch's to tell: it may be
             # gone again by now, and one that came and went between two looks is told by nobody.
@@ -134,29 +136,29 @@ class Contender:
             return 0.0
         preference = self._preference.known
         # Who was selected leads by that order; who takes over under `auto` leads by its own.
-        issued_by = preference.updated_by if self.is_preferred else self._contest.node
-        record = new_record(self._contest.node, epoch, self._terms.ttl, policy=preference.policy, issued_by=issued_by)
+        issued_by = preference.updated_by if self.is_preferred else self._election.node
+        record = new_record(self._election.node, epoch, self._timing.ttl, policy=preference.policy, issued_by=issued_by)
         return await self._lease.acquire(record, entry, deadline=deadline)
 
     async def _rivals(self) -> list[Rival]:
         """Return the live nodes of the project; the last primary is not one of them."""
         try:
-            nodes = await self._nodes.entries(deadline=Deadline.after(self._terms.request_timeout))
+            nodes = await self._nodes.entries(deadline=Deadline.after(self._timing.request_timeout))
         except MembridgeError:
             return []
         return [
             Rival(entry.value.node, project.mirror_seq)
             for entry in nodes.values()
             for project in entry.value.projects
-            if project.project == self._contest.project and entry.value.node != self._led_last
+            if project.project == self._election.project and entry.value.node != self._led_last
         ]
 
-    def _wait(self, seen: Seen, ahead: Ahead = NOBODY) -> float | None:
-        return rules.wait_of_contender(
+    def _wait(self, seen: Observation, precedence: Precedence = NO_PRECEDENCE) -> float | None:
+        return rules.wait_of_candidate(
             self._lease.now(),
             seen,
-            self._terms,
+            self._timing,
             preferred=self.is_preferred,
             policy=self._preference.known.policy,
-            ahead=ahead,
+            precedence=precedence,
         )

@@ -18,11 +18,11 @@ from membridge.bus.watch import watch
 from membridge.errors import InvalidRequestError, LeaseLostError, MembridgeError, RevisionMovedError
 from membridge.leadership import rules
 from membridge.leadership.announce import Announcer
-from membridge.leadership.candidate import GLANCE, Contender
-from membridge.leadership.lease import Grant, LeaseEntry
+from membridge.leadership.candidate import GLANCE, Candidate
+from membridge.leadership.lease import HeldLease, LeaseEntry
 from membridge.leadership.preference import Preference
-from membridge.leadership.rules import Standing, Step, Terms
-from membridge.leadership.view import Contest, KeeperOptions, LeadershipView
+from membridge.leadership.rules import Freshness, Step, Timing
+from membridge.leadership.view import Election, ElectorOptions, LeadershipView
 from membridge.system.logging import get_logger
 from schemas import buckets
 from schemas.identity import NodeId
@@ -34,44 +34,44 @@ log = get_logger("membridge.leadership")
 OPEN, FLUSH, RELEASE = 30.0, 30.0, 2.0
 
 
-class Keeper:
+class Elector:
     """Leadership of one project on this node."""
 
     def __init__(
         self,
         bus: Bus,
-        contest: Contest,
+        election: Election,
         *,
-        options: KeeperOptions,
-        standing: Callable[[], Awaitable[Standing]],
+        options: ElectorOptions,
+        freshness: Callable[[], Awaitable[Freshness]],
         flush: Callable[[Deadline], Awaitable[None]],
     ) -> None:
-        self.node = contest.node
-        self._bus, self._contest, self._options = bus, contest, options
+        self.node = election.node
+        self._bus, self._election, self._options = bus, election, options
         self._flush, self._now = flush, options.now
-        self._terms = Terms.of(options.lease_seconds, options.grace_seconds)
+        self._timing = Timing.of(options.lease_seconds, options.grace_seconds)
         leases = Kv(bus, buckets.LEADERSHIP)
-        self._lease = LeaseEntry(leases, Kv(bus, buckets.EPOCHS), contest.project, now=self._now)
+        self._lease = LeaseEntry(leases, Kv(bus, buckets.EPOCHS), election.project, now=self._now)
         self._preference = Preference(
             Kv(bus, buckets.SETTINGS),
             ProjectSettings(
-                project=contest.project,
-                name=contest.name,
+                project=election.project,
+                name=election.name,
                 policy=options.policy,
-                preferred=options.preferred or contest.node,
-                updated_by=contest.node,
+                preferred=options.preferred or election.node,
+                updated_by=election.node,
             ),
         )
-        self._contender = Contender(
-            contest,
-            self._terms,
+        self._candidate = Candidate(
+            election,
+            self._timing,
             self._lease,
             preference=self._preference,
             nodes=Kv(bus, buckets.NODES),
-            standing=standing,
+            freshness=freshness,
         )
-        self._announcer = Announcer(bus, contest.project, contest.node)
-        self._grant: Grant | None = None
+        self._announcer = Announcer(bus, election.project, election.node)
+        self._held: HeldLease | None = None
         self._draining = self._opened = False
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
         self._shown: LeadershipView | None = None
@@ -93,9 +93,9 @@ class Keeper:
 
     def view(self) -> LeadershipView:
         """Return leadership as known now; the role is primary only while this node may act."""
-        grant, entry, preference = self._grant, self._contender.entry, self._preference.known
-        leads = grant is not None and rules.may_act(self._now(), grant.held, self._terms)
-        record = grant.record if leads and grant else entry.value if entry else None
+        ours, entry, preference = self._held, self._candidate.entry, self._preference.known
+        leads = ours is not None and rules.may_act(self._now(), ours.held, self._timing)
+        record = ours.record if leads and ours else entry.value if entry else None
         others = record is not None and record.primary_node_id != self.node
         return LeadershipView(
             role=Role.PRIMARY if leads else Role.SECONDARY,
@@ -111,7 +111,7 @@ class Keeper:
         view = self.view()
         if view.role is not Role.PRIMARY:
             raise LeaseLostError(
-                f"this node is not primary of {self._contest.name} now", remedy="run `membridge leader`"
+                f"this node is not primary of {self._election.name} now", remedy="run `membridge leader`"
             )
         return view.epoch
 
@@ -124,7 +124,7 @@ class Keeper:
 
     async def current(self, *, deadline: Deadline) -> LeadershipReply:
         """Return leadership as the bucket has it."""
-        project = self._contest.project
+        project = self._election.project
         lease = await self._lease.read(deadline=deadline)
         entry = await self._preference.settings.get(project, deadline=deadline)
         preference = entry.value if entry else self._preference.known
@@ -154,7 +154,7 @@ class Keeper:
 
     async def resign(self, *, issued_by: str = "", deadline: Deadline) -> LeadershipReply:
         """Flush, give the lease back and do not take it again until selected, succeeded by another, or restarted."""
-        self._contender.resigned = True
+        self._candidate.resigned = True
         await self._drain(Deadline.after(max(0.0, deadline.remaining() - 2 * RELEASE)))
         await self._release("resigned", issued_by=issued_by)
         return await self.current(deadline=deadline)
@@ -174,41 +174,41 @@ class Keeper:
             try:
                 await self._open()
             except MembridgeError as error:
-                log.warning("leadership not reopened", project=self._contest.project, reason=error.message)
+                log.warning("leadership not reopened", project=self._election.project, reason=error.message)
             self._tell()
 
     async def _watch_lease(self) -> None:
-        project, read = self._contest.project, self._terms.request_timeout
+        project, read = self._election.project, self._timing.request_timeout
         async for change in watch(self._lease.leases, project, read=read):
-            others, grant, entry = self._contender.look(change), self._grant, change.entry
+            others, ours, entry = self._candidate.look(change), self._held, change.entry
             # Older than our last write is what was there before it.
-            if others and grant is not None and entry is not None and entry.revision > grant.revision:
+            if others and ours is not None and entry is not None and entry.revision > ours.revision:
                 self._lose()
             self._tell()
 
     async def _watch_preference(self) -> None:
-        project, read, revision = self._contest.project, self._terms.request_timeout, 0
+        project, read, revision = self._election.project, self._timing.request_timeout, 0
         async for change in watch(self._preference.settings, project, read=read):
             if change.entry is not None:
                 value = change.entry.value
                 # Whoever writes a node's name after it resigned wants it back.
-                self._contender.resigned = self._contender.resigned and (not revision or value.preferred != self.node)
+                self._candidate.resigned = self._candidate.resigned and (not revision or value.preferred != self.node)
                 self._preference.known, revision = value, change.entry.revision
             self._tell()
 
     async def _loop(self, group: asyncio.TaskGroup, ready: Ready) -> None:
-        backoff = Backoff(0.1, self._terms.request_timeout)
+        backoff = Backoff(0.1, self._timing.request_timeout)
         ready()
         while True:
             try:
                 wait = await self._step(group)
                 backoff.reset()
             except RevisionMovedError:
-                wait = jittered(self._terms.request_timeout, least=0.0)
+                wait = jittered(self._timing.request_timeout, least=0.0)
             except MembridgeError as error:
                 wait = backoff.failed()
                 if backoff.failures == 1:
-                    log.warning("leadership step failed", project=self._contest.project, reason=error.message)
+                    log.warning("leadership step failed", project=self._election.project, reason=error.message)
                 if isinstance(error, StreamMissingError):
                     await self._restore()
             self._show()
@@ -220,61 +220,61 @@ class Keeper:
         try:
             await self._open()
         except MembridgeError as error:
-            log.warning("leadership not restored", project=self._contest.project, reason=error.message)
+            log.warning("leadership not restored", project=self._election.project, reason=error.message)
 
     async def _step(self, group: asyncio.TaskGroup) -> float:
         """Do what is due and return the seconds until the next look."""
-        grant = self._grant
-        return await (self._contend() if grant is None else self._hold(group, grant))
+        ours = self._held
+        return await (self._contend() if ours is None else self._hold(group, ours))
 
-    async def _hold(self, group: asyncio.TaskGroup, grant: Grant) -> float:
-        held, now = grant.held, self._now()
+    async def _hold(self, group: asyncio.TaskGroup, ours: HeldLease) -> float:
+        held, now = ours.held, self._now()
         # A renewal that is due is not held up by asking who is there.
-        due = now >= held.sent_at + self._terms.renew_every
-        step = rules.step_of_holder(now, held, self._terms, wanted=due or await self._is_wanted())
+        due = now >= held.sent_at + self._timing.renew_every
+        step = rules.step_of_holder(now, held, self._timing, wanted=due or await self._is_wanted())
         if step is Step.STOP:
             self._lose()
             return 0.0
         if step is Step.RENEW:
-            await self._renew(grant)
+            await self._renew(ours)
             return 0.0
         if step is Step.HAND_OVER and not self._draining:
             self._draining = True
             # Beside the loop: the lease is renewed while the flush runs.
             group.create_task(self._hand_over(), name="hand over")
-        until_due = held.sent_at + self._terms.renew_every - self._now()
-        return max(0.0, until_due if self._contender.is_preferred else min(GLANCE, until_due))
+        until_due = held.sent_at + self._timing.renew_every - self._now()
+        return max(0.0, until_due if self._candidate.is_preferred else min(GLANCE, until_due))
 
     async def _contend(self) -> float:
-        outcome = await self._contender.attempt()
-        if not isinstance(outcome, Grant):
+        outcome = await self._candidate.attempt()
+        if not isinstance(outcome, HeldLease):
             return outcome
-        self._grant, epoch, preference = outcome, outcome.held.epoch, self._preference.known
+        self._held, epoch, preference = outcome, outcome.held.epoch, self._preference.known
         self._announcer.announce(epoch, self.node, "acquired", issued_by=outcome.record.issued_by)
         self._show()
-        if self._contender.resigned:
+        if self._candidate.resigned:
             await self._release("resigned", issued_by=self.node)
         elif preference.preferred != self.node:
             # Whoever took over is preferred from now on: the old one must not take it back unasked.
-            deadline = Deadline.after(2 * self._terms.request_timeout)
+            deadline = Deadline.after(2 * self._timing.request_timeout)
             await self._preference.take_over(self.node, preference.preferred, deadline=deadline)
         return 0.0
 
-    async def _renew(self, grant: Grant) -> None:
+    async def _renew(self, ours: HeldLease) -> None:
         try:
-            renewed = await self._lease.renew(grant, deadline=Deadline.after(self._terms.request_timeout))
+            renewed = await self._lease.renew(ours, deadline=Deadline.after(self._timing.request_timeout))
         except RevisionMovedError:
-            if self._grant is grant:
+            if self._held is ours:
                 self._lose()
             return
-        if self._grant is grant:
-            self._grant = renewed
+        if self._held is ours:
+            self._held = renewed
 
     async def _hand_over(self) -> None:
         try:
             await self._drain(Deadline.after(FLUSH))
-            if not self._contender.is_preferred:
-                self._contender.stand_aside()
+            if not self._candidate.is_preferred:
+                self._candidate.stand_aside()
                 await self._release("handed over", issued_by=self._preference.known.updated_by)
         finally:
             self._draining = False
@@ -288,27 +288,27 @@ class Keeper:
             async with deadline.scope("flushing before the hand-over"):
                 await self._flush(deadline)
         except MembridgeError as error:
-            log.warning("not flushed before the hand-over", project=self._contest.project, reason=error.message)
+            log.warning("not flushed before the hand-over", project=self._election.project, reason=error.message)
 
     async def _release(self, reason: str, *, issued_by: str) -> None:
-        grant, self._grant = self._grant, None
-        if not self._lease.term:
+        ours, self._held = self._held, None
+        if not self._lease.lease_id:
             return
-        if grant is not None:
-            self._contender.gave_back()
+        if ours is not None:
+            self._candidate.gave_back()
         try:
             await self._lease.release(deadline=Deadline.after(RELEASE))
         except MembridgeError as error:
-            log.info("lease not released", project=self._contest.project, reason=error.message)
-        if grant is not None:
-            self._announcer.announce(grant.held.epoch, None, reason, issued_by=issued_by or self.node)
+            log.info("lease not released", project=self._election.project, reason=error.message)
+        if ours is not None:
+            self._announcer.announce(ours.held.epoch, None, reason, issued_by=issued_by or self.node)
         self._tell()
 
     def _lose(self) -> None:
-        grant, self._grant = self._grant, None
-        if grant is not None:
-            log.warning("lease lost", project=self._contest.project, epoch=grant.held.epoch)
-            self._announcer.announce(grant.held.epoch, None, "lost")
+        ours, self._held = self._held, None
+        if ours is not None:
+            log.warning("lease lost", project=self._election.project, epoch=ours.held.epoch)
+            self._announcer.announce(ours.held.epoch, None, "lost")
         self._tell()
 
     async def _is_wanted(self) -> bool:
@@ -319,7 +319,7 @@ class Keeper:
         if present is None:
             return False
         try:
-            async with Deadline.after(self._terms.request_timeout).scope("looking for the preferred primary"):
+            async with Deadline.after(self._timing.request_timeout).scope("looking for the preferred primary"):
                 return not await present(preferred)
         except MembridgeError:
             return True

@@ -14,16 +14,16 @@ import msgspec
 from membridge.aio.deadline import Deadline
 from membridge.bus.kv import Entry, Kv
 from membridge.bus.lease import Lease
-from membridge.leadership.rules import Held, next_epoch
+from membridge.leadership.rules import HeldEpoch, next_epoch
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import EpochCounter, LeaderRecord, Policy
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class HeldLease:
     """A lease of ours: how long it may be believed, its entry's value and revision."""
 
-    held: Held
+    held: HeldEpoch
     record: LeaderRecord
     revision: int
 
@@ -37,7 +37,7 @@ class LeaseEntry:
         self.leases, self._epochs, self._project, self.now = leases, epochs, project, now
         self._lease: Lease[LeaderRecord] = Lease(leases, project, nonce=lambda record: record.term, now=now)
         #: The term that this process wrote last; empty when it gave its lease back.
-        self.term = ""
+        self.lease_id = ""
 
     async def read(self, *, deadline: Deadline) -> Entry[LeaderRecord] | None:
         """Return the lease entry."""
@@ -57,21 +57,21 @@ class LeaseEntry:
             await self._epochs.update(self._project, value, revision=counter.revision, deadline=deadline)
         return epoch
 
-    async def acquire(self, record: LeaderRecord, over: Entry[LeaderRecord] | None, *, deadline: Deadline) -> Grant:
+    async def acquire(self, record: LeaderRecord, over: Entry[LeaderRecord] | None, *, deadline: Deadline) -> HeldLease:
         """Write the entry of a new term in place of `over`; raise RevisionMovedError when that is not the last one."""
-        self.term = record.term
+        self.lease_id = record.term
         held = await self._lease.acquire(record, over, ttl=record.lease_seconds, deadline=deadline)
-        return Grant(Held(record.epoch, held.sent_at), record, held.revision)
+        return HeldLease(HeldEpoch(record.epoch, held.sent_at), record, held.revision)
 
-    async def renew(self, grant: Grant, *, deadline: Deadline) -> Grant:
+    async def renew(self, ours: HeldLease, *, deadline: Deadline) -> HeldLease:
         """Write the entry again; raise RevisionMovedError when it is another's or gone."""
-        held = await self._lease.renew(renewed(grant.record), deadline=deadline)
-        return Grant(Held(grant.held.epoch, held.sent_at), held.value, held.revision)
+        held = await self._lease.renew(renewed(ours.record), deadline=deadline)
+        return HeldLease(HeldEpoch(ours.held.epoch, held.sent_at), held.value, held.revision)
 
     async def release(self, *, deadline: Deadline) -> None:
         """Delete our entry, also one whose writing was never confirmed."""
-        if self.term:
-            self.term = ""
+        if self.lease_id:
+            self.lease_id = ""
             await self._lease.release(deadline=deadline)
 
 

@@ -20,7 +20,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Timing:
     """A lease's times in seconds: its TTL, how often it is renewed, how long one request may take.
 
     `grace` is how much longer than the preferred node any other waits before it takes over.
@@ -32,11 +32,11 @@ class Terms:
     grace: float = 10.0
 
     @classmethod
-    def of(cls, ttl: float, grace: float = 10.0) -> "Terms":
-        """Return the terms of a lease of `ttl` seconds: renewed every third, requests of a sixth at most."""
-        terms = cls(ttl, ttl / 3, ttl / 6, grace)
-        validate_terms(terms)
-        return terms
+    def of(cls, ttl: float, grace: float = 10.0) -> "Timing":
+        """Return the timing of a lease of `ttl` seconds: renewed every third, requests of a sixth at most."""
+        timing = cls(ttl, ttl / 3, ttl / 6, grace)
+        validate_timing(timing)
+        return timing
 
     @property
     def acts_for(self) -> float:
@@ -45,7 +45,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Freshness:
     """How a node's mirror compares with the head; all zero for a project without snapshots.
 
     `head_epoch` is the highest epoch of any commit that the node knows.
@@ -67,25 +67,25 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
-    """Who goes before a contender: how many live nodes, and whether the preferred one is there and led not last."""
+class Precedence:
+    """Who goes before a candidate: how many live nodes, and whether the preferred one is there and led not last."""
 
     nodes: int = 0
     preferred: bool = False
 
 
-NOBODY = Ahead()
+NO_PRECEDENCE = Precedence()
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldEpoch:
     """A lease of ours: its epoch, and when the last successful renewal was sent."""
 
     epoch: int
     sent_at: float
 
 
-class Lease(Enum):
+class LeaseState(Enum):
     """What a node without leadership sees of the lease.
 
     OURS was written by this process, which no longer acts on it: nobody else can hold it. HELD is another's. VANISHED
@@ -99,10 +99,10 @@ class Lease(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """The lease as it was last seen, and since when it looks so; for one that vanished, its last change before."""
 
-    lease: Lease
+    lease: LeaseState
     at: float
 
 
@@ -115,27 +115,27 @@ class Step(Enum):
     STOP = "stop"
 
 
-def validate_terms(terms: Terms) -> None:
-    """Raise SettingsError for terms under which a holder could outlive its lease."""
-    late = terms.renew_every + 2 * terms.request_timeout > terms.acts_for + _ROUNDING
-    if not (terms.ttl >= LEAST_TTL and terms.grace >= 0.0) or late:
+def validate_timing(timing: Timing) -> None:
+    """Raise SettingsError for timing under which a holder could outlive its lease."""
+    late = timing.renew_every + 2 * timing.request_timeout > timing.acts_for + _ROUNDING
+    if not (timing.ttl >= LEAST_TTL and timing.grace >= 0.0) or late:
         raise SettingsError(
-            f"a lease of {terms.ttl:g} s that is renewed every {terms.renew_every:g} s with requests of "
-            f"{terms.request_timeout:g} s and a grace of {terms.grace:g} s is not safe",
+            f"a lease of {timing.ttl:g} s that is renewed every {timing.renew_every:g} s with requests of "
+            f"{timing.request_timeout:g} s and a grace of {timing.grace:g} s is not safe",
             remedy="a third of the lease and two requests must fit into two thirds of it; 30 s is the default",
             field="LEADERSHIP_LEASE_SECONDS",
         )
 
 
-def may_act(now: float, held: Held | None, terms: Terms) -> bool:
+def may_act(now: float, held: HeldEpoch | None, timing: Timing) -> bool:
     """Return whether the holder may still act."""
-    return held is not None and now < held.sent_at + terms.acts_for
+    return held is not None and now < held.sent_at + timing.acts_for
 
 
-def is_candidate(standing: Standing) -> bool:
+def is_eligible(freshness: Freshness) -> bool:
     """Return whether a node may lead: a mirror that is missing, behind or smaller than the head's may not."""
-    return standing.head_seq == 0 or (
-        standing.mirror_seq >= standing.head_seq and standing.mirror_rows >= standing.head_rows
+    return freshness.head_seq == 0 or (
+        freshness.mirror_seq >= freshness.head_seq and freshness.mirror_rows >= freshness.head_rows
     )
 
 
@@ -144,54 +144,62 @@ def next_epoch(*known: int) -> int:
     return max(known, default=0) + 1
 
 
-def sight(now: float, before: Seen | None, entry: Lease | None, *, released: bool) -> Seen:
+def observe(now: float, before: Observation | None, entry: LeaseState | None, *, released: bool) -> Observation:
     """Return what is seen after a look: `entry` is HELD, OURS or None, `released` that its holder gave it back."""
     if entry is not None:
-        return Seen(entry, now)
+        return Observation(entry, now)
     if released or before is None:
-        return Seen(Lease.FREE, now)
-    if before.lease is Lease.HELD:
-        return Seen(Lease.VANISHED, before.at)
+        return Observation(LeaseState.FREE, now)
+    if before.lease is LeaseState.HELD:
+        return Observation(LeaseState.VANISHED, before.at)
     return before
 
 
-def after_loss(now: float, seen: Seen, *, has_counter: bool, known: int) -> Seen:
+def after_loss(now: float, seen: Observation, *, has_counter: bool, known: int) -> Observation:
     """Return what `seen` is worth, given whether epochs are counted and the highest one known from elsewhere.
 
     A project that had epochs and lost its counter had its store wiped: a holder that nobody here saw may still act.
     """
-    if not has_counter and known > 0 and seen.lease in {Lease.FREE, Lease.OURS}:
-        return Seen(Lease.VANISHED, now)
+    if not has_counter and known > 0 and seen.lease in {LeaseState.FREE, LeaseState.OURS}:
+        return Observation(LeaseState.VANISHED, now)
     return seen
 
 
-def step_of_holder(now: float, held: Held, terms: Terms, *, wanted: bool) -> Step:
+def step_of_holder(now: float, held: HeldEpoch, timing: Timing, *, wanted: bool) -> Step:
     """Return what the holder does; `wanted` is False when the project prefers another that is there."""
-    if not may_act(now, held, terms):
+    if not may_act(now, held, timing):
         return Step.STOP
-    if now >= held.sent_at + terms.renew_every:
+    if now >= held.sent_at + timing.renew_every:
         return Step.RENEW
     return Step.KEEP if wanted else Step.HAND_OVER
 
 
-def wait_of_contender(
-    now: float, seen: Seen, terms: Terms, *, preferred: bool, policy: Policy, ahead: Ahead = NOBODY
+def wait_of_candidate(
+    now: float,
+    seen: Observation,
+    timing: Timing,
+    *,
+    preferred: bool,
+    policy: Policy,
+    precedence: Precedence = NO_PRECEDENCE,
 ) -> float | None:
-    """Return the seconds until a contender may acquire, 0 for now, None while it may not at all.
+    """Return the seconds until a candidate may acquire, 0 for now, None while it may not at all.
 
-    Each node that is `ahead` gets the time of one request to be first.
+    Each node with precedence gets the time of one request to be first.
     """
     if not preferred and policy is Policy.MANUAL:
         return None
-    lasts = seen.lease in {Lease.HELD, Lease.VANISHED}
-    free_at = seen.at + (terms.ttl if lasts else 0.0)
+    lasts = seen.lease in {LeaseState.HELD, LeaseState.VANISHED}
+    free_at = seen.at + (timing.ttl if lasts else 0.0)
     if not preferred:
         # A lease that was given back is meant for the preferred node, which gets the time to write it: whoever is
         # faster becomes preferred, and a selection would be undone by a slow answer.
         free_at += (
-            terms.grace if lasts else max(terms.grace, terms.ttl if ahead.preferred else 2 * terms.request_timeout)
+            timing.grace
+            if lasts
+            else max(timing.grace, timing.ttl if precedence.preferred else 2 * timing.request_timeout)
         )
-        free_at += ahead.nodes * terms.request_timeout
+        free_at += precedence.nodes * timing.request_timeout
     return max(0.0, free_at - now)
 
 

@@ -1,4 +1,4 @@
-"""What a keeper is told and what it shows: plain values that other packages hold without knowing how it works."""
+"""What a elector is told and what it shows: plain values that other packages hold without knowing how it works."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from schemas.leadership import LeaderRecord, Policy, Role
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperOptions:
+class ElectorOptions:
     """Settings of one project's leadership."""
 
     lease_seconds: float = 30.0
@@ -22,7 +22,7 @@ class KeeperOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class Election:
     """What is led, and the node that would."""
 
     project: ProjectId

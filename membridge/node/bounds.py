@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from membridge.settings import Settings
-from membridge.snapshot.push_lease import LockTerms
+from membridge.snapshot.push_lease import PushLeaseOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What the settings allow on this node."""
 
-    lock: LockTerms
+    push_lease: PushLeaseOptions
     timeout: float = 600.0
     allow_secondary_push: bool = False
     allow_primary_pull_override: bool = False
@@ -24,7 +24,7 @@ def bounds_of(settings: Settings) -> Bounds:
     """Return what the settings allow."""
     lane, leadership = settings.lane, settings.leadership
     return Bounds(
-        lock=LockTerms(lane.lock_ttl_seconds, lane.stale_lock_grace_seconds, lane.force_push),
+        push_lease=PushLeaseOptions(lane.lock_ttl_seconds, lane.stale_lock_grace_seconds, lane.force_push),
         timeout=lane.operation_timeout_seconds,
         allow_secondary_push=leadership.allow_secondary_push,
         allow_primary_pull_override=leadership.allow_primary_pull_override,

@@ -152,16 +152,18 @@ class Doctor:
         if isinstance(store, MembridgeError):
             raise self._skipped(store)
         described = await store.describe(deadline=deadline)
-        if not described.sealed_with:
+        if not described.encrypted_with:
             return _ok("encryption", f"off: who runs the store at {described.location} can read the memory")
-        if described.opened_with:
-            found = f"sealed with key {described.sealed_with}, also opened with {', '.join(described.opened_with)}"
+        if described.decrypted_with:
+            found = (
+                f"sealed with key {described.encrypted_with}, also opened with {', '.join(described.decrypted_with)}"
+            )
             remedy = "when every node has the new key, run `membridge key seal` and remove the old one"
             return _warn("encryption", found, remedy)
-        return _ok("encryption", f"sealed with key {described.sealed_with}")
+        return _ok("encryption", f"sealed with key {described.encrypted_with}")
 
     async def _check_lock(self, deadline: Deadline) -> Check:
-        held = await Kv(self._bus(), buckets.LOCKS).get(self._config.id, deadline=deadline)
+        held = await Kv(self._bus(), buckets.PUSH_LEASES).get(self._config.id, deadline=deadline)
         if held is None:
             return _ok("lock", "no push is running")
         return _ok("lock", f"{held.value.owner} pushes since {clock.local(held.value.since)}")

@@ -1,4 +1,4 @@
-"""Leadership of one project on this node: the keeper with what it needs to know, and the operations on it."""
+"""Leadership of one project on this node: the elector with what it needs to know, and the operations on it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import first_failure
-from membridge.bus.asker import LONGEST
+from membridge.bus.caller import LONGEST
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.service import Call, Endpoint
 from membridge.commits import chain, heads
 from membridge.commits.progress import Steps
 from membridge.errors import MembridgeError
-from membridge.leadership.elector import Keeper
-from membridge.leadership.rules import Standing
-from membridge.leadership.view import Contest, KeeperOptions
+from membridge.leadership.elector import Elector
+from membridge.leadership.rules import Freshness
+from membridge.leadership.view import Election, ElectorOptions
 from membridge.node.project import Project
 from membridge.settings import Settings
 from membridge.snapshot.lane import Lane
@@ -34,8 +34,8 @@ STANDING_DEADLINE = 5.0
 @asynccontextmanager
 async def keeper_of(
     bus: Bus, lane: Lane, opened: Buckets, settings: Settings
-) -> AsyncGenerator[tuple[Keeper, Callable[[Project], None]]]:
-    """Run a project's keeper during the body. The second value tells it the project to flush before a hand-over."""
+) -> AsyncGenerator[tuple[Elector, Callable[[Project], None]]]:
+    """Run a project's elector during the body. The second value tells it the project to flush before a hand-over."""
     attached: list[Project] = []
 
     async def flush(deadline: Deadline) -> None:
@@ -45,11 +45,11 @@ async def keeper_of(
     async def is_present(node: NodeId) -> bool:
         return await opened.nodes.get(node, deadline=Deadline.after(STANDING_DEADLINE)) is not None
 
-    async def standing() -> Standing:
-        return await standing_of(lane, deadline=Deadline.after(STANDING_DEADLINE))
+    async def freshness() -> Freshness:
+        return await freshness_of(lane, deadline=Deadline.after(STANDING_DEADLINE))
 
     leadership = settings.leadership
-    options = KeeperOptions(
+    options = ElectorOptions(
         lease_seconds=leadership.lease_seconds,
         policy=leadership.policy,
         preferred=leadership.primary_node_id,
@@ -57,35 +57,37 @@ async def keeper_of(
         replicas=settings.nats.replicas,
         is_present=is_present,
     )
-    keeper = Keeper(bus, Contest(lane.project, lane.name, lane.node), options=options, standing=standing, flush=flush)
+    elector = Elector(
+        bus, Election(lane.project, lane.name, lane.node), options=options, freshness=freshness, flush=flush
+    )
     started = asyncio.Event()
     with first_failure():
         async with asyncio.TaskGroup() as group:
-            keeping = group.create_task(keeper.run(started.set), name="keeper")
+            keeping = group.create_task(elector.run(started.set), name="elector")
             try:
                 await started.wait()
-                yield keeper, attached.append
+                yield elector, attached.append
             finally:
                 keeping.cancel()
 
 
-async def standing_of(lane: Lane, *, deadline: Deadline) -> Standing:
+async def freshness_of(lane: Lane, *, deadline: Deadline) -> Freshness:
     """Return how this node stands against the head, for the candidate check and the next epoch."""
     position = await threads.run(lane.mirror.position)
     try:
         known = await heads.read(lane, deadline=deadline)
     except MembridgeError:
         # Who cannot see the head is no candidate.
-        return Standing(mirror_seq=0, mirror_rows=0, head_seq=1, head_rows=1, head_epoch=0)
+        return Freshness(mirror_seq=0, mirror_rows=0, head_seq=1, head_rows=1, head_epoch=0)
     seen = position.epoch if position else 0
     if known is None:
-        return Standing(mirror_seq=0, mirror_rows=0, head_seq=0, head_rows=0, head_epoch=seen)
+        return Freshness(mirror_seq=0, mirror_rows=0, head_seq=0, head_rows=0, head_epoch=seen)
     head = known.record
     rows = sum(head.rows.values())
     current = position is not None and position.sha256 == head.sha256
     # Whose mirror saw more than the stores still know has the newest memory, and is the one to recover it.
     saw_all = current or chain.went_back(head, position)
-    return Standing(
+    return Freshness(
         mirror_seq=head.seq if current else position.seq if position else 0,
         mirror_rows=rows if saw_all else 0,
         head_seq=head.seq,
@@ -107,17 +109,17 @@ async def seen(bus: Bus, project: ProjectId, settings: Settings, *, deadline: De
     )
 
 
-def endpoints_of(keeper: Keeper, project: ProjectId) -> list[Endpoint]:
+def endpoints_of(elector: Elector, project: ProjectId) -> list[Endpoint]:
     """Return the leadership operations that any node of the project answers, one of them each time."""
 
     async def get(request: Empty, call: Call) -> LeadershipReply:
         del request
-        return await keeper.current(deadline=call.deadline)
+        return await elector.current(deadline=call.deadline)
 
     async def select(request: SelectRequest, call: Call) -> LeadershipReply:
         # A front end names the person for whom it asks; the bus says which key or machine asked.
         by = f"{request.issued_by} by {call.by}" if request.issued_by else call.by
-        return await keeper.select(request.node, policy=request.policy, issued_by=by[:LONGEST], deadline=call.deadline)
+        return await elector.select(request.node, policy=request.policy, issued_by=by[:LONGEST], deadline=call.deadline)
 
     return [
         Endpoint(
@@ -135,12 +137,12 @@ def endpoints_of(keeper: Keeper, project: ProjectId) -> list[Endpoint]:
     ]
 
 
-def primary_endpoints_of(keeper: Keeper, project: ProjectId) -> list[Endpoint]:
+def primary_endpoints_of(elector: Elector, project: ProjectId) -> list[Endpoint]:
     """Return the leadership operation that the primary alone answers."""
 
     async def resign(request: Empty, call: Call) -> LeadershipReply:
         del request
-        return await keeper.resign(issued_by=call.by, deadline=call.deadline)
+        return await elector.resign(issued_by=call.by, deadline=call.deadline)
 
     subject = subjects.LEADERSHIP_RESIGN.at(project=project)
     return [Endpoint(operation=subjects.LEADERSHIP_RESIGN, subject=subject, handler=resign)]

@@ -14,8 +14,8 @@ from membridge.bus.connection import Bus, connect
 from membridge.bus.streams import open_proposals
 from membridge.commits import heads
 from membridge.errors import MembridgeError
-from membridge.leadership.elector import Keeper
-from membridge.leadership.rules import is_candidate
+from membridge.leadership.elector import Elector
+from membridge.leadership.rules import is_eligible
 from membridge.node import leadership_part
 from membridge.node.bounds import bounds_of
 from membridge.node.doctor import Doctor, Reached, without_daemon
@@ -62,12 +62,12 @@ async def run_local(
             open_lane(bus, store, opened, settings, project) as lane,
             _roles(bus, lane, opened, settings, leads=leads) as roles,
         ):
-            here = Project(bus, lane, roles, opened.locks, bounds_of(settings))
+            here = Project(bus, lane, roles, opened.push_leases, bounds_of(settings))
             queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
             doctor = Doctor(settings, project, Reached(bus, store, None, partial(without_daemon, settings)))
             operations = Operations(here, Jobs(bus, lane.project, lane.node), queue, doctor)
             operations.running = False
-            asked = Asked(by=bus.options.speaker, deadline=here.deadline(), listener=progress)
+            asked = Asked(by=bus.options.caller, deadline=here.deadline(), listener=progress)
             return await operations.answer(operation, request, asked)
 
 
@@ -103,23 +103,23 @@ async def _roles(bus: Bus, lane: Lane, opened: Buckets, settings: Settings, *, l
     if leads:
         await heads.read(lane, deadline=Deadline.after(OPEN_DEADLINE))
         # Nor does one that has to pull first, so that it need not be waited for.
-        leads = is_candidate(await leadership_part.standing_of(lane, deadline=Deadline.after(OPEN_DEADLINE)))
+        leads = is_eligible(await leadership_part.freshness_of(lane, deadline=Deadline.after(OPEN_DEADLINE)))
     if not leads:
         yield AsSeen(await leadership_part.seen(bus, lane.project, settings, deadline=Deadline.after(OPEN_DEADLINE)))
         return
-    async with leadership_part.keeper_of(bus, lane, opened, settings) as (keeper, _):
-        await _settled(keeper, settings.leadership.lease_seconds + 5.0)
-        yield ByLease(keeper)
+    async with leadership_part.keeper_of(bus, lane, opened, settings) as (elector, _):
+        await _settled(elector, settings.leadership.lease_seconds + 5.0)
+        yield ByLease(elector)
 
 
-async def _settled(keeper: Keeper, seconds: float) -> None:
+async def _settled(elector: Elector, seconds: float) -> None:
     """Wait until this node leads, or it is plain that another does or that it may not; a stale lease takes its TTL."""
     try:
         async with asyncio.timeout(seconds):
-            view = keeper.view()
+            view = elector.view()
             while view.role is not Role.PRIMARY:
-                if view.preferred != keeper.node or (view.leader is not None and view.leader != keeper.node):
+                if view.preferred != elector.node or (view.leader is not None and view.leader != elector.node):
                     return
-                view = await keeper.changed(view)
+                view = await elector.changed(view)
     except TimeoutError:
         return

@@ -41,12 +41,12 @@ from membridge.node.roles import Roles
 from membridge.node.unsynced import Unsynced
 from membridge.snapshot import proposals, pull, push, recover, reinstate, restore, rollback_guard
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.push_lease import Claim, folder_lock, push_lock
+from membridge.snapshot.push_lease import PushClaim, folder_lock, push_lease
 from membridge.snapshot.reinstate import Reinstated
 from membridge.snapshot.restore import Restored
 from membridge.system.logging import get_logger
 from schemas import streams, subjects
-from schemas.buckets import LockRecord
+from schemas.buckets import PushLeaseRecord
 from schemas.commits import GcReply, GcRequest, RecoverReply, RecoverRequest
 from schemas.leadership import Role
 from schemas.node import ProjectPresence
@@ -65,8 +65,8 @@ PROPOSALS_PER_COMMIT = 32
 class Project:
     """The operations of one project. Safe for concurrent callers."""
 
-    def __init__(self, bus: Bus, lane: Lane, roles: Roles, locks: Kv[LockRecord], bounds: Bounds) -> None:
-        self._bus, self._locks, self._bounds = bus, locks, bounds
+    def __init__(self, bus: Bus, lane: Lane, roles: Roles, push_leases: Kv[PushLeaseRecord], bounds: Bounds) -> None:
+        self._bus, self._push_leases, self._bounds = bus, push_leases, bounds
         self.lane, self.roles = lane, roles
         self._turn = asyncio.Lock()
         self._unsynced = Unsynced(lane)
@@ -302,9 +302,9 @@ class Project:
             self._turn.release()
 
     def _pushing(self, deadline: Deadline, *, force: bool = False) -> AbstractAsyncContextManager[None]:
-        claim = Claim(self.lane.project, self.lane.node, self.roles.view().epoch)
-        terms = replace(self._bounds.lock, force=True) if force else self._bounds.lock
-        return push_lock(self._locks, claim, terms=terms, deadline=deadline)
+        claim = PushClaim(self.lane.project, self.lane.node, self.roles.view().epoch)
+        options = replace(self._bounds.push_lease, force=True) if force else self._bounds.push_lease
+        return push_lease(self._push_leases, claim, options=options, deadline=deadline)
 
     async def _commit(
         self, steps: Steps, request: PushRequest, *, as_secondary: bool = False, deadline: Deadline

@@ -1,4 +1,4 @@
-"""The projects of one connection: each with its lane, keeper, automatic sync and endpoints, added at any time."""
+"""The projects of one connection: each with its lane, elector, automatic sync and endpoints, added at any time."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from membridge.bus.kv import Kv
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.bus.streams import WorkQueue, open_proposals
 from membridge.errors import ForbiddenError, MembridgeError, RevokedError
-from membridge.leadership.elector import Keeper
+from membridge.leadership.elector import Elector
 from membridge.node import endpoints, leadership_part, registry
 from membridge.node.autosync import AutoSync, ProposalDesk
 from membridge.node.bounds import bounds_of
@@ -194,23 +194,23 @@ class Hosting:
         async with open_lane(bus, self._store, self._opened, self._settings, config) as lane:
             queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
             if not self._settings.leadership.enabled:
-                project = Project(bus, lane, NoRoles(), self._opened.locks, bounds_of(self._settings))
+                project = Project(bus, lane, NoRoles(), self._opened.push_leases, bounds_of(self._settings))
                 await self._serve(place, project, queue, None)
                 return
-            async with leadership_part.keeper_of(bus, lane, self._opened, self._settings) as (keeper, attach):
-                project = Project(bus, lane, ByLease(keeper), self._opened.locks, bounds_of(self._settings))
+            async with leadership_part.keeper_of(bus, lane, self._opened, self._settings) as (elector, attach):
+                project = Project(bus, lane, ByLease(elector), self._opened.push_leases, bounds_of(self._settings))
                 attach(project)
-                await self._serve(place, project, queue, keeper)
+                await self._serve(place, project, queue, elector)
 
-    async def _serve(self, place: _Place, project: Project, queue: WorkQueue, keeper: Keeper | None) -> None:
+    async def _serve(self, place: _Place, project: Project, queue: WorkQueue, elector: Elector | None) -> None:
         lane, bus = project.lane, self._bus
         jobs = Jobs(bus, lane.project, lane.node)
         await jobs.abandon_left()
         reached = Reached(bus, lane.store, project=None, daemon=this_process)
         operations = Operations(project, jobs, queue, Doctor(self._settings, place.config, reached))
         answered = endpoints.of_node(operations, lane.project, lane.node)
-        if keeper is not None:
-            answered += leadership_part.endpoints_of(keeper, lane.project)
+        if elector is not None:
+            answered += leadership_part.endpoints_of(elector, lane.project)
         at = subjects.NODES.at(project=lane.project)
         answered.append(Endpoint(operation=subjects.NODES, subject=at, handler=self._nodes, queue="nodes"))
         async with serve(bus, self.identity(), answered), asyncio.TaskGroup() as group:
@@ -225,26 +225,26 @@ class Hosting:
                 )
                 operations.last_error = lambda: sync.last_error
                 group.create_task(sync.run(_unheard), name="auto-sync")
-            if keeper is not None:
+            if elector is not None:
                 if self._settings.lane.auto_sync:
                     desk = ProposalDesk(project, jobs, queue, on_change=self.presence.touch)
                     group.create_task(desk.run(_unheard), name="proposals")
-                group.create_task(self._answer_as_primary(keeper, operations, lane.project), name="as primary")
+                group.create_task(self._answer_as_primary(elector, operations, lane.project), name="as primary")
             log.info("project served", project=lane.name, database=str(lane.database))
             place.serves(project)
             self.presence.touch()
             await asyncio.Event().wait()
 
-    async def _answer_as_primary(self, keeper: Keeper, operations: Operations, project: ProjectId) -> None:
-        answered = [*endpoints.of_primary(operations, project), *leadership_part.primary_endpoints_of(keeper, project)]
-        view = keeper.view()
+    async def _answer_as_primary(self, elector: Elector, operations: Operations, project: ProjectId) -> None:
+        answered = [*endpoints.of_primary(operations, project), *leadership_part.primary_endpoints_of(elector, project)]
+        view = elector.view()
         while True:
             if view.role is not Role.PRIMARY:
-                view = await keeper.changed(view)
+                view = await elector.changed(view)
                 continue
             async with serve(self._bus, self.identity(), answered):
                 while view.role is Role.PRIMARY:
-                    view = await keeper.changed(view)
+                    view = await elector.changed(view)
                     self.presence.touch()
 
     async def _revoke(self, request: Revocation, call: Call) -> Empty:

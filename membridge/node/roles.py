@@ -1,11 +1,11 @@
-"""The node's role for a project, however it comes about: by a keeper's lease, or with roles turned off."""
+"""The node's role for a project, however it comes about: by a elector's lease, or with roles turned off."""
 
 import asyncio
 from typing import Protocol
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import LeaseLostError
-from membridge.leadership.elector import Keeper
+from membridge.leadership.elector import Elector
 from membridge.leadership.view import LeadershipView
 from schemas.identity import NodeId
 from schemas.leadership import LeadershipReply, Policy, Role
@@ -37,28 +37,28 @@ class Roles(Protocol):
 
 
 class ByLease:
-    """The role that a keeper's lease gives."""
+    """The role that a elector's lease gives."""
 
     enabled = True
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, elector: Elector) -> None:
+        self._elector = elector
 
     def view(self) -> LeadershipView:
-        """Return what the keeper knows."""
-        return self._keeper.view()
+        """Return what the elector knows."""
+        return self._elector.view()
 
     def epoch_for_commit(self) -> int:
-        """Return the epoch of the keeper's lease."""
-        return self._keeper.epoch_for_commit()
+        """Return the epoch of the elector's lease."""
+        return self._elector.epoch_for_commit()
 
     async def changed(self, since: LeadershipView) -> LeadershipView:
-        """Wait for the keeper."""
-        return await self._keeper.changed(since)
+        """Wait for the elector."""
+        return await self._elector.changed(since)
 
     async def give_way(self, node: NodeId, *, deadline: Deadline) -> None:
         """Select the other one."""
-        await self._keeper.select(node, policy=None, issued_by=self._keeper.node, deadline=deadline)
+        await self._elector.select(node, policy=None, issued_by=self._elector.node, deadline=deadline)
 
 
 class AsSeen:

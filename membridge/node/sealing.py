@@ -9,8 +9,8 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
 from membridge.commits import layout
 from membridge.errors import SettingsError
-from membridge.objectstore.encryption.rotate import Resealed, reseal
-from membridge.objectstore.encryption.store import SealedStore
+from membridge.objectstore.encryption.rotate import Reencrypted, reencrypt
+from membridge.objectstore.encryption.store import EncryptedStore
 from membridge.settings import ProjectConfig, Settings
 from membridge.system import files
 from membridge.wiring.bus import bus_options
@@ -19,10 +19,10 @@ from membridge.wiring.store import key_source, open_backend
 
 async def seal_projects(
     settings: Settings, projects: Sequence[ProjectConfig], *, progress: Callable[[str, int, int], None]
-) -> tuple[str, dict[str, Resealed]]:
+) -> tuple[str, dict[str, Reencrypted]]:
     """Seal what the store holds of `projects`; return the key's id and what was done by project.
 
-    Errors: SettingsError while encryption is off, SealingKeyError, the store's.
+    Errors: SettingsError while encryption is off, EncryptionKeyError, the store's.
     """
     if not settings.store.encrypted:
         raise SettingsError(
@@ -31,16 +31,16 @@ async def seal_projects(
             field="store.encryption_key_file",
         )
 
-    done: dict[str, Resealed] = {}
-    work, sealed_with = settings.node.state_dir / f"sealing-{secrets.token_hex(4)}", ""
+    done: dict[str, Reencrypted] = {}
+    work, encrypted_with = settings.node.state_dir / f"sealing-{secrets.token_hex(4)}", ""
     await threads.run(work.mkdir, mode=0o700, parents=True)
     try:
         for key in {project.nkey_seed_file for project in projects}:
             mine = [project for project in projects if project.nkey_seed_file == key]
-            sealed_with = await _seal_account(settings, key, mine, work, done, progress)
+            encrypted_with = await _seal_account(settings, key, mine, work, done, progress)
     finally:
         await threads.run(files.remove, work)
-    return sealed_with, done
+    return encrypted_with, done
 
 
 async def _seal_account(
@@ -48,7 +48,7 @@ async def _seal_account(
     key: Path | None,
     projects: Sequence[ProjectConfig],
     work: Path,
-    done: dict[str, Resealed],
+    done: dict[str, Reencrypted],
     progress: Callable[[str, int, int], None],
 ) -> str:
     """Seal the projects that one connection reaches; return the key's id."""
@@ -60,9 +60,9 @@ async def _seal_account(
         connect(bus_options(settings, "membridge command", key), deadline=Deadline.after(5.0)) as bus,
         open_backend(bus, settings) as backend,
     ):
-        store = SealedStore(backend, key_source(settings), take_unsealed=True)
+        store = EncryptedStore(backend, key_source(settings), accept_plain=True)
         for project in projects:
-            done[project.name] = await reseal(
+            done[project.name] = await reencrypt(
                 store,
                 layout.project(project.id),
                 work,
@@ -70,4 +70,4 @@ async def _seal_account(
                 progress=lambda at, of, name=project.name: progress(name, at, of),
             )
         await store.mark(deadline=soon())
-        return (await store.describe(deadline=soon())).sealed_with
+        return (await store.describe(deadline=soon())).encrypted_with

@@ -36,15 +36,15 @@ class ObjectInfo:
 class StoreDescription:
     """A store: its kind, where it is (no secret in it), and whether `if_absent` holds against concurrent writers.
 
-    `sealed_with` is the id of the key that seals what is written, empty where nothing is sealed; `opened_with` are the
-    ids of the other keys that open what is read.
+    `encrypted_with` is the id of the key that encrypts writes, empty without encryption; `decrypted_with` are the ids
+    of the other keys that can decrypt reads.
     """
 
     kind: str
     location: str
     conditional_put: bool
-    sealed_with: str = ""
-    opened_with: tuple[str, ...] = ()
+    encrypted_with: str = ""
+    decrypted_with: tuple[str, ...] = ()
 
 
 class ObjectStore(Protocol):

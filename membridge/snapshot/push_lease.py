@@ -22,7 +22,7 @@ from membridge.bus.kv import Entry, Kv
 from membridge.bus.lease import Lease, LeaseGoneError
 from membridge.errors import LeaseHeldError, LeaseLostError, MembridgeError, RevisionMovedError
 from membridge.system import clock, files
-from schemas.buckets import LockRecord
+from schemas.buckets import PushLeaseRecord
 from schemas.identity import NodeId, ProjectId
 
 #: Seconds between two tries for the file lock; jitter comes on top.
@@ -32,7 +32,7 @@ RELEASE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class LockTerms:
+class PushLeaseOptions:
     """`ttl`: seconds after which KV forgets the lock; `grace`: seconds without renewal after which it is stale."""
 
     ttl: float = 7200.0
@@ -41,7 +41,7 @@ class LockTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class PushClaim:
     """Who wants the lock, and under which epoch."""
 
     project: ProjectId
@@ -50,16 +50,16 @@ class Claim:
 
 
 @asynccontextmanager
-async def push_lock(
-    locks: Kv[LockRecord], claim: Claim, *, terms: LockTerms, deadline: Deadline
+async def push_lease(
+    leases: Kv[PushLeaseRecord], claim: PushClaim, *, options: PushLeaseOptions, deadline: Deadline
 ) -> AsyncGenerator[None]:
     """Hold the project's push lock during the body; renew it meanwhile.
 
     Raises LeaseHeldError when another push holds and renews it until the deadline, LeaseLostError in the middle of the
     body when it was taken over.
     """
-    lease = Lease(locks, claim.project, nonce=lambda record: record.nonce)
-    record = LockRecord(
+    lease = Lease(leases, claim.project, nonce=lambda record: record.nonce)
+    record = PushLeaseRecord(
         owner=claim.node,
         epoch=claim.epoch,
         since=datetime.now(UTC).isoformat(),
@@ -67,10 +67,10 @@ async def push_lock(
         nonce=secrets.token_hex(8),
     )
     try:
-        await _acquire(lease, record, claim, terms=terms, deadline=deadline)
+        await _acquire(lease, record, claim, options=options, deadline=deadline)
         with first_failure():
             async with asyncio.TaskGroup() as group:
-                renewing = group.create_task(_renew(lease, record, terms), name="push lock renewal")
+                renewing = group.create_task(_renew(lease, record, options), name="push lock renewal")
                 try:
                     yield
                 finally:
@@ -104,45 +104,50 @@ def _opened(folder: Path) -> TextIO:
 
 
 async def _acquire(
-    lease: Lease[LockRecord], record: LockRecord, claim: Claim, *, terms: LockTerms, deadline: Deadline
+    lease: Lease[PushLeaseRecord],
+    record: PushLeaseRecord,
+    claim: PushClaim,
+    *,
+    options: PushLeaseOptions,
+    deadline: Deadline,
 ) -> None:
-    seen: Entry[LockRecord] | None = None
+    seen: Entry[PushLeaseRecord] | None = None
     since = lease.now()
     while True:
         entry = await lease.read(deadline=deadline)
         if entry is None or seen is None or entry.revision != seen.revision:
             seen, since = entry, lease.now()
-        stale = lease.now() - since > terms.grace
-        if entry is None or stale or _may_take_over(entry.value, claim, terms):
+        stale = lease.now() - since > options.grace
+        if entry is None or stale or _may_take_over(entry.value, claim, options):
             try:
-                await lease.acquire(record, entry, ttl=terms.ttl, deadline=deadline)
+                await lease.acquire(record, entry, ttl=options.ttl, deadline=deadline)
             except RevisionMovedError:
                 continue
             return
-        if deadline.remaining() < terms.grace / 4:
+        if deadline.remaining() < options.grace / 4:
             owner = entry.value.owner
             raise LeaseHeldError(
                 f"{owner} has been pushing this project since {clock.local(entry.value.since)}",
                 owner=owner,
                 remedy="wait for it, or run `FORCE_PUSH=1 membridge push` to take the lock over",
             )
-        await asyncio.sleep(jittered(min(1.0, terms.grace / 8)))
+        await asyncio.sleep(jittered(min(1.0, options.grace / 8)))
 
 
-def _may_take_over(held: LockRecord, claim: Claim, terms: LockTerms) -> bool:
+def _may_take_over(held: PushLeaseRecord, claim: PushClaim, options: PushLeaseOptions) -> bool:
     # A node pushes one project from one place at a time (the folder lock), so its own old lock is a crash's leftover.
-    return terms.force or held.owner == claim.node or held.epoch < claim.epoch
+    return options.force or held.owner == claim.node or held.epoch < claim.epoch
 
 
-async def _renew(lease: Lease[LockRecord], record: LockRecord, terms: LockTerms) -> None:
+async def _renew(lease: Lease[PushLeaseRecord], record: PushLeaseRecord, options: PushLeaseOptions) -> None:
     while True:
-        await asyncio.sleep(terms.grace / 3)
-        deadline = Deadline.after(terms.grace / 3)
+        await asyncio.sleep(options.grace / 3)
+        deadline = Deadline.after(options.grace / 3)
         try:
             try:
                 await lease.renew(record, deadline=deadline)
             except LeaseGoneError:
-                await lease.acquire(record, None, ttl=terms.ttl, deadline=deadline)
+                await lease.acquire(record, None, ttl=options.ttl, deadline=deadline)
         except RevisionMovedError as error:
             raise LeaseLostError("the push lock was taken over by another push", remedy="push again") from error
         except MembridgeError:
@@ -150,7 +155,7 @@ async def _renew(lease: Lease[LockRecord], record: LockRecord, terms: LockTerms)
             continue
 
 
-async def _release(lease: Lease[LockRecord]) -> None:
+async def _release(lease: Lease[PushLeaseRecord]) -> None:
     try:
         await lease.release(deadline=Deadline.after(RELEASE))
     except MembridgeError:

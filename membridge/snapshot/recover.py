@@ -9,10 +9,10 @@ from membridge.commits import chain, heads, verify
 from membridge.commits.progress import Steps
 from membridge.errors import (
     CorruptObjectError,
+    EncryptionKeyError,
     InvalidRequestError,
     NotFoundError,
     RefusedError,
-    SealingKeyError,
 )
 from membridge.snapshot import push
 from membridge.snapshot.lane import Lane
@@ -66,7 +66,7 @@ async def _lost(lane: Lane, *, steps: Steps, deadline: Deadline) -> str:
         if chain.went_back(known.record, last and last[0]):
             return f"snapshots {known.record.seq + 1} to {_mirrored(lane)}, which this node's mirror has seen"
         found = await verify.verify(lane, VerifyRequest(seq=known.record.seq), steps=steps, deadline=deadline)
-    except (CorruptObjectError, SealingKeyError) as error:
+    except (CorruptObjectError, EncryptionKeyError) as error:
         return error.message
     # A record beyond the head is a warning, also where it cannot be read; it may have been the newest once.
     gone = [one for one in found.findings if one.finding is Finding.FAIL or one.what == "record"]

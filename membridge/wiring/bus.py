@@ -7,7 +7,7 @@ from pathlib import Path
 from membridge.aio.backoff import jittered
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
-from membridge.bus.asker import speaker
+from membridge.bus.caller import own_name
 from membridge.bus.connection import Bus, BusOptions
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.streams import ensure_streams
@@ -18,7 +18,7 @@ from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import COORDINATOR, RUNTIME, Settings
 from membridge.system.logging import get_logger
 from schemas import buckets
-from schemas.buckets import LockRecord
+from schemas.buckets import PushLeaseRecord
 from schemas.node import NodePresence
 from schemas.snapshot import Head
 
@@ -33,7 +33,7 @@ class Buckets:
     """The KV buckets that a node works with, opened."""
 
     heads: Kv[Head]
-    locks: Kv[LockRecord]
+    push_leases: Kv[PushLeaseRecord]
     nodes: Kv[NodePresence]
 
 
@@ -52,7 +52,7 @@ def bus_options(settings: Settings, name: str, key: Path | None = None) -> BusOp
         domain=nats.domain,
         replicas=nats.replicas,
         inbox_prefix=f"_INBOX.{settings.node.id}" if key else "_INBOX",
-        speaker=speaker(settings.node.id),
+        caller=own_name(settings.node.id),
         enrolled=key is not None,
     )
 
@@ -107,6 +107,6 @@ async def open_buckets(bus: Bus, settings: Settings, *, deadline: Deadline) -> B
     await ensure_all(bus, settings, deadline=deadline)
     return Buckets(
         heads=await open_bucket(bus, buckets.HEADS, replicas=replicas, deadline=deadline),
-        locks=await open_bucket(bus, buckets.LOCKS, replicas=replicas, deadline=deadline),
+        push_leases=await open_bucket(bus, buckets.PUSH_LEASES, replicas=replicas, deadline=deadline),
         nodes=await open_bucket(bus, buckets.NODES, replicas=replicas, deadline=deadline),
     )

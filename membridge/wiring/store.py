@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from membridge.bus.connection import Bus
 from membridge.errors import BusUnavailableError, SettingsError
-from membridge.objectstore.encryption.guard import UnsealedStore
+from membridge.objectstore.encryption.guard import PlainStore
 from membridge.objectstore.encryption.keys import KeySource
 from membridge.objectstore.jetstream import open_jetstream
 from membridge.objectstore.protocol import ObjectStore
@@ -21,11 +21,11 @@ async def open_store(bus: Bus | None, settings: Settings) -> AsyncGenerator[Obje
     """
     async with open_backend(bus, settings) as opened:
         if not settings.store.encrypted:
-            yield UnsealedStore(opened)
+            yield PlainStore(opened)
             return
-        from membridge.objectstore.encryption.store import SealedStore  # noqa: PLC0415 - it loads the cipher
+        from membridge.objectstore.encryption.store import EncryptedStore  # noqa: PLC0415 - it loads the cipher
 
-        yield SealedStore(opened, key_source(settings))
+        yield EncryptedStore(opened, key_source(settings))
 
 
 def key_source(settings: Settings) -> KeySource:

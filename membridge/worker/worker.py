@@ -15,7 +15,7 @@ from membridge.aio.backoff import Backoff
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
 from membridge.bus.connection import Bus
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.errors import MembridgeError, RemoteError
 from membridge.system.logging import get_logger
@@ -85,7 +85,7 @@ class Worker:
         self._bus, self._node, self._capabilities = bus, node, capabilities
         self._attempt, self._changed = attempt, changed
         self._unreturned, self._to_return = unreturned, dict[str, LeaseClaim]()
-        self._client = Client(bus)
+        self._client = RpcClient(bus)
         self._running: dict[str, tuple[Order, asyncio.Task[None]]] = {}
         #: Leases whose attempt has not ended; one that is being told of takes no room any more.
         self._busy: set[str] = set()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.errors import MembridgeError, RevisionMovedError
 from membridge.objectstore.protocol import ObjectStore
 from membridge.system.logging import get_logger
@@ -40,13 +40,13 @@ class Adapter:
 
     async def send(self, order: Order) -> Accepted:
         """Ask a worker to run a task."""
-        return await Client(self.bus).request(
+        return await RpcClient(self.bus).request(
             subjects.RUN, order, deadline=Deadline.after(ASK), worker=order.lease.worker_id
         )
 
     async def stop(self, claim: LeaseClaim) -> None:
         """Ask a worker to stop a task."""
-        await Client(self.bus).request(subjects.STOP, claim, deadline=Deadline.after(ASK), worker=claim.worker_id)
+        await RpcClient(self.bus).request(subjects.STOP, claim, deadline=Deadline.after(ASK), worker=claim.worker_id)
 
     async def hold(self, lease: Lease) -> None:
         """Write a lease to KV, by compare-and-set: one that was let go meanwhile stays gone."""

@@ -14,10 +14,10 @@ import msgspec
 
 from membridge.aio.backoff import Backoff
 from membridge.aio.deadline import Deadline
-from membridge.bus.asker import ASKED_BY
+from membridge.bus.caller import CALLER
 from membridge.bus.connection import Bus
 from membridge.bus.feed import page_of
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.bus.service import Call, Endpoint
 from membridge.errors import ForbiddenError, NoResponderError, NotFoundError, RemoteError, UnavailableError
 from membridge.objectstore.protocol import ObjectStore
@@ -115,7 +115,7 @@ class Endpoints:
             if self.runtime is None:
                 raise UnavailableError("this coordinator does not schedule now", remedy="try again")
             # Only coordinators may write to the scheduler's subject, and they name whose request they pass on.
-            passed_on = call.headers.get(ASKED_BY) if call.subject == subject else None
+            passed_on = call.headers.get(CALLER) if call.subject == subject else None
             return await answer(self.runtime, request, passed_on or call.by)
 
         return Endpoint(replace(operation, subject=subject), subject, handle, at_once=AT_ONCE)
@@ -123,7 +123,7 @@ class Endpoints:
     def _passed_on(self, endpoint: Endpoint) -> Endpoint:
         async def handle(request: Wire, call: Call) -> Wire:
             if isinstance(request, LeaseClaim | LeaseRequest):
-                _check_speaker(request, call.subject)
+                _check_caller(request, call.subject)
             if self.runtime is not None:
                 return await endpoint.handler(request, call)
             return await self._at_scheduler(endpoint.operation, request, call)
@@ -132,7 +132,7 @@ class Endpoints:
         return Endpoint(shared, shared.pattern(), handle, queue=GROUP, at_once=AT_ONCE)
 
     async def _at_scheduler(self, operation: Operation[Wire, Wire], request: Wire, call: Call) -> Wire:
-        deadline, client = call.deadline, Client(self._bus, on_behalf_of=call.by)
+        deadline, client = call.deadline, RpcClient(self._bus, on_behalf_of=call.by)
         backoff = Backoff(FIRST_PAUSE, MOST_PAUSE)
         while True:
             try:
@@ -252,7 +252,7 @@ class Endpoints:
         )
 
 
-def _check_speaker(claim: LeaseClaim | LeaseRequest, subject: str) -> None:
+def _check_caller(claim: LeaseClaim | LeaseRequest, subject: str) -> None:
     """Raise ForbiddenError when the subject, which the server guards, is another worker's than the claim."""
     if subject.rpartition(".")[2] != claim.worker_id:
         raise ForbiddenError(f"{subject} is not {claim.worker_id}'s to speak on", field="worker_id")

@@ -8,7 +8,7 @@ import asyncio
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.errors import MembridgeError
 from membridge.system.logging import get_logger
 from schemas import subjects
@@ -26,7 +26,7 @@ class Liveness:
     """The workers' words of one term; who is asked is asked in `group`."""
 
     def __init__(self, bus: Bus, runtime: Runtime, group: asyncio.TaskGroup) -> None:
-        self._client, self._runtime, self._group = Client(bus), runtime, group
+        self._client, self._runtime, self._group = RpcClient(bus), runtime, group
         self._free = asyncio.Semaphore(PROBES)
         #: The life of each worker that answered.
         self._answered: dict[str, str] = {}

@@ -20,9 +20,9 @@ from membridge.bus.streams import ensure_streams
 from membridge.commits.progress import Steps
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.merge.conflicts import Journal
-from membridge.objectstore.encryption.guard import UnsealedStore
+from membridge.objectstore.encryption.guard import PlainStore
 from membridge.objectstore.encryption.keys import KeySource
-from membridge.objectstore.encryption.store import SealedStore
+from membridge.objectstore.encryption.store import EncryptedStore
 from membridge.objectstore.s3.client import S3Options, open_s3
 from membridge.snapshot import pull, push
 from membridge.snapshot.lane import Lane
@@ -102,7 +102,7 @@ async def _lane(scene: Scene, bus: Bus, bucket: str, name: str, *, sealed: bool)
     options = S3Options(endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, bucket=bucket)
     with closing(Journal(folder / "journal.db")) as journal:
         async with open_s3(options) as opened:
-            store = SealedStore(opened, KeySource(passphrase="of the bench")) if sealed else UnsealedStore(opened)
+            store = EncryptedStore(opened, KeySource(passphrase="of the bench")) if sealed else PlainStore(opened)
             # As the daemon does while the database is quiet.
             await store.describe(deadline=_soon())
             yield Lane(

@@ -19,7 +19,7 @@ import uvloop
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.embedded.nats_server import start_nats
 from membridge.errors import MembridgeError
 from membridge.worker.presence import PresencePublisher
@@ -79,7 +79,7 @@ async def _connected(url: str, name: str) -> AsyncGenerator[Bus]:
 async def _submit(url: str, *, seconds: float, in_flight: int, prompt: str) -> float:
     completed: dict[str, asyncio.Event] = {}
     async with _connected(url, "bench client") as bus:
-        client = Client(bus)
+        client = RpcClient(bus)
         await _until_all_work(client)
         every = subjects.TASK_EVENT.format(task="*", kind="status", by=subjects.COORDINATOR)
         async with bus.subscribe(every, bound=65_536) as news, asyncio.TaskGroup() as group:
@@ -109,7 +109,7 @@ async def _submit(url: str, *, seconds: float, in_flight: int, prompt: str) -> f
     return rate
 
 
-async def _until_all_work(client: Client) -> None:
+async def _until_all_work(client: RpcClient) -> None:
     async with asyncio.timeout(SOON):
         while True:
             with suppress(MembridgeError):

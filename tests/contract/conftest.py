@@ -6,7 +6,7 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.objectstore.encryption.keys import KeySource
-from membridge.objectstore.encryption.store import SealedStore
+from membridge.objectstore.encryption.store import EncryptedStore
 from membridge.objectstore.protocol import ObjectStore
 from tests.fixtures.lanes import opened_store
 
@@ -17,4 +17,4 @@ async def lane_store(request: pytest.FixtureRequest, bus: Bus) -> AsyncGenerator
     kind, _, sealed = str(request.param).partition(" ")
     options = request.getfixturevalue("s3_options") if kind == "s3" else None
     async with opened_store(kind, bus, options) as store:
-        yield SealedStore(store, KeySource(passphrase="of the contract")) if sealed else store
+        yield EncryptedStore(store, KeySource(passphrase="of the contract")) if sealed else store

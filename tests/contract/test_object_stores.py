@@ -149,7 +149,7 @@ async def test_an_address_opens_its_object_to_whoever_has_it_and_for_its_time_on
     await store.put("shared", b"for a while", deadline=soon())
     address = await store.share("shared", seconds=2, deadline=soon())
     described = await store.describe(deadline=soon())
-    if described.kind != "s3" or described.sealed_with:
+    if described.kind != "s3" or described.encrypted_with:
         assert address is None
         return
     assert address is not None

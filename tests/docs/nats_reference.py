@@ -22,7 +22,7 @@ answered with a 400-class service error that names it. `{project}` is a canonica
 `{node}` a node id.
 
 A reply that one message does not hold comes in several, with the header `Membridge-Part: 1/3` and so on. A request that
-one message does not hold has no body but the headers `Membridge-Body-At`, an inbox of the asker, and
+one message does not hold has no body but the headers `Membridge-Body-At`, an inbox of the caller, and
 `Membridge-Body-Size`: it is fetched from that inbox in parts, each asked for by its offset in decimal.
 
 With the stock CLI, on the machine where `membridge up` runs:

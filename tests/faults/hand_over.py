@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from membridge.aio.deadline import Deadline
 from membridge.commits import heads
 from membridge.commits.progress import Steps
-from membridge.leadership.elector import Keeper
-from membridge.leadership.rules import Standing
-from membridge.leadership.view import Contest, KeeperOptions
-from membridge.node.leadership_part import standing_of
+from membridge.leadership.elector import Elector
+from membridge.leadership.rules import Freshness
+from membridge.leadership.view import Election, ElectorOptions
+from membridge.node.leadership_part import freshness_of
 from membridge.node.project import Project
 from membridge.node.roles import ByLease
 from schemas.identity import NodeId
@@ -23,58 +23,58 @@ LEASE = 1.2
 
 
 @asynccontextmanager
-async def keeping(world: World, node: Node) -> AsyncGenerator[tuple[Keeper, Project]]:
-    """Run a node's keeper during the body, and its project by the role that it has."""
+async def keeping(world: World, node: Node) -> AsyncGenerator[tuple[Elector, Project]]:
+    """Run a node's elector during the body, and its project by the role that it has."""
     lane, attached = node.lane, list[Project]()
 
     async def flush(deadline: Deadline) -> None:
         await attached[0].push(PushRequest(), Steps(), deadline=deadline)
 
-    async def standing() -> Standing:
-        return await standing_of(lane, deadline=soon())
+    async def freshness() -> Freshness:
+        return await freshness_of(lane, deadline=soon())
 
-    options = KeeperOptions(lease_seconds=LEASE, preferred=NodeId("a"), grace_seconds=0.3)
-    keeper = Keeper(
-        world.bus, Contest(lane.project, lane.name, lane.node), options=options, standing=standing, flush=flush
+    options = ElectorOptions(lease_seconds=LEASE, preferred=NodeId("a"), grace_seconds=0.3)
+    elector = Elector(
+        world.bus, Election(lane.project, lane.name, lane.node), options=options, freshness=freshness, flush=flush
     )
-    attached.append(Project(world.bus, lane, ByLease(keeper), world.locks, node.project._bounds))
+    attached.append(Project(world.bus, lane, ByLease(elector), world.locks, node.project._bounds))
     started = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(keeper.run(started.set))
+        running = group.create_task(elector.run(started.set))
         await started.wait()
         try:
-            yield keeper, attached[0]
+            yield elector, attached[0]
         finally:
             running.cancel()
 
 
-async def primary(keeper: Keeper, project: Project) -> int:
-    """Wait until a keeper's node leads, which follows the head meanwhile as a daemon does; return its epoch."""
+async def primary(elector: Elector, project: Project) -> int:
+    """Wait until a elector's node leads, which follows the head meanwhile as a daemon does; return its epoch."""
     async with asyncio.timeout(10 * LEASE):
-        view = keeper.view()
+        view = elector.view()
         while view.role is not Role.PRIMARY:
             if await project.is_behind(deadline=soon()):
                 await project.catch_up(Steps(), deadline=soon())
             try:
                 async with asyncio.timeout(0.1):
-                    view = await keeper.changed(view)
+                    view = await elector.changed(view)
             except TimeoutError:
-                view = keeper.view()
+                view = elector.view()
     return view.epoch
 
 
 async def hand_over(world: World, node: Node, arm: Callable[[], None]) -> str:
     """Lead, then hand over to b, which is not there yet; return how that ended."""
-    async with keeping(world, node) as (keeper, project):
-        await project.lead(await primary(keeper, project), deadline=soon())
+    async with keeping(world, node) as (elector, project):
+        await project.lead(await primary(elector, project), deadline=soon())
         arm()
         async with asyncio.TaskGroup() as group:
-            asking = keeper.select(NodeId("b"), policy=None, issued_by="a person", deadline=Deadline.after(10 * LEASE))
+            asking = elector.select(NodeId("b"), policy=None, issued_by="a person", deadline=Deadline.after(10 * LEASE))
             task = group.create_task(asking)
             async with asyncio.timeout(10 * LEASE):
-                view = keeper.view()
+                view = elector.view()
                 while view.role is Role.PRIMARY:
-                    view = await keeper.changed(view)
+                    view = await elector.changed(view)
             task.cancel()
     return "handed over"
 

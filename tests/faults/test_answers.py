@@ -16,8 +16,8 @@ from membridge.embedded.nats_server import NatsServer
 from membridge.errors import MembridgeError
 from membridge.objectstore import messages
 from membridge.objectstore.encryption.keys import KeySource, new_key, write_file
-from membridge.objectstore.encryption.rotate import reseal
-from membridge.objectstore.encryption.store import SealedStore
+from membridge.objectstore.encryption.rotate import reencrypt
+from membridge.objectstore.encryption.store import EncryptedStore
 from membridge.objectstore.jetstream import open_jetstream
 from membridge.objectstore.protocol import ObjectStore
 from membridge.objectstore.s3.client import S3Options, open_s3
@@ -64,16 +64,16 @@ async def test_encrypting_a_store_anew_goes_on_wherever_an_answer_was_lost(
         old, new = new_key(), new_key()
         async with lossy_store(kind, request, losses) as inner:
             write_file(file, [old])
-            before = inner if act == "seal" else SealedStore(inner, KeySource(file=file))
+            before = inner if act == "seal" else EncryptedStore(inner, KeySource(file=file))
             for key, body in content.items():
                 await before.put(key, body, deadline=soon())
             write_file(file, [new, old])
             losses.arm(number)
             done = False
             while not done:
-                store = SealedStore(inner, KeySource(file=file), take_unsealed=True)
+                store = EncryptedStore(inner, KeySource(file=file), accept_plain=True)
                 try:
-                    await reseal(store, "p/", work, deadline=soon, progress=lambda _done, _total: None)
+                    await reencrypt(store, "p/", work, deadline=soon, progress=lambda _done, _total: None)
                     await store.mark(deadline=soon())
                     done = True
                 except MembridgeError:
@@ -82,7 +82,7 @@ async def test_encrypting_a_store_anew_goes_on_wherever_an_answer_was_lost(
             losses.disarm()
             assert losses.lost.is_set() == (number > 0)
             write_file(file, [new])
-            strict = SealedStore(inner, KeySource(file=file))
+            strict = EncryptedStore(inner, KeySource(file=file))
             assert {key: await strict.get(key, deadline=soon()) for key in content} == content
         return losses.writes
 

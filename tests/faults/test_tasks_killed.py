@@ -15,7 +15,7 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.embedded.nats_server import NatsServer
 from membridge.errors import MembridgeError
 from membridge.testing.node_process import Machine
@@ -59,7 +59,7 @@ async def ask(bus: Bus, operation: subjects.Operation, request: object) -> objec
     async with asyncio.timeout(60.0):
         while True:
             try:
-                return await Client(bus).request(operation, request, deadline=Deadline.after(5.0))  # type: ignore[arg-type]
+                return await RpcClient(bus).request(operation, request, deadline=Deadline.after(5.0))  # type: ignore[arg-type]
             except MembridgeError:
                 if not bus.connected:
                     await bus.wait_generation(bus.generation)

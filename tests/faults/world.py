@@ -27,9 +27,9 @@ from membridge.objectstore.protocol import ObjectStore
 from membridge.objectstore.s3.client import S3Options
 from membridge.snapshot.backup_retention import BackupPolicy
 from membridge.snapshot.lane import Lane, LanePolicy
-from membridge.snapshot.push_lease import LockTerms
+from membridge.snapshot.push_lease import PushLeaseOptions
 from schemas import buckets, streams, subjects
-from schemas.buckets import LockRecord
+from schemas.buckets import PushLeaseRecord
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import Policy, Role
 from schemas.snapshot import Head, PullReply, PullRequest, PushReply, PushRequest
@@ -124,7 +124,7 @@ class World:
     bus: Bus
     store: ObjectStore
     heads: Kv[Head]
-    locks: Kv[LockRecord]
+    locks: Kv[PushLeaseRecord]
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def node(self, folder: Path, project: ProjectId, name: str, terms: Terms) -> Node:
@@ -150,7 +150,7 @@ class World:
             policy=LanePolicy(publish_legacy=terms.legacy, backups=BackupPolicy(max_count=terms.max_backups)),
         )
         roles: Roles = Secondary() if terms.secondary == name else NoRoles()
-        return Node(Project(self.bus, lane, roles, self.locks, Bounds(lock=LockTerms(), timeout=30.0)))
+        return Node(Project(self.bus, lane, roles, self.locks, Bounds(push_lease=PushLeaseOptions(), timeout=30.0)))
 
     async def queue(self, project: ProjectId) -> WorkQueue:
         """Open the project's proposals; what was delivered to somebody who is gone comes at once."""
@@ -170,7 +170,7 @@ async def opened(place: Place) -> AsyncGenerator[World]:
     async with connect(BusOptions(urls=(place.nats_url,), name="swept"), deadline=Deadline.after(5.0)) as bus:
         await ensure_streams(bus, replicas=1, deadline=soon())
         heads_bucket = await open_bucket(bus, buckets.HEADS, replicas=1, deadline=soon())
-        locks = await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
+        locks = await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
         async with opened_store("s3" if place.s3 else "jetstream", bus, place.s3) as store:
             world = World(place, bus, store, heads_bucket, locks)
             try:

@@ -3,7 +3,7 @@
 import pytest
 
 from membridge.objectstore.protocol import ObjectStore
-from tests.contract.test_sealed_store import *  # noqa: F403 - the same tests, on another server
+from tests.contract.test_encrypted_store import *  # noqa: F403 - the same tests, on another server
 from tests.integration.node.test_encryption import (
     test_a_store_that_was_unsealed_is_sealed_and_its_key_exchanged,  # noqa: F401
 )

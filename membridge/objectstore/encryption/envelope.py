@@ -13,7 +13,7 @@ from typing import BinaryIO
 import nacl.bindings as sodium
 import nacl.exceptions
 
-from membridge.errors import CorruptObjectError, ObjectNotSealedError, UnsupportedFormatError
+from membridge.errors import CorruptObjectError, ObjectNotEncryptedError, UnsupportedFormatError
 from membridge.objectstore.encryption.keys import ID, SALT, Key, derived
 from membridge.objectstore.encryption.marker import MAGIC
 
@@ -41,7 +41,7 @@ class Header:
         return MAGIC + bytes([VERSION]) + bytes.fromhex(self.key_id) + self.key_salt + self.object_salt
 
 
-class Seal:
+class ObjectCipher:
     """The seal of one object under one name: seals and opens its frames."""
 
     def __init__(self, key: Key, header: Header, name: str) -> None:
@@ -69,10 +69,10 @@ class Seal:
         return content
 
 
-def seal(source: BinaryIO, name: str, key: Key) -> Iterator[bytes]:
+def encrypt(source: BinaryIO, name: str, key: Key) -> Iterator[bytes]:
     """Yield the sealed object of `source`: its header, then its frames."""
     header = Header(key.id, key.salt, secrets.token_bytes(OBJECT_SALT))
-    one = Seal(key, header, name)
+    one = ObjectCipher(key, header, name)
     yield header.packed()
     number, content = 0, source.read(CONTENT)
     while following := source.read(CONTENT):
@@ -81,7 +81,7 @@ def seal(source: BinaryIO, name: str, key: Key) -> Iterator[bytes]:
     yield one.close(content, number, last=True)
 
 
-def unseal(source: BinaryIO, one: Seal, *, first: int = 0) -> Iterator[bytes]:
+def decrypt(source: BinaryIO, one: ObjectCipher, *, first: int = 0) -> Iterator[bytes]:
     """Yield the content of the frames in `source` up to the object's end; the first of them has the number `first`.
 
     Each is whole and in its place when it is yielded; that the end is the end is known when the iterator ends.
@@ -96,10 +96,10 @@ def unseal(source: BinaryIO, one: Seal, *, first: int = 0) -> Iterator[bytes]:
 def parse(raw: bytes, name: str) -> Header:
     """Return the header at the start of an object.
 
-    Errors: ObjectNotSealedError; CorruptObjectError for one that is cut; UnsupportedFormatError for a newer version.
+    Errors: ObjectNotEncryptedError; CorruptObjectError for one that is cut; UnsupportedFormatError for a newer version.
     """
     if not raw.startswith(MAGIC):
-        raise ObjectNotSealedError(
+        raise ObjectNotEncryptedError(
             f"object {name} is not sealed, and with encryption on only sealed objects are read",
             remedy="if it is from before encryption was on, run `membridge key seal` once",
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.errors import SealingKeyError
+from membridge.errors import EncryptionKeyError
 from membridge.objectstore.encryption import marker
 from membridge.objectstore.encryption.keys import COPY_KEY, ID
 from membridge.objectstore.encryption.marker import MAGIC
@@ -34,7 +34,7 @@ def backend(store: ObjectStore) -> ObjectStore:
     return store
 
 
-class UnsealedStore(StoreLayer):
+class PlainStore(StoreLayer):
     """The store of a node without a key: everything as it is, unless the store is sealed."""
 
     def __init__(self, inner: ObjectStore) -> None:
@@ -105,8 +105,8 @@ class UnsealedStore(StoreLayer):
         self._looked_at = now
 
 
-def _sealed(key_id: str) -> SealingKeyError:
-    return SealingKeyError(f"the object store is sealed with key {key_id} and this node has no key", remedy=COPY_KEY)
+def _sealed(key_id: str) -> EncryptionKeyError:
+    return EncryptionKeyError(f"the object store is sealed with key {key_id} and this node has no key", remedy=COPY_KEY)
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from membridge.errors import SealingKeyError
+from membridge.errors import EncryptionKeyError
 from membridge.system import files
 
 #: Bytes of a key, of its id and of the salt that makes one of a passphrase.
@@ -65,7 +65,7 @@ class KeySource:
         self._made: dict[bytes, Key] = {}
 
     def load(self, salt: bytes) -> tuple[Key, ...]:
-        """Return the keys, the one that seals first; `salt` is the store's. Raises SealingKeyError."""
+        """Return the keys, the one that seals first; `salt` is the store's. Raises EncryptionKeyError."""
         keys = read_file(self._file) if self._file else ()
         made = self.from_passphrase(salt)
         return (*keys, made) if made else keys
@@ -99,18 +99,20 @@ def new_key() -> Key:
 
 
 def read_file(path: Path) -> tuple[Key, ...]:
-    """Return the keys in `path`; SealingKeyError where there is none, others may read it, or a line is not a key."""
+    """Return the keys in `path`; EncryptionKeyError where there is none, others may read it, or a line is not a key."""
     try:
         with path.open("rb") as file:
             mode, text = os.fstat(file.fileno()).st_mode, file.read(MAX_FILE + 1)
     except OSError as error:
-        raise SealingKeyError(f"the key file {path} cannot be read: {error.strerror}", remedy=COPY_KEY) from error
+        raise EncryptionKeyError(f"the key file {path} cannot be read: {error.strerror}", remedy=COPY_KEY) from error
     if stat.S_IMODE(mode) & 0o077:
-        raise SealingKeyError(f"others may read the key file {path}", remedy=f"run `chmod 600 {path}`")
+        raise EncryptionKeyError(f"others may read the key file {path}", remedy=f"run `chmod 600 {path}`")
     lines = text.decode("utf-8", "replace").splitlines() if len(text) <= MAX_FILE else [""]
     keys = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
     if not keys:
-        raise SealingKeyError(f"the key file {path} holds no key", remedy="run `membridge key new`, or copy it again")
+        raise EncryptionKeyError(
+            f"the key file {path} holds no key", remedy="run `membridge key new`, or copy it again"
+        )
     return tuple(keys)
 
 
@@ -145,7 +147,7 @@ def _parsed(path: Path, number: int, line: str) -> Key:
     except (binascii.Error, ValueError):
         key = Key(b"")
     if len(key.secret) != KEY or len(words) > 2 or (len(words) == 2 and words[0] != key.id):
-        raise SealingKeyError(
+        raise EncryptionKeyError(
             f"line {number} of the key file {path} is not a key", remedy="copy the file again from another node"
         )
     return key

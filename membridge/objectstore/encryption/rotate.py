@@ -1,4 +1,4 @@
-"""Seal what a store holds already: objects from before encryption was on, and those of a key that is being retired.
+"""Encrypt what a store already holds: objects from before encryption was on, and those of a key being retired.
 
 Each object is replaced by its sealed self under the same name, one after the other, so that a run that was broken off
 is simply run again. What was unsealed is taken as it is: this is the moment at which its owner vouches for the store.
@@ -15,12 +15,12 @@ from membridge.aio.deadline import Deadline
 from membridge.errors import ObjectMissingError
 from membridge.objectstore.encryption import envelope
 from membridge.objectstore.encryption.marker import MAGIC
-from membridge.objectstore.encryption.store import SealedStore
+from membridge.objectstore.encryption.store import EncryptedStore
 from membridge.objectstore.protocol import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
-class Resealed:
+class Reencrypted:
     """How many objects were unsealed, sealed with an older key, and fine already."""
 
     unsealed: int = 0
@@ -28,17 +28,17 @@ class Resealed:
     kept: int = 0
 
 
-async def reseal(
-    store: SealedStore,
+async def reencrypt(
+    store: EncryptedStore,
     prefix: str,
     work: Path,
     *,
     deadline: Callable[[], Deadline],
     progress: Callable[[int, int], None],
-) -> Resealed:
-    """Seal every object under `prefix` with the present key; `work` is a folder for one object at a time.
+) -> Reencrypted:
+    """Encrypt every object under `prefix` with the present key; `work` is a folder for one object at a time.
 
-    `store` must have been made with `take_unsealed`; `deadline` gives each object its own. Nodes may go on meanwhile:
+    `store` must have been made with `accept_plain`; `deadline` gives each object its own. Nodes may go on meanwhile:
     what they store until the end of the run is looked at too.
     """
     described = await store.describe(deadline=deadline())
@@ -47,10 +47,10 @@ async def reseal(
     while fresh := [info.key async for info in store.inner.list(prefix, deadline=deadline()) if info.key not in seen]:
         total = len(seen) + len(fresh)
         for key in fresh:
-            found[await _sealed_anew(store, key, described.sealed_with, work / "object", deadline)] += 1
+            found[await _encrypted_anew(store, key, described.encrypted_with, work / "object", deadline)] += 1
             seen.add(key)
             progress(found.total(), total)
-    return Resealed(found[_Was.UNSEALED], found[_Was.OLDER], found[_Was.FINE])
+    return Reencrypted(found[_Was.UNSEALED], found[_Was.OLDER], found[_Was.FINE])
 
 
 class _Was(Enum):
@@ -61,8 +61,10 @@ class _Was(Enum):
     FINE = auto()
 
 
-async def _sealed_anew(store: SealedStore, key: str, key_id: str, work: Path, deadline: Callable[[], Deadline]) -> _Was:
-    """Seal one object with the key `key_id` unless it is; return how it was found."""
+async def _encrypted_anew(
+    store: EncryptedStore, key: str, key_id: str, work: Path, deadline: Callable[[], Deadline]
+) -> _Was:
+    """Encrypt one object with the key `key_id` unless it is; return how it was found."""
     try:
         header = await store.inner.get(key, length=envelope.HEADER, deadline=deadline())
         sealed = header.startswith(MAGIC)

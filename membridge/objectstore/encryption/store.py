@@ -18,13 +18,13 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.errors import (
     CorruptObjectError,
+    EncryptionKeyError,
     InvalidRequestError,
     ObjectMissingError,
-    SealingKeyError,
     TooLargeError,
 )
 from membridge.objectstore.encryption import envelope, marker
-from membridge.objectstore.encryption.envelope import CONTENT, FRAME, HEADER, Seal
+from membridge.objectstore.encryption.envelope import CONTENT, FRAME, HEADER, ObjectCipher
 from membridge.objectstore.encryption.guard import StoreLayer
 from membridge.objectstore.encryption.keys import COPY_KEY, Key, KeySource
 from membridge.objectstore.encryption.marker import Marker
@@ -50,20 +50,20 @@ class _Keys:
     stamp: tuple[int, ...]
 
 
-class SealedStore(StoreLayer):
-    """The store. `take_unsealed` reads objects that are not sealed as they are: for sealing a store that has some."""
+class EncryptedStore(StoreLayer):
+    """The store. `accept_plain` reads objects that are not sealed as they are: for sealing a store that has some."""
 
-    def __init__(self, inner: ObjectStore, source: KeySource, *, take_unsealed: bool = False) -> None:
+    def __init__(self, inner: ObjectStore, source: KeySource, *, accept_plain: bool = False) -> None:
         super().__init__(inner)
-        self._source, self._take_unsealed = source, take_unsealed
+        self._source, self._accept_plain = source, accept_plain
         self._keys: _Keys | None = None
         self._looking = asyncio.Lock()
 
     async def put(self, key: str, body: bytes, *, if_absent: bool = True, deadline: Deadline) -> None:
         """Store a small body."""
         checked_body(_checked(key), body)
-        one = await self._sealing_key(deadline)
-        sealed = await threads.run(lambda: b"".join(envelope.seal(BytesIO(body), key, one)))
+        one = await self._encryption_key(deadline)
+        sealed = await threads.run(lambda: b"".join(envelope.encrypt(BytesIO(body), key, one)))
         if len(sealed) <= MAX_GET_BYTES:
             await self.inner.put(key, sealed, if_absent=if_absent, deadline=deadline)
             return
@@ -75,19 +75,19 @@ class SealedStore(StoreLayer):
     async def get(self, key: str, *, start: int = 0, length: int | None = None, deadline: Deadline) -> bytes:
         """Return an object's bytes."""
         _checked(key)
-        await self._sealing_key(deadline)
+        await self._encryption_key(deadline)
         if start or length is not None:
             return await self._range(key, start, length, deadline=deadline)
         raw = await self.inner.get(key, length=MAX_GET_BYTES, deadline=deadline)
         if len(raw) == MAX_GET_BYTES:
             raw += await self.inner.get(key, start=MAX_GET_BYTES, length=CONTENT, deadline=deadline)
-        if self._take_unsealed and not raw.startswith(marker.MAGIC):
+        if self._accept_plain and not raw.startswith(marker.MAGIC):
             return raw
         if envelope.content_size(len(raw)) > MAX_GET_BYTES:
             raise _too_large(key, envelope.content_size(len(raw)))
 
         def unsealed() -> bytes:
-            return b"".join(envelope.unseal(BytesIO(raw[HEADER:]), self._seal(raw, key)))
+            return b"".join(envelope.decrypt(BytesIO(raw[HEADER:]), self._cipher(raw, key)))
 
         return await threads.run(unsealed)
 
@@ -96,9 +96,9 @@ class SealedStore(StoreLayer):
     ) -> None:
         """Store a file."""
         _checked(key)
-        one = await self._sealing_key(deadline)
+        one = await self._encryption_key(deadline)
         async with _beside(source) as part:
-            size = await threads.run(_seal_file, source, part, key, one, deadline)
+            size = await threads.run(_encrypt_file, source, part, key, one, deadline)
             await self.inner.upload(
                 key, part, if_absent=if_absent, deadline=deadline, progress=_of_content(progress, size)
             )
@@ -108,7 +108,7 @@ class SealedStore(StoreLayer):
     ) -> None:
         """Fetch an object into a file; one that does not open leaves nothing behind."""
         _checked(key)
-        await self._sealing_key(deadline)
+        await self._encryption_key(deadline)
         # The frame before the one that begins at `start`, so that the object's end is always read.
         first = max(0, start - 1) // CONTENT
         async with _beside(target) as part:
@@ -123,11 +123,11 @@ class SealedStore(StoreLayer):
                 progress=_of_content(progress, None),
             )
             header = header or await threads.run(_header_of, part)
-            if self._take_unsealed and not start and not header.startswith(marker.MAGIC):
+            if self._accept_plain and not start and not header.startswith(marker.MAGIC):
                 await threads.run(part.replace, target)
                 return
-            one = await threads.run(self._seal, header, key)
-            await threads.run(_unseal_file, part, target, one, key, start, deadline)
+            one = await threads.run(self._cipher, header, key)
+            await threads.run(_decrypt_file, part, target, one, key, start, deadline)
 
     async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
         """Yield objects in the order of their keys, without the marker."""
@@ -137,7 +137,7 @@ class SealedStore(StoreLayer):
 
     async def delete(self, key: str, *, deadline: Deadline) -> None:
         """Delete an object."""
-        await self._sealing_key(deadline)
+        await self._encryption_key(deadline)
         await self.inner.delete(_checked(key), deadline=deadline)
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
@@ -152,17 +152,17 @@ class SealedStore(StoreLayer):
 
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
         """Return what the store is, and with which keys it is sealed and opened."""
-        one = await self._sealing_key(deadline)
+        one = await self._encryption_key(deadline)
         others = tuple(key.id for key in self._keys.keys if key != one) if self._keys else ()
-        return replace(await self.inner.describe(deadline=deadline), sealed_with=one.id, opened_with=others)
+        return replace(await self.inner.describe(deadline=deadline), encrypted_with=one.id, decrypted_with=others)
 
     async def mark(self, *, deadline: Deadline) -> None:
         """Say in the marker that all is sealed with the present key: nodes that lack it are told so."""
-        one = await self._sealing_key(deadline)
+        one = await self._encryption_key(deadline)
         salt = self._keys.salt if self._keys else marker.new_salt()
         await marker.write(self.inner, Marker(key_id=one.id, salt=salt.hex()), if_absent=False, deadline=deadline)
 
-    async def _sealing_key(self, deadline: Deadline) -> Key:
+    async def _encryption_key(self, deadline: Deadline) -> Key:
         """Return the key that seals: the first of the key file as it is now, which the marker allows.
 
         The marker is read again after a while, and when the key file is another one: a rotation counts from the next
@@ -175,7 +175,7 @@ class SealedStore(StoreLayer):
                 known = await self._look(now, stamp, deadline)
             elif stamp != known.stamp:
                 # A file that is being copied has no key yet; the next call reads it again.
-                with suppress(SealingKeyError):
+                with suppress(EncryptionKeyError):
                     known = await self._look(now, stamp, deadline)
             self._keys = known
             return known.keys[0]
@@ -195,8 +195,8 @@ class SealedStore(StoreLayer):
             raise _no_key("the object store", found.key_id if found else "", keys)
         return _Keys(keys, now, salt, stamp)
 
-    def _seal(self, raw: bytes, name: str) -> Seal:
-        """Return the seal of the object that begins with `raw`; SealingKeyError when none of our keys made it."""
+    def _cipher(self, raw: bytes, name: str) -> ObjectCipher:
+        """Return the seal of the object that begins with `raw`; EncryptionKeyError when none of our keys made it."""
         header = envelope.parse(raw, name)
         keys = self._keys.keys if self._keys else ()
         key = next((one for one in keys if one.id == header.key_id), None)
@@ -209,7 +209,7 @@ class SealedStore(StoreLayer):
             if made is None or made.id != header.key_id:
                 raise _no_key(f"object {name}", header.key_id, keys)
             key = made
-        return Seal(key, header, name)
+        return ObjectCipher(key, header, name)
 
     async def _range(self, key: str, start: int, length: int | None, *, deadline: Deadline) -> bytes:
         info = await self.inner.head(key, deadline=deadline)
@@ -231,7 +231,7 @@ class SealedStore(StoreLayer):
             raw += piece
 
         def unsealed() -> bytes:
-            one = self._seal(header, key)
+            one = self._cipher(header, key)
             content = b"".join(
                 one.open(bytes(raw[at * FRAME : (at + 1) * FRAME]), first + at, last=first + at == frames - 1)
                 for at in range(last - first + 1)
@@ -247,9 +247,9 @@ def _checked(key: str) -> str:
     return key
 
 
-def _no_key(what: str, key_id: str, keys: tuple[Key, ...]) -> SealingKeyError:
+def _no_key(what: str, key_id: str, keys: tuple[Key, ...]) -> EncryptionKeyError:
     ours = ", ".join(key.id for key in keys) or "none"
-    return SealingKeyError(f"{what} is sealed with key {key_id} and this node has {ours}", remedy=COPY_KEY)
+    return EncryptionKeyError(f"{what} is sealed with key {key_id} and this node has {ours}", remedy=COPY_KEY)
 
 
 def _too_large(key: str, size: int) -> TooLargeError:
@@ -292,9 +292,9 @@ def _write(target: Path, pieces: Iterator[bytes], deadline: Deadline) -> None:
             deadline.check(f"sealing {target.name}")
 
 
-def _seal_file(source: Path, target: Path, name: str, key: Key, deadline: Deadline) -> int:
+def _encrypt_file(source: Path, target: Path, name: str, key: Key, deadline: Deadline) -> int:
     with files.translated(source), source.open("rb") as file:
-        _write(target, envelope.seal(file, name, key), deadline)
+        _write(target, envelope.encrypt(file, name, key), deadline)
         return os.fstat(file.fileno()).st_size
 
 
@@ -303,7 +303,7 @@ def _header_of(part: Path) -> bytes:
         return file.read(HEADER)
 
 
-def _unseal_file(part: Path, target: Path, one: Seal, name: str, start: int, deadline: Deadline) -> None:
+def _decrypt_file(part: Path, target: Path, one: ObjectCipher, name: str, start: int, deadline: Deadline) -> None:
     first = max(0, start - 1) // CONTENT
     with files.translated(target), part.open("rb") as sealed, target.open("r+b" if start else "wb") as file:
         sealed.seek(HEADER + first * FRAME)
@@ -311,7 +311,7 @@ def _unseal_file(part: Path, target: Path, one: Seal, name: str, start: int, dea
         file.seek(start)
         try:
             skip = start - first * CONTENT
-            for content in envelope.unseal(sealed, one, first=first):
+            for content in envelope.decrypt(sealed, one, first=first):
                 file.write(content[skip:])
                 skip = max(0, skip - len(content))
                 deadline.check(f"opening {name}")

@@ -8,7 +8,7 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.errors import RemoteError
 from membridge.settings import load
 from membridge.testing.node_process import Machine
@@ -56,7 +56,7 @@ async def test_a_project_is_added_listed_and_removed_where_each_has_an_account(t
         options = bus_options(settings, "test", settings.projects[0].nkey_seed_file)
         async with connect(options, deadline=Deadline.after(SOON)) as bus:
             with pytest.raises(RemoteError, match="it has a NATS account of its own") as refused:
-                await Client(bus).request(subjects.REMOVE_PROJECT, RemoveProjectRequest(name=WORK), node="a")
+                await RpcClient(bus).request(subjects.REMOVE_PROJECT, RemoveProjectRequest(name=WORK), node="a")
         assert f"`membridge project remove {WORK} --project {WORK}`" in refused.value.remedy
         removed = await command(a, "project", "remove", WORK, "--project", WORK, "--yes")
         assert removed["led"]

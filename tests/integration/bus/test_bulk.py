@@ -7,7 +7,7 @@ from membridge.aio.tasks import background
 from membridge.bus import bulk
 from membridge.bus.connection import Bus
 from membridge.bus.message import PART
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.errors import BusUnavailableError, TooLargeError
 from schemas import subjects
@@ -45,10 +45,10 @@ async def test_a_body_of_any_size_up_to_the_bound_goes_there_and_back(bus: Bus) 
     # Of two members of a group one answers, and the whole request is its.
     async with serve(bus, IDENTITY, [ENDPOINT]), serve(bus, IDENTITY, [ENDPOINT]):
         for size in (1, edge - 1, edge, edge + 1, 2 * bulk.PART + 1, most):
-            reply = await Client(bus, on_behalf_of="me").request(subjects.SUBMIT, spec("x" * size), deadline=soon())
+            reply = await RpcClient(bus, on_behalf_of="me").request(subjects.SUBMIT, spec("x" * size), deadline=soon())
             assert (len(reply.prompt), reply.context_id) == (size, "me")
         with pytest.raises(TooLargeError, match=r"^the prompt is too large: ") as caught:
-            await Client(bus).request(subjects.SUBMIT, spec("x" * (most + 1)), deadline=soon())
+            await RpcClient(bus).request(subjects.SUBMIT, spec("x" * (most + 1)), deadline=soon())
         assert caught.value.field == "prompt"
 
 

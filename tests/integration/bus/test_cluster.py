@@ -19,7 +19,7 @@ from membridge.claudemem.memory import memory_rows
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.errors import BusUnavailableError, MembridgeError, RevisionMovedError
 from schemas import buckets, streams, subjects
-from schemas.buckets import LockRecord
+from schemas.buckets import PushLeaseRecord
 from tests.fixtures.machines import MakeMachine, until
 from tests.fixtures.nats import QUICK
 from tests.fixtures.ports import free_ports
@@ -121,14 +121,14 @@ async def test_what_was_acknowledged_survives_a_server(bus: Bus, cluster: list[N
 async def test_of_many_compare_and_sets_each_revision_has_one_winner_while_a_server_dies(
     bus: Bus, cluster: list[NatsServer]
 ) -> None:
-    locks: Kv[LockRecord] = Kv(bus, buckets.LOCKS)
+    locks: Kv[PushLeaseRecord] = Kv(bus, buckets.PUSH_LEASES)
     won: dict[int, str] = {}
 
     async def contend(name: str) -> None:
         while len(won) < 20:
             try:
                 entry = await locks.get("k", deadline=Deadline.after(3.0))
-                value = LockRecord(owner=name, since="")
+                value = PushLeaseRecord(owner=name, since="")
                 revision = (
                     await locks.create("k", value, deadline=Deadline.after(3.0))
                     if entry is None

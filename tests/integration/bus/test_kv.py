@@ -16,7 +16,7 @@ from membridge.bus.watch import LOOK, Change, watch
 from membridge.embedded.nats_server import NatsServer
 from membridge.errors import CorruptObjectError, InvalidRequestError, RevisionMovedError
 from schemas import buckets
-from schemas.buckets import LockRecord
+from schemas.buckets import PushLeaseRecord
 from schemas.identity import InvalidTokenError
 
 
@@ -24,16 +24,16 @@ def soon() -> Deadline:
     return Deadline.after(10.0)
 
 
-def record(owner: str) -> LockRecord:
-    return LockRecord(owner=owner, since="now")
+def record(owner: str) -> PushLeaseRecord:
+    return PushLeaseRecord(owner=owner, since="now")
 
 
 @pytest.fixture
-async def locks(bus: Bus) -> Kv[LockRecord]:
-    return await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
+async def locks(bus: Bus) -> Kv[PushLeaseRecord]:
+    return await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
 
 
-async def gone(kv: Kv[LockRecord], key: str) -> None:
+async def gone(kv: Kv[PushLeaseRecord], key: str) -> None:
     """Wait until the key has expired."""
     async with asyncio.timeout(5.0):
         async for change in watch(kv, key):
@@ -41,7 +41,7 @@ async def gone(kv: Kv[LockRecord], key: str) -> None:
                 return
 
 
-async def test_a_value_comes_back_with_its_revision(locks: Kv[LockRecord]) -> None:
+async def test_a_value_comes_back_with_its_revision(locks: Kv[PushLeaseRecord]) -> None:
     revision = await locks.create("k", record("a"), deadline=soon())
     entry = await locks.get("k", deadline=soon())
     assert entry is not None
@@ -49,7 +49,7 @@ async def test_a_value_comes_back_with_its_revision(locks: Kv[LockRecord]) -> No
     assert await locks.get("other", deadline=soon()) is None
 
 
-async def test_create_fails_on_a_key_that_is_there_and_update_on_one_that_moved(locks: Kv[LockRecord]) -> None:
+async def test_create_fails_on_a_key_that_is_there_and_update_on_one_that_moved(locks: Kv[PushLeaseRecord]) -> None:
     first = await locks.create("k", record("a"), deadline=soon())
     with pytest.raises(RevisionMovedError):
         await locks.create("k", record("b"), deadline=soon())
@@ -63,14 +63,14 @@ async def test_create_fails_on_a_key_that_is_there_and_update_on_one_that_moved(
     await locks.create("k", record("d"), deadline=soon())
 
 
-async def test_an_update_keeps_its_ttl_and_an_expired_key_reads_as_none(locks: Kv[LockRecord]) -> None:
+async def test_an_update_keeps_its_ttl_and_an_expired_key_reads_as_none(locks: Kv[PushLeaseRecord]) -> None:
     revision = await locks.create("k", record("a"), ttl=1.0, deadline=soon())
     await locks.update("k", record("a"), revision=revision, ttl=1.0, deadline=soon())
     await gone(locks, "k")
     assert await locks.get("k", deadline=soon()) is None
 
 
-async def test_a_key_that_expired_can_be_taken_at_once(locks: Kv[LockRecord]) -> None:
+async def test_a_key_that_expired_can_be_taken_at_once(locks: Kv[PushLeaseRecord]) -> None:
     await locks.create("k", record("a"), ttl=1.0, deadline=soon())
     await gone(locks, "k")
     await locks.create("k", record("b"), deadline=soon())
@@ -79,7 +79,7 @@ async def test_a_key_that_expired_can_be_taken_at_once(locks: Kv[LockRecord]) ->
     assert entry.value.owner == "b"
 
 
-async def test_of_many_writers_of_one_revision_one_wins(locks: Kv[LockRecord]) -> None:
+async def test_of_many_writers_of_one_revision_one_wins(locks: Kv[PushLeaseRecord]) -> None:
     revision = await locks.create("k", record("a"), deadline=soon())
     won: list[str] = []
 
@@ -98,7 +98,7 @@ async def test_of_many_writers_of_one_revision_one_wins(locks: Kv[LockRecord]) -
     assert won == [entry.value.owner]
 
 
-async def test_entries_lists_what_is_there_and_skips_what_cannot_be_read(bus: Bus, locks: Kv[LockRecord]) -> None:
+async def test_entries_lists_what_is_there_and_skips_what_cannot_be_read(bus: Bus, locks: Kv[PushLeaseRecord]) -> None:
     await locks.create("a", record("a"), deadline=soon())
     await locks.create("b", record("b"), deadline=soon())
     await locks.delete("b", deadline=soon())
@@ -109,20 +109,20 @@ async def test_entries_lists_what_is_there_and_skips_what_cannot_be_read(bus: Bu
 
 
 @pytest.mark.parametrize("key", ["a*", ">", "a b", ""])
-async def test_a_key_that_would_widen_the_subject_is_refused(locks: Kv[LockRecord], key: str) -> None:
+async def test_a_key_that_would_widen_the_subject_is_refused(locks: Kv[PushLeaseRecord], key: str) -> None:
     with pytest.raises((InvalidTokenError, InvalidRequestError)):
         await locks.get(key, deadline=soon())
 
 
-async def test_opening_a_bucket_again_changes_nothing(bus: Bus, locks: Kv[LockRecord]) -> None:
+async def test_opening_a_bucket_again_changes_nothing(bus: Bus, locks: Kv[PushLeaseRecord]) -> None:
     await locks.create("k", record("a"), deadline=soon())
-    again = await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
+    again = await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
     assert await again.get("k", deadline=soon()) is not None
 
 
-async def test_a_watcher_sees_the_present_then_each_change(locks: Kv[LockRecord]) -> None:
+async def test_a_watcher_sees_the_present_then_each_change(locks: Kv[PushLeaseRecord]) -> None:
     await locks.create("k", record("a"), deadline=soon())
-    seen: list[Change[LockRecord]] = []
+    seen: list[Change[PushLeaseRecord]] = []
     async with asyncio.timeout(10.0):
         async for change in watch(locks, "k"):
             seen.append(change)
@@ -137,7 +137,7 @@ async def test_a_watcher_sees_the_present_then_each_change(locks: Kv[LockRecord]
 
 
 async def test_news_that_is_faster_than_the_store_is_not_forgotten(
-    locks: Kv[LockRecord], monkeypatch: pytest.MonkeyPatch
+    locks: Kv[PushLeaseRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store answers with the entry once more after its deletion was told: the watcher must look again at once."""
     revision = await locks.create("k", record("a"), deadline=soon())
@@ -147,7 +147,7 @@ async def test_news_that_is_faster_than_the_store_is_not_forgotten(
     late = await locks.get("k", deadline=soon())
     answers, read = [before, late], locks.get
 
-    async def behind(key: str, *, deadline: Deadline) -> Entry[LockRecord] | None:
+    async def behind(key: str, *, deadline: Deadline) -> Entry[PushLeaseRecord] | None:
         return answers.pop(0) if answers else await read(key, deadline=deadline)
 
     monkeypatch.setattr(locks, "get", behind)
@@ -162,7 +162,7 @@ async def test_news_that_is_faster_than_the_store_is_not_forgotten(
 
 
 async def test_a_watcher_is_current_again_right_after_a_server_restart(
-    bus: Bus, locks: Kv[LockRecord], nats_server: NatsServer
+    bus: Bus, locks: Kv[PushLeaseRecord], nats_server: NatsServer
 ) -> None:
     await locks.create("k", record("a"), deadline=soon())
     changes = watch(locks, "k")
@@ -181,7 +181,7 @@ async def test_a_watcher_is_current_again_right_after_a_server_restart(
 
 @pytest.mark.parametrize(("ttl", "header"), [(1.0, "1s"), (2.5, "3s"), (0.2, "1s"), (None, "60s")])
 async def test_a_ttl_is_kept_in_whole_seconds_and_never_shortened(
-    locks: Kv[LockRecord], ttl: float | None, header: str
+    locks: Kv[PushLeaseRecord], ttl: float | None, header: str
 ) -> None:
     await locks.create("k", record("a"), ttl=ttl, deadline=soon())
     reply = await locks.bus.request(f"$JS.API.DIRECT.GET.KV_locks.{locks.subject('k')}", deadline=soon())
@@ -189,7 +189,7 @@ async def test_a_ttl_is_kept_in_whole_seconds_and_never_shortened(
 
 
 async def test_what_expires_is_told_by_the_server_and_what_is_deleted_is_not(bus: Bus) -> None:
-    leases = await open_bucket(bus, replace(buckets.LOCKS, announced=True), replicas=1, deadline=soon())
+    leases = await open_bucket(bus, replace(buckets.PUSH_LEASES, announced=True), replicas=1, deadline=soon())
     heard: asyncio.Queue[str] = asyncio.Queue()
     async with aclosing(expiries(leases)) as keys, background() as group, asyncio.timeout(20.0):
 

@@ -9,7 +9,7 @@ from membridge.bus.kv import Entry, Kv
 from membridge.bus.lease import Lease, LeaseGoneError
 from membridge.bus.watch import watch
 from membridge.errors import RevisionMovedError
-from schemas.buckets import LockRecord
+from schemas.buckets import PushLeaseRecord
 from tests.fixtures.relay import Losses
 
 KEY = "k"
@@ -24,31 +24,31 @@ def brief() -> Deadline:
     return Deadline.after(2.0)
 
 
-def record(owner: str) -> LockRecord:
-    return LockRecord(owner=owner, since="now", nonce=f"of {owner}")
+def record(owner: str) -> PushLeaseRecord:
+    return PushLeaseRecord(owner=owner, since="now", nonce=f"of {owner}")
 
 
-def lease_of(kv: Kv[LockRecord]) -> Lease[LockRecord]:
+def lease_of(kv: Kv[PushLeaseRecord]) -> Lease[PushLeaseRecord]:
     return Lease(kv, KEY, nonce=lambda value: value.nonce)
 
 
-async def there(kv: Kv[LockRecord]) -> Entry[LockRecord] | None:
+async def there(kv: Kv[PushLeaseRecord]) -> Entry[PushLeaseRecord] | None:
     return await kv.get(KEY, deadline=soon())
 
 
-async def owner(kv: Kv[LockRecord]) -> str | None:
+async def owner(kv: Kv[PushLeaseRecord]) -> str | None:
     entry = await there(kv)
     return None if entry is None else entry.value.owner
 
 
-async def taken_over(kv: Kv[LockRecord]) -> None:
+async def taken_over(kv: Kv[PushLeaseRecord]) -> None:
     entry = await there(kv)
     assert entry is not None
     await kv.update(KEY, record("another"), revision=entry.revision, deadline=soon())
 
 
 async def test_one_whose_acquisition_or_renewal_got_no_answer_is_held_and_given_back(
-    locks: Kv[LockRecord], lossy: Kv[LockRecord], losses: Losses
+    locks: Kv[PushLeaseRecord], lossy: Kv[PushLeaseRecord], losses: Losses
 ) -> None:
     lease = lease_of(lossy)
     losses.arm(1)
@@ -71,7 +71,7 @@ async def test_one_whose_acquisition_or_renewal_got_no_answer_is_held_and_given_
 
 
 async def test_a_renewal_whose_caller_gave_up_is_found_by_the_next_one_and_by_the_release(
-    locks: Kv[LockRecord], lossy: Kv[LockRecord], losses: Losses
+    locks: Kv[PushLeaseRecord], lossy: Kv[PushLeaseRecord], losses: Losses
 ) -> None:
     lease = lease_of(lossy)
     await lease.acquire(record("a"), None, deadline=brief())
@@ -87,7 +87,7 @@ async def test_a_renewal_whose_caller_gave_up_is_found_by_the_next_one_and_by_th
 
 @pytest.mark.parametrize("step", ["acquire", "renew"])
 async def test_one_that_was_taken_over_after_the_answer_was_lost_is_lost(
-    step: str, locks: Kv[LockRecord], lossy: Kv[LockRecord], losses: Losses
+    step: str, locks: Kv[PushLeaseRecord], lossy: Kv[PushLeaseRecord], losses: Losses
 ) -> None:
     lease = lease_of(lossy)
     if step == "renew":
@@ -105,7 +105,7 @@ async def test_one_that_was_taken_over_after_the_answer_was_lost_is_lost(
     assert await owner(locks) == "another"
 
 
-async def test_one_that_is_gone_is_told_from_one_that_was_taken_over(locks: Kv[LockRecord]) -> None:
+async def test_one_that_is_gone_is_told_from_one_that_was_taken_over(locks: Kv[PushLeaseRecord]) -> None:
     lease = lease_of(locks)
     await lease.acquire(record("a"), None, ttl=1.0, deadline=brief())
     async with asyncio.timeout(10.0):
@@ -122,7 +122,7 @@ async def test_one_that_is_gone_is_told_from_one_that_was_taken_over(locks: Kv[L
 
 
 async def test_what_a_cancelled_acquisition_stored_is_taken_back(
-    locks: Kv[LockRecord], lossy: Kv[LockRecord], losses: Losses
+    locks: Kv[PushLeaseRecord], lossy: Kv[PushLeaseRecord], losses: Losses
 ) -> None:
     lease = lease_of(lossy)
     losses.arm(1)

@@ -10,13 +10,13 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
 from membridge.bus.options import BusOptions
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.bus.streams import ensure_streams, open_queue
 from membridge.bus.watch import watch
 from membridge.errors import BusUnavailableError
 from schemas import buckets, streams, subjects
-from schemas.buckets import LockRecord
+from schemas.buckets import PushLeaseRecord
 from schemas.snapshot import PushOutcome, PushReply, PushRequest
 from tests.fixtures.nats import QUICK, Restartable
 
@@ -72,13 +72,13 @@ async def test_while_the_server_is_away_everything_fails_at_once_and_nothing_com
 
 
 async def test_a_watcher_is_current_within_two_seconds_of_a_restart(restartable: Restartable, lasting: Bus) -> None:
-    locks = await open_bucket(lasting, buckets.LOCKS, replicas=1, deadline=soon())
-    await locks.create("k", LockRecord(owner="a", since="now"), deadline=soon())
+    locks = await open_bucket(lasting, buckets.PUSH_LEASES, replicas=1, deadline=soon())
+    await locks.create("k", PushLeaseRecord(owner="a", since="now"), deadline=soon())
     changes = watch(locks, "k")
     assert (await anext(changes)).initial
     await down(restartable, lasting)
     await back(restartable, lasting)
-    await locks.put("k", LockRecord(owner="b", since="now"), deadline=soon())
+    await locks.put("k", PushLeaseRecord(owner="b", since="now"), deadline=soon())
     async with asyncio.timeout(2.0):
         change = await anext(changes)
     await changes.aclose()
@@ -89,15 +89,15 @@ async def test_a_watcher_is_current_within_two_seconds_of_a_restart(restartable:
 async def test_a_watcher_tells_that_a_wiped_store_holds_nothing_and_then_what_is_new(
     restartable: Restartable, lasting: Bus
 ) -> None:
-    locks = await open_bucket(lasting, buckets.LOCKS, replicas=1, deadline=soon())
-    first = await locks.create("k", LockRecord(owner="a", since="now"), deadline=soon())
+    locks = await open_bucket(lasting, buckets.PUSH_LEASES, replicas=1, deadline=soon())
+    first = await locks.create("k", PushLeaseRecord(owner="a", since="now"), deadline=soon())
     changes = watch(locks, "k")
     await anext(changes)
     await down(restartable, lasting)
     restartable.wipe()
     await back(restartable, lasting)
-    await open_bucket(lasting, buckets.LOCKS, replicas=1, deadline=soon())
-    again = await locks.create("k", LockRecord(owner="b", since="now"), deadline=soon())
+    await open_bucket(lasting, buckets.PUSH_LEASES, replicas=1, deadline=soon())
+    again = await locks.create("k", PushLeaseRecord(owner="b", since="now"), deadline=soon())
     assert again == first
     seen: list[str | None] = []
     async with asyncio.timeout(10.0):
@@ -192,5 +192,5 @@ async def test_requests_are_served_again_after_a_restart(restartable: Restartabl
     async with serve(lasting, ServiceIdentity("membridge-node", "0.1.0", "test"), [endpoint]):
         await down(restartable, lasting)
         await back(restartable, lasting)
-        reply = await Client(lasting).request(subjects.PUSH, PushRequest(), project=PROJECT, node="a")
+        reply = await RpcClient(lasting).request(subjects.PUSH, PushRequest(), project=PROJECT, node="a")
     assert reply.outcome is PushOutcome.UNCHANGED

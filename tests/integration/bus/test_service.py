@@ -7,7 +7,7 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.bus.service import AT_ONCE, Call, Endpoint, ServiceIdentity, serve
 from membridge.errors import NoResponderError, RemoteError, SecondaryPushBlockedError
 from schemas import subjects
@@ -36,7 +36,7 @@ async def unchanged(request: PushRequest, call: Call) -> PushReply:
 
 async def test_a_typed_request_gets_its_typed_reply(bus: Bus) -> None:
     async with serve(bus, IDENTITY, [endpoint(unchanged)]):
-        reply = await Client(bus).request(subjects.PUSH, PushRequest(), project=PROJECT, node="a")
+        reply = await RpcClient(bus).request(subjects.PUSH, PushRequest(), project=PROJECT, node="a")
     assert reply.outcome is PushOutcome.UNCHANGED
     assert reply.job_id
 
@@ -56,7 +56,7 @@ async def test_requests_of_one_endpoint_run_at_the_same_time(bus: Bus) -> None:
 
     async with serve(bus, IDENTITY, [endpoint(together)]), asyncio.timeout(10.0), asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
-            group.create_task(Client(bus).request(subjects.PUSH, PushRequest(), project=PROJECT, node="a"))
+            group.create_task(RpcClient(bus).request(subjects.PUSH, PushRequest(), project=PROJECT, node="a"))
 
 
 async def test_an_error_leaves_as_headers_and_body(bus: Bus) -> None:
@@ -66,7 +66,7 @@ async def test_an_error_leaves_as_headers_and_body(bus: Bus) -> None:
     async with serve(bus, IDENTITY, [endpoint(blocked)]):
         reply = await bus.request(PUSH, b"{}", deadline=soon())
         with pytest.raises(RemoteError) as remote:
-            await Client(bus).request(subjects.PUSH, PushRequest(), project=PROJECT, node="a")
+            await RpcClient(bus).request(subjects.PUSH, PushRequest(), project=PROJECT, node="a")
     assert (reply.headers["Nats-Service-Error"], reply.headers["Nats-Service-Error-Code"]) == (
         "this node is not primary",
         "409",
@@ -185,6 +185,6 @@ async def test_of_a_queue_group_one_member_answers(bus: Bus) -> None:
     subject = subjects.LEADERSHIP_GET.at(project=PROJECT)
     one = Endpoint(operation=subjects.LEADERSHIP_GET, subject=subject, handler=get, queue="leadership")
     async with serve(bus, IDENTITY, [one]), serve(bus, IDENTITY, [one]):
-        await Client(bus).request(subjects.LEADERSHIP_GET, Empty(), project=PROJECT)
+        await RpcClient(bus).request(subjects.LEADERSHIP_GET, Empty(), project=PROJECT)
         await bus.settle()
     assert len(answered) == 1

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from membridge.bus.asker import ASKED_BY
-from membridge.bus.rpc import Client
+from membridge.bus.caller import CALLER
+from membridge.bus.rpc import RpcClient
 from membridge.errors import MembridgeError
 from membridge.worker.worker import AttemptResult
 from schemas import subjects
@@ -27,14 +27,14 @@ async def sessions(order: Order) -> AttemptResult:
 
 
 async def actors(place: Place, entity_id: str) -> dict[str, str]:
-    audit = await Client(place.bus).request(subjects.AUDIT, AuditRequest(entity_id=entity_id), deadline=soon())
+    audit = await RpcClient(place.bus).request(subjects.AUDIT, AuditRequest(entity_id=entity_id), deadline=soon())
     return {one.action: one.actor for one in reversed(audit.records)}
 
 
 async def test_contexts_and_agents_are_any_text_and_a_task_without_context_has_its_own(opened: OpenPlace) -> None:
     odd = "Größe/eins * > .. 1" + "ü" * 180
     async with opened() as place:
-        ask = Client(place.bus)
+        ask = RpcClient(place.bus)
         first = await place.coordinator()
         worker = await place.worker("w1", sessions)
 
@@ -63,7 +63,7 @@ async def test_the_audit_names_who_asked(opened: OpenPlace) -> None:
         await place.coordinator()
         await place.worker("w1")
         await place.until_known("w1", WorkerStatus.ONLINE)
-        alice, bob = (Client(place.bus, on_behalf_of=name) for name in ("alice@laptop", "bob@desk"))
+        alice, bob = (RpcClient(place.bus, on_behalf_of=name) for name in ("alice@laptop", "bob@desk"))
         spec = TaskSpec(agent_slug="a", prompt="p", labels=["nobody-has-it"])
         task = await alice.request(subjects.SUBMIT, spec, deadline=soon())
         await bob.request(subjects.CANCEL, TaskRequest(id=task.id), deadline=soon())
@@ -76,7 +76,7 @@ async def test_the_audit_names_who_asked(opened: OpenPlace) -> None:
         # The stock CLI names nobody, and a name is never more than a name.
         await place.bus.request(subjects.CANCEL.at(), encode(TaskRequest(id=task.id)), deadline=soon())
         assert (await actors(place, task.id))["cancelled"] == "an unnamed client"
-        long = {ASKED_BY: "a\x07" + "b" * 4_000}
+        long = {CALLER: "a\x07" + "b" * 4_000}
         await place.bus.request(subjects.REQUEUE.at(), encode(TaskRequest(id=task.id)), headers=long, deadline=soon())
         assert (await actors(place, task.id))["requeued"] == "a" + "b" * 126
 
@@ -92,7 +92,7 @@ async def test_runs_and_leases_are_listed_by_status_task_worker_and_page(opened:
         return AttemptResult(ResultStatus.SUCCESS, Metrics(duration_ms=5, tokens_used=11), output="done")
 
     async with opened() as place:
-        ask = Client(place.bus)
+        ask = RpcClient(place.bus)
         await place.coordinator()
         await place.worker("w1", attempt)
         good = await place.until((await place.submit("good", "a")).id, TaskStatus.COMPLETED)

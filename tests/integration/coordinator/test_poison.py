@@ -12,7 +12,7 @@ import pytest
 from msgspec import Raw, inspect
 
 from membridge.bus.kv import open_bucket
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.worker.worker import AttemptResult
 from schemas import buckets, subjects
 from schemas.errors import ErrorReply
@@ -149,7 +149,7 @@ async def check_taken(stage: Stage, operation: Operation[Wire, Wire], sent: byte
     elif operation in {subjects.REPORT, subjects.HAND_BACK}:
         given = msgspec.json.decode(sent)
         if operation is subjects.REPORT and given["status"] == "success":
-            reply = await Client(stage.place.bus).request(
+            reply = await RpcClient(stage.place.bus).request(
                 subjects.RESULT, TaskRequest(id=given["task_id"]), deadline=soon()
             )
             assert reply.artifact is not None
@@ -208,7 +208,7 @@ async def test_what_a_program_prints_costs_no_result(opened: OpenPlace) -> None:
         for size in (1, 200_000):
             task = await place.submit("a" * size, context=f"{size}")
             await place.until(task.id, TaskStatus.COMPLETED)
-            reply = await Client(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+            reply = await RpcClient(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
             assert reply.artifact is not None
             assert reply.artifact.content == "a" * size + "\ufffd|\ufffd"
             assert reply.result is not None

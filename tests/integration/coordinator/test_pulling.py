@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from membridge.aio.deadline import Deadline
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.errors import LeaseLostError, MembridgeError, RemoteError
 from schemas import subjects
 from schemas.audit import AuditRequest
@@ -40,7 +40,7 @@ def success(order: Order, output: str, worker_id: str = NAME) -> Report:
 
 async def lease(place: Place, **request: object) -> Leased:
     asked = LeaseRequest(**{"worker_id": NAME, **request})  # type: ignore[arg-type]
-    return await Client(place.bus).request(subjects.LEASE, asked, deadline=soon(), worker=asked.worker_id)
+    return await RpcClient(place.bus).request(subjects.LEASE, asked, deadline=soon(), worker=asked.worker_id)
 
 
 async def refused(place: Place, **request: object) -> tuple[ErrorCode, str]:
@@ -50,12 +50,12 @@ async def refused(place: Place, **request: object) -> tuple[ErrorCode, str]:
 
 
 async def runs(place: Place, task_id: str) -> list[Run]:
-    return (await Client(place.bus).request(subjects.RUNS, RunsRequest(task_id=task_id), deadline=soon())).runs
+    return (await RpcClient(place.bus).request(subjects.RUNS, RunsRequest(task_id=task_id), deadline=soon())).runs
 
 
 async def test_a_worker_that_is_no_node_leases_beats_and_completes(opened: OpenPlace) -> None:
     async with opened() as place:
-        ask = Client(place.bus)
+        ask = RpcClient(place.bus)
         await place.coordinator()
         assert (await lease(place)).reason == "no task waits that the worker may have"
         first, second = await place.submit("one"), await place.submit("two")
@@ -118,7 +118,7 @@ async def test_a_worker_that_is_no_node_leases_beats_and_completes(opened: OpenP
 
 async def test_a_worker_that_is_gone_is_removed_and_a_new_one_of_its_name_is_new(opened: OpenPlace) -> None:
     async with opened() as place:
-        ask = Client(place.bus)
+        ask = RpcClient(place.bus)
 
         async def remove(name: str) -> ErrorCode | None:
             try:
@@ -168,10 +168,10 @@ async def test_a_task_with_the_longest_message_of_an_error_is_shown_also_while_i
         assert order is not None
         message = "é" * 65_536
         report = replace(success(order, ""), status=ResultStatus.ERROR, output=None, error_message=message)
-        await Client(place.bus).request(subjects.REPORT, report, deadline=soon(), worker=NAME)
+        await RpcClient(place.bus).request(subjects.REPORT, report, deadline=soon(), worker=NAME)
         waiting = await place.until(task.id, TaskStatus.QUEUED)
         assert waiting.reason.startswith(f"{message[:REASON]}; ")
-        said = await Client(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+        said = await RpcClient(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
         assert said.result is not None
         assert said.result.error_message == message
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from membridge.bus.connection import Bus
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.errors import RemoteError
 from membridge.objectstore.s3.client import S3Options
 from membridge.worker.worker import AttemptResult
@@ -36,12 +36,12 @@ async def fail(order: Order) -> AttemptResult:
 async def refused(place: Place, operation: subjects.Operation, request: object) -> ErrorCode:  # type: ignore[type-arg]
     tokens = {"worker": request.worker_id} if isinstance(request, LeaseClaim) else {}
     with pytest.raises(RemoteError) as caught:
-        await Client(place.bus).request(operation, request, deadline=soon(), **tokens)  # type: ignore[arg-type]
+        await RpcClient(place.bus).request(operation, request, deadline=soon(), **tokens)  # type: ignore[arg-type]
     return caught.value.code
 
 
 async def actions(place: Place, task_id: str) -> list[str]:
-    audit = await Client(place.bus).request(subjects.AUDIT, AuditRequest(entity_id=task_id), deadline=soon())
+    audit = await RpcClient(place.bus).request(subjects.AUDIT, AuditRequest(entity_id=task_id), deadline=soon())
     return [one.action for one in reversed(audit.records)]
 
 
@@ -52,12 +52,12 @@ async def test_a_task_is_run_and_its_result_kept(opened: OpenPlace) -> None:
         task = await place.submit("hello")
         done = await place.until(task.id, TaskStatus.COMPLETED)
         assert (done.attempts, done.worker_id) == (1, "w1")
-        reply = await Client(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+        reply = await RpcClient(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
         assert reply.result is not None
         assert reply.artifact is not None
         assert (reply.result.output, reply.artifact.content) == ("hello", "hello")
         assert await actions(place, task.id) == ["submitted", "leased", "started", "completed"]
-        stats = await Client(place.bus).request(subjects.STATS, Empty(), deadline=soon())
+        stats = await RpcClient(place.bus).request(subjects.STATS, Empty(), deadline=soon())
         assert (stats.tasks, stats.active_leases) == ({"completed": 1}, 0)
 
 
@@ -72,7 +72,7 @@ async def test_a_failing_task_is_tried_again_and_ends_dead_and_can_be_revived(op
         dead = await place.until(task.id, TaskStatus.DEAD)
         assert (dead.attempts, dead.reason) == (2, "attempt 2 failed")
         assert len(worker.orders) == 2
-        revived = await Client(place.bus).request(subjects.REQUEUE, TaskRequest(id=task.id), deadline=soon())
+        revived = await RpcClient(place.bus).request(subjects.REQUEUE, TaskRequest(id=task.id), deadline=soon())
         assert (revived.attempts, revived.reason) == (0, "") or revived.status is not TaskStatus.QUEUED
         assert (await place.until(task.id, TaskStatus.FAILED)).attempts == 1
 
@@ -87,12 +87,12 @@ async def test_an_output_of_any_size_comes_back_whole(opened: OpenPlace) -> None
         await place.worker("w1", speak)
         task = await place.submit()
         await place.until(task.id, TaskStatus.COMPLETED)
-        reply = await Client(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+        reply = await RpcClient(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
         assert reply.artifact is not None
         text, following = reply.artifact.content or "", reply.artifact.next_offset
         while following is not None:
             request = ArtifactRequest(id=reply.artifact.id, offset=following)
-            more = await Client(place.bus).request(subjects.ARTIFACT, request, deadline=soon())
+            more = await RpcClient(place.bus).request(subjects.ARTIFACT, request, deadline=soon())
             text, following = text + (more.content or ""), more.next_offset
         assert text == BIG
 
@@ -116,7 +116,7 @@ async def test_what_happens_to_a_task_is_told_step_by_step_and_can_be_read_later
         told: list[tuple[TaskStatus | None, str]] = []
         async with asyncio.timeout(SOON):
             while not told or told[-1][0] is not TaskStatus.COMPLETED:
-                page = await Client(place.bus).request(subjects.EVENTS, EventsRequest(id=task.id), deadline=soon())
+                page = await RpcClient(place.bus).request(subjects.EVENTS, EventsRequest(id=task.id), deadline=soon())
                 told = [(event.status, event.text) for event in page.events]
         assert [status for status, _ in told] == ["queued", "leased", "running", "completed"]
         assert told[1][1].startswith("w1: initialize")
@@ -139,7 +139,7 @@ async def test_a_large_output_in_an_s3_has_an_address_that_opens_it(
         await place.worker("w1", speak)
         task = await place.submit()
         await place.until(task.id, TaskStatus.COMPLETED)
-        reply = await Client(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+        reply = await RpcClient(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
         assert reply.artifact is not None
         assert reply.artifact.url is not None
         assert await asyncio.to_thread(fetch, reply.artifact.url) == BIG.encode()
@@ -208,7 +208,7 @@ async def test_a_word_under_a_lease_that_is_not_the_live_one_changes_nothing(ope
         empty = Report(lease_id=lease.id, task_id=task.id, worker_id="w1", status=ResultStatus.SUCCESS, metrics=metrics)
         assert await refused(place, subjects.REPORT, empty) is ErrorCode.INVALID_REQUEST
         own = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id="w1")
-        renewed = await Client(place.bus).request(subjects.HEARTBEAT, own, deadline=soon(), worker="w1")
+        renewed = await RpcClient(place.bus).request(subjects.HEARTBEAT, own, deadline=soon(), worker="w1")
         assert renewed.expires_at > lease.expires_at
         free.set()
         await place.until(task.id, TaskStatus.COMPLETED)
@@ -233,7 +233,7 @@ async def test_a_task_is_cancelled_waiting_and_running(opened: OpenPlace) -> Non
         first, second = await place.submit("one"), await place.submit("two")
         await running.wait()
         for task in (second, first):
-            found = await Client(place.bus).request(
+            found = await RpcClient(place.bus).request(
                 subjects.CANCEL, TaskRequest(id=task.id, reason="not needed"), deadline=soon()
             )
             assert (found.status, found.reason) == (TaskStatus.DEAD, "not needed")
@@ -305,7 +305,7 @@ async def test_a_drained_worker_gets_nothing_until_it_is_resumed_also_by_the_nex
     async with opened() as place:
         first = await place.coordinator()
         await place.worker("w1")
-        ask = Client(place.bus)
+        ask = RpcClient(place.bus)
         drained = await ask.request(subjects.DRAIN, WorkerRequest(id="w1"), deadline=soon())
         assert drained.status is WorkerStatus.SYNCING
         first.cancel()
@@ -354,7 +354,7 @@ async def test_another_coordinator_goes_on_and_nothing_is_run_twice(opened: Open
         worker = await place.worker("w1", slow)
         held = await place.submit("held", context="a")
         await running.wait()
-        stats = await Client(place.bus).request(subjects.STATS, Empty(), deadline=soon())
+        stats = await RpcClient(place.bus).request(subjects.STATS, Empty(), deadline=soon())
         leader = coordinators[0] if coordinators[0].get_name() else coordinators[1]
         assert stats.active_leases == 1
         leader.cancel()

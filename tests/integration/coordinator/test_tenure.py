@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 
 from membridge import __version__
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.worker import worker
 from membridge.worker.worker import AttemptResult
@@ -74,7 +74,7 @@ async def test_an_unknown_error_ends_the_term_and_not_the_process(opened: OpenPl
         assert [order.task.prompt for order in runner.orders] == ["first", "second"]
 
 
-class Halting(Client):
+class Halting(RpcClient):
     """A worker's client that halts once at each of some points of a large report, until it is let go on."""
 
     points: ClassVar[set[str]] = set()
@@ -98,7 +98,7 @@ async def test_a_large_output_survives_a_term_that_begins_in_the_middle_of_its_r
     async def speak(order: Order) -> AttemptResult:
         return replace(await echo(order), output=output)
 
-    monkeypatch.setattr(worker, "Client", Halting)
+    monkeypatch.setattr(worker, "RpcClient", Halting)
     async with opened() as place:
         coordinator = await place.coordinator()
         await place.worker("w1", speak)
@@ -114,7 +114,7 @@ async def test_a_large_output_survives_a_term_that_begins_in_the_middle_of_its_r
             Halting.goes_on.set()
             done = await place.until(task.id, TaskStatus.COMPLETED, TaskStatus.DEAD)
             assert (done.status, done.attempts, done.reason) == (TaskStatus.COMPLETED, 1, ""), point
-            reply = await Client(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+            reply = await RpcClient(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
             assert reply.artifact is not None
             assert reply.artifact.content == output
 

@@ -1,4 +1,4 @@
-"""What breaks around a keeper: the server stops, restarts or forgets, a machine sleeps, two machines share a name."""
+"""What breaks around a elector: the server stops, restarts or forgets, a machine sleeps, two machines share a name."""
 
 import asyncio
 import os
@@ -16,11 +16,11 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.errors import LeaseLostError
-from membridge.leadership.rules import Standing
+from membridge.leadership.rules import Freshness
 from schemas import buckets
 from schemas.identity import NodeId
 from schemas.leadership import Policy, Role
-from tests.integration.leadership.contenders import PROJECT, SLACK, TTL, Contender, History, contender, leaders, soon
+from tests.integration.leadership.candidates import PROJECT, SLACK, TTL, Candidate, History, candidate, leaders, soon
 
 
 @contextmanager
@@ -33,24 +33,24 @@ def paused(pid: int) -> Generator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-async def until_epoch(node: Contender, epoch: int) -> None:
+async def until_epoch(node: Candidate, epoch: int) -> None:
     """Wait until the node leads under an epoch of at least `epoch`."""
     async with asyncio.timeout(6 * TTL):
-        view = node.keeper.view()
+        view = node.elector.view()
         while view.role is not Role.PRIMARY or view.epoch < epoch:
-            view = await node.keeper.changed(view)
+            view = await node.elector.changed(view)
 
 
 async def test_after_a_suspend_longer_than_the_lease_a_primary_knows_at_once(nats_url: str) -> None:
-    async with contender(nats_url, "a") as a:
+    async with candidate(nats_url, "a") as a:
         await a.until(Role.PRIMARY)
         a.offset = TTL
-        assert a.keeper.view().role is Role.SECONDARY
+        assert a.elector.view().role is Role.SECONDARY
         with pytest.raises(LeaseLostError):
-            a.keeper.epoch_for_commit()
+            a.elector.epoch_for_commit()
         # Nobody else had it meanwhile, so there is nothing to wait for.
         assert await a.until(Role.PRIMARY) < SLACK
-        assert a.keeper.epoch_for_commit() == 2
+        assert a.elector.epoch_for_commit() == 2
 
 
 _SLEEPER = """
@@ -58,28 +58,28 @@ import asyncio, sys
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
 from membridge.aio.deadline import Deadline
-from membridge.leadership.elector import Contest, Keeper, KeeperOptions
-from membridge.leadership.rules import Standing
+from membridge.leadership.elector import Election, Elector, ElectorOptions
+from membridge.leadership.rules import Freshness
 from schemas.leadership import Role
 
-async def standing():
-    return Standing(0, 0, 0, 0, 0)
+async def freshness():
+    return Freshness(0, 0, 0, 0, 0)
 
 async def flush(deadline):
     pass
 
 async def main(url, project, ttl):
     async with connect(BusOptions(urls=(url,), name="sleeper"), deadline=Deadline.after(5)) as bus:
-        options = KeeperOptions(lease_seconds=ttl, preferred="sleeper")
-        keeper = Keeper(bus, Contest(project, "led", "sleeper"), options=options, standing=standing, flush=flush)
+        options = ElectorOptions(lease_seconds=ttl, preferred="sleeper")
+        elector = Elector(bus, Election(project, "led", "sleeper"), options=options, freshness=freshness, flush=flush)
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(keeper.run(lambda: None))
-            while keeper.view().role is not Role.PRIMARY:
-                await keeper.changed(keeper.view())
+            task = group.create_task(elector.run(lambda: None))
+            while elector.view().role is not Role.PRIMARY:
+                await elector.changed(elector.view())
             print("leads", flush=True)
             # Blocks the loop on purpose: what is said after the stop is said without any input or output between.
             sys.stdin.readline()
-            print(keeper.view().role.value, flush=True)
+            print(elector.view().role.value, flush=True)
             task.cancel()
 
 asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
@@ -103,11 +103,11 @@ async def test_a_process_stopped_for_longer_than_the_lease_does_not_believe_to_l
         assert process.stdout is not None
         while "leads" not in await asyncio.to_thread(process.stdout.readline):
             assert process.poll() is None
-        async with contender(nats_url, "b", policy=Policy.AUTO) as b:
+        async with candidate(nats_url, "b", policy=Policy.AUTO) as b:
             with paused(process.pid):
-                await b.keeper.select(NodeId("b"), policy=None, issued_by="", deadline=soon())
+                await b.elector.select(NodeId("b"), policy=None, issued_by="", deadline=soon())
                 await b.until(Role.PRIMARY)
-                assert b.keeper.epoch_for_commit() == 2
+                assert b.elector.epoch_for_commit() == 2
                 process.stdin.write("\n")
                 process.stdin.flush()
             assert (await asyncio.to_thread(process.stdout.readline)).strip() == "secondary"
@@ -117,24 +117,24 @@ async def test_a_process_stopped_for_longer_than_the_lease_does_not_believe_to_l
 async def test_answers_that_are_lost_for_less_than_the_lease_cost_nothing(
     nats_url: str, nats_server: NatsServer
 ) -> None:
-    async with contender(nats_url, "a", ttl=2.4) as a:
+    async with candidate(nats_url, "a", ttl=2.4) as a:
         await a.until(Role.PRIMARY)
         # Renewals are sent, time out, and are all carried out later: only their answers are lost.
         with paused(nats_server.pid):
             await a.stays(Role.PRIMARY, seconds=1.3)
         await a.stays(Role.PRIMARY, seconds=2.0)
-        assert a.keeper.epoch_for_commit() == 1
+        assert a.elector.epoch_for_commit() == 1
 
 
 async def test_a_primary_whose_server_hangs_stops_acting_in_time_and_leads_again_afterwards(
     nats_url: str, nats_server: NatsServer
 ) -> None:
-    async with contender(nats_url, "a") as a, contender(nats_url, "b") as b:
+    async with candidate(nats_url, "a") as a, candidate(nats_url, "b") as b:
         await a.until(Role.PRIMARY)
         with paused(nats_server.pid):
             assert await a.until(Role.SECONDARY) <= TTL
             with pytest.raises(LeaseLostError):
-                a.keeper.epoch_for_commit()
+                a.elector.epoch_for_commit()
         # In a new term, or in the old one when a renewal was only answered late.
         await a.until(Role.PRIMARY)
         assert not b.leads
@@ -143,7 +143,7 @@ async def test_a_primary_whose_server_hangs_stops_acting_in_time_and_leads_again
 async def test_leadership_goes_on_after_the_server_restarted(tmp_path: Path) -> None:
     with start_nats(tmp_path / "nats") as server:
         port = int(server.url.rsplit(":", 1)[1])
-        async with contender(server.url, "a") as a, contender(server.url, "b") as b:
+        async with candidate(server.url, "a") as a, candidate(server.url, "b") as b:
             await a.until(Role.PRIMARY)
             await b.until_it_sees("a")
             os.kill(server.pid, signal.SIGTERM)
@@ -152,22 +152,22 @@ async def test_leadership_goes_on_after_the_server_restarted(tmp_path: Path) -> 
                 for node in (a, b):
                     await node.bus.wait_generation(1)
                 await a.until(Role.PRIMARY)
-                epoch = a.keeper.epoch_for_commit()
-                await a.keeper.select(NodeId("b"), policy=None, issued_by="", deadline=soon())
+                epoch = a.elector.epoch_for_commit()
+                await a.elector.select(NodeId("b"), policy=None, issued_by="", deadline=soon())
                 await b.until(Role.PRIMARY)
-                assert b.keeper.epoch_for_commit() == epoch + 1
+                assert b.elector.epoch_for_commit() == epoch + 1
 
 
 async def test_epochs_go_on_with_one_primary_when_the_store_is_wiped(tmp_path: Path) -> None:
     with start_nats(tmp_path / "nats") as server:
         port = int(server.url.rsplit(":", 1)[1])
-        known = Standing(3, 9, 3, 9, 4)
+        known = Freshness(3, 9, 3, 9, 4)
         async with (
-            contender(server.url, "a", stands=known, policy=Policy.AUTO) as a,
-            contender(server.url, "b", stands=known, policy=Policy.AUTO, grace_seconds=0.0) as b,
+            candidate(server.url, "a", stands=known, policy=Policy.AUTO) as a,
+            candidate(server.url, "b", stands=known, policy=Policy.AUTO, grace_seconds=0.0) as b,
         ):
             await a.until(Role.PRIMARY)
-            assert a.keeper.epoch_for_commit() == 5
+            assert a.elector.epoch_for_commit() == 5
             await b.until_it_sees("a")
             os.kill(server.pid, signal.SIGTERM)
             await asyncio.to_thread(os.waitpid, server.pid, 0)
@@ -186,44 +186,44 @@ async def test_epochs_go_on_with_one_primary_when_the_store_is_wiped(tmp_path: P
                 (leader,) = leaders([a, b])
                 # Who took over says so a moment after it leads.
                 async with asyncio.timeout(4 * TTL):
-                    while (reply := await b.keeper.current(deadline=soon())).preferred != leader:  # noqa: ASYNC110 - a key
+                    while (reply := await b.elector.current(deadline=soon())).preferred != leader:  # noqa: ASYNC110 - a key
                         await asyncio.sleep(0)
                 assert reply.policy is Policy.AUTO
 
 
 async def test_a_node_that_starts_on_a_wiped_store_waits_for_a_holder_that_may_still_act(nats_url: str) -> None:
-    async with contender(nats_url, "a", stands=Standing(3, 9, 3, 9, 4)) as a:
+    async with candidate(nats_url, "a", stands=Freshness(3, 9, 3, 9, 4)) as a:
         assert await a.until(Role.PRIMARY) >= TTL - 0.1
-        assert a.keeper.epoch_for_commit() == 5
+        assert a.elector.epoch_for_commit() == 5
 
 
 async def test_an_entry_that_an_operator_deletes_is_not_taken_while_its_holder_may_act(nats_url: str, bus: Bus) -> None:
-    async with contender(nats_url, "a") as a, contender(nats_url, "b", policy=Policy.AUTO, grace_seconds=0.0) as b:
+    async with candidate(nats_url, "a") as a, candidate(nats_url, "b", policy=Policy.AUTO, grace_seconds=0.0) as b:
         await a.until(Role.PRIMARY)
         await b.until_it_sees("a")
         await Kv(bus, buckets.LEADERSHIP).delete(PROJECT, deadline=soon())
         await b.stays(Role.SECONDARY, seconds=TTL)
         await a.until(Role.PRIMARY)
-        assert a.keeper.epoch_for_commit() == 2
+        assert a.elector.epoch_for_commit() == 2
 
 
 async def test_of_two_machines_with_one_node_id_one_leads_at_a_time(nats_url: str) -> None:
-    async with contender(nats_url, "copied") as card, contender(nats_url, "copied") as copy:
+    async with candidate(nats_url, "copied") as card, candidate(nats_url, "copied") as copy:
         await card.until(Role.PRIMARY)
         await copy.stays(Role.SECONDARY, seconds=TTL / 2)
         await card.kill()
         assert not card.leads
         assert await copy.until(Role.PRIMARY) <= TTL + 1.0
-        assert copy.keeper.epoch_for_commit() >= 2
+        assert copy.elector.epoch_for_commit() >= 2
 
 
 async def test_a_lost_bucket_is_made_again(nats_url: str, bus: Bus) -> None:
-    async with contender(nats_url, "a") as a, contender(nats_url, "b") as b:
+    async with candidate(nats_url, "a") as a, candidate(nats_url, "b") as b:
         await a.until(Role.PRIMARY)
         await b.until_it_sees("a")
         for bucket in (buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS):
             await bus.request(f"$JS.API.STREAM.DELETE.KV_{bucket.name}", deadline=soon())
         await until_epoch(a, 2)
-        await a.keeper.select(NodeId("b"), policy=None, issued_by="", deadline=soon())
+        await a.elector.select(NodeId("b"), policy=None, issued_by="", deadline=soon())
         await b.until(Role.PRIMARY)
-        assert b.keeper.epoch_for_commit() > 2
+        assert b.elector.epoch_for_commit() > 2

@@ -1,4 +1,4 @@
-"""Many terms with everything that ends one: at each moment one primary, for each epoch one node, epochs in order."""
+"""Many timing with everything that ends one: at each moment one primary, for each epoch one node, epochs in order."""
 
 import asyncio
 import os
@@ -15,10 +15,10 @@ from schemas import buckets
 from schemas.identity import NodeId
 from schemas.leadership import Policy, Role
 from schemas.node import NodePresence, ProjectPresence
-from tests.integration.leadership.contenders import PROJECT, SLACK, TTL, Contender, History, contender, leaders, soon
+from tests.integration.leadership.candidates import PROJECT, SLACK, TTL, Candidate, History, candidate, leaders, soon
 
 NAMES = ("a", "b", "c")
-#: Planned changes, and rounds of terms that end badly. docs/faults.md says how to make thousands of them.
+#: Planned changes, and rounds of timing that end badly. docs/faults.md says how to make thousands of them.
 PLANNED, ROUNDS = int(os.environ.get("PLANNED_TERMS", "30")), int(os.environ.get("BAD_ROUNDS", "1"))
 BADLY = ("kill", "suspend", "stop", "hang", "resign", "kill", "select")
 
@@ -28,13 +28,13 @@ class Machines:
 
     def __init__(self, url: str, nodes: Kv[NodePresence], group: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
         self.history = History()
-        self.running: dict[str, Contender] = {}
+        self.running: dict[str, Candidate] = {}
         self._url, self._nodes, self._group, self._stack = url, nodes, group, stack
         self._recorders: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, name: str) -> None:
         started = await self._stack.enter_async_context(
-            contender(self._url, name, policy=Policy.AUTO, grace_seconds=0.0)
+            candidate(self._url, name, policy=Policy.AUTO, grace_seconds=0.0)
         )
         self.running[name] = started
         self._recorders[name] = self._group.create_task(self.history.record(started))
@@ -56,7 +56,7 @@ class Machines:
         async with asyncio.timeout(4 * TTL):
             while not (found := leaders(self.running.values())):
                 waiting = [
-                    self._group.create_task(node.keeper.changed(node.keeper.view())) for node in self.running.values()
+                    self._group.create_task(node.elector.changed(node.elector.view())) for node in self.running.values()
                 ]
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in waiting:
@@ -78,12 +78,12 @@ async def test_many_planned_changes(nats_url: str, bus: Bus) -> None:
         for turn in range(PLANNED):
             await machines.tell()
             asked, wanted = machines.running[NAMES[turn % 3]], machines.running[NAMES[(turn * 2 + 1) % 3]]
-            await asked.keeper.select(wanted.keeper.node, policy=None, issued_by="test", deadline=soon())
+            await asked.elector.select(wanted.elector.node, policy=None, issued_by="test", deadline=soon())
             await wanted.until(Role.PRIMARY)
             machines.history.look()
         machines.close()
     machines.history.check()
-    assert len(machines.history.terms) > 0.6 * PLANNED
+    assert len(machines.history.timing) > 0.6 * PLANNED
 
 
 async def test_many_terms_that_end_badly(nats_url: str, nats_server: NatsServer, bus: Bus) -> None:
@@ -108,7 +108,7 @@ async def test_many_terms_that_end_badly(nats_url: str, nats_server: NatsServer,
                 case "suspend":
                     node.offset += TTL
                 case "resign":
-                    await node.keeper.resign(deadline=soon())
+                    await node.elector.resign(deadline=soon())
                 case "hang":
                     os.kill(nats_server.pid, signal.SIGSTOP)
                     try:
@@ -117,13 +117,13 @@ async def test_many_terms_that_end_badly(nats_url: str, nats_server: NatsServer,
                         os.kill(nats_server.pid, signal.SIGCONT)
                 case _:
                     other = machines.running[chance.choice([other for other in NAMES if other != name])]
-                    await node.keeper.select(other.keeper.node, policy=None, issued_by="", deadline=soon())
+                    await node.elector.select(other.elector.node, policy=None, issued_by="", deadline=soon())
         await machines.primary()
         machines.history.look()
         machines.close()
     machines.history.check()
-    assert len(machines.history.terms) >= 6 * ROUNDS
+    assert len(machines.history.timing) >= 6 * ROUNDS
     assert max(after["kill"]) < TTL + 1.0 + SLACK
     for what, times in after.items():
         print(f"{what}: {len(times)} take-overs, median {median(times):.2f} s, worst {max(times):.2f} s")  # noqa: T201
-    print(f"{len(machines.history.terms)} terms")  # noqa: T201 - shown with -s
+    print(f"{len(machines.history.timing)} timing")  # noqa: T201 - shown with -s

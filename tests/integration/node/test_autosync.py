@@ -21,7 +21,7 @@ from membridge.node.jobs import Jobs
 from membridge.node.project import Bounds, Project
 from membridge.node.roles import NoRoles
 from membridge.node.rules import Quiet
-from membridge.snapshot.push_lease import LockTerms
+from membridge.snapshot.push_lease import PushLeaseOptions
 from membridge.testing.writer import write
 from schemas import buckets
 from schemas.identity import Seq
@@ -40,8 +40,8 @@ def with_memory(box: Box) -> Box:
 
 
 async def project_of(box: Box, bus: Bus) -> Project:
-    locks = await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
-    return Project(bus, box.lane, NoRoles(), locks, Bounds(LockTerms(), timeout=30.0))
+    locks = await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
+    return Project(bus, box.lane, NoRoles(), locks, Bounds(PushLeaseOptions(), timeout=30.0))
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.claudemem.memory import memory_rows
 from membridge.errors import NoResponderError, RemoteError
 from membridge.testing.writer import write
@@ -81,7 +81,7 @@ async def test_two_daemons_share_one_memory_and_the_jobs_outlive_them(make_machi
     await until(bus, a, lambda seen: seen.project.rows.get("observations") == 323)
     await until(bus, b, lambda seen: seen.project.unsynced == 0 and seen.project.lag == 0)
     assert memory_rows(a.database) == memory_rows(b.database)
-    present = await Client(bus).request(subjects.NODES, Empty(), project=ID)
+    present = await RpcClient(bus).request(subjects.NODES, Empty(), project=ID)
     assert ([node.node for node in present.nodes], present.leaderless) == (["a", "b"], [])
     await a.stop()
     await b.stop()
@@ -94,11 +94,11 @@ async def test_two_daemons_share_one_memory_and_the_jobs_outlive_them(make_machi
     assert {job["node"] for job in jobs} == {"a", "b"}
     # One by its id, also of a machine that is not there.
     for job in (next(job for job in jobs if job["node"] == node) for node in ("a", "b")):
-        found = await Client(bus).request(subjects.JOB_BY_ID, JobRequest(id=job["id"]), project=ID, node="a")
+        found = await RpcClient(bus).request(subjects.JOB_BY_ID, JobRequest(id=job["id"]), project=ID, node="a")
         assert (found.id, found.node, found.kind) == (job["id"], job["node"], job["kind"])
     for unknown in ("nothing", "a.b", "*", ">"):
         with pytest.raises(RemoteError, match="there is no job"):
-            await Client(bus).request(subjects.JOB_BY_ID, JobRequest(id=unknown), project=ID, node="a")
+            await RpcClient(bus).request(subjects.JOB_BY_ID, JobRequest(id=unknown), project=ID, node="a")
     assert {node["node"] for node in (await command(a, "nodes"))["nodes"]} == {"a"}
 
 
@@ -197,7 +197,7 @@ async def test_a_second_project_is_served_from_the_moment_it_is_added(make_machi
     other = a.home / "other.db"
     other.write_bytes(a.database.read_bytes())
     await command(a, "project", "add", "other", "--database", str(other))
-    reply = await Client(bus).request(subjects.STATUS, Empty(), project=canonical_id("other"), node="a")
+    reply = await RpcClient(bus).request(subjects.STATUS, Empty(), project=canonical_id("other"), node="a")
     assert reply.project.database == str(other)
     names = {project["name"] for project in (await command(a, "project", "list"))["projects"]}
     assert names == {PROJECT, "other"}
@@ -224,7 +224,7 @@ async def test_a_project_is_removed_and_added_again_and_loses_nothing(make_machi
     assert f"its database {other} and its snapshots are kept" in output
     for operation in (subjects.STATUS, subjects.PUSH):
         with pytest.raises(NoResponderError):
-            await Client(bus).request(operation, Empty(), project=canonical_id("other"), node="a")
+            await RpcClient(bus).request(operation, Empty(), project=canonical_id("other"), node="a")
     assert sorted(memory_rows(other)) == sorted(memory_rows(a.database))
     # The other project goes on, and the next start serves no more.
     write(str(a.database), 1, "a")

@@ -14,7 +14,7 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.embedded.nats_server import NatsOptions, NatsServer, Supervisor
 from membridge.errors import MembridgeError, RemoteError
@@ -95,7 +95,7 @@ async def test_a_request_is_answered_with_what_the_disk_says(bus: Bus) -> None:
         bus, ServiceIdentity("membridge-node", "0.1.0", "test"), [Endpoint(subjects.STATUS, subject, status)]
     ):
         with pytest.raises(RemoteError, match=r"/memory/journal\.db: Input/output error") as told:
-            await Client(bus).request(subjects.STATUS, Empty(), project="0" * 16, node="a")
+            await RpcClient(bus).request(subjects.STATUS, Empty(), project="0" * 16, node="a")
     assert told.value.code is ErrorCode.UNAVAILABLE
     assert "dmesg" in told.value.remedy
 

@@ -11,7 +11,7 @@ from membridge.commits.progress import Steps
 from membridge.errors import LeaseLostError
 from membridge.leadership.view import LeadershipView
 from membridge.node.project import Bounds, Project
-from membridge.snapshot.push_lease import LockTerms
+from membridge.snapshot.push_lease import PushLeaseOptions
 from membridge.testing.writer import write
 from schemas import buckets
 from schemas.identity import NodeId
@@ -49,8 +49,8 @@ async def test_who_lost_the_lease_meanwhile_does_not_commit_under_its_successors
     shutil.copyfile(SAMPLE, box.database)
     await box.push(epoch=3)
     write(str(box.database), 1, "one more")
-    locks = await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
-    project = Project(bus, box.lane, Fading(), locks, Bounds(LockTerms(30.0, 3.0, force=False)))
+    locks = await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
+    project = Project(bus, box.lane, Fading(), locks, Bounds(PushLeaseOptions(30.0, 3.0, force=False)))
     with pytest.raises(LeaseLostError):
         await project.push(PushRequest(), Steps(), deadline=soon())
     known = await heads.read(box.lane, deadline=soon())

@@ -16,7 +16,7 @@ from membridge.leadership.view import LeadershipView
 from membridge.node.project import Bounds, Project
 from membridge.objectstore.protocol import ObjectStore
 from membridge.snapshot import recover, rollback_guard
-from membridge.snapshot.push_lease import LockTerms
+from membridge.snapshot.push_lease import PushLeaseOptions
 from membridge.system import files
 from schemas import buckets
 from schemas.commits import RecoverRequest, RecoverySource
@@ -53,8 +53,8 @@ async def lane_store(bus: Bus) -> AsyncGenerator[ObjectStore]:
 
 
 async def primary(box: Box, bus: Bus) -> Project:
-    locks = await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
-    return Project(bus, box.lane, Leading(), locks, Bounds(LockTerms(), timeout=30.0))
+    locks = await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
+    return Project(bus, box.lane, Leading(), locks, Bounds(PushLeaseOptions(), timeout=30.0))
 
 
 async def test_a_pull_of_a_primary_says_what_the_store_has_lost(make_box: MakeBox, bus: Bus) -> None:

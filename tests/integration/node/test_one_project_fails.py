@@ -9,7 +9,7 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.claudemem.memory import memory_rows
 from membridge.errors import RemoteError
 from membridge.testing.node_process import Machine
@@ -41,7 +41,7 @@ def state(machine: Machine) -> Path:
 
 
 async def of_other(bus: Bus) -> StatusReply:
-    return await Client(bus).request(subjects.STATUS, Empty(), project=OTHER, node="a", deadline=Deadline.after(5.0))
+    return await RpcClient(bus).request(subjects.STATUS, Empty(), project=OTHER, node="a", deadline=Deadline.after(5.0))
 
 
 async def served(bus: Bus, machine: Machine) -> StatusReply:
@@ -77,7 +77,7 @@ async def test_one_project_that_cannot_open_is_reported_and_retried_and_the_othe
     assert (code, lines["project"], lines["nats"], lines["database"]) == (1, Finding.FAIL, Finding.OK, Finding.OK)
     assert "project not served" in a.log.read_text()
     with pytest.raises(RemoteError, match=folder.name) as refused:
-        await Client(bus).request(subjects.PUSH, PushRequest(), project=OTHER, node="a")
+        await RpcClient(bus).request(subjects.PUSH, PushRequest(), project=OTHER, node="a")
     assert refused.value.code is ErrorCode.UNAVAILABLE
 
     # The other one syncs all the while; when the obstacle is gone, the project is served by itself.
@@ -104,7 +104,7 @@ async def test_a_project_added_twice_at_once_is_hosted_once(make_machine: MakeMa
     shutil.copyfile(SAMPLE, other)
     request = AddProjectRequest(name="other", database=str(other))
     async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(Client(bus).request(subjects.ADD_PROJECT, request, node="a")) for _ in range(3)]
+        asked = [group.create_task(RpcClient(bus).request(subjects.ADD_PROJECT, request, node="a")) for _ in range(3)]
         # Another name for the same database may not slip in between.
         rival = AddProjectRequest(name="rival", database=str(other))
         refused = group.create_task(refusal_of(bus, rival))
@@ -125,18 +125,18 @@ async def test_a_failed_add_leaves_nothing(make_machine: MakeMachine, bus: Bus) 
     request = AddProjectRequest(name="other", database=str(other))
     assert str(folder) in (await refusal_of(bus, request)).message
     assert not (state(a) / "projects.json").exists()
-    listed = await Client(bus).request(subjects.PROJECTS, Empty(), node="a")
+    listed = await RpcClient(bus).request(subjects.PROJECTS, Empty(), node="a")
     assert [item.name for item in listed.projects] == [PROJECT]
     # Registering fails after the project was served: the list is a folder.
     folder.unlink()
     (state(a) / "projects.json.part").mkdir()
     assert "projects.json" in (await refusal_of(bus, request)).message
     assert not folder.exists()
-    listed = await Client(bus).request(subjects.PROJECTS, Empty(), node="a")
+    listed = await RpcClient(bus).request(subjects.PROJECTS, Empty(), node="a")
     assert [item.name for item in listed.projects] == [PROJECT]
     before = memory_rows(other)
     (state(a) / "projects.json.part").rmdir()
-    added: ProjectsReply = await Client(bus).request(subjects.ADD_PROJECT, request, node="a")
+    added: ProjectsReply = await RpcClient(bus).request(subjects.ADD_PROJECT, request, node="a")
     assert sorted(item.name for item in added.projects) == ["other", PROJECT]
     assert memory_rows(other) == before
     assert (await of_other(bus)).project.error == ""
@@ -144,5 +144,5 @@ async def test_a_failed_add_leaves_nothing(make_machine: MakeMachine, bus: Bus) 
 
 async def refusal_of(bus: Bus, request: AddProjectRequest) -> RemoteError:
     with pytest.raises(RemoteError) as refused:
-        await Client(bus).request(subjects.ADD_PROJECT, request, node="a")
+        await RpcClient(bus).request(subjects.ADD_PROJECT, request, node="a")
     return refused.value

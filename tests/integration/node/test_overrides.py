@@ -14,7 +14,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv, open_bucket
 from membridge.testing.node_process import Machine
 from membridge.testing.writer import write
-from schemas.buckets import HEADS, LOCKS, LockRecord
+from schemas.buckets import HEADS, PUSH_LEASES, PushLeaseRecord
 from schemas.identity import NodeId, canonical_id
 from schemas.leadership import Role
 from schemas.snapshot import SnapshotRecord
@@ -91,8 +91,8 @@ async def test_a_secondary_commits_and_a_primary_is_replaced_when_the_command_sa
 
 async def test_force_push_takes_over_the_lock_that_another_push_holds(pair: Pair, bus: Bus) -> None:
     a, _ = pair
-    locks = await open_bucket(bus, LOCKS, replicas=1, deadline=Deadline.after(5.0))
-    held = LockRecord(owner=NodeId("other"), epoch=1 << 40, since=datetime.now(UTC).isoformat(), purpose="push")
+    locks = await open_bucket(bus, PUSH_LEASES, replicas=1, deadline=Deadline.after(5.0))
+    held = PushLeaseRecord(owner=NodeId("other"), epoch=1 << 40, since=datetime.now(UTC).isoformat(), purpose="push")
     await locks.put(ID, held, deadline=Deadline.after(5.0))
     before, _ = await head(bus), write(str(a.database), 1, "urgent")
     code, output = await a.command("push")

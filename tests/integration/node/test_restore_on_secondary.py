@@ -13,7 +13,7 @@ from membridge.node.history_operations import Past
 from membridge.node.jobs import Jobs
 from membridge.node.project import Bounds, Project
 from membridge.node.request_context import Asked
-from membridge.snapshot.push_lease import LockTerms
+from membridge.snapshot.push_lease import PushLeaseOptions
 from membridge.testing.writer import write
 from schemas import buckets
 from schemas.commits import RestoreRequest
@@ -50,8 +50,8 @@ async def test_a_preview_on_a_secondary_says_what_the_restore_does_there(make_bo
     await box.push()
     write(str(box.database), 1, "in no snapshot")
     memory = memory_rows(box.database)
-    locks = await open_bucket(bus, buckets.LOCKS, replicas=1, deadline=soon())
-    project = Project(bus, box.lane, Following(), locks, Bounds(LockTerms(30.0, 3.0, force=False)))
+    locks = await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
+    project = Project(bus, box.lane, Following(), locks, Bounds(PushLeaseOptions(30.0, 3.0, force=False)))
     past = Past(project, Jobs(bus, box.lane.project, box.lane.node))
 
     for apply in (False, True):

@@ -8,7 +8,7 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.claudemem.memory import memory_rows
 from membridge.errors import RemoteError
 from schemas import subjects
@@ -83,12 +83,12 @@ async def test_every_one_of_them_answers_on_nats_and_without_a_daemon(make_machi
     await a.start()
     await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
     where = {"project": ID, "node": "a", "deadline": Deadline.after(30.0)}
-    assert (await Client(bus).request(subjects.TAG, TagAction(), **where)).tags == []
+    assert (await RpcClient(bus).request(subjects.TAG, TagAction(), **where)).tags == []
     with pytest.raises(RemoteError, match="there is no snapshot 0 to tag"):
-        await Client(bus).request(subjects.TAG, TagAction(action=TagAct.SET, name="none", state="0"), **where)
+        await RpcClient(bus).request(subjects.TAG, TagAction(action=TagAct.SET, name="none", state="0"), **where)
     with pytest.raises(RemoteError, match="there is no snapshot 0 to restore: `membridge history`"):
-        await Client(bus).request(subjects.RESTORE, RestoreRequest(state="0"), **where)
-    assert (await Client(bus).request(subjects.VERIFY, VerifyRequest(sample=1), **where)).read_objects == 1
+        await RpcClient(bus).request(subjects.RESTORE, RestoreRequest(state="0"), **where)
+    assert (await RpcClient(bus).request(subjects.VERIFY, VerifyRequest(sample=1), **where)).read_objects == 1
     projects = a.home / ".local" / "state" / "membridge" / "projects"
     await until(bus, a, lambda _: bool([*projects.glob("*/collected")]))
     stamp = next(projects.glob("*/collected"))

@@ -8,29 +8,29 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.kv import Entry, Kv
 from membridge.bus.watch import watch
 from membridge.errors import LeaseHeldError, LeaseLostError
-from membridge.snapshot.push_lease import Claim, LockTerms, push_lock
-from schemas.buckets import LockRecord
+from membridge.snapshot.push_lease import PushClaim, PushLeaseOptions, push_lease
+from schemas.buckets import PushLeaseRecord
 from schemas.identity import NodeId, canonical_id
 from tests.fixtures.relay import Losses
 
 PROJECT = canonical_id("locked")
 #: Renewed three times a second.
-TERMS = LockTerms(ttl=60.0, grace=1.0)
+OPTIONS = PushLeaseOptions(ttl=60.0, grace=1.0)
 
 
 def soon() -> Deadline:
     return Deadline.after(30.0)
 
 
-def claim(node: str, epoch: int = 1) -> Claim:
-    return Claim(PROJECT, NodeId(node), epoch)
+def claim(node: str, epoch: int = 1) -> PushClaim:
+    return PushClaim(PROJECT, NodeId(node), epoch)
 
 
-async def entry_of(locks: Kv[LockRecord]) -> Entry[LockRecord] | None:
+async def entry_of(locks: Kv[PushLeaseRecord]) -> Entry[PushLeaseRecord] | None:
     return await locks.get(PROJECT, deadline=soon())
 
 
-async def revision_after(locks: Kv[LockRecord], revision: int) -> int:
+async def revision_after(locks: Kv[PushLeaseRecord], revision: int) -> int:
     """Wait for a later entry and return its revision."""
     async with asyncio.timeout(20.0):
         async for change in watch(locks, PROJECT):
@@ -40,10 +40,10 @@ async def revision_after(locks: Kv[LockRecord], revision: int) -> int:
 
 
 async def test_a_renewal_whose_answer_is_lost_does_not_end_the_push(
-    locks: Kv[LockRecord], lossy: Kv[LockRecord], losses: Losses
+    locks: Kv[PushLeaseRecord], lossy: Kv[PushLeaseRecord], losses: Losses
 ) -> None:
     """It used to: "the push lock was taken over"."""
-    async with push_lock(lossy, claim("a"), terms=TERMS, deadline=soon()):
+    async with push_lease(lossy, claim("a"), options=OPTIONS, deadline=soon()):
         losses.arm(1)
         await losses.lost.wait()
         entry = await entry_of(locks)
@@ -54,13 +54,13 @@ async def test_a_renewal_whose_answer_is_lost_does_not_end_the_push(
     assert await entry_of(locks) is None
 
 
-async def test_a_push_ends_when_another_one_takes_the_lock_for_real(locks: Kv[LockRecord]) -> None:
-    forced = LockTerms(ttl=60.0, grace=1.0, force=True)
+async def test_a_push_ends_when_another_one_takes_the_lock_for_real(locks: Kv[PushLeaseRecord]) -> None:
+    forced = PushLeaseOptions(ttl=60.0, grace=1.0, force=True)
 
     async def push() -> None:
         async with (
-            push_lock(locks, claim("a"), terms=TERMS, deadline=soon()),
-            push_lock(locks, claim("b"), terms=forced, deadline=soon()),
+            push_lease(locks, claim("a"), options=OPTIONS, deadline=soon()),
+            push_lease(locks, claim("b"), options=forced, deadline=soon()),
         ):
             await asyncio.get_running_loop().create_future()
 
@@ -69,8 +69,8 @@ async def test_a_push_ends_when_another_one_takes_the_lock_for_real(locks: Kv[Lo
     assert await entry_of(locks) is None
 
 
-async def test_a_lock_that_expired_is_taken_again_while_no_other_node_has_it(locks: Kv[LockRecord]) -> None:
-    async with push_lock(locks, claim("a"), terms=TERMS, deadline=soon()):
+async def test_a_lock_that_expired_is_taken_again_while_no_other_node_has_it(locks: Kv[PushLeaseRecord]) -> None:
+    async with push_lease(locks, claim("a"), options=OPTIONS, deadline=soon()):
         entry = await entry_of(locks)
         assert entry is not None
         await locks.delete(PROJECT, deadline=soon())
@@ -82,12 +82,12 @@ async def test_a_lock_that_expired_is_taken_again_while_no_other_node_has_it(loc
 
 
 async def test_a_push_that_is_cancelled_while_it_acquires_leaves_no_lock(
-    locks: Kv[LockRecord], lossy: Kv[LockRecord], losses: Losses
+    locks: Kv[PushLeaseRecord], lossy: Kv[PushLeaseRecord], losses: Losses
 ) -> None:
     """The entry used to stay for the two hours of its life."""
 
     async def hold() -> None:
-        async with push_lock(lossy, claim("a"), terms=TERMS, deadline=soon()):
+        async with push_lease(lossy, claim("a"), options=OPTIONS, deadline=soon()):
             raise AssertionError("acquired")
 
     losses.arm(1)
@@ -100,17 +100,17 @@ async def test_a_push_that_is_cancelled_while_it_acquires_leaves_no_lock(
 
 
 async def test_one_that_is_renewed_is_waited_for_and_a_stale_one_or_an_older_epochs_is_taken(
-    locks: Kv[LockRecord],
+    locks: Kv[PushLeaseRecord],
 ) -> None:
-    async with push_lock(locks, claim("a"), terms=TERMS, deadline=soon()):
+    async with push_lease(locks, claim("a"), options=OPTIONS, deadline=soon()):
         with pytest.raises(LeaseHeldError, match="a has been pushing"):
-            async with push_lock(locks, claim("b"), terms=TERMS, deadline=Deadline.after(2.0)):
+            async with push_lease(locks, claim("b"), options=OPTIONS, deadline=Deadline.after(2.0)):
                 pass
-    await locks.create(PROJECT, LockRecord(owner="killed", epoch=1, since="then"), deadline=soon())
-    async with push_lock(locks, claim("b"), terms=LockTerms(60.0, 0.5), deadline=soon()):
+    await locks.create(PROJECT, PushLeaseRecord(owner="killed", epoch=1, since="then"), deadline=soon())
+    async with push_lease(locks, claim("b"), options=PushLeaseOptions(60.0, 0.5), deadline=soon()):
         entry = await entry_of(locks)
         assert entry is not None
         assert entry.value.owner == "b"
-    await locks.create(PROJECT, LockRecord(owner="older", epoch=1, since="then"), deadline=soon())
-    async with push_lock(locks, claim("c", epoch=2), terms=LockTerms(60.0, 600.0), deadline=soon()):
+    await locks.create(PROJECT, PushLeaseRecord(owner="older", epoch=1, since="then"), deadline=soon())
+    async with push_lease(locks, claim("c", epoch=2), options=PushLeaseOptions(60.0, 600.0), deadline=soon()):
         pass

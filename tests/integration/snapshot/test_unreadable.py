@@ -11,10 +11,10 @@ from membridge.commits import gc, heads, layout, verify
 from membridge.commits.heads import KnownHead
 from membridge.commits.progress import Steps
 from membridge.commits.retention import SnapshotPolicy
-from membridge.errors import ObjectMissingError, ObjectNotSealedError, RefusedError
+from membridge.errors import ObjectMissingError, ObjectNotEncryptedError, RefusedError
 from membridge.objectstore.encryption.guard import backend
 from membridge.objectstore.encryption.keys import KeySource
-from membridge.objectstore.encryption.store import SealedStore
+from membridge.objectstore.encryption.store import EncryptedStore
 from membridge.objectstore.jetstream import JetStreamStore
 from membridge.snapshot import push, recover
 from membridge.snapshot.lane import Lane
@@ -240,12 +240,12 @@ async def test_a_record_from_before_encryption_is_not_taken_for_damaged(make_box
     a, _ = await with_history(make_box)
     second = await known_head(a.lane)
     await a.push()
-    key = SealedStore(a.lane.store, KeySource(passphrase="of this test"))
+    key = EncryptedStore(a.lane.store, KeySource(passphrase="of this test"))
     sealed = replace(make_box("sealed").lane, store=key)
     kept = [await a.lane.store.get(layout.commit(a.lane.project, seq), deadline=soon()) for seq in (2, 3)]
     # The head's own, then, with KV one behind, also the one beyond it.
     for _ in range(2):
-        with pytest.raises(ObjectNotSealedError):
+        with pytest.raises(ObjectNotEncryptedError):
             await heads.settle(sealed, deadline=soon())
         await a.lane.heads.put(a.lane.project, Head(record=second.record), deadline=soon())
     assert kept == [await a.lane.store.get(layout.commit(a.lane.project, seq), deadline=soon()) for seq in (2, 3)]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from membridge.access.enrolment import Desk
-from membridge.access.farewell import Farewell
-from membridge.access.members import Roster
+from membridge.access.enrolment import Enrolment
+from membridge.access.members import Membership
 from membridge.access.nkeys import provide_key
-from membridge.access.server_files import Listening, Site, own_member
+from membridge.access.offboarding import Offboarding
+from membridge.access.server_files import Listening, ServerFiles, own_member
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.message import Message
@@ -31,55 +31,61 @@ A, B, P = NodeId("a"), NodeId("b"), canonical_id("p")
 CALL = Call("0", "membridge.access.revoke", {}, Deadline.after(60.0), "someone@a")
 
 
-class Recorded(Farewell):
-    """Notes who was told, and whom the saved roster counted in at that moment."""
+class Recorded(Offboarding):
+    """Notes who was told, and whom the saved membership counted in at that moment."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, server_files: ServerFiles) -> None:
         super().__init__(A, {})
         self.told: list[tuple[str, list[str]]] = []
-        self._site = site
+        self._files = server_files
 
     async def tell(self, member: Member, by: str) -> dict[ProjectId, LeaderRecord]:
-        self.told.append((member.node, [one.node for one in self._site.roster().enrolled()]))
+        self.told.append((member.node, [one.node for one in self._files.membership().enrolled()]))
         return await super().tell(member, by)
 
 
 class Server:
     """A server that reads its configuration when it is asked to, except while it fails."""
 
-    def __init__(self, site: Site) -> None:
-        self.site, self.fails, self.reads = site, False, ""
+    def __init__(self, server_files: ServerFiles) -> None:
+        self.server_files, self.fails, self.reads = server_files, False, ""
 
-    async def apply(self, roster: Roster) -> None:
-        self.site.write_config(roster)
+    async def apply(self, membership: Membership) -> None:
+        self.server_files.write_config(membership)
         if self.fails:
             raise BusUnavailableError("the server does not read its configuration")
-        self.reads = (self.site.folder / "accounts.conf").read_text()
+        self.reads = (self.server_files.folder / "accounts.conf").read_text()
 
 
 class Place:
-    """A desk with its machine a, and b that joined with a key."""
+    """An enrolment service with its machine a, and b that joined with a key."""
 
     def __init__(self, folder: Path) -> None:
-        self.site = Site(folder / "access", Listening.of("127.0.0.1:4222"))
-        roster = own_member(self.site, Roster(), A, ["p"], now="now")
-        self.site.write_config(roster)
+        self.server_files = ServerFiles(folder / "access", Listening.of("127.0.0.1:4222"))
+        membership = own_member(self.server_files, Membership(), A, ["p"], now="now")
+        self.server_files.write_config(membership)
         self.key = provide_key(folder / "b.seed")
         member = Member(node=B, keys={P: self.key}, enrolled_at="now")
-        roster = Roster(projects=roster.projects, members=roster.members | {B: member})
-        self.farewell, self.server = Recorded(self.site), Server(self.site)
-        self.desk = Desk(self.site.folder, roster, self.site.door(), self.server.apply, self.farewell)
+        membership = Membership(projects=membership.projects, members=membership.members | {B: member})
+        self.offboarding, self.server = Recorded(self.server_files), Server(self.server_files)
+        self.enrolment = Enrolment(
+            self.server_files.folder,
+            membership,
+            self.server_files.enrolment_address(),
+            self.server.apply,
+            self.offboarding,
+        )
 
     async def revoke(self, node: str) -> list[str]:
         """Return who is in after `node` was revoked."""
-        reply = await self.desk.revoke(RevokeRequest(node=NodeId(node)), CALL)
+        reply = await self.enrolment.revoke(RevokeRequest(node=NodeId(node)), CALL)
         return [member.node for member in reply.members if member.revoked_at is None]
 
 
 @pytest.fixture
 async def place(tmp_path: Path) -> Place:
     made = Place(tmp_path)
-    await made.desk.start()
+    await made.enrolment.start()
     assert made.key in made.server.reads
     return made
 
@@ -88,25 +94,25 @@ async def test_the_servers_own_machine_cannot_be_revoked(place: Place) -> None:
     with pytest.raises(InvalidRequestError, match="a runs this server and cannot be revoked") as refused:
         await place.revoke("a")
     assert (refused.value.field, "stop `membridge up`" in (refused.value.remedy or "")) == ("node", True)
-    assert [member.node for member in place.site.roster().enrolled()] == ["a", "b"]
-    assert (place.farewell.told, (place.site.folder / "access.log").exists()) == ([], False)
+    assert [member.node for member in place.server_files.membership().enrolled()] == ["a", "b"]
+    assert (place.offboarding.told, (place.server_files.folder / "access.log").exists()) == ([], False)
 
 
 async def test_a_node_is_told_once_the_roster_is_saved_without_it(place: Place) -> None:
     assert await place.revoke("b") == ["a"]
-    assert place.farewell.told == [("b", ["a"])]
+    assert place.offboarding.told == [("b", ["a"])]
     assert place.key not in place.server.reads
 
 
 async def test_a_roster_that_cannot_be_saved_leaves_the_node_in_and_untold(place: Place) -> None:
-    saved = place.site.folder / "roster.json"
+    saved = place.server_files.folder / "roster.json"
     body = saved.read_bytes()
     saved.unlink()
     (saved / "in the way").mkdir(parents=True)
     with pytest.raises((MembridgeError, OSError)):
         await place.revoke("b")
-    assert place.farewell.told == []
-    assert [member.node for member in place.desk.roster.enrolled()] == ["a", "b"]
+    assert place.offboarding.told == []
+    assert [member.node for member in place.enrolment.membership.enrolled()] == ["a", "b"]
     (saved / "in the way").rmdir()
     saved.rmdir()
     saved.write_bytes(body)
@@ -119,15 +125,15 @@ async def test_asked_again_after_a_server_that_did_not_read_it_shuts_the_key_out
     with pytest.raises(BusUnavailableError):
         await place.revoke("b")
     assert place.key in place.server.reads
-    since = place.site.roster().members[B].revoked_at
+    since = place.server_files.membership().members[B].revoked_at
     assert since is not None
 
     place.server.fails = False
     assert await place.revoke("b") == ["a"]
     assert place.key not in place.server.reads
-    assert place.site.roster().members[B].revoked_at == since
+    assert place.server_files.membership().members[B].revoked_at == since
     # It happened once.
-    log = await place.desk.show_log(Empty(), CALL)
+    log = await place.enrolment.show_log(Empty(), CALL)
     assert [record.action for record in log.records] == ["revoked"]
 
 
@@ -158,7 +164,7 @@ class Silent(Bus):
 async def test_telling_takes_its_time_once_however_many_projects_are_silent() -> None:
     accounts: dict[ProjectId, Bus] = {canonical_id(name): Silent() for name in ("p", "q", "r")}
     member = Member(node=B, keys=dict.fromkeys(accounts, "U"), enrolled_at="now")
-    assert await Farewell(A, accounts).tell(member, "someone@a") == {}
+    assert await Offboarding(A, accounts).tell(member, "someone@a") == {}
     waited = [until.at for bus in accounts.values() if isinstance(bus, Silent) for until in bus.waited]
     assert len(waited) > len(accounts)
     assert len(set(waited)) == 1

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membridge.access import members as rules
-from membridge.access.members import Invitation, InvitationRefusedError, InvitationState, Roster
+from membridge.access.members import Invitation, InvitationRefusedError, InvitationState, Membership
 from membridge.errors import InvalidRequestError, NotFoundError
 from schemas.access import EnrolRequest
 from schemas.identity import NodeId, canonical_id
@@ -19,9 +19,9 @@ def key(letter: str) -> str:
     return "U" + letter * 55
 
 
-def opened(**changed: object) -> Roster:
+def opened(**changed: object) -> Membership:
     fields: dict[str, object] = {"id": "0" * 16, "digest": rules.digest_of(SECRET), "projects": [P]}
-    return rules.invite(rules.add_projects(Roster(), ["p", "q"]), Invitation(**(fields | changed)))  # type: ignore[arg-type]
+    return rules.invite(rules.add_projects(Membership(), ["p", "q"]), Invitation(**(fields | changed)))  # type: ignore[arg-type]
 
 
 def request(**changed: object) -> EnrolRequest:
@@ -118,15 +118,15 @@ def test_only_who_is_in_can_be_revoked() -> None:
 
 
 def test_open_invitations_are_bounded_and_ended_ones_forgotten_at_last() -> None:
-    roster = Roster()
+    membership = Membership()
     for number in range(rules.MOST_OPEN):
-        roster = rules.invite(roster, Invitation(id=f"{number:016x}", digest="", projects=[P]))
+        membership = rules.invite(membership, Invitation(id=f"{number:016x}", digest="", projects=[P]))
     with pytest.raises(InvalidRequestError, match="too many"):
-        rules.invite(roster, Invitation(id="f" * 16, digest="", projects=[P]))
+        rules.invite(membership, Invitation(id="f" * 16, digest="", projects=[P]))
     for number in range(64, 64 + 2 * rules.MOST_REMEMBERED):
-        roster = rules.expire(roster, list(roster.invitations))
-        roster = rules.invite(roster, Invitation(id=f"{number:016x}", digest="", projects=[P]))
-    assert len(roster.invitations) == rules.MOST_REMEMBERED + 1
+        membership = rules.expire(membership, list(membership.invitations))
+        membership = rules.invite(membership, Invitation(id=f"{number:016x}", digest="", projects=[P]))
+    assert len(membership.invitations) == rules.MOST_REMEMBERED + 1
 
 
 def test_a_project_must_be_one_of_ours() -> None:
@@ -137,9 +137,9 @@ def test_a_project_must_be_one_of_ours() -> None:
 
 
 def test_a_kept_roster_is_read_again_and_holds_no_secret() -> None:
-    roster = rules.enrol(opened(), request(), now="now")
-    body = encode(roster)
-    assert rules.read(body) == roster
+    membership = rules.enrol(opened(), request(), now="now")
+    body = encode(membership)
+    assert rules.read(body) == membership
     assert SECRET.encode() not in body
 
 

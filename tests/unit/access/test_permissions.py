@@ -3,7 +3,7 @@
 import pytest
 
 from membridge.access import permissions, runtime_permissions
-from membridge.access.permissions import Grant
+from membridge.access.permissions import Permissions
 from schemas import subjects
 from schemas.identity import NodeId, canonical_id
 
@@ -15,7 +15,7 @@ MEMBERS = {
     "node in the runtime": runtime_permissions.node(B),
     "reader in the runtime": runtime_permissions.reader("b"),
     "gateway in the runtime": runtime_permissions.gateway("b"),
-    "door": permissions.door("door"),
+    "door": permissions.enrolment_user("door"),
     "caller": permissions.caller("caller"),
 }
 
@@ -28,11 +28,11 @@ def covers(allowed: str, subject: str) -> bool:
     return len(given) == len(asked) and all(part in {"*", own} for part, own in zip(given, asked, strict=True))
 
 
-@pytest.mark.parametrize("grant", MEMBERS.values(), ids=MEMBERS)
+@pytest.mark.parametrize("allowed", MEMBERS.values(), ids=MEMBERS)
 @pytest.mark.parametrize("node", ["a", "b"])
-def test_no_member_says_that_a_machine_is_revoked(grant: Grant, node: str) -> None:
+def test_no_member_says_that_a_machine_is_revoked(allowed: Permissions, node: str) -> None:
     subject = subjects.REVOKED.at(node=node)
-    assert not [allowed for allowed in grant.publish if covers(allowed, subject)]
+    assert not [allowed for allowed in allowed.publish if covers(allowed, subject)]
     assert any(covers(allowed, subject) for allowed in permissions.EVERYTHING.publish)
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from membridge.leadership import rules
-from membridge.leadership.rules import Held, Lease, Seen, Step, Terms
+from membridge.leadership.rules import HeldEpoch, LeaseState, Observation, Step, Timing
 from schemas.leadership import Policy
 
-TERMS = Terms.of(12.0, grace=0.0)
+TIMING = Timing.of(12.0, grace=0.0)
 NODES = st.integers(0, 2)
 #: Around the instants at which a rule changes its mind: a third, two thirds and the whole of the TTL.
 SECONDS = st.sampled_from([0.1, 2.0, 4.0, 7.9, 8.1, 12.0])
@@ -34,14 +34,14 @@ class Node:
     """What one process knows; a restart forgets all of it."""
 
     offset: float
-    seen: Seen | None = None
+    seen: Observation | None = None
     entry: Entry | None = None
-    held: Held | None = None
+    held: HeldEpoch | None = None
     revision: int = 0
     term: int = 0
     highest: int = 0
     #: What was decided and not yet written.
-    decided: tuple[Seen, Entry | None] | None = None
+    decided: tuple[Observation, Entry | None] | None = None
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Cluster(RuleBasedStateMachine):
         self.now = 1000.0
         self.store = Store()
         self.nodes = [Node(offset) for offset in (0.0, 5000.0, -300.0)]
-        self.terms = 0
+        self.timing = 0
         self.committed = 0
         self.epochs: dict[int, int] = {}
 
@@ -80,15 +80,15 @@ class Cluster(RuleBasedStateMachine):
         node, entry = self.nodes[index], self.store.entry
         if node.seen is not None and entry == node.entry:
             return
-        kind = None if entry is None else Lease.OURS if entry.term == node.term else Lease.HELD
+        kind = None if entry is None else LeaseState.OURS if entry.term == node.term else LeaseState.HELD
         released = entry is None and node.entry is not None and node.entry.revision in self.store.released
-        node.seen, node.entry = rules.sight(self.clock(node), node.seen, kind, released=released), entry
+        node.seen, node.entry = rules.observe(self.clock(node), node.seen, kind, released=released), entry
 
     @rule(index=NODES)
     def a_node_decides(self, index: int) -> None:
         node = self.nodes[index]
         if node.held is None and node.seen is not None:
-            wait = rules.wait_of_contender(self.clock(node), node.seen, TERMS, preferred=True, policy=Policy.MANUAL)
+            wait = rules.wait_of_candidate(self.clock(node), node.seen, TIMING, preferred=True, policy=Policy.MANUAL)
             node.decided = (node.seen, node.entry) if wait == 0.0 else None
 
     @rule(index=NODES, answered=st.booleans())
@@ -107,10 +107,10 @@ class Cluster(RuleBasedStateMachine):
         self.store.counter = node.highest = epoch
         if node.seen is not seen:
             return
-        self.terms += 1
-        node.term, sent = self.terms, self.clock(node)
+        self.timing += 1
+        node.term, sent = self.timing, self.clock(node)
         if (revision := self._write(entry.revision if entry else 0, node.term)) and answered:
-            node.held, node.revision = Held(epoch, sent), revision
+            node.held, node.revision = HeldEpoch(epoch, sent), revision
             assert self.epochs.setdefault(epoch, node.term) == node.term
             self.committed = max(self.committed, epoch)
 
@@ -125,7 +125,7 @@ class Cluster(RuleBasedStateMachine):
         node = self.nodes[index]
         if node.held is None:
             return
-        step = rules.step_of_holder(self.clock(node), node.held, TERMS, wanted=True)
+        step = rules.step_of_holder(self.clock(node), node.held, TIMING, wanted=True)
         if step is Step.STOP:
             node.held = None
         if step is not Step.RENEW:
@@ -139,15 +139,15 @@ class Cluster(RuleBasedStateMachine):
         if not revision:
             node.held = None
         elif answered:
-            node.held, node.revision = Held(node.held.epoch, sent), revision
+            node.held, node.revision = HeldEpoch(node.held.epoch, sent), revision
 
     @rule(index=NODES)
     def a_holder_releases(self, index: int) -> None:
         node = self.nodes[index]
         if node.held is not None:
             node.held, node.term = None, 0
-            if node.seen is None or node.seen.lease is not Lease.HELD:
-                node.seen = Seen(Lease.FREE, self.clock(node))
+            if node.seen is None or node.seen.lease is not LeaseState.HELD:
+                node.seen = Observation(LeaseState.FREE, self.clock(node))
             if self.store.entry is not None and self.store.entry.revision == node.revision:
                 self.store.released.add(node.revision)
                 self.store.entry = None
@@ -165,7 +165,7 @@ class Cluster(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_acts(self) -> None:
-        acting = [node for node in self.nodes if rules.may_act(self.clock(node), node.held, TERMS)]
+        acting = [node for node in self.nodes if rules.may_act(self.clock(node), node.held, TIMING)]
         assert len(acting) <= 1
 
     def _write(self, over: int, term: int) -> int:
@@ -173,7 +173,7 @@ class Cluster(RuleBasedStateMachine):
         if (self.store.entry.revision if self.store.entry else 0) != over:
             return 0
         self.store.revision += 1
-        self.store.entry = Entry(self.store.revision, term, self.now + TERMS.ttl)
+        self.store.entry = Entry(self.store.revision, term, self.now + TIMING.ttl)
         return self.store.revision
 
 

@@ -8,40 +8,40 @@ from hypothesis import strategies as st
 
 from membridge.errors import CorruptObjectError, MembridgeError, UnsupportedFormatError
 from membridge.objectstore.encryption import envelope
-from membridge.objectstore.encryption.envelope import CONTENT, FRAME, HEADER, Seal, content_size, frames_of
+from membridge.objectstore.encryption.envelope import CONTENT, FRAME, HEADER, ObjectCipher, content_size, frames_of
 from membridge.objectstore.encryption.keys import Key, derived, new_key
 
 KEY = new_key()
 NAME = "projects/p/snapshots/1.zst"
 #: Sizes at which a frame ends, begins, or is alone.
 EDGES = [0, 1, CONTENT - 1, CONTENT, CONTENT + 1, 2 * CONTENT, 3 * CONTENT + 7]
-THREE_FRAMES = b"".join(envelope.seal(BytesIO(bytes(range(250)) * 600), NAME, KEY))
+THREE_FRAMES = b"".join(envelope.encrypt(BytesIO(bytes(range(250)) * 600), NAME, KEY))
 
 
-def seal(content: bytes, name: str = NAME, key: Key = KEY) -> bytes:
-    return b"".join(envelope.seal(BytesIO(content), name, key))
+def encrypt(content: bytes, name: str = NAME, key: Key = KEY) -> bytes:
+    return b"".join(envelope.encrypt(BytesIO(content), name, key))
 
 
-def unseal(raw: bytes, name: str = NAME, key: Key = KEY) -> bytes:
-    one = Seal(key, envelope.parse(raw, name), name)
-    return b"".join(envelope.unseal(BytesIO(raw[HEADER:]), one))
+def decrypt(raw: bytes, name: str = NAME, key: Key = KEY) -> bytes:
+    one = ObjectCipher(key, envelope.parse(raw, name), name)
+    return b"".join(envelope.decrypt(BytesIO(raw[HEADER:]), one))
 
 
 @pytest.mark.parametrize("size", EDGES)
 def test_content_comes_back_and_its_size_is_known_from_outside(size: int) -> None:
     content = bytes(size)
-    raw = seal(content)
+    raw = encrypt(content)
 
-    assert unseal(raw) == content
+    assert decrypt(raw) == content
     assert content_size(len(raw)) == size
     assert len(raw) == HEADER + frames_of(len(raw)) * envelope.TAG + size
 
 
 @given(st.binary(max_size=2_000))
 def test_no_content_shows_and_two_seals_of_it_differ(content: bytes) -> None:
-    one, other = seal(content), seal(content)
+    one, other = encrypt(content), encrypt(content)
 
-    assert unseal(one) == unseal(other) == content
+    assert decrypt(one) == decrypt(other) == content
     assert one[HEADER:] != other[HEADER:]
     # The header has zeros where no passphrase made the key.
     assert len(content) < 8 or content not in one[HEADER:]
@@ -57,81 +57,81 @@ def test_any_flipped_bit_is_found(at: int) -> None:
     if HEADER - envelope.OBJECT_SALT > at // 8 >= 9:
         assert envelope.parse(bytes(raw), NAME) != envelope.parse(THREE_FRAMES, NAME)
     with pytest.raises((CorruptObjectError, UnsupportedFormatError)):
-        unseal(bytes(raw))
+        decrypt(bytes(raw))
 
 
 @given(st.integers(0, len(THREE_FRAMES) - 1))
 def test_any_cut_is_found(size: int) -> None:
     with pytest.raises(CorruptObjectError):
-        unseal(THREE_FRAMES[:size])
+        decrypt(THREE_FRAMES[:size])
 
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_a_cut_between_two_frames_is_found(frames: int) -> None:
     with pytest.raises(CorruptObjectError):
-        unseal(THREE_FRAMES[: HEADER + frames * FRAME])
+        decrypt(THREE_FRAMES[: HEADER + frames * FRAME])
 
 
 @given(st.binary(min_size=1, max_size=100))
 def test_anything_appended_is_found(more: bytes) -> None:
-    for raw in (THREE_FRAMES, seal(bytes(CONTENT)), seal(b"")):
+    for raw in (THREE_FRAMES, encrypt(bytes(CONTENT)), encrypt(b"")):
         with pytest.raises(CorruptObjectError):
-            unseal(raw + more)
+            decrypt(raw + more)
 
 
 @given(st.permutations(range(4)))
 def test_frames_in_another_order_are_found(order: list[int]) -> None:
-    raw = seal(bytes(4 * CONTENT))
+    raw = encrypt(bytes(4 * CONTENT))
     frames = [raw[HEADER + at * FRAME : HEADER + (at + 1) * FRAME] for at in order]
     if order == sorted(order):
-        assert unseal(raw[:HEADER] + b"".join(frames)) == bytes(4 * CONTENT)
+        assert decrypt(raw[:HEADER] + b"".join(frames)) == bytes(4 * CONTENT)
         return
     with pytest.raises(CorruptObjectError):
-        unseal(raw[:HEADER] + b"".join(frames))
+        decrypt(raw[:HEADER] + b"".join(frames))
 
 
 @given(st.lists(st.integers(0, 3), max_size=6))
 def test_frames_left_out_or_repeated_are_found(chosen: list[int]) -> None:
-    raw = seal(bytes(4 * CONTENT))
+    raw = encrypt(bytes(4 * CONTENT))
     again = raw[:HEADER] + b"".join(raw[HEADER + at * FRAME : HEADER + (at + 1) * FRAME] for at in chosen)
     if again != raw:
         with pytest.raises(CorruptObjectError):
-            unseal(again)
+            decrypt(again)
 
 
 def test_frames_and_header_of_two_objects_do_not_mix() -> None:
-    one, other = seal(bytes(2 * CONTENT)), seal(bytes(2 * CONTENT))
+    one, other = encrypt(bytes(2 * CONTENT)), encrypt(bytes(2 * CONTENT))
 
     for mixed in (one[:HEADER] + other[HEADER:], one[: HEADER + FRAME] + other[HEADER + FRAME :]):
         with pytest.raises(CorruptObjectError):
-            unseal(mixed)
+            decrypt(mixed)
 
 
 def test_an_object_opens_under_its_own_name_alone() -> None:
     with pytest.raises(CorruptObjectError):
-        unseal(seal(b"of one"), name="projects/p/snapshots/2.zst")
+        decrypt(encrypt(b"of one"), name="projects/p/snapshots/2.zst")
 
 
 def test_another_key_of_the_same_id_opens_nothing() -> None:
     with pytest.raises(CorruptObjectError):
-        unseal(seal(b"content"), key=new_key())
+        decrypt(encrypt(b"content"), key=new_key())
 
 
 def test_an_empty_frame_after_a_full_one_is_no_end() -> None:
-    raw = seal(bytes(CONTENT))
+    raw = encrypt(bytes(CONTENT))
     header = envelope.parse(raw, NAME)
-    one = Seal(KEY, header, NAME)
+    one = ObjectCipher(KEY, header, NAME)
     forged = raw[:HEADER] + one.close(bytes(CONTENT), 0, last=False) + one.close(b"", 1, last=True)
 
     with pytest.raises(CorruptObjectError):
-        unseal(forged)
+        decrypt(forged)
 
 
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused_as_an_error_of_ours(raw: bytes) -> None:
     for body in (raw, envelope.MAGIC + raw, THREE_FRAMES[:HEADER] + raw):
         with pytest.raises(MembridgeError):
-            unseal(body)
+            decrypt(body)
 
 
 @given(st.integers(0, 500_000_000))

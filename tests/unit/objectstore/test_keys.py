@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.errors import FileAccessError, SealingKeyError
+from membridge.errors import EncryptionKeyError, FileAccessError
 from membridge.objectstore.encryption.keys import MOST_SALTS, NO_SALT, Key, KeySource, new_key, read_file, write_file
 
 
@@ -47,7 +47,7 @@ def test_a_file_that_others_may_use_is_refused(path: Path, mode: int) -> None:
     write_file(path, [new_key()])
     path.chmod(mode)
 
-    with pytest.raises(SealingKeyError, match="others may read") as caught:
+    with pytest.raises(EncryptionKeyError, match="others may read") as caught:
         read_file(path)
     assert caught.value.remedy == f"run `chmod 600 {path}`"
 
@@ -62,14 +62,14 @@ def test_a_file_without_a_key_or_with_a_wrong_line_is_refused(path: Path, text: 
     path.touch(mode=0o600)
     path.write_text(text, encoding="latin-1")
 
-    with pytest.raises(SealingKeyError) as caught:
+    with pytest.raises(EncryptionKeyError) as caught:
         read_file(path)
     assert str(path) in caught.value.message
     assert "\n" not in caught.value.message
 
 
 def test_a_missing_file_says_where_to_get_one(path: Path) -> None:
-    with pytest.raises(SealingKeyError, match="cannot be read") as caught:
+    with pytest.raises(EncryptionKeyError, match="cannot be read") as caught:
         read_file(path)
     assert "MEMBRIDGE_ENCRYPTION_KEY_FILE" in caught.value.remedy
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from membridge.bus.asker import ASKED_BY, UNNAMED, asker_of
+from membridge.bus.caller import CALLER, UNNAMED, caller_of
 from membridge.bus.message import Message
 
 
@@ -21,4 +21,4 @@ from membridge.bus.message import Message
 def test_a_request_is_by_its_header_and_the_member_whose_inbox_it_answers_to(
     claimed: str, reply: str, told: str
 ) -> None:
-    assert asker_of(Message("s", reply, {ASKED_BY: claimed})) == told
+    assert caller_of(Message("s", reply, {CALLER: claimed})) == told

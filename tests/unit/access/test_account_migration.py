@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from membridge.access import carried
-from membridge.access.carried import GLOBAL
+from membridge.access import account_migration
+from membridge.access.account_migration import GLOBAL
 from membridge.access.server_config import account_of
 from membridge.system.files import FileAccessError
 from schemas.identity import ProjectId, canonical_id
@@ -28,12 +28,12 @@ def keep(server: Path, account: str, stream: str) -> None:
 def test_one_project_takes_everything_along_and_back(tmp_path: Path) -> None:
     keep(tmp_path, GLOBAL, "EVENTS")
 
-    carried.out_of_accounts(tmp_path, [ONE])
+    account_migration.out_of_accounts(tmp_path, [ONE])
     assert kept(tmp_path) == {GLOBAL: ["EVENTS.blk"]}
     for _ in range(2):
-        carried.into_accounts(tmp_path, [ONE])
+        account_migration.into_accounts(tmp_path, [ONE])
         assert kept(tmp_path) == {account_of(ONE): ["EVENTS.blk"]}
-    carried.out_of_accounts(tmp_path, [ONE])
+    account_migration.out_of_accounts(tmp_path, [ONE])
     assert kept(tmp_path) == {GLOBAL: ["EVENTS.blk"]}
 
 
@@ -41,8 +41,8 @@ def test_what_both_have_stays_where_it_is(tmp_path: Path) -> None:
     keep(tmp_path, GLOBAL, "EVENTS")
     keep(tmp_path, account_of(ONE), "JOBS")
 
-    carried.into_accounts(tmp_path, [ONE])
-    carried.out_of_accounts(tmp_path, [ONE])
+    account_migration.into_accounts(tmp_path, [ONE])
+    account_migration.out_of_accounts(tmp_path, [ONE])
 
     assert kept(tmp_path) == {GLOBAL: ["EVENTS.blk"], account_of(ONE): ["JOBS.blk"]}
 
@@ -51,13 +51,13 @@ def test_what_both_have_stays_where_it_is(tmp_path: Path) -> None:
 def test_of_several_projects_none_gets_the_others_memory(tmp_path: Path, projects: list[ProjectId]) -> None:
     keep(tmp_path, GLOBAL, "EVENTS")
 
-    carried.into_accounts(tmp_path, projects)
+    account_migration.into_accounts(tmp_path, projects)
 
     assert kept(tmp_path) == {GLOBAL: ["EVENTS.blk"]}
 
 
 def test_a_first_start_has_nothing_to_move(tmp_path: Path) -> None:
-    carried.into_accounts(tmp_path, [ONE])
+    account_migration.into_accounts(tmp_path, [ONE])
 
     assert list(tmp_path.iterdir()) == []
 
@@ -70,4 +70,4 @@ def test_a_disk_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(FileAccessError, match="Input/output error"):
-        carried.into_accounts(tmp_path, [ONE])
+        account_migration.into_accounts(tmp_path, [ONE])

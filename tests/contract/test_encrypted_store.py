@@ -8,13 +8,13 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.errors import CorruptObjectError, InvalidRequestError, MembridgeError, SealingKeyError
+from membridge.errors import CorruptObjectError, EncryptionKeyError, InvalidRequestError, MembridgeError
 from membridge.objectstore.encryption import marker
 from membridge.objectstore.encryption.envelope import CONTENT, FRAME, HEADER
-from membridge.objectstore.encryption.guard import UnsealedStore
+from membridge.objectstore.encryption.guard import PlainStore
 from membridge.objectstore.encryption.keys import Key, KeySource, new_key, write_file
-from membridge.objectstore.encryption.rotate import Resealed, reseal
-from membridge.objectstore.encryption.store import SealedStore
+from membridge.objectstore.encryption.rotate import Reencrypted, reencrypt
+from membridge.objectstore.encryption.store import EncryptedStore
 from membridge.objectstore.protocol import ObjectInfo, ObjectStore
 from tests.fixtures.lanes import opened_store
 
@@ -43,8 +43,8 @@ def key_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(inner: ObjectStore, key_file: Path) -> SealedStore:
-    return SealedStore(inner, KeySource(file=key_file))
+def store(inner: ObjectStore, key_file: Path) -> EncryptedStore:
+    return EncryptedStore(inner, KeySource(file=key_file))
 
 
 async def contents(store: ObjectStore) -> dict[str, bytes]:
@@ -84,7 +84,7 @@ async def fails(store: ObjectStore, key: str, folder: Path, kind: type[Membridge
     return message
 
 
-async def test_no_byte_of_what_is_stored_shows(store: SealedStore, inner: ObjectStore, tmp_path: Path) -> None:
+async def test_no_byte_of_what_is_stored_shows(store: EncryptedStore, inner: ObjectStore, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(LONG)
     await store.put("a", SECRET, deadline=soon())
@@ -96,7 +96,7 @@ async def test_no_byte_of_what_is_stored_shows(store: SealedStore, inner: Object
 
 
 async def test_two_objects_that_were_exchanged_are_found(
-    store: SealedStore, inner: ObjectStore, tmp_path: Path
+    store: EncryptedStore, inner: ObjectStore, tmp_path: Path
 ) -> None:
     await store.put("a", LONG, deadline=soon())
     await store.put("b", LONG, deadline=soon())
@@ -107,7 +107,7 @@ async def test_two_objects_that_were_exchanged_are_found(
 
 
 async def test_a_cut_a_longer_and_an_unsealed_object_are_found(
-    store: SealedStore, inner: ObjectStore, tmp_path: Path
+    store: EncryptedStore, inner: ObjectStore, tmp_path: Path
 ) -> None:
     await store.put("a", LONG, deadline=soon())
     raw = (await contents(inner))["a"]
@@ -128,7 +128,7 @@ async def test_a_cut_a_longer_and_an_unsealed_object_are_found(
     assert "not sealed" in await fails(store, "a", tmp_path, CorruptObjectError)
 
 
-async def test_ranges_and_resumed_downloads_cross_frames(store: SealedStore, tmp_path: Path) -> None:
+async def test_ranges_and_resumed_downloads_cross_frames(store: EncryptedStore, tmp_path: Path) -> None:
     await store.put("a", LONG, deadline=soon())
     for start in (0, 1, CONTENT - 1, CONTENT, CONTENT + 1, 2 * CONTENT, len(LONG) - 1, len(LONG)):
         for length in (1, 2, CONTENT, CONTENT + 1, None):
@@ -141,52 +141,52 @@ async def test_ranges_and_resumed_downloads_cross_frames(store: SealedStore, tmp
 
 
 async def test_a_node_with_another_key_is_told_which_and_writes_nothing(
-    store: SealedStore, inner: ObjectStore, tmp_path: Path
+    store: EncryptedStore, inner: ObjectStore, tmp_path: Path
 ) -> None:
     await store.put("a", LONG, deadline=soon())
-    mine = (await store.describe(deadline=soon())).sealed_with
+    mine = (await store.describe(deadline=soon())).encrypted_with
     write_file(tmp_path / "other.keys", [other := new_key()])
     strangers: list[tuple[ObjectStore, str]] = [
-        (SealedStore(inner, KeySource(file=tmp_path / "other.keys")), other.id),
-        (SealedStore(inner, KeySource(passphrase="not the right one")), ""),
-        (UnsealedStore(inner), "no key"),
+        (EncryptedStore(inner, KeySource(file=tmp_path / "other.keys")), other.id),
+        (EncryptedStore(inner, KeySource(passphrase="not the right one")), ""),
+        (PlainStore(inner), "no key"),
     ]
     before = await contents(inner)
     for stranger, has in strangers:
         assert f"sealed with key {mine} and this node has {has}" in await fails(
-            stranger, "a", tmp_path, SealingKeyError
+            stranger, "a", tmp_path, EncryptionKeyError
         )
-        with pytest.raises(SealingKeyError) as caught:
+        with pytest.raises(EncryptionKeyError) as caught:
             await stranger.put("new", b"x", deadline=soon())
         assert "MEMBRIDGE_ENCRYPTION_KEY_FILE" in caught.value.remedy
-        with pytest.raises(SealingKeyError):
+        with pytest.raises(EncryptionKeyError):
             await stranger.delete("a", deadline=soon())
     assert await contents(inner) == before
 
 
 async def test_without_the_marker_each_object_still_says_which_key_it_needs(
-    store: SealedStore, inner: ObjectStore, tmp_path: Path
+    store: EncryptedStore, inner: ObjectStore, tmp_path: Path
 ) -> None:
     await store.put("a", LONG, deadline=soon())
-    mine = (await store.describe(deadline=soon())).sealed_with
+    mine = (await store.describe(deadline=soon())).encrypted_with
     await inner.delete(marker.KEY, deadline=soon())
-    plain = UnsealedStore(inner)
+    plain = PlainStore(inner)
     for read in (plain.get("a", deadline=soon()), plain.download("a", tmp_path / "target", deadline=soon())):
-        with pytest.raises(SealingKeyError, match=f"sealed with key {mine}"):
+        with pytest.raises(EncryptionKeyError, match=f"sealed with key {mine}"):
             await read
     assert not (tmp_path / "target").exists()
     write_file(tmp_path / "other.keys", [new_key()])
-    other = SealedStore(inner, KeySource(file=tmp_path / "other.keys"))
-    assert f"object a is sealed with key {mine}" in await fails(other, "a", tmp_path, SealingKeyError)
+    other = EncryptedStore(inner, KeySource(file=tmp_path / "other.keys"))
+    assert f"object a is sealed with key {mine}" in await fails(other, "a", tmp_path, EncryptionKeyError)
 
 
 async def test_a_passphrase_opens_what_it_sealed_on_any_node_and_after_the_marker_was_lost(inner: ObjectStore) -> None:
-    first = SealedStore(inner, KeySource(passphrase="correct horse battery"))
+    first = EncryptedStore(inner, KeySource(passphrase="correct horse battery"))
     await first.put("a", SECRET, deadline=soon())
-    second = SealedStore(inner, KeySource(passphrase="correct horse battery"))
+    second = EncryptedStore(inner, KeySource(passphrase="correct horse battery"))
     assert await second.get("a", deadline=soon()) == SECRET
     await inner.delete(marker.KEY, deadline=soon())
-    third = SealedStore(inner, KeySource(passphrase="correct horse battery"))
+    third = EncryptedStore(inner, KeySource(passphrase="correct horse battery"))
     await third.put("b", SECRET, deadline=soon())
     assert await third.get("a", deadline=soon()) == await second.get("b", deadline=soon()) == SECRET
 
@@ -194,33 +194,33 @@ async def test_a_passphrase_opens_what_it_sealed_on_any_node_and_after_the_marke
 async def test_a_rotated_key_seals_and_the_old_one_opens_until_all_is_sealed_anew(
     inner: ObjectStore, key_file: Path, tmp_path: Path
 ) -> None:
-    store = SealedStore(inner, KeySource(file=key_file))
+    store = EncryptedStore(inner, KeySource(file=key_file))
     await store.put("p/old", SECRET, deadline=soon())
-    first = (await store.describe(deadline=soon())).sealed_with
+    first = (await store.describe(deadline=soon())).encrypted_with
     fresh, *_ = keys = (new_key(), *KeySource(file=key_file).load(b""))
     write_file(key_file, keys)
 
-    rotated = SealedStore(inner, KeySource(file=key_file), take_unsealed=True)
+    rotated = EncryptedStore(inner, KeySource(file=key_file), accept_plain=True)
     await rotated.put("p/new", SECRET, deadline=soon())
     described = await rotated.describe(deadline=soon())
-    assert (described.sealed_with, described.opened_with) == (fresh.id, (first,))
+    assert (described.encrypted_with, described.decrypted_with) == (fresh.id, (first,))
     assert await rotated.get("p/old", deadline=soon()) == SECRET
     assert await store.get("p/new", deadline=soon()) == SECRET
 
     await inner.put("p/plain", LONG, deadline=soon())
-    found = await reseal(rotated, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)
+    found = await reencrypt(rotated, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)
     await rotated.mark(deadline=soon())
-    assert found == Resealed(unsealed=1, older=1, kept=1)
+    assert found == Reencrypted(unsealed=1, older=1, kept=1)
     write_file(key_file, [fresh])
-    alone = SealedStore(inner, KeySource(file=key_file))
+    alone = EncryptedStore(inner, KeySource(file=key_file))
     assert await contents(alone) == {"p/new": SECRET, "p/old": SECRET, "p/plain": LONG}
-    assert (await reseal(rotated, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)).kept == 3
+    assert (await reencrypt(rotated, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)).kept == 3
 
 
 async def test_a_rotation_reaches_a_running_node(
     inner: ObjectStore, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = SealedStore(inner, KeySource(file=key_file))
+    store = EncryptedStore(inner, KeySource(file=key_file))
     await store.put("a", SECRET, deadline=soon())
     write_file(key_file, [fresh := new_key(), *KeySource(file=key_file).load(b"")])
     after = contents_of(key_file)
@@ -228,11 +228,11 @@ async def test_a_rotation_reaches_a_running_node(
     for body, seals in ((b"", False), (after[: len(after) // 2], False), (after, True)):
         copy_into(key_file, body)
         await store.put(f"part-{len(body)}", SECRET, deadline=soon())
-        assert ((await store.describe(deadline=soon())).sealed_with == fresh.id) is seals
+        assert ((await store.describe(deadline=soon())).encrypted_with == fresh.id) is seals
     monkeypatch.setattr(marker, "LOOK_EVERY", 0.0)
-    assert (await store.describe(deadline=soon())).sealed_with == fresh.id
+    assert (await store.describe(deadline=soon())).encrypted_with == fresh.id
     share(key_file, 0o644)
-    with pytest.raises(SealingKeyError, match="others may read"):
+    with pytest.raises(EncryptionKeyError, match="others may read"):
         await store.get("a", deadline=soon())
     share(key_file, 0o600)
     assert await store.get("a", deadline=soon()) == SECRET
@@ -241,17 +241,17 @@ async def test_a_rotation_reaches_a_running_node(
 async def test_what_is_sealed_anew_while_it_is_fetched_opens(
     inner: ObjectStore, key_file: Path, tmp_path: Path
 ) -> None:
-    class Slow(SealedStore):
+    class Slow(EncryptedStore):
         """A store in which everything is rotated and sealed anew between the look at the key and the answer."""
 
-        async def _sealing_key(self, deadline: Deadline) -> Key:
-            found = await super()._sealing_key(deadline)
+        async def _encryption_key(self, deadline: Deadline) -> Key:
+            found = await super()._encryption_key(deadline)
             write_file(key_file, [new_key(), *KeySource(file=key_file).load(b"")])
-            other = SealedStore(inner, KeySource(file=key_file), take_unsealed=True)
-            await reseal(other, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)
+            other = EncryptedStore(inner, KeySource(file=key_file), accept_plain=True)
+            await reencrypt(other, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)
             return found
 
-    await SealedStore(inner, KeySource(file=key_file)).put("p/a", LONG, deadline=soon())
+    await EncryptedStore(inner, KeySource(file=key_file)).put("p/a", LONG, deadline=soon())
     slow = Slow(inner, KeySource(file=key_file))
     assert await slow.get("p/a", deadline=soon()) == LONG
     assert await slow.get("p/a", start=CONTENT, length=100, deadline=soon()) == LONG[CONTENT : CONTENT + 100]
@@ -262,7 +262,7 @@ async def test_what_is_sealed_anew_while_it_is_fetched_opens(
 async def test_what_a_node_stores_while_all_is_sealed_anew_is_sealed_anew_too(
     inner: ObjectStore, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = SealedStore(inner, KeySource(file=key_file))
+    old = EncryptedStore(inner, KeySource(file=key_file))
     for name in ("p/1", "p/late"):
         await old.put(name, SECRET, deadline=soon())
     late = [await inner.get("p/late", deadline=soon())]
@@ -277,33 +277,33 @@ async def test_what_a_node_stores_while_all_is_sealed_anew_is_sealed_anew_too(
             await inner.put("p/late", late.pop(), deadline=deadline)
 
     monkeypatch.setattr(inner, "list", listing)
-    store = SealedStore(inner, KeySource(file=key_file), take_unsealed=True)
-    found = await reseal(store, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)
-    assert found == Resealed(older=2)
+    store = EncryptedStore(inner, KeySource(file=key_file), accept_plain=True)
+    found = await reencrypt(store, "p/", tmp_path, deadline=soon, progress=lambda _, __: None)
+    assert found == Reencrypted(older=2)
     await store.mark(deadline=soon())
     write_file(key_file, [fresh])
-    assert await contents(SealedStore(inner, KeySource(file=key_file))) == {"p/1": SECRET, "p/late": SECRET}
+    assert await contents(EncryptedStore(inner, KeySource(file=key_file))) == {"p/1": SECRET, "p/late": SECRET}
 
 
 async def test_a_node_without_a_key_sees_that_encryption_was_turned_on(
-    inner: ObjectStore, store: SealedStore, monkeypatch: pytest.MonkeyPatch
+    inner: ObjectStore, store: EncryptedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = UnsealedStore(inner)
+    plain = PlainStore(inner)
     await plain.put("before", b"x", deadline=soon())
     await store.put("a", SECRET, deadline=soon())
     monkeypatch.setattr(marker, "LOOK_EVERY", 0.0)
-    with pytest.raises(SealingKeyError):
+    with pytest.raises(EncryptionKeyError):
         await plain.put("after", b"x", deadline=soon())
     assert [info.key async for info in plain.list("", deadline=soon())] == ["a", "before", marker.KEY]
 
 
-async def test_the_marker_is_nobody_elses_and_a_damaged_one_is_named(store: SealedStore, inner: ObjectStore) -> None:
+async def test_the_marker_is_nobody_elses_and_a_damaged_one_is_named(store: EncryptedStore, inner: ObjectStore) -> None:
     for call in (store.put(marker.KEY, b"x", deadline=soon()), store.delete(marker.KEY, deadline=soon())):
         with pytest.raises(InvalidRequestError):
             await call
     for body in (b"", b"{}", secrets.token_bytes(50), b'{"key_id":"../x","salt":""}'):
         await inner.put(marker.KEY, body, if_absent=False, deadline=soon())
-        fresh = SealedStore(inner, KeySource(passphrase="correct horse battery"))
+        fresh = EncryptedStore(inner, KeySource(passphrase="correct horse battery"))
         with pytest.raises(CorruptObjectError, match=r"sealing\.json is damaged"):
             await fresh.get("a", deadline=soon())
 

@@ -13,12 +13,12 @@ import msgspec
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
-from membridge.bus.rpc import Client
+from membridge.bus.rpc import RpcClient
 from membridge.errors import MembridgeError, NoResponderError, RevisionMovedError
 from membridge.system.logging import get_logger
 from schemas import buckets, subjects
 from schemas.access import Member, MemberRole
-from schemas.buckets import LockRecord
+from schemas.buckets import PushLeaseRecord
 from schemas.events import LeadershipChanged, encode_event
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import LeaderRecord
@@ -33,7 +33,7 @@ log = get_logger("membridge.access")
 TELL, FREE = 2.0, 5.0
 
 
-class Farewell:
+class Offboarding:
     """Speaks as the operator of each project's account. `host` is the node of the server's own machine."""
 
     def __init__(self, host: NodeId, accounts: Mapping[ProjectId, Bus]) -> None:
@@ -51,7 +51,7 @@ class Farewell:
         led = await self._led(member, deadline=deadline)
         for bus in self._of(member).values():
             try:
-                await Client(bus).request(
+                await RpcClient(bus).request(
                     subjects.REVOKED, Revocation(by=by[:256]), deadline=deadline, node=member.node
                 )
             except NoResponderError:
@@ -83,7 +83,7 @@ class Farewell:
                 found = await _delete(Kv(bus, buckets.LEADERSHIP), project, _is_primary(node), deadline=deadline)
                 if was := found or led.get(project):
                     await self._announce(bus, project, was, by, deadline=deadline)
-                await _delete(Kv(bus, buckets.LOCKS), project, _is_owner(node), deadline=deadline)
+                await _delete(Kv(bus, buckets.PUSH_LEASES), project, _is_owner(node), deadline=deadline)
                 await _delete(Kv(bus, buckets.NODES), node, _any, deadline=deadline)
             except MembridgeError as error:
                 log.warning("not given back", node=node, project=project, reason=error.message)
@@ -133,7 +133,7 @@ def _is_primary(node: NodeId) -> Callable[[LeaderRecord], bool]:
     return lambda record: record.primary_node_id == node
 
 
-def _is_owner(node: NodeId) -> Callable[[LockRecord], bool]:
+def _is_owner(node: NodeId) -> Callable[[PushLeaseRecord], bool]:
     return lambda record: record.owner == node
 
 

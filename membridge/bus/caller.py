@@ -10,14 +10,14 @@ import getpass
 from membridge.bus.message import Message
 
 #: The header in which a request names its sender.
-ASKED_BY = "Membridge-Asked-By"
+CALLER = "Membridge-Asked-By"
 #: Characters of a name that are kept.
 LONGEST = 128
 #: What a request without any name is by: the stock `nats` CLI, for example.
 UNNAMED = "an unnamed client"
 
 
-def speaker(node: str) -> str:
+def own_name(node: str) -> str:
     """Return what this process calls itself: the user that it runs as, at its node."""
     try:
         return f"{getpass.getuser()}@{node}"
@@ -26,7 +26,7 @@ def speaker(node: str) -> str:
         return f"someone@{node}"
 
 
-def asker_of(message: Message) -> str:
+def caller_of(message: Message) -> str:
     """Return who sent a request, for logs and the audit."""
     claimed, member = claimed_by(message), _member(message.reply)
     if not member:
@@ -36,7 +36,7 @@ def asker_of(message: Message) -> str:
 
 def claimed_by(message: Message) -> str:
     """Return the name in the header, without what no name has."""
-    text = message.headers.get(ASKED_BY, "")[:LONGEST]
+    text = message.headers.get(CALLER, "")[:LONGEST]
     return "".join(letter for letter in text if letter.isprintable()).strip()
 
 
