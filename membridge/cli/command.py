@@ -26,6 +26,13 @@ P = ParamSpec("P")
 W = TypeVar("W", bound=Wire)
 
 
+ON_NODE = click.option(
+    "--node",
+    metavar="NODE",
+    help="Have the daemon of NODE do it. Works on the server's machine, or where the server has no keys.",
+)
+
+
 class Invocation:
     """One run of a command: its common options and the settings, read when first needed."""
 
