@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 from hypothesis import settings
 
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures import complaints
 
 # The same examples on every run, and no example is failed by a busy machine; `just soak` and `just sweep` roll dice.
@@ -53,14 +53,14 @@ class _Complaints(logging.Handler):
 @pytest.fixture(autouse=True)
 def no_complaints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     """Fail the test in which asyncio complained: in this process, in a daemon's log, or in a command's output."""
-    run = Machine.command
+    run = NodeProcess.command
 
-    async def checked(self: Machine, *arguments: str) -> tuple[int, str]:
+    async def checked(self: NodeProcess, *arguments: str) -> tuple[int, str]:
         code, output = await run(self, *arguments)
         complaints.check(output, f"membridge {' '.join(arguments)}")
         return code, output
 
-    monkeypatch.setattr(Machine, "command", checked)
+    monkeypatch.setattr(NodeProcess, "command", checked)
     heard, asyncio_log = _Complaints(), logging.getLogger("asyncio")
     asyncio_log.addHandler(heard)
     # Asked for first and so torn down last: the daemons that write there have ended by then.
