@@ -78,7 +78,7 @@ def overview(settings: Settings, services: Iterable[str]) -> str:
         *((service, _service(service, settings)) for service in services),
         ("node", str(settings.node.id)),
         *((f"project {project.name}", str(project.database)) for project in registry.load(settings)),
-        *([("worker", _worker(settings))] if settings.executor.enabled else []),
+        *([("worker", _worker(settings))] if settings.worker.enabled else []),
         ("snapshots", f"{kept}{', encrypted' if store.encrypted else ''}"),
         ("state", str(settings.node.state_dir)),
     ]
@@ -96,7 +96,7 @@ def _service(name: str, settings: Settings) -> str:
 
 
 def _worker(settings: Settings) -> str:
-    wanted = settings.executor
+    wanted = settings.worker
     found = shutil.which(wanted.claude)
     if found is None:
         return f"takes no tasks: there is no program {wanted.claude}; install Claude Code, or set MEMBRIDGE_CLAUDE"

@@ -28,8 +28,8 @@ def bounds_of(settings: Settings) -> Bounds:
         timeout=lane.operation_timeout_seconds,
         allow_secondary_push=leadership.allow_secondary_push,
         allow_primary_pull_override=leadership.allow_primary_pull_override,
-        dryrun=settings.worker.dryrun,
+        dryrun=settings.claude_mem.dryrun,
         worker=settings.node.claude_mem_dir
-        if settings.worker.allow_process_control and not settings.worker.no_restart
+        if settings.claude_mem.allow_process_control and not settings.claude_mem.no_restart
         else None,
     )

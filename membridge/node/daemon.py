@@ -51,7 +51,7 @@ async def run(
                 parts: dict[str, Part] = {"watchdog": notifier.alive}
                 presences: list[Presence] = []
                 parts |= await _open_accounts(stack, settings, presences)
-                if settings.executor.enabled:
+                if settings.worker.enabled:
                     parts |= await _open_worker(stack, settings, presences)
                 late = await lifecycle.run(
                     parts, stopping=stopping, on_ready=ready, on_stopping=notifier.stopping, drain=DRAIN

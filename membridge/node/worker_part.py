@@ -70,11 +70,11 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
 
     Raises SettingsError for arguments that cannot be split.
     """
-    wanted = settings.executor
+    wanted = settings.worker
     try:
         arguments = attempt.split(wanted.claude_arguments)
     except ValueError as error:
-        raise SettingsError(f"executor.claude_arguments: {error}", field="executor.claude_arguments") from error
+        raise SettingsError(f"worker.claude_arguments: {error}", field="worker.claude_arguments") from error
     if settings.node.id in subjects.RESERVED_WORKERS:
         raise SettingsError(
             f"a worker cannot be called {settings.node.id}", remedy="set MEMBRIDGE_NODE_ID", field="node.id"

@@ -7,6 +7,7 @@ from membridge.settings.groups import (
     GROUPS,
     TABLE,
     BackupSettings,
+    ClaudeMemSettings,
     FirstProject,
     KeepSettings,
     LaneSettings,
@@ -17,7 +18,6 @@ from membridge.settings.groups import (
     NodeSettings,
     StoreKind,
     StoreSettings,
-    WorkerSettings,
 )
 from membridge.settings.kinds import MASK, Secret, mask_userinfo
 from membridge.settings.loading import (
@@ -46,6 +46,7 @@ __all__ = [
     "RUNTIME",
     "TABLE",
     "BackupSettings",
+    "ClaudeMemSettings",
     "FirstProject",
     "KeepSettings",
     "LaneSettings",
@@ -61,7 +62,6 @@ __all__ = [
     "Shown",
     "StoreKind",
     "StoreSettings",
-    "WorkerSettings",
     "load",
     "locations",
     "loopback_key",

@@ -29,7 +29,7 @@ from membridge.settings.kinds import (
     optional,
     whole,
 )
-from membridge.settings.runtime import CoordinatorSettings, ExecutorSettings
+from membridge.settings.runtime import CoordinatorSettings, WorkerSettings
 from membridge.settings.table import Setting, setting, table_of
 from schemas.identity import NodeId
 from schemas.leadership import Policy
@@ -431,7 +431,7 @@ class LeadershipSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
+class ClaudeMemSettings:
     """claude-mem's own worker process."""
 
     no_restart: bool = setting(
@@ -466,9 +466,9 @@ GROUPS: dict[str, type] = {
     "backup": BackupSettings,
     "keep": KeepSettings,
     "leadership": LeadershipSettings,
-    "worker": WorkerSettings,
+    "claude_mem": ClaudeMemSettings,
     "coordinator": CoordinatorSettings,
-    "executor": ExecutorSettings,
+    "worker": WorkerSettings,
 }
 
 TABLE: tuple[Setting, ...] = table_of(GROUPS)

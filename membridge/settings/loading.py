@@ -17,6 +17,7 @@ from membridge.errors import SettingsError
 from membridge.settings.groups import (
     TABLE,
     BackupSettings,
+    ClaudeMemSettings,
     FirstProject,
     KeepSettings,
     LaneSettings,
@@ -27,10 +28,9 @@ from membridge.settings.groups import (
     NodeSettings,
     StoreKind,
     StoreSettings,
-    WorkerSettings,
 )
 from membridge.settings.kinds import PATH, PROJECT, Kind, Secret
-from membridge.settings.runtime import CoordinatorSettings, ExecutorSettings
+from membridge.settings.runtime import CoordinatorSettings, WorkerSettings
 from membridge.settings.sources import FileValues, Raw, from_environment, from_legacy, from_toml, read
 from membridge.settings.table import Setting
 from schemas.identity import ProjectId, canonical_id, node_id_of_host
@@ -69,10 +69,10 @@ class Settings:
     lane: LaneSettings
     backup: BackupSettings
     coordinator: CoordinatorSettings
-    executor: ExecutorSettings
+    worker: WorkerSettings
     keep: KeepSettings
     leadership: LeadershipSettings
-    worker: WorkerSettings
+    claude_mem: ClaudeMemSettings
     projects: tuple[ProjectConfig, ...]
     origins: Mapping[str, str]
     warnings: tuple[str, ...] = ()
@@ -136,10 +136,10 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
         lane=_group(LaneSettings, "lane", values),
         backup=_group(BackupSettings, "backup", values),
         coordinator=_group(CoordinatorSettings, "coordinator", values),
-        executor=_group(ExecutorSettings, "executor", values),
+        worker=_group(WorkerSettings, "worker", values),
         keep=_group(KeepSettings, "keep", values),
         leadership=_group(LeadershipSettings, "leadership", values),
-        worker=_group(WorkerSettings, "worker", values),
+        claude_mem=_group(ClaudeMemSettings, "claude_mem", values),
         projects=_projects(project, nats.keys_dir, files, where, home),
         origins=MappingProxyType(origins),
     )

@@ -22,6 +22,10 @@ A value comes from, later wins:
 
 An empty value counts as not set. A flag is 1, 0, true, false, yes, no, on or off. A path is absolute or starts with
 `~/`. `membridge config show` prints each value with where it came from; secrets are masked.
+
+Two sections were renamed: `[executor]` is `[worker]` now, and `[worker]` with its keys `no_restart`,
+`allow_process_control` and `dryrun` is `[claude_mem]`. `config.toml` may still use the old names; a warning says what
+to write. The variables kept their names.
 """
 
 _PROJECTS = """\

@@ -55,7 +55,7 @@ class CoordinatorSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutorSettings:
+class WorkerSettings:
     """This node as a worker that runs LLM tasks with the `claude` program."""
 
     enabled: bool = setting(

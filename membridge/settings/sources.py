@@ -19,6 +19,16 @@ MAX_FILE_BYTES = 1 << 20
 PREFIX = "MEMBRIDGE_"
 PROJECT_KEYS = ("name", "database")
 
+#: Sections by their former names. `worker` was another section's name before: its keys tell which one is meant.
+FORMER_SECTIONS = {"executor": "worker", "worker": "claude_mem"}
+#: Keys by their former names. None of them is a key of today.
+FORMER_KEYS = {
+    f"{former}.{item.field}": item.key
+    for former, group in FORMER_SECTIONS.items()
+    for item in TABLE
+    if item.group == group
+}
+
 _ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _SEGMENT = re.compile(r"""'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>(?:[^\s'"\\;&|<>()]|\\.)+)""")
 _AFTER = re.compile(r"\s*;?\s*(#.*)?")
@@ -68,21 +78,47 @@ def from_toml(text: str, path: Path) -> FileValues:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {_one_line(error)}", field=path.name) from error
-    known = {item.key: item for item in TABLE if item.declared.in_file}
+    known = tuple(item.key for item in TABLE if item.declared.in_file)
     values: dict[str, Raw] = {}
     projects: tuple[Mapping[str, object], ...] = ()
     for group, content in document.items():
         if group == "projects":
             projects = _projects(content, path)
             continue
-        if group not in GROUPS or not isinstance(content, dict):
+        if group not in {*GROUPS, *FORMER_SECTIONS} or not isinstance(content, dict):
             raise _unknown(group, (*GROUPS, "projects"), path)
         for field, value in cast("dict[str, object]", content).items():
-            key = f"{group}.{field}"
+            written = f"{group}.{field}"
+            key = FORMER_KEYS.get(written, written)
             if key not in known:
-                raise _unknown(key, tuple(known), path)
-            values[key] = Raw(value, str(path), key)
-    return FileValues(values, projects)
+                raise _unknown(written, (*known, *FORMER_KEYS), path)
+            _refuse_two_values(values.get(key), found := Raw(value, str(path), written), key)
+            values[key] = found
+    return FileValues(values, projects, _renamed(values, path))
+
+
+def _refuse_two_values(first: Raw | None, second: Raw, key: str) -> None:
+    """Raise SettingsError when a key and its former name hold different values."""
+    if first is not None and (first.value, type(first.value)) != (second.value, type(second.value)):
+        former = first.label if second.label == key else second.label
+        raise SettingsError(
+            f"{key} and {former} in {second.origin} differ, and {former} is the old name of {key}: "
+            f"keep {key} and remove {former}",
+            field=key,
+        )
+
+
+def _renamed(values: Mapping[str, Raw], path: Path) -> tuple[str, ...]:
+    """Return what to warn of: for each section by its former name, the keys that were read from it."""
+    moved: dict[tuple[str, str], list[str]] = {}
+    for key, raw in values.items():
+        if raw.label != key:
+            group, field = key.split(".")
+            moved.setdefault((raw.label.split(".")[0], group), []).append(field)
+    return tuple(
+        f"{', '.join(fields)} of [{former}] in {path} moved to [{group}]: write them there"
+        for (former, group), fields in moved.items()
+    )
 
 
 def from_legacy(text: str, path: Path, environ: Mapping[str, str]) -> FileValues:
@@ -182,7 +218,8 @@ def _hint(name: str, known: Iterable[str]) -> str:
     # What all names share says nothing of which was meant.
     by_rest = {one.removeprefix(PREFIX): one for one in known}
     near = difflib.get_close_matches(name.removeprefix(PREFIX), list(by_rest), n=1)
-    return f"did you mean {by_rest[near[0]]}?" if near else "`membridge config reference` lists the settings"
+    found = FORMER_KEYS.get(by_rest[near[0]], by_rest[near[0]]) if near else None
+    return f"did you mean {found}?" if found else "`membridge config reference` lists the settings"
 
 
 def _one_line(value: object) -> str:

@@ -120,7 +120,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Resources]:
             name=name,
             limits=Limits(
                 max_prompt_bytes=wanted.max_prompt_bytes,
-                max_output_bytes=settings.executor.max_output_bytes,
+                max_output_bytes=settings.worker.max_output_bytes,
                 lease_seconds=wanted.lease_seconds,
                 serial=wanted.serial_contexts,
             ),
