@@ -3,17 +3,26 @@
 import asyncio
 import logging
 import signal
+import tomllib
 from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from membridge.testing.node_process import NodeProcess
+from membridge.settings.services import SERVICES
+from membridge.system.entry_points import entry_points
+from membridge.testing.node_process import Machine
 from tests.fixtures import complaints
 
 # The same examples on every run, and no example is failed by a busy machine; `just soak` and `just sweep` roll dice.
 settings.register_profile("house", derandomize=True, deadline=None)
 settings.load_profile("house")
+
+# An installation that is older than pyproject.toml knows other services than this checkout.
+DECLARED = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
+if not DECLARED[SERVICES].items() <= entry_points(SERVICES).items():
+    pytest.exit("the installation is older than pyproject.toml: run `pip install --no-deps --no-build-isolation -e .`")
 
 # What runs the tests may ignore hang-ups, as nohup does, and every process of a test would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -53,14 +62,14 @@ class _Complaints(logging.Handler):
 @pytest.fixture(autouse=True)
 def no_complaints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     """Fail the test in which asyncio complained: in this process, in a daemon's log, or in a command's output."""
-    run = NodeProcess.command
+    run = Machine.command
 
-    async def checked(self: NodeProcess, *arguments: str) -> tuple[int, str]:
+    async def checked(self: Machine, *arguments: str) -> tuple[int, str]:
         code, output = await run(self, *arguments)
         complaints.check(output, f"membridge {' '.join(arguments)}")
         return code, output
 
-    monkeypatch.setattr(NodeProcess, "command", checked)
+    monkeypatch.setattr(Machine, "command", checked)
     heard, asyncio_log = _Complaints(), logging.getLogger("asyncio")
     asyncio_log.addHandler(heard)
     # Asked for first and so torn down last: the daemons that write there have ended by then.

@@ -24,6 +24,7 @@ from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.errors import MembridgeError
 from membridge.settings import RUNTIME
 from membridge.system.logging import get_logger
+from membridge.wiring.service import installed
 from schemas import subjects
 from schemas.access import StoreConfig
 from schemas.identity import NodeId, ProjectId
@@ -99,7 +100,8 @@ class EnrolmentPart:
         return provisioned
 
     async def _provision_runtime(self, bus: Bus) -> None:
-        await provision_runtime(bus, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+        services = await threads.run(installed)
+        await provision_runtime(bus, services, replicas=self._replicas, deadline=Deadline.after(PROVISION))
 
     async def _tend(self, bus: Bus, account: str, provisioned: Callable[[Bus], Awaitable[None]]) -> None:
         """Free what nodes deleted, and make the streams again that a server lost with its memory."""

@@ -12,7 +12,6 @@ from membridge.access import join_config, pinning
 from membridge.access.invitation import Line
 from membridge.access.join_config import JoinConfig, Value
 from membridge.access.nkeys import provide_key
-from membridge.access.permissions import INBOX
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
@@ -21,6 +20,7 @@ from membridge.bus.rpc import RpcClient
 from membridge.errors import BusUnavailableError, MembridgeError
 from membridge.settings import RUNTIME
 from membridge.system import files
+from membridge.wiring.nats_permissions import INBOX
 from schemas import subjects
 from schemas.access import EnrolRequest, StoreConfig
 from schemas.identity import NodeId, ProjectId, canonical_id

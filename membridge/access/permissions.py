@@ -5,32 +5,14 @@ their own, because a permission does not cover the reply subject of a request: w
 back can have the server write it anywhere in the same account.
 """
 
-from dataclasses import dataclass
-
+from membridge.wiring.nats_permissions import ANSWERS, DISCOVERY, INBOX, Permissions
 from schemas import buckets, streams, subjects
 from schemas.identity import NodeId, ProjectId
 
-#: Each user has the inboxes under its own name. Whoever answers may write to all of them: an inbox's last part cannot
-#: be guessed, and the server's own way (`allow_responses`) forgets whom it owes an answer at each change of users.
-INBOX = "_INBOX"
-ANSWERS = f"{INBOX}.>"
 #: The keys of a project in these buckets are written by whichever of its nodes leads, or wants to.
 SHARED = (buckets.HEADS, buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS, buckets.PUSH_LEASES)
 #: The subjects of the JetStream object store's bucket.
 OBJECTS = "membridge"
-#: Asking services who they are, and being asked.
-DISCOVERY = tuple(f"$SRV.{verb}{rest}" for verb in ("PING", "INFO", "STATS") for rest in ("", ".>"))
-
-
-@dataclass(frozen=True, slots=True)
-class Permissions:
-    """Subjects that a user may publish to and subscribe to."""
-
-    publish: tuple[str, ...]
-    subscribe: tuple[str, ...]
-
-
-EVERYTHING = Permissions((">",), (">",))
 
 
 def node(project: ProjectId, name: NodeId) -> Permissions:

@@ -7,26 +7,27 @@ from collections.abc import Mapping, Sequence
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.bus.kv import open_bucket
-from membridge.bus.streams import ensure_streams, open_proposals
+from membridge.bus.streams import open_proposals
 from membridge.objectstore.jetstream import BUCKET, JetStreamStore
 from membridge.objectstore.reclaiming import reclaim_deleted, reclaim_loose
+from membridge.wiring.bus import ensure
+from membridge.wiring.service import Service
 from schemas import buckets, streams
-from schemas.buckets import Bucket
 from schemas.identity import ProjectId
-from schemas.streams import Stream
-from schemas.wire import Wire
 
 
 async def provision(bus: Bus, project: ProjectId, *, replicas: int, deadline: Deadline) -> None:
     """Make what is missing in the account of `project`; safe to repeat."""
-    await _make(bus, streams.ALL, buckets.ALL, replicas=replicas, deadline=deadline)
+    await ensure(bus, streams.ALL, buckets.ALL, replicas=replicas, deadline=deadline)
+    await _ensure_store(bus, replicas=replicas, deadline=deadline)
     await open_proposals(bus, project, deadline=deadline)
 
 
-async def provision_runtime(bus: Bus, *, replicas: int, deadline: Deadline) -> None:
-    """Make what is missing in the account of the task runtime; safe to repeat."""
-    await _make(bus, streams.RUNTIME, buckets.RUNTIME, replicas=replicas, deadline=deadline)
+async def provision_runtime(bus: Bus, services: Sequence[Service], *, replicas: int, deadline: Deadline) -> None:
+    """Make what is missing in the account that the services share; safe to repeat."""
+    for service in services:
+        await ensure(bus, service.streams, service.buckets, replicas=replicas, deadline=deadline)
+    await _ensure_store(bus, replicas=replicas, deadline=deadline)
 
 
 async def reclaim(bus: Bus, seen: Mapping[str, int], *, deadline: Deadline) -> dict[str, int]:
@@ -39,10 +40,5 @@ async def reclaim(bus: Bus, seen: Mapping[str, int], *, deadline: Deadline) -> d
     return await reclaim_loose(store, seen, deadline=deadline)
 
 
-async def _make(
-    bus: Bus, wanted: Sequence[Stream], opened: Sequence[Bucket[Wire]], *, replicas: int, deadline: Deadline
-) -> None:
-    await ensure_streams(bus, wanted, replicas=replicas, deadline=deadline)
-    for bucket in opened:
-        await open_bucket(bus, bucket, replicas=replicas, deadline=deadline)
+async def _ensure_store(bus: Bus, *, replicas: int, deadline: Deadline) -> None:
     await JetStreamStore(lambda: bus.raw, BUCKET).ensure(replicas=replicas, deadline=deadline)

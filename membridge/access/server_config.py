@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from membridge.access import permissions, runtime_permissions
 from membridge.access.members import Membership
-from membridge.access.permissions import EVERYTHING, Permissions
+from membridge.wiring.nats_permissions import EVERYTHING, Permissions
+from membridge.wiring.service import Service
 from schemas.access import MemberRole
 from schemas.identity import NodeId, ProjectId
+from schemas.subjects import Operation
+from schemas.wire import Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,11 @@ class OwnKeys:
     enrolment_user: str
     operators: dict[ProjectId, str]
     runtime_operator: str
-    coordinator: str
+    services: dict[str, str]
 
 
-def render(membership: Membership, own: OwnKeys) -> str:
-    """Return the `accounts` block for a membership: only who is enrolled now is in it."""
+def render(membership: Membership, own: OwnKeys, services: Sequence[Service]) -> str:
+    """Return the `accounts` block for a membership and the installed services: only who is enrolled now is in it."""
     accounts = [
         _account(
             "DESK",
@@ -55,12 +58,16 @@ def render(membership: Membership, own: OwnKeys) -> str:
             jetstream=False,
         ),
     ]
+    operations = [operation for service in services for operation in service.operations]
     in_runtime = [
-        User(member.runtime_key, _IN_RUNTIME[member.role](member.node))
+        User(member.runtime_key, _IN_RUNTIME[member.role](member.node, operations))
         for member in membership.enrolled()
         if member.runtime_key
     ]
-    own_users = [User(own.runtime_operator, EVERYTHING), User(own.coordinator, runtime_permissions.coordinator())]
+    own_users = [
+        User(own.runtime_operator, EVERYTHING),
+        *(User(own.services[service.name], runtime_permissions.service(service)) for service in services),
+    ]
     accounts.append(_account("RUNTIME", [*own_users, *in_runtime], jetstream=True))
     for project in membership.projects:
         members = [
@@ -83,7 +90,7 @@ _IN_PROJECT: dict[MemberRole, Callable[[ProjectId, NodeId], Permissions]] = {
     MemberRole.READER: permissions.reader,
     MemberRole.GATEWAY: permissions.gateway,
 }
-_IN_RUNTIME: dict[MemberRole, Callable[[NodeId], Permissions]] = {
+_IN_RUNTIME: dict[MemberRole, Callable[[NodeId, Sequence[Operation[Wire, Wire]]], Permissions]] = {
     MemberRole.NODE: runtime_permissions.node,
     MemberRole.READER: runtime_permissions.reader,
     MemberRole.GATEWAY: runtime_permissions.gateway,

@@ -16,12 +16,13 @@ from membridge.access.certificates import Given
 from membridge.access.enrolment import EnrolmentAddress
 from membridge.access.members import Membership
 from membridge.access.nkeys import provide_key, read_seed
-from membridge.access.permissions import INBOX
 from membridge.access.server_config import OwnKeys, render
 from membridge.bus.options import BusOptions
 from membridge.embedded.nats_server import bundled_config
-from membridge.settings import COORDINATOR, RUNTIME, NatsSettings
+from membridge.settings import RUNTIME, NatsSettings
 from membridge.system import files
+from membridge.wiring.nats_permissions import INBOX
+from membridge.wiring.service import Service, installed
 from schemas.identity import NodeId, ProjectId
 
 #: An address of the range that documentation uses: asking the system for the way there sends nothing.
@@ -105,7 +106,7 @@ class ServerFiles:
         """Return the file of the operator's seed for a project's account."""
         return self.seed(f"operator-{project}")
 
-    def users(self, projects: Iterable[ProjectId]) -> OwnKeys:
+    def users(self, projects: Iterable[ProjectId], services: Iterable[Service]) -> OwnKeys:
         """Return the public keys of the server's own users, made where there are none."""
         return OwnKeys(
             operator_service=provide_key(self.seed("desk")),
@@ -114,7 +115,7 @@ class ServerFiles:
             enrolment_user=provide_key(self.seed("door")),
             operators={project: provide_key(self.operator_of(project)) for project in projects},
             runtime_operator=provide_key(self.seed(f"operator-{RUNTIME}")),
-            coordinator=provide_key(self.keys / f"{COORDINATOR}.seed"),
+            services={service.name: provide_key(self.keys / f"{service.name}.seed") for service in services},
         )
 
     def own_keys(self, projects: Iterable[ProjectId]) -> dict[ProjectId, str]:
@@ -138,7 +139,8 @@ class ServerFiles:
 
     def write_config(self, membership: Membership) -> None:
         """Write the server's configuration: the bundled one, TLS, and the accounts of a membership."""
-        accounts = render(membership, self.users(membership.projects))
+        services = installed()
+        accounts = render(membership, self.users(membership.projects, services), services)
         files.save(self.folder / "accounts.conf", accounts.encode())
         tls = f'tls {{ cert_file: "{self.certificate.chain}", key_file: "{self.certificate.key}", timeout: 5 }}\n'
         base = bundled_config().read_text("utf-8")

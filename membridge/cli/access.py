@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from membridge.cli import tables, units
+from membridge.cli import units
 from membridge.cli.command import Invocation, command, quiet
 from membridge.errors import InvalidRequestError, NoResponderError
 from membridge.settings import DEFAULT, ENROLLED, Settings
@@ -205,6 +205,8 @@ def _print_invitation(reply: InviteReply) -> None:
 
 
 def _print_members(reply: MembersReply) -> None:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     rows = [
         (
             member.node,
@@ -219,6 +221,8 @@ def _print_members(reply: MembersReply) -> None:
 
 
 def _print_log(reply: AccessLogReply) -> None:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     rows = [
         (tables.when(item.at), item.action, item.node, item.reason or ", ".join(item.projects))
         for item in reply.records

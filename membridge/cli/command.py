@@ -4,7 +4,6 @@ A command is a function of an `Invocation` and its own options; it raises errors
 """
 
 import functools
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -18,19 +17,13 @@ from membridge.cli.catalogue import Entry
 from membridge.errors import RefusedError
 from membridge.settings import Settings, load
 from membridge.system import logging
+from membridge.system.entry_points import resolve
 from schemas.identity import InvalidTokenError, canonical_id
 from schemas.subjects import Impact
 from schemas.wire import Wire
 
 P = ParamSpec("P")
 W = TypeVar("W", bound=Wire)
-
-
-ON_NODE = click.option(
-    "--node",
-    metavar="NODE",
-    help="Have the daemon of NODE do it. Works on the server's machine, or where the server has no keys.",
-)
 
 
 class Invocation:
@@ -90,26 +83,35 @@ class DefaultGroup(click.Group):
 
 
 class LazyGroup(click.Group):
-    """The root: commands are imported when they run, and a part that is not installed harms no other."""
+    """The root: commands are imported when they run, and a missing one harms no other.
 
-    def __init__(self, name: str, *, entries: dict[str, Entry], summary: str) -> None:
+    `services` makes the commands of the installed services.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        entries: dict[str, Entry],
+        services: Callable[[], dict[str, click.Command]] = dict,
+        summary: str,
+    ) -> None:
         super().__init__(name, help=summary, context_settings={"help_option_names": ["-h", "--help"]})
-        self.entries = entries
+        self.entries, self.services = entries, services
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of the catalogue."""
-        return list(self.entries)
+        """Return the names in the order of the catalogue, then those of services."""
+        return [*self.entries, *self.services()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
         entry = self.entries.get(cmd_name)
         if entry is None:
-            return None
-        module, _, attribute = entry.target.partition(":")
+            return self.services().get(cmd_name)
         try:
-            found: object = getattr(importlib.import_module(module), attribute)
+            found = resolve(entry.target)
         except ModuleNotFoundError as error:
-            if error.name != module:
+            if error.name != entry.target.partition(":")[0]:
                 raise
             raise click.UsageError(f"`{cmd_name}` is not part of this installation.", ctx) from error
         return found if isinstance(found, click.Command) else None
@@ -120,8 +122,10 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """Write the list of commands without loading one."""
+        lines = [(name, entry.summary) for name, entry in self.entries.items()]
+        lines += [(name, found.get_short_help_str()) for name, found in self.services().items()]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in self.entries.items()])
+            formatter.write_dl(lines)
 
 
 def command(

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from membridge.cli import tables
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.settings import locations, render_reference, shown
 from schemas.subjects import Impact
@@ -81,6 +80,8 @@ config = DefaultGroup(
 
 
 def _print_settings(reply: ShownSettings) -> None:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     rows = [(line.key, _value(line), tables.short(line.origin)) for line in reply.settings]
     tables.table(COLUMNS, rows, empty="no settings")
     for warning in reply.warnings:
@@ -88,6 +89,8 @@ def _print_settings(reply: ShownSettings) -> None:
 
 
 def _value(line: ShownSetting) -> str:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     return tables.short(line.value) + (f" {line.unit}" if line.unit and line.value else "")
 
 

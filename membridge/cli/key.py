@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from membridge.cli import progress, tables
 from membridge.cli.command import DefaultGroup, Invocation, command, quiet
 from membridge.errors import ConflictError, InvalidRequestError
 from membridge.objectstore.encryption.keys import Key, new_key, read_file, write_file
@@ -103,6 +102,7 @@ def seal(invocation: Invocation) -> None:
 
     Run it once after encryption was turned on, and after a rotation. It takes what is there as it is.
     """
+    from membridge.cli import progress  # noqa: PLC0415 - loaded only where something is sealed
     from membridge.node import registry  # noqa: PLC0415 - as above
     from membridge.node.sealing import seal_projects  # noqa: PLC0415 - as above
 
@@ -140,6 +140,8 @@ def _reply(invocation: Invocation, path: Path | None, keys: tuple[Key, ...], adv
 
 
 def _print(reply: KeysReply) -> None:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     if reply.path is None:
         tables.line("encryption is on, by passphrase" if reply.passphrase else "encryption is off: there is no key")
         return
@@ -151,6 +153,8 @@ def _print(reply: KeysReply) -> None:
 
 
 def _print_sealed(reply: SealReply) -> None:
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     rows = [(one.project, str(one.unsealed), str(one.older), str(one.kept)) for one in reply.projects]
     tables.table(("project", "were unsealed>", "had an older key>", "were fine>"), rows, empty="no project")
     tables.line(f"\nsealed with key {reply.key}")

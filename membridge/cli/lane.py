@@ -3,11 +3,17 @@
 import click
 import msgspec
 
-from membridge.cli import requests, units
-from membridge.cli.command import ON_NODE, Invocation, command
+from membridge.cli import units
+from membridge.cli.command import Invocation, command
 from schemas import subjects
 from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, PushReply, PushRequest
 from schemas.subjects import Impact
+
+ON_NODE = click.option(
+    "--node",
+    metavar="NODE",
+    help="Have the daemon of NODE do it. Works on the server's machine, or where the server has no keys.",
+)
 
 
 @command("push", impact=Impact.WRITE)
@@ -91,6 +97,8 @@ def describe_pull(reply: PullReply) -> str:
 
 
 def _push(invocation: Invocation, request: PushRequest, node: str | None = None) -> None:
+    from membridge.cli.asking import ask, ask_node  # noqa: PLC0415 - the bus is loaded only where it is used
+
     # The overrides of who runs the command, not of the daemon, which may have been started long ago.
     settings = invocation.settings
     request = msgspec.structs.replace(
@@ -98,13 +106,15 @@ def _push(invocation: Invocation, request: PushRequest, node: str | None = None)
         force=request.force or settings.lane.force_push,
         allow_secondary=settings.leadership.allow_secondary_push,
     )
-    reply = requests.ask(invocation, subjects.PUSH, request, node=node)
+    reply = ask_node(invocation, subjects.PUSH, request, node) if node else ask(invocation, subjects.PUSH, request)
     invocation.show(reply, lambda reply: click.echo(describe_push(reply)))
 
 
 def _pull(invocation: Invocation, request: PullRequest, node: str | None = None) -> None:
+    from membridge.cli.asking import ask, ask_node  # noqa: PLC0415 - the bus is loaded only where it is used
+
     request = PullRequest(
         replace=request.replace, allow_primary=invocation.settings.leadership.allow_primary_pull_override
     )
-    reply = requests.ask(invocation, subjects.PULL, request, node=node)
+    reply = ask_node(invocation, subjects.PULL, request, node) if node else ask(invocation, subjects.PULL, request)
     invocation.show(reply, lambda reply: click.echo(describe_pull(reply)))

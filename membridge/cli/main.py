@@ -16,6 +16,7 @@ from membridge.aio.tasks import cause_of
 from membridge.cli import units
 from membridge.cli.catalogue import COMMANDS
 from membridge.cli.command import LazyGroup, print_json
+from membridge.cli.service import service_commands
 from membridge.errors import InvalidRequestError, MembridgeError
 from membridge.settings import mask_userinfo
 from membridge.system.files import of_file
@@ -25,7 +26,7 @@ INTERRUPTED = 130
 SUMMARY = "One claude-mem memory on several machines."
 
 root = click.version_option(__version__, message="membridge %(version)s")(
-    LazyGroup("membridge", entries=COMMANDS, summary=SUMMARY)
+    LazyGroup("membridge", entries=COMMANDS, services=service_commands, summary=SUMMARY)
 )
 
 

@@ -17,7 +17,8 @@ from membridge.aio.lifecycle import Ready
 from membridge.errors import DeadlineExceededError, MembridgeError
 from membridge.node import registry
 from membridge.objectstore.protocol import ObjectStore
-from membridge.settings import Settings, StoreKind, mask_userinfo
+from membridge.settings import Settings, StoreKind
+from membridge.wiring.service import Service
 from membridge.wiring.store import open_store
 
 #: Seconds that the store may take to answer, and the shortest and longest pause between two tries.
@@ -27,7 +28,7 @@ _ABSENT = "membridge-up"
 _HINT = "Ctrl-C stops it; `membridge status` in another terminal shows it."
 
 
-async def announce(settings: Settings, services: Iterable[str], ready: Ready) -> None:
+async def announce(settings: Settings, services: Iterable[Service], ready: Ready) -> None:
     """Be the part that prints the overview when everything else serves, and says when the store answers at last."""
     ready()
     rows = await threads.run(overview, settings, services)
@@ -68,14 +69,14 @@ async def _failure_of(store: ObjectStore) -> MembridgeError | None:
     return None
 
 
-def overview(settings: Settings, services: Iterable[str]) -> str:
+def overview(settings: Settings, services: Iterable[Service]) -> str:
     """Return a line for each part that runs, and for where everything is. Blocking."""
     store, nats = settings.store, settings.nats
     kept = "JetStream Object Store" if store.backend is StoreKind.JETSTREAM else f"{store.endpoint} {store.bucket}"
     rows = [
         ("nats-server", nats.urls[0]),
         *([("others", f"{nats.listen}: `membridge invite` lets one more machine join")] if nats.listen else []),
-        *((service, _service(service, settings)) for service in services),
+        *((service.name, service.overview(settings)) for service in services),
         ("node", str(settings.node.id)),
         *((f"project {project.name}", str(project.database)) for project in registry.load(settings)),
         *([("worker", _worker(settings))] if settings.worker.enabled else []),
@@ -84,15 +85,6 @@ def overview(settings: Settings, services: Iterable[str]) -> str:
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
-
-
-def _service(name: str, settings: Settings) -> str:
-    if name != "coordinator":
-        return "runs"
-    url = settings.coordinator.database_url
-    if url is None:
-        return "LLM tasks, kept in the state folder"
-    return f"LLM tasks, kept in {mask_userinfo(url.reveal()).partition('?')[0]}"
 
 
 def _worker(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""`membridge restore` and `backups`: bring an earlier state back, after a look at what would change."""
+"""`membridge restore`: an earlier state as a file, or as the memory, after a look at what would change."""
 
 import os
 import secrets
@@ -7,25 +7,21 @@ from pathlib import Path
 
 import click
 
-from membridge.cli import requests, tables, units
-from membridge.cli.command import DefaultGroup, Invocation, command
-from membridge.cli.history import ROW_COLUMNS, described
+from membridge.cli import units
+from membridge.cli.command import Invocation, command
+from membridge.cli.diff import ROW_COLUMNS, described
 from membridge.errors import ConflictError, DiskFullError, MembridgeError
 from schemas import subjects
 from schemas.commits import (
     MOST_ROWS,
     ExtractReply,
     ExtractRequest,
-    RestoreBackupReply,
-    RestoreBackupRequest,
     RestoreReply,
     RestoreRequest,
     RowChange,
     RowDiff,
     TableDiff,
 )
-from schemas.node import Empty
-from schemas.snapshot import Backup, BackupsReply
 from schemas.subjects import Impact
 
 CHANGE_COLUMNS = ("table", "back>", "removed>", "changed>", "kept>")
@@ -83,6 +79,8 @@ def chosen(seq: int | None, at: str | None, tag: str | None) -> str:
 
 def print_preview(reply: RestoreReply) -> None:
     """Print what a restore would change in this machine's database."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     tables.line(f"what restoring snapshot {reply.state_seq} changes in this machine's database:\n")
     print_changes(reply.tables, reply.rows)
     if not reply.listed_all and reply.rows:
@@ -95,6 +93,7 @@ def print_preview(reply: RestoreReply) -> None:
 
 def print_changes(found: list[TableDiff], rows: list[RowDiff]) -> None:
     """Print how many rows of each table a restore changes, and those rows that are listed."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def counts(one: TableDiff) -> tuple[str, ...]:
         numbers = (one.came, one.went, one.changed, one.kept)
@@ -157,9 +156,11 @@ def place(source: Path, target: Path, *, force: bool) -> None:
 
 
 def _to_file(invocation: Invocation, state: str, target: Path, *, force: bool) -> None:
+    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+
     if target.exists() and not force:
         raise _taken(target)
-    reply = requests.ask(invocation, subjects.EXTRACT, ExtractRequest(state=state))
+    reply = ask(invocation, subjects.EXTRACT, ExtractRequest(state=state))
     made = Path(reply.path)
     try:
         place(made, target, force=force)
@@ -174,15 +175,17 @@ def _to_file(invocation: Invocation, state: str, target: Path, *, force: bool) -
 
 
 def _to_memory(context: click.Context, invocation: Invocation, state: str, *, limit: int, yes: bool) -> None:
+    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+
     if not yes:
-        seen = requests.ask(invocation, subjects.RESTORE, RestoreRequest(state=state, limit=limit))
+        seen = ask(invocation, subjects.RESTORE, RestoreRequest(state=state, limit=limit))
         invocation.show(seen, print_preview)
         if not seen.commits and not any(one.came or one.went or one.changed for one in seen.tables):
             return
         confirm(context, invocation)
         # What was shown is what is restored, whatever tag moves meanwhile.
         state = str(seen.state_seq)
-    reply = requests.ask(invocation, subjects.RESTORE, RestoreRequest(state=state, apply=True, limit=limit))
+    reply = ask(invocation, subjects.RESTORE, RestoreRequest(state=state, apply=True, limit=limit))
     invocation.show(reply, lambda reply: click.echo(describe_restored(reply)))
 
 
@@ -202,80 +205,3 @@ def _instant(text: str) -> str:
 
 def _taken(target: Path) -> ConflictError:
     return ConflictError(f"{target} is there already", remedy="choose another file, or overwrite it with --force")
-
-
-BACKUP_COLUMNS = ("*id", "when", "size>", "reason")
-_REST = "Rows that other machines have come back by themselves while the daemon runs, else with `membridge pull`."
-
-
-@command("list", impact=Impact.READ)
-def list_backups(invocation: Invocation) -> None:
-    """List the backups that were taken before the database was written to."""
-    invocation.show(requests.ask(invocation, subjects.BACKUPS, Empty()), print_backups)
-
-
-@command("restore", impact=Impact.WRITE)
-@click.argument("backup", metavar="ID")
-@click.option("--show", is_flag=True, help="List the rows that change, by their titles.")
-@click.option("--yes", is_flag=True, help="Restore it without asking.")
-@click.pass_context
-def restore_backup(context: click.Context, invocation: Invocation, backup: str, show: bool, yes: bool) -> None:  # noqa: FBT001 - click's flags
-    """Make this machine's database what it was in the backup ID, `newest` for the newest sound one.
-
-    Shows what would change and asks first. Works on a damaged database too, which is kept. Rows that other machines
-    have come back with the next pull.
-    """
-    limit = MOST_ROWS if show else 0
-    if not yes:
-        seen = requests.ask(invocation, subjects.RESTORE_BACKUP, RestoreBackupRequest(backup=backup, limit=limit))
-        invocation.show(seen, print_backup_preview)
-        if not seen.tables and not seen.damage:
-            return
-        confirm(context, invocation)
-        backup = seen.backup
-    request = RestoreBackupRequest(backup=backup, apply=True, limit=limit)
-    reply = requests.ask(invocation, subjects.RESTORE_BACKUP, request)
-    invocation.show(reply, lambda reply: click.echo(describe_backup_restored(reply)))
-
-
-backups = DefaultGroup(
-    "backups",
-    default="list",
-    commands=[list_backups, restore_backup],
-    summary="List backups taken before writes, or put one back.",
-)
-
-
-def print_backups(reply: BackupsReply) -> None:
-    """Print a line for each backup, and where they are."""
-
-    def row(backup: Backup) -> tuple[str, ...]:
-        return (backup.id, tables.when(backup.created_at), units.size(backup.size_bytes), backup.reason)
-
-    tables.table(BACKUP_COLUMNS, map(row, reply.backups), empty="no backup yet")
-    if reply.backups:
-        tables.line(f"\nin {tables.short(str(Path(reply.backups[0].path).parent))}")
-        tables.line("`membridge backups restore ID` makes the database what it was in one.")
-
-
-def print_backup_preview(reply: RestoreBackupReply) -> None:
-    """Print what putting a backup back would change."""
-    if reply.damage:
-        tables.line(f"{reply.damage}\n")
-    tables.line(f"what restoring backup {reply.backup} changes in this machine's database:\n")
-    print_changes(reply.tables, reply.rows)
-    if reply.tables:
-        tables.line(f"\nOnly this machine's database changes. {_REST}")
-
-
-def describe_backup_restored(reply: RestoreBackupReply) -> str:
-    """Return what putting a backup back did, as a sentence or more."""
-    after = [f"the database is that of backup {reply.backup} ({describe_changes(reply.tables)})"]
-    if reply.saved:
-        after.append(f"backup of what was there: {reply.saved}")
-    if reply.set_aside:
-        after.append(f"the damaged database is kept as {reply.set_aside}")
-    if reply.open_in:
-        after.append(f"restart {', '.join(reply.open_in)}: it has the database open and remembers the former one")
-    after.append(_REST)
-    return "\n".join(after)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from membridge.cli import requests, tables, units
+from membridge.cli import runtime, units
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.errors import InvalidRequestError, RefusedError, TooLargeError
 from schemas import subjects
@@ -68,21 +68,21 @@ def list_tasks(
     """List tasks, newest first."""
     wanted = TaskStatus(status) if status else None
     request = TasksRequest(status=wanted, context_id=context_id, limit=limit, before=before)
-    invocation.show(requests.ask_runtime(invocation, subjects.TASKS, request), print_tasks)
+    invocation.show(runtime.ask(invocation, subjects.TASKS, request), print_tasks)
 
 
 @command("show", impact=Impact.READ)
 @click.argument("task_id", metavar="ID")
 def show(invocation: Invocation, task_id: str) -> None:
     """Show a task; one that waits says for what."""
-    invocation.show(requests.ask_runtime(invocation, subjects.TASK, TaskRequest(id=task_id)), print_task)
+    invocation.show(runtime.ask(invocation, subjects.TASK, TaskRequest(id=task_id)), print_task)
 
 
 @command("result", impact=Impact.READ)
 @click.argument("task_id", metavar="ID")
 def result(invocation: Invocation, task_id: str) -> None:
     """Print a task's output; exit with 1 when it has none."""
-    _conclude(invocation, requests.ask_runtime(invocation, subjects.RESULT, TaskRequest(id=task_id)))
+    _conclude(invocation, runtime.ask(invocation, subjects.RESULT, TaskRequest(id=task_id)))
 
 
 @command("cancel", impact=Impact.WRITE)
@@ -90,16 +90,14 @@ def result(invocation: Invocation, task_id: str) -> None:
 @click.option("--reason", default="", help="Why, for the audit.")
 def cancel(invocation: Invocation, task_id: str, reason: str) -> None:
     """End a task that has not ended; a worker that runs it is told to stop."""
-    invocation.show(
-        requests.ask_runtime(invocation, subjects.CANCEL, TaskRequest(id=task_id, reason=reason)), print_task
-    )
+    invocation.show(runtime.ask(invocation, subjects.CANCEL, TaskRequest(id=task_id, reason=reason)), print_task)
 
 
 @command("requeue", impact=Impact.WRITE)
 @click.argument("task_id", metavar="ID")
 def requeue(invocation: Invocation, task_id: str) -> None:
     """Revive a failed or dead task, with all its attempts."""
-    invocation.show(requests.ask_runtime(invocation, subjects.REQUEUE, TaskRequest(id=task_id)), print_task)
+    invocation.show(runtime.ask(invocation, subjects.REQUEUE, TaskRequest(id=task_id)), print_task)
 
 
 @command("runs", impact=Impact.READ)
@@ -119,7 +117,7 @@ def runs(
     """List attempts, newest first: where each ran, how long, and how it ended."""
     wanted = RunStatus(status) if status else None
     request = RunsRequest(status=wanted, task_id=task_id, worker_id=worker_id, limit=limit, before=before)
-    invocation.show(requests.ask_runtime(invocation, subjects.RUNS, request), print_runs)
+    invocation.show(runtime.ask(invocation, subjects.RUNS, request), print_runs)
 
 
 @command("logs", impact=Impact.READ)
@@ -140,6 +138,8 @@ task = DefaultGroup(
 
 def print_task(found: Task) -> None:
     """Print a task's facts."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     tables.facts(
         [
             ("task", found.id),
@@ -159,6 +159,7 @@ def print_task(found: Task) -> None:
 
 def print_tasks(reply: TasksReply) -> None:
     """Print a line for each task."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(one: Task) -> tuple[str, ...]:
         prompt = " ".join(one.prompt.split())
@@ -171,6 +172,7 @@ def print_tasks(reply: TasksReply) -> None:
 
 def print_runs(reply: RunsReply) -> None:
     """Print a line for each run."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(one: Run) -> tuple[str, ...]:
         took = units.took(one.started_at, one.ended_at)

@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Mapping
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,13 +27,12 @@ from membridge.system.pidfile import only_one
 from membridge.system.sd_notify import Notifier
 from membridge.system.signals import signals_set
 from membridge.wiring.logs import start_logging
+from membridge.wiring.service import installed, supervised
 from schemas.access import StoreConfig
 from schemas.subjects import Impact
 
 #: Seconds that the node, and then the server, may take to stop.
 DRAIN = 15.0
-#: Where services say how they run beside a node: functions of the settings and of who waits until they serve.
-SERVICES = "membridge.parts"
 
 
 @command("up", impact=Impact.WRITE, warns=False)
@@ -70,11 +68,11 @@ async def _run(server: Supervisor, settings: Settings, between: Mapping[str, Par
 
     # They stop in reverse. The node's worker hands back what it runs: services are there until it has.
     parts: dict[str, Part] = {"nats-server": server.run, "watchdog": notifier.alive, **between}
-    services = list(entry_points(group=SERVICES)) if settings.coordinator.enabled else []
-    parts |= {service.name: partial(service.load(), settings) for service in services}
+    services = [one for one in await threads.run(installed) if one.enabled(settings)]
+    parts |= {service.name: supervised(service, settings) for service in services}
     # The node tells no service manager: that watches this whole process.
     parts["node"] = lambda ready: daemon.run(settings, {}, stopping=asyncio.Event(), on_ready=ready)
-    parts["overview"] = partial(announce, settings, [service.name for service in services])
+    parts["overview"] = partial(announce, settings, services)
     with signals_set(stopping):
         await lifecycle.run(
             parts, stopping=stopping, on_ready=notifier.ready, on_stopping=notifier.stopping, drain=DRAIN

@@ -3,7 +3,7 @@
 import click
 from msgspec.structs import replace
 
-from membridge.cli import requests, tables
+from membridge.cli import runtime
 from membridge.cli.command import DefaultGroup, Invocation, command
 from schemas import subjects
 from schemas.node import Empty
@@ -18,37 +18,35 @@ ARTIFACT_COLUMNS = ("id", "made", "~task")
 @command("list", impact=Impact.READ)
 def list_workers(invocation: Invocation) -> None:
     """List the workers."""
-    invocation.show(requests.ask_runtime(invocation, subjects.WORKERS, Empty()), print_workers)
+    invocation.show(runtime.ask(invocation, subjects.WORKERS, Empty()), print_workers)
 
 
 @command("show", impact=Impact.READ)
 @click.argument("worker_id", metavar="WORKER")
 def show(invocation: Invocation, worker_id: str) -> None:
     """Show a worker."""
-    invocation.show(requests.ask_runtime(invocation, subjects.WORKER, WorkerRequest(id=worker_id)), print_worker)
+    invocation.show(runtime.ask(invocation, subjects.WORKER, WorkerRequest(id=worker_id)), print_worker)
 
 
 @command("drain", impact=Impact.WRITE)
 @click.argument("worker_id", metavar="WORKER")
 def drain(invocation: Invocation, worker_id: str) -> None:
     """Give a worker no new tasks; what it runs, it finishes."""
-    invocation.show(requests.ask_runtime(invocation, subjects.DRAIN, WorkerRequest(id=worker_id)), print_worker)
+    invocation.show(runtime.ask(invocation, subjects.DRAIN, WorkerRequest(id=worker_id)), print_worker)
 
 
 @command("resume", impact=Impact.WRITE)
 @click.argument("worker_id", metavar="WORKER")
 def resume(invocation: Invocation, worker_id: str) -> None:
     """Give a drained worker tasks again."""
-    invocation.show(requests.ask_runtime(invocation, subjects.RESUME, WorkerRequest(id=worker_id)), print_worker)
+    invocation.show(runtime.ask(invocation, subjects.RESUME, WorkerRequest(id=worker_id)), print_worker)
 
 
 @command("remove", impact=Impact.WRITE)
 @click.argument("worker_id", metavar="WORKER")
 def remove(invocation: Invocation, worker_id: str) -> None:
     """Forget a worker that is not there any more. What it ran stays; one that is heard of again is new."""
-    invocation.show(
-        requests.ask_runtime(invocation, subjects.REMOVE_WORKER, WorkerRequest(id=worker_id)), print_removed
-    )
+    invocation.show(runtime.ask(invocation, subjects.REMOVE_WORKER, WorkerRequest(id=worker_id)), print_removed)
 
 
 worker = DefaultGroup(
@@ -65,17 +63,17 @@ worker = DefaultGroup(
 def list_artifacts(invocation: Invocation, task_id: str | None, limit: int) -> None:
     """List artifacts, newest first."""
     request = ArtifactsRequest(task_id=task_id, limit=limit)
-    invocation.show(requests.ask_runtime(invocation, subjects.ARTIFACTS, request), print_artifacts)
+    invocation.show(runtime.ask(invocation, subjects.ARTIFACTS, request), print_artifacts)
 
 
 @command("get", impact=Impact.READ)
 @click.argument("artifact_id", metavar="ID")
 def get(invocation: Invocation, artifact_id: str) -> None:
     """Print an artifact's content."""
-    found = requests.ask_runtime(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id))
+    found = runtime.ask(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id))
     pieces, following = [found.content or ""], found.next_offset
     while following is not None:
-        more = requests.ask_runtime(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id, offset=following))
+        more = runtime.ask(invocation, subjects.ARTIFACT, ArtifactRequest(id=artifact_id, offset=following))
         pieces.append(more.content or "")
         following = more.next_offset
     invocation.show(replace(found, content="".join(pieces), next_offset=None), print_artifact)
@@ -86,6 +84,7 @@ artifact = DefaultGroup("artifact", default="list", commands=[list_artifacts, ge
 
 def print_workers(reply: WorkersReply) -> None:
     """Print a line for each worker."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(one: Worker) -> tuple[str, ...]:
         able = one.capabilities
@@ -99,6 +98,8 @@ def print_workers(reply: WorkersReply) -> None:
 
 def print_worker(one: Worker) -> None:
     """Print a worker's facts."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     tables.facts(
         [
             ("worker", one.id),
@@ -126,6 +127,7 @@ def print_removed(one: Worker) -> None:
 
 def print_artifacts(reply: ArtifactsReply) -> None:
     """Print a line for each artifact."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(one: Artifact) -> tuple[str, ...]:
         return one.id, tables.when(one.created_at), one.task_id

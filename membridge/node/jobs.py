@@ -19,7 +19,7 @@ from membridge.aio.tasks import first_failure
 from membridge.bus.connection import Bus
 from membridge.bus.errors import StreamMissingError
 from membridge.bus.streams import last_per_subject
-from membridge.commits.progress import Listener, ProgressTracker
+from membridge.commits.progress import Listener, Steps
 from membridge.errors import MembridgeError, NotFoundError
 from membridge.system.logging import get_logger
 from schemas import streams, subjects
@@ -44,7 +44,7 @@ PROGRESS_EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class JobSpec:
+class Order:
     """What is to be done, and who asked."""
 
     kind: str
@@ -57,32 +57,30 @@ class Jobs:
     def __init__(self, bus: Bus, project: ProjectId, node: NodeId) -> None:
         self._bus, self._project, self._node = bus, project, node
 
-    async def run(
-        self, spec: JobSpec, act: Callable[[ProgressTracker, str], Awaitable[R]], listener: Listener | None = None
-    ) -> R:
+    async def run(self, order: Order, act: Callable[[Steps, str], Awaitable[R]], listener: Listener | None = None) -> R:
         """Run `act` as a job and return its reply; a failure is recorded and raised."""
         job = Job(
             id=f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
             project=self._project,
             node=self._node,
-            kind=spec.kind,
-            requested_by=spec.requested_by,
+            kind=order.kind,
+            requested_by=order.requested_by,
             started_at=datetime.now(UTC).isoformat(),
         )
         began = time.monotonic()
         await self._record(job)
         throttle = _Throttle(listener)
-        progress = ProgressTracker(throttle.hear)
+        steps = Steps(throttle.hear)
         try:
-            reply = await self._with_progress(job, throttle, act(progress, job.id))
+            reply = await self._with_progress(job, throttle, act(steps, job.id))
         except MembridgeError as error:
             _log_failure(job, error.message, remedy=error.remedy, code=error.code)
-            await self._record(self._ended(job, progress, JobState.FAILED, error=error.message))
+            await self._record(self._ended(job, steps, JobState.FAILED, error=error.message))
             raise
         except BaseException as error:
             state = JobState.FAILED if isinstance(error, Exception) else JobState.ABANDONED
             _log_failure(job, type(error).__name__)
-            await self._record(self._ended(job, progress, state, error=type(error).__name__))
+            await self._record(self._ended(job, steps, state, error=type(error).__name__))
             raise
         outcome = str(getattr(reply, "outcome", "done"))
         if job.requested_by != AUTO:
@@ -90,7 +88,7 @@ class Jobs:
                 "job done", project=job.project, kind=job.kind, job=job.id, by=job.requested_by, outcome=outcome,
                 seconds=round(time.monotonic() - began, 3),
             )  # fmt: skip
-        await self._record(self._ended(job, progress, JobState.DONE, result=outcome))
+        await self._record(self._ended(job, steps, JobState.DONE, result=outcome))
         return reply
 
     async def listed(self, *, limit: int, deadline: Deadline) -> list[Job]:
@@ -115,7 +113,7 @@ class Jobs:
         for job in mine:
             if job.state is JobState.RUNNING:
                 await self._record(
-                    self._ended(job, ProgressTracker(), JobState.ABANDONED, error="the daemon was killed while it ran")
+                    self._ended(job, Steps(), JobState.ABANDONED, error="the daemon was killed while it ran")
                 )
 
     async def _read(self, job_id: str, *, node: str = "*", limit: int, deadline: Deadline) -> list[Job]:
@@ -162,13 +160,9 @@ class Jobs:
                 # Nobody can be told while NATS is away; the job itself goes on.
                 continue
 
-    def _ended(
-        self, job: Job, progress: ProgressTracker, state: JobState, *, result: str = "", error: str | None = None
-    ) -> Job:
+    def _ended(self, job: Job, steps: Steps, state: JobState, *, result: str = "", error: str | None = None) -> Job:
         ended = datetime.now(UTC).isoformat()
-        return msgspec.structs.replace(
-            job, state=state, ended_at=ended, steps=progress.done, result=result, error=error
-        )
+        return msgspec.structs.replace(job, state=state, ended_at=ended, steps=steps.done, result=result, error=error)
 
     async def _record(self, job: Job) -> None:
         subject = subjects.fill(subjects.JOB, project=job.project, node=job.node, job=job.id)

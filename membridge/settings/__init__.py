@@ -5,7 +5,6 @@ Never reads the process environment by itself, never writes a file, never execut
 
 from membridge.settings.groups import (
     GROUPS,
-    TABLE,
     BackupSettings,
     ClaudeMemSettings,
     FirstProject,
@@ -21,7 +20,6 @@ from membridge.settings.groups import (
 )
 from membridge.settings.kinds import MASK, Secret, mask_userinfo
 from membridge.settings.loading import (
-    COORDINATOR,
     DEFAULT,
     ENROLLED,
     LOOPBACK,
@@ -29,6 +27,7 @@ from membridge.settings.loading import (
     Locations,
     ProjectConfig,
     Settings,
+    all_groups,
     load,
     locations,
     loopback_key,
@@ -37,14 +36,12 @@ from membridge.settings.loading import (
 from membridge.settings.reference import Shown, render_reference, shown
 
 __all__ = [
-    "COORDINATOR",
     "DEFAULT",
     "ENROLLED",
     "GROUPS",
     "LOOPBACK",
     "MASK",
     "RUNTIME",
-    "TABLE",
     "BackupSettings",
     "ClaudeMemSettings",
     "FirstProject",
@@ -62,6 +59,7 @@ __all__ = [
     "Shown",
     "StoreKind",
     "StoreSettings",
+    "all_groups",
     "load",
     "locations",
     "loopback_key",

@@ -29,8 +29,8 @@ from membridge.settings.kinds import (
     optional,
     whole,
 )
-from membridge.settings.runtime import CoordinatorSettings, WorkerSettings
-from membridge.settings.table import Setting, setting, table_of
+from membridge.settings.runtime import WorkerSettings
+from membridge.settings.table import setting
 from schemas.identity import NodeId
 from schemas.leadership import Policy
 
@@ -457,6 +457,7 @@ class ClaudeMemSettings:
     )
 
 
+#: The groups of membridge itself; a service brings its own.
 GROUPS: dict[str, type] = {
     "node": NodeSettings,
     "project": FirstProject,
@@ -467,8 +468,5 @@ GROUPS: dict[str, type] = {
     "keep": KeepSettings,
     "leadership": LeadershipSettings,
     "claude_mem": ClaudeMemSettings,
-    "coordinator": CoordinatorSettings,
     "worker": WorkerSettings,
 }
-
-TABLE: tuple[Setting, ...] = table_of(GROUPS)

@@ -6,7 +6,7 @@
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from membridge.errors import SettingsError
 from membridge.settings.groups import (
-    TABLE,
+    GROUPS,
     BackupSettings,
     ClaudeMemSettings,
     FirstProject,
@@ -30,9 +30,10 @@ from membridge.settings.groups import (
     StoreSettings,
 )
 from membridge.settings.kinds import PATH, PROJECT, Kind, Secret
-from membridge.settings.runtime import CoordinatorSettings, WorkerSettings
+from membridge.settings.runtime import WorkerSettings
+from membridge.settings.services import HasSettings, discover
 from membridge.settings.sources import FileValues, Raw, from_environment, from_legacy, from_toml, read
-from membridge.settings.table import Setting
+from membridge.settings.table import Setting, table_of
 from schemas.identity import ProjectId, canonical_id, node_id_of_host
 
 T = TypeVar("T")
@@ -68,22 +69,34 @@ class Settings:
     store: StoreSettings
     lane: LaneSettings
     backup: BackupSettings
-    coordinator: CoordinatorSettings
     worker: WorkerSettings
     keep: KeepSettings
     leadership: LeadershipSettings
     claude_mem: ClaudeMemSettings
+    #: The groups that services bring, by name; `of` returns one with its type.
+    services: Mapping[str, object]
     projects: tuple[ProjectConfig, ...]
+    table: tuple[Setting, ...]
     origins: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
+    def of(self, kind: type[G]) -> G:
+        """Return the settings group of a service. Raises SettingsError when that service is not installed."""
+        found = next((group for group in self.services.values() if isinstance(group, kind)), None)
+        if found is None:
+            raise SettingsError(
+                f"no installed service has the settings {kind.__name__}", remedy="install the package again"
+            )
+        return found
+
     def value(self, item: Setting) -> object:
         """Return the value of one line of the table."""
-        return getattr(getattr(self, item.group), item.field)
+        group = self.services[item.group] if item.group in self.services else getattr(self, item.group)
+        return getattr(group, item.field)
 
     def secrets(self) -> frozenset[str]:
         """Return every secret value, for whoever must keep them out of a text."""
-        found = {value.reveal() for item in TABLE if isinstance(value := self.value(item), Secret)}
+        found = {value.reveal() for item in self.table if isinstance(value := self.value(item), Secret)}
         for url in self.nats.urls:
             parts = urlsplit(url)
             secret = parts.password or parts.username or ""
@@ -118,14 +131,18 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
     Raises SettingsError naming the setting, its value and what is allowed; a value that is empty counts as not set.
     """
     where = locations(environ, home)
-    files = _files(where, environ)
+    found = discover()
+    brought = _brought(found.services)
+    table = table_of({**GROUPS, **brought})
+    files = _files(where, environ, table)
     raw: dict[str, Raw] = {}
     for source in files:
-        raw.update({key: found for key, found in source.values.items() if found.value not in ("", None)})
-    values = {item.key: _parse(item, raw[item.key], home) for item in TABLE if item.key in raw}
-    origins = {item.key: raw[item.key].origin if item.key in raw else DEFAULT for item in TABLE}
+        raw.update({key: one for key, one in source.values.items() if one.value not in ("", None)})
+    values = {item.key: _parse(item, raw[item.key], home) for item in table if item.key in raw}
+    origins = {item.key: raw[item.key].origin if item.key in raw else DEFAULT for item in table}
     for key, value in _derived(values, where, environ, home).items():
         values.setdefault(key, value)
+    services: dict[str, object] = {name: _group(kind, name, values) for name, kind in brought.items()}
     project = _group(FirstProject, "project", values)
     nats = _group(NatsSettings, "nats", values)
     settings = Settings(
@@ -135,30 +152,40 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
         store=_group(StoreSettings, "store", values),
         lane=_group(LaneSettings, "lane", values),
         backup=_group(BackupSettings, "backup", values),
-        coordinator=_group(CoordinatorSettings, "coordinator", values),
         worker=_group(WorkerSettings, "worker", values),
         keep=_group(KeepSettings, "keep", values),
         leadership=_group(LeadershipSettings, "leadership", values),
         claude_mem=_group(ClaudeMemSettings, "claude_mem", values),
+        services=MappingProxyType(services),
         projects=_projects(project, nats.keys_dir, files, where, home),
+        table=table,
         origins=MappingProxyType(origins),
     )
     _check_together(settings)
-    return _with_warnings(settings, files, where)
+    return _with_warnings(settings, [*found.warnings, *(warning for one in files for warning in one.warnings)], where)
 
 
-def _files(where: Locations, environ: Mapping[str, str]) -> tuple[FileValues, ...]:
+def all_groups() -> dict[str, type]:
+    """Return every settings group by its name: those of membridge, then those of the installed services."""
+    return {**GROUPS, **_brought(discover().services)}
+
+
+def _brought(services: Mapping[str, HasSettings]) -> dict[str, type]:
+    return {name: services[name].settings for name in sorted(services)}
+
+
+def _files(where: Locations, environ: Mapping[str, str], table: Sequence[Setting]) -> tuple[FileValues, ...]:
     enrolled, toml, legacy = read(where.enrolled), read(where.config), read(where.legacy)
     return (
-        FileValues({}) if enrolled is None else from_toml(enrolled, where.enrolled),
-        FileValues({}) if toml is None else from_toml(toml, where.config),
-        FileValues({}) if legacy is None else from_legacy(legacy, where.legacy, environ),
-        from_environment(environ),
+        FileValues({}) if enrolled is None else from_toml(enrolled, where.enrolled, table),
+        FileValues({}) if toml is None else from_toml(toml, where.config, table),
+        FileValues({}) if legacy is None else from_legacy(legacy, where.legacy, environ, table),
+        from_environment(environ, table),
     )
 
 
 def _declared(key: str) -> Setting:
-    return next(item for item in TABLE if item.key == key)
+    return next(item for item in table_of(GROUPS) if item.key == key)
 
 
 def _parse(item: Setting, raw: Raw, home: Path) -> Any:
@@ -263,8 +290,8 @@ def _projects(
     return tuple(found)
 
 
-#: The names of a machine's key for the task runtime, and of its coordinator's, in the folder of keys.
-RUNTIME, COORDINATOR = "runtime", "coordinator"
+#: The name of a machine's key for the task runtime in the folder of keys.
+RUNTIME = "runtime"
 
 
 def seed_file(keys_dir: Path | None, project: ProjectId) -> Path | None:
@@ -309,17 +336,16 @@ def _check_encryption(store: StoreSettings) -> None:
         )
 
 
-def _with_warnings(settings: Settings, files: tuple[FileValues, ...], where: Locations) -> Settings:
-    secret_keys = {item.key for item in TABLE if item.declared.kind.secret} | {"nats.urls"}
+def _with_warnings(settings: Settings, warnings: list[str], where: Locations) -> Settings:
+    secret_keys = {item.key for item in settings.table if item.declared.kind.secret} | {"nats.urls"}
     exposed = {Path(origin) for key, origin in settings.origins.items() if key in secret_keys} & {*_paths(where)}
     exposed |= {file for file in (settings.nats.credentials_file, settings.nats.nkey_seed_file) if file}
-    warnings = [warning for source in files for warning in source.warnings]
-    warnings += [
+    told = [
         f"{path} holds a secret and others can read it: run `chmod 600 {path}`"
         for path in sorted(exposed)
         if _readable_by_others(path)
     ]
-    return replace(settings, warnings=tuple(warnings))
+    return replace(settings, warnings=(*warnings, *told))
 
 
 def _paths(where: Locations) -> tuple[Path, ...]:

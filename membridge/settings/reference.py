@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from membridge.settings.groups import GROUPS, TABLE
 from membridge.settings.kinds import MASK, show
-from membridge.settings.loading import Settings
-from membridge.settings.table import Setting
+from membridge.settings.loading import Settings, all_groups
+from membridge.settings.table import Setting, table_of
 
 _HEAD = """\
 # Configuration
 
-Every setting, from the table in `membridge/settings/groups.py`. This page is written by `membridge config reference`.
+Every setting, from `membridge/settings/groups.py` and the `settings.py` of each service. This page is written by
+`membridge config reference`.
 
 A value comes from, later wins:
 
@@ -56,7 +56,7 @@ def shown(settings: Settings) -> list[Shown]:
     """Return every setting with its value and where that came from, secrets masked."""
     lines = [
         Shown(item.key, show(settings.value(item)), settings.origins[item.key], item.declared.env, item.declared.unit)
-        for item in TABLE
+        for item in settings.table
     ]
     for index, project in enumerate(settings.projects[1:]):
         origin = str(settings.node.config_dir / "config.toml")
@@ -68,9 +68,9 @@ def shown(settings: Settings) -> list[Shown]:
 def render_reference() -> str:
     """Return `docs/reference/configuration.md`."""
     parts = [_HEAD]
-    for group, kind in GROUPS.items():
+    for group, kind in all_groups().items():
         parts.append(f"## {group}\n\n{kind.__doc__}\n")
-        parts.extend(_entry(item) for item in TABLE if item.group == group)
+        parts.extend(_entry(item) for item in table_of({group: kind}))
         if group == "project":
             parts.append(_PROJECTS)
     return "\n".join(parts)

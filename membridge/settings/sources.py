@@ -4,13 +4,14 @@ Nothing in a file is ever executed: `config.env` is read as the plain assignment
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from membridge.errors import SettingsError
-from membridge.settings.groups import GROUPS, TABLE
+from membridge.settings.groups import GROUPS
+from membridge.settings.table import Setting, table_of
 
 #: A configuration file larger than this is not one.
 MAX_FILE_BYTES = 1 << 20
@@ -25,7 +26,7 @@ FORMER_SECTIONS = {"executor": "worker", "worker": "claude_mem"}
 FORMER_KEYS = {
     f"{former}.{item.field}": item.key
     for former, group in FORMER_SECTIONS.items()
-    for item in TABLE
+    for item in table_of(GROUPS)
     if item.group == group
 }
 
@@ -70,7 +71,7 @@ def read(path: Path) -> str | None:
         raise SettingsError(f"{path} is not UTF-8 text: byte {error.start}", field=path.name) from error
 
 
-def from_toml(text: str, path: Path) -> FileValues:
+def from_toml(text: str, path: Path, table: Sequence[Setting]) -> FileValues:
     """Return the values of `config.toml`; raise SettingsError for a key that is no setting."""
     import tomllib  # noqa: PLC0415 - for the daemons that have such a file
 
@@ -78,15 +79,16 @@ def from_toml(text: str, path: Path) -> FileValues:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {_one_line(error)}", field=path.name) from error
-    known = tuple(item.key for item in TABLE if item.declared.in_file)
+    known = tuple(item.key for item in table if item.declared.in_file)
+    groups = dict.fromkeys(item.group for item in table)
     values: dict[str, Raw] = {}
     projects: tuple[Mapping[str, object], ...] = ()
     for group, content in document.items():
         if group == "projects":
             projects = _projects(content, path)
             continue
-        if group not in {*GROUPS, *FORMER_SECTIONS} or not isinstance(content, dict):
-            raise _unknown(group, (*GROUPS, "projects"), path)
+        if group not in {*groups, *FORMER_SECTIONS} or not isinstance(content, dict):
+            raise _unknown(group, (*groups, "projects"), path)
         for field, value in cast("dict[str, object]", content).items():
             written = f"{group}.{field}"
             key = FORMER_KEYS.get(written, written)
@@ -121,9 +123,9 @@ def _renamed(values: Mapping[str, Raw], path: Path) -> tuple[str, ...]:
     )
 
 
-def from_legacy(text: str, path: Path, environ: Mapping[str, str]) -> FileValues:
+def from_legacy(text: str, path: Path, environ: Mapping[str, str], table: Sequence[Setting]) -> FileValues:
     """Return the values of the old tool's `config.env`; lines that are no assignment are warned of and left out."""
-    keys = {item.declared.env: item.key for item in TABLE if item.declared.in_file}
+    keys = {item.declared.env: item.key for item in table if item.declared.in_file}
     seen: dict[str, str] = {}
     values: dict[str, Raw] = {}
     warnings: list[str] = []
@@ -151,9 +153,9 @@ def from_legacy(text: str, path: Path, environ: Mapping[str, str]) -> FileValues
     return FileValues(values, warnings=tuple(warnings))
 
 
-def from_environment(environ: Mapping[str, str]) -> FileValues:
+def from_environment(environ: Mapping[str, str], table: Sequence[Setting]) -> FileValues:
     """Return the values of the environment; a `MEMBRIDGE_` name that is not a setting gets a warning."""
-    keys = {item.declared.env: item.key for item in TABLE}
+    keys = {item.declared.env: item.key for item in table}
     values = {keys[name]: Raw(value, f"env {name}", name) for name, value in environ.items() if name in keys}
     warnings = [f"{name} is not a setting: {_hint(name, keys)}" for name in sorted(environ) if _is_slip(name, keys)]
     return FileValues(values, warnings=tuple(warnings))

@@ -1,7 +1,7 @@
 """The declaration of one setting, and the table of all of them.
 
-A setting is declared once, as a field of a group in `membridge.settings.groups`; loading, `membridge config show`, the
-reference page and every error read this table.
+A setting is declared once, as a field of a group in `membridge.settings.groups` or of a service. Loading, `membridge
+config show`, the reference page and every error read this table.
 """
 
 import dataclasses

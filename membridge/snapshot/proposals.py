@@ -19,7 +19,7 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import layout
-from membridge.commits.progress import ProgressTracker
+from membridge.commits.progress import Steps
 from membridge.errors import CorruptObjectError, ObjectExistsError, ShrinkRefusedError
 from membridge.merge import collect, proposal
 from membridge.merge.report import MergeReport
@@ -56,15 +56,13 @@ class Prepared:
     queue: str
 
 
-async def prepare(
-    lane: Lane, *, queue: str, allow_shrink: bool, progress: ProgressTracker, deadline: Deadline
-) -> list[Prepared]:
+async def prepare(lane: Lane, *, queue: str, allow_shrink: bool, steps: Steps, deadline: Deadline) -> list[Prepared]:
     """Store the rows that the canonical memory lacks and that `queue` did not get lately; return what to announce.
 
     Announcing is the caller's; `remember` comes after it. Errors: ShrinkRefusedError when more rows would be deleted
     from the canonical memory than the bound allows, the database's and the store's errors.
     """
-    with progress.step("compare"):
+    with steps.step("compare"):
         rows = await threads.run(
             collect.collect, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
         )
@@ -74,9 +72,9 @@ async def prepare(
     fresh = await threads.run(_not_submitted, lane, rows, queue)
     prepared: list[Prepared] = []
     for batch in _batches(fresh):
-        with progress.step("upload"):
+        with steps.step("upload"):
             prepared.append(await _store(lane, batch, queue, deadline=deadline))
-            progress.advance(sum(len(one.sums) for one in prepared), len(fresh))
+            steps.advance(sum(len(one.sums) for one in prepared), len(fresh))
     return prepared
 
 
@@ -110,23 +108,18 @@ async def fetch_bundle(lane: Lane, announcement: ProposalAnnouncement, *, deadli
 
 
 async def take_in(
-    lane: Lane,
-    announcement: ProposalAnnouncement,
-    *,
-    allow_shrink: bool = False,
-    progress: ProgressTracker,
-    deadline: Deadline,
+    lane: Lane, announcement: ProposalAnnouncement, *, allow_shrink: bool = False, steps: Steps, deadline: Deadline
 ) -> MergeReport:
     """Merge an announced proposal into the live database; where both changed a row, ours stays.
 
     The caller commits a snapshot before it acknowledges. Errors: as `fetch_bundle`, ShrinkRefusedError, and the
     database's.
     """
-    with progress.step("download"):
+    with steps.step("download"):
         bundle = await fetch_bundle(lane, announcement, deadline=deadline)
     if not allow_shrink:
         await threads.run(_check_shrink, lane, bundle.rows, deadline)
-    with progress.step("merge"):
+    with steps.step("merge"):
         report = await threads.run(
             proposal.merge_proposal, lane.database, bundle, journal=lane.journal, deadline=deadline
         )

@@ -15,8 +15,8 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import materialize
-from membridge.commits.progress import ProgressTracker
-from membridge.commits.temp_dir import check_room, temp_dir
+from membridge.commits.progress import Steps
+from membridge.commits.temp_dir import check_room, scratch
 from membridge.errors import NotFoundError
 from membridge.merge import collect, compare, install, snapshot
 from membridge.merge.compare import Comparison
@@ -53,35 +53,33 @@ async def diff(
     newer: SnapshotRecord | None,
     *,
     limit: int,
-    progress: ProgressTracker,
+    steps: Steps,
     deadline: Deadline,
 ) -> Comparison:
-    """Return what became of the memory between two states; None is no memory at all. Errors: as `materialize.build`."""
+    """Return what became of the memory between two states; None is no memory at all. Errors: as `states.build`."""
     if (older.sha256 if older else None) == (newer.sha256 if newer else None):
         return Comparison()
-    async with temp_dir(lane) as folder:
+    async with scratch(lane) as folder:
         paths = [
-            None
-            if record is None
-            else await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
+            None if record is None else await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
             for record in (older, newer)
         ]
-        with progress.step("compare"):
+        with steps.step("compare"):
             return await threads.run(compare.compare, paths[0], paths[1], limit=limit, deadline=deadline)
 
 
-async def extract(lane: Lane, record: SnapshotRecord, *, progress: ProgressTracker, deadline: Deadline) -> Path:
+async def extract(lane: Lane, record: SnapshotRecord, *, steps: Steps, deadline: Deadline) -> Path:
     """Make a database of `record` that claude-mem can use, and return it; it is deleted after a day.
 
-    Errors: as `materialize.build`, and the database's.
+    Errors: as `states.build`, and the database's.
     """
     kept = lane.folder / "extracted"
     target = kept / f"{record.seq}-{secrets.token_hex(4)}.db"
     await threads.run(files.sweep, kept, "*.db")
-    async with temp_dir(lane) as folder:
-        state = await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
+    async with scratch(lane) as folder:
+        state = await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
         await threads.run(check_room, folder, record)
-        with progress.step("install"):
+        with steps.step("install"):
             source = lane.source(record.node, record.device_id)
             await threads.run(install.install, state, target, source=source, deadline=deadline)
             await threads.run(target.chmod, 0o600)
@@ -89,52 +87,46 @@ async def extract(lane: Lane, record: SnapshotRecord, *, progress: ProgressTrack
 
 
 async def preview(
-    lane: Lane,
-    record: SnapshotRecord,
-    head: SnapshotRecord,
-    *,
-    limit: int,
-    progress: ProgressTracker,
-    deadline: Deadline,
+    lane: Lane, record: SnapshotRecord, head: SnapshotRecord, *, limit: int, steps: Steps, deadline: Deadline
 ) -> Preview:
     """Restore `record` into a copy of the live database, and return what that changed; nothing else is written.
 
-    Errors: as `materialize.build`, the database's.
+    Errors: as `states.build`, the database's.
     """
-    async with temp_dir(lane) as folder:
-        state = await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
+    async with scratch(lane) as folder:
+        state = await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
         newest = state
         if head.seq != record.seq:
-            newest = await materialize.build(lane, head, folder, progress=progress, deadline=deadline)
+            newest = await materialize.build(lane, head, folder, steps=steps, deadline=deadline)
         before, after = folder / "before.db", folder / "after.db"
-        with progress.step("copy"):
+        with steps.step("copy"):
             await threads.run(database.backup, lane.database, before, deadline=deadline)
             await threads.run(files.copy, before, after)
-        with progress.step("merge"):
+        with steps.step("merge"):
             rehearsal = _Rehearsal(lane, record, head, folder)
             await threads.run(rehearsal.run, after, state=state, newest=newest, deadline=deadline)
-        with progress.step("compare"):
+        with steps.step("compare"):
             changes = await threads.run(_changes, before, after, state, limit=limit, deadline=deadline)
             commits = await threads.run(collect.differs, after, newest, deadline=deadline)
     return Preview(changes, commits)
 
 
 async def take_back(
-    lane: Lane, record: SnapshotRecord, *, epoch: Epoch, limit: int = 0, progress: ProgressTracker, deadline: Deadline
+    lane: Lane, record: SnapshotRecord, *, epoch: Epoch, limit: int = 0, steps: Steps, deadline: Deadline
 ) -> Restored:
     """Write the state of `record` into the live database, after a backup; the caller commits it.
 
-    Killed half-way and run again it goes on. Errors: as `materialize.build` and `push.current_head`, the database's.
+    Killed half-way and run again it goes on. Errors: as `states.build` and `push.current_head`, the database's.
     """
-    with progress.step("head"):
-        await push.current_head(lane, epoch, progress=progress, deadline=deadline)
+    with steps.step("head"):
+        await push.current_head(lane, epoch, steps=steps, deadline=deadline)
     newest = lane.mirror.path()
     if newest is None:
         raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="run `membridge pull`")
-    async with temp_dir(lane) as folder:
-        state = await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
-        save = backups.BeforeWrite(lane, "restore", progress, deadline)
-        with progress.step("merge"):
+    async with scratch(lane) as folder:
+        state = await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
+        save = backups.BeforeWrite(lane, "restore", steps, deadline)
+        with steps.step("merge"):
             report = await threads.run(
                 snapshot.restore_snapshot,
                 lane.database,
@@ -145,7 +137,7 @@ async def take_back(
                 deadline=deadline,
                 save=save,
             )
-        with progress.step("compare"):
+        with steps.step("compare"):
             changes = await threads.run(
                 _changes, save.path, lane.database, state, limit=limit, is_live=True, deadline=deadline
             )

@@ -1,6 +1,8 @@
 """The bus as the settings say: how to connect, and the streams and buckets that must be there."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,24 +10,27 @@ from membridge.aio.backoff import jittered
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
 from membridge.bus.caller import own_name
-from membridge.bus.connection import Bus, BusOptions
+from membridge.bus.connection import Bus, BusOptions, connect
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.streams import ensure_streams
 from membridge.errors import CredentialsError, MembridgeError
 from membridge.objectstore.encryption.guard import backend
 from membridge.objectstore.jetstream import JetStreamStore
 from membridge.objectstore.protocol import ObjectStore
-from membridge.settings import COORDINATOR, RUNTIME, Settings
+from membridge.settings import RUNTIME, Settings
 from membridge.system.logging import get_logger
-from schemas import buckets
-from schemas.buckets import PushLeaseRecord
+from membridge.wiring.service import Service
+from schemas import buckets, streams
+from schemas.buckets import Bucket, PushLeaseRecord
 from schemas.node import NodePresence
 from schemas.snapshot import Head
+from schemas.streams import Stream
+from schemas.wire import Wire
 
 log = get_logger("membridge.node")
 
-#: Seconds that streams and buckets may take to be created.
-OPEN_DEADLINE = 30.0
+#: Seconds that streams and buckets may take to be created, and that a service takes to connect.
+OPEN_DEADLINE, CONNECT = 30.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ def bus_options(settings: Settings, name: str, key: Path | None = None) -> BusOp
 def runtime_options(settings: Settings, name: str, *, user: str = RUNTIME) -> BusOptions:
     """Return how to connect to the task runtime: where the server has accounts, with this machine's key for it.
 
+    `user` is the name of a service that connects with a key of its own.
+
     Raises CredentialsError when there is none.
     """
     keys = settings.nats.keys_dir
@@ -69,20 +76,38 @@ def runtime_options(settings: Settings, name: str, *, user: str = RUNTIME) -> Bu
     if not key.is_file():
         raise CredentialsError(
             f"this machine has no {user} key",
-            remedy="run the coordinator on the machine of `membridge up --listen`"
-            if user == COORDINATOR
-            else "let it be invited, and `membridge join` again",
+            remedy="let it be invited, and `membridge join` again"
+            if user == RUNTIME
+            else f"run `membridge {user}` on the machine of `membridge up --listen`, and `up` there first",
         )
     inbox = settings.node.id if user == RUNTIME else user
     return replace(bus_options(settings, name, key), inbox_prefix=f"_INBOX.{inbox}")
 
 
-async def ensure_all(bus: Bus, settings: Settings, *, deadline: Deadline) -> None:
-    """Create what is missing of streams and buckets."""
-    replicas = settings.nats.replicas
-    await ensure_streams(bus, replicas=replicas, deadline=deadline)
-    for bucket in buckets.ALL:
+async def ensure(
+    bus: Bus, wanted: Sequence[Stream], opened: Sequence[Bucket[Wire]], *, replicas: int, deadline: Deadline
+) -> None:
+    """Create what is missing of these streams and buckets, and update what is declared otherwise by now."""
+    await ensure_streams(bus, wanted, replicas=replicas, deadline=deadline)
+    for bucket in opened:
         await open_bucket(bus, bucket, replicas=replicas, deadline=deadline)
+
+
+async def ensure_all(bus: Bus, settings: Settings, *, deadline: Deadline) -> None:
+    """Create what is missing of the streams and buckets of nodes."""
+    await ensure(bus, streams.ALL, buckets.ALL, replicas=settings.nats.replicas, deadline=deadline)
+
+
+@asynccontextmanager
+async def service_bus(service: Service, settings: Settings, name: str, *, deadline: Deadline) -> AsyncGenerator[Bus]:
+    """Connect as a service, and create what is missing of its streams and buckets; `name` is what NATS shows.
+
+    Errors: CredentialsError, BusUnavailableError.
+    """
+    options = runtime_options(settings, name, user=service.name)
+    async with connect(options, deadline=deadline.sooner(CONNECT)) as bus:
+        await ensure(bus, service.streams, service.buckets, replicas=settings.nats.replicas, deadline=deadline)
+        yield bus
 
 
 async def keep_ensured(bus: Bus, store: ObjectStore, settings: Settings, ready: Ready) -> None:

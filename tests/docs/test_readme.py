@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from membridge.cli.catalogue import COMMANDS
+from membridge.cli.service import service_commands
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "deploy").rglob("*.md"))]
+NAMES = {*COMMANDS, *service_commands()}
 
 
 def recipes() -> set[str]:
@@ -46,7 +48,7 @@ def test_every_command_that_is_named_exists(page: Path) -> None:
     text = "\n".join(block or inline for block, inline in code)
     named = set(re.findall(r"(?<!--context)(?:^|/|\s)membridge ([a-z][a-z_-]+)", text))
 
-    assert named - set(COMMANDS) == set()
+    assert named - NAMES == set()
     assert set(re.findall(r"(?:^|/|\s)just ([a-z]+)", text)) - recipes() == set()
 
 
@@ -58,6 +60,6 @@ def test_the_short_names_are_installed() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"push_sqlite", "pull_sqlite"}))
+@pytest.mark.parametrize("name", sorted(NAMES - {"push_sqlite", "pull_sqlite"}))
 def test_the_readme_names_every_command(name: str) -> None:
     assert re.search(rf"`(membridge )?{name}\b", README)

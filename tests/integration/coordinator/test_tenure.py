@@ -21,6 +21,7 @@ from schemas.wire import Wire, encode
 from schemas.workers import Capabilities, WorkerPresence, WorkerStatus
 from services.coordinator import app, tenure
 from services.coordinator.adapter import Adapter
+from services.coordinator.service import SERVICE
 from tests.fixtures.tasks import SOON, OpenPlace, Place, echo, soon
 
 Q = TypeVar("Q", bound=Wire)
@@ -51,7 +52,7 @@ async def test_an_unknown_error_ends_the_term_and_not_the_process(opened: OpenPl
 
     async def coordinate(place: Place) -> None:
         identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks")
-        async with app.opened(place.settings) as resources:
+        async with app.opened(SERVICE, place.settings) as resources:
             adapter = Broken(
                 resources.adapter.bus, resources.adapter.leases, resources.adapter.sticky, resources.adapter.objects
             )

@@ -3,7 +3,7 @@
 import pytest
 
 from membridge.access import permissions, runtime_permissions
-from membridge.access.permissions import Permissions
+from membridge.wiring.nats_permissions import EVERYTHING, Permissions
 from schemas import subjects
 from schemas.identity import NodeId, canonical_id
 
@@ -12,9 +12,9 @@ MEMBERS = {
     "node": permissions.node(P, B),
     "reader": permissions.reader(P, "b"),
     "gateway": permissions.gateway(P, "b"),
-    "node in the runtime": runtime_permissions.node(B),
-    "reader in the runtime": runtime_permissions.reader("b"),
-    "gateway in the runtime": runtime_permissions.gateway("b"),
+    "node in the runtime": runtime_permissions.node(B, subjects.CLIENT_OPERATIONS),
+    "reader in the runtime": runtime_permissions.reader("b", subjects.CLIENT_OPERATIONS),
+    "gateway in the runtime": runtime_permissions.gateway("b", subjects.CLIENT_OPERATIONS),
     "door": permissions.enrolment_user("door"),
     "caller": permissions.caller("caller"),
 }
@@ -33,7 +33,7 @@ def covers(allowed: str, subject: str) -> bool:
 def test_no_member_says_that_a_machine_is_revoked(allowed: Permissions, node: str) -> None:
     subject = subjects.REVOKED.at(node=node)
     assert not [allowed for allowed in allowed.publish if covers(allowed, subject)]
-    assert any(covers(allowed, subject) for allowed in permissions.EVERYTHING.publish)
+    assert any(covers(allowed, subject) for allowed in EVERYTHING.publish)
 
 
 def test_a_node_hears_that_it_is_revoked_and_not_what_is_said_of_another() -> None:

@@ -24,7 +24,7 @@ WRITING = {
 def leaves() -> Iterator[tuple[str, click.Command]]:
     """Yield every command that does something."""
     context = click.Context(root)
-    for name in COMMANDS:
+    for name in root.list_commands(context):
         found = root.get_command(context, name)
         assert found is not None, name
         if isinstance(found, click.Group):

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from membridge.cli import history, maintenance, restore
+from membridge.cli import diff, recover, restore
 from membridge.errors import ConflictError, MembridgeError
 from schemas.commits import DiffReply, RecoverReply, RecoverySource, RestoreReply, RowChange, RowDiff, TableDiff
 
@@ -18,7 +18,7 @@ def test_diff_counts_all_rows_and_names_some(printed: Callable[[], list[str]]) -
         RowDiff(table="user_prompts", change=RowChange.WENT, title="x" * 119 + "…"),
     ]
     found = [TableDiff(table="observations", came=1200, changed=1), TableDiff(table="user_prompts", went=3)]
-    history.print_diff(DiffReply(older_seq=1, newer_seq=9, tables=found, rows=rows, listed_all=False))
+    diff.print_diff(DiffReply(older_seq=1, newer_seq=9, tables=found, rows=rows, listed_all=False))
 
     lines = printed()
     assert lines[2].split() == ["observations", "1,200", "1"]
@@ -28,7 +28,7 @@ def test_diff_counts_all_rows_and_names_some(printed: Callable[[], list[str]]) -
 
 
 def test_equal_states_are_a_sentence(printed: Callable[[], list[str]]) -> None:
-    history.print_diff(DiffReply(older_seq=3, newer_seq=4))
+    diff.print_diff(DiffReply(older_seq=3, newer_seq=4))
     assert printed() == ["snapshots 3 and 4 hold the same memory"]
 
 
@@ -88,11 +88,7 @@ def test_a_file_is_placed_for_its_user_alone_and_never_over_another(tmp_path: Pa
 
 def test_recover_says_what_became_the_head() -> None:
     source = RecoverySource.STORE
-    assert "both stores name snapshot 7" in maintenance.describe_recovered(RecoverReply(source=source, seq=7, epoch=1))
-    assert "is snapshot 7 again" in maintenance.describe_recovered(
-        RecoverReply(source=source, seq=7, epoch=1, rebuilt=True)
-    )
+    assert "both stores name snapshot 7" in recover.describe(RecoverReply(source=source, seq=7, epoch=1))
+    assert "is snapshot 7 again" in recover.describe(RecoverReply(source=source, seq=7, epoch=1, rebuilt=True))
     reply = RecoverReply(source=RecoverySource.MIRROR, seq=8, epoch=2, committed=True, rows=1200)
-    assert (
-        maintenance.describe_recovered(reply) == "committed snapshot 8 from this node's mirror: 1,200 rows, a full one"
-    )
+    assert recover.describe(reply) == "committed snapshot 8 from this node's mirror: 1,200 rows, a full one"

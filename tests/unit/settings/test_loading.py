@@ -6,10 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from membridge.errors import SettingsError
-from membridge.settings import DEFAULT, TABLE, LogFormat, LogLevel, StoreKind, load, locations
-from membridge.settings.table import Setting
+from membridge.settings import DEFAULT, LogFormat, LogLevel, StoreKind, all_groups, load, locations
+from membridge.settings.table import Setting, table_of
 from schemas.identity import canonical_id
 from schemas.leadership import Policy
+
+TABLE = table_of(all_groups())
 
 
 @pytest.fixture

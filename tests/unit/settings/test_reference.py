@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from membridge.settings import TABLE, load, render_reference, shown
+from membridge.settings import all_groups, load, render_reference, shown
+from membridge.settings.table import table_of
+
+TABLE = table_of(all_groups())
 
 
 def test_each_setting_is_shown_with_its_source_and_secrets_masked(tmp_path: Path) -> None:

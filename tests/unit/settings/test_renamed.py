@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from membridge.errors import SettingsError
-from membridge.settings import TABLE, Settings, load
+from membridge.settings import Settings, all_groups, load
 from membridge.settings.sources import FORMER_KEYS
+from membridge.settings.table import table_of
 
+TABLE = table_of(all_groups())
 OLD_CLAUDE_MEM = "[worker]\nno_restart = true\nallow_process_control = true\ndryrun = true\n"
 OLD_WORKER = '[executor]\nenabled = true\nmax_concurrency = 3\nroot = "~/tasks"\n'
 NEW_CLAUDE_MEM = OLD_CLAUDE_MEM.replace("[worker]", "[claude_mem]")

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 
 from membridge.errors import SettingsError
+from membridge.settings import all_groups
 from membridge.settings.sources import from_legacy
+from membridge.settings.table import table_of
 
 PATH = Path("/h/config.env")
+TABLE = table_of(all_groups())
 
 
 def value(text: str, environ: dict[str, str] | None = None) -> object:
-    return from_legacy(text, PATH, environ or {}).values["store.bucket"].value
+    return from_legacy(text, PATH, environ or {}, TABLE).values["store.bucket"].value
 
 
 @pytest.mark.parametrize(
@@ -43,13 +46,13 @@ def test_variables_are_filled_from_earlier_lines_and_the_environment() -> None:
 @pytest.mark.parametrize("written", ["$(touch /tmp/x)", "`id`", '"$(id)"', '"open', "a b", "a | b", "${X:-y}", "a > b"])
 def test_what_would_need_a_shell_is_refused_and_not_run(written: str) -> None:
     with pytest.raises(SettingsError, match=r"MINIO_BUCKET in /h/config.env line 2: allowed is plain text") as caught:
-        from_legacy(f"# old\nMINIO_BUCKET={written}", PATH, {})
+        from_legacy(f"# old\nMINIO_BUCKET={written}", PATH, {}, TABLE)
 
     assert caught.value.field == "store.bucket"
 
 
 def test_other_lines_are_left_out_with_a_warning() -> None:
-    found = from_legacy("set -a\nPATH=$(brew)/bin\n  # note\n\nMINIO_REGION=r\nif true; then", PATH, {})
+    found = from_legacy("set -a\nPATH=$(brew)/bin\n  # note\n\nMINIO_REGION=r\nif true; then", PATH, {}, TABLE)
 
     assert {key: raw.value for key, raw in found.values.items()} == {"store.region": "r"}
     assert found.warnings == (

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from membridge.cli import restore, set_aside, units
+from membridge.cli import journal, units
 from schemas.commits import RestoreBackupReply, TableDiff
 from schemas.identity import NodeId, canonical_id
 from schemas.proposal import Conflict, ConflictSide, ConflictsReply
@@ -23,7 +23,7 @@ def test_a_backup_shows_its_id_and_the_folder_its_path(printed: Callable[[], lis
         id=name, path=f"{folder}/{name}.db", size_bytes=53_000_000, created_at=before(90_000), reason="merge"
     )
 
-    restore.print_backups(BackupsReply(backups=[taken]))
+    journal.print_backups(BackupsReply(backups=[taken]))
 
     lines = printed()
     assert lines[2].startswith(name)
@@ -34,7 +34,7 @@ def test_a_backup_shows_its_id_and_the_folder_its_path(printed: Callable[[], lis
 
 def test_a_backup_put_back_says_what_changes_and_where_the_damaged_one_is(printed: Callable[[], list[str]]) -> None:
     found = [TableDiff(table="observations", came=170, went=3)]
-    restore.print_backup_preview(
+    journal.print_preview(
         RestoreBackupReply(backup="one", damage="/x.db is damaged: SQLite cannot open it", tables=found)
     )
     lines = printed()
@@ -48,7 +48,7 @@ def test_a_backup_put_back_says_what_changes_and_where_the_damaged_one_is(printe
         set_aside="/x.db.damaged-1",
         open_in=["bun (pid 7)"],
     )  # fmt: skip
-    said = restore.describe_backup_restored(done)
+    said = journal.describe_restored(done)
     assert said.startswith("the database is that of backup one (170 back, 3 removed)")
     for part in ("/saved.db", "kept as /x.db.damaged-1", "restart bun (pid 7)", "with `membridge pull`"):
         assert part in said
@@ -60,7 +60,7 @@ def test_a_conflict_shows_both_sides_on_one_line(printed: Callable[[], list[str]
         kept=ConflictSide(origin="raspberrypi-4", row={}), lost=ConflictSide(origin="laptop", row=None), at=before(50),
     )  # fmt: skip
 
-    set_aside.print_conflicts(ConflictsReply(conflicts=[conflict]))
+    journal.print_conflicts(ConflictsReply(conflicts=[conflict]))
 
     lines = printed()
     assert lines[2].startswith(f" 3  {units.when(conflict.at)}  observations  0")
@@ -68,8 +68,8 @@ def test_a_conflict_shows_both_sides_on_one_line(printed: Callable[[], list[str]
 
 
 def test_an_empty_list_is_a_sentence(printed: Callable[[], list[str]]) -> None:
-    restore.print_backups(BackupsReply())
-    set_aside.print_conflicts(ConflictsReply())
+    journal.print_backups(BackupsReply())
+    journal.print_conflicts(ConflictsReply())
 
     assert printed() == [
         "no backup yet",

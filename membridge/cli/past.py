@@ -1,26 +1,11 @@
-"""`membridge history`, `tag` and `diff`: the snapshots that are kept, names for them, and how two differ."""
+"""`membridge history` and `tag`: the snapshots that are kept, and names for them."""
 
 import click
 
-from membridge.cli import requests, tables, units
+from membridge.cli import units
 from membridge.cli.command import Invocation, command
 from schemas import subjects
-from schemas.commits import (
-    MOST_RECORDS,
-    MOST_ROWS,
-    DiffReply,
-    DiffRequest,
-    HistoryReply,
-    HistoryRequest,
-    RowChange,
-    RowChanges,
-    RowDiff,
-    TableDiff,
-    Tag,
-    TagAct,
-    TagAction,
-    TagsReply,
-)
+from schemas.commits import MOST_RECORDS, HistoryReply, HistoryRequest, RowChanges, Tag, TagAct, TagAction, TagsReply
 from schemas.snapshot import SnapshotRecord
 from schemas.subjects import Impact
 
@@ -35,9 +20,9 @@ TAG_COLUMNS = ("tag", "seq>", "set", "by")
 @click.option("--before", type=click.IntRange(1), metavar="SEQ", help="Only snapshots older than SEQ.")
 def history(invocation: Invocation, limit: int, before: int | None) -> None:
     """List committed snapshots, newest first."""
-    invocation.show(
-        requests.ask(invocation, subjects.HISTORY, HistoryRequest(limit=limit, before=before)), print_history
-    )
+    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+
+    invocation.show(ask(invocation, subjects.HISTORY, HistoryRequest(limit=limit, before=before)), print_history)
 
 
 @command("tag", impact=Impact.WRITE)
@@ -48,17 +33,21 @@ def history(invocation: Invocation, limit: int, before: int | None) -> None:
 @click.option("--list", "listing", is_flag=True, help="List tags, as without a name.")
 def tag(invocation: Invocation, name: str | None, state: str, move: bool, delete: bool, listing: bool) -> None:  # noqa: FBT001 - click's flags
     """Name the newest snapshot, or that of SEQ, so that it is kept for ever."""
+    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
+
     if listing or name is None:
         if delete or move:
             raise click.UsageError("name the tag.")
         action = TagAction(action=TagAct.LIST)
     else:
         action = TagAction(action=TagAct.DELETE if delete else TagAct.SET, name=name, state=state, move=move)
-    invocation.show(requests.ask(invocation, subjects.TAG, action), lambda reply: print_tags(reply, action))
+    invocation.show(ask(invocation, subjects.TAG, action), lambda reply: print_tags(reply, action))
 
 
 def print_history(reply: HistoryReply) -> None:
     """Print a line for each commit."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
+
     changes = {change.seq: change for change in reply.changes}
 
     def row(record: SnapshotRecord) -> tuple[str, ...]:
@@ -73,6 +62,7 @@ def print_history(reply: HistoryReply) -> None:
 
 def print_tags(reply: TagsReply, action: TagAction) -> None:
     """Print the tags, or what was done to one."""
+    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(tag: Tag) -> tuple[str, ...]:
         return (tag.name, str(tag.seq), tables.when(tag.created_at), tag.node)
@@ -92,65 +82,3 @@ def describe_change(change: RowChanges | None) -> str:
     came = sum(number for number in change.tables.values() if number > 0)
     went = sum(-number for number in change.tables.values() if number < 0)
     return " ".join([f"+{came:,}"] * (came > 0) + [f"-{went:,}"] * (went > 0))
-
-
-TABLE_COLUMNS = ("table", "came>", "went>", "changed>")
-ROW_COLUMNS = ("", "table", "~row")
-_SIGNS = {RowChange.CAME: "+", RowChange.WENT: "-", RowChange.CHANGED: "~", RowChange.KEPT: "="}
-
-
-@command("diff", impact=Impact.READ)
-@click.argument("older")
-@click.argument("newer", default="head")
-@click.option(
-    "--limit", type=click.IntRange(0, MOST_ROWS), default=50, show_default=True, help="How many rows to list."
-)
-def diff(invocation: Invocation, older: str, newer: str, limit: int) -> None:
-    """Show which memories came, went and changed between the states OLDER and NEWER.
-
-    A state is a seq, a tag, `head`, `@` and a time as `@2026-01-31T18:00`, or 0 for no memory at all.
-    """
-    older, newer = _state(older), _state(newer)
-    invocation.show(
-        requests.ask(invocation, subjects.DIFF, DiffRequest(older=older, newer=newer, limit=limit)), print_diff
-    )
-
-
-def _state(text: str) -> str:
-    """Return the name of a state; a time without a zone is local."""
-    if not text.startswith("@"):
-        return text
-    try:
-        return units.given_as_state(text[1:])
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not a time: write it as @2026-01-31T18:00.") from error
-
-
-def print_diff(reply: DiffReply) -> None:
-    """Print how many rows differ, and the rows."""
-    print_tables(reply.tables, empty=f"snapshots {reply.older_seq} and {reply.newer_seq} hold the same memory")
-    if reply.rows:
-        tables.line("")
-        tables.table(ROW_COLUMNS, map(_row, reply.rows), empty="")
-    if not reply.listed_all:
-        left = sum(one.came + one.went + one.changed for one in reply.tables) - len(reply.rows)
-        tables.line(f"\nand {units.count(left, 'row')} more; `--limit` shows more of them")
-
-
-def print_tables(found: list[TableDiff], *, empty: str) -> None:
-    """Print a line for each table that differs."""
-
-    def row(one: TableDiff) -> tuple[str, ...]:
-        return (one.table, *(f"{number:,}" if number else "" for number in (one.came, one.went, one.changed)))
-
-    tables.table(TABLE_COLUMNS, map(row, found), empty=empty)
-
-
-def described(one: RowDiff) -> str:
-    """Return the first words of a row, and the columns of it that changed."""
-    changed = f" ({', '.join(one.columns)})" if one.columns else ""
-    return f"{one.title}{changed}"
-
-
-def _row(one: RowDiff) -> tuple[str, ...]:
-    return (_SIGNS[one.change], one.table, described(one))
