@@ -9,7 +9,7 @@ import ipaddress
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from membridge.errors import CredentialsError
-from membridge.system import files
+from membridge.system import clock, files
 
 #: How long both are valid, and how much of it must be left at a start.
 LIFE, RENEW_BEFORE = timedelta(days=3650), timedelta(days=365)
@@ -88,7 +88,7 @@ def take(folder: Path, given: Given) -> tuple[ServerCertificate, tuple[str, ...]
         context.load_cert_chain(given.certificate, given.key, password="")
     except (ssl.SSLError, OSError) as error:
         raise CredentialsError(f"{given.key} is not the key of {given.certificate}, or has a password") from error
-    if certificate.not_valid_after_utc <= datetime.now(UTC):
+    if certificate.not_valid_after_utc <= clock.now():
         raise CredentialsError(f"{given.certificate} has ended", remedy="renew it and start again")
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -106,7 +106,7 @@ def take(folder: Path, given: Given) -> tuple[ServerCertificate, tuple[str, ...]
 
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Membridge authority")])
-    now = datetime.now(UTC)
+    now = clock.now()
     return (
         _builder(name, name, key.public_key(), now)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -122,7 +122,7 @@ def _server(
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Membridge server")])
     identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return (
-        _builder(name, authority.subject, key, datetime.now(UTC))
+        _builder(name, authority.subject, key, clock.now())
         .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
@@ -171,7 +171,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 def _serves(chain: Path, hosts: list[str]) -> bool:
     certificate = _certificate(chain)
-    if certificate.not_valid_after_utc - datetime.now(UTC) < RENEW_BEFORE:
+    if certificate.not_valid_after_utc - clock.now() < RENEW_BEFORE:
         return False
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return all(_general_name(host) in names for host in hosts)

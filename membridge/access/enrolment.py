@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from membridge.access import members as rules
@@ -18,10 +18,10 @@ from membridge.access.invitation import Line, write
 from membridge.access.members import Invitation, InvitationState, Membership
 from membridge.access.offboarding import Offboarding
 from membridge.aio import threads
-from membridge.bus.lease import boottime
 from membridge.bus.service import Call, Endpoint
 from membridge.errors import InvalidRequestError, MembridgeError, UnavailableError
-from membridge.system import files
+from membridge.system import clock, files
+from membridge.system.boottime import boottime
 from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.access import (
@@ -91,7 +91,7 @@ class Enrolment:
         """Make an invitation. Errors: NotFoundError for an unknown project, InvalidRequestError when too many are."""
         del call
         secret, identifier = secrets.token_urlsafe(24), secrets.token_hex(8)
-        expires_at = (datetime.now(UTC) + timedelta(seconds=request.expires_seconds)).isoformat(timespec="seconds")
+        expires_at = clock.stamp(clock.now() + timedelta(seconds=request.expires_seconds))
         async with self._turn:
             membership = self._expired()
             projects = rules.chosen(membership, request.projects)
@@ -124,7 +124,7 @@ class Enrolment:
         self._check_pace()
         async with self._turn:
             try:
-                membership = rules.enrol(self._expired(), request, now=_now())
+                membership = rules.enrol(self._expired(), request, now=clock.stamp())
             except MembridgeError as error:
                 self._refused.append(self._now())
                 await self._write_down(AccessAction.REFUSED, request.node, request.invitation, reason=error.message)
@@ -140,7 +140,7 @@ class Enrolment:
         """Let a front end in. Errors: InvalidRequestError."""
         del call
         async with self._turn:
-            membership = rules.admit(self.membership, request, now=_now())
+            membership = rules.admit(self.membership, request, now=clock.stamp())
             names = [membership.projects[project] for project in request.keys]
             if membership is not self.membership:
                 await self._write_down(AccessAction.ADMITTED, request.node, projects=names, reason=request.role.value)
@@ -163,7 +163,7 @@ class Enrolment:
         async with self._turn:
             known, membership = self.membership.members.get(node), self.membership
             if known is None or known.revoked_at is None:
-                membership = rules.revoke(membership, node, now=_now())
+                membership = rules.revoke(membership, node, now=clock.stamp())
                 await self._write_down(AccessAction.REVOKED, node)
             member = membership.members[node]
             await self._save(membership)
@@ -229,10 +229,6 @@ class Enrolment:
         self, action: AccessAction, node: str, invitation: str = "", projects: list[str] | None = None, reason: str = ""
     ) -> None:
         record = AccessRecord(
-            at=_now(), action=action, node=node, invitation=invitation, projects=projects or [], reason=reason
+            at=clock.stamp(), action=action, node=node, invitation=invitation, projects=projects or [], reason=reason
         )
         await threads.run(self._log.add, record)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -7,7 +7,6 @@ are kept, and brings the server to agree with the membership after each change.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 
 from membridge import __version__
 from membridge.access.enrolment import Enrolment
@@ -23,6 +22,7 @@ from membridge.bus.connection import Bus, connect
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.errors import MembridgeError
 from membridge.settings import RUNTIME
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from membridge.wiring.service import installed
 from schemas import subjects
@@ -63,7 +63,7 @@ class EnrolmentPart:
 
     def prepare(self, node: NodeId, names: list[str]) -> Membership:
         """Write the server's files for its first start and return the membership, this machine in it. Blocking."""
-        self._host, now = node, datetime.now(UTC).isoformat(timespec="seconds")
+        self._host, now = node, clock.stamp()
         membership = own_member(self._files, self._files.membership(), node, names, now=now)
         self._files.write_config(membership)
         return membership

@@ -5,7 +5,6 @@ Nothing here may keep a node from being cut off: what fails is logged, and ends 
 
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +14,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.rpc import RpcClient
 from membridge.errors import MembridgeError, NoResponderError, RevisionMovedError
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas import buckets, subjects
 from schemas.access import Member, MemberRole
@@ -93,7 +93,7 @@ class Offboarding:
         event = LeadershipChanged(
             project=project,
             node=self.host,
-            at=datetime.now(UTC).isoformat(),
+            at=clock.stamp(),
             epoch=led.epoch,
             primary=None,
             reason="revoked",

@@ -7,7 +7,6 @@ what is believed of a lease never outlives its entry.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -15,18 +14,13 @@ from typing import Generic, TypeVar
 from membridge.aio.deadline import Deadline
 from membridge.bus.kv import Entry, Kv
 from membridge.errors import DeadlineExceededError, RevisionMovedError
+from membridge.system.boottime import boottime
 from schemas.wire import Wire
 
 V = TypeVar("V", bound=Wire)
 
 #: Times that one write or look is made, and seconds before a look is repeated that may be behind.
 TRIES, BEHIND = 4, 0.02
-
-
-def boottime() -> float:
-    """Return the seconds of a clock that runs through suspend."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
 
 
 class LeaseGoneError(RevisionMovedError):

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -24,6 +23,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.message import INBOX, PART, Message
 from membridge.bus.subscription import Subscription
 from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, UnavailableError
+from membridge.system import clock
 from membridge.system.files import of_file
 from membridge.system.logging import bound, get_logger
 from schemas.subjects import Operation
@@ -95,7 +95,7 @@ class _Service:
     def __init__(self, bus: Bus, identity: ServiceIdentity, endpoints: Sequence[Endpoint], grace: float) -> None:
         self._bus, self._identity, self._endpoints, self._grace = bus, identity, endpoints, grace
         self._id = secrets.token_hex(11)
-        self._started = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._started = clock.stamp().replace("+00:00", "Z")
         self._stats = [_Stats() for _ in endpoints]
         self._running: set[asyncio.Task[None]] = set()
         #: Large requests are fetched a few at a time: together they take as much memory as that.

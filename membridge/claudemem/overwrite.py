@@ -4,7 +4,6 @@ Nothing is ever renamed over a usable database: another program's connections wo
 """
 
 import os
-from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from membridge.errors import (
     DatabaseMissingError,
     DiskFullError,
 )
+from membridge.system import clock
 
 #: Pages written between two looks at the deadline; the write lock is held all the while.
 _PAGES = 4_096
@@ -112,7 +112,7 @@ def set_aside(live: Path) -> Path:
     real = resolve(live)
     if others := holders(real):
         raise _held(live, others)
-    aside = real.with_name(f"{real.name}.damaged-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S%fZ')}")
+    aside = real.with_name(f"{real.name}.damaged-{clock.now().strftime('%Y%m%dT%H%M%S%fZ')}")
     with translated(live):
         _move(real, aside)
         if others := holders(aside):

@@ -7,7 +7,6 @@ Importing it loads rich: command modules import it inside the function that prin
 
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from membridge.cli import units
+from membridge.system import clock
 
 _COLOURS = {
     "ok": "green", "done": "green", "primary": "green",
@@ -75,7 +75,7 @@ def line(text: str) -> None:
 
 def ago(at: str) -> str:
     """Return how long ago the instant `at` was."""
-    return units.ago(at, datetime.now(UTC))
+    return units.ago(at, clock.now())
 
 
 def when(at: str) -> str:

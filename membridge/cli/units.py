@@ -4,7 +4,7 @@ Plain functions; the clock is an argument.
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from membridge.system import clock
 
@@ -39,11 +39,9 @@ def duration(seconds: float) -> str:
 
 def ago(at: str, now: datetime) -> str:
     """Return how long ago the ISO 8601 instant `at` was; what is no instant comes back as it is."""
-    try:
-        then = datetime.fromisoformat(at)
-    except ValueError:
+    then = clock.known(at)
+    if then is None:
         return at
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
     seconds = (now - then).total_seconds()
     if seconds < 1:
         return "now" if seconds > -_MINUTE else f"in {duration(-seconds)}"
@@ -51,7 +49,7 @@ def ago(at: str, now: datetime) -> str:
 
 
 def when(at: str, *, exact: bool = False) -> str:
-    """Return the instant `at` as all pages show one; see `instants.local`."""
+    """Return the instant `at` as all pages show one; see `clock.local`."""
     return clock.local(at, exact=exact)
 
 
@@ -60,7 +58,7 @@ def given(text: str) -> str:
 
     Raises ValueError for what is no instant.
     """
-    return _given(text).isoformat()
+    return clock.written(text).isoformat()
 
 
 def given_as_state(text: str) -> str:
@@ -68,25 +66,16 @@ def given_as_state(text: str) -> str:
 
     So a time that `history` showed, cut to milliseconds, names that snapshot. Raises ValueError.
     """
-    at, second = _given(text), _SECOND.search(text)
+    at, second = clock.written(text), _SECOND.search(text)
     if second is not None:
         at += timedelta(microseconds=10 ** (6 - len(second[1] or "")) - 1)
     return f"@{at.isoformat()}"
 
 
-def _given(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except OverflowError as error:
-        raise ValueError(text) from error
-
-
 def took(started: str, ended: str | None) -> str:
     """Return the time between two ISO 8601 instants, nothing while there is no end."""
-    try:
-        return duration((datetime.fromisoformat(ended or "") - datetime.fromisoformat(started)).total_seconds())
-    except (ValueError, TypeError):
-        return ""
+    begin, end = clock.known(started), clock.known(ended)
+    return duration((end - begin).total_seconds()) if begin is not None and end is not None else ""
 
 
 def count(number: int, noun: str) -> str:

@@ -7,16 +7,17 @@ it, its seq is taken, so it can never commit. No clock takes part in that.
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from membridge.aio import tasks
 from membridge.aio.deadline import Deadline
-from membridge.commits import chain, heads, history, layout, pruned, retention, tags
+from membridge.commits import chain, heads, layout, pruned, retention, tags
 from membridge.commits.heads import KnownHead
 from membridge.commits.progress import Steps
 from membridge.commits.replica import Replica
 from membridge.errors import CorruptObjectError, ObjectMissingError, ObjectNotEncryptedError, RefusedError
 from membridge.objectstore.protocol import ObjectInfo
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas.commits import GcReply
 from schemas.identity import Seq
@@ -177,7 +178,7 @@ def _own(replica: Replica, key: str) -> str:
 
 def _present(objects: list[ObjectInfo]) -> datetime:
     """Return the time by the store, or by this node where that is earlier: one wrong clock makes nothing old."""
-    now = datetime.now(UTC)
+    now = clock.now()
     return min(now, max((at for info in objects if (at := _modified(info)) is not None), default=now))
 
 
@@ -187,4 +188,4 @@ def _older(info: ObjectInfo, present: datetime, seconds: float) -> bool:
 
 
 def _modified(info: ObjectInfo) -> datetime | None:
-    return history.instant(info.modified_at) if info.modified_at else None
+    return clock.known(info.modified_at)

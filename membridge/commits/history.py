@@ -3,12 +3,13 @@
 After retention the numbers have gaps: what there is is what the store lists, never a range.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from membridge.aio.deadline import Deadline
 from membridge.commits import heads, layout, tags
 from membridge.commits.replica import Replica
 from membridge.errors import InvalidRequestError, NotFoundError
+from membridge.system import clock
 from schemas.commits import HistoryReply, HistoryRequest, RowChanges
 from schemas.snapshot import SnapshotRecord
 
@@ -63,19 +64,12 @@ async def resolve(replica: Replica, state: str, *, deadline: Deadline) -> Snapsh
     return record
 
 
-def instant(text: str) -> datetime | None:
-    """Return the ISO 8601 instant in `text`, one without a zone in UTC; None when it is none."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
 def _instant(text: str) -> datetime:
-    at = instant(text)
+    at = clock.known(text)
     if at is None:
-        raise InvalidRequestError(f"{text!r} is no instant", remedy="write it as 2026-01-31T18:00:00Z", field="state")
+        raise InvalidRequestError(
+            f"{text!r} is not a time with its zone", remedy="write it as 2026-01-31T18:00:00Z", field="state"
+        )
     return at
 
 
@@ -86,7 +80,7 @@ async def _newest_at(replica: Replica, head: SnapshotRecord, at: datetime, *, de
     )
     records = [head, *(found[seq] for seq in sorted(found, reverse=True))]
     for record in records:
-        made = instant(record.created_at)
+        made = clock.known(record.created_at)
         if made is not None and made <= at:
             return record
     raise NotFoundError(

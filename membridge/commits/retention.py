@@ -5,8 +5,8 @@ The head, every tagged snapshot, and what any of these is restored from always s
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from membridge.system import clock
 from schemas.identity import Seq
 from schemas.snapshot import SnapshotKind, SnapshotRecord
 
@@ -52,9 +52,7 @@ def needed(records: Mapping[Seq, SnapshotRecord], stays: Collection[Seq]) -> set
 
 
 def _slot(created_at: str, span: float) -> float | None:
-    try:
-        at = datetime.fromisoformat(created_at)
-    except ValueError:
+    at = clock.known(created_at)
+    if at is None:
         return None
-    seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-    return (seconds + (_TO_MONDAY if span == WEEK else 0.0)) // span
+    return (at.timestamp() + (_TO_MONDAY if span == WEEK else 0.0)) // span

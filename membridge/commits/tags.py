@@ -5,7 +5,6 @@ while somebody names it.
 """
 
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from membridge.aio import tasks
 from membridge.aio.deadline import Deadline
@@ -19,6 +18,7 @@ from membridge.errors import (
     ObjectExistsError,
     ObjectMissingError,
 )
+from membridge.system import clock
 from schemas.commits import Tag
 from schemas.identity import TOKEN
 from schemas.snapshot import SnapshotRecord
@@ -63,7 +63,7 @@ async def put(replica: Replica, name: str, record: SnapshotRecord, *, move: bool
         seq=record.seq,
         sha256=record.sha256,
         node=replica.node,
-        created_at=datetime.now(UTC).isoformat(),
+        created_at=clock.stamp(),
     )
     try:
         await replica.store.put(layout.tag(replica.project, name), encode(tag), if_absent=not move, deadline=deadline)

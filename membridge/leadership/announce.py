@@ -5,11 +5,11 @@ An event tells people and audits; no decision waits for one. What cannot be publ
 
 import asyncio
 import secrets
-from datetime import UTC, datetime
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.errors import MembridgeError
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.events import LeadershipChanged, encode_event
@@ -36,7 +36,7 @@ class Announcer:
         event = LeadershipChanged(
             project=self._project,
             node=self._node,
-            at=datetime.now(UTC).isoformat(),
+            at=clock.stamp(),
             epoch=epoch,
             primary=primary,
             reason=reason,

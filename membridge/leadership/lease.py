@@ -7,7 +7,7 @@ is the nonce by which `membridge.bus.lease` finds a write whose answer was lost.
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 
@@ -15,6 +15,7 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.kv import Entry, Kv
 from membridge.bus.lease import Lease
 from membridge.leadership.rules import HeldEpoch, next_epoch
+from membridge.system import clock
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import EpochCounter, LeaderRecord, Policy
 
@@ -77,12 +78,12 @@ class LeaseEntry:
 
 def new_record(node: NodeId, epoch: int, ttl: float, *, policy: Policy, issued_by: str) -> LeaderRecord:
     """Return the entry of a term that begins now."""
-    now = datetime.now(UTC)
+    now = clock.now()
     return LeaderRecord(
         primary_node_id=node,
         epoch=epoch,
-        issued_at=now.isoformat(),
-        expires_at=(now + timedelta(seconds=ttl)).isoformat(),
+        issued_at=clock.stamp(now),
+        expires_at=clock.stamp(now + timedelta(seconds=ttl)),
         lease_seconds=ttl,
         policy=policy,
         issued_by=issued_by,
@@ -92,5 +93,5 @@ def new_record(node: NodeId, epoch: int, ttl: float, *, policy: Policy, issued_b
 
 def renewed(record: LeaderRecord) -> LeaderRecord:
     """Return the entry of the same term, with the time that people are told moved on."""
-    expires = datetime.now(UTC) + timedelta(seconds=record.lease_seconds)
-    return msgspec.structs.replace(record, expires_at=expires.isoformat())
+    expires = clock.now() + timedelta(seconds=record.lease_seconds)
+    return msgspec.structs.replace(record, expires_at=clock.stamp(expires))

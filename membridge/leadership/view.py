@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from membridge.bus.lease import boottime
+from membridge.system.boottime import boottime
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import LeaderRecord, Policy, Role
 

@@ -9,7 +9,6 @@ import hashlib
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -19,6 +18,7 @@ from membridge.claudemem.sql import Connection
 from membridge.claudemem.translate import translated
 from membridge.errors import NotFoundError, UnsupportedFormatError
 from membridge.merge.three_way import Value, Values
+from membridge.system import clock
 from schemas.proposal import Conflict, ConflictSide, Quarantined
 
 #: Version of the journal's own schema.
@@ -104,7 +104,7 @@ class Journal:
                 body = _body(loser)
                 connection.run(
                     'INSERT INTO conflicts (sum, "table", body, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
-                    (_sum(loser.table.encode(), body), loser.table, body, _now()),
+                    (_sum(loser.table.encode(), body), loser.table, body, clock.stamp()),
                 )
             added = connection.apsw.total_changes() - before
             self._trim("conflicts", "id", "body")
@@ -138,7 +138,7 @@ class Journal:
                 connection.run(
                     "INSERT INTO quarantine (id, kind, subject, reason, payload, created_at) VALUES (?, ?, ?, ?, ?, ?) "
                     "ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1, reason = excluded.reason",
-                    (_sum(kind.encode(), payload), kind, subject, reason, payload, _now()),
+                    (_sum(kind.encode(), payload), kind, subject, reason, payload, clock.stamp()),
                 )
             self._trim("quarantine", "rowid", "payload")
 
@@ -294,7 +294,3 @@ def _body(loser: Lost) -> bytes:
 
 def _sum(*parts: bytes) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()

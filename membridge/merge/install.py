@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -20,6 +19,7 @@ from membridge.merge.conflicts import Journal
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.snapshot import merge_files
 from membridge.merge.three_way import Outcome, Row, Shape
+from membridge.system import clock
 
 
 def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> None:
@@ -118,7 +118,7 @@ def _make_local(staged: Path, source: Source, own_device: str | None) -> None:
 
 def _reset_local_columns(connection: Connection, table: Table, source: Source) -> None:
     values: dict[str, str] = {
-        "synced_at": str(int(datetime.now(UTC).timestamp() * 1000)),
+        "synced_at": str(int(clock.now().timestamp() * 1000)),
         "origin_local_id": "CASE WHEN origin_device_id IS NULL THEN CAST(rowid AS TEXT) ELSE origin_local_id END",
         "origin_device_id": "coalesce(origin_device_id, :device)",
         "sync_rev": "'1'",

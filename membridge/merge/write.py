@@ -7,12 +7,12 @@ inserted row is stamped so that claude-mem's own sync never takes it for one of 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from membridge.claudemem.sql import Connection, RowRefusedError
 from membridge.claudemem.tables import KEY_DEFAULTS, REFERENCE_KEYS, Column, Table, quoted
 from membridge.merge.report import Source
 from membridge.merge.three_way import Row, Value, Values
+from membridge.system import clock
 
 #: Bytes of a row beyond which it is set aside: claude-mem's own are kilobytes.
 MAX_ROW_BYTES = 8 << 20
@@ -119,7 +119,7 @@ class RowWriter:
     def _stamps(self, table: Table, row: Row) -> dict[str, Value]:
         stamps: dict[str, Value] = {}
         if table.has("synced_at"):
-            stamps["synced_at"] = int(datetime.now(UTC).timestamp() * 1000)
+            stamps["synced_at"] = int(clock.now().timestamp() * 1000)
         if table.has("origin_device_id") and table.has("origin_local_id"):
             stamps |= self._origin(table, row)
         if table.name == "observations" and table.has("content_hash"):

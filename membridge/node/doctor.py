@@ -11,7 +11,6 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -243,7 +242,7 @@ class Doctor:
 
     async def _check_clock(self, deadline: Deadline) -> Check:
         server = await health.server_time(self._bus(), deadline=deadline)
-        skew = abs((datetime.now(UTC) - server).total_seconds())
+        skew = abs((clock.now() - server).total_seconds())
         detail = f"{skew:.1f} s from the NATS server's"
         if skew > SKEW_FAIL:
             return _fail("clock", detail, "set the clock (timedatectl set-ntp true): signatures will be refused")

@@ -4,7 +4,6 @@ When it last did is a file in the project's folder, so that restarts do not coun
 again after the next push: nobody's memory depends on it.
 """
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from membridge.aio import threads
@@ -12,7 +11,7 @@ from membridge.errors import MembridgeError
 from membridge.node import rules
 from membridge.node.jobs import Jobs, Order
 from membridge.node.project import Project
-from membridge.system import files
+from membridge.system import clock, files
 from membridge.system.logging import get_logger
 from schemas.commits import GcRequest
 from schemas.leadership import Role
@@ -24,7 +23,7 @@ async def collect_daily(project: Project, jobs: Jobs) -> None:
     """Collect garbage when this node is primary and a day has passed; the first day begins now."""
     if project.roles.view().role is not Role.PRIMARY:
         return
-    stamp, now = project.lane.folder / "collected", datetime.now(UTC).timestamp()
+    stamp, now = project.lane.folder / "collected", clock.now().timestamp()
     last = await threads.run(_read, stamp)
     if last is not None and not rules.collects_now(last, now):
         return

@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -21,6 +20,7 @@ from membridge.bus.errors import StreamMissingError
 from membridge.bus.streams import last_per_subject
 from membridge.commits.progress import Listener, Steps
 from membridge.errors import MembridgeError, NotFoundError
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas import streams, subjects
 from schemas.events import Progress, encode_event
@@ -60,12 +60,12 @@ class Jobs:
     async def run(self, order: Order, act: Callable[[Steps, str], Awaitable[R]], listener: Listener | None = None) -> R:
         """Run `act` as a job and return its reply; a failure is recorded and raised."""
         job = Job(
-            id=f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
+            id=f"{clock.now().strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
             project=self._project,
             node=self._node,
             kind=order.kind,
             requested_by=order.requested_by,
-            started_at=datetime.now(UTC).isoformat(),
+            started_at=clock.stamp(),
         )
         began = time.monotonic()
         await self._record(job)
@@ -147,7 +147,7 @@ class Jobs:
             event = Progress(
                 project=self._project,
                 node=self._node,
-                at=datetime.now(UTC).isoformat(),
+                at=clock.stamp(),
                 job_id=job.id,
                 kind=job.kind,
                 step=step,
@@ -161,7 +161,7 @@ class Jobs:
                 continue
 
     def _ended(self, job: Job, steps: Steps, state: JobState, *, result: str = "", error: str | None = None) -> Job:
-        ended = datetime.now(UTC).isoformat()
+        ended = clock.stamp()
         return msgspec.structs.replace(job, state=state, ended_at=ended, steps=steps.done, result=result, error=error)
 
     async def _record(self, job: Job) -> None:

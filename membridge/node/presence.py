@@ -7,7 +7,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +18,7 @@ from membridge.errors import AlreadyRunningError, MembridgeError, RevisionMovedE
 from membridge.node.addresses import own_addresses
 from membridge.node.duplicate_node import another
 from membridge.node.install_method import install_method
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas.identity import NodeId
 from schemas.leadership import LeaderRecord, Role
@@ -49,7 +49,7 @@ class Presence:
     ) -> None:
         self._nodes, self._node, self._instance, self._projects = nodes, node, instance, projects
         self._revision = 0
-        self._started = datetime.now(UTC).isoformat()
+        self._started = clock.stamp()
         self._changed = asyncio.Event()
         self._installed = install_method(Path(sys.prefix), Path(__file__).parents[1])
         #: What is said of this node's worker, where it has one.
@@ -87,7 +87,7 @@ class Presence:
             pid=os.getpid(),
             instance=self._instance,
             started_at=self._started,
-            updated_at=datetime.now(UTC).isoformat(),
+            updated_at=clock.stamp(),
             install_method=self._installed,
             projects=[await project.presence() for project in self._projects()],
             worker=self.worker() if self.worker is not None else None,

@@ -6,7 +6,6 @@ task or fills a server.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -17,6 +16,7 @@ from membridge.bus.connection import Bus
 from membridge.errors import MembridgeError, SettingsError
 from membridge.node.presence import Presence
 from membridge.settings import Settings
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from membridge.worker import attempt
 from membridge.worker.attempt import Claude
@@ -47,7 +47,7 @@ class EventPublisher:
 
     def tell(self, order: Order, kind: TaskEventKind, text: str) -> None:
         """Put an event into the queue, or drop it."""
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        at = clock.stamp()
         # A file's name may hold bytes that are no UTF-8, and a context's notes name files.
         event = TaskEvent(task_id=order.task.id, kind=kind, at=at, text=storable(text), attempt=order.task.attempts)
         if not self._queue.full():

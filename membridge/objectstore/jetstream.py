@@ -12,7 +12,6 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -54,7 +53,7 @@ from membridge.objectstore.protocol import (
     checked_key,
     checked_prefix,
 )
-from membridge.system import files
+from membridge.system import clock, files
 
 #: The bucket of snapshots.
 BUCKET = "membridge"
@@ -224,7 +223,7 @@ class JetStreamStore:
             nuid=nuid,
             size=sent,
             chunks=chunks,
-            mtime=datetime.now(UTC).isoformat(),
+            mtime=clock.stamp(),
             digest=digest_text(digest),
         )
         await self._write_meta(meta, last if if_absent else None, what=f"storing {key}", deadline=deadline)

@@ -14,7 +14,7 @@ from membridge.claudemem import database
 from membridge.commits.progress import Steps
 from membridge.snapshot import backup_retention
 from membridge.snapshot.lane import Lane
-from membridge.system import files
+from membridge.system import clock, files
 from schemas.snapshot import Backup
 
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
@@ -45,7 +45,7 @@ def take(lane: Lane, reason: str, *, spare: AbstractSet[str] = frozenset(), dead
     Files of a name in `spare` stay: the caller still needs them. Returns the newest backup where that is the same
     state, byte for byte. Errors: DiskFullError, DatabaseBusyError; nothing is left behind then.
     """
-    target = lane.backups / f"{datetime.now(UTC).strftime(_STAMP)}-{reason}.db"
+    target = lane.backups / f"{clock.now().strftime(_STAMP)}-{reason}.db"
     with files.translated(target):
         lane.backups.mkdir(parents=True, exist_ok=True, mode=0o700)
         sweep(lane)
@@ -75,7 +75,7 @@ def listed(lane: Lane) -> list[Backup]:
             name = _name_of(path)
             taken, reason = name or (datetime.fromtimestamp(there.st_mtime, UTC), "")
             backup = Backup(
-                id=path.stem, path=str(path), size_bytes=there.st_size, created_at=taken.isoformat(), reason=reason
+                id=path.stem, path=str(path), size_bytes=there.st_size, created_at=clock.stamp(taken), reason=reason
             )
             found.append((taken, backup))
     return [backup for _, backup in sorted(found, key=lambda one: (one[0], one[1].id), reverse=True)]
@@ -86,7 +86,7 @@ def prune(lane: Lane, *, spare: AbstractSet[str] = frozenset()) -> None:
 
     Left alone are files whose name is in `spare`, and what a person put here.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     kept: list[backup_retention.Kept] = []
     for path, (taken, reason) in _own(lane):
         group = f"{taken.date().isoformat()} {reason}"

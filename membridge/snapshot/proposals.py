@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -25,7 +24,7 @@ from membridge.merge import collect, proposal
 from membridge.merge.report import MergeReport
 from membridge.snapshot import rollback_guard
 from membridge.snapshot.lane import Lane
-from membridge.system import files
+from membridge.system import clock, files
 from schemas.events import ProposalMerged, ProposalSubmitted
 from schemas.proposal import ProposalAnnouncement, ProposalBundle, ProposedRow
 
@@ -127,7 +126,7 @@ async def take_in(
         ProposalMerged(
             project=lane.project,
             node=lane.node,
-            at=datetime.now(UTC).isoformat(),
+            at=clock.stamp(),
             proposal_id=announcement.id,
             inserted=report.inserted,
             updated=report.updated,
@@ -167,7 +166,7 @@ async def _store(lane: Lane, rows: list[ProposedRow], queue: str, *, deadline: D
         sha256=sha256,
         size_bytes=len(body),
         rows=len(rows),
-        submitted_at=datetime.now(UTC).isoformat(),
+        submitted_at=clock.stamp(),
     )
     return Prepared(announcement, tuple(_sum(row) for row in rows), queue)
 
@@ -234,13 +233,13 @@ def _load(lane: Lane, queue: str) -> Submitted:
 
 
 def _not_submitted(lane: Lane, rows: list[ProposedRow], queue: str) -> list[ProposedRow]:
-    now, known = datetime.now(UTC).timestamp(), _load(lane, queue).rows
+    now, known = clock.now().timestamp(), _load(lane, queue).rows
     # abs: a wall clock that was set back must not silence a row for ever.
     return [row for row in rows if abs(now - known.get(_sum(row), 0.0)) > RESUBMIT_AFTER]
 
 
 def _note(lane: Lane, announced: Prepared) -> None:
-    now = datetime.now(UTC).timestamp()
+    now = clock.now().timestamp()
     recent = {key: at for key, at in _load(lane, announced.queue).rows.items() if abs(now - at) <= RESUBMIT_AFTER}
     recent.update(dict.fromkeys(announced.sums, now))
     files.save(_submitted_path(lane), msgspec.json.encode(Submitted(rows=recent, queue=announced.queue)))

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import zstandard
@@ -36,7 +35,7 @@ from membridge.errors import (
 from membridge.merge import collect, install
 from membridge.snapshot import legacy, pull, rollback_guard
 from membridge.snapshot.lane import Lane
-from membridge.system import files
+from membridge.system import clock, files
 from schemas.events import SnapshotCommitted
 from schemas.identity import Epoch, Seq
 from schemas.snapshot import PushOutcome, PushReply, SnapshotKind, SnapshotObject, SnapshotRecord
@@ -170,7 +169,7 @@ async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> Known
         rows=head.rows,
         node=lane.node,
         device_id=head.device_id,
-        created_at=datetime.now(UTC).isoformat(),
+        created_at=clock.stamp(),
         nonce=secrets.token_hex(8),
     )
     moved = await heads.commit(lane, record, known, deadline=deadline)
@@ -405,7 +404,7 @@ def _record(lane: Lane, known: KnownHead | None, copy: Copy, parcel: Parcel, *, 
         rows=copy.rows,
         node=lane.node,
         device_id=database.device_id(lane.database),
-        created_at=datetime.now(UTC).isoformat(),
+        created_at=clock.stamp(),
         nonce=parcel.nonce,
     )
 

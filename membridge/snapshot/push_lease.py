@@ -11,7 +11,6 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -62,7 +61,7 @@ async def push_lease(
     record = PushLeaseRecord(
         owner=claim.node,
         epoch=claim.epoch,
-        since=datetime.now(UTC).isoformat(),
+        since=clock.stamp(),
         purpose="push",
         nonce=secrets.token_hex(8),
     )

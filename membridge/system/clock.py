@@ -1,20 +1,57 @@
-"""Instants as people read them: one form in pages, messages and reports.
+"""Instants: the one place that writes an ISO 8601 stamp and the one that reads it.
 
-On the wire and on disk an instant is ISO 8601 in UTC; what a person reads is local time with its zone.
+On the wire and on disk an instant is ISO 8601 with its offset from UTC; a person reads local time with its zone. A
+text without an offset names no instant: it is rejected, not guessed.
 """
 
 from datetime import UTC, datetime
 
 
-def local(at: str, *, exact: bool = False) -> str:
-    """Return the ISO 8601 instant `at` as local time with its zone, `2026-01-31T18:00:05+01:00`.
+def now() -> datetime:
+    """Return the present instant, by the wall clock."""
+    return datetime.now(UTC)
 
-    With `exact`, to the millisecond: for an instant that a command takes. One without a zone is in UTC; what is no
-    instant comes back as it is.
+
+def stamp(at: datetime | float | None = None) -> str:
+    """Return an instant, or seconds since 1970, or now, as the wire has it: UTC, to the millisecond."""
+    when = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at or now()
+    return when.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def parse(text: str) -> datetime:
+    """Return the instant in an ISO 8601 text. Raises ValueError, also for one without an offset from UTC."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} lacks its offset from UTC")
+    return at
+
+
+def known(text: str | None) -> datetime | None:
+    """Return the instant in `text`; None where there is none."""
+    try:
+        return parse(text or "")
+    except ValueError:
+        return None
+
+
+def written(text: str) -> datetime:
+    """Return the instant that a person wrote, with this machine's zone; one without an offset is local time.
+
+    Raises ValueError.
     """
     try:
-        then = datetime.fromisoformat(at)
-        shown = (then if then.tzinfo else then.replace(tzinfo=UTC)).astimezone()
+        return datetime.fromisoformat(text).astimezone()
+    except OverflowError as error:
+        raise ValueError(text) from error
+
+
+def local(at: str, *, exact: bool = False) -> str:
+    """Return the instant `at` as local time with its zone, `2026-01-31T18:00:05+01:00`; any other text as it is.
+
+    With `exact`, to the millisecond: for an instant that a command takes.
+    """
+    try:
+        shown = parse(at).astimezone()
     except (ValueError, OverflowError):
         return at
     return shown.isoformat(timespec="milliseconds" if exact else "seconds")

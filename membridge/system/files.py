@@ -9,10 +9,10 @@ import hashlib
 import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from membridge.errors import DiskFullError, FileAccessError, MembridgeError
+from membridge.system import clock
 
 #: Bytes read at once: large enough that the hash leaves the interpreter alone.
 BLOCK = 1 << 20
@@ -74,7 +74,7 @@ def discard(path: Path) -> None:
 
 def sweep(folder: Path, pattern: str) -> None:
     """Remove what a process that was killed left in `folder` under names like `pattern`, a day old or more."""
-    yesterday = datetime.now(UTC).timestamp() - 86_400
+    yesterday = clock.now().timestamp() - 86_400
     for path in folder.glob(pattern):
         with suppress(OSError):
             if path.stat().st_mtime < yesterday:

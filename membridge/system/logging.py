@@ -12,10 +12,11 @@ import traceback
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Final, TextIO, cast
 
 import msgspec
+
+from membridge.system import clock
 
 #: Every field that a log line may have beside `ts`, `level`, `event`, `module` and `exception`, and what it holds.
 FIELDS: Final[Mapping[str, str]] = {
@@ -208,7 +209,7 @@ class _Text:
     def render(self, level: str, event: dict[str, object]) -> str:
         sentence, trace = event.pop("event", ""), event.pop("exception", None)
         event.pop("module", None)
-        time = datetime.now().astimezone().strftime("%H:%M:%S")
+        time = clock.now().astimezone().strftime("%H:%M:%S")
         fields = "".join(f"  {key}={value}" for key, value in event.items())
         line = " ".join(f"{time} {level:<7} {sentence}{fields}".splitlines())
         if self._colours and level in _COLOURS:
@@ -220,7 +221,7 @@ class _Json:
     """Renders a line for programs: one JSON object."""
 
     def render(self, level: str, event: dict[str, object]) -> str:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = clock.stamp().replace("+00:00", "Z")
         return msgspec.json.encode({"ts": now, "level": level, **event}).decode()
 
 

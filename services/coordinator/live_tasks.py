@@ -7,12 +7,13 @@ it is durable. When the database refuses a change, what the book believes of tha
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from msgspec.structs import replace
 
 from membridge.errors import InvalidRequestError, LeaseLostError, NotFoundError
+from membridge.system import clock
 from schemas.leases import Lease, LeaseClaim, LeaseStatus
 from schemas.tasks import Task, TaskStatus
 from services.coordinator.contexts import Contexts
@@ -202,7 +203,7 @@ class LiveTasks:
 
         A task that is revived goes behind those of its context that were submitted `earlier`.
         """
-        at = stamp()
+        at = clock.stamp()
         writes = [_update(after, at), *also, audit(note, after.id, at)]
         held = self.leases.get(before.lease_id or "") if after.status not in HELD else None
         ended = replace(held.lease, status=lease, last_heartbeat=at) if held is not None else None
@@ -225,11 +226,11 @@ class LiveTasks:
 
     def renew(self, held: ActiveLease) -> "asyncio.Future[None]":
         """Let a lease live for its whole time again."""
-        now = datetime.now(UTC)
+        now = clock.now()
         renewed = replace(
             held.lease,
-            last_heartbeat=stamp(now),
-            expires_at=stamp(now + timedelta(seconds=held.lease.ttl_seconds)),
+            last_heartbeat=clock.stamp(now),
+            expires_at=clock.stamp(now + timedelta(seconds=held.lease.ttl_seconds)),
         )
         done = self._submit([_update_lease(renewed)], renewed.task_id)
         held.lease = renewed
@@ -262,7 +263,7 @@ class LiveTasks:
 
     def _set_timer(self, state: TaskState) -> None:
         if state.status is TaskStatus.FAILED or (state.status is TaskStatus.QUEUED and state.not_before > 0):
-            wait = state.not_before - datetime.now(UTC).timestamp()
+            wait = state.not_before - clock.now().timestamp()
             self._waiting[state.id] = self._timers.after(wait, lambda: self._due(state.id))
 
     def _offer(self, state: TaskState, *, back: bool = False) -> None:
@@ -318,21 +319,16 @@ class LiveTasks:
         return self._timers.after(seconds, lambda: self._listeners.expired(lease.id))
 
 
-def stamp(at: datetime | None = None) -> str:
-    """Return an instant, or now, as the wire has it."""
-    return (at or datetime.now(UTC)).isoformat(timespec="milliseconds")
-
-
 def instant(text: str | None) -> float:
     """Return an instant of the wire in seconds, 0 for none. Raises InvalidRequestError."""
     if text is None:
         return 0.0
     try:
-        at = datetime.fromisoformat(text)
+        at = clock.parse(text)
     except ValueError as error:
-        raise InvalidRequestError(f"{text!r} is no instant", field="not_before") from error
-    if at.tzinfo is None:
-        raise InvalidRequestError(f"{text!r} lacks its offset from UTC", field="not_before")
+        raise InvalidRequestError(
+            f"{text!r} is not a time with its zone", remedy="write it as 2026-01-31T18:00:00Z", field="not_before"
+        ) from error
     if (seconds := at.timestamp()) > LATEST:
         raise InvalidRequestError(f"{text!r} is too far away", field="not_before")
     return max(0.0, seconds)

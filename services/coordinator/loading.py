@@ -1,9 +1,9 @@
 """Fill a book from the database: whole when a term begins, and one task whose change the database refused."""
 
 from collections.abc import Collection
-from datetime import UTC, datetime
 
 from membridge.errors import NotFoundError
+from membridge.system import clock
 from schemas.leases import Lease
 from schemas.tasks import Task, TaskStatus
 from services.coordinator import machine
@@ -67,5 +67,5 @@ def _remaining(lease: Lease | None, *, by_server: bool) -> float:
     """Return the seconds that a lease has left at most: by a wall clock that may have jumped, but where KV has it."""
     if lease is None or by_server:
         return float(lease.ttl_seconds) if lease is not None else 0.0
-    left = datetime.fromisoformat(lease.expires_at).timestamp() - datetime.now(UTC).timestamp()
+    left = clock.parse(lease.expires_at).timestamp() - clock.now().timestamp()
     return min(float(lease.ttl_seconds), max(0.0, left))

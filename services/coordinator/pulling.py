@@ -7,10 +7,11 @@ import asyncio
 import uuid
 
 from membridge.errors import ConflictError, LeaseLostError
+from membridge.system import clock
 from schemas.leases import Leased, LeaseRequest
 from schemas.tasks import TaskStatus
 from services.coordinator.keyed_locks import KeyedLocks
-from services.coordinator.live_tasks import AuditNote, LiveTasks, audit, stamp
+from services.coordinator.live_tasks import AuditNote, LiveTasks, audit
 from services.coordinator.machine import TaskState, WrongStateError
 from services.coordinator.scheduler import Scheduler
 from services.coordinator.workers import Workers
@@ -69,7 +70,7 @@ class Pulling:
         return Leased(order=await self._scheduler.order(self._live_tasks.get(task.id), lease, None))
 
     def _hear(self, request: LeaseRequest) -> None:
-        now = stamp()
+        now = clock.stamp()
         worker = self._workers.pull(request.worker_id, request.labels, asyncio.get_running_loop().time(), now)
         if writes := self._workers.register(worker, now):
             self._live_tasks.write(*writes, audit(AuditNote("registered", worker.id), worker.id, now, "worker"))

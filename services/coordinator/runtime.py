@@ -10,11 +10,11 @@ import random
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 from membridge.bus.bulk import MOST_REQUEST
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas.leases import Accepted, Lease, LeaseClaim, LeaseStatus, OutputPart, Report
 from schemas.results import Artifact, Result, ResultStatus
@@ -23,7 +23,7 @@ from schemas.wire import encode
 from schemas.workers import Worker, WorkerStatus
 from services.coordinator import loading, machine
 from services.coordinator.keyed_locks import KeyedLocks
-from services.coordinator.live_tasks import AuditNote, Listeners, LiveTasks, audit, stamp, state_of
+from services.coordinator.live_tasks import AuditNote, Listeners, LiveTasks, audit, state_of
 from services.coordinator.machine import TaskState
 from services.coordinator.port import Port
 from services.coordinator.pulling import Pulling
@@ -131,7 +131,7 @@ class Runtime:
             return await self.queries.task_of_key(key) or await self._take_in(spec, actor)
 
     async def _take_in(self, spec: TaskSpec, actor: str) -> Task:
-        task = new_task(spec, str(uuid.uuid4()), at=stamp())
+        task = new_task(spec, str(uuid.uuid4()), at=clock.stamp())
         if (whole := len(encode(task))) > MOST_REQUEST - ORDER:
             raise TooLargeError(
                 f"the prompt is too large: as JSON the task has {whole:,} bytes, at most {MOST_REQUEST - ORDER:,} fit",
@@ -199,7 +199,7 @@ class Runtime:
         """Let a lease live on. Raises LeaseLostError when it is not the live one."""
         _, held = self.live_tasks.claimed(claim)
         self.live_tasks.admit()
-        self.workers.speak(claim.worker_id, asyncio.get_running_loop().time(), stamp())
+        self.workers.speak(claim.worker_id, asyncio.get_running_loop().time(), clock.stamp())
         done = self.live_tasks.renew(held)
         lease = held.lease
         self._in_background(partial(self._hold, lease, done))
@@ -227,7 +227,7 @@ class Runtime:
             raise InvalidRequestError("a success needs an output", field="output")
         if report.status is ResultStatus.ERROR and not report.error_message:
             raise InvalidRequestError("an error needs a message", field="error_message")
-        at, artifact, also = stamp(), None, list[Write]()
+        at, artifact, also = clock.stamp(), None, list[Write]()
         if output is not None and report.status is ResultStatus.SUCCESS:
             artifact, also = await self._keep(report, output, at)
         # What was awaited may have taken the lease away.
@@ -239,7 +239,7 @@ class Runtime:
             done = self._change(before, after, AuditNote("completed", report.worker_id), also=also)
         else:
             message = (report.error_message or "").strip()
-            now, chance = datetime.now(UTC).timestamp(), random.random()  # noqa: S311 - jitter
+            now, chance = clock.now().timestamp(), random.random()  # noqa: S311 - jitter
             after = machine.fail(before, reason=message[:REASON], now=now, chance=chance)
             note = AuditNote("failed", report.worker_id, message[:500])
             done = self._change(before, after, note, lease=LeaseStatus.FAILED, also=also)
@@ -264,7 +264,7 @@ class Runtime:
         note = AuditNote("drained" if drained else "resumed", actor)
         writes = self.workers.writes(worker, drained=drained)
         self.live_tasks.admit()
-        done = self.live_tasks.write(*writes, audit(note, worker_id, stamp(), "worker"))
+        done = self.live_tasks.write(*writes, audit(note, worker_id, clock.stamp(), "worker"))
         self.workers.drain(worker_id, drained=drained)
         self.scheduler.schedule()
         await durable(done)
@@ -275,7 +275,7 @@ class Runtime:
         self.workers.check_removable(worker_id)
         worker = self.workers.get(worker_id)
         self.live_tasks.admit()
-        note = audit(AuditNote("removed", actor), worker_id, stamp(), "worker")
+        note = audit(AuditNote("removed", actor), worker_id, clock.stamp(), "worker")
         done = self.live_tasks.write(Write(DELETE_WORKER, {"b_id": worker_id}), note)
         self.workers.forget(worker_id)
         await durable(done)
@@ -326,14 +326,14 @@ class Runtime:
 
         One that was there when this term began and was not heard of since has expired: its marker was missed.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.now().timestamp()
         missing = [held for lease_id, held in self.live_tasks.leases.items() if lease_id not in kept]
         for held in missing:
             self.lapse(held.lease.id)
         return [
             held.lease
             for held in missing
-            if not held.by_server and now - datetime.fromisoformat(held.lease.started_at).timestamp() > ROUND
+            if not held.by_server and now - clock.parse(held.lease.started_at).timestamp() > ROUND
         ]
 
     def expire(self, lease_id: str) -> None:
@@ -354,9 +354,11 @@ class Runtime:
 
     def hear(self, worker: Worker) -> None:
         """Take a worker's word of itself."""
-        writes = self.workers.register(worker, stamp())
+        writes = self.workers.register(worker, clock.stamp())
         if writes:
-            self.live_tasks.write(*writes, audit(AuditNote("registered", worker.id), worker.id, stamp(), "worker"))
+            self.live_tasks.write(
+                *writes, audit(AuditNote("registered", worker.id), worker.id, clock.stamp(), "worker")
+            )
         if self.workers.hear(worker, asyncio.get_running_loop().time()):
             self.scheduler.schedule()
 

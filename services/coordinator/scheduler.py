@@ -9,19 +9,20 @@ import dataclasses
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from msgspec.structs import replace
 
 from membridge.errors import MembridgeError
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas.leases import Lease, LeaseClaim, LeaseStatus, Order
 from schemas.task_events import TaskEvent, TaskEventKind
 from schemas.tasks import Task
 from schemas.workers import WorkerStatus
 from services.coordinator import machine
-from services.coordinator.live_tasks import AuditNote, LiveTasks, stamp
+from services.coordinator.live_tasks import AuditNote, LiveTasks
 from services.coordinator.machine import TaskState
 from services.coordinator.port import Port
 from services.coordinator.routing import Candidate, Decision, eligible, route
@@ -103,9 +104,9 @@ class Scheduler:
     def _waits_for(self, task: TaskState) -> str:
         """Return what a task waits for whose turn it is."""
         if task.status is machine.FAILED:
-            return f"its next attempt begins at {_shown(task.not_before)}"
+            return f"its next attempt begins at {clock.stamp(task.not_before)}"
         if task.not_before > 0:
-            return f"it does not begin before {_shown(task.not_before)}"
+            return f"it does not begin before {clock.stamp(task.not_before)}"
         decision = self._decide(task, self._workers.candidates())
         return decision.why if decision.worker is None else ""
 
@@ -113,7 +114,7 @@ class Scheduler:
         """Announce a task's change once it is durable."""
         await durable(done)
         event = TaskEvent(
-            task_id=task.id, kind=TaskEventKind.STATUS, at=stamp(), text=task.reason, status=task.status,
+            task_id=task.id, kind=TaskEventKind.STATUS, at=clock.stamp(), text=task.reason, status=task.status,
             attempt=task.attempts,
         )  # fmt: skip
         await self._port.announce(event)
@@ -175,16 +176,16 @@ class Scheduler:
         self, task: TaskState, worker_id: str, note: AuditNote, *, lease_id: str
     ) -> "tuple[TaskState, Lease, asyncio.Future[None]]":
         """Lease a task of the board to a worker; return both, and what is done when that is durable."""
-        now, ttl = datetime.now(UTC), self._lease_of(task.timeout_sec)
+        now, ttl = clock.now(), self._lease_of(task.timeout_sec)
         after = machine.lease(task, lease_id=lease_id, worker_id=worker_id)
         lease = Lease(
             id=lease_id,
             task_id=task.id,
             worker_id=worker_id,
-            started_at=stamp(now),
-            expires_at=stamp(now + timedelta(seconds=ttl)),
+            started_at=clock.stamp(now),
+            expires_at=clock.stamp(now + timedelta(seconds=ttl)),
             ttl_seconds=ttl,
-            last_heartbeat=stamp(now),
+            last_heartbeat=clock.stamp(now),
             context_id=task.context_id,
         )
         done = self._live_tasks.grant(task, after, lease, note)
@@ -200,7 +201,7 @@ class Scheduler:
         except MembridgeError as error:
             # At once, for the first time; then later and later.
             often = task.interruptions
-            until = datetime.now(UTC).timestamp() + machine.backoff(often, 0.0) if often else 0.0
+            until = clock.now().timestamp() + machine.backoff(often, 0.0) if often else 0.0
             self._take_back(task, lease, f"it could not be read: {error.message}", until)
             return
         if self._leased(task, lease) is None:
@@ -266,10 +267,6 @@ class Scheduler:
         change = self._live_tasks.change(before, after, AuditNote("handed_back", lease.worker_id, after.reason))
         self._in_background(partial(self.tell, after, change))
         self.schedule()
-
-
-def _shown(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _fuller(worker: Candidate) -> Candidate:

@@ -4,7 +4,6 @@ Reads only; writes go through the ledger. Whoever asks gets wire types, never ro
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
@@ -14,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import NotFoundError
+from membridge.system import clock
 from schemas.audit import AuditRecord
 from schemas.fields import MOST_NUMBER
 from schemas.leases import Lease, LeasesRequest, LeaseStatus
@@ -327,7 +327,7 @@ def _artifact(row: _Columns) -> Artifact:
 
 
 def _stamp(seconds: float) -> str | None:
-    return datetime.fromtimestamp(min(seconds, LATEST), UTC).isoformat(timespec="milliseconds") if seconds else None
+    return clock.stamp(min(seconds, LATEST)) if seconds else None
 
 
 def _text(items: Sequence[str]) -> str:

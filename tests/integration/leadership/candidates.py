@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
-from membridge.bus.lease import boottime
 from membridge.bus.options import BusOptions, Pace
 from membridge.leadership.elector import Election, Elector, ElectorOptions
 from membridge.leadership.rules import Freshness
 from membridge.leadership.view import LeadershipView
+from membridge.system.boottime import boottime
 from schemas.identity import NodeId, canonical_id
 from schemas.leadership import Role
 
