@@ -14,6 +14,7 @@ from membridge.settings.services import SERVICES
 from membridge.system.entry_points import entry_points
 from membridge.testing.node_process import Machine
 from tests.fixtures import complaints
+from tests.fixtures.commands import Commands
 
 # The same examples on every run, and no example is failed by a busy machine; `just soak` and `just sweep` roll dice.
 settings.register_profile("house", derandomize=True, deadline=None)
@@ -59,17 +60,30 @@ class _Complaints(logging.Handler):
         self.said.append(self.format(record))
 
 
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Generator[Commands]:
+    """What runs the commands of this session's machines."""
+    made = Commands(tmp_path_factory.mktemp("commands"))
+    yield made
+    made.stop()
+
+
 @pytest.fixture(autouse=True)
-def no_complaints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+def no_complaints(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, commands: Commands
+) -> Generator[None]:
     """Fail the test in which asyncio complained: in this process, in a daemon's log, or in a command's output."""
-    run = Machine.command
 
     async def checked(self: Machine, *arguments: str) -> tuple[int, str]:
-        code, output = await run(self, *arguments)
+        code, output = await commands.run(self, *arguments)
         complaints.check(output, f"membridge {' '.join(arguments)}")
         return code, output
 
+    async def written(self: Machine, count: int, label: str) -> None:
+        await commands.write(self, count, label)
+
     monkeypatch.setattr(Machine, "command", checked)
+    monkeypatch.setattr(Machine, "write", written)
     heard, asyncio_log = _Complaints(), logging.getLogger("asyncio")
     asyncio_log.addHandler(heard)
     # Asked for first and so torn down last: the daemons that write there have ended by then.
