@@ -151,12 +151,11 @@ def join(
     if not invocation.as_json:
         click.echo(f"Joined as node {joined.node} at {joined.url}: {', '.join(joined.projects)}.")
         click.echo(f"Written: {joined.file}")
-    daemon = [sys.executable, "-m", "membridge.cli.main"]
     for project in joined.projects:
         for verb in ("pull", "push"):
-            _run([*daemon, verb, "--project", project, *(["--json"] if invocation.as_json else [])])
+            _run([verb, "--project", project, *(["--json"] if invocation.as_json else [])])
     if not once:
-        os.execv(sys.executable, [*daemon, "node"])  # noqa: S606 - ourselves
+        os.execv(sys.executable, [sys.executable, "-m", "membridge.cli.main", "node"])  # noqa: S606 - ourselves
 
 
 def _check_own_settings(settings: Settings, line: "Line", node: NodeId, database: Path) -> None:
@@ -189,10 +188,11 @@ def _check_own_settings(settings: Settings, line: "Line", node: NodeId, database
 
 
 def _run(arguments: list[str]) -> None:
-    import subprocess  # noqa: PLC0415 - only here
+    from membridge.cli.main import INTERRUPTED, main  # noqa: PLC0415 - it loads this module
 
     # A pull from a memory that is still empty says so itself, and is no failure of the join.
-    subprocess.run(arguments, check=False)  # noqa: S603 - ourselves
+    if main(arguments) == INTERRUPTED:
+        raise KeyboardInterrupt
 
 
 def _print_invitation(reply: InviteReply) -> None:

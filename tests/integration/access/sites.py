@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from membridge.testing.node_process import Machine
 from schemas.identity import ProjectId, canonical_id
 from tests.fixtures.machines import SAMPLE, SOON, command
-from tests.fixtures.pace import pause
+from tests.fixtures.pace import written_to
 from tests.fixtures.ports import free_port
 
 SHARED, OTHER = "shared", "other"
@@ -65,11 +65,11 @@ async def site(root: Path, **extra: str) -> AsyncGenerator[Site]:
 
 async def both_pushed(host: Machine) -> bool:
     """Whether both projects have a snapshot."""
-    seen: list[int] = []
     for project in (SHARED, OTHER):
         code, output = await host.command("status", "--json", "--project", project)
-        seen.append(json.loads(output)["project"]["mirror_seq"] if code == 0 else 0)
-    return min(seen) > 0
+        if code or not json.loads(output)["project"]["mirror_seq"]:
+            return False
+    return True
 
 
 async def eventually(wanted: Callable[[], Awaitable[bool]], machine: Machine, seconds: float = SOON) -> None:
@@ -78,7 +78,7 @@ async def eventually(wanted: Callable[[], Awaitable[bool]], machine: Machine, se
         async with asyncio.timeout(seconds):
             while not await wanted():
                 assert machine.process is None or machine.process.returncode is None, machine.log.read_text()
-                await pause()
+                await written_to(machine.log)
     except TimeoutError as error:
         raise AssertionError(machine.log.read_text()[-3000:]) from error
 
