@@ -43,6 +43,7 @@ COMMANDS: dict[str, Entry] = {
     "artifact": Entry("membridge.cli.worker:artifact", "List or read what tasks made."),
     "key": Entry("membridge.cli.key:key", "Make, rotate and show keys of encryption; seal objects."),
     "nats-context": Entry("membridge.cli.nats_context:nats_context", "Let the stock `nats` CLI in as operator."),
+    "units": Entry("membridge.cli.systemd:units", "List, print or write the systemd units."),
     "config": Entry("membridge.cli.config:config", "Show settings and where each comes from."),
     "push_sqlite": Entry("membridge.cli.lane:push_sqlite", "The old tool's name of `push --snapshot`."),
     "pull_sqlite": Entry("membridge.cli.lane:pull_sqlite", "The old tool's name of `pull --replace`."),

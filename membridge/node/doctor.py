@@ -9,7 +9,7 @@ import asyncio
 import errno
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.claudemem import database, worker_process
 from membridge.errors import MembridgeError
-from membridge.node import leadership_part
+from membridge.node import leadership_part, services_check
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings, StoreKind
 from membridge.system import clock, pidfile
@@ -87,12 +87,14 @@ class Doctor:
             "disk": self._check_disk,
             "clock": self._check_clock,
         }
+        services = await threads.run(services_check.checks, self._settings)
+        checks |= services
         async with asyncio.TaskGroup() as group:
             tasks = {
                 name: group.create_task(_line(name, check, deadline.sooner(CHECK_DEADLINE)))
                 for name, check in checks.items()
             }
-        return _without_guesses({name: task.result() for name, task in tasks.items()})
+        return _without_guesses({name: task.result() for name, task in tasks.items()}, [*OVER_NATS, *services])
 
     async def _check_settings(self, deadline: Deadline) -> Check:
         del deadline
@@ -297,11 +299,11 @@ async def _line(name: str, check: Examination, deadline: Deadline) -> Check:
         return _fail(name, told.message, told.remedy)
 
 
-def _without_guesses(lines: dict[str, Check]) -> list[Check]:
+def _without_guesses(lines: dict[str, Check], over_nats: Iterable[str]) -> list[Check]:
     """Return the lines; what failed only because NATS or the store is away was not looked at, and says so."""
     skipped: dict[str, str] = {}
     if lines["nats"].finding is Finding.FAIL:
-        skipped |= dict.fromkeys(OVER_NATS, "NATS does not answer")
+        skipped |= dict.fromkeys(over_nats, "NATS does not answer")
     if lines["object store"].finding is Finding.FAIL:
         skipped["encryption"] = "the object store does not answer"
     return [

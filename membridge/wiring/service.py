@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from membridge.aio.backoff import kept_running
-from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Part, Ready
 from membridge.errors import MembridgeError, SettingsError
 from membridge.settings import Settings
@@ -19,7 +18,7 @@ from membridge.settings.services import discover
 from membridge.system.logging import get_logger
 from membridge.wiring.nats_permissions import NOTHING, Permissions
 from schemas.buckets import Bucket
-from schemas.node import Check
+from schemas.node import Empty
 from schemas.streams import Stream
 from schemas.subjects import Operation
 from schemas.wire import Wire
@@ -49,8 +48,13 @@ class Service:
     objects: bool = False
     #: What the overview of `up` says of it.
     overview: Callable[[Settings], str] = lambda _: "runs"
-    #: Its line in `membridge doctor` on a machine where it is enabled.
-    check: Callable[[Settings, Deadline], Awaitable[Check]] | None = None
+    #: A question that only reads; `membridge doctor` asks it where the service is enabled.
+    probe: Operation[Empty, Wire] | None = None
+
+    @property
+    def unit(self) -> str:
+        """The name of its systemd unit."""
+        return f"membridge-{self.name}.service"
 
     @property
     def logger(self) -> str:

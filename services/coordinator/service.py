@@ -55,4 +55,5 @@ SERVICE = Service(
     streams=streams.RUNTIME,
     buckets=buckets.RUNTIME,
     overview=_overview,
+    probe=subjects.STATS,
 )
