@@ -48,5 +48,5 @@ def _carry(server: Path, source: str, target: str) -> None:
     leftover.end(server)
     with files.translated(store / target):
         (store / source).rename(store / target)
-        files.sync_directory(store)
+        files.sync_path(store)
     log.info("data of the server moved to another account", path=str(store / target))

@@ -205,4 +205,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CredentialsError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise files.meaning(error, path, otherwise=CredentialsError) from error

@@ -18,7 +18,7 @@ def provide_key(path: Path) -> str:
         pair = nkeys.from_seed(bytearray(path.read_bytes().strip()))  # pyright: ignore[reportUnknownMemberType]
         return bytes(pair.public_key).decode()
     except OSError as error:
-        raise CredentialsError(f"{path} cannot be read: {error.strerror}", remedy="check its permissions") from error
+        raise files.meaning(error, path, otherwise=CredentialsError) from error
     except (ValueError, nkeys.ErrInvalidSeed) as error:
         raise CredentialsError(
             f"{path} is not an nkey seed of a user", remedy="delete the file: the next start makes a new key"

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from membridge.errors import CredentialsError, SettingsError
+from membridge.system import files
 
 #: Oldest server whose per-message TTL, markers and batched reads this system was tested against.
 OLDEST_SERVER = (2, 14, 6)
@@ -100,6 +101,9 @@ def plain_url(url: str) -> str:
 def _read(path: Path, what: str) -> str:
     try:
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise CredentialsError(f"{what} {path} cannot be read: {reason}") from error
+    except OSError as error:
+        raise files.meaning(
+            error, path, otherwise=CredentialsError, remedy=f"check the setting of the {what}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CredentialsError(f"{what} {path} is not a text file") from error

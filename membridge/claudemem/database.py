@@ -4,7 +4,6 @@ The worker keeps writing meanwhile. A copy for other machines is scrubbed of wha
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import local_tables, quoted, travelling_tables
 from membridge.claudemem.translate import RESTORE, translated
 from membridge.errors import DatabaseCorruptError, DiskFullError
+from membridge.system import files
 
 __all__ = ["DatabaseFacts", "backup", "copy_database", "device_id", "inspect", "open_live", "quick_check", "scrub"]
 
@@ -156,7 +156,7 @@ def _copy(
         if scrubbing:
             scrub(target)
         with translated(target):
-            _sync(target)
+            files.sync_path(target)
     except BaseException:
         with suppress(OSError):
             _forget(target)
@@ -192,22 +192,9 @@ def _copy_pages(
 
 def _check_room(connection: Connection, target: Path) -> None:
     needed = connection.number("PRAGMA page_count") * connection.number("PRAGMA page_size")
-    free = _free_bytes(target.parent)
+    free = files.free_bytes(target.parent)
     if free < needed:
         raise DiskFullError(f"no room to write {target}: {needed} bytes needed, {free} free")
-
-
-def _free_bytes(folder: Path) -> int:
-    facts = os.statvfs(folder)
-    return facts.f_bavail * facts.f_frsize
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _member(holder: object, name: str) -> object:

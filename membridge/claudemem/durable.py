@@ -5,7 +5,7 @@ checkpoint, and a power cut takes them. Whatever must not be ahead of the live d
 nodes have, waits for this. Nothing is checkpointed: that stays the worker's.
 """
 
-import os
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -13,6 +13,7 @@ import apsw
 from membridge.claudemem import open_files
 from membridge.claudemem.connection import resolve
 from membridge.claudemem.translate import translated
+from membridge.system import files
 
 
 def force(live: Path) -> None:
@@ -23,7 +24,8 @@ def force(live: Path) -> None:
     """
     real = resolve(live)
     with translated(live):
-        _force_foreign(Path(f"{real}-wal"))
+        with suppress(FileNotFoundError):
+            files.sync_path(Path(f"{real}-wal"))
         # The file itself through SQLite's descriptor: another one, closed, would take the locks away.
         connection = apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
@@ -31,15 +33,4 @@ def force(live: Path) -> None:
             open_files.force(real)
         finally:
             connection.close()
-        _force_foreign(real.parent)
-
-
-def _force_foreign(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.sync_path(real.parent)

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from membridge.system import files
+
 #: Bytes of the database file by which SQLite locks it: pending, reserved and those of the readers.
 _DATABASE_LOCKS = (0x4000_0000, 512)
 #: Bytes of the WAL's index: the lock of the connection that writes, and of one that recovers the index.
@@ -52,7 +54,7 @@ def read(path: Path, size: int, offset: int) -> bytes | None:
 def force(path: Path) -> None:
     """Force a file that a connection has open to the disk. Raises OSError when the disk refuses."""
     for number in descriptors(path):
-        os.fsync(number)
+        files.sync(number)
         return
 
 

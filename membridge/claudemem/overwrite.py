@@ -22,7 +22,7 @@ from membridge.errors import (
     DatabaseMissingError,
     DiskFullError,
 )
-from membridge.system import clock
+from membridge.system import clock, files
 
 #: Pages written between two looks at the deadline; the write lock is held all the while.
 _PAGES = 4_096
@@ -156,11 +156,7 @@ def _move(source: Path, target: Path) -> None:
         beside = Path(f"{source}{end}")
         if beside.exists():
             beside.rename(f"{target}{end}")
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.sync_path(target.parent)
 
 
 def _held(live: Path, others: list[Holder]) -> DatabaseBusyError:

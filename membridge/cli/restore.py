@@ -10,7 +10,8 @@ import click
 from membridge.cli import units
 from membridge.cli.command import Invocation, command
 from membridge.cli.diff import ROW_COLUMNS, described
-from membridge.errors import ConflictError, DiskFullError, MembridgeError
+from membridge.errors import ConflictError, DiskFullError
+from membridge.system import files
 from schemas import subjects
 from schemas.commits import (
     MOST_ROWS,
@@ -141,16 +142,16 @@ def place(source: Path, target: Path, *, force: bool) -> None:
             raise DiskFullError(f"no room to write {target}: {needed} bytes needed, {free} free")
         part.touch(mode=0o600)
         shutil.copyfile(source, part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
         if force:
-            part.replace(target)
+            files.put_in_place(part, target)
         else:
+            files.sync_path(part)
             os.link(part, target)
+            files.sync_path(target.parent)
     except FileExistsError as error:
         raise _taken(target) from error
     except OSError as error:
-        raise MembridgeError(f"{target}: {error.strerror or error}", remedy="choose another file") from error
+        raise files.meaning(error, target, remedy="choose another file") from error
     finally:
         part.unlink(missing_ok=True)
 

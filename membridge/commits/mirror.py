@@ -55,10 +55,7 @@ class Mirror:
         target = self._file(position)
         if staged != target:
             with files.translated(target):
-                with staged.open("rb+") as file:
-                    files.sync(file.fileno())
-                staged.replace(target)
-                files.sync_directory(self.directory)
+                files.put_in_place(staged, target)
         return target
 
     def advance(self, position: Position) -> None:
@@ -74,10 +71,10 @@ class Mirror:
         with files.translated(path):
             if is_mirror:
                 path.replace(self.directory / _FORMER)
-                files.sync_directory(self.directory)
+                files.sync_path(self.directory)
             elif path.exists():
                 path.unlink()
-                files.sync_directory(self.directory)
+                files.sync_path(self.directory)
         self.sweep()
 
     def sweep(self) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from membridge.aio.deadline import Deadline
-from membridge.errors import BusUnavailableError
+from membridge.errors import BusUnavailableError, MembridgeError
+from membridge.system import files
 from membridge.system.logging import get_logger
 
 #: The file in the server's folder.
@@ -33,12 +34,10 @@ log = get_logger("membridge.embedded")
 
 def note(directory: Path, pid: int) -> None:
     """Note the server of this folder. On a disk that is full or fails it runs without a note."""
-    temporary = directory / f"{FILE}.new"
     try:
-        temporary.write_text(json.dumps({"pid": pid, "started": started(pid) or ""}), encoding="ascii")
-        temporary.replace(directory / FILE)
-    except OSError as error:
-        log.warning("nats-server is not noted", pid=pid, path=str(temporary), reason=error.strerror)
+        files.save(directory / FILE, json.dumps({"pid": pid, "started": started(pid) or ""}).encode())
+    except MembridgeError as error:
+        log.warning("nats-server is not noted", pid=pid, path=str(directory / FILE), reason=error.message)
 
 
 def forget(directory: Path) -> None:

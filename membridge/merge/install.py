@@ -19,7 +19,7 @@ from membridge.merge.conflicts import Journal
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.snapshot import merge_files
 from membridge.merge.three_way import Outcome, Row, Shape
-from membridge.system import clock
+from membridge.system import clock, files
 
 
 def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> None:
@@ -145,8 +145,7 @@ def _raise_sequence(connection: Connection, table: Table, own_device: str | None
 
 
 def _publish(staged: Path, live: Path) -> None:
-    with staged.open("rb") as file:
-        os.fsync(file.fileno())
+    files.sync_path(staged)
     # What a database that is gone left behind would be replayed into the new one.
     for suffix in ("-wal", "-shm", "-journal"):
         stale = Path(f"{live}{suffix}")
@@ -158,8 +157,4 @@ def _publish(staged: Path, live: Path) -> None:
         raise ConflictError(
             f"a database {live} has appeared meanwhile", remedy="run `membridge pull` again: it merges"
         ) from error
-    descriptor = os.open(live.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.sync_path(live.parent)

@@ -57,8 +57,7 @@ def take(lane: Lane, reason: str, *, spare: AbstractSet[str] = frozenset(), dead
             for known in newest:
                 if _is_same(known, part):
                     return known
-            part.replace(target)
-            files.sync_directory(lane.backups)
+            files.put_in_place(part, target)
     finally:
         files.discard(part)
     prune(lane, spare=spare)

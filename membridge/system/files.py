@@ -33,12 +33,16 @@ def save(path: Path, content: bytes) -> None:
         try:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
-                file.flush()
-                sync(file.fileno())
-            part.replace(path)
+            put_in_place(part, path)
         finally:
             discard(part)
-        sync_directory(path.parent)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a finished file its name; after a power cut either the old or the new file has it. Raises OSError."""
+    sync_path(part)
+    part.replace(path)
+    sync_path(path.parent)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -91,15 +95,15 @@ def free_bytes(folder: Path) -> int:
 
 
 def sync(descriptor: int) -> None:
-    """Force an open file to the disk."""
+    """Force an open file to the disk. Raises OSError."""
     os.fsync(descriptor)
 
 
-def sync_directory(directory: Path) -> None:
-    """Force a directory's entries to the disk, so that a rename survives a power cut. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def sync_path(path: Path) -> None:
+    """Force a file to the disk, or the entries of a folder, so that a rename survives a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -120,12 +124,20 @@ def translated(path: Path) -> Generator[None]:
         raise meaning(error, path) from error
 
 
+#: What helps where a file can neither be read nor written.
+CHECK = "check the permissions and the disk that holds it"
+
+
 def meaning(
-    error: OSError, path: Path | None = None, *, otherwise: type[MembridgeError] = FileAccessError
+    error: OSError,
+    path: Path | None = None,
+    *,
+    otherwise: type[MembridgeError] = FileAccessError,
+    remedy: str = CHECK,
 ) -> MembridgeError:
     """Return what the operating system said about `path`, or the path that it names, as an error of this project.
 
-    Where it is neither a full disk nor a failing one it is an error of the kind `otherwise`.
+    Where it is neither a full disk nor a failing one it is an error of the kind `otherwise`, with `remedy`.
     """
     named = error.filename2 or error.filename
     if path is None:
@@ -134,7 +146,7 @@ def meaning(
         return full(path)
     if error.errno in FAILING:
         return failing(path, error.strerror or str(error))
-    return otherwise(f"{path}: {error.strerror or error}", remedy="check the permissions and the disk that holds it")
+    return otherwise(f"{path}: {error.strerror or error}", remedy=remedy)
 
 
 def of_file(error: BaseException) -> MembridgeError | None:

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import SettingsError, UnavailableError
+from membridge.system import files
 from services.database.migrations.run import upgrade
 
 T = TypeVar("T")
@@ -60,7 +61,9 @@ async def open_engine(url: URL, *, deadline: Deadline) -> AsyncGenerator[AsyncEn
     Errors: UnavailableError when it does not answer or cannot be migrated.
     """
     if url.get_backend_name() == "sqlite":
-        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = Path(url.database or "").parent
+        with files.translated(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = create_async_engine(url, pool_size=POOL, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     else:

@@ -12,7 +12,6 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +103,7 @@ def read_file(path: Path) -> tuple[Key, ...]:
         with path.open("rb") as file:
             mode, text = os.fstat(file.fileno()).st_mode, file.read(MAX_FILE + 1)
     except OSError as error:
-        raise EncryptionKeyError(f"the key file {path} cannot be read: {error.strerror}", remedy=COPY_KEY) from error
+        raise files.meaning(error, path, otherwise=EncryptionKeyError, remedy=COPY_KEY) from error
     if stat.S_IMODE(mode) & 0o077:
         raise EncryptionKeyError(f"others may read the key file {path}", remedy=f"run `chmod 600 {path}`")
     lines = text.decode("utf-8", "replace").splitlines() if len(text) <= MAX_FILE else [""]
@@ -125,19 +124,7 @@ def key_text(keys: Sequence[Key]) -> str:
 
 def write_file(path: Path, keys: Sequence[Key]) -> None:
     """Write a key file that only its owner reads; after a power cut either the old or the new one is there."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-            file.write(key_text(keys).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise files.meaning(error, path) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    files.save(path, key_text(keys).encode())
 
 
 def _parsed(path: Path, number: int, line: str) -> Key:

@@ -69,7 +69,7 @@ def test_a_file_without_a_key_or_with_a_wrong_line_is_refused(path: Path, text: 
 
 
 def test_a_missing_file_says_where_to_get_one(path: Path) -> None:
-    with pytest.raises(EncryptionKeyError, match="cannot be read") as caught:
+    with pytest.raises(EncryptionKeyError, match="No such file") as caught:
         read_file(path)
     assert "MEMBRIDGE_ENCRYPTION_KEY_FILE" in caught.value.remedy
 
