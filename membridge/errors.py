@@ -14,6 +14,8 @@ MembridgeError
 ├── DiskFullError
 ├── FileAccessError
 ├── TooLargeError
+├── MethodNotAllowedError
+├── UnsupportedMediaTypeError
 ├── UnavailableError         BusUnavailableError · StoreUnavailableError · NoResponderError · OverloadedError
 ├── DeadlineExceededError
 └── RemoteError              (what another process answered)
@@ -241,6 +243,19 @@ class TooLargeError(MembridgeError):
     code = ErrorCode.TOO_LARGE
 
 
+class MethodNotAllowedError(MembridgeError):
+    """An address that exists, asked with a method that it does not have."""
+
+    code = ErrorCode.METHOD_NOT_ALLOWED
+
+
+class UnsupportedMediaTypeError(MembridgeError):
+    """A body of a type or an encoding that is not read."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+    default_remedy = "send JSON with `Content-Type: application/json` and no `Content-Encoding`"
+
+
 class UnavailableError(MembridgeError):
     """A service that does not answer."""
 
@@ -268,6 +283,11 @@ class OverloadedError(UnavailableError):
 
     code = ErrorCode.RATE_LIMITED
     default_remedy = "ask later"
+
+    def __init__(self, message: str, *, seconds: float | None = None) -> None:
+        super().__init__(message)
+        #: How long to wait until the next try, where that is known.
+        self.seconds = seconds
 
 
 class DeadlineExceededError(MembridgeError):

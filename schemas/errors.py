@@ -16,6 +16,7 @@ class ErrorCode(StrEnum):
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
     PRIMARY_PULL_REFUSED = "primary_pull_refused"
     SECONDARY_PUSH_BLOCKED = "secondary_push_blocked"
     STALE_EPOCH = "stale_epoch"
@@ -30,6 +31,7 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_FORMAT = "unsupported_format"
     DISK_FULL = "disk_full"
     TOO_LARGE = "too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -66,6 +68,7 @@ TABLE: dict[ErrorCode, Mapping] = {
     ErrorCode.UNAUTHORIZED: Mapping(401, 401, 1, Retry.NO, "warning"),
     ErrorCode.FORBIDDEN: Mapping(403, 403, 1, Retry.NO, "warning"),
     ErrorCode.NOT_FOUND: Mapping(404, 404, 1, Retry.AFTER_REREAD, "debug"),
+    ErrorCode.METHOD_NOT_ALLOWED: Mapping(405, 405, 1, Retry.NO, "debug"),
     ErrorCode.PRIMARY_PULL_REFUSED: Mapping(409, 409, 2, Retry.NO, "info"),
     ErrorCode.SECONDARY_PUSH_BLOCKED: Mapping(409, 409, 3, Retry.NO, "info"),
     ErrorCode.STALE_EPOCH: Mapping(409, 409, 1, Retry.AFTER_REREAD, "info"),
@@ -80,6 +83,7 @@ TABLE: dict[ErrorCode, Mapping] = {
     ErrorCode.UNSUPPORTED_FORMAT: Mapping(422, 422, 1, Retry.NO, "warning"),
     ErrorCode.DISK_FULL: Mapping(507, 507, 1, Retry.LATER, "error"),
     ErrorCode.TOO_LARGE: Mapping(413, 413, 1, Retry.NO, "debug"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: Mapping(415, 415, 1, Retry.NO, "debug"),
     ErrorCode.RATE_LIMITED: Mapping(429, 429, 1, Retry.LATER, "debug"),
     ErrorCode.UNAVAILABLE: Mapping(503, 503, 1, Retry.YES, "warning"),
     ErrorCode.DEADLINE_EXCEEDED: Mapping(504, 504, 1, Retry.IF_IDEMPOTENT, "warning"),

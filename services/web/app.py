@@ -1,0 +1,164 @@
+"""The application factory: routes in, an aiohttp application out. Each request passes here, and is answered here.
+
+In order: request id, rates, caller, permission, body within its bound, decoding, handler, answer; all of it within the
+route's deadline. Every refusal on the way is an error of the one table.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import parse_qs
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+
+from membridge.aio.deadline import Deadline
+from membridge.errors import MembridgeError, TooLargeError, UnsupportedMediaTypeError
+from membridge.system.logging import bound, get_logger
+from schemas.wire import Wire, encode
+from services.web.errors import HEADERS, request_id_of, response_of, translated
+from services.web.limits import Flights
+from services.web.metrics import Metrics
+from services.web.routes import Call, Endpoint, Text
+
+log = get_logger("membridge.web")
+
+#: Seconds within which a client takes an answer: one that does not read is cut off.
+SEND = 30.0
+#: Requests that are answered at once.
+AT_ONCE = 256
+#: Fields that a query may have.
+MOST_FIELDS = 100
+
+#: Finds out who asks and whether that caller may; raises what it is refused with, else sets `call.identity`.
+Guard = Callable[[web.Request, Endpoint, Call], Awaitable[None]]
+Answered = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_ENDPOINT: web.RequestKey[Endpoint] = web.RequestKey("endpoint", Endpoint)
+_CALL: web.RequestKey[Call] = web.RequestKey("call", Call)
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What all routes of an application share."""
+
+    guard: Guard
+    metrics: Metrics
+    flights: Flights
+
+
+def make_app(endpoints: Sequence[Endpoint], kit: Kit) -> web.Application:
+    """Return an application that answers `endpoints`."""
+    app = web.Application(middlewares=[_middleware(kit)])
+    for endpoint in endpoints:
+        route, answer = endpoint.route, partial(_answer, kit, endpoint)
+        # HEAD is answered wherever GET is, as HTTP asks.
+        methods = [hdrs.METH_GET, hdrs.METH_HEAD] if route.method == hdrs.METH_GET else [route.method.value]
+        for method in methods:
+            app.router.add_route(method, route.path, answer, expect_handler=_expect)
+    return app
+
+
+def _middleware(kit: Kit) -> Middleware:
+    @web.middleware
+    async def outermost(request: web.Request, handler: Answered) -> web.StreamResponse:
+        began, request_id = time.perf_counter(), request_id_of(request.headers)
+        request[_CALL] = call = Call(request_id, Deadline.after(SEND), request.remote or "", secure=request.secure)
+        code = ""
+        with bound(request_id=request_id), kit.metrics.in_flight():
+            try:
+                response = await handler(request)
+            except Exception as error:  # noqa: BLE001 - the client is told, and the server goes on
+                refused = translated(error, _name(request))
+                response, code = await _refuse(request, refused, call), refused.code.value
+            took = time.perf_counter() - began
+            kit.metrics.answered(_name(request), request.method, response.status, took)
+            log.debug(
+                "request answered",
+                operation=_name(request),
+                outcome=response.status,
+                code=code,
+                by=call.identity.actor,
+                address=call.address,
+                seconds=round(took, 4),
+            )
+            return response
+
+    return outermost
+
+
+def _name(request: web.Request) -> str:
+    return request[_ENDPOINT].route.name if _ENDPOINT in request else "unmatched"
+
+
+async def _answer(kit: Kit, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    request[_ENDPOINT], call, route = endpoint, request[_CALL], endpoint.route
+    call.deadline = Deadline.after(route.deadline)
+    async with kit.flights.one():
+        async with call.deadline.scope(route.name):
+            await kit.guard(request, endpoint, call)
+            body = await _body(request, endpoint)
+            query = parse_qs(request.rel_url.raw_query_string, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+            reply = await endpoint.handler(route.parse(request.match_info, query, body), call)
+        return await _send(request, _response(endpoint, reply, call))
+
+
+async def _expect(request: web.Request) -> None:
+    """Do nothing yet: a client that waits for leave to send its body gets that once it may send one at all."""
+
+
+async def _body(request: web.Request, endpoint: Endpoint) -> bytes:
+    """Return the body; raise TooLargeError at the first byte over the bound, whatever the headers say."""
+    most = endpoint.route.most_bytes if endpoint.route.has_body else 0
+    if not request.can_read_body:
+        return b""
+    if (request.content_length or 0) > most:
+        raise TooLargeError(f"the body of {request.content_length:,} bytes is over the limit of {most:,}")
+    if endpoint.route.has_body and request.content_type != "application/json":
+        raise UnsupportedMediaTypeError(f"the body is {request.content_type}, not JSON")
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
+        raise UnsupportedMediaTypeError("the body is compressed")
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > most:
+            raise TooLargeError(f"the body is over the limit of {most:,} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _response(endpoint: Endpoint, reply: Wire, call: Call) -> web.Response:
+    route = endpoint.route
+    body = reply.body.encode() if isinstance(reply, Text) else encode(reply)
+    response = web.Response(status=route.status, body=body, headers={**HEADERS, "X-Request-Id": call.request_id})
+    response.headers[hdrs.CONTENT_TYPE] = route.content_type
+    for name, value in call.headers:
+        response.headers.add(name, value)
+    return response
+
+
+async def _refuse(request: web.Request, error: MembridgeError, call: Call) -> web.StreamResponse:
+    response = response_of(error, call.request_id)
+    if not request.content.is_eof():
+        # What is left of the body is not worth reading: the connection ends with this answer.
+        response.force_close()
+    return await _send(request, response)
+
+
+async def _send(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Send an answer; cut off a client that does not read it."""
+    try:
+        async with asyncio.timeout(SEND):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client did not read its answer") from None
+    return response

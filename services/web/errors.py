@@ -1,0 +1,114 @@
+"""Errors as HTTP: status and body from the one table in `schemas.errors`.
+
+aiohttp's own refusals become errors of ours first, so that a client sees one form whatever refused it. An unexpected
+exception answers `internal` and its request id, nothing else.
+"""
+
+import math
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+
+from membridge.aio.tasks import cause_of
+from membridge.errors import (
+    InvalidRequestError,
+    MembridgeError,
+    MethodNotAllowedError,
+    NotFoundError,
+    OverloadedError,
+    TooLargeError,
+    UnavailableError,
+)
+from membridge.system.files import of_file
+from membridge.system.logging import get_logger
+from schemas.web import ErrorBody
+from schemas.wire import encode, storable
+
+log = get_logger("membridge.web")
+
+#: Characters of an error's message at most.
+MESSAGE = 1_000
+#: Seconds after which a client may come back when nothing more exact is known.
+LATER = 1
+#: A request id that is taken from the client as it is.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+#: On every answer. What a browser shows of them is never cached, framed, or taken for another type.
+HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class NoSuchMethodError(MethodNotAllowedError):
+    """An address that answers other methods than the one it was asked with."""
+
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"this address answers {', '.join(allowed)}, not {method}")
+        self.allowed = allowed
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """Return the id that the client gave its request, a new one when it gave none that can stand in a log."""
+    given = headers.get("X-Request-Id", "")
+    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def body_of(error: MembridgeError, request_id: str) -> ErrorBody:
+    """Return the body that tells a client of `error`."""
+    detail, field = _cut(error.message), _cut(error.field or "") or None
+    return ErrorBody(error=error.code, detail=detail, remedy=error.remedy, field=field, request_id=request_id)
+
+
+def response_of(error: MembridgeError, request_id: str) -> web.Response:
+    """Return the answer that tells a client of `error`."""
+    mapping = error.mapping
+    headers = {**HEADERS, "X-Request-Id": request_id}
+    if mapping.http == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="membridge"'
+    if isinstance(error, UnavailableError):
+        seconds = error.seconds if isinstance(error, OverloadedError) else None
+        headers["Retry-After"] = str(max(LATER, math.ceil(seconds or LATER)))
+    if isinstance(error, NoSuchMethodError):
+        headers["Allow"] = ", ".join(error.allowed)
+    body = encode(body_of(error, request_id))
+    return web.Response(status=mapping.http, headers=headers, body=body, content_type="application/json")
+
+
+def translated(error: BaseException, operation: str) -> MembridgeError:
+    """Return the error that a client is told of: ours as it is, aiohttp's by its meaning, any other as `internal`."""
+    cause = cause_of(error)
+    if isinstance(cause, MembridgeError):
+        return cause
+    if isinstance(cause, web.HTTPException):
+        return _of_aiohttp(cause)
+    if isinstance(cause, web.RequestPayloadError):
+        return InvalidRequestError("the body could not be read: it is cut off or not chunked as it says")
+    if (told := of_file(cause)) is not None:
+        log.warning("request failed", operation=operation, reason=told.message, remedy=told.remedy)
+        return told
+    log.error("request failed", operation=operation, exc_info=error)
+    return MembridgeError("internal error")
+
+
+def _of_aiohttp(error: web.HTTPException) -> MembridgeError:
+    match error:
+        case web.HTTPNotFound():
+            return NotFoundError("nothing is at this address", remedy="GET /openapi.json lists every route")
+        case web.HTTPMethodNotAllowed():
+            return NoSuchMethodError(error.method, sorted(error.allowed_methods))
+        case web.HTTPRequestEntityTooLarge():
+            return TooLargeError("the request is too large")
+        case _ if error.status < 500:
+            return InvalidRequestError(f"the request cannot be answered: {error.reason}")
+        case _:
+            return MembridgeError("internal error")
+
+
+def _cut(text: str) -> str:
+    text = storable(text)
+    return text if len(text) <= MESSAGE else f"{text[: MESSAGE - 1]}…"

@@ -1,0 +1,31 @@
+"""Who asks: a key, directly or through a session, or anybody."""
+
+from dataclasses import dataclass
+
+from schemas.web import Role
+
+_RANK = {role: rank for rank, role in enumerate(Role)}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller. `key_id` is empty for one that showed no key; `session` is set for a browser's."""
+
+    key_id: str
+    name: str
+    role: Role
+    scopes: frozenset[str]
+    session: str = ""
+
+    def may(self, scope: str, role: Role) -> bool:
+        """Whether this caller's role suffices in a scope; any scope of its own does for the empty one."""
+        return bool(self.key_id) and _RANK[self.role] >= _RANK[role] and bool({scope, "*"} & self.scopes or not scope)
+
+    @property
+    def actor(self) -> str:
+        """What logs and the audit call this caller."""
+        return f"key:{self.key_id}" if self.key_id else "anybody"
+
+
+#: Whoever shows no key.
+ANYBODY = Identity("", "", Role.READER, frozenset())

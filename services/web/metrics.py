@@ -1,0 +1,48 @@
+"""What a server counts of itself, in the text form that Prometheus reads."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+#: Seconds by which answers are told apart.
+BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Methods that are counted by name; a client may invent others.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The counters of one application; `registry` takes a service's own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "membridge_http_requests", "Requests answered.", ("route", "method", "status"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "membridge_http_request_seconds", "Time to answer.", ("route",), buckets=BUCKETS, registry=self.registry
+        )
+        self._in_flight = Gauge("membridge_http_requests_in_flight", "Requests being answered.", registry=self.registry)
+        self._streams = Gauge("membridge_http_streams", "Open streams.", ("kind",), registry=self.registry)
+
+    @contextmanager
+    def in_flight(self) -> Generator[None]:
+        """Count a request while the body runs."""
+        with self._in_flight.track_inprogress():
+            yield
+
+    @contextmanager
+    def stream(self, kind: str) -> Generator[None]:
+        """Count a stream while the body runs."""
+        with self._streams.labels(kind).track_inprogress():
+            yield
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self._requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def render(self) -> str:
+        """Return what Prometheus reads."""
+        return generate_latest(self.registry).decode()

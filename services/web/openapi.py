@@ -1,0 +1,111 @@
+"""The OpenAPI 3.1 document of a service, from its routes and the structs that they name."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from membridge import __version__
+from schemas.errors import TABLE, ErrorCode
+from schemas.node import Empty
+from schemas.web import ErrorBody
+from services.web.routes import AnyRoute, Call, Endpoint, Kind, Method, Route, Text
+
+#: A part of the document.
+Json = dict[str, Any]
+
+OPENAPI = Route("openapi", Method.GET, "/openapi.json", Empty, Text, "This document.", None, kind=Kind.TEXT)
+_REF = "#/components/schemas/{name}"
+#: What any route may answer, and beside that one with a permission, and one with a body.
+_ALWAYS = (ErrorCode.INVALID_REQUEST, ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED)
+_GUARDED = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)
+_WITH_BODY = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+
+
+def endpoint(routes: Sequence[AnyRoute], title: str) -> Endpoint:
+    """Return the route that shows the document of `routes` and of itself."""
+    text = Text(body=msgspec.json.encode(document([*routes, OPENAPI], title)).decode())
+
+    async def show(_: Empty, __: Call) -> Text:
+        return text
+
+    return OPENAPI.bind(show)
+
+
+def document(routes: Sequence[AnyRoute], title: str) -> Json:
+    """Return the document of `routes`."""
+    kinds = [kind for route in routes for kind in (route.request, route.reply) if kind is not Text]
+    unique = list(dict.fromkeys([*kinds, ErrorBody]))
+    schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
+    named = dict(zip(unique, schemas, strict=True))
+    paths: dict[str, Json] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, named, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": __version__},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+            },
+        },
+    }
+
+
+def _operation(route: AnyRoute, named: dict[Any, Json], components: dict[str, Json]) -> Json:
+    operation: Json = {"operationId": route.name, "summary": route.summary}
+    fields = components[route.request.__name__]
+    properties, required = fields.get("properties", {}), fields.get("required", [])
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": properties[name]} for name in route.path_fields
+    ]
+    others = {name: schema for name, schema in properties.items() if name not in route.path_fields}
+    needed = [name for name in required if name in others]
+    if route.has_body and others:
+        schema = (
+            named[route.request]
+            if not route.path_fields
+            else {"type": "object", "properties": others, "required": needed}
+        )
+        operation["requestBody"] = {"required": bool(needed), "content": {"application/json": {"schema": schema}}}
+    elif not route.has_body:
+        parameters += [
+            {"name": name, "in": "query", "required": name in needed, "schema": schema}
+            for name, schema in others.items()
+        ]
+    if parameters:
+        operation["parameters"] = parameters
+    operation["responses"] = {str(route.status): _reply(route, named), **_errors(route)}
+    if route.permission is not None:
+        operation["security"] = [{"key": []}]
+        operation["x-scope"] = route.permission.scope
+        operation["x-role"] = route.permission.role
+    else:
+        operation["security"] = []
+    return operation
+
+
+def _reply(route: AnyRoute, named: dict[Any, Json]) -> Json:
+    schema: Json = {"type": "string"} if route.kind is Kind.TEXT else named[route.reply]
+    if route.kind is Kind.TEXT and route.content_type == "application/json":
+        schema = {"type": "object"}
+    return {"description": route.summary, "content": {route.content_type.partition(";")[0]: {"schema": schema}}}
+
+
+def _errors(route: AnyRoute) -> Json:
+    codes = [
+        *_ALWAYS,
+        *(_GUARDED if route.permission is not None else ()),
+        *(_WITH_BODY if route.has_body else ()),
+        *route.errors,
+    ]
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys(codes):
+        by_status.setdefault(TABLE[code].http, []).append(code.value)
+    content = {"application/json": {"schema": {"$ref": _REF.format(name=ErrorBody.__name__)}}}
+    return {
+        str(status): {"description": ", ".join(found), "content": content}
+        for status, found in sorted(by_status.items())
+    }
