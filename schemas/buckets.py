@@ -11,6 +11,7 @@ from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
 from schemas.leases import Lease
 from schemas.node import NodePresence
 from schemas.snapshot import Head
+from schemas.web import ApiKey, EndedSession
 from schemas.wire import Wire
 
 V_co = TypeVar("V_co", bound=Wire, covariant=True)
@@ -76,3 +77,9 @@ STICKY = Bucket("sticky", Stickiness, ttl=3_600.0, history=1, max_bytes=64 << 20
 SCHEDULING = Bucket("scheduling", SchedulerRecord, ttl=10.0, history=1, max_bytes=1 << 20)
 #: Those of the task runtime; its coordinator makes them.
 RUNTIME: tuple[Bucket[Wire], ...] = (LEASES, STICKY, SCHEDULING)
+
+API_KEYS = Bucket("api_keys", ApiKey, ttl=None, history=1, max_bytes=16 << 20)
+#: As long as a session may last.
+ENDED_SESSIONS = Bucket("ended_sessions", EndedSession, ttl=43_200.0, history=1, max_bytes=16 << 20)
+#: Those of the services that answer HTTP.
+WEB: tuple[Bucket[Wire], ...] = (API_KEYS, ENDED_SESSIONS)

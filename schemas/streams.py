@@ -54,3 +54,9 @@ TASKS = Stream(
 ALL: tuple[Stream, ...] = (EVENTS, PROPOSALS, JOBS)
 #: Those of the task runtime; its coordinator makes them.
 RUNTIME: tuple[Stream, ...] = (TASKS,)
+
+WEB_AUDIT = Stream(
+    "WEB_AUDIT", (subjects.wildcard(subjects.WEB_AUDIT),), Retention.LIMITS, max_bytes=32 << 20, max_age=365 * DAY
+)
+#: Those of the services that answer HTTP.
+WEB: tuple[Stream, ...] = (WEB_AUDIT,)

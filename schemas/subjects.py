@@ -300,3 +300,5 @@ PROGRESS = "membridge.{project}.progress.{node}"
 PROPOSAL = "membridge.{project}.proposal.{node}"
 #: The last state of each job; kept by the JOBS stream.
 JOB = "membridge.{project}.job.{node}.{job}"
+#: What was changed over HTTP, and who was refused to; `{by}` is the key's id. Kept by the WEB_AUDIT stream.
+WEB_AUDIT = "membridge.web.audit.entry.{by}"

@@ -6,7 +6,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from schemas.errors import ErrorCode
-from schemas.fields import Line
+from schemas.fields import Instant, Line, Sentence
+from schemas.identity import Sha256
 from schemas.wire import Wire
 
 
@@ -47,3 +48,98 @@ Scope = Annotated[str, Meta(pattern=r"^(\*|[a-z][a-z0-9_]{0,31})\Z")]
 #: The public half of a key, by which it is named.
 KeyId = Annotated[str, Meta(pattern=r"^[a-z2-7]{12}\Z")]
 KeyName = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class ApiKey(Wire, frozen=True, kw_only=True):
+    """A key as it is stored: its name, what it may do, and the sha256 of its secret half."""
+
+    id: KeyId
+    name: KeyName
+    role: Role
+    scopes: list[Scope]
+    sha256: Sha256
+    created_at: Instant
+    created_by: Line
+    expires_at: Instant | None = None
+    revoked_at: Instant | None = None
+    revoked_by: Line = ""
+
+
+class KeyInfo(Wire, frozen=True, kw_only=True):
+    """A key as it is shown."""
+
+    id: KeyId
+    name: KeyName
+    role: Role
+    scopes: list[Scope]
+    created_at: Instant
+    created_by: Line
+    expires_at: Instant | None = None
+    revoked_at: Instant | None = None
+    revoked_by: Line = ""
+
+
+class IssueKeyRequest(Wire, frozen=True, kw_only=True):
+    """What a new key is called, what it may do, and for how many days."""
+
+    name: KeyName
+    role: Role
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=32)]
+    days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
+
+
+class IssuedKey(Wire, frozen=True, kw_only=True):
+    """A new key; `secret` is shown this once and stored nowhere."""
+
+    key: KeyInfo
+    secret: Line
+
+
+class KeyRequest(Wire, frozen=True, kw_only=True):
+    """Which key."""
+
+    id: KeyId
+
+
+class KeysReply(Wire, frozen=True, kw_only=True):
+    """Every key, those that were revoked too."""
+
+    keys: list[KeyInfo]
+
+
+class LoginRequest(Wire, frozen=True, kw_only=True):
+    """The key that a browser opens a session with."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class SessionReply(Wire, frozen=True, kw_only=True):
+    """Who asks. `csrf_token` goes into the header `X-CSRF-Token` of what a session changes; a key needs none."""
+
+    key_id: KeyId
+    name: KeyName
+    role: Role
+    scopes: list[Scope]
+    csrf_token: Line = ""
+
+
+class EndedSession(Wire, frozen=True, kw_only=True):
+    """A session that was logged out before its time."""
+
+    key_id: KeyId
+    at: Instant
+
+
+class AuditEntry(Wire, frozen=True, kw_only=True):
+    """Who changed what over HTTP, or was refused to. No secret is ever in it."""
+
+    at: Instant
+    #: Name of the route.
+    action: Line
+    #: The path that was asked, which names the thing.
+    path: Sentence
+    by: Line
+    address: Line
+    request_id: Line
+    #: `ok`, or the code of the error.
+    outcome: Line

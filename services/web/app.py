@@ -15,10 +15,13 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from membridge.aio.deadline import Deadline
-from membridge.errors import MembridgeError, TooLargeError, UnsupportedMediaTypeError
+from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError, UnsupportedMediaTypeError
 from membridge.system.logging import bound, get_logger
+from schemas.errors import ErrorCode
 from schemas.wire import Wire, encode
+from services.web.audit import Audit, entry_of
 from services.web.errors import HEADERS, request_id_of, response_of, translated
+from services.web.identity import ANYBODY
 from services.web.limits import Flights
 from services.web.metrics import Metrics
 from services.web.routes import Call, Endpoint, Text
@@ -29,6 +32,8 @@ log = get_logger("membridge.web")
 SEND = 30.0
 #: Requests that are answered at once.
 AT_ONCE = 256
+#: What is audited even of a request that changes nothing.
+DENIED = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN})
 #: Fields that a query may have.
 MOST_FIELDS = 100
 
@@ -45,6 +50,7 @@ class Kit:
     """What all routes of an application share."""
 
     guard: Guard
+    audit: Audit
     metrics: Metrics
     flights: Flights
 
@@ -72,7 +78,9 @@ def _middleware(kit: Kit) -> Middleware:
                 response = await handler(request)
             except Exception as error:  # noqa: BLE001 - the client is told, and the server goes on
                 refused = translated(error, _name(request))
-                response, code = await _refuse(request, refused, call), refused.code.value
+                code = refused.code.value
+                await _audit_refusal(kit, request, call, refused)
+                response = await _refuse(request, refused, call)
             took = time.perf_counter() - began
             kit.metrics.answered(_name(request), request.method, response.status, took)
             log.debug(
@@ -89,6 +97,14 @@ def _middleware(kit: Kit) -> Middleware:
     return outermost
 
 
+async def _audit_refusal(kit: Kit, request: web.Request, call: Call, error: MembridgeError) -> None:
+    route = request[_ENDPOINT].route if _ENDPOINT in request else None
+    known = call.identity is not ANYBODY and error.code is not ErrorCode.RATE_LIMITED
+    # Of callers that nobody knows only wrong keys, which are rare: others could fill the audit.
+    if route is not None and (call.wrong_key or (known and (route.writes or error.code in DENIED))):
+        await kit.audit(entry_of(route, request.path, call, error.code.value))
+
+
 def _name(request: web.Request) -> str:
     return request[_ENDPOINT].route.name if _ENDPOINT in request else "unmatched"
 
@@ -100,9 +116,17 @@ async def _answer(kit: Kit, endpoint: Endpoint, request: web.Request) -> web.Str
         async with call.deadline.scope(route.name):
             await kit.guard(request, endpoint, call)
             body = await _body(request, endpoint)
-            query = parse_qs(request.rel_url.raw_query_string, keep_blank_values=True, max_num_fields=MOST_FIELDS)
-            reply = await endpoint.handler(route.parse(request.match_info, query, body), call)
+            reply = await endpoint.handler(route.parse(request.match_info, _query(request), body), call)
+        if route.writes:
+            await kit.audit(entry_of(route, request.path, call, "ok"))
         return await _send(request, _response(endpoint, reply, call))
+
+
+def _query(request: web.Request) -> dict[str, list[str]]:
+    try:
+        return parse_qs(request.rel_url.raw_query_string, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError as error:
+        raise InvalidRequestError(f"the query has more than {MOST_FIELDS} fields") from error
 
 
 async def _expect(request: web.Request) -> None:

@@ -37,6 +37,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: On every answer. What a browser shows of them is never cached, framed, or taken for another type.
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
+    "Server": "membridge",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",

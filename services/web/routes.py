@@ -71,6 +71,8 @@ class Call:
     identity: Identity = ANYBODY
     #: Whether the connection is encrypted.
     secure: bool = False
+    #: Whether it showed a key that is not valid.
+    wrong_key: bool = False
     #: Further headers of the answer.
     headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 

@@ -90,13 +90,13 @@ def render() -> str:
             *(
                 f"| `{bucket.name}` | `{bucket.value.__name__}` | {f'{bucket.ttl:g} s' if bucket.ttl else 'none'} "
                 f"| {bucket.history} |"
-                for bucket in (*buckets.ALL, *buckets.RUNTIME)
+                for bucket in (*buckets.ALL, *buckets.RUNTIME, *buckets.WEB)
             ),
             "\n## Streams\n",
             "| stream | subjects | forgets by |\n|---|---|---|",
             *(
                 f"| `{stream.name}` | {', '.join(f'`{subject}`' for subject in stream.subjects)} | {stream.retention} |"
-                for stream in (*streams.ALL, *streams.RUNTIME)
+                for stream in (*streams.ALL, *streams.RUNTIME, *streams.WEB)
             ),
             "\n## Errors\n",
             _ERRORS,

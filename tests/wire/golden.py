@@ -31,6 +31,8 @@ TEXTS: dict[str, str] = {
     "^[A-Za-z0-9_-]{1,64}": "node-a",
     "^[A-Za-z0-9][A-Za-z0-9_.:=-]{0,62}": "gpu=none",
     "^(list|retry|drop)": "retry",
+    r"^(\*|[a-z][a-z0-9_]{0,31})": "tasks",
+    "^[a-z2-7]{12}": "abcdefgh2345",
     "^U[A-Z2-7]{55}": "U" + "ABCDE" * 11,
 }
 

@@ -44,6 +44,13 @@ async def test_a_query_that_is_wrong_is_refused_with_its_field(query: str, field
         assert says in answer.error.detail
 
 
+async def test_a_query_without_end_is_refused() -> None:
+    async with toy_served() as toy:
+        answer = await ask(toy, "GET", "/notes?" + "&".join(f"f{one}=1" for one in range(101)), key="reader")
+        assert (answer.status, answer.error.detail) == (400, "the query has more than 100 fields")
+        assert answer.headers["server"] == "membridge"
+
+
 async def test_a_request_id_that_can_stand_in_a_log_is_kept_and_any_other_replaced() -> None:
     async with toy_served() as toy:
         kept = await ask(toy, "GET", "/notes/x", key="reader", headers=["X-Request-Id: job-7.a"])

@@ -62,7 +62,7 @@ def test_every_node_operation_is_listed_once() -> None:
 
 def test_no_stream_captures_a_request() -> None:
     # The stream's acknowledgement would win the race against the reply.
-    captured = [subject for stream in (*streams.ALL, *streams.RUNTIME) for subject in stream.subjects]
+    captured = [subject for stream in (*streams.ALL, *streams.RUNTIME, *streams.WEB) for subject in stream.subjects]
     # A worker's name is the third token, which no stream's word may be.
     named = [operation.at(worker="w") for operation in subjects.WORKER_OPERATIONS]
     words = {subject.split(".")[2] for subject in captured if len(subject.split(".")) == len(named[0].split("."))}

@@ -1,0 +1,114 @@
+"""Who asks, and whether that caller may: host, key or session, origin, rate and permission, in this order.
+
+A key counts wherever it comes from; a session only from the pages of this server. Whoever shows wrong keys is slowed
+down by address, before the next one is looked at.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from membridge.errors import CredentialsError, ForbiddenError
+from services.web.identity import ANYBODY, Identity
+from services.web.keys import Keyring
+from services.web.limits import Rate, RateLimit
+from services.web.routes import AnyRoute, Call, Endpoint
+from services.web.sessions import CSRF, Sessions
+
+#: Names by which a server on this machine may always be asked.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_NO_KEY = "show a key in the header `Authorization: Bearer KEY`, or log in"
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What one caller may ask, by key, or by address where it shows none; and its wrong keys, by address."""
+
+    read: Rate
+    write: Rate
+    refused: Rate
+
+
+#: Enough for a page that opens in eight tabs at once, and for a script that does not wait.
+RATES = Rates(
+    read=Rate(per_second=50.0, burst=400),
+    write=Rate(per_second=20.0, burst=100),
+    refused=Rate(per_second=0.2, burst=10),
+)
+
+
+class Gate:
+    """The guard of an application. `hosts` are further names that this server may be asked by."""
+
+    def __init__(
+        self, keyring: Keyring, sessions: Sessions, *, hosts: Collection[str] = (), rates: Rates = RATES
+    ) -> None:
+        self._keyring, self._sessions, self._hosts = keyring, sessions, LOOPBACK | frozenset(hosts)
+        self._reads, self._writes = RateLimit(rates.read), RateLimit(rates.write)
+        self._refused = RateLimit(rates.refused)
+
+    async def __call__(self, request: web.Request, endpoint: Endpoint, call: Call) -> None:
+        """Set `call.identity`, or raise what the caller is refused with."""
+        route = endpoint.route
+        self._check_host(request)
+        if route.permission is not None:
+            call.identity = self._identify(request, route, call)
+        elif route.writes:
+            _check_origin(request)
+        limit = self._writes if route.writes else self._reads
+        limit.take(call.identity.key_id or call.address)
+        if route.permission is None:
+            return
+        if call.identity is ANYBODY:
+            raise CredentialsError("this needs a key", remedy=_NO_KEY)
+        if not call.identity.may(route.permission.scope, route.permission.role):
+            wanted = f"{route.permission.role} of {route.permission.scope}"
+            raise ForbiddenError(f"key {call.identity.name} may not do this: it needs {wanted}")
+
+    def _check_host(self, request: web.Request) -> None:
+        """Refuse names that are not ours: a page elsewhere may have had its own name point here."""
+        try:
+            name = urlsplit(f"//{request.headers.get(hdrs.HOST, '')}").hostname or ""
+        except ValueError:
+            name = ""
+        if name not in self._hosts:
+            raise ForbiddenError(f"this server is not called {name or 'nothing'}", remedy="use a name it is set up for")
+
+    def _identify(self, request: web.Request, route: AnyRoute, call: Call) -> Identity:
+        if key := _key_of(request):
+            self._refused.check(call.address)
+            try:
+                return self._keyring.identify(key)
+            except CredentialsError:
+                self._refused.take(call.address)
+                call.wrong_key = True
+                raise
+        cookie = request.cookies.get(self._sessions.cookie_name(secure=call.secure), "")
+        if not cookie:
+            return ANYBODY
+        identity = self._sessions.identify(cookie, call)
+        if route.writes:
+            _check_origin(request)
+            self._sessions.check_csrf(identity.session, request.headers.get(CSRF, ""))
+        return identity
+
+
+def _key_of(request: web.Request) -> str:
+    scheme, _, key = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-Api-Key", "")
+
+
+def _check_origin(request: web.Request) -> None:
+    """Refuse what a page of another site has its visitor's browser send."""
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get(hdrs.ORIGIN)
+    if site is not None:
+        allowed = site in {"same-origin", "none"}
+    elif origin is not None:
+        allowed = origin.partition("://")[2] == request.headers.get(hdrs.HOST)
+    else:
+        # No browser: those send one of the two.
+        allowed = True
+    if not allowed:
+        raise ForbiddenError("a page of another site sent this request")
