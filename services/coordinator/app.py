@@ -23,9 +23,10 @@ from services.coordinator.adapter import Adapter
 from services.coordinator.endpoints import Endpoints
 from services.coordinator.runtime import Limits
 from services.coordinator.settings import CoordinatorSettings
+from services.coordinator.store.migrations import MIGRATIONS
+from services.coordinator.store.queries import Queries
 from services.coordinator.tenure import Resources
 from services.database.engine import open_engine, parse_url
-from services.database.records import Queries
 
 #: Seconds to open the database, the streams and the buckets.
 OPEN = 60.0
@@ -49,7 +50,7 @@ async def opened(service: Service, settings: Settings) -> AsyncGenerator[Resourc
     address = wanted.database_url.reveal() if wanted.database_url is not None else ""
     url = parse_url(address, settings.node.state_dir / FILE)
     async with (
-        open_engine(url, deadline=Deadline.after(OPEN)) as engine,
+        open_engine(url, MIGRATIONS, deadline=Deadline.after(OPEN)) as engine,
         service_bus(service, settings, f"membridge-coordinator-{name}", deadline=Deadline.after(OPEN)) as bus,
         open_store(bus, _for_artifacts(settings)) as objects,
     ):

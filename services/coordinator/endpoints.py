@@ -34,7 +34,7 @@ from schemas.tasks import Task, TaskRequest, TasksReply, TasksRequest, TaskStatu
 from schemas.wire import Wire
 from schemas.workers import Worker, WorkerRequest, WorkersReply
 from services.coordinator.runtime import Runtime
-from services.database.records import Queries
+from services.coordinator.store.queries import Queries
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)

@@ -19,18 +19,12 @@ from schemas.tasks import Task, TaskStatus
 from services.coordinator.contexts import Contexts
 from services.coordinator.machine import HELD, LIVE, TaskState
 from services.coordinator.ready_queue import ReadyQueue
+from services.coordinator.store.queries import LATEST, lease_row, task_row
+from services.coordinator.store.statements import INSERT_AUDIT, INSERT_LEASE, INSERT_TASK, UPDATE_LEASE, UPDATE_TASK
 from services.coordinator.timers import Timers
 from services.coordinator.workers import Workers
 from services.database.group_commit import GroupCommit, UnstorableError
-from services.database.records import LATEST, lease_row, task_row
-from services.database.statements import (
-    INSERT_AUDIT,
-    INSERT_LEASE,
-    INSERT_TASK,
-    UPDATE_LEASE,
-    UPDATE_TASK,
-    Write,
-)
+from services.database.statements import Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +237,7 @@ class LiveTasks:
         return self._group_commit.submit(writes)
 
     def _submit(self, writes: Sequence[Write], task_id: str) -> "asyncio.Future[None]":
-        done = self._group_commit.submit(writes, task_id=task_id)
+        done = self._group_commit.submit(writes, key=task_id)
         self._unsettled[task_id] = done
         done.add_done_callback(partial(self._settle, task_id))
         return done

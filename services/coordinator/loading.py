@@ -8,7 +8,7 @@ from schemas.leases import Lease
 from schemas.tasks import Task, TaskStatus
 from services.coordinator import machine
 from services.coordinator.live_tasks import AuditNote, LiveTasks, state_of
-from services.database.records import Queries
+from services.coordinator.store.queries import Queries
 
 #: Live tasks that are read at once.
 PAGE = 2_000

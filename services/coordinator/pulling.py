@@ -14,9 +14,9 @@ from services.coordinator.keyed_locks import KeyedLocks
 from services.coordinator.live_tasks import AuditNote, LiveTasks, audit
 from services.coordinator.machine import TaskState, WrongStateError
 from services.coordinator.scheduler import Scheduler
+from services.coordinator.store.queries import Queries
 from services.coordinator.workers import Workers
 from services.database.group_commit import durable
-from services.database.records import Queries
 
 #: What the ids of leases are made of that have a nonce.
 NAMESPACE = uuid.UUID("5b0e7a34-6f0c-4a53-9d6e-3f1c1f7f8f0a")

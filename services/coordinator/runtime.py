@@ -28,11 +28,12 @@ from services.coordinator.machine import TaskState
 from services.coordinator.port import Port
 from services.coordinator.pulling import Pulling
 from services.coordinator.scheduler import BackgroundTask, Scheduler
+from services.coordinator.store.queries import Queries, artifact_row, new_task, result_row
+from services.coordinator.store.statements import DELETE_WORKER, INSERT_ARTIFACT, INSERT_RESULT
 from services.coordinator.timers import Timers
 from services.coordinator.workers import Workers
 from services.database.group_commit import GroupCommit, UnstorableError, durable
-from services.database.records import Queries, artifact_row, new_task, result_row
-from services.database.statements import DELETE_WORKER, INSERT_ARTIFACT, INSERT_RESULT, Write
+from services.database.statements import Write
 
 log = get_logger("membridge.coordinator")
 

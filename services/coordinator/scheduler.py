@@ -26,10 +26,10 @@ from services.coordinator.live_tasks import AuditNote, LiveTasks
 from services.coordinator.machine import TaskState
 from services.coordinator.port import Port
 from services.coordinator.routing import Candidate, Decision, eligible, route
+from services.coordinator.store.queries import Queries
 from services.coordinator.timers import Timers
 from services.coordinator.workers import Workers
 from services.database.group_commit import durable
-from services.database.records import Queries
 
 log = get_logger("membridge.coordinator")
 

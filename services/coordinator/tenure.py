@@ -30,10 +30,10 @@ from services.coordinator.adapter import Adapter
 from services.coordinator.endpoints import Endpoints
 from services.coordinator.liveness import Liveness
 from services.coordinator.runtime import ROUND, SILENCE, Limits, Runtime
+from services.coordinator.store.epoch import begin_tenure, group_commit_of
+from services.coordinator.store.queries import Queries
 from services.coordinator.workers import Workers
 from services.database.engine import Engine
-from services.database.group_commit import GroupCommit, begin_tenure
-from services.database.records import Queries
 
 log = get_logger("membridge.coordinator")
 
@@ -110,7 +110,7 @@ async def _schedule(resources: Resources, lease: Lease[SchedulerRecord]) -> None
     log.info("term begun", epoch=epoch, name=resources.name)
     async with asyncio.TaskGroup() as group:
         group.create_task(_keep(lease, record), name="scheduler's key")
-        group_commit = GroupCommit(resources.engine, epoch)
+        group_commit = group_commit_of(resources.engine, epoch)
         group.create_task(group_commit.run(_quietly), name="group commit")
         workers = Workers(await resources.queries.known_workers())
         runtime = Runtime(group, group_commit, resources.queries, workers, resources.adapter, resources.limits)

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from membridge.errors import NotFoundError, RefusedError
 from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.routing import Candidate
-from services.database.statements import INSERT_WORKER, UPDATE_WORKER, Write
+from services.coordinator.store.statements import INSERT_WORKER, UPDATE_WORKER
+from services.database.statements import Write
 
 
 @dataclass(slots=True)
@@ -129,7 +130,8 @@ class Workers:
         known = self._known.get(worker_id)
         if known is None:
             # A lease of an earlier term, of a worker that was not heard of yet.
-            known = self._known[worker_id] = _Known(Worker(id=worker_id, node_id=worker_id), 0.0)
+            absent = Worker(id=worker_id, node_id=worker_id)
+            known = self._known[worker_id] = _Known(absent, 0.0, drained=worker_id in self._drained)
         known.held += 1
 
     def take(self, worker_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The services' SQL: engine, tables, statements, migrations, for SQLite and PostgreSQL.
+"""What services share of SQL: opening SQLite and PostgreSQL, migrations per service, group commit.
 
-The only package that imports SQLAlchemy. Never speaks NATS, never decides what a service does.
+Tables and statements are in each service's store. Never speaks NATS, never knows a service's tables.
 """

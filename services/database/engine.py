@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
@@ -19,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from membridge.aio.deadline import Deadline
 from membridge.errors import SettingsError, UnavailableError
 from membridge.system import files
-from services.database.migrations.run import upgrade
+from services.database.migrate import Migrations, upgrade
 
 T = TypeVar("T")
 
@@ -27,8 +28,9 @@ T = TypeVar("T")
 Engine = AsyncEngine
 #: Seconds that SQLite waits for another process' transaction.
 BUSY_SECONDS = 10.0
-#: Connections: one for the ledger, the others for readers.
+#: Connections: one for the group commit, the others for readers.
 POOL = 5
+_MIGRATING: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
 
 
 def parse_url(text: str, default: Path) -> URL:
@@ -55,7 +57,7 @@ def parse_url(text: str, default: Path) -> URL:
 
 
 @asynccontextmanager
-async def open_engine(url: URL, *, deadline: Deadline) -> AsyncGenerator[AsyncEngine]:
+async def open_engine(url: URL, migrations: Migrations, *, deadline: Deadline) -> AsyncGenerator[AsyncEngine]:
     """Open the database and bring its tables up to date.
 
     Errors: UnavailableError when it does not answer or cannot be migrated.
@@ -71,8 +73,8 @@ async def open_engine(url: URL, *, deadline: Deadline) -> AsyncGenerator[AsyncEn
     try:
         async with deadline.scope(f"opening {url.render_as_string(hide_password=True)}"):
             try:
-                async with engine.begin() as connection:
-                    await connection.run_sync(_upgrade)
+                async with _migrating(), engine.begin() as connection:
+                    await connection.run_sync(upgrade, migrations)
             except (SQLAlchemyError, OSError) as error:
                 raise unavailable(url, error) from error
         yield engine
@@ -96,6 +98,11 @@ async def to_its_end(work: Coroutine[None, None, T]) -> T:
         task.exception()
         raise cancelled
     return task.result()
+
+
+def _migrating() -> asyncio.Lock:
+    """Return this event loop's lock for migrations: Alembic keeps the step that runs in global variables."""
+    return _MIGRATING.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
 
 def unavailable(url: URL, error: Exception) -> UnavailableError:
@@ -122,10 +129,6 @@ def cause_of(error: BaseException) -> str:
     """Return in one line what a driver said."""
     lines = str(getattr(error, "orig", None) or error).splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def _upgrade(connection: Connection) -> None:
-    upgrade(connection)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: object) -> None:

@@ -1,18 +1,17 @@
-"""The ledger: small changes of many callers, committed together, durable when they return.
+"""Group commit: small changes of many callers share one transaction, and each is durable when its future is done.
 
-One transaction at a time; what comes meanwhile goes into the next one, so that a disk that syncs 200 times a second
-commits thousands of changes. All of a caller's writes are in one transaction. Every transaction is fenced: it commits
-only while the epoch that it was opened under is the one in the database.
+One transaction runs at a time. Changes that arrive meanwhile go into the next one, so a disk that syncs 200 times a
+second commits thousands of changes. All writes of one change are in one transaction. Each transaction begins with the
+caller's fence, which raises when this process may not write any more.
 
-A change whose values the database refuses fails its caller alone, with the later changes of the same task: the batch is
-halved until that change is found. Any other failure ends the term, because nobody knows then what is stored.
+When the database rejects a row, only that change fails, with the later changes of the same key: the batch is halved
+until the change is found. Any other failure ends the group commit, because it is unknown then what is stored.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -21,10 +20,12 @@ from membridge.aio.lifecycle import Ready
 from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, UnavailableError
 from membridge.system.logging import get_logger
 from services.database.engine import cause_of, is_of_values, to_its_end, unavailable
-from services.database.statements import ORDER, Row, Statement, Write
-from services.database.tables import scheduling
+from services.database.statements import Row, Statement, Write
 
-log = get_logger("membridge.coordinator")
+log = get_logger("membridge.database")
+
+#: Checks, in the transaction itself, that this process may still write; raises a MembridgeError when not.
+Fence = Callable[[AsyncConnection], Awaitable[None]]
 
 #: Changes that wait at most, and that one transaction takes at most.
 PENDING, BATCH = 16_384, 512
@@ -32,66 +33,70 @@ PENDING, BATCH = 16_384, 512
 TURNS = 12
 #: Seconds that one transaction may take.
 COMMIT_SECONDS = 30.0
-_NAME = "tasks"
-_OVER = "this coordinator does not schedule any more"
+_STOPPED = "this process stopped writing to the database"
 
 
 class UnstorableError(InvalidRequestError):
-    """A change whose values the database refuses. Nothing of it is stored, and everything else is as it was."""
+    """The database rejected the values of a change. Nothing of that change is stored; other changes are."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
     writes: Sequence[Write]
     done: "asyncio.Future[None]"
-    task_id: str | None
+    key: str | None
 
 
 class GroupCommit:
-    """Writes of one term. Every call raises UnavailableError once the term is over."""
+    """Writes to one database. `statements` are all that are written, in their sequence within a transaction.
 
-    def __init__(self, engine: AsyncEngine, epoch: int) -> None:
-        self._engine, self._epoch = engine, epoch
+    Every call raises UnavailableError once it has stopped, or what stopped it.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, fence: Fence, statements: Sequence[Statement]) -> None:
+        self._engine, self._fence = engine, fence
+        self._places = {statement: place for place, statement in enumerate(statements)}
         self._pending: list[_Pending] = []
         self._wake = asyncio.Event()
         self._failure: MembridgeError | None = None
-        #: Tasks of which a change was refused: what builds on that change is refused too, until `absolve`.
+        #: Keys of which a change was rejected: later changes build on it and are rejected too, until `absolve`.
         self._spoilt: dict[str, UnstorableError] = {}
 
     def admit(self) -> None:
-        """Raise OverloadedError when too much waits for one more request, and what broke the ledger once it is broken.
+        """Raise OverloadedError when too many changes wait for one more request; once stopped, raise what stopped this.
 
-        What nobody asked for, an expiry for one, is submitted without: the live tasks are its bound.
+        Changes that no request asked for, such as expiries, are submitted without this: the live tasks bound them.
         """
         if self._failure is not None:
             raise self._failure
         if len(self._pending) >= PENDING:
-            raise OverloadedError("the coordinator has more changes waiting than it takes")
+            raise OverloadedError(f"{PENDING:,} changes wait for the database already")
 
-    def submit(self, writes: Sequence[Write], *, task_id: str | None = None) -> "asyncio.Future[None]":
+    def submit(self, writes: Sequence[Write], *, key: str | None = None) -> "asyncio.Future[None]":
         """Put writes into the next transaction; the future is done when that is durable (`durable` waits for it).
 
-        Raises what broke the ledger once it is broken; nothing was taken then.
+        A change of a `key` builds on the earlier ones of that key. Once stopped, raises what stopped this and takes
+        nothing.
         """
         if self._failure is not None:
             raise self._failure
-        one = _Pending(writes, asyncio.get_running_loop().create_future(), task_id)
+        one = _Pending(writes, asyncio.get_running_loop().create_future(), key)
         if not self._drops(one):
             self._pending.append(one)
             self._wake.set()
         return one.done
 
-    def absolve(self, task_id: str) -> None:
-        """Take changes of a task again: its state was read anew."""
-        self._spoilt.pop(task_id, None)
+    def absolve(self, key: str) -> None:
+        """Accept changes of a key again: the caller has read its state from the database."""
+        self._spoilt.pop(key, None)
 
     async def run(self, ready: Ready) -> None:
-        """Commit what is submitted until cancelled. Raises what a transaction failed with: the term is over then."""
+        """Commit what is submitted until cancelled, or until a transaction fails: raises what it failed with."""
         ready()
         try:
             while True:
                 await self._wake.wait()
-                # What the last transaction let go on comes back with more within a few turns of the loop.
+                # Callers of the last transaction submit their next change within a few turns of the loop.
                 for _ in range(TURNS):
                     await asyncio.sleep(0)
                 batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
@@ -102,8 +107,8 @@ class GroupCommit:
             self._failure = error
             raise
         finally:
-            # Not that the lease is lost: a worker says its result again, and the next term takes it.
-            self._failure = self._failure or UnavailableError(_OVER, remedy="try again")
+            # Unavailable, not fenced: the caller repeats its request, and the next process to write accepts it.
+            self._failure = self._failure or UnavailableError(_STOPPED, remedy="try again")
             for one in self._pending:
                 _fail(one.done, self._failure)
             self._pending = []
@@ -121,7 +126,7 @@ class GroupCommit:
                         raise
                     if len(part) == 1:
                         self._refuse(part[0], error)
-                        # At once: the task may be read again before the halves that wait are committed.
+                        # At once: the caller may absolve the key before the remaining halves are committed.
                         left = [[one for one in later if not self._drops(one)] for later in parts]
                         parts = [later for later in left if later]
                     else:
@@ -131,82 +136,60 @@ class GroupCommit:
             if isinstance(error, (SQLAlchemyError, OSError)):
                 told = unavailable(self._engine.url, error)
             for one in batch:
-                _fail(one.done, told if isinstance(told, MembridgeError) else UnavailableError(_OVER))
+                _fail(one.done, told if isinstance(told, MembridgeError) else UnavailableError(_STOPPED))
             if told is error:
                 raise
             raise told from error
 
     async def _transact(self, batch: list[_Pending]) -> None:
         async with Deadline.after(COMMIT_SECONDS).scope("a transaction"), self._engine.begin() as connection:
-            await self._check_epoch(connection)
-            for statement, rows in _grouped(write for one in batch for write in one.writes):
+            await self._fence(connection)
+            for statement, rows in self._grouped(write for one in batch for write in one.writes):
                 await connection.execute(statement.sql, rows)
-        # Told here: who is cancelled meanwhile must not take what is durable for lost.
+        # Here, not by the caller: a cancellation in between must not report a durable change as lost.
         for one in batch:
             if not one.done.done():
                 one.done.set_result(None)
 
-    async def _check_epoch(self, connection: AsyncConnection) -> None:
-        # An update, so that on PostgreSQL a successor waits for this transaction to end.
-        fence = update(scheduling).where(scheduling.c.name == _NAME, scheduling.c.epoch == self._epoch)
-        if (await connection.execute(fence.values(epoch=self._epoch))).rowcount != 1:
-            raise UnavailableError("another coordinator schedules now", remedy="try again")
-
     def _refuse(self, one: _Pending, error: Exception) -> None:
-        refusal = UnstorableError(f"the database does not take it: {cause_of(error)}")
-        log.warning("change refused", task=one.task_id, reason=refusal.message)
+        refusal = UnstorableError(f"the database rejects it: {cause_of(error)}")
+        log.warning("change refused", key=one.key, reason=refusal.message)
         _fail(one.done, refusal)
-        if one.task_id is not None:
-            self._spoilt[one.task_id] = refusal
+        if one.key is not None:
+            self._spoilt[one.key] = refusal
             self._pending = [other for other in self._pending if not self._drops(other)]
 
     def _drops(self, one: _Pending) -> bool:
-        """Refuse a change that builds on one that was refused; return whether it did."""
-        refusal = self._spoilt.get(one.task_id) if one.task_id is not None else None
+        """Reject a change that builds on a rejected one; return whether it did."""
+        refusal = self._spoilt.get(one.key) if one.key is not None else None
         if refusal is not None:
             _fail(one.done, refusal)
         return refusal is not None
 
+    def _grouped(self, writes: Iterable[Write]) -> list[tuple[Statement, list[Row]]]:
+        """Return the rows by statement, in the statements' sequence; of rows with one key the last."""
+        found: dict[Statement, dict[object, Row]] = {}
+        for write in writes:
+            rows = found.setdefault(write.statement, {})
+            key = write.row[write.statement.key] if write.statement.key else len(rows)
+            rows[key] = write.row
+        return [
+            (statement, list(found[statement].values())) for statement in sorted(found, key=self._places.__getitem__)
+        ]
+
 
 async def durable(done: "asyncio.Future[None]") -> None:
-    """Wait until a change is durable and raise what it failed with. Who is cancelled here cancels no change."""
+    """Wait until a change is durable; raise what it failed with. A cancellation of this does not cancel the change."""
     if not done.done():
-        # As `asyncio.wait` would, at less cost: every request comes here.
+        # What `asyncio.wait` does, at less cost: every request comes here.
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.add_done_callback(lambda _: woken.done() or woken.set_result(None))
         await woken
     done.result()
 
 
-async def begin_tenure(engine: AsyncEngine) -> int:
-    """Begin a new term in the database and return its epoch; from now on every older term's writes are refused."""
-    try:
-        return await to_its_end(_next_epoch(engine))
-    except (SQLAlchemyError, OSError) as error:
-        raise unavailable(engine.url, error) from error
-
-
-async def _next_epoch(engine: AsyncEngine) -> int:
-    async with Deadline.after(COMMIT_SECONDS).scope("beginning a term"), engine.begin() as connection:
-        moved = update(scheduling).where(scheduling.c.name == _NAME).values(epoch=scheduling.c.epoch + 1)
-        if (await connection.execute(moved)).rowcount != 1:
-            await connection.execute(scheduling.insert().values(name=_NAME, epoch=1))
-        epoch = await connection.scalar(select(scheduling.c.epoch).where(scheduling.c.name == _NAME))
-    return int(epoch or 0)
-
-
-def _grouped(writes: Iterable[Write]) -> list[tuple[Statement, list[Row]]]:
-    """Return the rows by statement, in the order of `ORDER`; of rows with one key the last."""
-    found: dict[Statement, dict[object, Row]] = {}
-    for write in writes:
-        rows = found.setdefault(write.statement, {})
-        key = write.row[write.statement.key] if write.statement.key else len(rows)
-        rows[key] = write.row
-    return [(statement, list(found[statement].values())) for statement in ORDER if statement in found]
-
-
 def _fail(done: "asyncio.Future[None]", error: MembridgeError) -> None:
     if not done.done():
         done.set_exception(error)
-        # Whoever waited may have gone; nobody is told twice.
+        # The caller may be gone, and asyncio would log an exception that nobody retrieved.
         done.exception()

@@ -32,10 +32,11 @@ from schemas.results import Metrics, ResultStatus
 from schemas.tasks import TaskSpec
 from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.store.epoch import begin_tenure, group_commit_of
+from services.coordinator.store.migrations import MIGRATIONS
+from services.coordinator.store.queries import Queries
 from services.coordinator.workers import Workers
 from services.database.engine import open_engine, parse_url
-from services.database.group_commit import GroupCommit, begin_tenure
-from services.database.records import Queries
 from tests.bench.table import machine
 from tests.bench.tasks_over_nats import measure
 from tests.fixtures.idle_port import IdlePort
@@ -88,8 +89,8 @@ class Numbers:
 @asynccontextmanager
 async def runtime_on(url: str, folder: Path, *, workers: int) -> AsyncGenerator[tuple[Runtime, Nobody]]:
     """Run a term on a database."""
-    async with open_engine(parse_url(url, folder / "tasks.db"), deadline=Deadline.after(60.0)) as engine:
-        group_commit = GroupCommit(engine, await begin_tenure(engine))
+    async with open_engine(parse_url(url, folder / "tasks.db"), MIGRATIONS, deadline=Deadline.after(60.0)) as engine:
+        group_commit = group_commit_of(engine, await begin_tenure(engine))
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(group_commit.run(lambda: None))
             nobody = Nobody(group)

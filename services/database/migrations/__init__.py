@@ -1,4 +1,1 @@
-"""Migrations: how the tables came to be, one module per step in `versions`, run by Alembic.
-
-Never runs by itself: a service migrates when it starts.
-"""
+"""The environment in which Alembic runs the steps of every service. It never holds a step of its own."""

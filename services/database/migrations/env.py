@@ -1,9 +1,8 @@
-"""What Alembic runs: the steps, on the connection that it was given."""
+"""What Alembic runs: the steps of one service, on the connection that it was given."""
 
 from alembic import context
 
-from services.database.tables import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+given = context.config.attributes
+context.configure(connection=given["connection"], version_table=given["version_table"])
 with context.begin_transaction():
     context.run_migrations()

@@ -10,8 +10,8 @@ from sqlalchemy.util import await_only
 
 from membridge.errors import UnavailableError
 from schemas.tasks import Task
+from services.coordinator.store.queries import Queries
 from services.database.engine import Engine
-from services.database.records import Queries
 
 
 class Commit(Enum):

@@ -11,10 +11,11 @@ from schemas.tasks import Task, TaskSpec, TaskStatus
 from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.machine import LIVE
 from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.store.epoch import begin_tenure, group_commit_of
+from services.coordinator.store.queries import Queries
 from services.coordinator.workers import Workers
 from services.database.engine import Engine
-from services.database.group_commit import GroupCommit, begin_tenure
-from services.database.records import Queries
+from services.database.group_commit import GroupCommit
 from tests.fixtures.idle_port import IdlePort
 from tests.fixtures.pace import pause
 
@@ -57,7 +58,7 @@ class History:
 
     async def begin(self, kept: Collection[str] = ()) -> Runtime:
         """Begin a term; `kept` are the leases that have not expired by the server's clock."""
-        group_commit = GroupCommit(self.engine, await begin_tenure(self.engine))
+        group_commit = group_commit_of(self.engine, await begin_tenure(self.engine))
         self._group_commit = self._group.create_task(_run(group_commit))
         workers = Workers(await self.queries.known_workers())
         self.runtime = Runtime(self._group, group_commit, self.queries, workers, self.port, self._limits)

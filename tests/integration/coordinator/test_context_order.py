@@ -12,6 +12,7 @@ from schemas.leases import LeaseClaim, Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import TaskSpec, TaskStatus
 from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.store.migrations import MIGRATIONS
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace
 from tests.integration.coordinator.histories import AcceptingPort, History
@@ -20,7 +21,7 @@ from tests.integration.coordinator.histories import AcceptingPort, History
 @asynccontextmanager
 async def history_on(url: str, folder: Path, limits: Limits | None = None) -> AsyncGenerator[History]:
     async with (
-        open_engine(parse_url(url, folder / "x"), deadline=Deadline.after(30.0)) as engine,
+        open_engine(parse_url(url, folder / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
         history = History(engine, AcceptingPort(), group, random.Random(1), limits or Limits())

@@ -10,10 +10,13 @@ from sqlalchemy import select
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import MembridgeError, OverloadedError, UnavailableError
+from services.coordinator.store.epoch import begin_tenure, group_commit_of
+from services.coordinator.store.migrations import MIGRATIONS
+from services.coordinator.store.statements import INSERT_LEASE, UPDATE_LEASE
+from services.coordinator.store.tables import leases
 from services.database.engine import Engine, open_engine, parse_url
-from services.database.group_commit import PENDING, GroupCommit, UnstorableError, begin_tenure, durable
-from services.database.statements import INSERT_LEASE, UPDATE_LEASE, Value, Write
-from services.database.tables import leases
+from services.database.group_commit import PENDING, GroupCommit, UnstorableError, durable
+from services.database.statements import Value, Write
 from tests.integration.coordinator.gates import Commit, failing, held
 
 
@@ -36,8 +39,8 @@ async def stored(engine: Engine) -> dict[str, str]:
 @asynccontextmanager
 async def ledger_on(url: str, folder: Path) -> AsyncGenerator[tuple[Engine, GroupCommit, "asyncio.Task[str]"]]:
     """A ledger that runs, and the task of its run: that returns what ended it."""
-    async with open_engine(parse_url(url, folder / "x"), deadline=Deadline.after(30.0)) as engine:
-        group_commit = GroupCommit(engine, await begin_tenure(engine))
+    async with open_engine(parse_url(url, folder / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine:
+        group_commit = group_commit_of(engine, await begin_tenure(engine))
 
         async def run() -> str:
             try:
@@ -62,9 +65,9 @@ async def test_a_row_that_the_database_refuses_fails_its_caller_alone(
 ) -> None:
     async with ledger_on(database_url, tmp_path) as (engine, group_commit, running):
         await durable(group_commit.submit([lease("there")]))
-        good = [group_commit.submit([lease(f"before {number}")], task_id=f"{number}") for number in range(5)]
-        guilty = group_commit.submit([lease("with it"), bad], task_id="guilty")
-        good += [group_commit.submit([lease(f"after {number}")], task_id=f"{number}") for number in range(4)]
+        good = [group_commit.submit([lease(f"before {number}")], key=f"{number}") for number in range(5)]
+        guilty = group_commit.submit([lease("with it"), bad], key="guilty")
+        good += [group_commit.submit([lease(f"after {number}")], key=f"{number}") for number in range(4)]
         with pytest.raises(UnstorableError):
             await durable(guilty)
         for one in good:
@@ -79,25 +82,25 @@ async def test_what_builds_on_a_refused_change_is_refused_until_the_task_is_read
     database_url: str, tmp_path: Path
 ) -> None:
     async with ledger_on(database_url, tmp_path) as (engine, group_commit, running):
-        await durable(group_commit.submit([lease("mine")], task_id="t"))
+        await durable(group_commit.submit([lease("mine")], key="t"))
         with held(engine) as waits:
             first = group_commit.submit([lease("other")])
             await waits.wait()
             refused = [
-                group_commit.submit([lease("new", ttl=2**63)], task_id="t"),
-                group_commit.submit([ended("mine")], task_id="t"),
+                group_commit.submit([lease("new", ttl=2**63)], key="t"),
+                group_commit.submit([ended("mine")], key="t"),
             ]
-            innocent = group_commit.submit([ended("other")], task_id="u")
+            innocent = group_commit.submit([ended("other")], key="u")
         await durable(first)
         for one in refused:
             with pytest.raises(UnstorableError):
                 await durable(one)
         with pytest.raises(UnstorableError):
-            await durable(group_commit.submit([ended("mine")], task_id="t"))
+            await durable(group_commit.submit([ended("mine")], key="t"))
         await durable(innocent)
         assert await stored(engine) == {"mine": "x", "other": "ended"}
         group_commit.absolve("t")
-        await durable(group_commit.submit([ended("mine")], task_id="t"))
+        await durable(group_commit.submit([ended("mine")], key="t"))
         assert await stored(engine) == {"mine": "ended", "other": "ended"}
         assert not running.done()
 
@@ -106,11 +109,11 @@ async def test_what_builds_on_a_refused_change_is_refused_also_when_the_task_is_
     database_url: str, tmp_path: Path
 ) -> None:
     async with ledger_on(database_url, tmp_path) as (engine, group_commit, _):
-        await durable(group_commit.submit([lease("mine")], task_id="t"))
-        refused = group_commit.submit([lease("new", ttl=2**63)], task_id="t")
+        await durable(group_commit.submit([lease("mine")], key="t"))
+        refused = group_commit.submit([lease("new", ttl=2**63)], key="t")
         refused.add_done_callback(lambda _: group_commit.absolve("t"))
         others = [group_commit.submit([lease(f"other {number}")]) for number in range(6)]
-        builds = group_commit.submit([ended("mine")], task_id="t")
+        builds = group_commit.submit([ended("mine")], key="t")
         for one in others:
             await durable(one)
         for one in (refused, builds):

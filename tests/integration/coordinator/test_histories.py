@@ -16,9 +16,10 @@ from schemas.leases import LeaseClaim, Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import Policy, TaskSpec, TaskStatus
 from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.store.epoch import begin_tenure
+from services.coordinator.store.migrations import MIGRATIONS
+from services.coordinator.store.queries import Queries
 from services.database.engine import open_engine, parse_url
-from services.database.group_commit import begin_tenure
-from services.database.records import Queries
 from tests.integration.coordinator.histories import AcceptingPort, History
 
 STEPS = 60
@@ -28,7 +29,7 @@ STEPS = 60
 async def test_no_history_breaks_a_promise(database_url: str, tmp_path: Path, round_number: int) -> None:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(
-            open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0))
+            open_engine(parse_url(database_url, tmp_path / "x"), MIGRATIONS, deadline=Deadline.after(30.0))
         )
         async with asyncio.TaskGroup() as group:
             history = History(engine, AcceptingPort(), group, random.Random(round_number))
@@ -49,7 +50,7 @@ async def test_no_history_breaks_a_promise(database_url: str, tmp_path: Path, ro
 
 async def test_an_old_term_writes_nothing_any_more(database_url: str, tmp_path: Path) -> None:
     async with (
-        open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
+        open_engine(parse_url(database_url, tmp_path / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
         history = History(engine, AcceptingPort(), group, random.Random(1))
@@ -65,7 +66,7 @@ async def test_a_silent_worker_loses_its_task_within_the_leases_time_and_a_secon
     database_url: str, tmp_path: Path
 ) -> None:
     async with (
-        open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
+        open_engine(parse_url(database_url, tmp_path / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
         history = History(engine, AcceptingPort(), group, random.Random(1))
@@ -105,7 +106,7 @@ async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it
             runtime.reconcile([])
 
     async with (
-        open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
+        open_engine(parse_url(database_url, tmp_path / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
         history = History(engine, AcceptingPort(), group, random.Random(1), Limits())

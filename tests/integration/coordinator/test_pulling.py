@@ -20,6 +20,7 @@ from schemas.runs import Run, RunsRequest, RunStatus
 from schemas.tasks import Policy, TaskRequest, TaskSpec, TaskStatus
 from schemas.workers import WorkerRequest, WorkerStatus
 from services.coordinator.runtime import REASON
+from services.coordinator.store.migrations import MIGRATIONS
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace, Place, soon
 from tests.integration.coordinator.histories import AcceptingPort, History
@@ -178,7 +179,7 @@ async def test_a_task_with_the_longest_message_of_an_error_is_shown_also_while_i
 
 async def test_a_worker_that_is_no_node_and_falls_silent_loses_its_task(database_url: str, tmp_path: Path) -> None:
     async with (
-        open_engine(parse_url(database_url, tmp_path / "x"), deadline=Deadline.after(30.0)) as engine,
+        open_engine(parse_url(database_url, tmp_path / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
         history = History(engine, AcceptingPort(), group, random.Random(1))

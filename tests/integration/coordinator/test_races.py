@@ -23,6 +23,7 @@ from schemas.tasks import Policy, TaskSpec, TaskStatus
 from services.coordinator import machine
 from services.coordinator.machine import HELD, WrongStateError
 from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.store.migrations import MIGRATIONS
 from services.database.engine import open_engine, parse_url
 from services.database.group_commit import PENDING, UnstorableError, durable
 from tests.integration.coordinator.gates import Commit, Meeting, failing, held
@@ -93,7 +94,7 @@ PAIRS = [
 async def history_on(url: str, folder: Path, port: AcceptingPort | None = None) -> AsyncGenerator[History]:
     """A history whose leases do not end by themselves, in its first term."""
     async with (
-        open_engine(parse_url(url, folder / "x"), deadline=Deadline.after(30.0)) as engine,
+        open_engine(parse_url(url, folder / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
     ):
         history = History(engine, port or AcceptingPort(), group, random.Random(1), Limits())

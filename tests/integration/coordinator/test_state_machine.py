@@ -22,6 +22,7 @@ from schemas.results import Metrics, ResultStatus
 from schemas.tasks import Task, TaskSpec, TaskStatus
 from services.coordinator.machine import WrongStateError
 from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.store.migrations import MIGRATIONS
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import create_database
 from tests.integration.coordinator.histories import AcceptingPort, History
@@ -55,7 +56,7 @@ class Tasks(RuleBasedStateMachine):
 
     async def _live(self, opened: asyncio.Event) -> None:
         url = parse_url(type(self).new_database(), Path("/nowhere"))
-        async with open_engine(url, deadline=Deadline.after(30.0)) as engine, asyncio.TaskGroup() as group:
+        async with open_engine(url, MIGRATIONS, deadline=Deadline.after(30.0)) as engine, asyncio.TaskGroup() as group:
             self.history = History(engine, AcceptingPort(), group, random.Random(0), Limits())
             await self.history.begin()
             opened.set()

@@ -49,6 +49,13 @@ def test_drained_is_not_offline_and_offline_is_not_drained() -> None:
     assert declines(workers) == ""
 
 
+def test_a_worker_that_holds_a_lease_of_an_earlier_tenure_stays_drained() -> None:
+    workers = Workers({"w": ("2026-01-01T00:00:00+00:00", True)})
+    workers.give("w")
+    workers.hear(WORKER, 1.0)
+    assert declines(workers) == "is drained"
+
+
 @pytest.mark.parametrize("status", [WorkerStatus.ERROR, WorkerStatus.ONLINE])
 def test_without_the_program_is_not_offline(status: WorkerStatus) -> None:
     workers = Workers()

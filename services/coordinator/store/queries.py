@@ -20,9 +20,9 @@ from schemas.leases import Lease, LeasesRequest, LeaseStatus
 from schemas.results import Artifact, Metrics, Result, ResultStatus
 from schemas.runs import Run, RunsRequest, RunStatus
 from schemas.tasks import OutputFormat, Policy, Task, TaskSpec, TaskStatus, Work
+from services.coordinator.store.tables import artifacts, audit, leases, results, tasks, workers
 from services.database.engine import to_its_end, unavailable
 from services.database.statements import Row
-from services.database.tables import artifacts, audit, leases, results, tasks, workers
 
 #: Seconds that one question may take.
 READ_SECONDS = 15.0

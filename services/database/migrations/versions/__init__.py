@@ -1,4 +1,0 @@
-"""The migration steps, oldest first by their numbers.
-
-Never change a step that was released: add one.
-"""
