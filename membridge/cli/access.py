@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from membridge.cli import units
+from membridge.cli import tables, units
 from membridge.cli.command import Invocation, command, quiet
 from membridge.errors import InvalidRequestError, NoResponderError
 from membridge.settings import DEFAULT, ENROLLED, Settings
@@ -40,22 +40,22 @@ class Expires(click.ParamType[int]):
     name = "TIME"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the seconds; fail for what is no time, or none between a minute and a week."""
+        """Return the seconds; fail unless it is a time between a minute and a week."""
         found = _EXPIRES.fullmatch(str(value))
         seconds = int(found[1]) * _UNITS[found[2]] if found else 0
         if not 60 <= seconds <= 604_800:
-            self.fail(f"{value!r} is no time between 1m and 7d, such as 10m or 2h.", param, ctx)
+            self.fail(f"{value!r} is not a time between 1m and 7d: write it as 10m or 2h.", param, ctx)
         return seconds
 
 
 @command("invite", impact=Impact.WRITE)
-@click.option("--node", metavar="NAME", help="Only for a machine of this name.")
-@click.option("--expires", type=Expires(), default="10m", show_default=True, help="How long it is good.")
+@click.option("--node", metavar="NAME", help="Only a machine of this name may use it.")
+@click.option("--expires", type=Expires(), default="10m", show_default=True, help="How long it is valid.")
 def invite(invocation: Invocation, node: str | None, expires: int) -> None:
-    """Print one line that lets one more machine join.
+    """Print a line that lets one more machine join.
 
-    Run it on the machine where `membridge up --listen` runs, and paste the line there: `membridge join LINE`. With
-    --project the machine gets that project alone, otherwise all.
+    Run it where `membridge up --listen` runs. On the new machine run `membridge join LINE`. The machine gets all
+    projects, or with --project that one alone.
     """
     projects = [invocation.project_name] if invocation.project_name else []
     request = InviteRequest(node=NodeId(node) if node else None, projects=projects, expires_seconds=expires)
@@ -69,14 +69,14 @@ def invite(invocation: Invocation, node: str | None, expires: int) -> None:
     type=click.Choice([MemberRole.READER.value, MemberRole.GATEWAY.value]),
     default=MemberRole.READER.value,
     show_default=True,
-    help="What it may do: look, or act for people.",
+    help="reader only reads the memory, gateway also acts for people.",
 )
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Where its keys go.  [default: ./NAME]")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder for its keys.  [default: ./NAME]")
 def admit(invocation: Invocation, name: str, role: str, folder: Path | None) -> None:
-    """Let a front end in: make keys for NAME, which only looks at the memory or acts for people.
+    """Make keys that let the front end NAME in.
 
-    Run it where `membridge up --listen` runs, and take the folder to the front end. With --project it sees that project
-    alone, otherwise all. `membridge nodes revoke NAME` ends it.
+    Run it where `membridge up --listen` runs, then copy the folder to the front end. It sees all projects, or with
+    --project that one alone. `membridge nodes revoke NAME` shuts it out again.
     """
     from membridge.access.front_end import make_keys  # noqa: PLC0415 - loaded only on the server's machine
 
@@ -94,7 +94,7 @@ def admit(invocation: Invocation, name: str, role: str, folder: Path | None) -> 
     def print_admitted(reply: MembersReply) -> None:
         del reply
         url = server_files.listening.urls[0]
-        click.echo(f"{name} is let in as {role}; its keys are in {target}. With the stock CLI, for instance:", err=True)
+        click.echo(f"{name} may connect as {role}; its keys are in {target}. Try them with the stock CLI:", err=True)
         click.echo(
             f"nats --server {url} --nkey {target}/{projects[0]}.seed --tlsca {target}/authority.pem "
             f"--inbox-prefix _INBOX.{name} request {subjects.STATUS.to_primary().at(project=projects[0])} ''"
@@ -106,33 +106,39 @@ def admit(invocation: Invocation, name: str, role: str, folder: Path | None) -> 
 @command("revoke", impact=Impact.WRITE)
 @click.argument("node", metavar="NODE")
 def revoke(invocation: Invocation, node: str) -> None:
-    """Cut NODE off, at once and for good; it needs a new invitation to come back."""
+    """Cut NODE off at once.
+
+    It stays out until it joins with a new invitation.
+    """
     reply = _ask_desk(invocation, subjects.REVOKE, RevokeRequest(node=NodeId(node)))
     invocation.show(reply, _print_members)
 
 
 @command("members", impact=Impact.READ)
 def members(invocation: Invocation) -> None:
-    """List the machines that were let in, present or not."""
+    """List the machines that may connect, present or not."""
     invocation.show(_ask_desk(invocation, subjects.MEMBERS, Empty()), _print_members)
 
 
 @command("log", impact=Impact.READ)
 def access_log(invocation: Invocation) -> None:
-    """List who was invited, let in, refused and cut off, newest first."""
+    """List invitations, joins, refusals and revocations."""
     invocation.show(_ask_desk(invocation, subjects.ACCESS_LOG, Empty()), _print_log)
 
 
 @command("join", impact=Impact.WRITE)
 @click.argument("line", metavar="LINE")
 @click.option("--node", metavar="NAME", help="Name of this machine.  [default: its host name]")
-@click.option("--database", type=click.Path(path_type=Path), help="claude-mem's database here.")
-@click.option("--replace", is_flag=True, help="Leave the memory that this machine joined before.")
-@click.option("--once", is_flag=True, help="Synchronise once and end, instead of staying as the daemon.")
+@click.option("--database", type=click.Path(path_type=Path), help="claude-mem's database on this machine.")
+@click.option("--replace", is_flag=True, help="Leave the memory that this machine joined earlier.")
+@click.option("--once", is_flag=True, help="Synchronise once and exit, instead of becoming the daemon.")
 def join(
     invocation: Invocation, line: str, node: str | None, database: Path | None, *, replace: bool, once: bool
 ) -> None:
-    """Join the memory that LINE invites to, synchronise, and stay as this machine's daemon."""
+    """Join the memory that the invitation LINE is for.
+
+    Makes keys for this machine, writes its settings, synchronises, and becomes this machine's daemon.
+    """
     from membridge.access import invitation  # noqa: PLC0415 - loaded only where somebody joins
     from membridge.access.join import Place, join  # noqa: PLC0415 - as above
 
@@ -142,7 +148,8 @@ def join(
     file = settings.node.config_dir / ENROLLED
     if file.exists() and not replace:
         raise InvalidRequestError(
-            f"this machine has joined already: {file}", remedy="leave that memory with `membridge join --replace LINE`"
+            f"this machine has joined a memory already: {file}",
+            remedy="to leave that memory for this one run `membridge join --replace LINE`",
         )
     name = NodeId(node) if node else said.node or settings.node.id
     path = Path(os.path.abspath(database.expanduser())) if database else settings.project.database  # noqa: PTH100 - a link stays a link
@@ -198,15 +205,11 @@ def _run(arguments: list[str]) -> None:
 def _print_invitation(reply: InviteReply) -> None:
     who = f"node {reply.node}" if reply.node else "one machine"
     projects = ", ".join(reply.projects)
-    click.echo(
-        f"Good for {who}, once, until {units.when(reply.expires_at)} ({projects}). On that machine run:", err=True
-    )
+    click.echo(f"Lets {who} in once, until {units.when(reply.expires_at)} ({projects}). On that machine run:", err=True)
     click.echo(f"membridge join {reply.line}")
 
 
 def _print_members(reply: MembersReply) -> None:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     rows = [
         (
             member.node,
@@ -217,17 +220,15 @@ def _print_members(reply: MembersReply) -> None:
         )
         for member in reply.members
     ]
-    tables.table(MEMBER_COLUMNS, rows, empty="nobody was let in yet")
+    tables.table(MEMBER_COLUMNS, rows, empty="no machine has joined yet")
 
 
 def _print_log(reply: AccessLogReply) -> None:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     rows = [
         (tables.when(item.at), item.action, item.node, item.reason or ", ".join(item.projects))
         for item in reply.records
     ]
-    tables.table(LOG_COLUMNS, rows, empty="nothing happened yet")
+    tables.table(LOG_COLUMNS, rows, empty="the log is empty")
 
 
 def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
@@ -250,8 +251,8 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
                 return await RpcClient(bus).request(operation, request, deadline=deadline)
             except NoResponderError as error:
                 raise NoResponderError(
-                    "the server's access service does not answer: `membridge up --listen` is not running here",
-                    remedy="start it",
+                    "the enrolment service does not answer: `membridge up --listen` is not running here",
+                    remedy="start `membridge up` with the --listen address of before",
                 ) from error
 
     return asyncio.run(ask())
@@ -266,7 +267,7 @@ def server_files_of(invocation: Invocation) -> "ServerFiles":
     folder = settings.node.state_dir / "access"
     if settings.nats.listen is None or not (folder / "nats-server.conf").is_file():
         raise InvalidRequestError(
-            "no server for other machines is set up here",
-            remedy="run `membridge up --listen 0.0.0.0:4222` here, or this command where that runs",
+            "this machine runs no server for other machines",
+            remedy="run `membridge up --listen 0.0.0.0:4222` here, or run this command on the machine where it runs",
         )
     return ServerFiles(folder, Listening.of(str(settings.nats.listen)), given_in(settings.nats))

@@ -88,13 +88,16 @@ def ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
 
 
 def ask_daemon(invocation: Invocation, operation: Operation[Q, R], request: Q, **tokens: str) -> R:
-    """Return the daemon's reply; `tokens` fill the operation's subject. Raises NoResponderError when none runs."""
+    """Return the daemon's reply. Raises NoResponderError when none runs.
+
+    The operation's subject is filled with the project that is meant, and with `tokens`.
+    """
 
     async def asked() -> R:
-        deadline = Deadline.after(operation.deadline)
+        deadline, filled = Deadline.after(operation.deadline), {"project": project_id(invocation), **tokens}
         async with _connected(invocation, deadline) as bus:
             try:
-                return await RpcClient(bus).request(operation, request, deadline=deadline, **tokens)
+                return await RpcClient(bus).request(operation, request, deadline=deadline, **filled)
             except NoResponderError as error:
                 raise _nobody(invocation) from error
 
@@ -159,6 +162,16 @@ async def of_runtime(bus: Bus, operation: Operation[Q, R], request: Q) -> R:
         raise NoResponderError("no coordinator answers", remedy=NO_COORDINATOR) from error
 
 
+def ask_runtime(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
+    """Return a coordinator's reply. Raises NoResponderError when none runs."""
+
+    async def asked() -> R:
+        async with runtime_bus(invocation) as bus:
+            return await of_runtime(bus, operation, request)
+
+    return asyncio.run(asked())
+
+
 def present_nodes(invocation: Invocation) -> NodesReply:
     """Return the nodes whose presence is in KV now, and which of their projects have no primary."""
 
@@ -202,8 +215,10 @@ def _from_jobs(invocation: Invocation, read: Callable[[Jobs, Deadline], Awaitabl
     return asyncio.run(asked())
 
 
-def examine(invocation: Invocation) -> DoctorReply:
-    """Return what the daemon's doctor finds; where no daemon answers, what this process finds without one."""
+def examine(invocation: Invocation, node: str | None) -> DoctorReply:
+    """Return what the doctor of a daemon finds, or of this process where no daemon of this machine answers."""
+    if node is not None:
+        return ask_node(invocation, subjects.DOCTOR, Empty(), node)
     try:
         return asyncio.run(_ask_node(invocation, subjects.DOCTOR, Empty(), deadline=Deadline.after(EXAMINED)))
     except (UnavailableError, CredentialsError, DeadlineExceededError):

@@ -26,6 +26,13 @@ P = ParamSpec("P")
 W = TypeVar("W", bound=Wire)
 
 
+ON_NODE = click.option(
+    "--node",
+    metavar="NODE",
+    help="Ask the daemon of NODE. Needs the operator's key (on the server's machine) or a server without keys.",
+)
+
+
 class Invocation:
     """One run of a command: its common options and the settings, read when first needed."""
 
@@ -53,7 +60,7 @@ class Invocation:
     def confirm(self, question: str, *, otherwise: str) -> None:
         """Ask whether to go on. Raises RefusedError, which says `otherwise`, for a no and without a terminal."""
         if self.as_json or not sys.stdin.isatty():
-            raise RefusedError(f"{otherwise}: there is no terminal to ask on", remedy="add --yes to do it unasked")
+            raise RefusedError(f"{otherwise}: there is no terminal to ask on", remedy="run it again with --yes")
         if not click.confirm(question):
             raise RefusedError(otherwise)
 
@@ -145,8 +152,8 @@ def command(
 
         made = click.command(name, cls=Command)(run)
         made.params += [
-            click.Option(["--project", "project_name"], metavar="NAME", help="Project, by name or id."),
-            click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document, errors too."),
+            click.Option(["--project", "project_name"], metavar="NAME", help="Which project, by name or id."),
+            click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document, also for an error."),
         ]
         made.impact = impact
         return made

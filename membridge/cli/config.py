@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from membridge.cli import tables
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.settings import locations, render_reference, shown
 from schemas.subjects import Impact
@@ -51,7 +52,7 @@ class Reference(Wire, frozen=True, kw_only=True):
 
 @command("show", impact=Impact.READ, warns=False)
 def show(invocation: Invocation) -> None:
-    """Print each setting with where it came from; secrets are masked."""
+    """Print each setting and its origin; secrets are masked."""
     lines = [
         ShownSetting(key=line.key, value=line.value, origin=line.origin, env=line.env, unit=line.unit)
         for line in shown(invocation.settings)
@@ -61,7 +62,7 @@ def show(invocation: Invocation) -> None:
 
 @command("path", impact=Impact.READ)
 def path(invocation: Invocation) -> None:
-    """Print where configuration files are looked for."""
+    """Print the paths of the configuration files."""
     where = locations(os.environ, Path.home())
     files = [ConfigFile(path=str(file), found=file.exists()) for file in (where.config, where.enrolled, where.legacy)]
     invocation.show(ConfigFiles(files=files), _print_files)
@@ -75,13 +76,11 @@ def reference(invocation: Invocation) -> None:
 
 
 config = DefaultGroup(
-    "config", default="show", commands=[show, path, reference], summary="Show settings and where each comes from."
+    "config", default="show", commands=[show, path, reference], summary="Show the settings, and where each comes from."
 )
 
 
 def _print_settings(reply: ShownSettings) -> None:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     rows = [(line.key, _value(line), tables.short(line.origin)) for line in reply.settings]
     tables.table(COLUMNS, rows, empty="no settings")
     for warning in reply.warnings:
@@ -89,11 +88,9 @@ def _print_settings(reply: ShownSettings) -> None:
 
 
 def _value(line: ShownSetting) -> str:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     return tables.short(line.value) + (f" {line.unit}" if line.unit and line.value else "")
 
 
 def _print_files(reply: ConfigFiles) -> None:
     for file in reply.files:
-        click.echo(f"{file.path}{'' if file.found else '  (not there)'}")
+        click.echo(f"{file.path}{'' if file.found else '  (does not exist)'}")

@@ -22,7 +22,10 @@ class DemoReply(Wire, frozen=True, kw_only=True):
 
 @command("demo", impact=Impact.WRITE)
 def demo_command(invocation: Invocation) -> None:
-    """Run two nodes with homes of their own; write on both, lose the primary, and check that nothing is missing."""
+    """Run two nodes, kill the primary, and check that no row is lost.
+
+    Both nodes have homes of their own in a temporary folder; your memory is not touched.
+    """
     quiet = invocation.as_json
     with (
         TemporaryDirectory(prefix="membridge-demo-") as folder,

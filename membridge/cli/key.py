@@ -1,10 +1,11 @@
-"""`membridge key`: the keys that seal this node's objects. A key itself is never printed."""
+"""`membridge key`: the keys that encrypt this node's objects. A key itself is never printed."""
 
 import asyncio
 from pathlib import Path
 
 import click
 
+from membridge.cli import progress, tables
 from membridge.cli.command import DefaultGroup, Invocation, command, quiet
 from membridge.errors import ConflictError, InvalidRequestError
 from membridge.objectstore.encryption.keys import Key, new_key, read_file, write_file
@@ -18,14 +19,14 @@ MOST = 64
 
 
 class ShownKey(Wire, frozen=True, kw_only=True):
-    """A key by its id, and whether it seals or only opens."""
+    """A key by its id, and whether it encrypts or only decrypts."""
 
     id: str
     seals: bool
 
 
 class KeysReply(Wire, frozen=True, kw_only=True):
-    """The keys of this node: the file's, and whether there is a passphrase; `configured` says that the file is used."""
+    """The keys of this node's file, whether the file is configured, and whether there is a passphrase."""
 
     path: str | None = None
     configured: bool
@@ -35,7 +36,7 @@ class KeysReply(Wire, frozen=True, kw_only=True):
 
 
 class SealedProject(Wire, frozen=True, kw_only=True):
-    """What sealing found of a project: objects that were unsealed, sealed with an older key, and fine already."""
+    """Objects of a project that were plain, that had an older key, and that were fine already."""
 
     project: str
     unsealed: int
@@ -52,57 +53,57 @@ class SealReply(Wire, frozen=True, kw_only=True):
 
 @command("show", impact=Impact.READ)
 def show(invocation: Invocation) -> None:
-    """Show which keys this node has, by their ids."""
+    """Show the ids of this node's keys."""
     store = invocation.settings.store
     keys = read_file(store.encryption_key_file) if store.encryption_key_file else ()
     invocation.show(_reply(invocation, store.encryption_key_file, keys), _print)
 
 
 @command("new", impact=Impact.WRITE)
-@click.option("--file", "file", metavar="PATH", help="Where to write it; the configured place when there is one.")
+@click.option("--file", "file", metavar="PATH", help="Where to write it.  [default: the configured file]")
 def new(invocation: Invocation, file: str | None) -> None:
-    """Make a key file with one key; an existing file is never overwritten."""
+    """Make a key file with one key; never overwrites a file."""
     path = Path(file).expanduser().absolute() if file else _place(invocation)
     if path.exists():
-        raise ConflictError(f"{path} exists already", remedy="to add a key to it run `membridge key rotate`")
+        raise ConflictError(f"{path} already exists", remedy="to add a key to it run `membridge key rotate`")
     keys = (new_key(),)
     write_file(path, keys)
     advice = (
-        f"keep a copy elsewhere: without it nobody reads the memory in the object store. Copy it to every node, "
-        f"set MEMBRIDGE_ENCRYPTION_KEY_FILE={path} there and restart; then run `membridge key seal` once"
+        f"keep a copy elsewhere: without the key the object store cannot be read. Copy the file to every node, set "
+        f"MEMBRIDGE_ENCRYPTION_KEY_FILE={path} there and restart; then run `membridge key seal` once"
     )
     invocation.show(_reply(invocation, path, keys, advice), _print)
 
 
 @command("rotate", impact=Impact.WRITE)
 def rotate(invocation: Invocation) -> None:
-    """Add a new key that seals from now on; the old ones still open."""
+    """Add a key that encrypts from now on; older keys still decrypt."""
     path = invocation.settings.store.encryption_key_file
     if path is None:
         raise InvalidRequestError(
             "no key file is configured",
-            remedy="run `membridge key new` and set MEMBRIDGE_ENCRYPTION_KEY_FILE; a passphrase beside it still opens",
+            remedy="run `membridge key new` and set MEMBRIDGE_ENCRYPTION_KEY_FILE; the passphrase still decrypts",
         )
     keys = (new_key(), *read_file(path))
     if len(keys) > MOST:
         raise InvalidRequestError(
-            f"{path} holds {MOST} keys already", remedy="run `membridge key seal` and remove the old lines"
+            f"{path} holds {MOST} keys, the most there may be",
+            remedy="run `membridge key seal`, then remove the oldest lines of the file",
         )
     write_file(path, keys)
     advice = (
-        "copy the file to every node now: those without the new key cannot read what this one writes from now on. "
-        "Then run `membridge key seal` once, and remove the old lines where you like"
+        "copy the file to every node now: a node without the new key cannot read what this node writes. Then run "
+        "`membridge key seal` once; after that the old lines may go"
     )
     invocation.show(_reply(invocation, path, keys, advice), _print)
 
 
 @command("seal", impact=Impact.WRITE)
 def seal(invocation: Invocation) -> None:
-    """Seal with the present key what the object store holds unsealed or under an older one.
+    """Encrypt what the store holds plain or under an older key.
 
-    Run it once after encryption was turned on, and after a rotation. It takes what is there as it is.
+    Run it once after turning encryption on, and after each rotation. It trusts the plain objects that it finds.
     """
-    from membridge.cli import progress  # noqa: PLC0415 - loaded only where something is sealed
     from membridge.node import registry  # noqa: PLC0415 - as above
     from membridge.node.sealing import seal_projects  # noqa: PLC0415 - as above
 
@@ -120,7 +121,7 @@ def seal(invocation: Invocation) -> None:
 
 
 key = DefaultGroup(
-    "key", default="show", commands=[show, new, rotate, seal], summary="Make, rotate and show the keys of encryption."
+    "key", default="show", commands=[show, new, rotate, seal], summary="Make, rotate and show encryption keys."
 )
 
 
@@ -140,12 +141,12 @@ def _reply(invocation: Invocation, path: Path | None, keys: tuple[Key, ...], adv
 
 
 def _print(reply: KeysReply) -> None:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     if reply.path is None:
-        tables.line("encryption is on, by passphrase" if reply.passphrase else "encryption is off: there is no key")
+        tables.line(
+            "encryption is on, with a passphrase" if reply.passphrase else "encryption is off: no key is configured"
+        )
         return
-    rows = [(one.id, "seals and opens" if one.seals else "opens") for one in reply.keys]
+    rows = [(one.id, "encrypts and decrypts" if one.seals else "decrypts") for one in reply.keys]
     tables.table(("key", "does"), rows, empty="no key")
     tables.line(f"\n{reply.path}{'' if reply.configured else '  (not configured yet)'}")
     if reply.next:
@@ -153,8 +154,6 @@ def _print(reply: KeysReply) -> None:
 
 
 def _print_sealed(reply: SealReply) -> None:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     rows = [(one.project, str(one.unsealed), str(one.older), str(one.kept)) for one in reply.projects]
     tables.table(("project", "were unsealed>", "had an older key>", "were fine>"), rows, empty="no project")
     tables.line(f"\nsealed with key {reply.key}")

@@ -1,28 +1,22 @@
-"""`membridge push` and `pull`, and the names that the old tool had for their bold forms."""
+"""`membridge push` and `pull`, and the old tool's names for `push --snapshot` and `pull --replace`."""
 
 import click
 import msgspec
 
-from membridge.cli import units
-from membridge.cli.command import Invocation, command
+from membridge.cli import requests, units
+from membridge.cli.command import ON_NODE, Invocation, command
 from schemas import subjects
 from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, PushReply, PushRequest
 from schemas.subjects import Impact
 
-ON_NODE = click.option(
-    "--node",
-    metavar="NODE",
-    help="Have the daemon of NODE do it. Works on the server's machine, or where the server has no keys.",
-)
-
 
 @command("push", impact=Impact.WRITE)
-@click.option("--snapshot", is_flag=True, help="Commit a snapshot, from a secondary too if that is allowed.")
-@click.option("--allow-shrink", is_flag=True, help="Commit even when many rows are gone.")
-@click.option("--force", is_flag=True, help="Push even while another push holds the lock.")
+@click.option("--snapshot", is_flag=True, help="Commit a snapshot, also from a secondary if ALLOW_SECONDARY_PUSH=1.")
+@click.option("--allow-shrink", is_flag=True, help="Commit even if many rows were deleted.")
+@click.option("--force", is_flag=True, help="Take the push lock over from another push.")
 @ON_NODE
 def push(invocation: Invocation, snapshot: bool, allow_shrink: bool, force: bool, node: str | None) -> None:  # noqa: FBT001 - click's flags
-    """Send this machine's memory to the others.
+    """Send this machine's memory to the other machines.
 
     A primary commits a snapshot; a secondary proposes its new rows to the primary.
     """
@@ -30,27 +24,27 @@ def push(invocation: Invocation, snapshot: bool, allow_shrink: bool, force: bool
 
 
 @command("push_sqlite", impact=Impact.WRITE)
-@click.option("--allow-shrink", is_flag=True, help="Commit even when many rows are gone.")
-@click.option("--force", is_flag=True, help="Push even while another push holds the lock.")
+@click.option("--allow-shrink", is_flag=True, help="Commit even if many rows were deleted.")
+@click.option("--force", is_flag=True, help="Take the push lock over from another push.")
 def push_sqlite(invocation: Invocation, allow_shrink: bool, force: bool) -> None:  # noqa: FBT001 - click's flags
-    """Commit a snapshot: the old tool's name of `push --snapshot`."""
+    """Commit a snapshot: the old tool's name for `push --snapshot`."""
     _push(invocation, PushRequest(snapshot=True, allow_shrink=allow_shrink, force=force))
 
 
 @command("pull", impact=Impact.WRITE)
-@click.option("--replace", is_flag=True, help="Replace the database, after a backup, instead of merging.")
+@click.option("--replace", is_flag=True, help="Replace the database instead of merging; makes a backup first.")
 @ON_NODE
 def pull(invocation: Invocation, replace: bool, node: str | None) -> None:  # noqa: FBT001 - click's flag
-    """Take in what the other machines know.
+    """Merge what the other machines know.
 
-    Rows are merged into the running database; rows that only this machine has stay and are proposed.
+    claude-mem keeps running. Rows that only this machine has stay, and are proposed to the others.
     """
     _pull(invocation, PullRequest(replace=replace), node)
 
 
 @command("pull_sqlite", impact=Impact.WRITE)
 def pull_sqlite(invocation: Invocation) -> None:
-    """Replace the database by the newest snapshot: the old tool's name of `pull --replace`."""
+    """Replace the database: the old tool's name for `pull --replace`."""
     _pull(invocation, PullRequest(replace=True))
 
 
@@ -97,8 +91,6 @@ def describe_pull(reply: PullReply) -> str:
 
 
 def _push(invocation: Invocation, request: PushRequest, node: str | None = None) -> None:
-    from membridge.cli.asking import ask, ask_node  # noqa: PLC0415 - the bus is loaded only where it is used
-
     # The overrides of who runs the command, not of the daemon, which may have been started long ago.
     settings = invocation.settings
     request = msgspec.structs.replace(
@@ -106,15 +98,13 @@ def _push(invocation: Invocation, request: PushRequest, node: str | None = None)
         force=request.force or settings.lane.force_push,
         allow_secondary=settings.leadership.allow_secondary_push,
     )
-    reply = ask_node(invocation, subjects.PUSH, request, node) if node else ask(invocation, subjects.PUSH, request)
+    reply = requests.ask(invocation, subjects.PUSH, request, node=node)
     invocation.show(reply, lambda reply: click.echo(describe_push(reply)))
 
 
 def _pull(invocation: Invocation, request: PullRequest, node: str | None = None) -> None:
-    from membridge.cli.asking import ask, ask_node  # noqa: PLC0415 - the bus is loaded only where it is used
-
     request = PullRequest(
         replace=request.replace, allow_primary=invocation.settings.leadership.allow_primary_pull_override
     )
-    reply = ask_node(invocation, subjects.PULL, request, node) if node else ask(invocation, subjects.PULL, request)
+    reply = requests.ask(invocation, subjects.PULL, request, node=node)
     invocation.show(reply, lambda reply: click.echo(describe_pull(reply)))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import click
 
+from membridge.cli import requests, tables
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.errors import InvalidRequestError
 from schemas import subjects
@@ -16,36 +17,32 @@ from schemas.subjects import Impact
 @command("show", impact=Impact.READ)
 def show(invocation: Invocation) -> None:
     """Show the primary, its epoch and the policy."""
-    from membridge.cli.asking import ask_daemon, project_id  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    reply = ask_daemon(invocation, subjects.LEADERSHIP_GET, Empty(), project=project_id(invocation))
+    reply = requests.ask_daemon(invocation, subjects.LEADERSHIP_GET, Empty())
     invocation.show(reply, print_leadership)
 
 
 @command("select", impact=Impact.WRITE)
 @click.argument("node", metavar="NODE")
 @click.option(
-    "--policy", type=click.Choice([item.value for item in Policy]), help="What happens when a primary's lease expires."
+    "--policy",
+    type=click.Choice([item.value for item in Policy]),
+    help="Which node leads after a lease expires: the freshest secondary (auto), or only the preferred one (manual).",
 )
 def select(invocation: Invocation, node: str, policy: str | None) -> None:
     """Make NODE the primary; a live primary hands over to it."""
-    from membridge.cli.asking import ask_daemon, project_id  # noqa: PLC0415 - the bus is loaded only where it is used
-
     try:
         chosen = node_id(node)
     except InvalidTokenError as error:
         raise InvalidRequestError(str(error), remedy="`membridge nodes` lists the nodes", field="node") from error
     request = SelectRequest(node=chosen, policy=Policy(policy) if policy else None)
-    reply = ask_daemon(invocation, subjects.LEADERSHIP_SELECT, request, project=project_id(invocation))
+    reply = requests.ask_daemon(invocation, subjects.LEADERSHIP_SELECT, request)
     invocation.show(reply, print_leadership)
 
 
 @command("resign", impact=Impact.WRITE)
 def resign(invocation: Invocation) -> None:
     """Let the primary give up its lease."""
-    from membridge.cli.asking import ask_daemon, project_id  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    reply = ask_daemon(invocation, subjects.LEADERSHIP_RESIGN, Empty(), project=project_id(invocation))
+    reply = requests.ask_daemon(invocation, subjects.LEADERSHIP_RESIGN, Empty())
     invocation.show(reply, print_leadership)
 
 
@@ -56,14 +53,10 @@ leader = DefaultGroup(
 
 def print_leadership(reply: LeadershipReply) -> None:
     """Print who leads."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     tables.facts(_facts(reply))
 
 
 def _facts(reply: LeadershipReply) -> Iterator[tuple[str, str]]:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     record = reply.leader
     yield "primary", record.primary_node_id if record else "none: no node is primary"
     if record:

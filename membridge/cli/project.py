@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from membridge.cli import units
+from membridge.cli import requests, tables, units
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.errors import BusUnavailableError, CredentialsError, NoResponderError
 from membridge.settings import ProjectConfig
@@ -24,15 +24,14 @@ from schemas.node import (
 from schemas.subjects import Impact
 
 COLUMNS = ("project", "id", "role", "seq>", "*database")
-#: Why a project on the list says nothing of itself: nothing answers, or what answers does not name it.
-UNASKED = "no daemon answered: it serves the project from its next start on"
-UNLISTED = "the daemon does not name it yet: it is opening the project, or serves it from its next start on"
+#: Why nothing is known of a project on the list: no daemon answers, or the daemon does not name it.
+UNASKED = "no daemon answers: it serves the project after its next start"
+UNLISTED = "the daemon does not serve it yet: it is opening it, or serves it after its next start"
 
 
 @command("list", impact=Impact.READ)
 def list_projects(invocation: Invocation) -> None:
     """List the projects of this node."""
-    from membridge.cli.asking import ask_daemon  # noqa: PLC0415 - the bus is loaded only where it is used
     from membridge.node import registry  # noqa: PLC0415 - as above
 
     known, node = registry.load(invocation.settings), invocation.settings.node.id
@@ -42,7 +41,7 @@ def list_projects(invocation: Invocation) -> None:
     silent: dict[Path | None, str] = {}
     for key, first in reversed(keys.items()):
         try:
-            reply = ask_daemon(_as_project(invocation, first.id), subjects.PROJECTS, Empty(), node=node)
+            reply = requests.ask_daemon(_as_project(invocation, first.id), subjects.PROJECTS, Empty(), node=node)
         except (NoResponderError, BusUnavailableError):
             silent[key] = UNASKED
         except CredentialsError as error:
@@ -59,14 +58,13 @@ def list_projects(invocation: Invocation) -> None:
 @click.argument("name", metavar="NAME")
 @click.option("--database", metavar="PATH", type=click.Path(), help="Its claude-mem database on this machine.")
 def add(invocation: Invocation, name: str, database: str | None) -> None:
-    """Serve the project NAME on this node, now and after each start."""
-    from membridge.cli.asking import ask_daemon  # noqa: PLC0415 - the bus is loaded only where it is used
+    """Serve the project NAME on this node."""
     from membridge.node import registry  # noqa: PLC0415 - as above
 
     path = os.path.abspath(Path(database).expanduser()) if database else None  # noqa: PTH100 - a link stays a link
     request = AddProjectRequest(name=name, database=path)
     try:
-        reply = ask_daemon(invocation, subjects.ADD_PROJECT, request, node=invocation.settings.node.id)
+        reply = requests.ask_daemon(invocation, subjects.ADD_PROJECT, request, node=invocation.settings.node.id)
     except (NoResponderError, BusUnavailableError):
         registry.add(invocation.settings, name, path)
         reply = _registered(invocation)
@@ -75,10 +73,12 @@ def add(invocation: Invocation, name: str, database: str | None) -> None:
 
 @command("remove", impact=Impact.WRITE)
 @click.argument("name", metavar="NAME")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Remove it without asking.")
 def remove(invocation: Invocation, name: str, yes: bool) -> None:  # noqa: FBT001 - click's flag
-    """Serve the project NAME on this node no longer. Its database, its backups and all snapshots stay."""
-    from membridge.cli.asking import ask_daemon  # noqa: PLC0415 - the bus is loaded only where it is used
+    """Stop serving the project NAME on this node.
+
+    Its database, its backups and all snapshots stay.
+    """
     from membridge.node import registry  # noqa: PLC0415 - as above
 
     config = registry.removable(invocation.settings, name)
@@ -87,7 +87,7 @@ def remove(invocation: Invocation, name: str, yes: bool) -> None:  # noqa: FBT00
         invocation.confirm(question, otherwise=f"project {config.name} was not removed")
     request, own = RemoveProjectRequest(name=name), _as_project(invocation, config.id)
     try:
-        reply = ask_daemon(own, subjects.REMOVE_PROJECT, request, node=invocation.settings.node.id)
+        reply = requests.ask_daemon(own, subjects.REMOVE_PROJECT, request, node=invocation.settings.node.id)
     except (NoResponderError, BusUnavailableError):
         registry.forget(invocation.settings, config.id)
         left = _registered(invocation).projects
@@ -121,8 +121,6 @@ def _as_project(invocation: Invocation, project: ProjectId) -> Invocation:
 
 
 def _print(reply: ProjectsReply) -> None:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     def row(item: ProjectPresence) -> tuple[str, ...]:
         seen = ("?", "?") if item.error else (item.role, str(item.mirror_seq))
         return (item.name, item.project, *seen, tables.short(item.database))
@@ -136,9 +134,9 @@ def _print(reply: ProjectsReply) -> None:
 
 
 def _print_removed(reply: RemoveProjectReply) -> None:
-    click.echo(f"{reply.name} is not served any more; its database {reply.database} and its snapshots are kept")
+    click.echo(f"this node no longer serves {reply.name}; its database {reply.database} and its snapshots stay")
     if reply.led:
-        click.echo("this node was its primary; if no other takes over, choose one: `membridge leader select NODE`")
+        click.echo("this node was its primary; if no other node takes over, run `membridge leader select NODE`")
     click.echo(
-        f"serve it again: `membridge project add {shlex.quote(reply.name)} --database {shlex.quote(reply.database)}`"
+        f"to serve it again: `membridge project add {shlex.quote(reply.name)} --database {shlex.quote(reply.database)}`"
     )

@@ -1,4 +1,4 @@
-"""`membridge restore`: an earlier state as a file, or as the memory, after a look at what would change."""
+"""`membridge restore` and `backups`: bring an earlier state back, after a look at what would change."""
 
 import os
 import secrets
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from membridge.cli import units
-from membridge.cli.command import Invocation, command
-from membridge.cli.diff import ROW_COLUMNS, described
+from membridge.cli import requests, tables, units
+from membridge.cli.command import DefaultGroup, Invocation, command
+from membridge.cli.history import ROW_COLUMNS, described
 from membridge.errors import ConflictError, DiskFullError
 from membridge.system import files
 from schemas import subjects
@@ -17,12 +17,16 @@ from schemas.commits import (
     MOST_ROWS,
     ExtractReply,
     ExtractRequest,
+    RestoreBackupReply,
+    RestoreBackupRequest,
     RestoreReply,
     RestoreRequest,
     RowChange,
     RowDiff,
     TableDiff,
 )
+from schemas.node import Empty
+from schemas.snapshot import Backup, BackupsReply
 from schemas.subjects import Impact
 
 CHANGE_COLUMNS = ("table", "back>", "removed>", "changed>", "kept>")
@@ -35,13 +39,19 @@ _BECOMES = {
 
 
 @command("restore", impact=Impact.WRITE)
-@click.option("--seq", type=click.IntRange(1), help="The snapshot of this number.")
-@click.option("--at", metavar="TIME", help="The newest snapshot of that time, as 2026-01-31T18:00.")
-@click.option("--tag", help="The snapshot of this tag.")
-@click.option("--to", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write it as a database file.")
+@click.option("--seq", type=click.IntRange(1), metavar="N", help="Snapshot N.")
+@click.option("--at", metavar="TIME", help="The newest snapshot at that time, as 2026-01-31T18:00.")
+@click.option("--tag", metavar="NAME", help="The snapshot with this tag.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the state to FILE as a database; the memory stays as it is.",
+)
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
-@click.option("--show", is_flag=True, help="List the rows that change or stay, by their titles.")
-@click.option("--yes", is_flag=True, help="Restore the memory without asking.")
+@click.option("--show", is_flag=True, help="List the rows by their titles.")
+@click.option("--yes", is_flag=True, help="Restore without asking.")
 @click.pass_context
 def restore(  # noqa: PLR0913, PLR0917 - click's options
     context: click.Context,
@@ -54,19 +64,19 @@ def restore(  # noqa: PLR0913, PLR0917 - click's options
     show: bool,  # noqa: FBT001 - click's flag
     yes: bool,  # noqa: FBT001 - click's flag
 ) -> None:
-    """Bring an earlier state back: with --to as a file, else as the memory of all machines, by a new snapshot.
+    """Bring an earlier state back, as a file or as the memory.
 
-    Shows what would change and asks first. Rows that only this database lost come back, the newest snapshot's on any
-    machine; rows that are in no snapshot yet stay.
+    Without --to the state becomes the memory of all machines, as a new snapshot. The command shows what would change
+    and asks first. Rows that are in no snapshot yet stay.
     """
     state = chosen(seq, at, tag)
     if target is not None:
         if show:
-            raise click.UsageError("--show goes without --to.")
+            raise click.UsageError("--show and --to cannot be combined.")
         _to_file(invocation, state, target.absolute(), force=force)
         return
     if force:
-        raise click.UsageError("--force goes with --to.")
+        raise click.UsageError("--force needs --to.")
     _to_memory(context, invocation, state, limit=MOST_ROWS if show else 0, yes=yes)
 
 
@@ -74,14 +84,12 @@ def chosen(seq: int | None, at: str | None, tag: str | None) -> str:
     """Return the state that the options name; raise click's usage error unless exactly one does."""
     names = [name for name in (str(seq) if seq else None, _instant(at) if at else None, tag) if name is not None]
     if len(names) != 1:
-        raise click.UsageError("name one state: --seq N, --at TIME or --tag NAME.")
+        raise click.UsageError("choose one state: --seq N, --at TIME or --tag NAME.")
     return names[0]
 
 
 def print_preview(reply: RestoreReply) -> None:
     """Print what a restore would change in this machine's database."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     tables.line(f"what restoring snapshot {reply.state_seq} changes in this machine's database:\n")
     print_changes(reply.tables, reply.rows)
     if not reply.listed_all and reply.rows:
@@ -94,7 +102,6 @@ def print_preview(reply: RestoreReply) -> None:
 
 def print_changes(found: list[TableDiff], rows: list[RowDiff]) -> None:
     """Print how many rows of each table a restore changes, and those rows that are listed."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def counts(one: TableDiff) -> tuple[str, ...]:
         numbers = (one.came, one.went, one.changed, one.kept)
@@ -157,11 +164,9 @@ def place(source: Path, target: Path, *, force: bool) -> None:
 
 
 def _to_file(invocation: Invocation, state: str, target: Path, *, force: bool) -> None:
-    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
-
     if target.exists() and not force:
         raise _taken(target)
-    reply = ask(invocation, subjects.EXTRACT, ExtractRequest(state=state))
+    reply = requests.ask(invocation, subjects.EXTRACT, ExtractRequest(state=state))
     made = Path(reply.path)
     try:
         place(made, target, force=force)
@@ -176,17 +181,15 @@ def _to_file(invocation: Invocation, state: str, target: Path, *, force: bool) -
 
 
 def _to_memory(context: click.Context, invocation: Invocation, state: str, *, limit: int, yes: bool) -> None:
-    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
-
     if not yes:
-        seen = ask(invocation, subjects.RESTORE, RestoreRequest(state=state, limit=limit))
+        seen = requests.ask(invocation, subjects.RESTORE, RestoreRequest(state=state, limit=limit))
         invocation.show(seen, print_preview)
         if not seen.commits and not any(one.came or one.went or one.changed for one in seen.tables):
             return
         confirm(context, invocation)
         # What was shown is what is restored, whatever tag moves meanwhile.
         state = str(seen.state_seq)
-    reply = ask(invocation, subjects.RESTORE, RestoreRequest(state=state, apply=True, limit=limit))
+    reply = requests.ask(invocation, subjects.RESTORE, RestoreRequest(state=state, apply=True, limit=limit))
     invocation.show(reply, lambda reply: click.echo(describe_restored(reply)))
 
 
@@ -205,4 +208,82 @@ def _instant(text: str) -> str:
 
 
 def _taken(target: Path) -> ConflictError:
-    return ConflictError(f"{target} is there already", remedy="choose another file, or overwrite it with --force")
+    return ConflictError(f"{target} already exists", remedy="choose another file, or overwrite it with --force")
+
+
+BACKUP_COLUMNS = ("*id", "when", "size>", "reason")
+_REST = "The daemon brings back the rows of other machines; without it run `membridge pull`."
+
+
+@command("list", impact=Impact.READ)
+def list_backups(invocation: Invocation) -> None:
+    """List the backups that were made before writes."""
+    invocation.show(requests.ask(invocation, subjects.BACKUPS, Empty()), print_backups)
+
+
+@command("restore", impact=Impact.WRITE)
+@click.argument("backup", metavar="ID")
+@click.option("--show", is_flag=True, help="List the rows by their titles.")
+@click.option("--yes", is_flag=True, help="Restore without asking.")
+@click.pass_context
+def restore_backup(context: click.Context, invocation: Invocation, backup: str, show: bool, yes: bool) -> None:  # noqa: FBT001 - click's flags
+    """Restore this machine's database from a backup.
+
+    ID is one of `membridge backups`, or `newest` for the newest undamaged one. The command shows what would change and
+    asks first. It also replaces a damaged database, and keeps that file. The next pull brings back the rows of other
+    machines.
+    """
+    limit = MOST_ROWS if show else 0
+    if not yes:
+        seen = requests.ask(invocation, subjects.RESTORE_BACKUP, RestoreBackupRequest(backup=backup, limit=limit))
+        invocation.show(seen, print_backup_preview)
+        if not seen.tables and not seen.damage:
+            return
+        confirm(context, invocation)
+        backup = seen.backup
+    request = RestoreBackupRequest(backup=backup, apply=True, limit=limit)
+    reply = requests.ask(invocation, subjects.RESTORE_BACKUP, request)
+    invocation.show(reply, lambda reply: click.echo(describe_backup_restored(reply)))
+
+
+backups = DefaultGroup(
+    "backups",
+    default="list",
+    commands=[list_backups, restore_backup],
+    summary="List the backups of this machine's database, or restore one.",
+)
+
+
+def print_backups(reply: BackupsReply) -> None:
+    """Print a line for each backup, and where they are."""
+
+    def row(backup: Backup) -> tuple[str, ...]:
+        return (backup.id, tables.when(backup.created_at), units.size(backup.size_bytes), backup.reason)
+
+    tables.table(BACKUP_COLUMNS, map(row, reply.backups), empty="no backup yet")
+    if reply.backups:
+        tables.line(f"\nin {tables.short(str(Path(reply.backups[0].path).parent))}")
+        tables.line("`membridge backups restore ID` restores one.")
+
+
+def print_backup_preview(reply: RestoreBackupReply) -> None:
+    """Print what putting a backup back would change."""
+    if reply.damage:
+        tables.line(f"{reply.damage}\n")
+    tables.line(f"what restoring backup {reply.backup} changes in this machine's database:\n")
+    print_changes(reply.tables, reply.rows)
+    if reply.tables:
+        tables.line(f"\nOnly this machine's database changes. {_REST}")
+
+
+def describe_backup_restored(reply: RestoreBackupReply) -> str:
+    """Return what putting a backup back did, as a sentence or more."""
+    after = [f"the database is that of backup {reply.backup} ({describe_changes(reply.tables)})"]
+    if reply.saved:
+        after.append(f"backup of what was there: {reply.saved}")
+    if reply.set_aside:
+        after.append(f"the damaged database is kept as {reply.set_aside}")
+    if reply.open_in:
+        after.append(f"restart {', '.join(reply.open_in)}: it still has the old database open")
+    after.append(_REST)
+    return "\n".join(after)

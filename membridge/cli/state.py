@@ -1,15 +1,15 @@
-"""`membridge status`, `nodes` and `jobs`: what is going on, on this node and around it."""
+"""`membridge status`, `nodes`, `jobs` and `doctor`: what is going on, on this node and around it."""
 
 from collections.abc import Iterator
 
 import click
 
-from membridge.cli import access, units
-from membridge.cli.command import DefaultGroup, Invocation, command
+from membridge.cli import access, requests, tables, units
+from membridge.cli.command import ON_NODE, DefaultGroup, Invocation, command
 from membridge.errors import BusUnavailableError
 from schemas import subjects
 from schemas.leadership import Role
-from schemas.node import Empty, Job, JobsReply, NodePresence, NodesReply, StatusReply
+from schemas.node import Check, DoctorReply, Empty, Finding, Job, JobsReply, NodePresence, NodesReply, StatusReply
 from schemas.subjects import Impact
 
 NODE_COLUMNS = ("node", "seen", "version", "~project", "role", "seq>", "lag>", "unsynced>")
@@ -24,10 +24,8 @@ SHORT_ID = 8
 @command("status", impact=Impact.READ)
 def status(invocation: Invocation) -> None:
     """Show what this node knows of a project."""
-    from membridge.cli.asking import ask  # noqa: PLC0415 - the bus is loaded only where it is used
-
     try:
-        reply = ask(invocation, subjects.STATUS, Empty())
+        reply = requests.ask(invocation, subjects.STATUS, Empty())
     except BusUnavailableError as error:
         remedy = error.remedy or None
         raise BusUnavailableError(f"{error.message}: nothing is synchronised", remedy=remedy) from error
@@ -37,34 +35,28 @@ def status(invocation: Invocation) -> None:
 @command("list", impact=Impact.READ)
 def nodes(invocation: Invocation) -> None:
     """List the machines that are present."""
-    from membridge.cli.asking import present_nodes  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(present_nodes(invocation), print_nodes)
+    invocation.show(requests.present_nodes(invocation), print_nodes)
 
 
 nodes_group = DefaultGroup(
     "nodes",
     default="list",
     commands=[nodes, access.members, access.admit, access.revoke, access.access_log],
-    summary="List the machines that are present; at the server, who was let in, and cut one off.",
+    summary="List machines. On the server's machine: who may connect; let a front end in, cut a machine off.",
 )
 
 
 @command("list", impact=Impact.READ)
 def list_jobs(invocation: Invocation) -> None:
-    """List pushes, pulls and other jobs of all nodes and how they ended, newest first."""
-    from membridge.cli.asking import ask_jobs  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask_jobs(invocation), print_jobs)
+    """List the jobs of all nodes, newest first."""
+    invocation.show(requests.jobs(invocation), print_jobs)
 
 
 @command("show", impact=Impact.READ)
 @click.argument("job", metavar="ID")
 def show_job(invocation: Invocation, job: str) -> None:
-    """Show one job: who asked for it, where it ran, its steps, and how it ended."""
-    from membridge.cli.asking import ask_job  # noqa: PLC0415 - the bus is loaded only where it is used
-
-    invocation.show(ask_job(invocation, job), print_job)
+    """Show who asked for a job, where it ran, and its steps."""
+    invocation.show(requests.job(invocation, job), print_job)
 
 
 jobs = DefaultGroup(
@@ -74,15 +66,11 @@ jobs = DefaultGroup(
 
 def print_status(reply: StatusReply) -> None:
     """Print a node's status."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     tables.facts(_status_facts(reply))
 
 
 def print_nodes(reply: NodesReply) -> None:
     """Print a line for each node and project."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     rows = (row for node in reply.nodes for row in _node_rows(node))
     tables.table(NODE_COLUMNS, rows, empty="no node is present")
     for name in reply.leaderless:
@@ -95,7 +83,6 @@ def print_nodes(reply: NodesReply) -> None:
 
 def print_jobs(reply: JobsReply) -> None:
     """Print a line for each job."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(job: Job) -> tuple[str, ...]:
         took = units.took(job.started_at, job.ended_at)
@@ -107,8 +94,6 @@ def print_jobs(reply: JobsReply) -> None:
 
 def print_job(job: Job) -> None:
     """Print one job and its steps."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     tables.facts(_job_facts(job))
     if job.steps:
         tables.line("")
@@ -117,8 +102,6 @@ def print_job(job: Job) -> None:
 
 
 def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     project = reply.project
     up = f", up {units.duration(reply.uptime_seconds)}" if reply.uptime_seconds else ""
     memory = f", {units.size(reply.rss_bytes)} of memory" if reply.rss_bytes else ""
@@ -142,8 +125,6 @@ def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
 
 
 def _job_facts(job: Job) -> Iterator[tuple[str, str]]:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     yield "id", job.id
     yield "kind", job.kind
     yield "node", job.node
@@ -164,8 +145,6 @@ def _role(reply: StatusReply) -> str:
 
 
 def _node_rows(node: NodePresence) -> Iterator[tuple[str, ...]]:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     about = (node.node, tables.ago(node.updated_at), node.version)
     if not node.projects:
         yield (*about, "", "", "", "", "")
@@ -174,3 +153,35 @@ def _node_rows(node: NodePresence) -> Iterator[tuple[str, ...]]:
         unknown = project.error and project.role is Role.NONE
         yield (*about, project.name, project.role, *(("?",) * 3 if unknown else numbers))
         about = ("", "", "")
+
+
+@command("doctor", impact=Impact.READ, warns=False)
+@ON_NODE
+@click.pass_context
+def doctor(context: click.Context, invocation: Invocation, node: str | None) -> None:
+    """Check everything that this node needs, and say what to do.
+
+    The exit code is 1 when a check fails.
+    """
+    reply = requests.examine(invocation, node)
+    invocation.show(reply, print_checks)
+    if any(check.finding is Finding.FAIL for check in reply.checks):
+        context.exit(1)
+
+
+def print_checks(reply: DoctorReply) -> None:
+    """Print the checks, each with its remedy below it, and their sum."""
+    rows = [(check.finding.upper(), check.name, _check_detail(check)) for check in reply.checks]
+    tables.table(("", "check", "*found"), rows, empty="nothing to check")
+    failed = sum(check.finding is Finding.FAIL for check in reply.checks)
+    warned = sum(check.finding is Finding.WARN for check in reply.checks)
+    skipped = sum(check.finding is Finding.SKIPPED for check in reply.checks)
+    if failed or warned or skipped:
+        found = f"{units.count(failed, 'failure')}, {units.count(warned, 'warning')}"
+        tables.line(f"\n{found}, {skipped} not looked at" if skipped else f"\n{found}")
+    else:
+        tables.line("\nall is well")
+
+
+def _check_detail(check: Check) -> str:
+    return f"{check.detail}\n-> {check.remedy}" if check.remedy and check.finding is not Finding.OK else check.detail

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from membridge.cli import tables
 from membridge.cli.command import Invocation, command
 from membridge.errors import NotFoundError
 from schemas.subjects import Impact
@@ -85,8 +86,6 @@ def _print_texts(reply: UnitsReply) -> None:
 
 
 def _print(reply: UnitsReply) -> None:
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     for file in reply.written:
         click.echo(f"Written: {file}", err=True)
     if reply.written:

@@ -1,21 +1,19 @@
-"""Tables and facts: on a terminal as wide as that, 80 columns or more, elsewhere as wide as what they hold.
+"""Tables and facts: as wide as the terminal, and as wide as their content where there is none.
 
-The only module that prints with rich.
-
-Importing it loads rich: command modules import it inside the function that prints.
+The only module that prints with rich, which it loads when it prints.
 """
 
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from membridge.cli import units
 from membridge.system import clock
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 _COLOURS = {
     "ok": "green", "done": "green", "primary": "green",
@@ -24,12 +22,14 @@ _COLOURS = {
 }  # fmt: skip
 
 
-#: Columns of what is no terminal: nothing is cut or folded for a program or a file.
+#: Columns where output is not a terminal: nothing is cut or folded for a program or a file.
 UNLIMITED = 1 << 20
 
 
-def console() -> Console:
+def console() -> "Console":
     """Return the console on standard output."""
+    from rich.console import Console  # noqa: PLC0415 - loaded when something is printed
+
     width = None if sys.stdout.isatty() else UNLIMITED
     return Console(highlight=False, soft_wrap=False, emoji=False, markup=False, width=width)
 
@@ -40,6 +40,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) 
     A column whose name ends in `>` holds numbers. When room is short one that starts with `*` folds its text and one
     that starts with `~` cuts it.
     """
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - as above
+    from rich.table import Table  # noqa: PLC0415 - as above
+
     lines = [list(row) for row in rows]
     if not lines:
         line(empty)
@@ -59,6 +62,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
     """Print names and values in two columns; a pair without value is left out."""
+    from rich.table import Table  # noqa: PLC0415 - as above
+
     drawn = Table.grid(padding=(0, 2))
     drawn.add_column(no_wrap=True, style="bold")
     drawn.add_column(overflow="fold")
@@ -89,7 +94,9 @@ def short(path: str) -> str:
     return f"~{path.removeprefix(home)}" if path.startswith(f"{home}/") else path
 
 
-def _cell(text: str, *, cut: bool = False) -> Text:
+def _cell(text: str, *, cut: bool = False) -> "Text":
+    from rich.text import Text  # noqa: PLC0415 - as above
+
     return Text(
         units.printable(text),
         style=_COLOURS.get(text.lower(), ""),

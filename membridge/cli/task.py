@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from membridge.cli import runtime, units
+from membridge.cli import requests, tables, units
 from membridge.cli.command import DefaultGroup, Invocation, command
 from membridge.errors import InvalidRequestError, RefusedError, TooLargeError
 from schemas import subjects
@@ -26,19 +26,47 @@ COLUMNS = ("id", "status", "submitted", "~context", "~prompt")
 @command("submit", impact=Impact.WRITE)
 @click.argument("prompt")
 @click.option(
-    "--context", "context_id", help="Tasks of one context run in order, in one session; unset, it has its own."
+    "--context",
+    "context_id",
+    metavar="NAME",
+    help="Tasks of one context run in order, in one session.  [default: a context of its own]",
 )
-@click.option("--agent", "agent_slug", default="default", show_default=True, help="Which agent it is for.")
-@click.option("--hint", "hints", multiple=True, help="File, glob, @agent/NAME or @memory/recent; may be repeated.")
-@click.option("--format", "form", type=click.Choice([one.value for one in OutputFormat]), default="text")
-@click.option("--timeout", type=int, default=120, show_default=True, help="Seconds that one attempt may take.")
-@click.option("--budget", type=int, default=0, help="Tokens of context at most; 0 for the worker's bound.")
-@click.option("--attempts", type=int, default=3, show_default=True)
-@click.option("--priority", type=int, default=5, show_default=True, help="0 to 9; the larger, the sooner.")
-@click.option("--label", "labels", multiple=True, help="Only workers with it; may be repeated.")
-@click.option("--not-before", help="Time, as 2026-01-31T18:00; local, or with a zone as +01:00.")
-@click.option("--key", "idempotency_key", help="The same key again gives the same task.")
-@click.option("--wait", is_flag=True, help="Follow it and print its result.")
+@click.option(
+    "--agent", "agent_slug", default="default", show_default=True, metavar="NAME", help="Which agent runs it."
+)
+@click.option(
+    "--hint",
+    "hints",
+    multiple=True,
+    metavar="WHAT",
+    help="File, glob, @agent/NAME or @memory/recent to read; may be repeated.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([one.value for one in OutputFormat]),
+    default="text",
+    show_default=True,
+    help="Form of the output.",
+)
+@click.option(
+    "--timeout", type=int, metavar="SECONDS", default=120, show_default=True, help="How long one attempt may take."
+)
+@click.option(
+    "--budget", type=int, metavar="TOKENS", default=0, help="Most tokens of context.  [default: the worker's limit]"
+)
+@click.option("--attempts", type=int, metavar="N", default=3, show_default=True, help="Most attempts.")
+@click.option("--priority", type=int, metavar="N", default=5, show_default=True, help="0 to 9; higher runs first.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="NAME", help="Run it only on workers with this label; may be repeated."
+)
+@click.option(
+    "--not-before", metavar="TIME", help="Run it no earlier, as 2026-01-31T18:00; local, or with a zone as +01:00."
+)
+@click.option(
+    "--key", "idempotency_key", metavar="KEY", help="Idempotency key: the same key again gives the same task."
+)
+@click.option("--wait", is_flag=True, help="Wait for the end and print the result.")
 def submit(
     invocation: Invocation,
     prompt: str,
@@ -48,7 +76,10 @@ def submit(
     wait: bool,  # noqa: FBT001 - as above
     **given: object,
 ) -> None:
-    """Submit a task; PROMPT is its text, `-` reads it from standard input, `@FILE` from a file."""
+    """Submit a task.
+
+    PROMPT is its text; `-` reads it from standard input, `@FILE` from a file.
+    """
     spec = _spec(prompt, form, timeout, budget, given)
     if wait:
         reply = asyncio.run(_submit_and_follow(invocation, spec))
@@ -58,54 +89,63 @@ def submit(
 
 
 @command("list", impact=Impact.READ)
-@click.option("--status", type=click.Choice([one.value for one in TaskStatus]))
-@click.option("--context", "context_id")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@click.option("--before", help="The id after which the last page ended.")
+@click.option("--status", type=click.Choice([one.value for one in TaskStatus]), help="Only tasks in this state.")
+@click.option("--context", "context_id", metavar="NAME", help="Only tasks of this context.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), metavar="N", default=20, show_default=True, help="How many to list."
+)
+@click.option("--before", metavar="ID", help="Only those older than ID: the next page.")
 def list_tasks(
     invocation: Invocation, status: str | None, context_id: str | None, limit: int, before: str | None
 ) -> None:
     """List tasks, newest first."""
     wanted = TaskStatus(status) if status else None
     request = TasksRequest(status=wanted, context_id=context_id, limit=limit, before=before)
-    invocation.show(runtime.ask(invocation, subjects.TASKS, request), print_tasks)
+    invocation.show(requests.ask_runtime(invocation, subjects.TASKS, request), print_tasks)
 
 
 @command("show", impact=Impact.READ)
 @click.argument("task_id", metavar="ID")
 def show(invocation: Invocation, task_id: str) -> None:
-    """Show a task; one that waits says for what."""
-    invocation.show(runtime.ask(invocation, subjects.TASK, TaskRequest(id=task_id)), print_task)
+    """Show a task, and what it waits for."""
+    invocation.show(requests.ask_runtime(invocation, subjects.TASK, TaskRequest(id=task_id)), print_task)
 
 
 @command("result", impact=Impact.READ)
 @click.argument("task_id", metavar="ID")
 def result(invocation: Invocation, task_id: str) -> None:
-    """Print a task's output; exit with 1 when it has none."""
-    _conclude(invocation, runtime.ask(invocation, subjects.RESULT, TaskRequest(id=task_id)))
+    """Print a task's output.
+
+    The exit code is 1 when there is none.
+    """
+    _conclude(invocation, requests.ask_runtime(invocation, subjects.RESULT, TaskRequest(id=task_id)))
 
 
 @command("cancel", impact=Impact.WRITE)
 @click.argument("task_id", metavar="ID")
-@click.option("--reason", default="", help="Why, for the audit.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the records.")
 def cancel(invocation: Invocation, task_id: str, reason: str) -> None:
-    """End a task that has not ended; a worker that runs it is told to stop."""
-    invocation.show(runtime.ask(invocation, subjects.CANCEL, TaskRequest(id=task_id, reason=reason)), print_task)
+    """Cancel a task; a worker that runs it stops."""
+    invocation.show(
+        requests.ask_runtime(invocation, subjects.CANCEL, TaskRequest(id=task_id, reason=reason)), print_task
+    )
 
 
 @command("requeue", impact=Impact.WRITE)
 @click.argument("task_id", metavar="ID")
 def requeue(invocation: Invocation, task_id: str) -> None:
-    """Revive a failed or dead task, with all its attempts."""
-    invocation.show(runtime.ask(invocation, subjects.REQUEUE, TaskRequest(id=task_id)), print_task)
+    """Queue a failed or dead task again, with all its attempts."""
+    invocation.show(requests.ask_runtime(invocation, subjects.REQUEUE, TaskRequest(id=task_id)), print_task)
 
 
 @command("runs", impact=Impact.READ)
-@click.option("--task", "task_id", help="Only those of one task.")
-@click.option("--worker", "worker_id", help="Only those on one worker.")
-@click.option("--status", type=click.Choice([one.value for one in RunStatus]))
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@click.option("--before", help="The id after which the last page ended.")
+@click.option("--task", "task_id", metavar="ID", help="Only attempts of this task.")
+@click.option("--worker", "worker_id", metavar="NAME", help="Only attempts on this worker.")
+@click.option("--status", type=click.Choice([one.value for one in RunStatus]), help="Only attempts in this state.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), metavar="N", default=20, show_default=True, help="How many to list."
+)
+@click.option("--before", metavar="ID", help="Only those older than ID: the next page.")
 def runs(
     invocation: Invocation,
     task_id: str | None,
@@ -114,17 +154,20 @@ def runs(
     limit: int,
     before: str | None,
 ) -> None:
-    """List attempts, newest first: where each ran, how long, and how it ended."""
+    """List attempts, newest first, and how each ended."""
     wanted = RunStatus(status) if status else None
     request = RunsRequest(status=wanted, task_id=task_id, worker_id=worker_id, limit=limit, before=before)
-    invocation.show(runtime.ask(invocation, subjects.RUNS, request), print_runs)
+    invocation.show(requests.ask_runtime(invocation, subjects.RUNS, request), print_runs)
 
 
 @command("logs", impact=Impact.READ)
 @click.argument("task_id", metavar="ID")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the task ends.")
+@click.option("-f", "--follow", is_flag=True, help="Follow it until the task ends.")
 def logs(invocation: Invocation, task_id: str, follow: bool) -> None:  # noqa: FBT001 - click passes options so
-    """Print what was told of a task: changes of status, steps, lines of the program."""
+    """Print the events of a task.
+
+    These are changes of its status, steps, and lines that the program wrote to standard error.
+    """
     asyncio.run(_logs(invocation, task_id, follow=follow))
 
 
@@ -138,8 +181,6 @@ task = DefaultGroup(
 
 def print_task(found: Task) -> None:
     """Print a task's facts."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
-
     tables.facts(
         [
             ("task", found.id),
@@ -159,7 +200,6 @@ def print_task(found: Task) -> None:
 
 def print_tasks(reply: TasksReply) -> None:
     """Print a line for each task."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(one: Task) -> tuple[str, ...]:
         prompt = " ".join(one.prompt.split())
@@ -172,7 +212,6 @@ def print_tasks(reply: TasksReply) -> None:
 
 def print_runs(reply: RunsReply) -> None:
     """Print a line for each run."""
-    from membridge.cli import tables  # noqa: PLC0415 - rich is loaded only where people read
 
     def row(one: Run) -> tuple[str, ...]:
         took = units.took(one.started_at, one.ended_at)
@@ -191,7 +230,7 @@ def _spec(prompt: str, form: str, timeout: int, budget: int, given: dict[str, ob
         try:
             prompt = Path(prompt[1:]).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequestError(f"{prompt[1:]} cannot be read: {error}", field="prompt") from error
+            raise InvalidRequestError(f"cannot read the prompt from {prompt[1:]}: {error}", field="prompt") from error
     if given["not_before"] is not None:
         given = {**given, "not_before": _instant(str(given["not_before"]))}
     if (size := len(prompt.encode("utf-8", "replace"))) > MOST_PROMPT:
@@ -284,14 +323,14 @@ def _conclude(invocation: Invocation, reply: ResultReply) -> None:
         if output is None and artifact is not None:
             output = artifact.content
             if artifact.next_offset is not None:
-                click.echo(f"the whole of it: `membridge artifact get {artifact.id}`", err=True)
+                click.echo(f"this is the beginning; the whole is `membridge artifact get {artifact.id}`", err=True)
         if output is not None:
             click.echo(output)
 
     if reply.task.status in {TaskStatus.QUEUED, TaskStatus.LEASED, TaskStatus.RUNNING}:
         raise RefusedError(
             f"task {reply.task.id} has no result yet: it is {reply.task.status.value}",
-            remedy=f"follow it: `membridge task logs -f {reply.task.id}`",
+            remedy=f"to follow it run `membridge task logs -f {reply.task.id}`",
         )
     if reply.task.status is not TaskStatus.COMPLETED:
         failed = reply.result.error_message if reply.result is not None else None

@@ -36,9 +36,14 @@ DRAIN = 15.0
 
 
 @command("up", impact=Impact.WRITE, warns=False)
-@click.option("--listen", metavar="ADDRESS:PORT", help="Serve other machines too, with TLS and users: 0.0.0.0:4222.")
+@click.option(
+    "--listen", metavar="ADDRESS:PORT", help="Serve other machines too, with TLS and a key for each: 0.0.0.0:4222."
+)
 def up_command(invocation: Invocation, listen: str | None) -> None:
-    """Run the bundled nats-server and this machine's node; Ctrl-C stops both."""
+    """Run the bundled nats-server and this machine's node.
+
+    Ctrl-C stops both.
+    """
     settings = invocation.settings
     start_logging(settings)
     listen = listen or settings.nats.listen
@@ -52,8 +57,8 @@ async def _serve(settings: Settings) -> None:
     reached = await threads.run(load, os.environ, Path.home())
     if reached.nats.nkey_seed_file != own.node:
         raise InvalidRequestError(
-            f"the server that `up` starts takes its own keys only, and the settings name others: {_others(reached)}",
-            remedy="unset that, or run `membridge node` to use a server of your own",
+            f"`membridge up` starts a server with keys of its own, but the settings name others: {_others(reached)}",
+            remedy="unset them, or run `membridge node` to use a server of your own",
             field="nats",
         )
     projects = [project.id for project in await threads.run(registry.load, reached)]
@@ -149,7 +154,7 @@ def _port(settings: Settings) -> int:
     address = urlsplit(settings.nats.urls[0])
     if len(settings.nats.urls) != 1 or address.hostname not in LOOPBACK:
         raise InvalidRequestError(
-            f"MEMBRIDGE_NATS_URL names a server elsewhere ({address.hostname}), and `up` starts one here",
+            f"MEMBRIDGE_NATS_URL names a server elsewhere ({address.hostname}), but `membridge up` starts one here",
             remedy="run `membridge node` to use that server, or unset MEMBRIDGE_NATS_URL",
         )
     return address.port or 4222

@@ -273,7 +273,7 @@ async def test_quarantined_items_are_retried_by_id(bus: Bus, run: Run) -> None:
         return QuarantineReply()
 
     async with answering(bus, subjects.QUARANTINE, quarantine, project=PROJECT, node=NODE):
-        assert (await run("quarantine")).out == "nothing is in quarantine\n"
+        assert (await run("quarantine")).out == "the quarantine is empty\n"
         assert (await run("quarantine", "retry", "ab12")).code == 0
 
     assert asked == [QuarantineAction(action="list"), QuarantineAction(action="retry", id="ab12")]
@@ -299,7 +299,7 @@ async def test_a_project_is_added_by_the_daemon_or_for_its_next_start(bus: Bus, 
     assert [item["name"] for item in json.loads(listed.out)["projects"]] == ["claude-mem", "work"]
     # What was not looked at is not claimed.
     told = await run("project")
-    assert told.err == "no daemon answered: it serves the project from its next start on\n"
+    assert told.err == "no daemon answers: it serves the project after its next start\n"
     assert [line.split()[2:4] for line in told.out.splitlines()[2:]] == [["?", "?"], ["?", "?"]], told.out
 
 

@@ -51,9 +51,9 @@ def test_path_tells_where_files_are_looked_for(home: Path, capsys: pytest.Captur
     assert main(["config", "path"]) == 0
 
     assert capsys.readouterr().out.splitlines() == [
-        f"{home}/.config/membridge/config.toml  (not there)",
-        f"{home}/.config/membridge/enrolled.toml  (not there)",
-        f"{home}/.claude-mem-minio/config.env  (not there)",
+        f"{home}/.config/membridge/config.toml  (does not exist)",
+        f"{home}/.config/membridge/enrolled.toml  (does not exist)",
+        f"{home}/.claude-mem-minio/config.env  (does not exist)",
     ]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from membridge.cli import doctor
+from membridge.cli import state
 from schemas.node import (
     Check,
     DoctorReply,
@@ -11,7 +11,7 @@ from schemas.node import (
 
 
 def test_the_doctor_shows_remedies_for_what_is_not_ok(printed: Callable[[], list[str]]) -> None:
-    doctor.print_checks(
+    state.print_checks(
         DoctorReply(
             checks=[
                 Check(name="disk", finding=Finding.OK, detail="80 GB free", remedy="unneeded"),
@@ -32,7 +32,7 @@ def test_the_doctor_shows_remedies_for_what_is_not_ok(printed: Callable[[], list
 
 
 def test_what_was_not_looked_at_is_neither_well_nor_a_failure(printed: Callable[[], list[str]]) -> None:
-    doctor.print_checks(
+    state.print_checks(
         DoctorReply(checks=[Check(name="clock", finding=Finding.SKIPPED, detail="not looked at: NATS is away")])
     )
 

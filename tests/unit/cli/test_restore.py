@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from membridge.cli import diff, recover, restore
+from membridge.cli import history, maintenance, restore
 from membridge.errors import ConflictError, MembridgeError
 from schemas.commits import DiffReply, RecoverReply, RecoverySource, RestoreReply, RowChange, RowDiff, TableDiff
 
@@ -18,7 +18,7 @@ def test_diff_counts_all_rows_and_names_some(printed: Callable[[], list[str]]) -
         RowDiff(table="user_prompts", change=RowChange.WENT, title="x" * 119 + "…"),
     ]
     found = [TableDiff(table="observations", came=1200, changed=1), TableDiff(table="user_prompts", went=3)]
-    diff.print_diff(DiffReply(older_seq=1, newer_seq=9, tables=found, rows=rows, listed_all=False))
+    history.print_diff(DiffReply(older_seq=1, newer_seq=9, tables=found, rows=rows, listed_all=False))
 
     lines = printed()
     assert lines[2].split() == ["observations", "1,200", "1"]
@@ -28,7 +28,7 @@ def test_diff_counts_all_rows_and_names_some(printed: Callable[[], list[str]]) -
 
 
 def test_equal_states_are_a_sentence(printed: Callable[[], list[str]]) -> None:
-    diff.print_diff(DiffReply(older_seq=3, newer_seq=4))
+    history.print_diff(DiffReply(older_seq=3, newer_seq=4))
     assert printed() == ["snapshots 3 and 4 hold the same memory"]
 
 
@@ -60,7 +60,7 @@ def test_exactly_one_state_is_named() -> None:
     assert restore.chosen(None, None, "v1") == "v1"
     assert restore.chosen(None, "2026-01-31T18:00:00+02:00", None).startswith("@2026-01-31T")
     for given in ((None, None, None), (7, None, "v1")):
-        with pytest.raises(click.UsageError, match="name one state"):
+        with pytest.raises(click.UsageError, match="choose one state"):
             restore.chosen(*given)
     with pytest.raises(click.BadParameter, match="is not a time"):
         restore.chosen(None, "yesterday", None)
@@ -72,7 +72,7 @@ def test_a_file_is_placed_for_its_user_alone_and_never_over_another(tmp_path: Pa
     restore.place(source, target, force=False)
     assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"one", 0o600)
     source.write_bytes(b"two")
-    with pytest.raises(ConflictError, match="is there already"):
+    with pytest.raises(ConflictError, match="already exists"):
         restore.place(source, target, force=False)
     assert target.read_bytes() == b"one"
     restore.place(source, target, force=True)
@@ -88,7 +88,11 @@ def test_a_file_is_placed_for_its_user_alone_and_never_over_another(tmp_path: Pa
 
 def test_recover_says_what_became_the_head() -> None:
     source = RecoverySource.STORE
-    assert "both stores name snapshot 7" in recover.describe(RecoverReply(source=source, seq=7, epoch=1))
-    assert "is snapshot 7 again" in recover.describe(RecoverReply(source=source, seq=7, epoch=1, rebuilt=True))
+    assert "both stores name snapshot 7" in maintenance.describe_recovered(RecoverReply(source=source, seq=7, epoch=1))
+    assert "is snapshot 7 again" in maintenance.describe_recovered(
+        RecoverReply(source=source, seq=7, epoch=1, rebuilt=True)
+    )
     reply = RecoverReply(source=RecoverySource.MIRROR, seq=8, epoch=2, committed=True, rows=1200)
-    assert recover.describe(reply) == "committed snapshot 8 from this node's mirror: 1,200 rows, a full one"
+    assert (
+        maintenance.describe_recovered(reply) == "committed snapshot 8 from this node's mirror: 1,200 rows, a full one"
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from membridge.cli import runtime, task
+from membridge.cli import requests, task
 from membridge.errors import RefusedError
 from schemas.results import ResultReply
 from schemas.tasks import Task, TaskStatus
@@ -20,8 +20,8 @@ def test_a_task_that_has_not_ended_has_no_result_yet_and_can_be_followed(
         del asked
         return ResultReply(task=shown)
 
-    monkeypatch.setattr(runtime, "ask", ask)
+    monkeypatch.setattr(requests, "ask_runtime", ask)
     with pytest.raises(RefusedError) as caught:
         task.result.main([ID], standalone_mode=False)
     assert caught.value.message == f"task {ID} has no result yet: it is {status.value}"
-    assert caught.value.remedy == f"follow it: `membridge task logs -f {ID}`"
+    assert caught.value.remedy == f"to follow it run `membridge task logs -f {ID}`"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from membridge.cli import gc, past, units, verify
+from membridge.cli import history, maintenance, units
 from schemas.commits import (
     GcReply,
     HistoryReply,
@@ -42,7 +42,7 @@ def tag(name: str, seq: int) -> Tag:
 def test_history_shows_what_each_commit_brought(printed: Callable[[], list[str]]) -> None:
     changes = [RowChanges(seq=12, tables={"a": 14, "b": -3}), RowChanges(seq=11)]
     newest, older = record(12), record(11)
-    past.print_history(HistoryReply(records=[newest, older], changes=changes, tags=[tag("v1", 12)]))
+    history.print_history(HistoryReply(records=[newest, older], changes=changes, tags=[tag("v1", 12)]))
 
     lines = printed()
     for line, shown, rest in zip(lines[2:], (newest, older), (["+14", "-3", "v1"], []), strict=True):
@@ -51,16 +51,16 @@ def test_history_shows_what_each_commit_brought(printed: Callable[[], list[str]]
 
 
 def test_a_change_is_told_from_none_and_from_one_that_is_not_known() -> None:
-    assert past.describe_change(None) == past.describe_change(RowChanges(seq=1)) == ""
-    assert past.describe_change(RowChanges(seq=1, tables={"a": 1200})) == "+1,200"
-    assert past.describe_change(RowChanges(seq=1, tables={"a": -1})) == "-1"
+    assert history.describe_change(None) == history.describe_change(RowChanges(seq=1)) == ""
+    assert history.describe_change(RowChanges(seq=1, tables={"a": 1200})) == "+1,200"
+    assert history.describe_change(RowChanges(seq=1, tables={"a": -1})) == "-1"
 
 
 def test_tags_are_listed_and_what_was_done_to_one_is_a_sentence(printed: Callable[[], list[str]]) -> None:
     reply = TagsReply(tags=[tag("v1", 12)])
-    past.print_tags(reply, TagAction())
-    past.print_tags(reply, TagAction(action=TagAct.SET, name="v1"))
-    past.print_tags(reply, TagAction(action=TagAct.DELETE, name="v1"))
+    history.print_tags(reply, TagAction())
+    history.print_tags(reply, TagAction(action=TagAct.SET, name="v1"))
+    history.print_tags(reply, TagAction(action=TagAct.DELETE, name="v1"))
 
     lines = printed()
     assert lines[2].split() == ["v1", "12", units.when(reply.tags[0].created_at), "raspberrypi-4"]
@@ -75,7 +75,7 @@ def test_verify_says_what_is_broken_and_what_to_do(printed: Callable[[], list[st
         detail=f"projects/{PROJECT}/snapshots/x.zst is missing",
         remedy="act",
     )
-    verify.print_verified(VerifyReply(findings=[finding], records=9, chains=2, restored=6, objects=8, seconds=0.4))
+    maintenance.print_verified(VerifyReply(findings=[finding], records=9, chains=2, restored=6, objects=8, seconds=0.4))
 
     text = "\n".join(printed())
     assert "FAIL" in text
@@ -86,9 +86,9 @@ def test_verify_says_what_is_broken_and_what_to_do(printed: Callable[[], list[st
 
 
 def test_empty_lists_are_sentences(printed: Callable[[], list[str]]) -> None:
-    past.print_history(HistoryReply())
-    past.print_tags(TagsReply(), TagAction())
-    verify.print_verified(VerifyReply(findings=[], records=2, chains=1))
+    history.print_history(HistoryReply())
+    history.print_tags(TagsReply(), TagAction())
+    maintenance.print_verified(VerifyReply(findings=[], records=2, chains=1))
 
     lines = printed()
     assert lines[:2] == [
@@ -99,9 +99,9 @@ def test_empty_lists_are_sentences(printed: Callable[[], list[str]]) -> None:
 
 
 def test_gc_says_what_went_and_what_would_go() -> None:
-    assert gc.describe_gc(GcReply(kept=1)) == "nothing to delete: 1 snapshot kept"
+    assert maintenance.describe_gc(GcReply(kept=1)) == "nothing to delete: 1 snapshot kept"
     reply = GcReply(kept=30, snapshots=5, orphans=1, freed_bytes=88_123, seqs=[1, 2, 3, 7, 9])
-    assert gc.describe_gc(reply) == (
+    assert maintenance.describe_gc(reply) == (
         "5 snapshots, 1 abandoned upload deleted (88.1 KB); 30 snapshots kept\nseq 1-3, 7, 9"
     )
-    assert "2 old proposals would be deleted" in gc.describe_gc(GcReply(dry_run=True, proposals=2))
+    assert "2 old proposals would be deleted" in maintenance.describe_gc(GcReply(dry_run=True, proposals=2))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from membridge.cli import journal, units
+from membridge.cli import restore, set_aside, units
 from schemas.commits import RestoreBackupReply, TableDiff
 from schemas.identity import NodeId, canonical_id
 from schemas.proposal import Conflict, ConflictSide, ConflictsReply
@@ -23,18 +23,18 @@ def test_a_backup_shows_its_id_and_the_folder_its_path(printed: Callable[[], lis
         id=name, path=f"{folder}/{name}.db", size_bytes=53_000_000, created_at=before(90_000), reason="merge"
     )
 
-    journal.print_backups(BackupsReply(backups=[taken]))
+    restore.print_backups(BackupsReply(backups=[taken]))
 
     lines = printed()
     assert lines[2].startswith(name)
     assert lines[2].endswith("merge")
     assert f"in {folder}" in lines
-    assert lines[-1] == "`membridge backups restore ID` makes the database what it was in one."
+    assert lines[-1] == "`membridge backups restore ID` restores one."
 
 
 def test_a_backup_put_back_says_what_changes_and_where_the_damaged_one_is(printed: Callable[[], list[str]]) -> None:
     found = [TableDiff(table="observations", came=170, went=3)]
-    journal.print_preview(
+    restore.print_backup_preview(
         RestoreBackupReply(backup="one", damage="/x.db is damaged: SQLite cannot open it", tables=found)
     )
     lines = printed()
@@ -48,9 +48,9 @@ def test_a_backup_put_back_says_what_changes_and_where_the_damaged_one_is(printe
         set_aside="/x.db.damaged-1",
         open_in=["bun (pid 7)"],
     )  # fmt: skip
-    said = journal.describe_restored(done)
+    said = restore.describe_backup_restored(done)
     assert said.startswith("the database is that of backup one (170 back, 3 removed)")
-    for part in ("/saved.db", "kept as /x.db.damaged-1", "restart bun (pid 7)", "with `membridge pull`"):
+    for part in ("/saved.db", "kept as /x.db.damaged-1", "restart bun (pid 7)", "run `membridge pull`"):
         assert part in said
 
 
@@ -60,7 +60,7 @@ def test_a_conflict_shows_both_sides_on_one_line(printed: Callable[[], list[str]
         kept=ConflictSide(origin="raspberrypi-4", row={}), lost=ConflictSide(origin="laptop", row=None), at=before(50),
     )  # fmt: skip
 
-    journal.print_conflicts(ConflictsReply(conflicts=[conflict]))
+    set_aside.print_conflicts(ConflictsReply(conflicts=[conflict]))
 
     lines = printed()
     assert lines[2].startswith(f" 3  {units.when(conflict.at)}  observations  0")
@@ -68,8 +68,8 @@ def test_a_conflict_shows_both_sides_on_one_line(printed: Callable[[], list[str]
 
 
 def test_an_empty_list_is_a_sentence(printed: Callable[[], list[str]]) -> None:
-    journal.print_backups(BackupsReply())
-    journal.print_conflicts(ConflictsReply())
+    restore.print_backups(BackupsReply())
+    set_aside.print_conflicts(ConflictsReply())
 
     assert printed() == [
         "no backup yet",
