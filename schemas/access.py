@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.fields import Line
+from schemas.fields import MANY, Instant, Line, Sentence, Text
 from schemas.identity import WireNodeId, WireProjectId
 from schemas.wire import Wire
 
@@ -32,10 +32,10 @@ class InviteReply(Wire, frozen=True, kw_only=True):
     """The invitation: one line to paste on the other machine, good once and until `expires_at`."""
 
     id: InvitationId
-    line: str
-    projects: list[str]
+    line: Text
+    projects: Annotated[list[Line], MANY]
     node: WireNodeId | None = None
-    expires_at: str
+    expires_at: Instant
 
 
 class EnrolRequest(Wire, frozen=True, kw_only=True):
@@ -62,15 +62,15 @@ class StoreConfig(Wire, frozen=True, kw_only=True):
     `sealing_keys` is the text of a key file; it and the passphrase open what is kept there.
     """
 
-    kind: str
-    endpoint: str | None = None
-    access_key: str | None = None
-    secret_key: str | None = None
-    bucket: str | None = None
-    region: str | None = None
-    ca: str | None = None
-    sealing_keys: str | None = None
-    passphrase: str | None = None
+    kind: Line
+    endpoint: Sentence | None = None
+    access_key: Sentence | None = None
+    secret_key: Sentence | None = None
+    bucket: Sentence | None = None
+    region: Sentence | None = None
+    ca: Text | None = None
+    sealing_keys: Text | None = None
+    passphrase: Sentence | None = None
 
 
 class RevokeRequest(Wire, frozen=True, kw_only=True):
@@ -107,11 +107,11 @@ class Member(Wire, frozen=True, kw_only=True):
     """Who was let in: its public keys by project and for tasks, what it is, and when it came and went."""
 
     node: WireNodeId
-    keys: dict[WireProjectId, PublicKey]
-    enrolled_at: str
+    keys: Annotated[dict[WireProjectId, PublicKey], MANY]
+    enrolled_at: Instant
     runtime_key: PublicKey | None = None
     role: MemberRole = MemberRole.NODE
-    revoked_at: str | None = None
+    revoked_at: Instant | None = None
 
     @property
     def state(self) -> MemberState:
@@ -122,8 +122,8 @@ class Member(Wire, frozen=True, kw_only=True):
 class MembersReply(Wire, frozen=True, kw_only=True):
     """Everybody who was ever let in, by name, and the names of the projects that there are."""
 
-    members: list[Member] = []
-    projects: list[str] = []
+    members: Annotated[list[Member], MANY] = []
+    projects: Annotated[list[Line], MANY] = []
 
 
 class AccessAction(StrEnum):
@@ -139,15 +139,15 @@ class AccessAction(StrEnum):
 class AccessRecord(Wire, frozen=True, kw_only=True):
     """One line of the access log. `reason` says why something was refused; no secret is ever in it."""
 
-    at: str
+    at: Instant
     action: AccessAction
-    node: str = ""
-    invitation: str = ""
-    projects: list[str] = []
-    reason: str = ""
+    node: Sentence = ""
+    invitation: Sentence = ""
+    projects: Annotated[list[Sentence], MANY] = []
+    reason: Text = ""
 
 
 class AccessLogReply(Wire, frozen=True, kw_only=True):
     """The access log, newest first."""
 
-    records: list[AccessRecord] = []
+    records: Annotated[list[AccessRecord], MANY] = []

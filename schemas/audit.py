@@ -4,20 +4,20 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.fields import Limit, Number
+from schemas.fields import MANY, Instant, Limit, Line, Number, Sentence, Text, Whole
 from schemas.wire import Wire
 
 
 class AuditRecord(Wire, frozen=True, kw_only=True):
     """One change: what happened to what, by whom, and why."""
 
-    id: int
-    timestamp: str
-    action: str
-    entity_type: str
-    entity_id: str
-    actor: str
-    detail: str = ""
+    id: Whole
+    timestamp: Instant
+    action: Line
+    entity_type: Line
+    entity_id: Line
+    actor: Sentence
+    detail: Text = ""
 
 
 class AuditRequest(Wire, frozen=True, kw_only=True):
@@ -31,15 +31,15 @@ class AuditRequest(Wire, frozen=True, kw_only=True):
 class AuditReply(Wire, frozen=True, kw_only=True):
     """Records, newest first."""
 
-    records: list[AuditRecord] = []
+    records: Annotated[list[AuditRecord], MANY] = []
 
 
 class StatsReply(Wire, frozen=True, kw_only=True):
     """How much there is of everything; `leader` schedules, `answered_by` is who was asked."""
 
-    tasks: dict[str, int] = {}
-    workers: dict[str, int] = {}
+    tasks: Annotated[dict[Line, Whole], MANY] = {}
+    workers: Annotated[dict[Line, Whole], MANY] = {}
     active_leases: Number = 0
-    leader: str = ""
-    answered_by: str = ""
-    database: str = ""
+    leader: Line = ""
+    answered_by: Line = ""
+    database: Sentence = ""

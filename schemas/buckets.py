@@ -7,6 +7,8 @@ with markers takes roll-ups, and with one of those whoever may write a single ke
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from schemas.fields import Instant, Line, Sentence, Whole
+from schemas.identity import Epoch
 from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
 from schemas.leases import Lease
 from schemas.node import NodePresence
@@ -23,11 +25,11 @@ class PushLeaseRecord(Wire, frozen=True, kw_only=True):
     `nonce` tells one holding from another of the same owner.
     """
 
-    owner: str
-    epoch: int = 0
-    since: str
-    purpose: str = ""
-    nonce: str = ""
+    owner: Line
+    epoch: Epoch = 0
+    since: Instant
+    purpose: Sentence = ""
+    nonce: Line = ""
 
 
 class Stickiness(Wire, frozen=True, kw_only=True):
@@ -36,16 +38,16 @@ class Stickiness(Wire, frozen=True, kw_only=True):
     `context_id` is empty in an entry of a release whose contexts were their own keys.
     """
 
-    worker_id: str
-    session: str | None = None
-    context_id: str = ""
+    worker_id: Line
+    session: Sentence | None = None
+    context_id: Line = ""
 
 
 class SchedulerRecord(Wire, frozen=True, kw_only=True):
     """Which coordinator schedules, under which epoch of the database."""
 
-    coordinator: str
-    epoch: int
+    coordinator: Line
+    epoch: Whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.fields import Line
+from schemas.fields import MANY, Change, Instant, Line, Sentence, Text, Value, Whole
 from schemas.identity import Epoch, Seq, Sha256, WireNodeId, WireProjectId
 from schemas.node import Finding
 from schemas.snapshot import SnapshotRecord
@@ -32,7 +32,7 @@ class Tag(Wire, frozen=True, kw_only=True):
     seq: Seq
     sha256: Sha256
     node: WireNodeId
-    created_at: str
+    created_at: Instant
 
 
 class TagAct(StrEnum):
@@ -55,14 +55,14 @@ class TagAction(Wire, frozen=True, kw_only=True):
 class TagsReply(Wire, frozen=True, kw_only=True):
     """The tags that were asked for, in the order of their names."""
 
-    tags: list[Tag] = []
+    tags: Annotated[list[Tag], MANY] = []
 
 
 class RowChanges(Wire, frozen=True, kw_only=True):
     """By how many rows each table of one commit grew (or shrank) against its parent."""
 
     seq: Seq
-    tables: dict[str, int] = {}
+    tables: Annotated[dict[Line, Change], MANY] = {}
 
 
 class HistoryRequest(Wire, frozen=True, kw_only=True):
@@ -75,9 +75,9 @@ class HistoryRequest(Wire, frozen=True, kw_only=True):
 class HistoryReply(Wire, frozen=True, kw_only=True):
     """Commits, newest first, with their tags; `changes` lacks commits whose parent is not kept any more."""
 
-    records: list[SnapshotRecord] = []
-    changes: list[RowChanges] = []
-    tags: list[Tag] = []
+    records: Annotated[list[SnapshotRecord], MANY] = []
+    changes: Annotated[list[RowChanges], MANY] = []
+    tags: Annotated[list[Tag], MANY] = []
 
 
 class VerifyRequest(Wire, frozen=True, kw_only=True):
@@ -92,34 +92,34 @@ class VerifyFinding(Wire, frozen=True, kw_only=True):
 
     finding: Finding
     seq: Seq = 0
-    what: str
-    detail: str
-    remedy: str = ""
+    what: Sentence
+    detail: Text
+    remedy: Text = ""
 
 
 class VerifyReply(Wire, frozen=True, kw_only=True):
     """What was looked at, and what was found; sound when no finding is a failure."""
 
-    findings: list[VerifyFinding] = []
+    findings: Annotated[list[VerifyFinding], MANY] = []
     head_seq: Seq = 0
-    records: int = 0
-    chains: int = 0
-    restored: int = 0
-    objects: int = 0
-    read_objects: int = 0
-    read_bytes: int = 0
+    records: Whole = 0
+    chains: Whole = 0
+    restored: Whole = 0
+    objects: Whole = 0
+    read_objects: Whole = 0
+    read_bytes: Whole = 0
     truncated: bool = False
     seconds: float = 0.0
-    job_id: str = ""
+    job_id: Line = ""
 
 
 class Ancestors(Wire, frozen=True, kw_only=True):
     """Commits whose records are gone, as columns: their seq, epoch, and the sha256 of their database."""
 
     project: WireProjectId
-    seqs: list[Seq] = []
-    epochs: list[Epoch] = []
-    sha256: list[Sha256] = []
+    seqs: Annotated[list[Seq], MANY] = []
+    epochs: Annotated[list[Epoch], MANY] = []
+    sha256: Annotated[list[Sha256], MANY] = []
 
 
 class GcRequest(Wire, frozen=True, kw_only=True):
@@ -136,14 +136,14 @@ class GcReply(Wire, frozen=True, kw_only=True):
 
     dry_run: bool = False
     head_seq: Seq = 0
-    kept: int = 0
-    snapshots: int = 0
-    orphans: int = 0
-    proposals: int = 0
-    freed_bytes: int = 0
-    seqs: list[Seq] = []
+    kept: Whole = 0
+    snapshots: Whole = 0
+    orphans: Whole = 0
+    proposals: Whole = 0
+    freed_bytes: Whole = 0
+    seqs: Annotated[list[Seq], MANY] = []
     seconds: float = 0.0
-    job_id: str = ""
+    job_id: Line = ""
 
 
 class RowChange(StrEnum):
@@ -158,21 +158,21 @@ class RowChange(StrEnum):
 class TableDiff(Wire, frozen=True, kw_only=True):
     """How many rows of a table came, went and changed, and how many a restore keeps that no snapshot has."""
 
-    table: str
-    came: int = 0
-    went: int = 0
-    changed: int = 0
-    kept: int = 0
+    table: Line
+    came: Whole = 0
+    went: Whole = 0
+    changed: Whole = 0
+    kept: Whole = 0
 
 
 class RowDiff(Wire, frozen=True, kw_only=True):
     """One row that came, went or changed: its natural key, its first words, and the columns that changed."""
 
-    table: str
+    table: Line
     change: RowChange
-    key: list[int | float | str | None] = []
-    title: str = ""
-    columns: list[str] = []
+    key: Annotated[list[Value], MANY] = []
+    title: Text = ""
+    columns: Annotated[list[Line], MANY] = []
 
 
 class DiffRequest(Wire, frozen=True, kw_only=True):
@@ -188,11 +188,11 @@ class DiffReply(Wire, frozen=True, kw_only=True):
 
     older_seq: Seq = 0
     newer_seq: Seq = 0
-    tables: list[TableDiff] = []
-    rows: list[RowDiff] = []
+    tables: Annotated[list[TableDiff], MANY] = []
+    rows: Annotated[list[RowDiff], MANY] = []
     listed_all: bool = True
     seconds: float = 0.0
-    job_id: str = ""
+    job_id: Line = ""
 
 
 class ExtractRequest(Wire, frozen=True, kw_only=True):
@@ -204,13 +204,13 @@ class ExtractRequest(Wire, frozen=True, kw_only=True):
 class ExtractReply(Wire, frozen=True, kw_only=True):
     """The file, which the node deletes after a day, and what it is."""
 
-    path: str
+    path: Sentence
     seq: Seq
-    created_at: str = ""
-    rows: int = 0
-    size_bytes: int = 0
+    created_at: Instant = ""
+    rows: Whole = 0
+    size_bytes: Whole = 0
     seconds: float = 0.0
-    job_id: str = ""
+    job_id: Line = ""
 
 
 class RestoreRequest(Wire, frozen=True, kw_only=True):
@@ -236,17 +236,17 @@ class RestoreReply(Wire, frozen=True, kw_only=True):
     head_seq: Seq = 0
     seq: Seq = 0
     commits: bool = False
-    tables: list[TableDiff] = []
-    rows: list[RowDiff] = []
+    tables: Annotated[list[TableDiff], MANY] = []
+    rows: Annotated[list[RowDiff], MANY] = []
     listed_all: bool = True
-    inserted: int = 0
-    updated: int = 0
-    deleted: int = 0
-    conflicts: int = 0
-    unsynced: int = 0
-    backup: str | None = None
+    inserted: Whole = 0
+    updated: Whole = 0
+    deleted: Whole = 0
+    conflicts: Whole = 0
+    unsynced: Whole = 0
+    backup: Sentence | None = None
     seconds: float = 0.0
-    job_id: str = ""
+    job_id: Line = ""
 
 
 #: The backup that is meant where the newest sound one is.
@@ -272,17 +272,17 @@ class RestoreBackupReply(Wire, frozen=True, kw_only=True):
     """
 
     applied: bool = False
-    backup: str = ""
-    created_at: str = ""
-    tables: list[TableDiff] = []
-    rows: list[RowDiff] = []
+    backup: Sentence = ""
+    created_at: Instant = ""
+    tables: Annotated[list[TableDiff], MANY] = []
+    rows: Annotated[list[RowDiff], MANY] = []
     listed_all: bool = True
-    damage: str = ""
-    saved: str | None = None
-    set_aside: str | None = None
-    open_in: list[str] = []
+    damage: Text = ""
+    saved: Sentence | None = None
+    set_aside: Sentence | None = None
+    open_in: Annotated[list[Sentence], MANY] = []
     seconds: float = 0.0
-    job_id: str = ""
+    job_id: Line = ""
 
 
 class RecoverySource(StrEnum):
@@ -314,8 +314,8 @@ class RecoverReply(Wire, frozen=True, kw_only=True):
     epoch: Epoch
     committed: bool = False
     rebuilt: bool = False
-    lost: str = ""
-    rows: int = 0
-    uploaded_bytes: int = 0
+    lost: Text = ""
+    rows: Whole = 0
+    uploaded_bytes: Whole = 0
     seconds: float = 0.0
-    job_id: str = ""
+    job_id: Line = ""

@@ -6,6 +6,7 @@ Nothing else decides on a status number; a test asserts that the table covers ev
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.fields import Text
 from schemas.wire import Wire
 
 
@@ -95,7 +96,7 @@ class ErrorReply(Wire, frozen=True, kw_only=True):
     """The JSON body of an error: code for programs, message and remedy for people, the field when one is at fault."""
 
     code: ErrorCode
-    message: str
-    remedy: str = ""
-    field: str | None = None
-    request_id: str | None = None
+    message: Text
+    remedy: Text = ""
+    field: Text | None = None
+    request_id: Text | None = None

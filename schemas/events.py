@@ -6,6 +6,7 @@ None by `decode_event`, never to an error.
 
 import msgspec
 
+from schemas.fields import Instant, Line, Sentence, Text, Whole
 from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
 from schemas.wire import MAX_BODY_BYTES
 
@@ -15,7 +16,7 @@ class EventBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
     project: WireProjectId
     node: WireNodeId
-    at: str
+    at: Instant
 
 
 class SnapshotCommitted(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.snapshot_committed"):
@@ -23,9 +24,9 @@ class SnapshotCommitted(EventBase, frozen=True, kw_only=True, tag="membridge.eve
 
     seq: Seq
     epoch: Epoch
-    sha256: str
-    kind: str
-    rows: int = 0
+    sha256: Line
+    kind: Line
+    rows: Whole = 0
 
 
 class LeadershipChanged(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.leadership_changed"):
@@ -33,43 +34,43 @@ class LeadershipChanged(EventBase, frozen=True, kw_only=True, tag="membridge.eve
 
     epoch: Epoch
     primary: WireNodeId | None = None
-    reason: str = ""
-    issued_by: str = ""
+    reason: Text = ""
+    issued_by: Sentence = ""
 
 
 class ProposalSubmitted(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.proposal_submitted"):
     """A secondary offered rows."""
 
-    proposal_id: str
-    rows: int
+    proposal_id: Line
+    rows: Whole
 
 
 class ProposalMerged(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.proposal_merged"):
     """The primary took a proposal in."""
 
-    proposal_id: str
-    inserted: int
-    updated: int
-    deleted: int
-    conflicts: int
+    proposal_id: Line
+    inserted: Whole
+    updated: Whole
+    deleted: Whole
+    conflicts: Whole
 
 
 class Quarantining(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.quarantined"):
     """Something could not be taken in and was set aside."""
 
-    item: str
-    kind: str
-    reason: str
+    item: Text
+    kind: Line
+    reason: Text
 
 
 class Progress(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.progress"):
     """Where a job of more than a second is; `total` is 0 while unknown."""
 
-    job_id: str
-    kind: str
-    step: str
-    done: int = 0
-    total: int = 0
+    job_id: Line
+    kind: Line
+    step: Line
+    done: Whole = 0
+    total: Whole = 0
 
 
 Event = SnapshotCommitted | LeadershipChanged | ProposalSubmitted | ProposalMerged | Quarantining | Progress

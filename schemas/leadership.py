@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from schemas.fields import Instant, Line, Sentence
 from schemas.identity import Epoch, WireNodeId, WireProjectId
 from schemas.wire import Wire
 
@@ -29,23 +30,23 @@ class LeaderRecord(Wire, frozen=True, kw_only=True):
 
     primary_node_id: WireNodeId
     epoch: Epoch
-    issued_at: str
-    expires_at: str
+    issued_at: Instant
+    expires_at: Instant
     lease_seconds: float
     policy: Policy = Policy.MANUAL
-    issued_by: str = ""
+    issued_by: Sentence = ""
     needs_ui_selection: bool = False
-    term: str = ""
+    term: Line = ""
 
 
 class ProjectSettings(Wire, frozen=True, kw_only=True):
     """What a project keeps without a TTL: its name, policy and preferred primary."""
 
     project: WireProjectId
-    name: str
+    name: Line
     policy: Policy = Policy.MANUAL
     preferred: WireNodeId | None = None
-    updated_by: str = ""
+    updated_by: Sentence = ""
 
 
 class EpochCounter(Wire, frozen=True, kw_only=True):

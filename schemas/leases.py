@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.fields import FreeName, Instant, Labels, Limit, Line, Named, Reason, Sentence, Slug, Uuid
+from schemas.fields import MANY, FreeName, Instant, Labels, Limit, Line, Named, Reason, Sentence, Slug, Uuid
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import Task
 from schemas.wire import MAX_BODY_BYTES, Wire
@@ -112,5 +112,5 @@ class LeasesRequest(Wire, frozen=True, kw_only=True):
 class LeasesReply(Wire, frozen=True, kw_only=True):
     """Leases, newest first."""
 
-    leases: list[Lease] = []
+    leases: Annotated[list[Lease], MANY] = []
     more: bool = False

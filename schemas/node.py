@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.fields import MOST_WHOLE, Instant, Line, Sentence, Whole
+from schemas.fields import MANY, MOST_WHOLE, Instant, Line, Sentence, Text, Whole
 from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
 from schemas.leadership import Role
 from schemas.wire import Wire
@@ -68,7 +68,7 @@ class NodePresence(Wire, frozen=True, kw_only=True):
 class NodesReply(Wire, frozen=True, kw_only=True):
     """The nodes that are present, and the names of their projects that have no primary."""
 
-    nodes: list[NodePresence] = []
+    nodes: Annotated[list[NodePresence], MANY] = []
     leaderless: Annotated[list[Line], Meta(max_length=1_024)] = []
 
 
@@ -79,12 +79,12 @@ class StatusReply(Wire, frozen=True, kw_only=True):
     """
 
     node: WireNodeId
-    version: str
+    version: Line
     project: ProjectPresence
     primary: WireNodeId | None = None
-    rss_bytes: int = 0
+    rss_bytes: Whole = 0
     uptime_seconds: float = 0.0
-    last_error: str | None = None
+    last_error: Text | None = None
     running: bool = True
 
 
@@ -111,16 +111,16 @@ class RemoveProjectReply(Wire, frozen=True, kw_only=True):
     """What is not served any more; `led` when this node was its primary, `projects` are those that it still serves."""
 
     project: WireProjectId
-    name: str
-    database: str
+    name: Line
+    database: Sentence
     led: bool = False
-    projects: list[ProjectPresence] = []
+    projects: Annotated[list[ProjectPresence], MANY] = []
 
 
 class ProjectsReply(Wire, frozen=True, kw_only=True):
     """The projects a node serves."""
 
-    projects: list[ProjectPresence] = []
+    projects: Annotated[list[ProjectPresence], MANY] = []
 
 
 class JobState(StrEnum):
@@ -135,24 +135,24 @@ class JobState(StrEnum):
 class JobStep(Wire, frozen=True, kw_only=True):
     """One step of a job and how long it took."""
 
-    name: str
+    name: Line
     seconds: float
 
 
 class Job(Wire, frozen=True, kw_only=True):
     """One push or pull: who, when, steps and result."""
 
-    id: str
+    id: Line
     project: WireProjectId
     node: WireNodeId
-    kind: str
-    requested_by: str = ""
+    kind: Line
+    requested_by: Sentence = ""
     state: JobState = JobState.RUNNING
-    started_at: str
-    ended_at: str | None = None
-    steps: list[JobStep] = []
-    result: str = ""
-    error: str | None = None
+    started_at: Instant
+    ended_at: Instant | None = None
+    steps: Annotated[list[JobStep], MANY] = []
+    result: Text = ""
+    error: Text | None = None
 
 
 class JobRequest(Wire, frozen=True, kw_only=True):
@@ -164,7 +164,7 @@ class JobRequest(Wire, frozen=True, kw_only=True):
 class JobsReply(Wire, frozen=True, kw_only=True):
     """Jobs, newest first."""
 
-    jobs: list[Job] = []
+    jobs: Annotated[list[Job], MANY] = []
 
 
 class Finding(StrEnum):
@@ -179,13 +179,13 @@ class Finding(StrEnum):
 class Check(Wire, frozen=True, kw_only=True):
     """One line of the doctor: what was looked at, what was found, what to do."""
 
-    name: str
+    name: Sentence
     finding: Finding
-    detail: str
-    remedy: str = ""
+    detail: Text
+    remedy: Text = ""
 
 
 class DoctorReply(Wire, frozen=True, kw_only=True):
     """All checks, in the order they were made."""
 
-    checks: list[Check] = []
+    checks: Annotated[list[Check], MANY] = []

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.fields import Line
+from schemas.fields import MANY, Instant, Int64, Line, Number, Sentence, Text, Value, Whole
 from schemas.identity import Seq, Sha256, WireNodeId, WireProjectId
 from schemas.wire import Wire
 
-#: A value of a SQLite column that JSON has too; a row with a blob does not travel.
-Value = int | float | str | None
+#: A row as its columns and values.
+Row = Annotated[dict[Line, Value], MANY]
 
 
 class ProposedRow(Wire, frozen=True, kw_only=True):
@@ -23,22 +23,22 @@ class ProposedRow(Wire, frozen=True, kw_only=True):
     `local_id` is the rowid in the proposing database.
     """
 
-    table: str
-    row: dict[str, Value] | None
-    base: dict[str, Value] | None = None
-    parents: dict[str, list[Value]] = {}
-    local_id: int | None = None
+    table: Line
+    row: Row | None
+    base: Row | None = None
+    parents: Annotated[dict[Line, Annotated[list[Value], MANY]], MANY] = {}
+    local_id: Int64 | None = None
 
 
 class ProposalBundle(Wire, frozen=True, kw_only=True):
     """All rows of one proposal, sessions before what belongs to them."""
 
-    format: int = 1
+    format: Number = 1
     project: WireProjectId
     node: WireNodeId
-    device_id: str | None = None
+    device_id: Text | None = None
     base_seq: Seq
-    rows: list[ProposedRow]
+    rows: Annotated[list[ProposedRow], MANY]
 
 
 class ProposalAnnouncement(Wire, frozen=True, kw_only=True):
@@ -47,22 +47,22 @@ class ProposalAnnouncement(Wire, frozen=True, kw_only=True):
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
     project: WireProjectId
     node: WireNodeId
-    key: str
+    key: Sentence
     sha256: Sha256
-    size_bytes: int
-    rows: int
-    submitted_at: str
+    size_bytes: Whole
+    rows: Whole
+    submitted_at: Instant
 
 
 class Quarantined(Wire, frozen=True, kw_only=True):
     """A row, object or proposal set aside because it could not be taken in: kept, listed, retried or dropped."""
 
-    id: str
-    kind: str
-    subject: str
-    reason: str
-    attempts: int
-    created_at: str
+    id: Text
+    kind: Line
+    subject: Text
+    reason: Text
+    attempts: Whole
+    created_at: Instant
 
 
 class QuarantineAction(Wire, frozen=True, kw_only=True):
@@ -75,28 +75,28 @@ class QuarantineAction(Wire, frozen=True, kw_only=True):
 class QuarantineReply(Wire, frozen=True, kw_only=True):
     """The items that the action concerned."""
 
-    items: list[Quarantined] = []
+    items: Annotated[list[Quarantined], MANY] = []
 
 
 class ConflictSide(Wire, frozen=True, kw_only=True):
     """One version of a row that both sides changed."""
 
-    origin: str
-    row: dict[str, Value] | None
+    origin: Sentence
+    row: Row | None
 
 
 class Conflict(Wire, frozen=True, kw_only=True):
     """A row that two nodes changed differently: the version that stayed and the one kept only in this journal."""
 
-    id: int
-    table: str
-    key: list[Value]
+    id: Whole
+    table: Line
+    key: Annotated[list[Value], MANY]
     kept: ConflictSide
     lost: ConflictSide
-    at: str
+    at: Instant
 
 
 class ConflictsReply(Wire, frozen=True, kw_only=True):
     """The journal, newest first."""
 
-    conflicts: list[Conflict] = []
+    conflicts: Annotated[list[Conflict], MANY] = []

@@ -1,8 +1,9 @@
 """What attempts made: results and artifacts."""
 
 from enum import StrEnum
+from typing import Annotated
 
-from schemas.fields import Limit, Named, Number, Slug, Uuid, Whole
+from schemas.fields import MANY, Instant, Limit, Named, Number, Slug, Text, Uuid, Whole
 from schemas.tasks import Task
 from schemas.wire import Wire
 
@@ -35,10 +36,10 @@ class Result(Wire, frozen=True, kw_only=True):
     worker_id: Slug
     artifact_id: Uuid | None = None
     status: ResultStatus
-    output: str | None = None
-    error_message: str | None = None
+    output: Text | None = None
+    error_message: Text | None = None
     metrics: Metrics
-    completed_at: str
+    completed_at: Instant
 
 
 class Artifact(Wire, frozen=True, kw_only=True):
@@ -48,14 +49,14 @@ class Artifact(Wire, frozen=True, kw_only=True):
     task_id: Uuid
     job_id: Uuid
     type: ArtifactType = ArtifactType.LLM_RESULT
-    created_at: str
+    created_at: Instant
     finalized: bool = True
-    url: str | None = None
-    entity_refs: list[str] = []
-    tags: list[str] = []
-    content: str | None = None
+    url: Text | None = None
+    entity_refs: Annotated[list[Text], MANY] = []
+    tags: Annotated[list[Text], MANY] = []
+    content: Text | None = None
     #: Where the rest of the content begins, when one answer does not hold it.
-    next_offset: int | None = None
+    next_offset: Whole | None = None
 
 
 class ResultReply(Wire, frozen=True, kw_only=True):
@@ -83,4 +84,4 @@ class ArtifactRequest(Wire, frozen=True, kw_only=True):
 class ArtifactsReply(Wire, frozen=True, kw_only=True):
     """Artifacts, newest first, without their content."""
 
-    artifacts: list[Artifact] = []
+    artifacts: Annotated[list[Artifact], MANY] = []

@@ -1,8 +1,9 @@
 """Runs: every attempt at a task, past and present."""
 
 from enum import StrEnum
+from typing import Annotated
 
-from schemas.fields import FreeName, Instant, Limit, Named, Slug, Uuid, Whole
+from schemas.fields import MANY, FreeName, Instant, Limit, Named, Slug, Text, Uuid, Whole
 from schemas.wire import Wire
 
 
@@ -28,7 +29,7 @@ class Run(Wire, frozen=True, kw_only=True):
     ended_at: Instant | None = None
     duration_ms: Whole | None = None
     tokens_used: Whole | None = None
-    error_message: str | None = None
+    error_message: Text | None = None
     artifact_id: Uuid | None = None
 
 
@@ -45,5 +46,5 @@ class RunsRequest(Wire, frozen=True, kw_only=True):
 class RunsReply(Wire, frozen=True, kw_only=True):
     """Runs, newest first."""
 
-    runs: list[Run] = []
+    runs: Annotated[list[Run], MANY] = []
     more: bool = False

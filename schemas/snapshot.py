@@ -7,8 +7,7 @@ from the other.
 from enum import StrEnum
 from typing import Annotated
 
-from msgspec import Meta
-
+from schemas.fields import MANY, Instant, Line, Number, Sentence, Text, Whole
 from schemas.identity import Epoch, Seq, Sha256, WireNodeId, WireProjectId
 from schemas.wire import Wire
 
@@ -27,9 +26,9 @@ class SnapshotKind(StrEnum):
 class SnapshotObject(Wire, frozen=True, kw_only=True):
     """The stored bytes of one snapshot: where they are and how to know them."""
 
-    key: str
+    key: Sentence
     sha256: Sha256
-    size_bytes: Annotated[int, Meta(ge=0)]
+    size_bytes: Whole
 
 
 class SnapshotRecord(Wire, frozen=True, kw_only=True):
@@ -41,7 +40,7 @@ class SnapshotRecord(Wire, frozen=True, kw_only=True):
     `device_id` is the claude-mem device of the committing node, if known.
     """
 
-    format: int = FORMAT
+    format: Number = FORMAT
     project: WireProjectId
     seq: Seq
     epoch: Epoch
@@ -49,17 +48,17 @@ class SnapshotRecord(Wire, frozen=True, kw_only=True):
     parent_sha256: Sha256 | None = None
     kind: SnapshotKind
     sha256: Sha256
-    page_size: int
-    page_count: int
+    page_size: Whole
+    page_count: Whole
     object: SnapshotObject | None = None
     full_seq: Seq = 0
-    full_bytes: int = 0
-    chain_bytes: int = 0
-    rows: dict[str, int] = {}
+    full_bytes: Whole = 0
+    chain_bytes: Whole = 0
+    rows: Annotated[dict[Line, Whole], MANY] = {}
     node: WireNodeId
-    device_id: str | None = None
-    created_at: str
-    nonce: str
+    device_id: Text | None = None
+    created_at: Instant
+    nonce: Line
 
 
 class Head(Wire, frozen=True, kw_only=True):
@@ -97,11 +96,11 @@ class PushReply(Wire, frozen=True, kw_only=True):
     seq: Seq | None = None
     epoch: Epoch | None = None
     kind: SnapshotKind | None = None
-    proposal_id: str | None = None
-    rows: int = 0
-    uploaded_bytes: int = 0
+    proposal_id: Line | None = None
+    rows: Whole = 0
+    uploaded_bytes: Whole = 0
     seconds: float = 0.0
-    job_id: str = ""
+    job_id: Line = ""
 
 
 class PullRequest(Wire, frozen=True, kw_only=True):
@@ -133,30 +132,30 @@ class PullReply(Wire, frozen=True, kw_only=True):
 
     outcome: PullOutcome
     seq: Seq = 0
-    inserted: int = 0
-    updated: int = 0
-    deleted: int = 0
-    conflicts: int = 0
-    proposals: int = 0
-    unsynced: int = 0
-    downloaded_bytes: int = 0
-    backup: str | None = None
-    set_aside: str | None = None
+    inserted: Whole = 0
+    updated: Whole = 0
+    deleted: Whole = 0
+    conflicts: Whole = 0
+    proposals: Whole = 0
+    unsynced: Whole = 0
+    downloaded_bytes: Whole = 0
+    backup: Sentence | None = None
+    set_aside: Sentence | None = None
     seconds: float = 0.0
-    job_id: str = ""
+    job_id: Line = ""
 
 
 class Backup(Wire, frozen=True, kw_only=True):
     """A file kept before a write to the live database; its `id` stays what it is."""
 
-    path: str
-    size_bytes: int
-    created_at: str
-    reason: str
-    id: str = ""
+    path: Sentence
+    size_bytes: Whole
+    created_at: Instant
+    reason: Sentence
+    id: Line = ""
 
 
 class BackupsReply(Wire, frozen=True, kw_only=True):
     """Backups of a project, newest first."""
 
-    backups: list[Backup] = []
+    backups: Annotated[list[Backup], MANY] = []

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.fields import MOST_WHOLE, Named, Number, Uuid, Whole
+from schemas.fields import MANY, MOST_WHOLE, Instant, Line, Named, Number, Text, Uuid, Whole
 from schemas.tasks import TaskStatus
 from schemas.wire import Wire, WireError, decode
 
@@ -23,8 +23,8 @@ class TaskEvent(Wire, frozen=True, kw_only=True):
 
     task_id: Uuid
     kind: TaskEventKind
-    at: str
-    text: str
+    at: Instant
+    text: Text
     status: TaskStatus | None = None
     attempt: Number = 0
     seq: Whole = 0
@@ -52,8 +52,8 @@ class EventsReply(Wire, frozen=True, kw_only=True):
     `life` was made anew and counts from one again.
     """
 
-    events: list[TaskEvent] = []
-    next_start: int | None = None
+    events: Annotated[list[TaskEvent], MANY] = []
+    next_start: Whole | None = None
     resume: Annotated[int, Meta(ge=1, le=MOST_WHOLE)] = 1
     first: Whole = 0
-    life: str = ""
+    life: Line = ""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.fields import FreeName, Instant, Labels, Limit, Named, Number, Reason, Slug, Uuid
+from schemas.fields import MANY, FreeName, Instant, Labels, Limit, Named, Number, Reason, Slug, Uuid
 from schemas.wire import Wire
 
 #: Largest prompt in characters; the coordinator's own bound, in bytes, is a setting.
@@ -100,5 +100,5 @@ class TasksRequest(Wire, frozen=True, kw_only=True):
 class TasksReply(Wire, frozen=True, kw_only=True):
     """Tasks, newest first, their prompts cut to 200 characters."""
 
-    tasks: list[Task] = []
+    tasks: Annotated[list[Task], MANY] = []
     more: bool = False

@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from schemas.errors import ErrorCode
-from schemas.fields import Instant, Line, Sentence
+from schemas.fields import MANY, Instant, Line, Sentence, Text
 from schemas.identity import Sha256
 from schemas.wire import Wire
 
@@ -15,24 +15,24 @@ class ErrorBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
     """The body of every HTTP error: a code for programs, a sentence and a remedy for people, the field at fault."""
 
     error: ErrorCode
-    detail: str
-    request_id: str
-    remedy: str = ""
-    field: str | None = None
+    detail: Text
+    request_id: Text
+    remedy: Text = ""
+    field: Text | None = None
 
 
 class Health(Wire, frozen=True, kw_only=True):
     """That a process answers, and which version it is."""
 
-    status: str
-    version: str
+    status: Line
+    version: Line
 
 
 class Readiness(Wire, frozen=True, kw_only=True):
     """The names of what was checked, all of it in order."""
 
-    status: str
-    checks: list[Line] = []
+    status: Line
+    checks: Annotated[list[Line], MANY] = []
 
 
 class Role(StrEnum):
@@ -56,7 +56,7 @@ class ApiKey(Wire, frozen=True, kw_only=True):
     id: KeyId
     name: KeyName
     role: Role
-    scopes: list[Scope]
+    scopes: Annotated[list[Scope], MANY]
     sha256: Sha256
     created_at: Instant
     created_by: Line
@@ -71,7 +71,7 @@ class KeyInfo(Wire, frozen=True, kw_only=True):
     id: KeyId
     name: KeyName
     role: Role
-    scopes: list[Scope]
+    scopes: Annotated[list[Scope], MANY]
     created_at: Instant
     created_by: Line
     expires_at: Instant | None = None
@@ -104,7 +104,7 @@ class KeyRequest(Wire, frozen=True, kw_only=True):
 class KeysReply(Wire, frozen=True, kw_only=True):
     """Every key, those that were revoked too."""
 
-    keys: list[KeyInfo]
+    keys: Annotated[list[KeyInfo], MANY]
 
 
 class LoginRequest(Wire, frozen=True, kw_only=True):
@@ -119,7 +119,7 @@ class SessionReply(Wire, frozen=True, kw_only=True):
     key_id: KeyId
     name: KeyName
     role: Role
-    scopes: list[Scope]
+    scopes: Annotated[list[Scope], MANY]
     csrf_token: Line = ""
 
 

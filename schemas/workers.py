@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.fields import Labels, Number, Sentence, Slug, Uuid, Whole
+from schemas.fields import MANY, Instant, Labels, Line, Number, Sentence, Slug, Text, Uuid, Whole
 from schemas.leases import Lease
 from schemas.wire import Wire
 
@@ -44,17 +44,17 @@ class Worker(Wire, frozen=True, kw_only=True):
     node_id: Slug
     status: WorkerStatus = WorkerStatus.UNKNOWN
     capabilities: Capabilities = Capabilities()
-    last_heartbeat: str = ""
-    ip_addrs: list[str] = []
+    last_heartbeat: Instant = ""
+    ip_addrs: Annotated[list[Line], MANY] = []
     obs_count: Whole = 0
-    db_sha: str = ""
-    registered_at: str = ""
+    db_sha: Line = ""
+    registered_at: Instant = ""
     active_leases: Number = 0
-    agent_version: str = ""
-    os_info: str = ""
-    install_method: str = ""
-    detail: str = ""
-    leases: list[Lease] = []
+    agent_version: Line = ""
+    os_info: Sentence = ""
+    install_method: Line = ""
+    detail: Text = ""
+    leases: Annotated[list[Lease], MANY] = []
 
 
 class WorkerRequest(Wire, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ class WorkerRequest(Wire, frozen=True, kw_only=True):
 class WorkersReply(Wire, frozen=True, kw_only=True):
     """Workers, by id."""
 
-    workers: list[Worker] = []
+    workers: Annotated[list[Worker], MANY] = []
 
 
 class WorkerStatusReply(Wire, frozen=True, kw_only=True):

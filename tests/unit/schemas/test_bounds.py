@@ -1,24 +1,30 @@
 """What may come from outside has bounds: every number, every text, every list, and no text that nothing can keep."""
 
+import json
 import re
 from collections.abc import Iterator
+from typing import cast
 
 import msgspec
 import pytest
 from msgspec import inspect
 
-from schemas import subjects
+from membridge.bus.bulk import MOST_REQUEST
+from membridge.bus.inbox import MOST
+from membridge.bus.rpc import MAX_REPLY
+from membridge.objectstore.protocol import MAX_GET_BYTES
+from membridge.snapshot.proposals import MAX_BUNDLE_BYTES
+from schemas.fields import MANY, MOST_TEXT
 from schemas.leases import Accepted
-from schemas.node import Empty, NodePresence
+from schemas.node import Empty
+from schemas.proposal import ProposedRow
 from schemas.snapshot import PushRequest
-from schemas.subjects import Operation
 from schemas.tasks import TaskSpec
-from schemas.wire import Wire, WireError, decode, decode_request, storable
-from schemas.workers import WorkerStatusReply
+from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode, decode_request, storable
+from tests.wire.golden import example, wire_types
 
-OPERATIONS: list[Operation[Wire, Wire]] = [one for one in vars(subjects).values() if isinstance(one, Operation)]
-#: Requests, and what workers and nodes say of themselves.
-KINDS = {one.request for one in OPERATIONS} | {NodePresence, WorkerStatusReply, Accepted}
+#: Every struct of schemas/: what is sent, what is stored, what is published.
+KINDS = {name: kind for name, kind in wire_types().items() if kind.__module__.startswith("schemas.")}
 
 
 def leaves(info: inspect.Type, path: str) -> Iterator[tuple[str, inspect.Type]]:
@@ -48,13 +54,73 @@ def is_bounded(info: inspect.Type) -> bool:
         case inspect.ListType() | inspect.DictType():
             return info.max_length is not None
         case _:
-            return isinstance(info, inspect.BoolType | inspect.NoneType | inspect.EnumType)
+            return isinstance(info, inspect.BoolType | inspect.NoneType | inspect.EnumType | inspect.FloatType)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS, key=str), ids=str)
-def test_every_number_text_and_list_of_a_request_has_a_bound(kind: type[Wire]) -> None:
-    whole = leaves(inspect.type_info(kind), kind.__name__)
+def members(info: inspect.Type) -> Iterator[inspect.Type]:
+    """Yield what a field of type `info` may hold, without what is in it."""
+    match info:
+        case inspect.Metadata():
+            yield from members(info.type)
+        case inspect.UnionType():
+            for one in info.types:
+                yield from members(one)
+        case _:
+            yield info
+
+
+def over_its_bound(info: inspect.Type, given: object) -> Iterator[object]:
+    """Yield values just over the bounds of a field like `given`; what would be megabytes is left out."""
+    match info:
+        case inspect.IntType(le=int(most), ge=int(least)):
+            yield from (least - 1, most + 1)
+        case inspect.StrType(max_length=int(most)) if most <= MAX_BODY_BYTES:
+            yield "x" * (most + 1)
+        case inspect.StrType(pattern=str()):
+            yield "no such form."
+        case inspect.ListType(max_length=int(most)) if most <= MAX_BODY_BYTES:
+            yield cast("list[object]", given) * (most + 1)
+        case _:
+            pass
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_integer_text_list_and_map_has_a_bound(name: str) -> None:
+    whole = leaves(inspect.type_info(KINDS[name]), name)
     assert [path for path, info in whole if not is_bounded(info)] == []
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if issubclass(kind, Wire)])
+def test_what_is_over_a_bound_is_refused_by_the_name_of_its_field(name: str) -> None:
+    kind = KINDS[name]
+    fields = json.loads(example(kind))
+    wrong = [
+        (field.name, value)
+        for field in msgspec.structs.fields(kind)
+        for member in members(inspect.type_info(field.type))
+        for value in over_its_bound(member, fields[field.name])
+    ]
+
+    for field, value in wrong:
+        with pytest.raises(WireError) as caught:
+            decode(json.dumps(fields | {field: value}).encode(), cast("type[Wire]", kind), limit=MAX_REPLY)
+
+        assert caught.value.field == field
+        assert str(caught.value).startswith(f"{field} m")
+
+
+@pytest.mark.parametrize("largest", [MAX_REPLY, MOST, MOST_REQUEST, MAX_GET_BYTES, MAX_BUNDLE_BYTES])
+def test_no_body_that_is_read_holds_a_longer_text_or_list_than_the_widest_bound(largest: int) -> None:
+    assert largest <= MOST_TEXT
+    assert MANY.max_length is not None
+    assert len(b"[0]") + (MANY.max_length - 1) * len(b",0") >= MOST_TEXT
+
+
+@pytest.mark.parametrize("value", [-(2**63), 2**63 - 1, 1e308, "x" * 100_000, "\0", "", None])
+def test_a_row_travels_with_every_value_of_sqlite(value: object) -> None:
+    body = msgspec.json.encode({"table": "observations", "row": {"c": value}, "local_id": -(2**63)})
+
+    assert decode(body, ProposedRow).row == {"c": value}
 
 
 @pytest.mark.parametrize(
