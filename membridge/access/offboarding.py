@@ -3,7 +3,6 @@
 Nothing here may keep a node from being cut off: what fails is logged, and ends by its own expiry a little later.
 """
 
-import secrets
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ import msgspec
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
+from membridge.bus.publisher import announce
 from membridge.bus.rpc import RpcClient
 from membridge.errors import MembridgeError, NoResponderError, RevisionMovedError
 from membridge.system import clock
@@ -19,7 +19,7 @@ from membridge.system.logging import get_logger
 from schemas import buckets, subjects
 from schemas.access import Member, MemberRole
 from schemas.buckets import PushLeaseRecord
-from schemas.events import LeadershipChanged, encode_event
+from schemas.events import LeadershipChanged
 from schemas.identity import NodeId, ProjectId
 from schemas.leadership import LeaderRecord
 from schemas.node import NodePresence, Revocation
@@ -82,13 +82,13 @@ class Offboarding:
                 await _no_preference(bus, project, node, by, deadline=deadline)
                 found = await _delete(Kv(bus, buckets.LEADERSHIP), project, _is_primary(node), deadline=deadline)
                 if was := found or led.get(project):
-                    await self._announce(bus, project, was, by, deadline=deadline)
+                    await self._announce(bus, project, was, by)
                 await _delete(Kv(bus, buckets.PUSH_LEASES), project, _is_owner(node), deadline=deadline)
                 await _delete(Kv(bus, buckets.NODES), node, _any, deadline=deadline)
             except MembridgeError as error:
                 log.warning("not given back", node=node, project=project, reason=error.message)
 
-    async def _announce(self, bus: Bus, project: ProjectId, led: LeaderRecord, by: str, *, deadline: Deadline) -> None:
+    async def _announce(self, bus: Bus, project: ProjectId, led: LeaderRecord, by: str) -> None:
         log.warning("primary revoked", project=project, node=led.primary_node_id, epoch=led.epoch, by=by)
         event = LeadershipChanged(
             project=project,
@@ -99,8 +99,7 @@ class Offboarding:
             reason="revoked",
             issued_by=by,
         )
-        subject = subjects.fill(subjects.EVENT, project=project, kind="leadership_changed", node=self.host)
-        await bus.stream_publish(subject, encode_event(event), message_id=secrets.token_hex(16), deadline=deadline)
+        await announce(bus, event)
 
     def _of(self, member: Member) -> dict[ProjectId, Bus]:
         return {project: self._accounts[project] for project in member.keys if project in self._accounts}

@@ -1,8 +1,15 @@
-"""Publish an event, best effort: a failure is logged and nothing depends on it."""
+"""Publish events, best effort: in order, never in the way of what they report.
 
+An event tells people and audits; no decision waits for one. An event that finds the queue full, or that cannot be
+published, is dropped and logged: quietly while the connection is down, which the bus has logged itself.
+"""
+
+import asyncio
 import secrets
+from dataclasses import dataclass
 
 from membridge.aio.deadline import Deadline
+from membridge.aio.lifecycle import Ready
 from membridge.bus.connection import Bus
 from membridge.errors import MembridgeError
 from membridge.system.logging import get_logger
@@ -13,18 +20,73 @@ log = get_logger("membridge.bus")
 
 #: Seconds that publishing an event may take.
 EVENT_DEADLINE = 2.0
+#: Events that may wait for the bus.
+BOUND = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    subject: str
+    body: bytes
+    #: Whether a stream keeps it: then JetStream acknowledges it.
+    kept: bool
+
+
+class Publisher:
+    """A bounded queue of events, published by `run`. The newest are dropped when it is full."""
+
+    def __init__(self, bus: Bus, *, bound: int = BOUND) -> None:
+        self._bus = bus
+        self._waiting: asyncio.Queue[_Message] = asyncio.Queue(bound)
+
+    def announce(self, event: Event) -> None:
+        """Queue a project's event for the stream of events."""
+        self._put(_of(event))
+
+    def tell(self, subject: str, body: bytes) -> None:
+        """Queue a message for those that listen now."""
+        self._put(_Message(subject, body, kept=False))
+
+    async def run(self, ready: Ready) -> None:
+        """Publish what is queued until cancelled."""
+        ready()
+        while True:
+            await _publish(self._bus, await self._waiting.get(), Deadline.after(EVENT_DEADLINE))
+
+    async def finish(self, *, deadline: Deadline) -> None:
+        """Publish what still waits."""
+        while not self._waiting.empty():
+            await _publish(self._bus, self._waiting.get_nowait(), deadline)
+
+    def _put(self, message: _Message) -> None:
+        if self._waiting.full():
+            log.info("event dropped, too many wait", subject=message.subject)
+            return
+        self._waiting.put_nowait(message)
 
 
 async def announce(bus: Bus, event: Event) -> None:
-    """Publish an event of a project. A failure is logged, not raised."""
+    """Publish a project's event and wait until the stream of events has it. A failure is logged, not raised."""
+    await _publish(bus, _of(event), Deadline.after(EVENT_DEADLINE))
+
+
+async def tell(bus: Bus, subject: str, body: bytes) -> None:
+    """Publish a message for those that listen now. A failure is logged, not raised."""
+    await _publish(bus, _Message(subject, body, kept=False), Deadline.after(EVENT_DEADLINE))
+
+
+def _of(event: Event) -> _Message:
     kind = str(event.__struct_config__.tag).rpartition(".")[2]
     subject = subjects.fill(subjects.EVENT, project=event.project, kind=kind, node=event.node)
+    return _Message(subject, encode_event(event), kept=True)
+
+
+async def _publish(bus: Bus, message: _Message, deadline: Deadline) -> None:
     try:
-        await bus.stream_publish(
-            subject,
-            encode_event(event),
-            message_id=secrets.token_hex(16),
-            deadline=Deadline.after(EVENT_DEADLINE),
-        )
+        if message.kept:
+            await bus.stream_publish(message.subject, message.body, message_id=secrets.token_hex(16), deadline=deadline)
+        else:
+            await bus.publish(message.subject, message.body)
     except MembridgeError as error:
-        log.warning("event not published", kind=kind, reason=error.message)
+        write = log.info if bus.connected else log.debug
+        write("event not published", subject=message.subject, reason=error.message)

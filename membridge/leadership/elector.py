@@ -14,17 +14,19 @@ from membridge.aio.tasks import first_failure
 from membridge.bus.connection import Bus
 from membridge.bus.errors import StreamMissingError
 from membridge.bus.kv import Kv, open_bucket
+from membridge.bus.publisher import Publisher
 from membridge.bus.watch import watch
 from membridge.errors import InvalidRequestError, LeaseLostError, MembridgeError, RevisionMovedError
 from membridge.leadership import rules
-from membridge.leadership.announce import Announcer
 from membridge.leadership.candidate import GLANCE, Candidate
 from membridge.leadership.lease import HeldLease, LeaseEntry
 from membridge.leadership.preference import Preference
 from membridge.leadership.rules import Freshness, Step, Timing
 from membridge.leadership.view import Election, ElectorOptions, LeadershipView
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas import buckets
+from schemas.events import LeadershipChanged
 from schemas.identity import NodeId
 from schemas.leadership import LeadershipReply, Policy, ProjectSettings, Role
 
@@ -70,7 +72,7 @@ class Elector:
             nodes=Kv(bus, buckets.NODES),
             freshness=freshness,
         )
-        self._announcer = Announcer(bus, election.project, election.node)
+        self._events = Publisher(bus)
         self._held: HeldLease | None = None
         self._draining = self._opened = False
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
@@ -85,11 +87,11 @@ class Elector:
                     group.create_task(self._watch_lease(), name="watch lease")
                     group.create_task(self._watch_preference(), name="watch project settings")
                     group.create_task(self._reopen_on_reconnect(), name="reopen buckets")
-                    group.create_task(self._announcer.run(), name="announce leadership")
+                    group.create_task(self._events.run(_unheard), name="leadership events")
                     group.create_task(self._loop(group, ready), name="lease loop")
         finally:
             await self._release("stopped", issued_by=self.node)
-            await self._announcer.finish(deadline=Deadline.after(RELEASE))
+            await self._events.finish(deadline=Deadline.after(RELEASE))
 
     def view(self) -> LeadershipView:
         """Return leadership as known now; the role is primary only while this node may act."""
@@ -250,7 +252,7 @@ class Elector:
         if not isinstance(outcome, HeldLease):
             return outcome
         self._held, epoch, preference = outcome, outcome.held.epoch, self._preference.known
-        self._announcer.announce(epoch, self.node, "acquired", issued_by=outcome.record.issued_by)
+        self._announce(epoch, self.node, "acquired", issued_by=outcome.record.issued_by)
         self._show()
         if self._candidate.resigned:
             await self._release("resigned", issued_by=self.node)
@@ -301,14 +303,14 @@ class Elector:
         except MembridgeError as error:
             log.info("lease not released", project=self._election.project, reason=error.message)
         if ours is not None:
-            self._announcer.announce(ours.held.epoch, None, reason, issued_by=issued_by or self.node)
+            self._announce(ours.held.epoch, None, reason, issued_by=issued_by or self.node)
         self._tell()
 
     def _lose(self) -> None:
         ours, self._held = self._held, None
         if ours is not None:
             log.warning("lease lost", project=self._election.project, epoch=ours.held.epoch)
-            self._announcer.announce(ours.held.epoch, None, "lost")
+            self._announce(ours.held.epoch, None, "lost")
         self._tell()
 
     async def _is_wanted(self) -> bool:
@@ -338,3 +340,23 @@ class Elector:
         self._shown = view
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def _announce(self, epoch: int, primary: NodeId | None, reason: str, *, issued_by: str = "") -> None:
+        """Report that `primary` leads under `epoch`, or with None that nobody leads under it any more."""
+        project = self._election.project
+        log.info("leadership changed", project=project, epoch=epoch, primary=primary, reason=reason, by=issued_by)
+        self._events.announce(
+            LeadershipChanged(
+                project=project,
+                node=self.node,
+                at=clock.stamp(),
+                epoch=epoch,
+                primary=primary,
+                reason=reason,
+                issued_by=issued_by,
+            )
+        )
+
+
+def _unheard() -> None:
+    return

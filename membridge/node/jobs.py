@@ -17,6 +17,7 @@ from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import first_failure
 from membridge.bus.connection import Bus
 from membridge.bus.errors import StreamMissingError
+from membridge.bus.publisher import tell
 from membridge.bus.streams import last_per_subject
 from membridge.commits.progress import Listener, Steps
 from membridge.errors import MembridgeError, NotFoundError
@@ -154,11 +155,7 @@ class Jobs:
                 done=done,
                 total=total,
             )
-            try:
-                await self._bus.publish(subject, encode_event(event))
-            except MembridgeError:
-                # Nobody can be told while NATS is away; the job itself goes on.
-                continue
+            await tell(self._bus, subject, encode_event(event))
 
     def _ended(self, job: Job, steps: Steps, state: JobState, *, result: str = "", error: str | None = None) -> Job:
         ended = clock.stamp()

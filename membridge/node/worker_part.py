@@ -4,16 +4,16 @@ The worker's events wait in a bounded queue and the newest are dropped when it i
 task or fills a server.
 """
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from membridge.aio import threads
-from membridge.aio.lifecycle import Part, Ready
+from membridge.aio.lifecycle import Part
 from membridge.bus.connection import Bus
-from membridge.errors import MembridgeError, SettingsError
+from membridge.bus.publisher import Publisher
+from membridge.errors import SettingsError
 from membridge.node.presence import Presence
 from membridge.settings import Settings
 from membridge.system import clock
@@ -34,35 +34,21 @@ from schemas.workers import Capabilities
 
 log = get_logger("membridge.worker")
 
-#: Events that wait to be told.
-WAITING = 1_024
-
 
 class EventPublisher:
-    """Tells what happens to tasks, in the order in which it happened."""
+    """Publishes what happens to tasks, in the order in which it happened."""
 
     def __init__(self, bus: Bus, node: NodeId) -> None:
-        self._bus, self._node = bus, node
-        self._queue: asyncio.Queue[TaskEvent] = asyncio.Queue(WAITING)
+        self._node, self._events = node, Publisher(bus)
+        self.run = self._events.run
 
     def tell(self, order: Order, kind: TaskEventKind, text: str) -> None:
-        """Put an event into the queue, or drop it."""
+        """Queue an event, or drop it when too many wait."""
         at = clock.stamp()
         # A file's name may hold bytes that are no UTF-8, and a context's notes name files.
         event = TaskEvent(task_id=order.task.id, kind=kind, at=at, text=storable(text), attempt=order.task.attempts)
-        if not self._queue.full():
-            self._queue.put_nowait(event)
-
-    async def run(self, ready: Ready) -> None:
-        """Tell until cancelled."""
-        ready()
-        while True:
-            event = await self._queue.get()
-            subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=self._node)
-            try:
-                await self._bus.publish(subject, encode(event))
-            except MembridgeError as error:
-                log.debug("event not told", reason=error.message)
+        subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=self._node)
+        self._events.tell(subject, encode(event))
 
 
 async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence]) -> dict[str, Part]:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from membridge.aio.deadline import comes_within
 from membridge.aio.lifecycle import Ready
 from membridge.bus.connection import Bus
+from membridge.bus.publisher import tell
 from membridge.bus.subscription import Subscription
 from membridge.errors import MembridgeError
 from membridge.system.logging import get_logger
@@ -70,6 +71,7 @@ class PresencePublisher:
     async def _say(self, described: Callable[[], Awaitable[NodePresence]]) -> None:
         try:
             self._said = await described()
-            await self._bus.publish(self._subject, encode(self._said))
         except MembridgeError as error:
-            log.info("worker not told of", reason=error.message)
+            log.info("worker presence not known", reason=error.message)
+            return
+        await tell(self._bus, self._subject, encode(self._said))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
+from membridge.bus.publisher import tell
 from membridge.bus.rpc import RpcClient
-from membridge.errors import MembridgeError, RevisionMovedError
+from membridge.errors import RevisionMovedError
 from membridge.objectstore.protocol import ObjectStore
 from membridge.system.logging import get_logger
 from schemas import subjects
@@ -74,12 +75,9 @@ class Adapter:
         await self.sticky.put(token_of(context_id), value, deadline=Deadline.after(ENTRY))
 
     async def announce(self, event: TaskEvent) -> None:
-        """Tell whoever listens."""
+        """Publish an event for those that listen."""
         subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=subjects.COORDINATOR)
-        try:
-            await self.bus.publish(subject, encode(event))
-        except MembridgeError as error:
-            log.debug("event not told", reason=error.message)
+        await tell(self.bus, subject, encode(event))
 
     async def store(self, key: str, content: bytes) -> None:
         """Put an output into the object store."""
