@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from membridge.settings.services import SERVICES
 from membridge.system.entry_points import entry_points
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures import complaints
 from tests.fixtures.commands import Commands
 
@@ -74,16 +74,16 @@ def no_complaints(
 ) -> Generator[None]:
     """Fail the test in which asyncio complained: in this process, in a daemon's log, or in a command's output."""
 
-    async def checked(self: Machine, *arguments: str) -> tuple[int, str]:
+    async def checked(self: NodeProcess, *arguments: str) -> tuple[int, str]:
         code, output = await commands.run(self, *arguments)
         complaints.check(output, f"membridge {' '.join(arguments)}")
         return code, output
 
-    async def written(self: Machine, count: int, label: str) -> None:
+    async def written(self: NodeProcess, count: int, label: str) -> None:
         await commands.write(self, count, label)
 
-    monkeypatch.setattr(Machine, "command", checked)
-    monkeypatch.setattr(Machine, "write", written)
+    monkeypatch.setattr(NodeProcess, "command", checked)
+    monkeypatch.setattr(NodeProcess, "write", written)
     heard, asyncio_log = _Complaints(), logging.getLogger("asyncio")
     asyncio_log.addHandler(heard)
     # Asked for first and so torn down last: the daemons that write there have ended by then.

@@ -8,7 +8,7 @@ import click
 import uvloop
 
 from membridge.cli.command import Invocation, command
-from membridge.testing.scenario import Finding, tell
+from membridge.testing.scenario import CheckResult, run_scenario
 from schemas.subjects import Impact
 from schemas.wire import Wire
 
@@ -17,7 +17,7 @@ class DemoReply(Wire, frozen=True, kw_only=True):
     """What the demonstration found."""
 
     passed: bool
-    findings: list[Finding]
+    findings: list[CheckResult]
 
 
 @command("demo", impact=Impact.WRITE)
@@ -31,7 +31,7 @@ def demo_command(invocation: Invocation) -> None:
         TemporaryDirectory(prefix="membridge-demo-") as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        findings = runner.run(tell(folder, lambda finding: None if quiet else _print(finding)))
+        findings = runner.run(run_scenario(folder, lambda finding: None if quiet else _print(finding)))
     passed = all(finding.passed for finding in findings)
     if invocation.as_json:
         invocation.show(DemoReply(passed=passed, findings=findings), lambda _: None)
@@ -41,14 +41,14 @@ def demo_command(invocation: Invocation) -> None:
         sys.exit(1)
 
 
-def _print(finding: Finding) -> None:
+def _print(finding: CheckResult) -> None:
     mark = click.style("ok  ", fg="green") if finding.passed else click.style("FAIL", fg="red")
     click.echo(f"{mark} {finding.seconds:5.1f} s  {finding.checked}")
     if finding.detail:
         click.echo(f"              {finding.detail}")
 
 
-def _verdict(findings: list[Finding], *, passed: bool) -> str:
+def _verdict(findings: list[CheckResult], *, passed: bool) -> str:
     if passed:
         return f"\nAll {len(findings)} checks passed: nothing was lost. Now run `membridge up`."
     failed = sum(not finding.passed for finding in findings)

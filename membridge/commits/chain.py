@@ -39,7 +39,7 @@ class ChainPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class FetchPlan:
     """How a mirror becomes the head: the commits to apply, oldest first.
 
     The first one is a full snapshot when `from_full`. `descends` says that the head descends from the mirror, so that
@@ -64,8 +64,8 @@ def plan(
     head: SnapshotRecord,
     position: Position | None,
     records: Mapping[Seq, SnapshotRecord],
-    ancestor: Position | None = None,
-) -> Way | None:
+    pruned: Position | None = None,
+) -> FetchPlan | None:
     """Return the way from the mirror at `position` to `head`.
 
     `ancestor` is what is remembered of the commit of that seq when its record is gone by retention. Returns None when
@@ -74,7 +74,7 @@ def plan(
     """
     if position is not None:
         known = records.get(position.seq)
-        was = ancestor if known is None else Position(known.seq, known.epoch, known.sha256)
+        was = pruned if known is None else Position(known.seq, known.epoch, known.sha256)
         if was != position:
             return None
         if known is not None and position.seq >= head.full_seq:
@@ -82,11 +82,11 @@ def plan(
             if descent[0].seq != position.seq:
                 # The mirror is at a commit that lost the race for the head.
                 return None
-            return Way(tuple(_linked(descent)[1:]), from_full=False, descends=True)
+            return FetchPlan(tuple(_linked(descent)[1:]), from_full=False, descends=True)
     commits = _linked(_descent(records, head.full_seq, head.seq))
     if commits[0].seq != head.full_seq or commits[0].kind is not SnapshotKind.FULL:
         raise BrokenChainError(f"seq {head.full_seq} is no full snapshot")
-    return Way(tuple(commits), from_full=True, descends=position is not None)
+    return FetchPlan(tuple(commits), from_full=True, descends=position is not None)
 
 
 def flaw(record: SnapshotRecord, parent: SnapshotRecord | None) -> str:
@@ -145,10 +145,10 @@ def _descent(records: Mapping[Seq, SnapshotRecord], first: Seq, last: Seq) -> li
             raise BrokenChainError(f"seq {bound} names a parent that is not older")
 
 
-def _linked(way: list[SnapshotRecord]) -> list[SnapshotRecord]:
-    for parent, child in pairwise(way):
+def _linked(commits: list[SnapshotRecord]) -> list[SnapshotRecord]:
+    for parent, child in pairwise(commits):
         if child.kind is not SnapshotKind.FULL and child.parent_sha256 != parent.sha256:
             raise BrokenChainError(f"seq {child.seq} does not build on seq {parent.seq}")
         if child.epoch < parent.epoch:
             raise BrokenChainError(f"seq {child.seq} has an older epoch than seq {parent.seq}")
-    return way
+    return commits

@@ -10,8 +10,8 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import chain, heads, pruned, rebuild
-from membridge.commits.chain import Position, Way
-from membridge.commits.progress import Steps
+from membridge.commits.chain import FetchPlan, Position
+from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.errors import CorruptObjectError, ObjectMissingError
 from membridge.system import files
@@ -31,7 +31,7 @@ class Fetched:
     downloaded_bytes: int
 
 
-async def fetch(replica: Replica, head: SnapshotRecord, *, steps: Steps, deadline: Deadline) -> Fetched:
+async def fetch(replica: Replica, head: SnapshotRecord, *, progress: ProgressTracker, deadline: Deadline) -> Fetched:
     """Build the database file of `head` in the mirror's folder and return it, verified.
 
     A mirror that disagrees with its position takes the whole chain instead, and is then no base of a merge.
@@ -40,64 +40,70 @@ async def fetch(replica: Replica, head: SnapshotRecord, *, steps: Steps, deadlin
     """
     position = replica.mirror.position()
     if position is not None:
-        way = await _way(replica, head, position, deadline=deadline)
-        if way is not None:
+        plan = await _plan(replica, head, position, deadline=deadline)
+        if plan is not None:
             try:
-                return await _build(replica, head, way, steps=steps, deadline=deadline)
+                return await _build(replica, head, plan, progress=progress, deadline=deadline)
             except CorruptObjectError:
                 # The mirror or an object: rebuilt from the full snapshot it shows which.
-                if way.from_full:
+                if plan.from_full:
                     raise
-    way = await _way(replica, head, None, deadline=deadline)
-    if way is None:
+    plan = await _plan(replica, head, None, deadline=deadline)
+    if plan is None:
         raise CorruptObjectError(f"the snapshots of {replica.name} are no chain", remedy=_RECOVER)
-    return await _build(replica, head, way, steps=steps, deadline=deadline)
+    return await _build(replica, head, plan, progress=progress, deadline=deadline)
 
 
-async def _way(replica: Replica, head: SnapshotRecord, position: Position | None, *, deadline: Deadline) -> Way | None:
+async def _plan(
+    replica: Replica, head: SnapshotRecord, position: Position | None, *, deadline: Deadline
+) -> FetchPlan | None:
     try:
         seqs = [seq for seq in chain.records_needed(head, position) if seq != head.seq]
         records = await heads.fetch_records(replica, seqs, deadline=deadline) | {head.seq: head}
-        ancestor: Position | None = None
+        gone: Position | None = None
         if position is not None and position.seq < head.full_seq and position.seq not in records:
             # A node that was away while retention went by: its mirror is still the base of its merge.
-            ancestor = await pruned.find(replica, position.seq, deadline=deadline)
-        way = chain.plan(head, position, records, ancestor)
+            gone = await pruned.find(replica, position.seq, deadline=deadline)
+        plan = chain.plan(head, position, records, gone)
     except chain.BrokenChainError as error:
         raise CorruptObjectError(f"the snapshots of {replica.name} are no chain: {error}", remedy=_RECOVER) from error
-    if way is not None and way.from_full and way.descends and not await threads.run(_is_intact, replica, position):
+    if plan is not None and plan.from_full and plan.descends and not await threads.run(_is_intact, replica, position):
         return None
-    return way
+    return plan
 
 
-async def _build(replica: Replica, head: SnapshotRecord, way: Way, *, steps: Steps, deadline: Deadline) -> Fetched:
+async def _build(
+    replica: Replica, head: SnapshotRecord, plan: FetchPlan, *, progress: ProgressTracker, deadline: Deadline
+) -> Fetched:
     mirror, target = replica.mirror, Position(head.seq, head.epoch, head.sha256)
-    base = mirror.path() if way.descends else None
-    if base is not None and all(record.object is None for record in way.commits):
+    base = mirror.path() if plan.descends else None
+    if base is not None and all(record.object is None for record in plan.commits):
         return Fetched(base, target, base, 0)
     staged = await threads.run(mirror.stage)
     work = staged.with_name("objects.part")
     await threads.run(files.fresh_folder, work)
     try:
-        if base is not None and not way.from_full:
+        if base is not None and not plan.from_full:
             await threads.run(files.copy, base, staged)
         try:
-            downloaded = await rebuild.rebuild(replica, way.commits, staged, work, steps=steps, deadline=deadline)
+            downloaded = await rebuild.rebuild(
+                replica, plan.commits, staged, work, progress=progress, deadline=deadline
+            )
         except (CorruptObjectError, ObjectMissingError) as error:
             error.remedy = error.remedy or _RECOVER
             raise
-        with steps.step("verify"):
-            await threads.run(_verify, staged, head, way, deadline)
+        with progress.step("verify"):
+            await threads.run(_verify, staged, head, plan, deadline)
         return Fetched(await threads.run(mirror.adopt, staged, target), target, base, downloaded)
     finally:
         await threads.run(files.discard, work)
 
 
-def _verify(staged: Path, head: SnapshotRecord, way: Way, deadline: Deadline) -> None:
+def _verify(staged: Path, head: SnapshotRecord, plan: FetchPlan, deadline: Deadline) -> None:
     if staged.stat().st_size != head.page_size * head.page_count or files.sha256_of(staged) != head.sha256:
         raise CorruptObjectError(f"the database of seq {head.seq} is not the one that was committed")
     # Whoever committed it checked all of it; what is new here is checked as far as a merge reads it.
-    if way.from_full:
+    if plan.from_full:
         database.quick_check(staged, deadline=deadline)
     else:
         database.check_memory(staged, deadline=deadline)

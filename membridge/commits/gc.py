@@ -13,7 +13,7 @@ from membridge.aio import tasks
 from membridge.aio.deadline import Deadline
 from membridge.commits import chain, heads, layout, pruned, retention, tags
 from membridge.commits.heads import KnownHead
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.errors import CorruptObjectError, ObjectMissingError, ObjectNotEncryptedError, RefusedError
 from membridge.objectstore.protocol import ObjectInfo
@@ -65,20 +65,20 @@ class _Plan:
         )
 
 
-async def collect(replica: Replica, *, dry_run: bool, steps: Steps, deadline: Deadline) -> GcReply:
+async def collect(replica: Replica, *, dry_run: bool, progress: ProgressTracker, deadline: Deadline) -> GcReply:
     """Delete what is not kept; return what went, or would go. The caller holds the push lock, so that no tag is set.
 
     Errors: RefusedError or CorruptObjectError, with nothing deleted, when the head's chain or a tag is damaged: then
     nothing tells what is needed. The store's and the bus' errors; the next run goes on.
     """
-    with steps.step("records"):
+    with progress.step("records"):
         # Reading settles nothing: a dry run only looks.
         known = await (heads.read if dry_run else heads.settle)(replica, deadline=deadline)
         if known is None:
             return GcReply(dry_run=dry_run)
         plan = await _plan(replica, known, deadline=deadline)
     if not dry_run:
-        await _carry_out(replica, plan, steps=steps, deadline=deadline)
+        await _carry_out(replica, plan, progress=progress, deadline=deadline)
     return plan.reply(dry_run=dry_run)
 
 
@@ -151,23 +151,23 @@ async def _records(
     return records, damaged
 
 
-async def _carry_out(replica: Replica, plan: _Plan, *, steps: Steps, deadline: Deadline) -> None:
+async def _carry_out(replica: Replica, plan: _Plan, *, progress: ProgressTracker, deadline: Deadline) -> None:
     await pruned.remember(replica, plan.going, deadline=deadline)
     garbage = [*(layout.commit(replica.project, seq) for seq in plan.unreadable)]
     garbage += [info.key for info in (*plan.orphans, *plan.proposals)]
     total = len(plan.going) + len(plan.strays) + len(garbage)
     done = 0
-    with steps.step("delete"):
+    with progress.step("delete"):
         for record in [*plan.strays.values(), *plan.going.values()]:
             await replica.store.delete(layout.commit(replica.project, record.seq), deadline=deadline)
             if record.object is not None:
                 await replica.store.delete(_own(replica, record.object.key), deadline=deadline)
             done += 1
-            steps.advance(done, total)
+            progress.advance(done, total)
         for key in garbage:
             await replica.store.delete(key, deadline=deadline)
             done += 1
-            steps.advance(done, total)
+            progress.advance(done, total)
 
 
 def _own(replica: Replica, key: str) -> str:

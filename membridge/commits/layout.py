@@ -44,7 +44,7 @@ def seq_of_snapshot(key: str) -> Seq | None:
     return int(digits) if dash and len(digits) == SEQ_DIGITS and digits.isdecimal() else None
 
 
-def ancestry(project: ProjectId, block: int) -> str:
+def pruned(project: ProjectId, block: int) -> str:
     """Return the key of what is remembered of a block of commits whose records are gone."""
     return f"projects/{project}/ancestry/{block:0{SEQ_DIGITS}d}.json"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.commits import chain, heads, rebuild
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.commits.temp_dir import check_room
 from membridge.errors import CorruptObjectError
@@ -14,7 +14,9 @@ from membridge.system import files
 from schemas.snapshot import SnapshotRecord
 
 
-async def build(replica: Replica, record: SnapshotRecord, folder: Path, *, steps: Steps, deadline: Deadline) -> Path:
+async def build(
+    replica: Replica, record: SnapshotRecord, folder: Path, *, progress: ProgressTracker, deadline: Deadline
+) -> Path:
     """Return a file in `folder`, to be read only, that is the database of `record`, compared with its sha256.
 
     Errors: CorruptObjectError, ObjectMissingError when the chain has a hole, DiskFullError, the store's.
@@ -26,14 +28,14 @@ async def build(replica: Replica, record: SnapshotRecord, folder: Path, *, steps
     seqs = range(record.full_seq, record.seq)
     records = await heads.fetch_records(replica, seqs, deadline=deadline)
     try:
-        way = chain.plan(record, None, records | {record.seq: record})
+        plan = chain.plan(record, None, records | {record.seq: record})
     except chain.BrokenChainError as error:
         raise _broken(record, str(error)) from error
-    if way is None:
+    if plan is None:
         raise _broken(record, "its records are no chain")
     await threads.run(files.fresh_folder, work)
     try:
-        await rebuild.rebuild(replica, way.commits, target, work, steps=steps, deadline=deadline)
+        await rebuild.rebuild(replica, plan.commits, target, work, progress=progress, deadline=deadline)
     finally:
         await threads.run(files.remove, work)
     if await threads.run(files.sha256_of, target) != record.sha256:

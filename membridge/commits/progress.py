@@ -15,7 +15,7 @@ def unheard(step: str, done: int, total: int) -> None:
     del step, done, total
 
 
-class Steps:
+class ProgressTracker:
     """Collects the steps of one job and tells a listener where it is. May be told from another thread."""
 
     def __init__(self, listener: Listener = unheard) -> None:

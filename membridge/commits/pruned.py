@@ -48,7 +48,7 @@ async def remember(replica: Replica, records: Mapping[Seq, SnapshotRecord], *, d
 
 
 async def _block(replica: Replica, block: int, *, deadline: Deadline) -> dict[Seq, Position]:
-    key = layout.ancestry(replica.project, block)
+    key = layout.pruned(replica.project, block)
     try:
         held = decode(await replica.store.get(key, deadline=deadline), Ancestors)
     except ObjectMissingError:
@@ -69,4 +69,4 @@ async def _write(replica: Replica, block: int, commits: Mapping[Seq, Position], 
         epochs=[commit.epoch for commit in ordered],
         sha256=[commit.sha256 for commit in ordered],
     )
-    await replica.store.put(layout.ancestry(replica.project, block), encode(held), if_absent=False, deadline=deadline)
+    await replica.store.put(layout.pruned(replica.project, block), encode(held), if_absent=False, deadline=deadline)

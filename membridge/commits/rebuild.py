@@ -1,6 +1,6 @@
 """A database file out of a chain's objects: the full snapshot decompressed, then the deltas' pages put in place.
 
-Speaks of files in a scratch folder only; who asked for the file says what it must be.
+Speaks of files in a temporary folder only; who asked for the file says what it must be.
 """
 
 import os
@@ -13,7 +13,7 @@ from membridge.aio import tasks, threads
 from membridge.aio.deadline import Deadline
 from membridge.commits import delta
 from membridge.commits.mirror import map_file
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.errors import CorruptObjectError
 from membridge.system import files
@@ -26,7 +26,13 @@ BATCH = 16
 
 
 async def rebuild(
-    replica: Replica, commits: Sequence[SnapshotRecord], staged: Path, work: Path, *, steps: Steps, deadline: Deadline
+    replica: Replica,
+    commits: Sequence[SnapshotRecord],
+    staged: Path,
+    work: Path,
+    *,
+    progress: ProgressTracker,
+    deadline: Deadline,
 ) -> int:
     """Apply `commits` to `staged`, oldest first, and return the bytes downloaded; `work` is a folder for objects.
 
@@ -36,11 +42,11 @@ async def rebuild(
     total, done = sum(stored.size_bytes for _, stored in objects), 0
     for start in range(0, len(objects), BATCH):
         batch = objects[start : start + BATCH]
-        with steps.step("download"):
+        with progress.step("download"):
             await download(replica, [stored for _, stored in batch], work, deadline=deadline)
             done += sum(stored.size_bytes for _, stored in batch)
-            steps.advance(done, total)
-        with steps.step("apply"):
+            progress.advance(done, total)
+        with progress.step("apply"):
             for record, stored in batch:
                 path = work / stored.sha256
                 await threads.run(apply, record, path, staged)

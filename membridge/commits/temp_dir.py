@@ -13,7 +13,7 @@ from schemas.snapshot import SnapshotRecord
 
 
 @asynccontextmanager
-async def scratch(replica: Replica) -> AsyncGenerator[Path]:
+async def temp_dir(replica: Replica) -> AsyncGenerator[Path]:
     """Give an empty folder that is gone after the body. What a killed process left is removed after a day."""
     folder = replica.folder / f"scratch-{secrets.token_hex(4)}"
     await threads.run(files.sweep, replica.folder, "scratch-*")

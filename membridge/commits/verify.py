@@ -1,7 +1,7 @@
 """Verify: is everything that is kept there, whole, linked, and does each chain give the databases its records name?
 
-Reads only. Works in a scratch folder that holds one database and one object at a time, and is removed at the end. What
-retention takes away meanwhile is no finding.
+Reads only. Works in a temporary folder that holds one database and one object at a time and is removed at the end.
+A commit that retention deletes meanwhile is not a finding.
 """
 
 import random
@@ -13,9 +13,9 @@ from membridge.aio import tasks, threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import chain, heads, layout, rebuild
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
-from membridge.commits.temp_dir import check_room, scratch
+from membridge.commits.temp_dir import check_room, temp_dir
 from membridge.errors import (
     CorruptObjectError,
     DatabaseInvalidError,
@@ -38,10 +38,12 @@ _RESTORE = "if the newest snapshot is damaged: `membridge recover --from mirror`
 _STEPS_OVER = "the next push takes the number after it"
 
 
-async def verify(replica: Replica, request: VerifyRequest, *, steps: Steps, deadline: Deadline) -> VerifyReply:
+async def verify(
+    replica: Replica, request: VerifyRequest, *, progress: ProgressTracker, deadline: Deadline
+) -> VerifyReply:
     """Return what is not as it should be. Errors: NotFoundError, DiskFullError, the store's and the bus' errors."""
-    async with scratch(replica) as folder:
-        return await _Verification(replica, steps, deadline, folder).run(request)
+    async with temp_dir(replica) as folder:
+        return await _Verification(replica, progress, deadline, folder).run(request)
 
 
 @dataclass(slots=True)
@@ -54,17 +56,17 @@ class _Counts:
 
 @dataclass(slots=True)
 class _Verification:
-    """One run, in a scratch folder: its findings and counts."""
+    """One run, in a temporary folder: its findings and counts."""
 
     replica: Replica
-    steps: Steps
+    progress: ProgressTracker
     deadline: Deadline
-    scratch: Path
+    folder: Path
     findings: list[VerifyFinding] = field(default_factory=list[VerifyFinding])
     counts: _Counts = field(default_factory=_Counts)
 
     async def run(self, request: VerifyRequest) -> VerifyReply:
-        with self.steps.step("records"):
+        with self.progress.step("records"):
             head, records = await self._records()
         if request.seq is not None:
             records = self._chain_of(records, request.seq)
@@ -73,7 +75,7 @@ class _Verification:
             wanted = range(first, request.seq + 1)
             self.findings = [one for one in self.findings if one.seq in wanted or one.seq > last or one.what == "head"]
         broken = self._check_links(records)
-        with self.steps.step("objects"):
+        with self.progress.step("objects"):
             await self._check_objects(records.values())
         if request.sample is None:
             await self._restore(_chains(records), broken)
@@ -180,27 +182,27 @@ class _Verification:
     async def _read_some(self, records: Iterable[SnapshotRecord], count: int) -> None:
         stored = [record for record in records if record.object is not None]
         chosen = random.SystemRandom().sample(stored, min(count, len(stored)))
-        with self.steps.step("read"):
+        with self.progress.step("read"):
             for done, record in enumerate(chosen):
-                self.steps.advance(done, len(chosen))
+                self.progress.advance(done, len(chosen))
                 path = await self._fetch(record)
                 if path is not None:
                     await threads.run(path.unlink)
 
     async def _restore(self, chains: list[list[SnapshotRecord]], broken: set[Seq]) -> None:
         total, done = sum(map(len, chains)), 0
-        with self.steps.step("restore"):
+        with self.progress.step("restore"):
             for one in chains:
                 await self._restore_chain(one, broken, done, total)
                 done += len(one)
-                self.steps.advance(done, total)
+                self.progress.advance(done, total)
 
     async def _restore_chain(self, commits: list[SnapshotRecord], broken: set[Seq], done: int, total: int) -> None:
         """Build every state of a chain, one after the other; the rest of a chain that breaks is named once."""
-        state = self.scratch / "state.db"
+        state = self.folder / "state.db"
         last: SnapshotRecord | None = None
         for place, record in enumerate(commits):
-            self.steps.advance(done + place, total)
+            self.progress.advance(done + place, total)
             if record.seq in broken or not await self._build(record, state):
                 rest = commits[place + 1 :]
                 if rest:
@@ -214,7 +216,7 @@ class _Verification:
 
     async def _build(self, record: SnapshotRecord, state: Path) -> bool:
         if record.object is not None:
-            await threads.run(check_room, self.scratch, record)
+            await threads.run(check_room, self.folder, record)
             path = await self._fetch(record)
             if path is None:
                 return False
@@ -238,7 +240,7 @@ class _Verification:
         if stored is None:
             return None
         try:
-            await rebuild.download(self.replica, [stored], self.scratch, deadline=self.deadline)
+            await rebuild.download(self.replica, [stored], self.folder, deadline=self.deadline)
         except ObjectMissingError:
             return None  # known since the objects were looked at
         except CorruptObjectError as error:
@@ -246,7 +248,7 @@ class _Verification:
             return None
         self.counts.read_objects += 1
         self.counts.read_bytes += stored.size_bytes
-        return self.scratch / stored.sha256
+        return self.folder / stored.sha256
 
     async def _check_database(self, record: SnapshotRecord, state: Path) -> None:
         try:

@@ -21,7 +21,7 @@ from membridge.claudemem.tables import Table
 from membridge.merge.conflicts import Journal, Lost, loser_identity, row_identity, row_payload
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.rows import Key, Reader
-from membridge.merge.three_way import Action, Change, Outcome, Row, Shape, edits
+from membridge.merge.three_way import Action, Decision, Row, RowEdit, Shape, edits
 from membridge.merge.write import PoisonRowError, RowWriter
 
 #: Seconds of work in one transaction; with the commit the write lock is held for less than 0.2 s.
@@ -31,7 +31,7 @@ PAUSE = 0.02
 #: Buckets read ahead of a transaction.
 _AHEAD = 256
 
-Decide = Callable[[Sequence[Row], Sequence[Row], Sequence[Row], Shape], Outcome]
+Decide = Callable[[Sequence[Row], Sequence[Row], Sequence[Row], Shape], Decision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +165,10 @@ class Merger:
         count = 0
         try:
             for work, bucket in steps:
-                outcome = self._decide(work, bucket)
-                if outcome.changes and self._unsaved is not None:
+                decision = self._decide(work, bucket)
+                if decision.changes and self._unsaved is not None:
                     break
-                self._carry_out(work, bucket, outcome)
+                self._carry_out(work, bucket, decision)
                 count += 1
                 if time.monotonic() - began > HOLD:
                     break
@@ -204,20 +204,20 @@ class Merger:
             journal.resolve(tally.taken_in)
             self._aside.difference_update(map(row_identity, tally.taken_in))
 
-    def _decide(self, work: TableWork, bucket: Bucket) -> Outcome:
+    def _decide(self, work: TableWork, bucket: Bucket) -> Decision:
         ours = Reader(self._connection, work.table).bucket(bucket.key)
         base = self._without_set_aside(work, bucket, ours) if self._aside else bucket.base
         return self._terms.decide(base, bucket.theirs, ours, work.shape)
 
-    def _carry_out(self, work: TableWork, bucket: Bucket, outcome: Outcome) -> None:
-        self._tally.proposals += outcome.proposals
-        for clash in outcome.clashes:
+    def _carry_out(self, work: TableWork, bucket: Bucket, decision: Decision) -> None:
+        self._tally.proposals += decision.proposals
+        for clash in decision.clashes:
             theirs, held = self._terms.source.node, "ours"
             kept, lost = (held, theirs) if self._terms.ours_stays else (theirs, held)
             self._tally.lost.append(Lost(work.table.name, bucket.key, clash.kept, clash.lost, kept, lost))
         # Deletions first: what comes in may carry the origin of what goes.
-        for change in sorted(outcome.changes, key=lambda change: change.action is not Action.DELETE):
-            self._change(work, bucket, change)
+        for edit in sorted(decision.changes, key=lambda edit: edit.action is not Action.DELETE):
+            self._carry_out_edit(work, bucket, edit)
 
     def _without_set_aside(self, work: TableWork, bucket: Bucket, ours: Sequence[Row]) -> Sequence[Row]:
         """Return base without rows that never came in here: that ours lacks them is no deletion of ours."""
@@ -225,42 +225,42 @@ class Merger:
         lacking = {id(row) for row, held in edits(aside, ours, work.shape) if held is None}
         return [row for row in bucket.base if id(row) not in lacking]
 
-    def _change(self, work: TableWork, bucket: Bucket, change: Change) -> None:
+    def _carry_out_edit(self, work: TableWork, bucket: Bucket, edit: RowEdit) -> None:
         try:
-            if change.action is Action.DELETE:
-                self._delete(work, bucket, change)
-            elif change.ours is not None:
-                self._writer.update(work.table, change.ours, change.values)
+            if edit.action is Action.DELETE:
+                self._delete(work, bucket, edit)
+            elif edit.ours is not None:
+                self._writer.update(work.table, edit.ours, edit.values)
                 self._tally.updated += 1
-            elif change.theirs is not None:
-                self._writer.insert(work.table, change.theirs)
+            elif edit.theirs is not None:
+                self._writer.insert(work.table, edit.theirs)
                 self._tally.inserted += 1
         except PoisonRowError as error:
             if work.table.name == "sdk_sessions" and not self._is_last:
                 self._tally.refused.append((work, bucket))
             else:
-                self._set_aside(work, bucket, change, str(error))
+                self._set_aside(work, bucket, edit, str(error))
             return
         self._tally.touched.add(work.table.name)
-        if change.theirs is not None and self._holds(payload := row_payload(work.table.name, change.theirs.values)):
+        if edit.theirs is not None and self._holds(payload := row_payload(work.table.name, edit.theirs.values)):
             self._tally.taken_in.append(payload)
 
     def _holds(self, payload: bytes) -> bool:
         return bool(self._aside) and row_identity(payload) in self._aside
 
-    def _delete(self, work: TableWork, bucket: Bucket, change: Change) -> None:
-        if change.ours is None:
+    def _delete(self, work: TableWork, bucket: Bucket, edit: RowEdit) -> None:
+        if edit.ours is None:
             return
         if work.table.name == "sdk_sessions" and not self._is_last:
             self._tally.emptied.append((work, bucket))
-        elif self._writer.delete(work.table, change.ours):
+        elif self._writer.delete(work.table, edit.ours):
             self._tally.deleted += 1
         else:
             self._tally.proposals += 1
 
-    def _set_aside(self, work: TableWork, bucket: Bucket, change: Change, reason: str) -> None:
+    def _set_aside(self, work: TableWork, bucket: Bucket, edit: RowEdit, reason: str) -> None:
         name = work.table.name
-        for row in [change.theirs] if change.theirs else bucket.theirs:
+        for row in [edit.theirs] if edit.theirs else bucket.theirs:
             subject = f"{name} {list(map(str, bucket.key))} of {self._terms.source.node}"
             self._tally.set_aside.append((subject, reason, row_payload(name, row.values)))
 

@@ -18,7 +18,7 @@ from membridge.merge.apply import Terms
 from membridge.merge.conflicts import Journal
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.snapshot import merge_files
-from membridge.merge.three_way import Outcome, Row, Shape
+from membridge.merge.three_way import Decision, Row, Shape
 from membridge.system import clock, files
 
 
@@ -97,7 +97,7 @@ def _staged(live: Path) -> Path:
     return live.with_name(f".{live.name}.membridge-install")
 
 
-def _theirs_alone(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome:
+def _theirs_alone(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Decision:
     del base
     return three_way.replace(theirs, ours, shape)
 

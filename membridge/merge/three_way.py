@@ -43,7 +43,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RowEdit:
     """One thing to do: insert `theirs`, set `values` in `ours`, or delete `ours`."""
 
     action: Action
@@ -61,10 +61,10 @@ class Clash:
 
 
 @dataclass(slots=True)
-class Outcome:
+class Decision:
     """What becomes of a bucket; `proposals` counts rows of which the canonical memory is to hear."""
 
-    changes: list[Change] = field(default_factory=list[Change])
+    changes: list[RowEdit] = field(default_factory=list[RowEdit])
     clashes: list[Clash] = field(default_factory=list[Clash])
     proposals: int = 0
 
@@ -91,7 +91,7 @@ class _Side:
 
 def merge(
     base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape, favour: Favour = Favour.THEIRS
-) -> Outcome:
+) -> Decision:
     """Decide what becomes of ours, row by row, and column by column where both sides changed a row."""
     decider = _Decider(shape, favour, ours)
     their_side, our_side = _against_base(base, theirs, shape), _against_base(base, ours, shape)
@@ -106,11 +106,11 @@ def merge(
             decider.combine(None, row, our_new[twins[number]])
         else:
             decider.insert(row)
-    decider.outcome.proposals += len(our_new) - len(twins)
-    return decider.outcome
+    decider.decision.proposals += len(our_new) - len(twins)
+    return decider.decision
 
 
-def replace(theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome:
+def replace(theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Decision:
     """Decide how ours becomes exactly theirs; versions of one memory keep their place."""
     decider = _Decider(shape, Favour.THEIRS, ours)
     versions, gone, new = _compared(theirs, ours, shape)
@@ -120,10 +120,10 @@ def replace(theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome
         decider.update(held, {column: known.values.get(column) for column in shape.columns}, known)
     for row in gone:
         decider.insert(row)
-    return decider.outcome
+    return decider.decision
 
 
-def restore(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Outcome:
+def restore(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Decision:
     """Decide how ours becomes theirs, an earlier state, without losing rows that no snapshot has.
 
     Base is the newest snapshot. What theirs has and ours lost or edited comes back; of the rest a row goes when it is
@@ -138,12 +138,12 @@ def restore(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], sha
         if _only(row, columns) in pushed:
             decider.delete(row)
         else:
-            decider.outcome.proposals += 1
+            decider.decision.proposals += 1
     for known, held in versions:
         decider.update(held, {column: known.values.get(column) for column in shape.columns}, known)
     for row in gone:
         decider.insert(row)
-    return decider.outcome
+    return decider.decision
 
 
 def edits(canonical: Sequence[Row], ours: Sequence[Row], shape: Shape) -> list[tuple[Row | None, Row | None]]:
@@ -176,7 +176,7 @@ class _Decider:
         self._copies: dict[Content, list[Row]] = {}
         for row in ours:
             self._copies.setdefault(shape.content(row), []).append(row)
-        self.outcome = Outcome()
+        self.decision = Decision()
 
     def settle(self, old: Row, theirs: Row | None, ours: Row | None) -> None:
         """Decide about a row that base knows; a side is None where it deleted the row."""
@@ -184,11 +184,11 @@ class _Decider:
             if ours is not None and self._is_as(old, ours):
                 self.delete(ours)
             elif ours is not None:
-                self.outcome.proposals += 1
+                self.decision.proposals += 1
         elif ours is not None:
             self.combine(old, theirs, ours)
         elif self._is_as(old, theirs):
-            self.outcome.proposals += 1
+            self.decision.proposals += 1
         else:
             self.insert(theirs)
 
@@ -202,27 +202,27 @@ class _Decider:
             clash = clash or clashed
         if clash:
             lost = ours if self._favour is Favour.THEIRS else theirs
-            self.outcome.clashes.append(Clash(merged, lost.values))
+            self.decision.clashes.append(Clash(merged, lost.values))
         self.update(ours, merged, theirs)
         if tuple(merged.values()) != self._shape.content(theirs):
-            self.outcome.proposals += 1
+            self.decision.proposals += 1
 
     def insert(self, theirs: Row) -> None:
         """Take in a row of theirs, unless ours has the very same."""
         if self._shape.content(theirs) not in self._copies:
-            self.outcome.changes.append(Change(Action.INSERT, theirs=theirs))
+            self.decision.changes.append(RowEdit(Action.INSERT, theirs=theirs))
 
     def update(self, ours: Row, values: Values, theirs: Row) -> None:
         """Give a row of ours what differs from it in a row made with theirs."""
         changed = {column: value for column, value in values.items() if value != ours.values.get(column)}
         if changed:
             for copy in self._copies[self._shape.content(ours)]:
-                self.outcome.changes.append(Change(Action.UPDATE, theirs, copy, changed))
+                self.decision.changes.append(RowEdit(Action.UPDATE, theirs, copy, changed))
 
     def delete(self, ours: Row) -> None:
         """Take a row out of ours."""
         for copy in self._copies[self._shape.content(ours)]:
-            self.outcome.changes.append(Change(Action.DELETE, ours=copy))
+            self.decision.changes.append(RowEdit(Action.DELETE, ours=copy))
 
     def _column(self, old: Row | None, column: str, theirs: Value, ours: Value) -> tuple[Value, bool]:
         if theirs == ours:

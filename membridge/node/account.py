@@ -17,7 +17,7 @@ from membridge.bus.connection import Bus, connect
 from membridge.errors import AlreadyRunningError, CredentialsError, MembridgeError, RevokedError
 from membridge.node.duplicate_node import check_alone, instance_of
 from membridge.node.presence import Presence
-from membridge.node.projects_part import Hosting
+from membridge.node.projects_part import ProjectsPart
 from membridge.objectstore.encryption.guard import backend
 from membridge.objectstore.jetstream import JetStreamStore
 from membridge.objectstore.reclaiming import keep_reclaiming
@@ -59,19 +59,19 @@ class Account:
             await check_alone(opened.nodes, settings.node.id, instance)
             store = await own.enter_async_context(open_store(bus, settings))
             await stack.enter_async_context(own.pop_all())
-        hosting = Hosting(bus, store, opened, settings, projects=self._projects, grows=key is None)
+        projects = ProjectsPart(bus, store, opened, settings, projects=self._projects, grows=key is None)
         parts: dict[str, Part] = {
             f"streams{self.name}": partial(keep_ensured, bus, store, settings),
-            f"projects{self.name}": hosting.run,
+            f"projects{self.name}": projects.run,
         }
         if key is None and isinstance(below := backend(store), JetStreamStore):
-            parts["loose chunks"] = partial(keep_reclaiming, below, hosting.leads)
+            parts["loose chunks"] = partial(keep_reclaiming, below, projects.leads)
         if options.enrolled:
-            parts[f"credentials{self.name}"] = partial(_until_revoked, bus, hosting)
+            parts[f"credentials{self.name}"] = partial(_until_revoked, bus, projects)
         if self._presences:
-            hosting.presence.worker = self._presences[0].worker
-        self._presences.append(hosting.presence)
-        return {**parts, f"presence{self.name}": hosting.presence.run}
+            projects.presence.worker = self._presences[0].worker
+        self._presences.append(projects.presence)
+        return {**parts, f"presence{self.name}": projects.presence.run}
 
     def failed(self, failure: Exception) -> None:
         """Report why the account's projects are not served, once for each reason."""
@@ -113,11 +113,11 @@ class Account:
                 self._presences.remove(presence)
 
 
-async def _until_revoked(bus: Bus, hosting: Hosting, ready: Ready) -> None:
+async def _until_revoked(bus: Bus, projects: ProjectsPart, ready: Ready) -> None:
     """Be the part that ends the node when its key is not accepted any more. Raises RevokedError."""
     ready()
     await bus.until_refused()
-    raise hosting.revocation()
+    raise projects.revocation()
 
 
 def _unheard() -> None:

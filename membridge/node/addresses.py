@@ -33,10 +33,10 @@ def _v4() -> Iterator[str]:
         names = [name for _, name in socket.if_nameindex()]
     except OSError:
         return
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for name in names:
             try:
-                answer = fcntl.ioctl(asked.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
             except OSError:
                 continue  # no IPv4 there, or no Linux
             yield socket.inet_ntoa(answer[20:24])

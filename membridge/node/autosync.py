@@ -22,7 +22,7 @@ from membridge.claudemem.changes import ChangeWatcher
 from membridge.errors import DatabaseMissingError, MembridgeError
 from membridge.node import rules
 from membridge.node.housekeeping import collect_daily
-from membridge.node.jobs import Jobs, Order
+from membridge.node.jobs import Jobs, JobSpec
 from membridge.node.project import Project
 from membridge.snapshot.proposals import RESUBMIT_AFTER
 from membridge.system.logging import get_logger
@@ -185,7 +185,7 @@ class AutoSync:
         if not await project.is_behind(deadline=Deadline.after(30.0)):
             return False
         reply = await self._jobs.run(
-            Order("pull", "auto-sync"), lambda steps, _: project.catch_up(steps, deadline=project.deadline())
+            JobSpec("pull", "auto-sync"), lambda progress, _: project.catch_up(progress, deadline=project.deadline())
         )
         log.info("pulled", seq=reply.seq, inserted=reply.inserted, conflicts=reply.conflicts)
         return True
@@ -203,7 +203,8 @@ class AutoSync:
                 self._left = 0
                 return
         reply = await self._jobs.run(
-            Order("push", "auto-sync"), lambda steps, _: project.push(PushRequest(), steps, deadline=project.deadline())
+            JobSpec("push", "auto-sync"),
+            lambda progress, _: project.push(PushRequest(), progress, deadline=project.deadline()),
         )
         self._left, self._left_at = rows, time.monotonic()
         log.info("pushed", outcome=reply.outcome, seq=reply.seq, rows=reply.rows)
@@ -234,7 +235,7 @@ async def _lasting(what: str, watch_on: Callable[[], Awaitable[None]]) -> None:
     await kept_running(watch_on, name=f"watch {what}", on_failure=failed)
 
 
-class ProposalDesk:
+class ProposalIntake:
     """Takes in proposals while this node is primary; elsewhere it waits for the role."""
 
     def __init__(self, project: Project, jobs: Jobs, queue: WorkQueue, *, on_change: Callable[[], None]) -> None:
@@ -254,9 +255,9 @@ class ProposalDesk:
                 continue
             try:
                 taken = await self._jobs.run(
-                    Order("proposals", "auto-sync"),
-                    lambda steps, _, batch=deliveries: self._project.take_in(
-                        batch, steps, deadline=self._project.deadline()
+                    JobSpec("proposals", "auto-sync"),
+                    lambda progress, _, batch=deliveries: self._project.take_in(
+                        batch, progress, deadline=self._project.deadline()
                     ),
                 )
             except Exception as error:  # noqa: BLE001 - whatever it is, these come again and others may go well

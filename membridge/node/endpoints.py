@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from membridge.bus.service import Call, Endpoint
 from membridge.node.operations import Operations
-from membridge.node.request_context import Asked
+from membridge.node.request_context import RequestContext
 from schemas import subjects
 from schemas.identity import NodeId, ProjectId
 from schemas.subjects import Operation
@@ -46,6 +46,6 @@ def of_primary(operations: Operations, project: ProjectId) -> list[Endpoint]:
 
 def _handler(operations: Operations, operation: Operation[Wire, Wire]) -> Callable[[Wire, Call], Awaitable[Wire]]:
     async def handle(request: Wire, call: Call) -> Wire:
-        return await operations.answer(operation, request, Asked(by=call.by, deadline=call.deadline))
+        return await operations.answer(operation, request, RequestContext(by=call.by, deadline=call.deadline))
 
     return handle

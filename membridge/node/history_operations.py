@@ -13,13 +13,13 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.holders import holders
 from membridge.commits import heads, history, tags, verify
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import InvalidRequestError
 from membridge.merge.compare import Comparison
 from membridge.node import rules
-from membridge.node.jobs import Jobs, Order
+from membridge.node.jobs import Jobs, JobSpec
 from membridge.node.project import Project
-from membridge.node.request_context import Asked
+from membridge.node.request_context import RequestContext
 from membridge.snapshot import reinstate, restore
 from schemas.commits import (
     DiffReply,
@@ -49,19 +49,19 @@ from schemas.wire import Wire
 R = TypeVar("R", bound=Wire)
 
 
-class Past:
+class HistoryOperations:
     """The operations on one project's past."""
 
     def __init__(self, project: Project, jobs: Jobs) -> None:
         self._project, self._jobs = project, jobs
 
-    async def history(self, request: HistoryRequest, asked: Asked) -> HistoryReply:
+    async def history(self, request: HistoryRequest, context: RequestContext) -> HistoryReply:
         """List commits."""
-        return await history.read(self._project.lane, request, deadline=asked.deadline)
+        return await history.read(self._project.lane, request, deadline=context.deadline)
 
-    async def tag(self, request: TagAction, asked: Asked) -> TagsReply:
+    async def tag(self, request: TagAction, context: RequestContext) -> TagsReply:
         """List, set or delete tags."""
-        lane, deadline = self._project.lane, asked.deadline
+        lane, deadline = self._project.lane, context.deadline
         if request.action is TagAct.LIST:
             return TagsReply(tags=await tags.listed(lane, deadline=deadline))
         if request.action is TagAct.DELETE:
@@ -74,50 +74,56 @@ class Past:
             tag = await tags.put(lane, name, record, move=request.move, deadline=deadline)
         return TagsReply(tags=[tag])
 
-    async def verify(self, request: VerifyRequest, asked: Asked) -> VerifyReply:
+    async def verify(self, request: VerifyRequest, context: RequestContext) -> VerifyReply:
         """Verify what is kept, as a job."""
         lane = self._project.lane
         return await self._as_job(
-            "verify", asked, lambda steps: verify.verify(lane, request, steps=steps, deadline=asked.deadline)
+            "verify",
+            context,
+            lambda progress: verify.verify(lane, request, progress=progress, deadline=context.deadline),
         )
 
-    async def diff(self, request: DiffRequest, asked: Asked) -> DiffReply:
+    async def diff(self, request: DiffRequest, context: RequestContext) -> DiffReply:
         """Compare two states, as a job."""
-        return await self._as_job("diff", asked, lambda steps: self._diff(request, steps, asked.deadline))
+        return await self._as_job("diff", context, lambda progress: self._diff(request, progress, context.deadline))
 
-    async def extract(self, request: ExtractRequest, asked: Asked) -> ExtractReply:
+    async def extract(self, request: ExtractRequest, context: RequestContext) -> ExtractReply:
         """Make a file of a state, as a job."""
-        return await self._as_job("extract", asked, lambda steps: self._extract(request, steps, asked.deadline))
+        return await self._as_job(
+            "extract", context, lambda progress: self._extract(request, progress, context.deadline)
+        )
 
-    async def restore(self, request: RestoreRequest, asked: Asked) -> RestoreReply:
+    async def restore(self, request: RestoreRequest, context: RequestContext) -> RestoreReply:
         """Say what restoring a state would change, or do it, as a job."""
-        return await self._as_job("restore", asked, lambda steps: self._restore(request, steps, asked.deadline))
+        return await self._as_job(
+            "restore", context, lambda progress: self._restore(request, progress, context.deadline)
+        )
 
-    async def restore_backup(self, request: RestoreBackupRequest, asked: Asked) -> RestoreBackupReply:
+    async def restore_backup(self, request: RestoreBackupRequest, context: RequestContext) -> RestoreBackupReply:
         """Say what putting a backup back would change, or do it, as a job."""
         return await self._as_job(
-            "restore_backup", asked, lambda steps: self._restore_backup(request, steps, asked.deadline)
+            "restore_backup", context, lambda progress: self._restore_backup(request, progress, context.deadline)
         )
 
-    async def gc(self, request: GcRequest, asked: Asked) -> GcReply:
+    async def gc(self, request: GcRequest, context: RequestContext) -> GcReply:
         """Delete what is not kept, as a job."""
         project = self._project
         return await self._as_job(
-            "gc", asked, lambda steps: project.collect_garbage(request, steps, deadline=asked.deadline)
+            "gc", context, lambda progress: project.collect_garbage(request, progress, deadline=context.deadline)
         )
 
-    async def recover(self, request: RecoverRequest, asked: Asked) -> RecoverReply:
+    async def recover(self, request: RecoverRequest, context: RequestContext) -> RecoverReply:
         """Rebuild a lost head, as a job."""
         project = self._project
         return await self._as_job(
-            "recover", asked, lambda steps: project.recover(request, steps, deadline=asked.deadline)
+            "recover", context, lambda progress: project.recover(request, progress, deadline=context.deadline)
         )
 
-    async def _diff(self, request: DiffRequest, steps: Steps, deadline: Deadline) -> DiffReply:
+    async def _diff(self, request: DiffRequest, progress: ProgressTracker, deadline: Deadline) -> DiffReply:
         lane = self._project.lane
         older = await history.resolve(lane, request.older, deadline=deadline)
         newer = await history.resolve(lane, request.newer, deadline=deadline)
-        found = await restore.diff(lane, older, newer, limit=request.limit, steps=steps, deadline=deadline)
+        found = await restore.diff(lane, older, newer, limit=request.limit, progress=progress, deadline=deadline)
         counted = sum(table.came + table.went + table.changed for table in found.tables())
         return DiffReply(
             older_seq=older.seq if older else 0,
@@ -127,9 +133,9 @@ class Past:
             listed_all=len(found.rows) == counted,
         )
 
-    async def _extract(self, request: ExtractRequest, steps: Steps, deadline: Deadline) -> ExtractReply:
+    async def _extract(self, request: ExtractRequest, progress: ProgressTracker, deadline: Deadline) -> ExtractReply:
         record = await self._state(request.state, deadline)
-        path = await restore.extract(self._project.lane, record, steps=steps, deadline=deadline)
+        path = await restore.extract(self._project.lane, record, progress=progress, deadline=deadline)
         return ExtractReply(
             path=str(path),
             seq=record.seq,
@@ -138,7 +144,7 @@ class Past:
             size_bytes=(await threads.run(path.stat)).st_size,
         )
 
-    async def _restore(self, request: RestoreRequest, steps: Steps, deadline: Deadline) -> RestoreReply:
+    async def _restore(self, request: RestoreRequest, progress: ProgressTracker, deadline: Deadline) -> RestoreReply:
         lane, limit = self._project.lane, request.limit
         record = await self._state(request.state, deadline)
         known = await heads.read(lane, deadline=deadline)
@@ -148,10 +154,10 @@ class Past:
             view = self._project.roles.view()
             if known is None or known.record.sha256 != record.sha256:
                 rules.check_primary(view.role, "restores an earlier memory", primary=view.leader)
-            seen = await restore.preview(lane, record, head, limit=limit, steps=steps, deadline=deadline)
+            seen = await restore.preview(lane, record, head, limit=limit, progress=progress, deadline=deadline)
             commits = seen.commits and view.role is Role.PRIMARY
             return _restored(RestoreReply(commits=commits), record, head, seen.changes)
-        done, pushed = await self._project.restore(record, steps, limit=limit, deadline=deadline)
+        done, pushed = await self._project.restore(record, progress, limit=limit, deadline=deadline)
         report = done.report
         reply = RestoreReply(
             applied=True,
@@ -165,13 +171,13 @@ class Past:
         return msgspec.structs.replace(_restored(reply, record, head, done.changes), seq=pushed.seq or head.seq)
 
     async def _restore_backup(
-        self, request: RestoreBackupRequest, steps: Steps, deadline: Deadline
+        self, request: RestoreBackupRequest, progress: ProgressTracker, deadline: Deadline
     ) -> RestoreBackupReply:
         lane, limit = self._project.lane, request.limit
         if request.apply:
-            done = await self._project.restore_backup(request.backup, steps, limit=limit, deadline=deadline)
+            done = await self._project.restore_backup(request.backup, progress, limit=limit, deadline=deadline)
         else:
-            done = await reinstate.preview(lane, request.backup, limit=limit, steps=steps, deadline=deadline)
+            done = await reinstate.preview(lane, request.backup, limit=limit, progress=progress, deadline=deadline)
         tables, rows = done.changes.tables(), done.changes.rows
         return RestoreBackupReply(
             applied=request.apply,
@@ -194,14 +200,14 @@ class Past:
             )
         return record
 
-    async def _as_job(self, kind: str, asked: Asked, act: Callable[[Steps], Awaitable[R]]) -> R:
+    async def _as_job(self, kind: str, context: RequestContext, act: Callable[[ProgressTracker], Awaitable[R]]) -> R:
         began, ids = time.monotonic(), list[str]()
 
-        async def run(steps: Steps, job: str) -> R:
+        async def run(progress: ProgressTracker, job: str) -> R:
             ids.append(job)
-            return await act(steps)
+            return await act(progress)
 
-        reply = await self._jobs.run(Order(kind, asked.by), run, asked.listener)
+        reply = await self._jobs.run(JobSpec(kind, context.by), run, context.listener)
         return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
 
 

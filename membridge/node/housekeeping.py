@@ -9,7 +9,7 @@ from pathlib import Path
 from membridge.aio import threads
 from membridge.errors import MembridgeError
 from membridge.node import rules
-from membridge.node.jobs import Jobs, Order
+from membridge.node.jobs import Jobs, JobSpec
 from membridge.node.project import Project
 from membridge.system import clock, files
 from membridge.system.logging import get_logger
@@ -30,8 +30,8 @@ async def collect_daily(project: Project, jobs: Jobs) -> None:
     try:
         if last is not None:
             reply = await jobs.run(
-                Order("gc", "auto-sync"),
-                lambda steps, _: project.collect_garbage(GcRequest(), steps, deadline=project.deadline()),
+                JobSpec("gc", "auto-sync"),
+                lambda progress, _: project.collect_garbage(GcRequest(), progress, deadline=project.deadline()),
             )
             log.info("garbage collected", deleted=reply.snapshots, bytes=reply.freed_bytes)
         await threads.run(files.save, stamp, str(now).encode())

@@ -19,7 +19,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.errors import StreamMissingError
 from membridge.bus.publisher import tell
 from membridge.bus.streams import last_per_subject
-from membridge.commits.progress import Listener, Steps
+from membridge.commits.progress import Listener, ProgressTracker
 from membridge.errors import MembridgeError, NotFoundError
 from membridge.system import clock
 from membridge.system.logging import get_logger
@@ -45,7 +45,7 @@ PROGRESS_EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class JobSpec:
     """What is to be done, and who asked."""
 
     kind: str
@@ -58,30 +58,32 @@ class Jobs:
     def __init__(self, bus: Bus, project: ProjectId, node: NodeId) -> None:
         self._bus, self._project, self._node = bus, project, node
 
-    async def run(self, order: Order, act: Callable[[Steps, str], Awaitable[R]], listener: Listener | None = None) -> R:
+    async def run(
+        self, spec: JobSpec, act: Callable[[ProgressTracker, str], Awaitable[R]], listener: Listener | None = None
+    ) -> R:
         """Run `act` as a job and return its reply; a failure is recorded and raised."""
         job = Job(
             id=f"{clock.now().strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
             project=self._project,
             node=self._node,
-            kind=order.kind,
-            requested_by=order.requested_by,
+            kind=spec.kind,
+            requested_by=spec.requested_by,
             started_at=clock.stamp(),
         )
         began = time.monotonic()
         await self._record(job)
         throttle = _Throttle(listener)
-        steps = Steps(throttle.hear)
+        progress = ProgressTracker(throttle.hear)
         try:
-            reply = await self._with_progress(job, throttle, act(steps, job.id))
+            reply = await self._with_progress(job, throttle, act(progress, job.id))
         except MembridgeError as error:
             _log_failure(job, error.message, remedy=error.remedy, code=error.code)
-            await self._record(self._ended(job, steps, JobState.FAILED, error=error.message))
+            await self._record(self._ended(job, progress, JobState.FAILED, error=error.message))
             raise
         except BaseException as error:
             state = JobState.FAILED if isinstance(error, Exception) else JobState.ABANDONED
             _log_failure(job, type(error).__name__)
-            await self._record(self._ended(job, steps, state, error=type(error).__name__))
+            await self._record(self._ended(job, progress, state, error=type(error).__name__))
             raise
         outcome = str(getattr(reply, "outcome", "done"))
         if job.requested_by != AUTO:
@@ -89,7 +91,7 @@ class Jobs:
                 "job done", project=job.project, kind=job.kind, job=job.id, by=job.requested_by, outcome=outcome,
                 seconds=round(time.monotonic() - began, 3),
             )  # fmt: skip
-        await self._record(self._ended(job, steps, JobState.DONE, result=outcome))
+        await self._record(self._ended(job, progress, JobState.DONE, result=outcome))
         return reply
 
     async def listed(self, *, limit: int, deadline: Deadline) -> list[Job]:
@@ -114,7 +116,7 @@ class Jobs:
         for job in mine:
             if job.state is JobState.RUNNING:
                 await self._record(
-                    self._ended(job, Steps(), JobState.ABANDONED, error="the daemon was killed while it ran")
+                    self._ended(job, ProgressTracker(), JobState.ABANDONED, error="the daemon was killed while it ran")
                 )
 
     async def _read(self, job_id: str, *, node: str = "*", limit: int, deadline: Deadline) -> list[Job]:
@@ -157,9 +159,13 @@ class Jobs:
             )
             await tell(self._bus, subject, encode_event(event))
 
-    def _ended(self, job: Job, steps: Steps, state: JobState, *, result: str = "", error: str | None = None) -> Job:
+    def _ended(
+        self, job: Job, progress: ProgressTracker, state: JobState, *, result: str = "", error: str | None = None
+    ) -> Job:
         ended = clock.stamp()
-        return msgspec.structs.replace(job, state=state, ended_at=ended, steps=steps.done, result=result, error=error)
+        return msgspec.structs.replace(
+            job, state=state, ended_at=ended, steps=progress.done, result=result, error=error
+        )
 
     async def _record(self, job: Job) -> None:
         subject = subjects.fill(subjects.JOB, project=job.project, node=job.node, job=job.id)

@@ -12,7 +12,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.service import Call, Endpoint
 from membridge.commits import chain, heads
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import MembridgeError
 from membridge.leadership.elector import Elector
 from membridge.leadership.rules import Freshness
@@ -40,7 +40,7 @@ async def keeper_of(
 
     async def flush(deadline: Deadline) -> None:
         for project in attached:
-            await project.push(PushRequest(), Steps(), deadline=deadline)
+            await project.push(PushRequest(), ProgressTracker(), deadline=deadline)
 
     async def is_present(node: NodeId) -> bool:
         return await opened.nodes.get(node, deadline=Deadline.after(STANDING_DEADLINE)) is not None

@@ -22,7 +22,7 @@ from membridge.node.doctor import Doctor, Reached, without_daemon
 from membridge.node.jobs import Jobs
 from membridge.node.operations import Operations
 from membridge.node.project import Project
-from membridge.node.request_context import Asked
+from membridge.node.request_context import RequestContext
 from membridge.node.roles import AsSeen, ByLease, NoRoles, Roles
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot.lane import Lane
@@ -67,8 +67,8 @@ async def run_local(
             doctor = Doctor(settings, project, Reached(bus, store, None, partial(without_daemon, settings)))
             operations = Operations(here, Jobs(bus, lane.project, lane.node), queue, doctor)
             operations.running = False
-            asked = Asked(by=bus.options.caller, deadline=here.deadline(), listener=progress)
-            return await operations.answer(operation, request, asked)
+            context = RequestContext(by=bus.options.caller, deadline=here.deadline(), listener=progress)
+            return await operations.answer(operation, request, context)
 
 
 async def examine_here(settings: Settings, project: ProjectConfig, *, deadline: Deadline) -> DoctorReply:

@@ -14,14 +14,14 @@ from membridge import __version__
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.bus.streams import WorkQueue
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import InvalidRequestError
 from membridge.node.doctor import Doctor
-from membridge.node.history_operations import Past
-from membridge.node.jobs import LISTED, Jobs, Order
+from membridge.node.history_operations import HistoryOperations
+from membridge.node.jobs import LISTED, Jobs, JobSpec
 from membridge.node.project import Project
 from membridge.node.quarantine import act_on_quarantine
-from membridge.node.request_context import Asked
+from membridge.node.request_context import RequestContext
 from membridge.snapshot import backups
 from membridge.system.logging import get_logger
 from schemas import subjects
@@ -43,28 +43,28 @@ class Operations:
 
     def __init__(self, project: Project, jobs: Jobs, queue: WorkQueue | None, doctor: Doctor) -> None:
         self._project, self._jobs, self._queue, self._doctor = project, jobs, queue, doctor
-        self._past = Past(project, jobs)
+        self._history = HistoryOperations(project, jobs)
         self._began = time.monotonic()
         self.last_error: Callable[[], str | None] = lambda: None
         #: Whether this process is the daemon.
         self.running = True
 
-    async def answer(self, operation: Operation[Q, R], request: Wire, asked: Asked) -> R:
+    async def answer(self, operation: Operation[Q, R], request: Wire, context: RequestContext) -> R:
         """Return the reply of `operation`; raise what the operation raises."""
         handlers: dict[str, Handler] = {
             subjects.STATUS.name: self.status,
             subjects.PUSH.name: self.push,
             subjects.PULL.name: self.pull,
             subjects.DOCTOR.name: self.doctor,
-            subjects.HISTORY.name: self._past.history,
-            subjects.VERIFY.name: self._past.verify,
-            subjects.TAG.name: self._past.tag,
-            subjects.DIFF.name: self._past.diff,
-            subjects.EXTRACT.name: self._past.extract,
-            subjects.RESTORE.name: self._past.restore,
-            subjects.RESTORE_BACKUP.name: self._past.restore_backup,
-            subjects.GC.name: self._past.gc,
-            subjects.RECOVER.name: self._past.recover,
+            subjects.HISTORY.name: self._history.history,
+            subjects.VERIFY.name: self._history.verify,
+            subjects.TAG.name: self._history.tag,
+            subjects.DIFF.name: self._history.diff,
+            subjects.EXTRACT.name: self._history.extract,
+            subjects.RESTORE.name: self._history.restore,
+            subjects.RESTORE_BACKUP.name: self._history.restore_backup,
+            subjects.GC.name: self._history.gc,
+            subjects.RECOVER.name: self._history.recover,
             subjects.BACKUPS.name: self.backups,
             subjects.CONFLICTS.name: self.conflicts,
             subjects.QUARANTINE.name: self.quarantine,
@@ -74,19 +74,19 @@ class Operations:
         handler = handlers.get(operation.name)
         if handler is None:
             raise InvalidRequestError(f"{operation.name} is no operation of a project")
-        reply = await handler(request, asked)
+        reply = await handler(request, context)
         if not isinstance(reply, operation.reply):
             raise TypeError(f"{operation.name} answered {type(reply).__name__}")
         return reply
 
-    async def status(self, request: Empty, asked: Asked) -> StatusReply:
+    async def status(self, request: Empty, context: RequestContext) -> StatusReply:
         """Say how the project stands, read now."""
         del request
         project = self._project
-        await project.is_behind(deadline=asked.deadline)
+        await project.is_behind(deadline=context.deadline)
         if not project.busy:
             # In the middle of a merge the count would take as long as the merge, and mean nothing.
-            await project.count_unsynced(deadline=asked.deadline)
+            await project.count_unsynced(deadline=context.deadline)
         return StatusReply(
             node=project.lane.node,
             version=__version__,
@@ -98,72 +98,72 @@ class Operations:
             running=self.running,
         )
 
-    async def push(self, request: PushRequest, asked: Asked) -> PushReply:
+    async def push(self, request: PushRequest, context: RequestContext) -> PushReply:
         """Push as a job."""
         overrides = {"FORCE_PUSH": request.force, "ALLOW_SECONDARY_PUSH": request.allow_secondary}
-        self._note_overrides("push", overrides, asked)
+        self._note_overrides("push", overrides, context)
         began = time.monotonic()
         ids: list[str] = []
 
-        async def act(steps: Steps, job: str) -> PushReply:
+        async def act(progress: ProgressTracker, job: str) -> PushReply:
             ids.append(job)
-            return await self._project.push(request, steps, deadline=self._within(asked))
+            return await self._project.push(request, progress, deadline=self._within(context))
 
-        reply = await self._jobs.run(Order("push", asked.by), act, asked.listener)
+        reply = await self._jobs.run(JobSpec("push", context.by), act, context.listener)
         return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
 
-    async def pull(self, request: PullRequest, asked: Asked) -> PullReply:
+    async def pull(self, request: PullRequest, context: RequestContext) -> PullReply:
         """Pull as a job; a secondary then offers what the canonical memory lacks."""
-        self._note_overrides("pull", {"ALLOW_PRIMARY_PULL_OVERRIDE": request.allow_primary}, asked)
+        self._note_overrides("pull", {"ALLOW_PRIMARY_PULL_OVERRIDE": request.allow_primary}, context)
         began = time.monotonic()
         ids: list[str] = []
 
-        async def act(steps: Steps, job: str) -> PullReply:
+        async def act(progress: ProgressTracker, job: str) -> PullReply:
             ids.append(job)
-            return await self._project.pull(request, steps, queue=self._queue, deadline=self._within(asked))
+            return await self._project.pull(request, progress, queue=self._queue, deadline=self._within(context))
 
-        reply = await self._jobs.run(Order("pull", asked.by), act, asked.listener)
+        reply = await self._jobs.run(JobSpec("pull", context.by), act, context.listener)
         return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
 
-    def _within(self, asked: Asked) -> Deadline:
+    def _within(self, context: RequestContext) -> Deadline:
         """Return when a job that was asked for must end: as the caller waits, and as the settings bound it."""
-        return min(asked.deadline, self._project.deadline(), key=lambda deadline: deadline.at)
+        return min(context.deadline, self._project.deadline(), key=lambda deadline: deadline.at)
 
-    def _note_overrides(self, kind: str, overrides: Mapping[str, bool], asked: Asked) -> None:
+    def _note_overrides(self, kind: str, overrides: Mapping[str, bool], context: RequestContext) -> None:
         """Write into the log which safety bounds a request lifts, and who asked."""
         for name, is_set in overrides.items():
             if is_set:
                 log.warning(
-                    "override with a request", project=self._project.lane.name, kind=kind, override=name, by=asked.by
+                    "override with a request", project=self._project.lane.name, kind=kind, override=name, by=context.by
                 )
 
-    async def doctor(self, request: Empty, asked: Asked) -> DoctorReply:
+    async def doctor(self, request: Empty, context: RequestContext) -> DoctorReply:
         """Examine everything this project needs."""
         del request
-        return DoctorReply(checks=await self._doctor.examine(deadline=asked.deadline))
+        return DoctorReply(checks=await self._doctor.examine(deadline=context.deadline))
 
-    async def backups(self, request: Empty, asked: Asked) -> BackupsReply:
+    async def backups(self, request: Empty, context: RequestContext) -> BackupsReply:
         """List the backups."""
-        del request, asked
+        del request, context
         return BackupsReply(backups=await threads.run(backups.listed, self._project.lane))
 
-    async def conflicts(self, request: Empty, asked: Asked) -> ConflictsReply:
+    async def conflicts(self, request: Empty, context: RequestContext) -> ConflictsReply:
         """List the newest conflicts."""
-        del request, asked
+        del request, context
         return ConflictsReply(conflicts=await threads.run(self._project.lane.journal.conflicts, limit=LISTED))
 
-    async def quarantine(self, request: QuarantineAction, asked: Asked) -> QuarantineReply:
+    async def quarantine(self, request: QuarantineAction, context: RequestContext) -> QuarantineReply:
         """List, retry or drop what was set aside."""
-        return await act_on_quarantine(self._project, self._jobs, request, by=asked.by, deadline=asked.deadline)
+        return await act_on_quarantine(self._project, self._jobs, request, by=context.by, deadline=context.deadline)
 
-    async def jobs(self, request: Empty, asked: Asked) -> JobsReply:
+    async def jobs(self, request: Empty, context: RequestContext) -> JobsReply:
         """List the newest jobs."""
         del request
-        return JobsReply(jobs=await self._jobs.listed(limit=LISTED, deadline=asked.deadline))
+        return JobsReply(jobs=await self._jobs.listed(limit=LISTED, deadline=context.deadline))
 
-    async def job(self, request: JobRequest, asked: Asked) -> Job:
+    async def job(self, request: JobRequest, context: RequestContext) -> Job:
         """Return a job, whichever node it ran on."""
-        return await self._jobs.one(request.id, deadline=asked.deadline)
+        return await self._jobs.one(request.id, deadline=context.deadline)
 
 
 def resident_bytes() -> int:

@@ -20,7 +20,7 @@ from membridge.bus.kv import Kv
 from membridge.bus.streams import Delivery, WorkQueue, life_of
 from membridge.claudemem import database, worker_process
 from membridge.commits import gc, heads
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
     DatabaseCorruptError,
@@ -76,7 +76,7 @@ class Project:
         """Return the deadline of an operation that starts now."""
         return Deadline.after(self._bounds.timeout)
 
-    async def push(self, request: PushRequest, steps: Steps, *, deadline: Deadline) -> PushReply:
+    async def push(self, request: PushRequest, progress: ProgressTracker, *, deadline: Deadline) -> PushReply:
         """Commit on a primary, propose on a secondary. Errors: SecondaryPushBlockedError, and those of `push`."""
         view = self.roles.view()
         action = rules.push_action(
@@ -85,7 +85,7 @@ class Project:
             allow_secondary_push=self._bounds.allow_secondary_push or request.allow_secondary,
             primary=view.leader,
         )
-        async with self._syncing(steps, heals=not request.allow_shrink, deadline=deadline):
+        async with self._syncing(progress, heals=not request.allow_shrink, deadline=deadline):
             if self._bounds.dryrun:
                 rows = await threads.run(
                     collect.collect,
@@ -96,30 +96,30 @@ class Project:
                 )
                 return PushReply(outcome=PushOutcome.DRY_RUN, rows=len(rows))
             if action is rules.PushAction.PROPOSE:
-                return await self._propose(steps, allow_shrink=request.allow_shrink, deadline=deadline)
+                return await self._propose(progress, allow_shrink=request.allow_shrink, deadline=deadline)
             # Who was primary a moment ago and is not any more must not commit under its successor's epoch.
             secondary = view.role is not Role.PRIMARY
-            return await self._commit(steps, request, as_secondary=secondary, deadline=deadline)
+            return await self._commit(progress, request, as_secondary=secondary, deadline=deadline)
 
     async def pull(
-        self, request: PullRequest, steps: Steps, *, queue: WorkQueue | None, deadline: Deadline
+        self, request: PullRequest, progress: ProgressTracker, *, queue: WorkQueue | None, deadline: Deadline
     ) -> PullReply:
         """Merge the head, or replace the database by it; a primary takes in proposals too.
 
         Errors: PrimaryPullRefusedError, and those of `pull`.
         """
         role = self.roles.view().role
-        async with self._syncing(steps, heals=not request.replace, deadline=deadline):
+        async with self._syncing(progress, heals=not request.replace, deadline=deadline):
             if request.replace:
                 await self._check_replace(role, allowed=request.allow_primary, deadline=deadline)
             if self._bounds.dryrun:
                 known = await heads.read(self.lane, deadline=deadline)
                 return PullReply(outcome=PullOutcome.DRY_RUN, seq=known.record.seq if known else 0)
             if request.replace:
-                return await self._replace(steps, deadline=deadline)
+                return await self._replace(progress, deadline=deadline)
             if role is not Role.PRIMARY or not self.roles.enabled:
-                return await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
-            return await self._pull_as_primary(steps, queue, deadline=deadline)
+                return await pull.pull(self.lane, replace=False, progress=progress, deadline=deadline)
+            return await self._pull_as_primary(progress, queue, deadline=deadline)
 
     async def is_behind(self, *, deadline: Deadline) -> bool:
         """Return whether the head is not the mirror, or there is no database yet."""
@@ -134,39 +134,39 @@ class Project:
         exists = await threads.run(self.lane.database.exists)
         return not exists and await heads.read(self.lane, deadline=deadline) is None
 
-    async def catch_up(self, steps: Steps, *, deadline: Deadline) -> PullReply:
+    async def catch_up(self, progress: ProgressTracker, *, deadline: Deadline) -> PullReply:
         """Merge the head, whatever the role."""
-        async with self._syncing(steps, deadline=deadline):
+        async with self._syncing(progress, deadline=deadline):
             if self._bounds.dryrun:
                 return PullReply(outcome=PullOutcome.DRY_RUN, seq=self._head_seq)
-            return await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
+            return await pull.pull(self.lane, replace=False, progress=progress, deadline=deadline)
 
     async def lead(self, epoch: int, *, deadline: Deadline) -> None:
         """Do a new primary's first act: an empty commit that shuts older epochs out."""
         async with self._alone(deadline), self._pushing(deadline):
             await push.commit_epoch(self.lane, epoch=epoch, deadline=deadline)
 
-    async def take_in(self, deliveries: list[Delivery], steps: Steps, *, deadline: Deadline) -> PullReply:
+    async def take_in(self, deliveries: list[Delivery], progress: ProgressTracker, *, deadline: Deadline) -> PullReply:
         """Merge announced proposals, commit once, acknowledge."""
-        async with self._syncing(steps, deadline=deadline):
-            merged = await self._take_in(deliveries, steps, deadline=deadline)
+        async with self._syncing(progress, deadline=deadline):
+            merged = await self._take_in(deliveries, progress, deadline=deadline)
         return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=merged, seq=self._head_seq)
 
     async def take_in_set_aside(
-        self, announcement: ProposalAnnouncement, steps: Steps, *, deadline: Deadline
+        self, announcement: ProposalAnnouncement, progress: ProgressTracker, *, deadline: Deadline
     ) -> PullReply:
         """Merge one proposal that was in quarantine, whatever it deletes, and push the result.
 
         Errors: those of `push` for what this primary's own database has lost; nothing was taken in then.
         """
-        async with self._syncing(steps, deadline=deadline):
+        async with self._syncing(progress, deadline=deadline):
             is_primary = self.roles.view().role is Role.PRIMARY
             if is_primary:
                 # Only the proposal may delete without a bound, so what is this node's own goes first.
-                await self._commit(steps, PushRequest(), deadline=deadline)
-            await proposals.take_in(self.lane, announcement, allow_shrink=True, steps=steps, deadline=deadline)
+                await self._commit(progress, PushRequest(), deadline=deadline)
+            await proposals.take_in(self.lane, announcement, allow_shrink=True, progress=progress, deadline=deadline)
             if is_primary:
-                await self._commit(steps, PushRequest(allow_shrink=True), deadline=deadline)
+                await self._commit(progress, PushRequest(allow_shrink=True), deadline=deadline)
         return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=1, seq=self._head_seq)
 
     async def presence(self) -> ProjectPresence:
@@ -217,7 +217,7 @@ class Project:
         return await self._unsynced.count(deadline=deadline)
 
     async def restore(
-        self, record: SnapshotRecord, steps: Steps, *, limit: int = 0, deadline: Deadline
+        self, record: SnapshotRecord, progress: ProgressTracker, *, limit: int = 0, deadline: Deadline
     ) -> tuple[Restored, PushReply]:
         """Make the memory what it was at `record` and commit that, as primary.
 
@@ -225,7 +225,7 @@ class Project:
         RefusedError, those of `restore` and of `push`.
         """
         view = self.roles.view()
-        async with self._syncing(steps, deadline=deadline):
+        async with self._syncing(progress, deadline=deadline):
             self._check_may_write()
             is_primary = view.role is Role.PRIMARY
             if not is_primary:
@@ -236,20 +236,22 @@ class Project:
             async with self._pushing(deadline) if is_primary else nullcontext():
                 epoch = await self._epoch(as_secondary=not is_primary, deadline=deadline)
                 restored = await restore.take_back(
-                    self.lane, record, epoch=epoch, limit=limit, steps=steps, deadline=deadline
+                    self.lane, record, epoch=epoch, limit=limit, progress=progress, deadline=deadline
                 )
                 if not is_primary:
                     return restored, PushReply(outcome=PushOutcome.UNCHANGED, seq=record.seq)
-                return restored, await self._commit_kept(steps, PushRequest(), restored=record, deadline=deadline)
+                return restored, await self._commit_kept(progress, PushRequest(), restored=record, deadline=deadline)
 
-    async def restore_backup(self, name: str, steps: Steps, *, limit: int = 0, deadline: Deadline) -> Reinstated:
+    async def restore_backup(
+        self, name: str, progress: ProgressTracker, *, limit: int = 0, deadline: Deadline
+    ) -> Reinstated:
         """Make this node's database what it was in the backup `name`, whatever the role. Errors: as `put_back`."""
-        async with self._syncing(steps, heals=False, deadline=deadline):
+        async with self._syncing(progress, heals=False, deadline=deadline):
             self._check_may_write()
-            await self._stop_worker(steps, deadline=deadline)
-            return await reinstate.put_back(self.lane, name, limit=limit, steps=steps, deadline=deadline)
+            await self._stop_worker(progress, deadline=deadline)
+            return await reinstate.put_back(self.lane, name, limit=limit, progress=progress, deadline=deadline)
 
-    async def recover(self, request: RecoverRequest, steps: Steps, *, deadline: Deadline) -> RecoverReply:
+    async def recover(self, request: RecoverRequest, progress: ProgressTracker, *, deadline: Deadline) -> RecoverReply:
         """Make the stores agree on a head again, as primary. Errors: RefusedError, and those of `recover`."""
         view = self.roles.view()
         rules.check_primary(view.role, "recovers a memory", primary=view.leader)
@@ -258,19 +260,19 @@ class Project:
                 self.lane,
                 request,
                 epoch=self.roles.epoch_for_commit() if self.roles.enabled else None,
-                steps=steps,
+                progress=progress,
                 deadline=deadline,
             )
 
-    async def collect_garbage(self, request: GcRequest, steps: Steps, *, deadline: Deadline) -> GcReply:
-        """Delete the snapshots that are not kept, as primary. Errors: RefusedError, and those of `garbage`."""
+    async def collect_garbage(self, request: GcRequest, progress: ProgressTracker, *, deadline: Deadline) -> GcReply:
+        """Delete the snapshots that are not kept, as primary. Errors: RefusedError, and those of `gc`."""
         dry_run = request.dry_run or self._bounds.dryrun
         if dry_run:
-            return await gc.collect(self.lane, dry_run=True, steps=steps, deadline=deadline)
+            return await gc.collect(self.lane, dry_run=True, progress=progress, deadline=deadline)
         view = self.roles.view()
         rules.check_primary(view.role, "deletes snapshots", primary=view.leader)
         async with self.keeping(deadline):
-            return await gc.collect(self.lane, dry_run=False, steps=steps, deadline=deadline)
+            return await gc.collect(self.lane, dry_run=False, progress=progress, deadline=deadline)
 
     @asynccontextmanager
     async def keeping(self, deadline: Deadline) -> AsyncGenerator[None]:
@@ -279,11 +281,13 @@ class Project:
             yield
 
     @asynccontextmanager
-    async def _syncing(self, steps: Steps, *, heals: bool = True, deadline: Deadline) -> AsyncGenerator[None]:
+    async def _syncing(
+        self, progress: ProgressTracker, *, heals: bool = True, deadline: Deadline
+    ) -> AsyncGenerator[None]:
         """Take the turn for the body; a live database that lost its newest rows gets them back before."""
         async with self._alone(deadline):
             if heals and not self._bounds.dryrun:
-                await rollback_guard.heal(self.lane, steps=steps, deadline=deadline)
+                await rollback_guard.heal(self.lane, progress=progress, deadline=deadline)
             yield
             try:
                 await rollback_guard.note(self.lane, anew=not heals, deadline=deadline)
@@ -307,15 +311,15 @@ class Project:
         return push_lease(self._push_leases, claim, options=options, deadline=deadline)
 
     async def _commit(
-        self, steps: Steps, request: PushRequest, *, as_secondary: bool = False, deadline: Deadline
+        self, progress: ProgressTracker, request: PushRequest, *, as_secondary: bool = False, deadline: Deadline
     ) -> PushReply:
         """Commit under this node's epoch; `as_secondary`, where the settings allow that, under the head's."""
         async with self._pushing(deadline, force=request.force):
-            return await self._commit_kept(steps, request, as_secondary=as_secondary, deadline=deadline)
+            return await self._commit_kept(progress, request, as_secondary=as_secondary, deadline=deadline)
 
     async def _commit_kept(
         self,
-        steps: Steps,
+        progress: ProgressTracker,
         request: PushRequest,
         *,
         as_secondary: bool = False,
@@ -337,7 +341,7 @@ class Project:
                     epoch=epoch,
                     allow_shrink=request.allow_shrink,
                     restored=restored,
-                    steps=steps,
+                    progress=progress,
                     deadline=deadline,
                 )
             except HeadMovedError:
@@ -355,15 +359,15 @@ class Project:
         known = await heads.read(self.lane, deadline=deadline)
         return known.record.epoch if known else 0
 
-    async def _propose(self, steps: Steps, *, allow_shrink: bool, deadline: Deadline) -> PushReply:
+    async def _propose(self, progress: ProgressTracker, *, allow_shrink: bool, deadline: Deadline) -> PushReply:
         # A store that is not what it should be is said before anything is written to it.
         known = await heads.read(self.lane, deadline=deadline)
         if known is not None and await threads.run(self.lane.mirror.position) is None:
             # Without a mirror every row would count as one that the others lack.
-            await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
+            await pull.pull(self.lane, replace=False, progress=progress, deadline=deadline)
         queue = await life_of(self._bus, streams.PROPOSALS, deadline=deadline)
         prepared = await proposals.prepare(
-            self.lane, queue=queue, allow_shrink=allow_shrink, steps=steps, deadline=deadline
+            self.lane, queue=queue, allow_shrink=allow_shrink, progress=progress, deadline=deadline
         )
         subject = subjects.fill(subjects.PROPOSAL, project=self.lane.project, node=self.lane.node)
         for one in prepared:
@@ -406,18 +410,18 @@ class Project:
         missing = not await threads.run(self.lane.database.exists)
         return missing or position is None or (position.seq, position.sha256) != (seq, sha256)
 
-    async def _replace(self, steps: Steps, *, deadline: Deadline) -> PullReply:
-        reply = await pull.pull(self.lane, replace=True, steps=steps, deadline=deadline)
-        await self._stop_worker(steps, deadline=deadline)
+    async def _replace(self, progress: ProgressTracker, *, deadline: Deadline) -> PullReply:
+        reply = await pull.pull(self.lane, replace=True, progress=progress, deadline=deadline)
+        await self._stop_worker(progress, deadline=deadline)
         return reply
 
-    async def _stop_worker(self, steps: Steps, *, deadline: Deadline) -> None:
+    async def _stop_worker(self, progress: ProgressTracker, *, deadline: Deadline) -> None:
         """Stop claude-mem's worker where that is allowed: what it remembers of ids is another memory's.
 
         claude-mem starts it again when it needs it.
         """
         if self._bounds.worker is not None:
-            with steps.step("worker"):
+            with progress.step("worker"):
                 stopped = await worker_process.stop_worker(self._bounds.worker, process_control=True, deadline=deadline)
             log.info("claude-mem's worker stopped" if stopped else "claude-mem's worker does not run")
 
@@ -425,9 +429,11 @@ class Project:
         if self._bounds.dryrun:
             raise RefusedError("this node only describes what it would do", remedy="unset MEMBRIDGE_AGENT_DRYRUN")
 
-    async def _pull_as_primary(self, steps: Steps, queue: WorkQueue | None, *, deadline: Deadline) -> PullReply:
+    async def _pull_as_primary(
+        self, progress: ProgressTracker, queue: WorkQueue | None, *, deadline: Deadline
+    ) -> PullReply:
         try:
-            reply = await pull.pull(self.lane, replace=False, steps=steps, deadline=deadline)
+            reply = await pull.pull(self.lane, replace=False, progress=progress, deadline=deadline)
         except NotFoundError:
             if await heads.read(self.lane, deadline=deadline) is not None:
                 # The store has lost what the head is made of.
@@ -437,19 +443,19 @@ class Project:
         deliveries = await queue.fetch(wait=0.5) if queue is not None else []
         if not deliveries:
             return reply
-        merged = await self._take_in(deliveries, steps, deadline=deadline)
+        merged = await self._take_in(deliveries, progress, deadline=deadline)
         return msgspec.structs.replace(
             reply, outcome=PullOutcome.TOOK_PROPOSALS, proposals=merged, seq=max(reply.seq, self._head_seq)
         )
 
-    async def _take_in(self, deliveries: list[Delivery], steps: Steps, *, deadline: Deadline) -> int:
+    async def _take_in(self, deliveries: list[Delivery], progress: ProgressTracker, *, deadline: Deadline) -> int:
         merged: list[tuple[Delivery, ProposalAnnouncement]] = []
         for delivery in deliveries:
             announcement = await announcement_of(delivery, self.lane)
             if announcement is None:
                 continue
             try:
-                await proposals.take_in(self.lane, announcement, steps=steps, deadline=deadline)
+                await proposals.take_in(self.lane, announcement, progress=progress, deadline=deadline)
             except (CorruptObjectError, ObjectMissingError, ShrinkRefusedError) as error:
                 await set_aside(delivery, announcement, self.lane, error)
             else:
@@ -457,7 +463,7 @@ class Project:
                 merged.append((delivery, announcement))
         if not merged:
             return 0
-        await self._commit(steps, PushRequest(), deadline=deadline)
+        await self._commit(progress, PushRequest(), deadline=deadline)
         for delivery, announcement in merged:
             try:
                 await delivery.ack()

@@ -17,7 +17,7 @@ from membridge.bus.streams import WorkQueue, open_proposals
 from membridge.errors import ForbiddenError, MembridgeError, RevokedError
 from membridge.leadership.elector import Elector
 from membridge.node import endpoints, leadership_part, registry
-from membridge.node.autosync import AutoSync, ProposalDesk
+from membridge.node.autosync import AutoSync, ProposalIntake
 from membridge.node.bounds import bounds_of
 from membridge.node.doctor import Doctor, Reached, this_process
 from membridge.node.duplicate_node import instance_of
@@ -84,7 +84,7 @@ class _Place:
         return is_news
 
 
-class Hosting:
+class ProjectsPart:
     """Runs projects, and starts those that are added meanwhile unless the connection is one project's alone.
 
     A project that fails is reported and tried again, alone: the others are served meanwhile.
@@ -227,8 +227,8 @@ class Hosting:
                 group.create_task(sync.run(_unheard), name="auto-sync")
             if elector is not None:
                 if self._settings.lane.auto_sync:
-                    desk = ProposalDesk(project, jobs, queue, on_change=self.presence.touch)
-                    group.create_task(desk.run(_unheard), name="proposals")
+                    intake = ProposalIntake(project, jobs, queue, on_change=self.presence.touch)
+                    group.create_task(intake.run(_unheard), name="proposals")
                 group.create_task(self._answer_as_primary(elector, operations, lane.project), name="as primary")
             log.info("project served", project=lane.name, database=str(lane.database))
             place.serves(project)

@@ -2,9 +2,9 @@
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import InvalidRequestError, NotFoundError
-from membridge.node.jobs import Jobs, Order
+from membridge.node.jobs import Jobs, JobSpec
 from membridge.node.project import Project
 from schemas.proposal import ProposalAnnouncement, QuarantineAction, Quarantined, QuarantineReply
 from schemas.snapshot import PullReply
@@ -28,11 +28,11 @@ async def act_on_quarantine(
     if request.action == "retry" and item.kind == "proposal":
         announcement = decode(await threads.run(journal.payload, item.id), ProposalAnnouncement)
 
-        async def act(steps: Steps, job: str) -> PullReply:
+        async def act(progress: ProgressTracker, job: str) -> PullReply:
             del job
-            return await project.take_in_set_aside(announcement, steps, deadline=deadline)
+            return await project.take_in_set_aside(announcement, progress, deadline=deadline)
 
-        await jobs.run(Order("quarantine", by), act)
+        await jobs.run(JobSpec("quarantine", by), act)
     await threads.run(journal.drop, item.id)
     return QuarantineReply(items=[item])
 

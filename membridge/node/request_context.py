@@ -7,7 +7,7 @@ from membridge.commits.progress import Listener
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestContext:
     """Who asked, until when an answer is of use, and who wants to hear of progress."""
 
     by: str

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.snapshot import backup_retention
 from membridge.snapshot.lane import Lane
 from membridge.system import clock, files
@@ -27,15 +27,21 @@ class BeforeWrite:
     """
 
     def __init__(
-        self, lane: Lane, reason: str, steps: Steps, deadline: Deadline, *, spare: AbstractSet[str] = frozenset()
+        self,
+        lane: Lane,
+        reason: str,
+        progress: ProgressTracker,
+        deadline: Deadline,
+        *,
+        spare: AbstractSet[str] = frozenset(),
     ) -> None:
-        self._lane, self._reason, self._steps, self._deadline = lane, reason, steps, deadline
+        self._lane, self._reason, self._progress, self._deadline = lane, reason, progress, deadline
         self._spare = spare
         self.path: Path | None = None
 
     def __call__(self) -> None:
         """Take the backup. Errors: as `take`."""
-        with self._steps.step("backup"):
+        with self._progress.step("backup"):
             self.path = take(self._lane, self._reason, spare=self._spare, deadline=self._deadline)
 
 

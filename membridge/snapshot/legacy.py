@@ -13,7 +13,7 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import layout
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import CorruptObjectError, ObjectMissingError
 from membridge.snapshot.lane import Lane
 from membridge.system import files
@@ -41,7 +41,7 @@ class Imported:
     size_bytes: int
 
 
-async def fetch(lane: Lane, target: Path, *, steps: Steps, deadline: Deadline) -> Imported | None:
+async def fetch(lane: Lane, target: Path, *, progress: ProgressTracker, deadline: Deadline) -> Imported | None:
     """Download the old layout's database to `target`, verified; return None when there is none.
 
     Errors: CorruptObjectError when its sha256 is not the recorded one, DatabaseInvalidError when it is no claude-mem
@@ -49,7 +49,7 @@ async def fetch(lane: Lane, target: Path, *, steps: Steps, deadline: Deadline) -
     """
     key = layout.legacy_database(lane.project)
     try:
-        await lane.store.download(key, target, deadline=deadline, progress=steps.advance)
+        await lane.store.download(key, target, deadline=deadline, progress=progress.advance)
     except ObjectMissingError:
         return None
     try:

@@ -18,7 +18,7 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import layout
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import CorruptObjectError, ObjectExistsError, ShrinkRefusedError
 from membridge.merge import collect, proposal
 from membridge.merge.report import MergeReport
@@ -55,13 +55,15 @@ class Prepared:
     queue: str
 
 
-async def prepare(lane: Lane, *, queue: str, allow_shrink: bool, steps: Steps, deadline: Deadline) -> list[Prepared]:
+async def prepare(
+    lane: Lane, *, queue: str, allow_shrink: bool, progress: ProgressTracker, deadline: Deadline
+) -> list[Prepared]:
     """Store the rows that the canonical memory lacks and that `queue` did not get lately; return what to announce.
 
     Announcing is the caller's; `remember` comes after it. Errors: ShrinkRefusedError when more rows would be deleted
     from the canonical memory than the bound allows, the database's and the store's errors.
     """
-    with steps.step("compare"):
+    with progress.step("compare"):
         rows = await threads.run(
             collect.collect, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
         )
@@ -71,9 +73,9 @@ async def prepare(lane: Lane, *, queue: str, allow_shrink: bool, steps: Steps, d
     fresh = await threads.run(_not_submitted, lane, rows, queue)
     prepared: list[Prepared] = []
     for batch in _batches(fresh):
-        with steps.step("upload"):
+        with progress.step("upload"):
             prepared.append(await _store(lane, batch, queue, deadline=deadline))
-            steps.advance(sum(len(one.sums) for one in prepared), len(fresh))
+            progress.advance(sum(len(one.sums) for one in prepared), len(fresh))
     return prepared
 
 
@@ -107,18 +109,23 @@ async def fetch_bundle(lane: Lane, announcement: ProposalAnnouncement, *, deadli
 
 
 async def take_in(
-    lane: Lane, announcement: ProposalAnnouncement, *, allow_shrink: bool = False, steps: Steps, deadline: Deadline
+    lane: Lane,
+    announcement: ProposalAnnouncement,
+    *,
+    allow_shrink: bool = False,
+    progress: ProgressTracker,
+    deadline: Deadline,
 ) -> MergeReport:
     """Merge an announced proposal into the live database; where both changed a row, ours stays.
 
     The caller commits a snapshot before it acknowledges. Errors: as `fetch_bundle`, ShrinkRefusedError, and the
     database's.
     """
-    with steps.step("download"):
+    with progress.step("download"):
         bundle = await fetch_bundle(lane, announcement, deadline=deadline)
     if not allow_shrink:
         await threads.run(_check_shrink, lane, bundle.rows, deadline)
-    with steps.step("merge"):
+    with progress.step("merge"):
         report = await threads.run(
             proposal.merge_proposal, lane.database, bundle, journal=lane.journal, deadline=deadline
         )

@@ -15,7 +15,7 @@ from membridge.claudemem import database, durable, overwrite
 from membridge.commits import chain, fetch, heads
 from membridge.commits.chain import Position
 from membridge.commits.fetch import Fetched
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import DatabaseCorruptError, HeadMovedError, NotFoundError
 from membridge.merge import install, snapshot
 from membridge.merge.report import MergeReport
@@ -26,27 +26,27 @@ from membridge.system import files
 from schemas.snapshot import PullOutcome, PullReply, SnapshotRecord
 
 
-async def pull(lane: Lane, *, replace: bool, steps: Steps, deadline: Deadline) -> PullReply:
+async def pull(lane: Lane, *, replace: bool, progress: ProgressTracker, deadline: Deadline) -> PullReply:
     """Merge the head into the live database, install it where there is none, or replace the database by it.
 
     Errors: NotFoundError for a project without a snapshot, CorruptObjectError, DatabaseBusyError, DiskFullError, the
     store's and the bus' errors; the live database and the mirror are then as before.
     """
     await threads.run(install.sweep, lane.database)
-    with steps.step("head"):
+    with progress.step("head"):
         known = await heads.read(lane, deadline=deadline)
     if known is None:
-        return await _import_legacy(lane, steps=steps, deadline=deadline)
+        return await _import_legacy(lane, progress=progress, deadline=deadline)
     head = known.record
     position = lane.mirror.position()
     current = position == Position(head.seq, head.epoch, head.sha256)
     if current and not replace and await threads.run(lane.database.is_file):
         return PullReply(outcome=PullOutcome.UNCHANGED, seq=head.seq)
-    return await bring_up(lane, head, replace=replace, steps=steps, deadline=deadline)
+    return await bring_up(lane, head, replace=replace, progress=progress, deadline=deadline)
 
 
 async def bring_up(
-    lane: Lane, head: SnapshotRecord, *, replace: bool = False, steps: Steps, deadline: Deadline
+    lane: Lane, head: SnapshotRecord, *, replace: bool = False, progress: ProgressTracker, deadline: Deadline
 ) -> PullReply:
     """Fetch `head`, take it into the live database, and make it the mirror. Errors as `pull`.
 
@@ -64,11 +64,13 @@ async def bring_up(
             if not replace:
                 raise
             damaged = True
-    save = backups.BeforeWrite(lane, "replace" if replace else "merge", steps, deadline)
+    save = backups.BeforeWrite(lane, "replace" if replace else "merge", progress, deadline)
     try:
-        fetched = await fetch.fetch(lane, head, steps=steps, deadline=deadline)
+        fetched = await fetch.fetch(lane, head, progress=progress, deadline=deadline)
         aside = await threads.run(overwrite.set_aside, lane.database) if damaged else None
-        outcome, report = await _take_in(lane, head, fetched, save, replace=replace, steps=steps, deadline=deadline)
+        outcome, report = await _take_in(
+            lane, head, fetched, save, replace=replace, progress=progress, deadline=deadline
+        )
         # The mirror must never know of a row that a power cut can still take from the database: it would look deleted.
         await threads.run(durable.force, lane.database)
         await threads.run(lane.mirror.advance, fetched.position)
@@ -87,18 +89,18 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
     save: BeforeWrite,
     *,
     replace: bool,
-    steps: Steps,
+    progress: ProgressTracker,
     deadline: Deadline,
 ) -> tuple[PullOutcome, MergeReport]:
     source = lane.source(head.node, head.device_id)
     if not await threads.run(lane.database.exists):
-        with steps.step("install"):
+        with progress.step("install"):
             await threads.run(install.install, fetched.path, lane.database, source=source, deadline=deadline)
             # Another database than the one that was noted: what counts is where this one stands.
             await threads.run(files.discard, lane.marks)
         return PullOutcome.INSTALLED, MergeReport(inserted=sum(head.rows.values()))
     if replace:
-        with steps.step("replace"):
+        with progress.step("replace"):
             report = await threads.run(
                 install.replace,
                 fetched.path,
@@ -109,7 +111,7 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
                 save=save,
             )
         return PullOutcome.REPLACED, report
-    with steps.step("merge"):
+    with progress.step("merge"):
         report = await threads.run(
             snapshot.merge_snapshot,
             lane.database,
@@ -134,10 +136,10 @@ def _check_forward(lane: Lane, head: SnapshotRecord) -> None:
         )
 
 
-async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> PullReply:
+async def _import_legacy(lane: Lane, *, progress: ProgressTracker, deadline: Deadline) -> PullReply:
     staged = await threads.run(lane.mirror.stage)
-    with steps.step("download"):
-        found = await legacy.fetch(lane, staged, steps=steps, deadline=deadline)
+    with progress.step("download"):
+        found = await legacy.fetch(lane, staged, progress=progress, deadline=deadline)
     if not found:
         raise NotFoundError(
             f"project {lane.name} has no snapshot yet",
@@ -149,7 +151,7 @@ async def _import_legacy(lane: Lane, *, steps: Steps, deadline: Deadline) -> Pul
             await threads.run(install.install, staged, lane.database, source=source, deadline=deadline)
             await threads.run(files.discard, lane.marks)
             return PullReply(outcome=PullOutcome.INSTALLED, inserted=found.rows, downloaded_bytes=found.size_bytes)
-        save = backups.BeforeWrite(lane, "merge", steps, deadline)
+        save = backups.BeforeWrite(lane, "merge", progress, deadline)
         report = await threads.run(
             snapshot.merge_snapshot,
             lane.database,

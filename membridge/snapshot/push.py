@@ -22,7 +22,7 @@ from membridge.commits import chain, delta, heads, layout
 from membridge.commits.chain import Position
 from membridge.commits.heads import KnownHead
 from membridge.commits.mirror import map_file
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
     DatabaseMissingError,
@@ -68,7 +68,7 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class PackedSnapshot:
     """A snapshot's bytes, ready to be stored under `key`."""
 
     seq: Seq
@@ -85,7 +85,7 @@ async def push(
     epoch: Epoch,
     allow_shrink: bool,
     restored: SnapshotRecord | None = None,
-    steps: Steps,
+    progress: ProgressTracker,
     deadline: Deadline,
 ) -> PushReply:
     """Commit the live database under `epoch`; return the new seq, or `unchanged` when the memory is the head's.
@@ -97,13 +97,13 @@ async def push(
     """
     await lane.store.warm()
     await threads.run(install.sweep, lane.database)
-    with steps.step("head"):
-        known = await current_head(lane, epoch, steps=steps, deadline=deadline)
+    with progress.step("head"):
+        known = await current_head(lane, epoch, progress=progress, deadline=deadline)
     staged = await threads.run(lane.mirror.stage)
-    parcel_path = staged.with_name("parcel.part")
+    packed_path = staged.with_name("packed.part")
     try:
-        with steps.step("copy"):
-            copy = await threads.run(_copy, lane, staged, steps, deadline)
+        with progress.step("copy"):
+            copy = await threads.run(_copy, lane, staged, progress, deadline)
         if restored is not None:
             _check_shrink(lane, restored, copy, remedy=_RESTORE_AGAIN)
         elif not allow_shrink:
@@ -111,33 +111,35 @@ async def push(
             _check_shrink(lane, known.record if known else None, copy, remedy=_GET_BACK)
         if known is not None and known.stored and await threads.run(_is_same_memory, lane, known, copy, deadline):
             return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
-        return await _commit(lane, known, copy, parcel_path, epoch=epoch, steps=steps, deadline=deadline)
+        return await _commit(lane, known, copy, packed_path, epoch=epoch, progress=progress, deadline=deadline)
     finally:
-        await threads.run(_remove, [parcel_path, staged])
+        await threads.run(_remove, [packed_path, staged])
 
 
-async def push_full(lane: Lane, *, from_mirror: bool, epoch: Epoch, steps: Steps, deadline: Deadline) -> PushReply:
+async def push_full(
+    lane: Lane, *, from_mirror: bool, epoch: Epoch, progress: ProgressTracker, deadline: Deadline
+) -> PushReply:
     """Commit a full snapshot of the mirror or the live database as the new head, whatever the stores have lost.
 
     Errors: RefusedError when the mirror is not the newest state that is known: what it lacks would be deleted
     everywhere; ShrinkRefusedError for a database that lost many rows. Otherwise as `push`.
     """
     await lane.store.warm()
-    with steps.step("head"):
+    with progress.step("head"):
         known = await heads.to_recover(lane, deadline=deadline)
         await _check_newest(lane, known, from_mirror=from_mirror, deadline=deadline)
         known = _beyond_mirror(lane, known)
     staged = await threads.run(lane.mirror.stage)
-    parcel_path = staged.with_name("parcel.part")
+    packed_path = staged.with_name("packed.part")
     try:
-        with steps.step("copy"):
-            copied = await threads.run(_copy_mirror if from_mirror else _copy, lane, staged, steps, deadline)
+        with progress.step("copy"):
+            copied = await threads.run(_copy_mirror if from_mirror else _copy, lane, staged, progress, deadline)
             copy = replace(copied, alone=True)
         if not from_mirror:
             _check_shrink(lane, known.record if known else None, copy, remedy=_FROM_MIRROR)
-        return await _commit(lane, known, copy, parcel_path, epoch=epoch, steps=steps, deadline=deadline)
+        return await _commit(lane, known, copy, packed_path, epoch=epoch, progress=progress, deadline=deadline)
     finally:
-        await threads.run(_remove, [parcel_path, staged])
+        await threads.run(_remove, [packed_path, staged])
 
 
 async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> KnownHead | None:
@@ -180,7 +182,7 @@ async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> Known
     return moved
 
 
-async def current_head(lane: Lane, epoch: Epoch, *, steps: Steps, deadline: Deadline) -> KnownHead | None:
+async def current_head(lane: Lane, epoch: Epoch, *, progress: ProgressTracker, deadline: Deadline) -> KnownHead | None:
     """Return the settled head with the mirror at it: what others committed is merged before anything is sent.
 
     Errors: StaleEpochError, ObjectMissingError when the store has lost a head that this node has not seen, and those of
@@ -200,7 +202,7 @@ async def current_head(lane: Lane, epoch: Epoch, *, steps: Steps, deadline: Dead
             remedy="run `membridge recover --from mirror` on the node whose memory is the newest",
         )
     if known.stored and position != Position(head.seq, head.epoch, head.sha256):
-        await pull.bring_up(lane, head, steps=steps, deadline=deadline)
+        await pull.bring_up(lane, head, progress=progress, deadline=deadline)
     return known
 
 
@@ -211,20 +213,20 @@ async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every l
     target: Path,
     *,
     epoch: Epoch,
-    steps: Steps,
+    progress: ProgressTracker,
     deadline: Deadline,
 ) -> PushReply:
     """Send the copy and make it the head and the mirror."""
     seq = known.next_seq if known else await _first_seq(lane, deadline=deadline)
-    parcel = await _send(lane, known, copy, target, seq, steps=steps, deadline=deadline)
-    record = _record(lane, known, copy, parcel, epoch=epoch)
-    with steps.step("commit"):
+    packed = await _send(lane, known, copy, target, seq, progress=progress, deadline=deadline)
+    record = _record(lane, known, copy, packed, epoch=epoch)
+    with progress.step("commit"):
         await heads.commit(lane, record, known, deadline=deadline)
     if not copy.forgotten:
         await threads.run(_advance, lane, copy, record)
     await _announce(lane, record)
     if lane.policy.publish_legacy:
-        with steps.step("legacy"):
+        with progress.step("legacy"):
             await legacy.publish(lane, record, deadline=deadline)
     return PushReply(
         outcome=PushOutcome.COMMITTED,
@@ -232,13 +234,20 @@ async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every l
         epoch=record.epoch,
         kind=record.kind,
         rows=sum(copy.rows.values()),
-        uploaded_bytes=parcel.size_bytes,
+        uploaded_bytes=packed.size_bytes,
     )
 
 
 async def _send(  # noqa: PLR0913 - as `_commit`
-    lane: Lane, known: KnownHead | None, copy: Copy, target: Path, seq: Seq, *, steps: Steps, deadline: Deadline
-) -> Parcel:
+    lane: Lane,
+    known: KnownHead | None,
+    copy: Copy,
+    target: Path,
+    seq: Seq,
+    *,
+    progress: ProgressTracker,
+    deadline: Deadline,
+) -> PackedSnapshot:
     """Pack and upload the copy; return what was stored.
 
     Meanwhile SQLite checks that the copy is sound, and what was copied is forced to the disk of this machine: a power
@@ -248,11 +257,11 @@ async def _send(  # noqa: PLR0913 - as `_commit`
         async with asyncio.TaskGroup() as group:
             group.create_task(threads.run(database.quick_check, copy.path, deadline=deadline), name="check the copy")
             group.create_task(threads.run(_make_durable, lane), name="force the database to the disk")
-            with steps.step("pack"):
-                parcel = await threads.run(_pack, lane, known, copy, target, seq)
-            with steps.step("upload"):
-                await lane.store.upload(parcel.key, target, deadline=deadline, progress=steps.advance)
-    return parcel
+            with progress.step("pack"):
+                packed = await threads.run(_pack, lane, known, copy, target, seq)
+            with progress.step("upload"):
+                await lane.store.upload(packed.key, target, deadline=deadline, progress=progress.advance)
+    return packed
 
 
 def _make_durable(lane: Lane) -> None:
@@ -267,17 +276,17 @@ def _remove(leftovers: list[Path]) -> None:
         files.discard(path)
 
 
-def _copy(lane: Lane, staged: Path, steps: Steps, deadline: Deadline) -> Copy:
+def _copy(lane: Lane, staged: Path, progress: ProgressTracker, deadline: Deadline) -> Copy:
     facts = database.inspect(lane.database, deadline=deadline)
-    database.copy_database(lane.database, staged, deadline=deadline, progress=steps.advance)
+    database.copy_database(lane.database, staged, deadline=deadline, progress=progress.advance)
     copied = database.inspect(staged, deadline=deadline)
     if copied.page_count * copied.page_size != staged.stat().st_size:
         copied = facts
     return Copy(staged, files.sha256_of(staged), copied.page_size, copied.page_count, copied.rows)
 
 
-def _copy_mirror(lane: Lane, staged: Path, steps: Steps, deadline: Deadline) -> Copy:
-    del steps
+def _copy_mirror(lane: Lane, staged: Path, progress: ProgressTracker, deadline: Deadline) -> Copy:
+    del progress
     last, is_forgotten = lane.mirror.last(), lane.mirror.position() is None
     if last is None:
         raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="recover from its database")
@@ -348,19 +357,21 @@ def _is_same_memory(lane: Lane, known: KnownHead, copy: Copy, deadline: Deadline
     return not collect.differs(copy.path, mirror, deadline=deadline)
 
 
-def _pack(lane: Lane, known: KnownHead | None, copy: Copy, target: Path, seq: Seq) -> Parcel:
+def _pack(lane: Lane, known: KnownHead | None, copy: Copy, target: Path, seq: Seq) -> PackedSnapshot:
     parent = None if copy.alone else lane.mirror.path()
     with files.translated(target):
         if known is not None and known.stored and parent is not None and copy.page_size == known.record.page_size:
             size = _write_delta(known.record, parent, copy, target)
             if not chain.starts_new_chain(known.record, size, lane.chain):
-                return _parcel(lane, seq, SnapshotKind.DELTA, target, size)
-        return _parcel(lane, seq, SnapshotKind.FULL, target, _write_full(copy, target))
+                return _packed(lane, seq, SnapshotKind.DELTA, target, size)
+        return _packed(lane, seq, SnapshotKind.FULL, target, _write_full(copy, target))
 
 
-def _parcel(lane: Lane, seq: Seq, kind: SnapshotKind, packed: Path, size: int) -> Parcel:
+def _packed(lane: Lane, seq: Seq, kind: SnapshotKind, path: Path, size: int) -> PackedSnapshot:
     nonce = secrets.token_hex(8)
-    return Parcel(seq, nonce, layout.snapshot(lane.project, seq, kind, nonce), kind, files.sha256_of(packed), size)
+    return PackedSnapshot(
+        seq, nonce, layout.snapshot(lane.project, seq, kind, nonce), kind, files.sha256_of(path), size
+    )
 
 
 def _write_delta(head: SnapshotRecord, parent: Path, copy: Copy, target: Path) -> int:
@@ -385,27 +396,27 @@ def _write(chunks: Iterator[bytes], target: Path) -> int:
         return sum(file.write(chunk) for chunk in chunks)
 
 
-def _record(lane: Lane, known: KnownHead | None, copy: Copy, parcel: Parcel, *, epoch: Epoch) -> SnapshotRecord:
-    head, full = known.record if known else None, parcel.kind is SnapshotKind.FULL
+def _record(lane: Lane, known: KnownHead | None, copy: Copy, packed: PackedSnapshot, *, epoch: Epoch) -> SnapshotRecord:
+    head, full = known.record if known else None, packed.kind is SnapshotKind.FULL
     return SnapshotRecord(
         project=lane.project,
-        seq=parcel.seq,
+        seq=packed.seq,
         epoch=epoch,
         parent_seq=head.seq if head else 0,
         parent_sha256=head.sha256 if head else None,
-        kind=parcel.kind,
+        kind=packed.kind,
         sha256=copy.sha256,
         page_size=copy.page_size,
         page_count=copy.page_count,
-        object=SnapshotObject(key=parcel.key, sha256=parcel.sha256, size_bytes=parcel.size_bytes),
-        full_seq=parcel.seq if full or head is None else head.full_seq,
-        full_bytes=parcel.size_bytes if full or head is None else head.full_bytes,
-        chain_bytes=0 if full or head is None else head.chain_bytes + parcel.size_bytes,
+        object=SnapshotObject(key=packed.key, sha256=packed.sha256, size_bytes=packed.size_bytes),
+        full_seq=packed.seq if full or head is None else head.full_seq,
+        full_bytes=packed.size_bytes if full or head is None else head.full_bytes,
+        chain_bytes=0 if full or head is None else head.chain_bytes + packed.size_bytes,
         rows=copy.rows,
         node=lane.node,
         device_id=database.device_id(lane.database),
         created_at=clock.stamp(),
-        nonce=parcel.nonce,
+        nonce=packed.nonce,
     )
 
 

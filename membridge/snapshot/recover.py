@@ -6,7 +6,7 @@ snapshot of a mirror, or of a live database, becomes the head under the next num
 
 from membridge.aio.deadline import Deadline
 from membridge.commits import chain, heads, verify
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
     EncryptionKeyError,
@@ -22,7 +22,7 @@ from schemas.node import Finding
 
 
 async def recover(
-    lane: Lane, request: RecoverRequest, *, epoch: Epoch | None, steps: Steps, deadline: Deadline
+    lane: Lane, request: RecoverRequest, *, epoch: Epoch | None, progress: ProgressTracker, deadline: Deadline
 ) -> RecoverReply:
     """Make the stores agree on a head, from the source of `request`; `epoch` is this node's, None where are no roles.
 
@@ -33,15 +33,15 @@ async def recover(
     if source is RecoverySource.STORE:
         if request.preview:
             raise InvalidRequestError("recovering from the object store has no preview: it changes no row")
-        with steps.step("head"):
+        with progress.step("head"):
             return await _from_store(lane, deadline=deadline)
-    lost = await _lost(lane, steps=steps, deadline=deadline)
+    lost = await _lost(lane, progress=progress, deadline=deadline)
     if request.preview:
         return RecoverReply(source=source, seq=_mirrored(lane), epoch=epoch or 0, lost=lost)
     if epoch is None:
         epoch = await _next_epoch(lane, deadline=deadline)
     from_mirror = source is RecoverySource.MIRROR
-    pushed = await push.push_full(lane, from_mirror=from_mirror, epoch=epoch, steps=steps, deadline=deadline)
+    pushed = await push.push_full(lane, from_mirror=from_mirror, epoch=epoch, progress=progress, deadline=deadline)
     return RecoverReply(
         source=source,
         seq=pushed.seq or 0,
@@ -53,7 +53,7 @@ async def recover(
     )
 
 
-async def _lost(lane: Lane, *, steps: Steps, deadline: Deadline) -> str:
+async def _lost(lane: Lane, *, progress: ProgressTracker, deadline: Deadline) -> str:
     """Return what of the newest snapshot the stores have lost, in words.
 
     Reads the snapshot as a node would that needs it. Raises RefusedError when it is whole.
@@ -65,7 +65,7 @@ async def _lost(lane: Lane, *, steps: Steps, deadline: Deadline) -> str:
         last = lane.mirror.last()
         if chain.went_back(known.record, last and last[0]):
             return f"snapshots {known.record.seq + 1} to {_mirrored(lane)}, which this node's mirror has seen"
-        found = await verify.verify(lane, VerifyRequest(seq=known.record.seq), steps=steps, deadline=deadline)
+        found = await verify.verify(lane, VerifyRequest(seq=known.record.seq), progress=progress, deadline=deadline)
     except (CorruptObjectError, EncryptionKeyError) as error:
         return error.message
     # A record beyond the head is a warning, also where it cannot be read; it may have been the newest once.

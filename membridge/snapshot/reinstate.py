@@ -12,7 +12,7 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database, overwrite
 from membridge.claudemem.overwrite import Condition
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import DatabaseCorruptError, DatabaseInvalidError, NotFoundError
 from membridge.merge import compare, install
 from membridge.merge.compare import Comparison
@@ -43,33 +43,35 @@ class Reinstated:
     aside: Path | None = None
 
 
-async def preview(lane: Lane, name: str, *, limit: int, steps: Steps, deadline: Deadline) -> Reinstated:
+async def preview(lane: Lane, name: str, *, limit: int, progress: ProgressTracker, deadline: Deadline) -> Reinstated:
     """Return what putting the backup `name` back would change. Errors: as `put_back`."""
-    with steps.step("check"):
+    with progress.step("check"):
         backup = await threads.run(_chosen, lane, name, deadline)
         damage = await threads.run(_damage, lane, deadline)
-    with steps.step("compare"):
+    with progress.step("compare"):
         return await threads.run(_compared, lane, backup, damage, limit, deadline)
 
 
-async def put_back(lane: Lane, name: str, *, limit: int = 0, steps: Steps, deadline: Deadline) -> Reinstated:
+async def put_back(
+    lane: Lane, name: str, *, limit: int = 0, progress: ProgressTracker, deadline: Deadline
+) -> Reinstated:
     """Make the live database what the backup `name` is; `newest` is the newest sound one, as `_REASON` says.
 
     Killed at any point it leaves the database as it was, as the backup, or, if it was damaged, a moment without one:
     the same command again ends it. Errors: NotFoundError, DatabaseCorruptError for a damaged backup, DatabaseBusyError
     while another program has a damaged database open, the database's, DiskFullError.
     """
-    seen = await preview(lane, name, limit=limit, steps=steps, deadline=deadline)
+    seen = await preview(lane, name, limit=limit, progress=progress, deadline=deadline)
     path, damage, aside = Path(seen.backup.path), seen.damage, None
     # What is put back stays until it is there: it may be the next one that retention deletes.
-    save = backups.BeforeWrite(lane, _REASON, steps, deadline, spare={path.name})
+    save = backups.BeforeWrite(lane, _REASON, progress, deadline, spare={path.name})
     folder = lane.folder / "reinstated"
     staged = folder / "backup.db"
     # A name of its own: the next run clears what a killed one left. Only one process at a time works in this folder.
     await threads.run(files.fresh_folder, folder)
     try:
         usable = await threads.run(overwrite.condition, lane.database, deadline=deadline) is Condition.USABLE
-        with steps.step("copy"):
+        with progress.step("copy"):
             live = lane.database if usable and not damage else None
             await threads.run(overwrite.make_ready, path, staged, live=live, deadline=deadline)
         if usable:
@@ -79,7 +81,7 @@ async def put_back(lane: Lane, name: str, *, limit: int = 0, steps: Steps, deadl
             except DatabaseCorruptError as error:
                 usable, damage = False, error.message
         await threads.run(lane.mirror.forget)
-        with steps.step("restore"):
+        with progress.step("restore"):
             if usable:
                 await threads.run(overwrite.overwrite, staged, lane.database, deadline=deadline)
             else:

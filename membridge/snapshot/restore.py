@@ -15,8 +15,8 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import materialize
-from membridge.commits.progress import Steps
-from membridge.commits.temp_dir import check_room, scratch
+from membridge.commits.progress import ProgressTracker
+from membridge.commits.temp_dir import check_room, temp_dir
 from membridge.errors import NotFoundError
 from membridge.merge import collect, compare, install, snapshot
 from membridge.merge.compare import Comparison
@@ -53,33 +53,35 @@ async def diff(
     newer: SnapshotRecord | None,
     *,
     limit: int,
-    steps: Steps,
+    progress: ProgressTracker,
     deadline: Deadline,
 ) -> Comparison:
-    """Return what became of the memory between two states; None is no memory at all. Errors: as `states.build`."""
+    """Return what became of the memory between two states; None is no memory at all. Errors: as `materialize.build`."""
     if (older.sha256 if older else None) == (newer.sha256 if newer else None):
         return Comparison()
-    async with scratch(lane) as folder:
+    async with temp_dir(lane) as folder:
         paths = [
-            None if record is None else await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
+            None
+            if record is None
+            else await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
             for record in (older, newer)
         ]
-        with steps.step("compare"):
+        with progress.step("compare"):
             return await threads.run(compare.compare, paths[0], paths[1], limit=limit, deadline=deadline)
 
 
-async def extract(lane: Lane, record: SnapshotRecord, *, steps: Steps, deadline: Deadline) -> Path:
+async def extract(lane: Lane, record: SnapshotRecord, *, progress: ProgressTracker, deadline: Deadline) -> Path:
     """Make a database of `record` that claude-mem can use, and return it; it is deleted after a day.
 
-    Errors: as `states.build`, and the database's.
+    Errors: as `materialize.build`, and the database's.
     """
     kept = lane.folder / "extracted"
     target = kept / f"{record.seq}-{secrets.token_hex(4)}.db"
     await threads.run(files.sweep, kept, "*.db")
-    async with scratch(lane) as folder:
-        state = await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
+    async with temp_dir(lane) as folder:
+        state = await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
         await threads.run(check_room, folder, record)
-        with steps.step("install"):
+        with progress.step("install"):
             source = lane.source(record.node, record.device_id)
             await threads.run(install.install, state, target, source=source, deadline=deadline)
             await threads.run(target.chmod, 0o600)
@@ -87,46 +89,52 @@ async def extract(lane: Lane, record: SnapshotRecord, *, steps: Steps, deadline:
 
 
 async def preview(
-    lane: Lane, record: SnapshotRecord, head: SnapshotRecord, *, limit: int, steps: Steps, deadline: Deadline
+    lane: Lane,
+    record: SnapshotRecord,
+    head: SnapshotRecord,
+    *,
+    limit: int,
+    progress: ProgressTracker,
+    deadline: Deadline,
 ) -> Preview:
     """Restore `record` into a copy of the live database, and return what that changed; nothing else is written.
 
-    Errors: as `states.build`, the database's.
+    Errors: as `materialize.build`, the database's.
     """
-    async with scratch(lane) as folder:
-        state = await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
+    async with temp_dir(lane) as folder:
+        state = await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
         newest = state
         if head.seq != record.seq:
-            newest = await materialize.build(lane, head, folder, steps=steps, deadline=deadline)
+            newest = await materialize.build(lane, head, folder, progress=progress, deadline=deadline)
         before, after = folder / "before.db", folder / "after.db"
-        with steps.step("copy"):
+        with progress.step("copy"):
             await threads.run(database.backup, lane.database, before, deadline=deadline)
             await threads.run(files.copy, before, after)
-        with steps.step("merge"):
+        with progress.step("merge"):
             rehearsal = _Rehearsal(lane, record, head, folder)
             await threads.run(rehearsal.run, after, state=state, newest=newest, deadline=deadline)
-        with steps.step("compare"):
+        with progress.step("compare"):
             changes = await threads.run(_changes, before, after, state, limit=limit, deadline=deadline)
             commits = await threads.run(collect.differs, after, newest, deadline=deadline)
     return Preview(changes, commits)
 
 
 async def take_back(
-    lane: Lane, record: SnapshotRecord, *, epoch: Epoch, limit: int = 0, steps: Steps, deadline: Deadline
+    lane: Lane, record: SnapshotRecord, *, epoch: Epoch, limit: int = 0, progress: ProgressTracker, deadline: Deadline
 ) -> Restored:
     """Write the state of `record` into the live database, after a backup; the caller commits it.
 
-    Killed half-way and run again it goes on. Errors: as `states.build` and `push.current_head`, the database's.
+    Killed half-way and run again it goes on. Errors: as `materialize.build` and `push.current_head`, the database's.
     """
-    with steps.step("head"):
-        await push.current_head(lane, epoch, steps=steps, deadline=deadline)
+    with progress.step("head"):
+        await push.current_head(lane, epoch, progress=progress, deadline=deadline)
     newest = lane.mirror.path()
     if newest is None:
         raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="run `membridge pull`")
-    async with scratch(lane) as folder:
-        state = await materialize.build(lane, record, folder, steps=steps, deadline=deadline)
-        save = backups.BeforeWrite(lane, "restore", steps, deadline)
-        with steps.step("merge"):
+    async with temp_dir(lane) as folder:
+        state = await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
+        save = backups.BeforeWrite(lane, "restore", progress, deadline)
+        with progress.step("merge"):
             report = await threads.run(
                 snapshot.restore_snapshot,
                 lane.database,
@@ -137,7 +145,7 @@ async def take_back(
                 deadline=deadline,
                 save=save,
             )
-        with steps.step("compare"):
+        with progress.step("compare"):
             changes = await threads.run(
                 _changes, save.path, lane.database, state, limit=limit, is_live=True, deadline=deadline
             )

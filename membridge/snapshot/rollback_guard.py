@@ -12,7 +12,7 @@ from membridge.aio.deadline import Deadline
 from membridge.claudemem import durable, marks
 from membridge.claudemem.marks import Marks
 from membridge.commits import heads
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import HeadMovedError, NotFoundError
 from membridge.snapshot import pull
 from membridge.snapshot.lane import Lane
@@ -22,7 +22,7 @@ from membridge.system.logging import get_logger
 log = get_logger("membridge.snapshot")
 
 
-async def heal(lane: Lane, *, steps: Steps, deadline: Deadline) -> bool:
+async def heal(lane: Lane, *, progress: ProgressTracker, deadline: Deadline) -> bool:
     """Give a database that went back what the head has, and delete nothing; return whether that was needed.
 
     Errors: those of `pull`. Killed halfway, the mirror is gone and the next pull does the same.
@@ -30,7 +30,7 @@ async def heal(lane: Lane, *, steps: Steps, deadline: Deadline) -> bool:
     if not await threads.run(_forgets, lane, deadline):
         return False
     try:
-        await pull.pull(lane, replace=False, steps=steps, deadline=deadline)
+        await pull.pull(lane, replace=False, progress=progress, deadline=deadline)
     except NotFoundError:
         if await heads.read(lane, deadline=deadline) is not None:
             # The store has lost what the head is made of.

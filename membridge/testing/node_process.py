@@ -22,7 +22,7 @@ QUICK = {
 
 
 @dataclass(slots=True)
-class Machine:
+class NodeProcess:
     """A node with its own home. `nats_url` is the server that all machines share, `extra` more of its settings.
 
     `through` is what each of its commands is started by, nothing unless told.

@@ -16,7 +16,7 @@ from membridge.claudemem import database, memory
 from membridge.embedded.nats_server import start_nats
 from membridge.embedded.sample import sample_database
 from membridge.errors import MembridgeError
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.wire import Wire
 
 PROJECT = "demo"
@@ -24,7 +24,7 @@ PROJECT = "demo"
 STEP, LOOK = 20.0, 0.05
 
 
-class Finding(Wire, frozen=True, kw_only=True):
+class CheckResult(Wire, frozen=True, kw_only=True):
     """One thing that was checked."""
 
     checked: str
@@ -33,28 +33,28 @@ class Finding(Wire, frozen=True, kw_only=True):
     detail: str = ""
 
 
-Tell = Callable[[Finding], None]
+Report = Callable[[CheckResult], None]
 
 
-async def tell(folder: str, heard: Tell) -> list[Finding]:
+async def run_scenario(folder: str, report: Report) -> list[CheckResult]:
     """Run the demonstration in `folder`; tell `heard` each finding as it comes, and return them all."""
     root = Path(folder)
     with start_nats(root / "nats") as server:
-        one = Machine("laptop", root / "laptop", server.url, PROJECT)
-        other = Machine("raspberry", root / "raspberry", server.url, PROJECT)
+        one = NodeProcess("laptop", root / "laptop", server.url, PROJECT)
+        other = NodeProcess("raspberry", root / "raspberry", server.url, PROJECT)
         try:
-            return await _Story(one, other, heard).run()
+            return await _Scenario(one, other, report).run()
         finally:
-            for machine in (one, other):
-                await machine.stop()
+            for node in (one, other):
+                await node.stop()
 
 
-class _Story:
-    def __init__(self, one: Machine, other: Machine, heard: Tell) -> None:
-        self._one, self._other, self._heard = one, other, heard
-        self._findings: list[Finding] = []
+class _Scenario:
+    def __init__(self, one: NodeProcess, other: NodeProcess, report: Report) -> None:
+        self._one, self._other, self._report = one, other, report
+        self._findings: list[CheckResult] = []
 
-    async def run(self) -> list[Finding]:
+    async def run(self) -> list[CheckResult]:
         one, other = self._one, self._other
         await threads.run(_give_sample, one)
         steps: list[tuple[str, Callable[[], Awaitable[str]]]] = [
@@ -83,11 +83,11 @@ class _Story:
             detail, passed = await threads.run(self._difference), False
         except (MembridgeError, RuntimeError, sqlite3.Error) as error:
             detail, passed = str(error), False
-        finding = Finding(
+        result = CheckResult(
             checked=name, passed=passed, seconds=round(time.monotonic() - began, 2), detail="" if passed else detail
         )
-        self._findings.append(finding)
-        self._heard(finding)
+        self._findings.append(result)
+        self._report(result)
 
     async def _first_commit(self) -> str:
         await self._one.start()
@@ -99,8 +99,8 @@ class _Story:
         await self._equal()
         return ""
 
-    async def _learn(self, machine: Machine, count: int, label: str) -> str:
-        await machine.write(count, label)
+    async def _learn(self, node: NodeProcess, count: int, label: str) -> str:
+        await node.write(count, label)
         await self._equal()
         return ""
 
@@ -119,10 +119,10 @@ class _Story:
         await self._until(lambda: self._leads(self._other))
         return ""
 
-    async def _learn_alone(self, machine: Machine, count: int, label: str) -> str:
-        before = await self._seq(machine)
-        await machine.write(count, label)
-        await self._until(lambda: self._head(machine, at_least=before + 1))
+    async def _learn_alone(self, node: NodeProcess, count: int, label: str) -> str:
+        before = await self._seq(node)
+        await node.write(count, label)
+        await self._until(lambda: self._head(node, at_least=before + 1))
         return ""
 
     async def _comes_back(self) -> str:
@@ -132,9 +132,9 @@ class _Story:
         return ""
 
     async def _sound(self) -> str:
-        for machine in (self._one, self._other):
-            await threads.run(database.quick_check, machine.database, deadline=Deadline.after(STEP))
-            await threads.run(_check_search, machine.database)
+        for node in (self._one, self._other):
+            await threads.run(database.quick_check, node.database, deadline=Deadline.after(STEP))
+            await threads.run(_check_search, node.database)
         return ""
 
     async def _equal(self) -> None:
@@ -157,17 +157,17 @@ class _Story:
             if lacks or extra
         )
 
-    async def _head(self, machine: Machine, *, at_least: int) -> bool:
-        return await self._seq(machine) >= at_least
+    async def _head(self, node: NodeProcess, *, at_least: int) -> bool:
+        return await self._seq(node) >= at_least
 
-    async def _seq(self, machine: Machine) -> int:
-        return (await self._status(machine)).project.mirror_seq
+    async def _seq(self, node: NodeProcess) -> int:
+        return (await self._status(node)).project.mirror_seq
 
-    async def _leads(self, machine: Machine) -> bool:
-        return (await self._status(machine)).project.role == "primary"
+    async def _leads(self, node: NodeProcess) -> bool:
+        return (await self._status(node)).project.role == "primary"
 
-    async def _status(self, machine: Machine) -> "_Status":
-        code, output = await machine.command("status", "--json")
+    async def _status(self, node: NodeProcess) -> "_Status":
+        code, output = await node.command("status", "--json")
         if code:
             return _Status()
         return msgspec.json.decode(output.encode(), type=_Status)
@@ -194,6 +194,6 @@ def _check_search(database_path: Path) -> None:
             connection.execute(f"INSERT INTO {table}({table}) VALUES ('integrity-check')")  # noqa: S608 - our own names
 
 
-def _give_sample(machine: Machine) -> None:
-    machine.database.parent.mkdir(parents=True)
-    shutil.copyfile(sample_database(), machine.database)
+def _give_sample(node: NodeProcess) -> None:
+    node.database.parent.mkdir(parents=True)
+    shutil.copyfile(sample_database(), node.database)

@@ -17,7 +17,7 @@ from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
 from membridge.bus.options import BusOptions
 from membridge.bus.streams import ensure_streams
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.merge.conflicts import Journal
 from membridge.objectstore.encryption.guard import PlainStore
@@ -26,7 +26,7 @@ from membridge.objectstore.encryption.store import EncryptedStore
 from membridge.objectstore.s3.client import S3Options, open_s3
 from membridge.snapshot import pull, push
 from membridge.snapshot.lane import Lane
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas import buckets
 from schemas.events import Event
 from schemas.identity import NodeId, canonical_id
@@ -159,8 +159,8 @@ async def _to_row(scene: Scene, server: NatsServer) -> dict[str, float]:
     return {"commit_to_row_seconds": statistics.median(times)}
 
 
-def _machine(scene: Scene, server: NatsServer, name: str, bucket: str) -> Machine:
-    machine = Machine(
+def _machine(scene: Scene, server: NatsServer, name: str, bucket: str) -> NodeProcess:
+    machine = NodeProcess(
         name,
         scene.scratch / name,
         server.url,
@@ -185,38 +185,38 @@ def _worker_connection(database: Path) -> sqlite3.Connection:
     return connection
 
 
-def _committed(machine: Machine) -> int:
+def _committed(machine: NodeProcess) -> int:
     return machine.log.read_text(encoding="utf-8").count('"outcome":"committed"')
 
 
-def _count(machine: Machine) -> int:
+def _count(machine: NodeProcess) -> int:
     with closing(sqlite3.connect(machine.database, timeout=10)) as database:
         counted: tuple[int] = database.execute("SELECT count(*) FROM observations").fetchone()
         return counted[0]
 
 
-def _rss(machine: Machine) -> int:
+def _rss(machine: NodeProcess) -> int:
     status = Path(f"/proc/{_pid(machine)}/status").read_text(encoding="ascii")
     return int(status.partition("VmRSS:")[2].split()[0]) << 10
 
 
-def _children(machine: Machine) -> str:
+def _children(machine: NodeProcess) -> str:
     pid = _pid(machine)
     return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").strip()
 
 
-def _pid(machine: Machine) -> int:
+def _pid(machine: NodeProcess) -> int:
     if machine.process is None:
         raise RuntimeError(f"{machine.name} does not run")
     return machine.process.pid
 
 
 async def _push(lane: Lane) -> None:
-    await push.push(lane, epoch=1, allow_shrink=False, steps=Steps(), deadline=_soon())
+    await push.push(lane, epoch=1, allow_shrink=False, progress=ProgressTracker(), deadline=_soon())
 
 
 async def _pull(lane: Lane) -> None:
-    await pull.pull(lane, replace=False, steps=Steps(), deadline=_soon())
+    await pull.pull(lane, replace=False, progress=ProgressTracker(), deadline=_soon())
 
 
 async def _timed(act: Callable[[], object]) -> float:

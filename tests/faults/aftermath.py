@@ -7,7 +7,7 @@ from pathlib import Path
 from membridge.aio import threads
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import fetch, heads
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.system import files
 from tests.faults.scenarios import Stage, converge
 from tests.faults.template import SNAPSHOT, leftovers, orphans
@@ -49,7 +49,7 @@ async def head_memory(stage: Stage) -> Memory:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     lane = replace(stage.node("b").lane, folder=folder)
-    fetched = await fetch.fetch(lane, known.record, steps=Steps(), deadline=soon())
+    fetched = await fetch.fetch(lane, known.record, progress=ProgressTracker(), deadline=soon())
     return await threads.run(_live, fetched.path)
 
 

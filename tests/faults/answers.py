@@ -17,7 +17,7 @@ from schemas.identity import ProjectId
 from tests.faults.scenarios import BY_NAME, Stage
 from tests.faults.shim import Mode, Step
 from tests.faults.world import Place, World, opened, soon
-from tests.faults.zygote import Order, Outcome
+from tests.faults.zygote import Trial, TrialResult
 from tests.fixtures.relay import Losses, relayed
 
 #: Seconds after which an answer is given up while this fault is swept; the product waits ten.
@@ -30,32 +30,32 @@ class Lossy:
     def __init__(self, world: World, losses: Losses) -> None:
         self._world, self._losses = world, losses
 
-    async def run(self, order: Order) -> Outcome:
+    async def run(self, trial: Trial) -> TrialResult:
         """Run one try to its end."""
-        scenario = BY_NAME[order.scenario]
-        target = order.target if order.mode == Mode.ANSWER else 0
+        scenario = BY_NAME[trial.scenario]
+        target = trial.target if trial.mode == Mode.ANSWER else 0
         self._losses.disarm()
         self._losses.lost.clear()
         stage = Stage(
             self._world,
-            Path(order.folder),
-            ProjectId(order.project),
+            Path(trial.folder),
+            ProjectId(trial.project),
             scenario.terms,
             lambda: self._losses.arm(target),
         )
-        outcome = Outcome("done", 0)
+        result = TrialResult("done", 0)
         try:
             with _impatient():
                 await scenario.act(stage)
         except MembridgeError as error:
-            outcome = Outcome("failed", 0, error=type(error).__name__, text=str(error))
+            result = TrialResult("failed", 0, error=type(error).__name__, text=str(error))
         except Exception as error:  # noqa: BLE001 - what is no error of ours is a finding
-            outcome = Outcome("failed", 0, error="crash", text=repr(error))
+            result = TrialResult("failed", 0, error="crash", text=repr(error))
         finally:
             self._losses.disarm()
             self._world.close_journals()
         counts = {"steps": len(self._losses.writes), "failed": int(self._losses.lost.is_set())}
-        return Outcome(outcome.ended, error=outcome.error, text=outcome.text, **counts)
+        return TrialResult(result.ended, error=result.error, text=result.text, **counts)
 
     def steps(self) -> list[Step]:
         """Return the writes of the last try."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from membridge.aio.deadline import Deadline
 from membridge.commits import heads
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.leadership.elector import Elector
 from membridge.leadership.rules import Freshness
 from membridge.leadership.view import Election, ElectorOptions
@@ -28,7 +28,7 @@ async def keeping(world: World, node: Node) -> AsyncGenerator[tuple[Elector, Pro
     lane, attached = node.lane, list[Project]()
 
     async def flush(deadline: Deadline) -> None:
-        await attached[0].push(PushRequest(), Steps(), deadline=deadline)
+        await attached[0].push(PushRequest(), ProgressTracker(), deadline=deadline)
 
     async def freshness() -> Freshness:
         return await freshness_of(lane, deadline=soon())
@@ -54,7 +54,7 @@ async def primary(elector: Elector, project: Project) -> int:
         view = elector.view()
         while view.role is not Role.PRIMARY:
             if await project.is_behind(deadline=soon()):
-                await project.catch_up(Steps(), deadline=soon())
+                await project.catch_up(ProgressTracker(), deadline=soon())
             try:
                 async with asyncio.timeout(0.1):
                     view = await elector.changed(view)

@@ -13,7 +13,7 @@ import apsw
 
 from membridge.aio import threads
 from membridge.commits import heads, layout, tags
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import RefusedError
 from membridge.snapshot import backups
 from schemas.commits import GcRequest, RecoverRequest, RecoverySource
@@ -214,7 +214,7 @@ async def restore_the_first(stage: Stage) -> object:
     node = stage.node("a")
     record = await heads.fetch_record(node.lane, 1, deadline=soon())
     stage.arm()
-    return await node.project.restore(record, Steps(), deadline=soon())
+    return await node.project.restore(record, ProgressTracker(), deadline=soon())
 
 
 async def backed_up_and_lost(stage: Stage) -> None:
@@ -228,13 +228,13 @@ async def backed_up_and_lost(stage: Stage) -> None:
 async def put_a_backup_back(stage: Stage) -> object:
     node = stage.node("a")
     stage.arm()
-    return await node.project.restore_backup("newest", Steps(), deadline=soon())
+    return await node.project.restore_backup("newest", ProgressTracker(), deadline=soon())
 
 
 async def collect_garbage(stage: Stage) -> object:
     node = stage.node("a")
     stage.arm()
-    return await node.project.collect_garbage(GcRequest(), Steps(), deadline=soon())
+    return await node.project.collect_garbage(GcRequest(), ProgressTracker(), deadline=soon())
 
 
 async def tag_and_move(stage: Stage) -> None:
@@ -262,7 +262,7 @@ async def with_a_damaged_record(stage: Stage) -> None:
 async def recover_from_the_mirror(stage: Stage) -> object:
     node = stage.node("a")
     stage.arm()
-    return await node.project.recover(RecoverRequest(source=RecoverySource.MIRROR), Steps(), deadline=soon())
+    return await node.project.recover(RecoverRequest(source=RecoverySource.MIRROR), ProgressTracker(), deadline=soon())
 
 
 async def recover_again(stage: Stage) -> None:

@@ -34,7 +34,7 @@ from tests.faults.scenarios import BY_NAME, SCENARIOS, Scenario, Stage
 from tests.faults.shim import Mode, State, Step
 from tests.faults.template import Template, fresh_project, leftovers, loose_chunks, removed, taken
 from tests.faults.world import Place, World, opened
-from tests.faults.zygote import Order, Outcome
+from tests.faults.zygote import Trial, TrialResult
 
 ROOT = Path(__file__).parents[2]
 #: Steps tried beyond those of the undisturbed run.
@@ -53,13 +53,13 @@ class Zygote:
         """Return the steps of the last try."""
         return self.state.steps()
 
-    async def run(self, order: Order) -> Outcome:
+    async def run(self, trial: Trial) -> TrialResult:
         """Run one try to its end."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(msgspec.json.encode(order) + b"\n")
+        self._process.stdin.write(msgspec.json.encode(trial) + b"\n")
         line = await self._process.stdout.readline()
-        return msgspec.json.decode(line, type=Outcome)
+        return msgspec.json.decode(line, type=TrialResult)
 
 
 @asynccontextmanager
@@ -148,8 +148,8 @@ class Sweep:
         self._template = await taken(self._world, stage.folder, project)
         stage = await self._fresh()
         before = await look(stage)
-        outcome = await self._fork.run(self._order(stage, Mode.COUNT, 0))
-        assert outcome.ended == "done", f"undisturbed: {outcome}"
+        result = await self._fork.run(self._trial(stage, Mode.COUNT, 0))
+        assert result.ended == "done", f"undisturbed: {result}"
         steps = self._fork.steps()
         after = await look(stage)
         if self._scenario.again is not None:
@@ -168,9 +168,9 @@ class Sweep:
         """Kill node a before step `target`."""
         report = self.report(Mode.KILL)
         stage = await self._fresh()
-        outcome = await self._fork.run(self._order(stage, Mode.KILL, target))
-        report.hit += outcome.ended == "killed"
-        await self._examine(report, stage, outcome, target, wanted={"killed", "done"})
+        result = await self._fork.run(self._trial(stage, Mode.KILL, target))
+        report.hit += result.ended == "killed"
+        await self._examine(report, stage, result, target, wanted={"killed", "done"})
         return report
 
     async def attempt(self, mode: Mode, target: int) -> Report:
@@ -180,28 +180,30 @@ class Sweep:
     async def _starve(self, mode: Mode, target: int) -> Report:
         report = self.report(mode)
         stage = await self._fresh()
-        outcome = await self._fork.run(self._order(stage, mode, target))
-        report.hit += outcome.failed > 0
+        result = await self._fork.run(self._trial(stage, mode, target))
+        report.hit += result.failed > 0
         # What only tidies up, or notes what was done, may fail without failing the operation.
-        wanted = {"done", "failed"} if outcome.failed or mode in {Mode.BROKEN, Mode.ANSWER} else {"done"}
-        await self._examine(report, stage, outcome, target, wanted=wanted)
+        wanted = {"done", "failed"} if result.failed or mode in {Mode.BROKEN, Mode.ANSWER} else {"done"}
+        await self._examine(report, stage, result, target, wanted=wanted)
         return report
 
     async def loose_chunks(self) -> int:
         """Count the objects of which the store in NATS has chunks that belong to nothing; 0 for another store."""
         return len(await loose_chunks(self._world))
 
-    async def _examine(self, report: Report, stage: Stage, outcome: Outcome, target: int, *, wanted: set[str]) -> None:
+    async def _examine(
+        self, report: Report, stage: Stage, result: TrialResult, target: int, *, wanted: set[str]
+    ) -> None:
         report.tries += 1
         at = next((str(step) for step in self._fork.steps() if step.number == target), f"{target}: not reached")
         reference = self.reference
         try:
-            assert outcome.ended in wanted, f"{outcome.ended} {outcome.error} {outcome.text[-500:]}"
-            if outcome.ended == "failed":
-                assert outcome.error != "crash", outcome.text[-500:]
-                assert "\n" not in outcome.text, outcome
-            if outcome.ended == "failed" and report.mode is Mode.FULL:
-                assert outcome.error == "DiskFullError", f"{outcome.error}: {outcome.text[-500:]}"
+            assert result.ended in wanted, f"{result.ended} {result.error} {result.text[-500:]}"
+            if result.ended == "failed":
+                assert result.error != "crash", result.text[-500:]
+                assert "\n" not in result.text, result
+            if result.ended == "failed" and report.mode is Mode.FULL:
+                assert result.error == "DiskFullError", f"{result.error}: {result.text[-500:]}"
                 # SQLite's own undo log of our journal needs room to be undone; the next opening does that.
                 left = [name for name in leftovers(stage.folder / "a") if name != "state/journal.db-journal"]
                 assert left == [], f"left on a full disk: {left}"
@@ -236,12 +238,12 @@ class Sweep:
     def _stage(self, folder: Path, project: ProjectId) -> Stage:
         return Stage(self._world, folder, project, self._scenario.terms)
 
-    def _order(self, stage: Stage, mode: Mode, target: int) -> Order:
+    def _trial(self, stage: Stage, mode: Mode, target: int) -> Trial:
         s3 = self._world.place.s3
         given = None
         if s3 is not None:
             given = {name: getattr(s3, name) for name in ("endpoint", "access_key", "secret_key", "bucket", "region")}
-        return Order(
+        return Trial(
             self._scenario.name, stage.project, str(stage.folder), self._world.place.nats_url, given, mode, target
         )
 

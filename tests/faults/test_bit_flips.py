@@ -19,7 +19,7 @@ from membridge.embedded.nats_server import NatsServer
 from membridge.errors import BusUnavailableError, MembridgeError
 from membridge.objectstore.jetstream import open_jetstream
 from membridge.objectstore.s3.client import S3Options
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas import buckets, subjects
 from schemas.identity import canonical_id
 from schemas.node import StatusReply
@@ -135,7 +135,7 @@ async def test_in_the_newest_snapshot_a_recovery_from_the_mirror_makes_it_whole(
     assert memory_rows(a.database) == memory_rows(b.database)
 
 
-async def answered(machine: Machine, *arguments: str) -> dict[str, Any]:
+async def answered(machine: NodeProcess, *arguments: str) -> dict[str, Any]:
     """Run a command until the server answers it, which reads its damaged files meanwhile; return what it says."""
     async with asyncio.timeout(60.0):
         while True:
@@ -146,7 +146,7 @@ async def answered(machine: Machine, *arguments: str) -> dict[str, Any]:
             await pause()
 
 
-async def recovered(machine: Machine) -> int:
+async def recovered(machine: NodeProcess) -> int:
     """Recover from the machine's mirror; return the seq, 0 where only older states are damaged and nothing is to do."""
     reply = await answered(machine, "recover", "--from", "mirror", "--yes")
     assert reply.get("committed") or "nothing is lost" in reply.get("message", ""), reply
@@ -170,7 +170,7 @@ async def takes_writes(bus: Bus) -> bool:
     return True
 
 
-async def comes_about(bus: Bus, machine: Machine, wanted: Callable[[StatusReply], bool]) -> bool:
+async def comes_about(bus: Bus, machine: NodeProcess, wanted: Callable[[StatusReply], bool]) -> bool:
     """Return whether the nodes get there by themselves."""
     try:
         async with asyncio.timeout(BY_THEMSELVES), paced(bus) as turn:

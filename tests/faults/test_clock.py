@@ -7,7 +7,7 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.leadership import Role
 from schemas.node import StatusReply
 from tests.faults import shim
@@ -37,7 +37,7 @@ class Clock:
         part.replace(self._file)
 
 
-def in_step(a: Machine, b: Machine) -> bool:
+def in_step(a: NodeProcess, b: NodeProcess) -> bool:
     return b.database.exists() and memory_rows(a.database) == memory_rows(b.database)
 
 

@@ -7,7 +7,7 @@ import pytest
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.embedded.nats_server import NatsServer
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.leadership import Role
 from tests.bench.s3 import S3
 from tests.faults.namespace import Cable, cable
@@ -30,7 +30,7 @@ def kept(request: pytest.FixtureRequest) -> S3 | None:
 
 async def machines(
     make_machine: MakeMachine, nats_server: NatsServer, wire: Cable, kept: S3 | None, *, primary: str
-) -> tuple[Machine, Machine]:
+) -> tuple[NodeProcess, NodeProcess]:
     """Return a, and b at the end of the cable; both with the same memory, running and in step."""
     policy = {
         "MEMBRIDGE_LEADERSHIP_POLICY": "auto", "MEMBRIDGE_LEADERSHIP_GRACE_SECONDS": "0.5", "PRIMARY_NODE_ID": primary,
@@ -53,11 +53,11 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def rows_of(machine: Machine) -> int:
+def rows_of(machine: NodeProcess) -> int:
     return sum(len(rows) for rows in memory_rows(machine.database).values())
 
 
-async def in_step(bus: Bus, a: Machine, b: Machine) -> None:
+async def in_step(bus: Bus, a: NodeProcess, b: NodeProcess) -> None:
     """Wait until both have one memory and nothing to tell each other."""
     for one in (a, b):
         await until(bus, one, lambda seen: not seen.project.lag and not seen.project.unsynced, seconds=LONG)

@@ -16,7 +16,7 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.faults import shim
 from tests.faults.shim import Mode, State
 from tests.fixtures.databases import Writer, connect, make_database, titles
@@ -30,7 +30,7 @@ class Power:
     library: Path
     state: State
 
-    def watch(self, machine: Machine) -> None:
+    def watch(self, machine: NodeProcess) -> None:
         """Keep aside what is forced to the disk from now on; what is there now is on it."""
         folder = machine.database.parent
         shutil.copytree(folder, disk_of(machine))
@@ -42,13 +42,13 @@ class Power:
         return {"LD_PRELOAD": str(self.library), "IOFAULT_STATE": str(self.state.path)}
 
 
-def disk_of(machine: Machine) -> Path:
+def disk_of(machine: NodeProcess) -> Path:
     """Return the folder of what a power cut would leave."""
     folder = machine.database.parent
     return folder.with_name(f"{folder.name}.disk")
 
 
-async def cut(machine: Machine) -> None:
+async def cut(machine: NodeProcess) -> None:
     """Cut a machine's power: its worker's connections must be idle, or it would not be a power cut but a crash."""
     await machine.kill()
     folder = machine.database.parent
@@ -68,7 +68,7 @@ def power(tmp_path: Path) -> Generator[Power]:
 
 
 @pytest.fixture
-def a(make_machine: MakeMachine, power: Power) -> Machine:
+def a(make_machine: MakeMachine, power: Power) -> NodeProcess:
     """A primary whose power can be cut; it has a memory."""
     machine = make_machine("a", PRIMARY_NODE_ID="a", **power.environment())
     make_database(machine.database)
@@ -76,7 +76,7 @@ def a(make_machine: MakeMachine, power: Power) -> Machine:
     return machine
 
 
-async def test_a_power_cut_deletes_for_nobody(make_machine: MakeMachine, bus: Bus, a: Machine) -> None:
+async def test_a_power_cut_deletes_for_nobody(make_machine: MakeMachine, bus: Bus, a: NodeProcess) -> None:
     b = make_machine("b", PRIMARY_NODE_ID="a")
     await a.start()
     await b.start()
@@ -98,7 +98,7 @@ async def test_a_power_cut_deletes_for_nobody(make_machine: MakeMachine, bus: Bu
 
 
 async def test_what_was_not_pushed_yet_may_be_gone_and_a_deletion_that_was_kept_is_one(
-    make_machine: MakeMachine, bus: Bus, a: Machine
+    make_machine: MakeMachine, bus: Bus, a: NodeProcess
 ) -> None:
     b = make_machine("b", PRIMARY_NODE_ID="a")
     with closing(connect(a.database)) as worker:
@@ -143,7 +143,7 @@ async def test_a_power_cut_of_a_secondary_proposes_no_deletion(
     assert all(rows <= memory_rows(a.database)[table] for table, rows in before.items())
 
 
-async def test_the_wal_of_the_worker_is_never_folded_in(bus: Bus, a: Machine) -> None:
+async def test_the_wal_of_the_worker_is_never_folded_in(bus: Bus, a: NodeProcess) -> None:
     with closing(connect(a.database)) as worker:
         worker.execute("UPDATE observations SET title = 'in the WAL' WHERE id = 1").fetchall()
         file = a.database.read_bytes()

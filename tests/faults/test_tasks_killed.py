@@ -18,7 +18,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.rpc import RpcClient
 from membridge.embedded.nats_server import NatsServer
 from membridge.errors import MembridgeError
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas import subjects
 from schemas.audit import AuditRequest, StatsReply
 from schemas.node import Empty
@@ -75,7 +75,7 @@ async def submit(bus: Bus, number: int) -> str:
     return task.id
 
 
-async def leader_of(bus: Bus, coordinators: list[Machine]) -> Machine:
+async def leader_of(bus: Bus, coordinators: list[NodeProcess]) -> NodeProcess:
     stats = await ask(bus, subjects.STATS, Empty())
     assert isinstance(stats, StatsReply)
     pid = int(stats.leader.split("-")[-2])
@@ -129,7 +129,7 @@ async def test_every_task_ends_once_whatever_is_killed(
     assert {task.status for task in tasks} == {TaskStatus.COMPLETED}
 
 
-async def kill(machine: Machine) -> None:
+async def kill(machine: NodeProcess) -> None:
     """SIGKILL a process and wait for its end."""
     assert machine.process is not None
     with suppress(ProcessLookupError):

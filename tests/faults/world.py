@@ -17,7 +17,7 @@ from membridge.bus.options import BusOptions
 from membridge.bus.publisher import announce
 from membridge.bus.streams import WorkQueue, ensure_streams, open_queue
 from membridge.commits.chain import ChainPolicy
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.commits.retention import SnapshotPolicy
 from membridge.leadership.view import LeadershipView
 from membridge.merge.conflicts import Journal
@@ -103,17 +103,17 @@ class Node:
 
     async def push(self) -> PushReply:
         """Push, as the role says."""
-        return await self.project.push(PushRequest(), Steps(), deadline=soon())
+        return await self.project.push(PushRequest(), ProgressTracker(), deadline=soon())
 
     async def pull(self, *, replace: bool = False) -> PullReply:
         """Pull."""
-        return await self.project.pull(PullRequest(replace=replace), Steps(), queue=None, deadline=soon())
+        return await self.project.pull(PullRequest(replace=replace), ProgressTracker(), queue=None, deadline=soon())
 
     async def take_in(self) -> PullReply:
         """Take in what is announced."""
         assert self.queue is not None
         deliveries = await self.queue.fetch(wait=0.3)
-        return await self.project.take_in(deliveries, Steps(), deadline=soon())
+        return await self.project.take_in(deliveries, ProgressTracker(), deadline=soon())
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ PATIENCE = 60.0
 _SUBREAPER = 36
 
 
-class Order(msgspec.Struct, frozen=True):
+class Trial(msgspec.Struct, frozen=True):
     """One try: the scenario on a project in a folder, and what happens at which step."""
 
     scenario: str
@@ -48,7 +48,7 @@ class Order(msgspec.Struct, frozen=True):
         return Place(self.nats_url, S3Options(**self.s3) if self.s3 else None)
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class TrialResult(msgspec.Struct, frozen=True):
     """What became of it: `killed`, `hung`, `done` or `failed` with the error's class and text."""
 
     ended: str
@@ -58,10 +58,10 @@ class Outcome(msgspec.Struct, frozen=True):
     text: str = ""
 
 
-async def _act(order: Order, state: State) -> dict[str, Any]:
-    scenario = BY_NAME[order.scenario]
-    async with opened(order.place) as world:
-        stage = Stage(world, Path(order.folder), ProjectId(order.project), scenario.terms, state.arm)
+async def _act(trial: Trial, state: State) -> dict[str, Any]:
+    scenario = BY_NAME[trial.scenario]
+    async with opened(trial.place) as world:
+        stage = Stage(world, Path(trial.folder), ProjectId(trial.project), scenario.terms, state.arm)
         try:
             await scenario.act(stage)
         except MembridgeError as error:
@@ -71,24 +71,24 @@ async def _act(order: Order, state: State) -> dict[str, Any]:
     return {"ended": "done"}
 
 
-def _child(order: Order, state: State) -> None:
+def _child(trial: Trial, state: State) -> None:
     os.setsid()
-    log = os.open(f"{order.folder}/child.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(f"{trial.folder}/child.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        ended = runner.run(_act(order, state))
-    Path(order.folder, "outcome.json").write_text(json.dumps(ended), encoding="utf-8")
+        ended = runner.run(_act(trial, state))
+    Path(trial.folder, "outcome.json").write_text(json.dumps(ended), encoding="utf-8")
 
 
-def _run(order: Order, state: State) -> Outcome:
-    state.set(Mode(order.mode), order.target, Path(order.folder, "a"))
+def _run(trial: Trial, state: State) -> TrialResult:
+    state.set(Mode(trial.mode), trial.target, Path(trial.folder, "a"))
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            _child(order, state)
+            _child(trial, state)
             code = 0
         except BaseException:  # noqa: BLE001 - a fork ends here, whatever happened
             traceback.print_exc()
@@ -104,15 +104,15 @@ def _run(order: Order, state: State) -> Outcome:
     _reap()
     counts = {"steps": state.count, "failed": state.failed}
     if not ended:
-        return Outcome("hung", **counts)
+        return TrialResult("hung", **counts)
     if os.WIFSIGNALED(status):
-        return Outcome("killed", **counts)
+        return TrialResult("killed", **counts)
     if os.WEXITSTATUS(status) != 0:
-        return Outcome(
-            "failed", **counts, error="crash", text=Path(order.folder, "child.log").read_text("utf-8")[-3000:]
+        return TrialResult(
+            "failed", **counts, error="crash", text=Path(trial.folder, "child.log").read_text("utf-8")[-3000:]
         )
-    told = json.loads(Path(order.folder, "outcome.json").read_text(encoding="utf-8"))
-    return Outcome(**counts, **told)
+    told = json.loads(Path(trial.folder, "outcome.json").read_text(encoding="utf-8"))
+    return TrialResult(**counts, **told)
 
 
 def _reap() -> None:
@@ -131,8 +131,8 @@ def main() -> None:
     state = State(Path(os.environ["IOFAULT_STATE"]))
     print("ready", flush=True)  # noqa: T201 - the answer
     for line in sys.stdin:
-        outcome = _run(msgspec.json.decode(line, type=Order), state)
-        print(msgspec.json.encode(outcome).decode(), flush=True)  # noqa: T201 - the answer
+        result = _run(msgspec.json.decode(line, type=Trial), state)
+        print(msgspec.json.encode(result).decode(), flush=True)  # noqa: T201 - the answer
 
 
 if __name__ == "__main__":

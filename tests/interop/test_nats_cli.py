@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas.identity import canonical_id
 from tests.fixtures.machines import PROJECT, SAMPLE
@@ -47,7 +47,7 @@ def examples() -> list[str]:
 class Up:
     """A running `membridge up`, in the home of the one who runs it."""
 
-    machine: Machine
+    machine: NodeProcess
     nats: Path
 
     def environment(self) -> dict[str, str]:
@@ -105,7 +105,7 @@ def up() -> Generator[Up]:
     """`up` with a memory that is committed and a coordinator, and the context written."""
     with TemporaryDirectory(prefix="membridge-nats-cli-") as folder:
         url = f"nats://127.0.0.1:{free_port()}"
-        machine = Machine("a", Path(folder) / "a", url, PROJECT, extra={"MEMBRIDGE_COORDINATOR": "1"})
+        machine = NodeProcess("a", Path(folder) / "a", url, PROJECT, extra={"MEMBRIDGE_COORDINATOR": "1"})
         machine.database.parent.mkdir(parents=True)
         shutil.copyfile(SAMPLE, machine.database)
         made = Up(machine, build(NATS))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures.machines import command
 from tests.integration.access.sites import eventually, free_port
 from tests.real.fetch import fetch_claude
@@ -14,7 +14,7 @@ from tests.real.messages_api import MessagesApi, messages_api
 pytestmark = pytest.mark.real
 
 
-def machine(tmp_path: Path, api: MessagesApi) -> Machine:
+def machine(tmp_path: Path, api: MessagesApi) -> NodeProcess:
     extra = {
         "MEMBRIDGE_COORDINATOR": "1",
         "MEMBRIDGE_WORKER": "1",
@@ -25,7 +25,7 @@ def machine(tmp_path: Path, api: MessagesApi) -> Machine:
         "DISABLE_AUTOUPDATER": "1",
         "IS_SANDBOX": "1",
     }
-    return Machine("a", tmp_path / "a", f"nats://127.0.0.1:{free_port()}", "shared", extra=extra)
+    return NodeProcess("a", tmp_path / "a", f"nats://127.0.0.1:{free_port()}", "shared", extra=extra)
 
 
 async def test_a_context_goes_on_in_its_session(tmp_path: Path) -> None:

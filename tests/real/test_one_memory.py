@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from membridge.embedded.nats_server import NatsServer
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.real.worker import Worker, start_worker
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
@@ -21,9 +21,9 @@ SOON = 40.0
 
 
 @asynccontextmanager
-async def node(name: str, home: Path, server: NatsServer) -> AsyncGenerator[Machine]:
+async def node(name: str, home: Path, server: NatsServer) -> AsyncGenerator[NodeProcess]:
     """A node daemon on the machine whose home is `home`."""
-    machine = Machine(name, home, server.url, "shared")
+    machine = NodeProcess(name, home, server.url, "shared")
     await machine.start()
     try:
         yield machine
@@ -31,7 +31,7 @@ async def node(name: str, home: Path, server: NatsServer) -> AsyncGenerator[Mach
         await machine.stop()
 
 
-async def seen(worker: Worker, project: str, texts: set[str], machines: list[Machine]) -> None:
+async def seen(worker: Worker, project: str, texts: set[str], machines: list[NodeProcess]) -> None:
     """Wait until the worker's API shows `texts`; fail with the daemons' logs when it does not."""
     try:
         async with asyncio.timeout(SOON):
@@ -77,8 +77,8 @@ async def test_what_one_worker_saves_the_other_shows(tmp_path: Path, nats_server
 async def test_a_worker_is_stopped_after_a_replacement_only_where_that_is_allowed(
     tmp_path: Path, nats_server: NatsServer
 ) -> None:
-    def machine(name: str, **extra: str) -> Machine:
-        return Machine(name, tmp_path / name, nats_server.url, "shared", extra=extra)
+    def machine(name: str, **extra: str) -> NodeProcess:
+        return NodeProcess(name, tmp_path / name, nats_server.url, "shared", extra=extra)
 
     with start_worker(tmp_path / "a") as a, start_worker(tmp_path / "b") as b:
         await asyncio.to_thread(a.save, "kept", "boat")

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from membridge.embedded.nats_server import NatsOptions, Supervisor
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from tests.bench.s3 import S3
 from tests.soak.link import Link, link
@@ -27,7 +27,7 @@ PAUSE = 0.4
 class Actor:
     """A node: its machine, its lines, and the titles that its agent was told were saved."""
 
-    machine: Machine
+    machine: NodeProcess
     nats: Link
     store: Link | None
     saved: list[str] = field(default_factory=list[str])
@@ -110,5 +110,5 @@ async def _actor(stack: AsyncExitStack, home: Path, name: str, url: str, s3: S3 
             "MINIO_SECRET_KEY": s3.secret_key,
             "MINIO_BUCKET": bucket,
         }
-    machine = Machine(name, home, f"nats://127.0.0.1:{nats.port}", PROJECT, extra=extra)
+    machine = NodeProcess(name, home, f"nats://127.0.0.1:{nats.port}", PROJECT, extra=extra)
     return Actor(machine, nats, store)

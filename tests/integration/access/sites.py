@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.identity import ProjectId, canonical_id
 from tests.fixtures.machines import SAMPLE, SOON, command
 from tests.fixtures.pace import written_to
@@ -23,18 +23,18 @@ SHARED, OTHER = "shared", "other"
 class Site:
     """The first machine with its server, and a folder for the homes of more."""
 
-    host: Machine
+    host: NodeProcess
     root: Path
 
     async def invite(self, *arguments: str) -> str:
         """Return the line of a new invitation."""
         return str((await command(self.host, "invite", *arguments))["line"])
 
-    def machine(self, name: str, project: str = SHARED, **extra: str) -> Machine:
+    def machine(self, name: str, project: str = SHARED, **extra: str) -> NodeProcess:
         """Return a machine that has not joined yet."""
-        return Machine(name, self.root / name, "", project, extra={"MEMBRIDGE_NODE_ID": "", **extra})
+        return NodeProcess(name, self.root / name, "", project, extra={"MEMBRIDGE_NODE_ID": "", **extra})
 
-    async def joined(self, name: str, project: str = SHARED, **extra: str) -> Machine:
+    async def joined(self, name: str, project: str = SHARED, **extra: str) -> NodeProcess:
         """Return a machine that joined and is in step."""
         line = await self.invite("--node", name, "--project", project)
         machine = self.machine(name, project, **extra)
@@ -48,7 +48,7 @@ async def site(root: Path, **extra: str) -> AsyncGenerator[Site]:
     """Run `membridge up` for other machines, with the sample database and a second, empty project."""
     home = root / "a"
     settings = {"MEMBRIDGE_NATS_LISTEN": f"127.0.0.1:{free_port()}", **extra}
-    host = Machine("a", home, "", SHARED, extra=settings)
+    host = NodeProcess("a", home, "", SHARED, extra=settings)
     host.database.parent.mkdir(parents=True)
     shutil.copyfile(SAMPLE, host.database)
     shutil.copyfile(SAMPLE, home / "other.db")
@@ -63,7 +63,7 @@ async def site(root: Path, **extra: str) -> AsyncGenerator[Site]:
         await host.stop()
 
 
-async def both_pushed(host: Machine) -> bool:
+async def both_pushed(host: NodeProcess) -> bool:
     """Whether both projects have a snapshot."""
     for project in (SHARED, OTHER):
         code, output = await host.command("status", "--json", "--project", project)
@@ -72,7 +72,7 @@ async def both_pushed(host: Machine) -> bool:
     return True
 
 
-async def eventually(wanted: Callable[[], Awaitable[bool]], machine: Machine, seconds: float = SOON) -> None:
+async def eventually(wanted: Callable[[], Awaitable[bool]], machine: NodeProcess, seconds: float = SOON) -> None:
     """Ask until it is so; fail with the machine's log when it never is."""
     try:
         async with asyncio.timeout(seconds):
@@ -83,7 +83,7 @@ async def eventually(wanted: Callable[[], Awaitable[bool]], machine: Machine, se
         raise AssertionError(machine.log.read_text()[-3000:]) from error
 
 
-def seed_of(machine: Machine, account: str) -> Path:
+def seed_of(machine: NodeProcess, account: str) -> Path:
     """Return the file with a joined machine's key for a project's account, or the runtime's."""
     (found,) = (machine.home / ".config" / "membridge" / "keys").glob(f"*/{account}.seed")
     return found
@@ -133,7 +133,7 @@ class Attacker:
 
 @asynccontextmanager
 async def attacker(
-    place: Site, machine: Machine, project: str = SHARED, *, account: str | None = None
+    place: Site, machine: NodeProcess, project: str = SHARED, *, account: str | None = None
 ) -> AsyncGenerator[Attacker]:
     """Connect with a joined machine's key for a project, or another account, outside of its daemon."""
     seed = seed_of(machine, account or canonical_id(project))

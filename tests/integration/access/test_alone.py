@@ -14,7 +14,7 @@ from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
 from membridge.embedded.nats_server import start_nats
 from membridge.errors import CredentialsError
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.identity import canonical_id
 from tests.fixtures.machines import PROJECT, MakeMachine, command
 from tests.fixtures.ports import free_port
@@ -23,7 +23,7 @@ from tests.integration.access.test_tasks import CLAUDE
 
 
 @pytest.fixture
-def alone(make_machine: MakeMachine, tmp_path: Path) -> Machine:
+def alone(make_machine: MakeMachine, tmp_path: Path) -> NodeProcess:
     """A machine with a memory and all parts, on which `up` has not run yet."""
     claude = tmp_path / "claude"
     claude.write_text(f"#!{sys.executable}\n{CLAUDE}")
@@ -34,7 +34,7 @@ def alone(make_machine: MakeMachine, tmp_path: Path) -> Machine:
     )  # fmt: skip
 
 
-async def test_every_part_works_with_keys_and_nothing_without(alone: Machine, tmp_path: Path) -> None:
+async def test_every_part_works_with_keys_and_nothing_without(alone: NodeProcess, tmp_path: Path) -> None:
     await up(alone)
     access = state_of(alone) / "access"
     seeds = {path: path.read_bytes() for path in access.rglob("*.seed")}
@@ -61,7 +61,7 @@ async def test_every_part_works_with_keys_and_nothing_without(alone: Machine, tm
     assert (await command(alone, "history"))["records"]
 
 
-async def test_what_was_there_before_there_were_keys_is_there_with_them(alone: Machine) -> None:
+async def test_what_was_there_before_there_were_keys_is_there_with_them(alone: NodeProcess) -> None:
     """A home as an `up` without keys left it: all data in the server's global account."""
     port = int(alone.extra["MEMBRIDGE_NATS_URL"].rpartition(":")[2])
     with start_nats(state_of(alone) / "nats", port=port):
@@ -70,7 +70,7 @@ async def test_what_was_there_before_there_were_keys_is_there_with_them(alone: M
         before = await command(alone, "history")
     # Keys of another server are named before anything starts, and the remedy is the right one.
     other = {**alone.extra, "MEMBRIDGE_NATS_NKEY_SEED_FILE": str(alone.home / "x.seed")}
-    code, output = await Machine("a", alone.home, "", PROJECT, extra=other).command("up")
+    code, output = await NodeProcess("a", alone.home, "", PROJECT, extra=other).command("up")
     assert (code, "nats.nkey_seed_file (env MEMBRIDGE_NATS_NKEY_SEED_FILE)" in output) == (1, True)
     await up(alone)
     assert await refuses(alone, None)
@@ -81,7 +81,7 @@ async def test_what_was_there_before_there_were_keys_is_there_with_them(alone: M
     await alone.stop()
     # The same when other machines may join, and when they may no more.
     extra = {**alone.extra, "MEMBRIDGE_NATS_URL": "", "MEMBRIDGE_NATS_LISTEN": f"127.0.0.1:{free_port()}"}
-    host = Machine("a", alone.home, "", PROJECT, extra=extra)
+    host = NodeProcess("a", alone.home, "", PROJECT, extra=extra)
     await up(host)
     try:
         assert (await command(host, "history"))["records"][-1] == before["records"][-1]
@@ -99,7 +99,7 @@ async def test_what_was_there_before_there_were_keys_is_there_with_them(alone: M
     assert (await command(alone, "verify"))["findings"] == []
 
 
-async def every_part_works(machine: Machine) -> None:
+async def every_part_works(machine: NodeProcess) -> None:
     """Ask the node, the coordinator and the worker, each through the command line."""
     assert (await command(machine, "status"))["project"]["role"] == "primary"
     await machine.write(2, "with keys")
@@ -114,7 +114,7 @@ async def every_part_works(machine: Machine) -> None:
     assert "work" in json.dumps(added)
 
 
-async def the_stock_cli_gets_in(machine: Machine, file: Path) -> None:
+async def the_stock_cli_gets_in(machine: NodeProcess, file: Path) -> None:
     """Ask as the `nats` CLI does with the context that was written."""
     written = await command(machine, "nats-context")
     assert written["contexts"] == {"membridge": str(file)}
@@ -126,7 +126,7 @@ async def the_stock_cli_gets_in(machine: Machine, file: Path) -> None:
             assert "error" not in json.loads(answer.body), asked
 
 
-def forget_others(machine: Machine) -> None:
+def forget_others(machine: NodeProcess) -> None:
     """Let `up` listen on loopback alone again, as the documentation says."""
     (enrolled,) = machine.home.parent.rglob("enrolled.toml")
     enrolled.unlink()
@@ -137,7 +137,7 @@ def key_in(context: Path) -> Path:
     return Path(json.loads(context.read_text())["nkey"])
 
 
-async def up(machine: Machine) -> None:
+async def up(machine: NodeProcess) -> None:
     """Start `up` and wait until all parts serve."""
     await machine.start("up")
 
@@ -151,11 +151,11 @@ async def up(machine: Machine) -> None:
     await eventually(serves, machine)
 
 
-def state_of(machine: Machine) -> Path:
+def state_of(machine: NodeProcess) -> Path:
     return machine.home / ".local" / "state" / "membridge"
 
 
-async def refuses(machine: Machine, seed: Path | None) -> bool:
+async def refuses(machine: NodeProcess, seed: Path | None) -> bool:
     """Whether the running server refuses a connection with this key, or without any."""
     try:
         async with signed_in(machine, seed):
@@ -164,7 +164,7 @@ async def refuses(machine: Machine, seed: Path | None) -> bool:
         return True
 
 
-def signed_in(machine: Machine, seed: Path | None) -> AbstractAsyncContextManager[Bus]:
+def signed_in(machine: NodeProcess, seed: Path | None) -> AbstractAsyncContextManager[Bus]:
     """Connect with the key in `seed`, whatever the settings say."""
     options = BusOptions(urls=(machine.extra["MEMBRIDGE_NATS_URL"],), name="test", nkey_seed=seed)
     return connect(options, deadline=Deadline.after(5.0))

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from membridge.access import invitation
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures.ports import free_port
 from tests.integration.access.sites import SHARED, site
 
@@ -79,5 +79,5 @@ async def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, wrong: str,
     if wrong == "half":
         del given["MEMBRIDGE_TLS_CA_FILE"]
     listen = {"MEMBRIDGE_NATS_LISTEN": f"127.0.0.1:{free_port()}"}
-    code, output = await Machine("a", tmp_path / "a", "", SHARED, extra={**listen, **given}).command("up")
+    code, output = await NodeProcess("a", tmp_path / "a", "", SHARED, extra={**listen, **given}).command("up")
     assert (code, says in output, "Traceback" in output) == (1, True, False), output

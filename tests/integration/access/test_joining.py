@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from membridge.access import invitation
 from membridge.claudemem.memory import memory_rows
 from membridge.objectstore.encryption.keys import new_key, read_file, write_file
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.identity import canonical_id
 from tests.fixtures.machines import command
 from tests.integration.access.sites import OTHER, SHARED, Site, eventually, seed_of, site
@@ -27,12 +27,12 @@ async def place(tmp_path: Path) -> AsyncGenerator[Site]:
         yield made
 
 
-def same_memory(*machines: Machine) -> bool:
+def same_memory(*machines: NodeProcess) -> bool:
     first, *others = (memory_rows(machine.database) for machine in machines)
     return all(other == first for other in others)
 
 
-def number_of_rows(machine: Machine) -> int:
+def number_of_rows(machine: NodeProcess) -> int:
     return sum(map(len, memory_rows(machine.database).values()))
 
 

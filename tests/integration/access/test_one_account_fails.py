@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 from membridge.access.nkeys import provide_key
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.identity import canonical_id
 from tests.integration.access.sites import OTHER, SHARED, eventually, seed_of, site
 
 
-async def synced(machine: Machine, project: str) -> bool:
+async def synced(machine: NodeProcess, project: str) -> bool:
     """Whether a machine's daemon has the newest snapshot of a project."""
     code, output = await machine.command("status", "--json", "--project", project)
     if code:

@@ -11,7 +11,7 @@ from membridge.bus.connection import connect
 from membridge.bus.rpc import RpcClient
 from membridge.errors import RemoteError
 from membridge.settings import load
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.wiring.bus import bus_options
 from schemas import subjects
 from schemas.node import RemoveProjectRequest
@@ -21,7 +21,7 @@ from tests.integration.access.sites import OTHER, SHARED, eventually, site
 WORK = "work"
 
 
-async def listed(machine: Machine) -> dict[str, dict[str, Any]]:
+async def listed(machine: NodeProcess) -> dict[str, dict[str, Any]]:
     """Return the projects of a machine by name."""
     return {item["name"]: item for item in (await command(machine, "project", "list"))["projects"]}
 

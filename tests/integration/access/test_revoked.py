@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.identity import canonical_id
 from tests.fixtures.machines import SOON, command
 from tests.integration.access.sites import SHARED, eventually, seed_of, signed_in, site
@@ -16,20 +16,20 @@ UNIT = Path(__file__).parents[3] / "membridge" / "embedded" / "systemd" / "membr
 P = canonical_id(SHARED)
 
 
-async def ended(machine: Machine) -> int:
+async def ended(machine: NodeProcess) -> int:
     """Wait until a daemon has ended; return its exit code."""
     assert machine.process is not None
     async with asyncio.timeout(SOON):
         return await machine.process.wait()
 
 
-async def leader(machine: Machine) -> str:
+async def leader(machine: NodeProcess) -> str:
     code, output = await machine.command("leader", "--json")
     found = json.loads(output) if code == 0 else {}
     return found["leader"]["primary_node_id"] if found.get("leader") else ""
 
 
-async def is_synced(machine: Machine) -> bool:
+async def is_synced(machine: NodeProcess) -> bool:
     code, output = await machine.command("status", "--json")
     return code == 0 and json.loads(output)["running"] and json.loads(output)["project"]["mirror_seq"] > 0
 

@@ -11,7 +11,7 @@ import pytest
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.embedded.nats_server import NatsServer, start_nats
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures.machines import PROJECT, SAMPLE, until
 from tests.fixtures.ports import free_port
 
@@ -61,8 +61,8 @@ def nats_url(line: Line) -> str:
 async def test_a_node_at_a_leaf_shares_the_hubs_memory_and_catches_up_after_a_cut(
     line: Line, bus: Bus, tmp_path: Path
 ) -> None:
-    at_hub = Machine("a", tmp_path / "a", line.hub.url, PROJECT)
-    at_leaf = Machine("b", tmp_path / "b", line.leaf.url, PROJECT, extra={"MEMBRIDGE_NATS_DOMAIN": "hub"})
+    at_hub = NodeProcess("a", tmp_path / "a", line.hub.url, PROJECT)
+    at_leaf = NodeProcess("b", tmp_path / "b", line.leaf.url, PROJECT, extra={"MEMBRIDGE_NATS_DOMAIN": "hub"})
     at_hub.database.parent.mkdir(parents=True)
     await asyncio.to_thread(shutil.copyfile, SAMPLE, at_hub.database)
     try:

@@ -14,7 +14,7 @@ from membridge.bus.watch import watch
 from membridge.claudemem.changes import ChangeWatcher
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import heads, layout
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import LeaseLostError, MembridgeError, NotFoundError, ShrinkRefusedError
 from membridge.node.autosync import AutoSync
 from membridge.node.jobs import Jobs
@@ -74,10 +74,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, project: Project, *errors: Exceptio
     """Let the next pushes fail, one with each error; return what is left of them."""
     left, push = [*errors], project.push
 
-    async def one(request: PushRequest, steps: Steps, *, deadline: Deadline) -> PushReply:
+    async def one(request: PushRequest, progress: ProgressTracker, *, deadline: Deadline) -> PushReply:
         if left:
             raise left.pop(0)
-        return await push(request, steps, deadline=deadline)
+        return await push(request, progress, deadline=deadline)
 
     monkeypatch.setattr(project, "push", one)
     return left

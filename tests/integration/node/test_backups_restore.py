@@ -10,7 +10,7 @@ from pathlib import Path
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures.databases import execute, rows_of, titles
 from tests.fixtures.machines import MakeMachine, command, until
 from tests.fixtures.way_back import delete, grown, killed_at, pair, remedy_of, typed
@@ -110,7 +110,7 @@ async def test_a_damaged_primary_comes_back_without_a_daemon_and_deletes_nothing
     assert memory_rows(a.database) == now
 
 
-def ruin(machine: Machine) -> None:
+def ruin(machine: NodeProcess) -> None:
     """Write over the beginning of the database, as a disk that fails does."""
     execute(machine.database, "PRAGMA wal_checkpoint(TRUNCATE)")
     with machine.database.open("rb+") as file:

@@ -12,7 +12,7 @@ import pytest
 
 from membridge.claudemem.memory import memory_rows
 from membridge.objectstore.s3.client import S3Options
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from tests.fixtures.machines import SAMPLE, MakeMachine, command
 
@@ -130,7 +130,7 @@ async def test_a_wrong_setting_is_one_line(make_machine: MakeMachine) -> None:
 async def test_an_s3_that_refuses_is_told_apart_and_its_secret_stays_secret(
     make_machine: MakeMachine, s3_options: S3Options
 ) -> None:
-    def on(options: S3Options) -> Machine:
+    def on(options: S3Options) -> NodeProcess:
         return make_machine(
             "a",
             memory=True,

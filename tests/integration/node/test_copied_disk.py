@@ -8,18 +8,18 @@ import shutil
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.buckets import NODES
 from schemas.identity import NodeId
 from schemas.node import NodePresence
 from tests.fixtures.machines import SOON, MakeMachine, until
 
 
-async def copy_of(machine: Machine) -> Machine:
+async def copy_of(machine: NodeProcess) -> NodeProcess:
     """Return a machine that has everything of `machine`, which is not running, its name too."""
     home = machine.home.with_name("copy")
     await asyncio.to_thread(shutil.copytree, machine.home, home)
-    return Machine(machine.name, home, machine.nats_url, machine.project, extra=machine.extra)
+    return NodeProcess(machine.name, home, machine.nats_url, machine.project, extra=machine.extra)
 
 
 async def test_the_copy_does_not_start_beside_the_first_and_says_why(make_machine: MakeMachine, bus: Bus) -> None:
@@ -42,7 +42,7 @@ async def test_the_copy_does_not_start_beside_the_first_and_says_why(make_machin
         assert re.search(r"started \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d\b", said)
         await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
         # Under a name of its own it is one more machine.
-        renamed = Machine("b", copy.home, a.nats_url, a.project, extra=a.extra)
+        renamed = NodeProcess("b", copy.home, a.nats_url, a.project, extra=a.extra)
         await renamed.start()
         copy.process = renamed.process
         await until(bus, renamed, lambda seen: seen.project.mirror_seq >= 1)

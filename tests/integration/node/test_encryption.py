@@ -6,7 +6,7 @@ from pathlib import Path
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.objectstore.s3.client import S3Options
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
 from tests.integration.node.test_recovery import on
@@ -18,12 +18,12 @@ def with_key(folder: Path) -> dict[str, str]:
     return {"MEMBRIDGE_ENCRYPTION_KEY_FILE": str(folder / "sealing.keys")}
 
 
-async def in_step(bus: Bus, a: Machine, b: Machine) -> None:
+async def in_step(bus: Bus, a: NodeProcess, b: NodeProcess) -> None:
     await until(bus, a, lambda seen: seen.project.role is Role.PRIMARY and not seen.project.unsynced)
     await until(bus, b, lambda seen: same(a, b) and not seen.project.unsynced)
 
 
-def same(a: Machine, b: Machine) -> bool:
+def same(a: NodeProcess, b: NodeProcess) -> bool:
     return b.database.exists() and memory_rows(a.database) == memory_rows(b.database)
 
 

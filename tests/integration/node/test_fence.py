@@ -7,7 +7,7 @@ import pytest
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.commits import heads
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import LeaseLostError
 from membridge.leadership.view import LeadershipView
 from membridge.node.project import Bounds, Project
@@ -52,7 +52,7 @@ async def test_who_lost_the_lease_meanwhile_does_not_commit_under_its_successors
     locks = await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
     project = Project(bus, box.lane, Fading(), locks, Bounds(PushLeaseOptions(30.0, 3.0, force=False)))
     with pytest.raises(LeaseLostError):
-        await project.push(PushRequest(), Steps(), deadline=soon())
+        await project.push(PushRequest(), ProgressTracker(), deadline=soon())
     known = await heads.read(box.lane, deadline=soon())
     assert known is not None
     assert known.record.seq == 1

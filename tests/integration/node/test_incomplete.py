@@ -10,7 +10,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import heads
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import DiskFullError, LeaseHeldError, ObjectMissingError
 from membridge.leadership.view import LeadershipView
 from membridge.node.project import Bounds, Project
@@ -60,20 +60,20 @@ async def primary(box: Box, bus: Bus) -> Project:
 async def test_a_pull_of_a_primary_says_what_the_store_has_lost(make_box: MakeBox, bus: Bus) -> None:
     a, b = make_box("a"), make_box("b")
     project = await primary(a, bus)
-    first = await project.pull(PullRequest(), Steps(), queue=None, deadline=soon())
+    first = await project.pull(PullRequest(), ProgressTracker(), queue=None, deadline=soon())
     assert first.outcome is PullOutcome.UNCHANGED
     make_database(b.database)
     await b.push()
-    await project.pull(PullRequest(), Steps(), queue=None, deadline=soon())
+    await project.pull(PullRequest(), ProgressTracker(), queue=None, deadline=soon())
     add_observation(b.database, "lost by the store")
     await b.push()
     await lose_the_head(b)
     with pytest.raises(ObjectMissingError) as told:
-        await project.pull(PullRequest(), Steps(), queue=None, deadline=soon())
+        await project.pull(PullRequest(), ProgressTracker(), queue=None, deadline=soon())
     assert told.value.remedy == "on the primary run `membridge recover --from mirror`"
     request = RecoverRequest(source=RecoverySource.MIRROR)
-    await recover.recover(b.lane, request, epoch=1, steps=Steps(), deadline=soon())
-    await project.pull(PullRequest(), Steps(), queue=None, deadline=soon())
+    await recover.recover(b.lane, request, epoch=1, progress=ProgressTracker(), deadline=soon())
+    await project.pull(PullRequest(), ProgressTracker(), queue=None, deadline=soon())
     assert memory_rows(a.database) == memory_rows(b.database)
 
 
@@ -89,7 +89,7 @@ async def test_a_database_that_went_back_is_not_called_healed_when_the_store_los
         file.unlink()
     box.database.write_bytes(older)
     with pytest.raises(ObjectMissingError, match="does not exist"):
-        await rollback_guard.heal(box.lane, steps=Steps(), deadline=soon())
+        await rollback_guard.heal(box.lane, progress=ProgressTracker(), deadline=soon())
 
 
 async def test_a_disk_that_is_full_when_the_ids_are_noted_hides_no_commit(
@@ -110,7 +110,7 @@ async def test_a_disk_that_is_full_when_the_ids_are_noted_hides_no_commit(
         with pytest.raises(DiskFullError) as told:
             await rollback_guard.note(a.lane, deadline=soon())
         assert told.value.remedy == "free some space and try again"
-        reply = await project.push(PushRequest(), Steps(), deadline=soon())
+        reply = await project.push(PushRequest(), ProgressTracker(), deadline=soon())
     assert (reply.outcome, reply.seq) == (PushOutcome.COMMITTED, 1)
     await b.pull()
     assert memory_rows(a.database) == memory_rows(b.database)
@@ -120,15 +120,15 @@ async def test_a_restore_that_another_push_keeps_out_writes_nothing(make_box: Ma
     a, b = make_box("a"), make_box("b")
     project, other = await primary(a, bus), await primary(b, bus)
     make_database(a.database)
-    await project.push(PushRequest(), Steps(), deadline=soon())
+    await project.push(PushRequest(), ProgressTracker(), deadline=soon())
     first = await heads.fetch_record(a.lane, 1, deadline=soon())
     add_observation(a.database, "since")
-    await project.push(PushRequest(), Steps(), deadline=soon())
+    await project.push(PushRequest(), ProgressTracker(), deadline=soon())
     async with other.keeping(soon()):
         with pytest.raises(LeaseHeldError):
-            await project.restore(first, Steps(), deadline=Deadline.after(3.0))
+            await project.restore(first, ProgressTracker(), deadline=Deadline.after(3.0))
     assert "since" in titles(a.database)
-    await project.restore(first, Steps(), deadline=soon())
+    await project.restore(first, ProgressTracker(), deadline=soon())
     assert "since" not in titles(a.database)
 
 

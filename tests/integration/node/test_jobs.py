@@ -5,7 +5,7 @@ from typing import Any
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas import subjects
 from schemas.identity import NodeId, canonical_id
 from schemas.leadership import Role
@@ -14,7 +14,7 @@ from schemas.wire import encode
 from tests.fixtures.machines import PROJECT, MakeMachine, command, until
 
 
-def logged(machine: Machine, event: str) -> list[dict[str, Any]]:
+def logged(machine: NodeProcess, event: str) -> list[dict[str, Any]]:
     lines = map(json.loads, machine.log.read_text().splitlines())
     return [line for line in lines if line["event"] == event]
 

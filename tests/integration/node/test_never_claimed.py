@@ -9,7 +9,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.bus.watch import watch
 from membridge.objectstore.s3.client import S3Options
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas.buckets import NODES
 from schemas.leadership import Role
@@ -21,7 +21,7 @@ HERE = {"settings", "database", "sqlite", "claude-mem worker", "hooks", "disk"}
 OVER_NATS = {"jetstream", "lock", "leadership", "clock"}
 
 
-async def examined(machine: Machine) -> dict[str, dict[str, str]]:
+async def examined(machine: NodeProcess) -> dict[str, dict[str, str]]:
     """Return the doctor's lines by name."""
     _, output = await machine.command("doctor", "--json")
     return {check["name"]: check for check in json.loads(output)["checks"]}
@@ -96,7 +96,7 @@ async def test_no_primary_is_said_as_such_and_unsynced_agrees_after_the_preferre
     assert (await command(a, "status"))["project"]["unsynced"] == 0
 
 
-async def presence_of(bus: Bus, machine: Machine, wanted: Callable[[ProjectPresence], bool]) -> ProjectPresence:
+async def presence_of(bus: Bus, machine: NodeProcess, wanted: Callable[[ProjectPresence], bool]) -> ProjectPresence:
     """Wait until the machine's entry among the present nodes is as wanted."""
     bucket = await open_bucket(bus, NODES, replicas=1, deadline=Deadline.after(5.0))
     async with asyncio.timeout(SOON):

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from membridge.claudemem.memory import memory_rows
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures.machines import SOON, MakeMachine
 
 Status = dict[str, Any]
 
 
-def count(machine: Machine) -> int:
+def count(machine: NodeProcess) -> int:
     return sum(map(len, memory_rows(machine.database).values()))
 
 
@@ -36,7 +36,7 @@ async def test_the_old_tools_commands_keep_their_exit_codes_with_a_daemon(make_m
     assert count(a) >= 495
 
 
-async def _answers(machine: Machine, wanted: Callable[[Status], bool]) -> Status:
+async def _answers(machine: NodeProcess, wanted: Callable[[Status], bool]) -> Status:
     """Ask by command until the status is as wanted."""
     seen: Status = {}
     try:

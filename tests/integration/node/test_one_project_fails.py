@@ -12,7 +12,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.rpc import RpcClient
 from membridge.claudemem.memory import memory_rows
 from membridge.errors import RemoteError
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas import subjects
 from schemas.errors import ErrorCode
@@ -26,7 +26,7 @@ from tests.fixtures.pace import pause
 OTHER = canonical_id("other")
 
 
-def with_other(machine: Machine) -> Path:
+def with_other(machine: NodeProcess) -> Path:
     """Let the machine's settings name a second project with a memory of its own; return its state folder."""
     other = machine.home / "other.db"
     shutil.copyfile(SAMPLE, other)
@@ -36,7 +36,7 @@ def with_other(machine: Machine) -> Path:
     return state(machine) / "projects" / OTHER
 
 
-def state(machine: Machine) -> Path:
+def state(machine: NodeProcess) -> Path:
     return machine.home / ".local" / "state" / "membridge"
 
 
@@ -44,7 +44,7 @@ async def of_other(bus: Bus) -> StatusReply:
     return await RpcClient(bus).request(subjects.STATUS, Empty(), project=OTHER, node="a", deadline=Deadline.after(5.0))
 
 
-async def served(bus: Bus, machine: Machine) -> StatusReply:
+async def served(bus: Bus, machine: NodeProcess) -> StatusReply:
     """Wait until the other project is served."""
     async with asyncio.timeout(SOON):
         while (found := await of_other(bus)).project.error:

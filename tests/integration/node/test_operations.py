@@ -23,7 +23,7 @@ from membridge.bus.options import BusOptions
 from membridge.claudemem.memory import memory_rows
 from membridge.embedded.nats_server import bundled_config, start_nats
 from membridge.objectstore.s3.client import S3Options
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas import subjects
 from schemas.identity import canonical_id
@@ -289,7 +289,7 @@ def small_disk(folder: Path, size: str) -> Generator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-async def plain(machine: Machine, *words: str) -> subprocess.CompletedProcess[bytes]:
+async def plain(machine: NodeProcess, *words: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command with its two outputs apart."""
     return await asyncio.to_thread(
         subprocess.run,

@@ -12,7 +12,7 @@ import pytest
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv, open_bucket
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas.buckets import HEADS, PUSH_LEASES, PushLeaseRecord
 from schemas.identity import NodeId, canonical_id
@@ -25,7 +25,7 @@ ID = canonical_id(PROJECT)
 #: Nothing is synchronised by itself, and a push gives up on the lock of another one after a second.
 MANUAL = {"MEMBRIDGE_AUTO_SYNC": "0", "MEMBRIDGE_OPERATION_TIMEOUT_SECONDS": "20", "STALE_LOCK_GRACE_SECONDS": "76"}
 
-Pair = tuple[Machine, Machine]
+Pair = tuple[NodeProcess, NodeProcess]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def pair(make_machine: MakeMachine, bus: Bus) -> Pair:
     return a, b
 
 
-async def overriding(machine: Machine, arguments: tuple[str, ...], **override: str) -> tuple[int, str]:
+async def overriding(machine: NodeProcess, arguments: tuple[str, ...], **override: str) -> tuple[int, str]:
     """Run a command with an override in its own environment; a name such as `cm-push` is that program."""
     program = (sys.executable, "-m", "membridge.cli.main", *arguments)
     if arguments[0].startswith("cm-"):

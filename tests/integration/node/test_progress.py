@@ -11,7 +11,7 @@ from pathlib import Path
 from membridge.bus.connection import Bus
 from membridge.bus.subscription import Subscription
 from membridge.objectstore.s3.client import S3Options
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas import subjects
 from schemas.events import Progress, decode_event
 from schemas.identity import canonical_id
@@ -29,14 +29,14 @@ async def heard(progress: Subscription, kind: str, step: str) -> Progress:
     raise AssertionError("the subscription ended")
 
 
-def machine(name: str, root: Path, url: str, endpoint: str, s3: S3Options) -> Machine:
+def machine(name: str, root: Path, url: str, endpoint: str, s3: S3Options) -> NodeProcess:
     settings = {
         "MINIO_ENDPOINT": endpoint,
         "MINIO_ACCESS_KEY": s3.access_key,
         "MINIO_SECRET_KEY": s3.secret_key,
         "MINIO_BUCKET": s3.bucket,
     }
-    made = Machine(name, root / name, url, PROJECT, extra=settings)
+    made = NodeProcess(name, root / name, url, PROJECT, extra=settings)
     made.database.parent.mkdir(parents=True)
     return made
 

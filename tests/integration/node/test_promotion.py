@@ -7,12 +7,12 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
 
 
-def emptied(machine: Machine) -> None:
+def emptied(machine: NodeProcess) -> None:
     """Leave nothing in a database but its tables, as a claude-mem that was just installed."""
     with closing(apsw.Connection(str(machine.database))) as connection:
         for table in ("observations", "session_summaries", "user_prompts", "sdk_sessions"):

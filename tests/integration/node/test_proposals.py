@@ -9,7 +9,7 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.objectstore.jetstream import open_jetstream
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas import subjects
 from schemas.identity import NodeId, canonical_id
@@ -117,7 +117,7 @@ async def test_a_proposal_that_was_set_aside_for_its_deletions_is_taken_in_on_a_
     assert memory_rows(a.database) == memory_rows(b.database)
 
 
-async def pair(make_machine: MakeMachine, bus: Bus) -> tuple[Machine, Machine]:
+async def pair(make_machine: MakeMachine, bus: Bus) -> tuple[NodeProcess, NodeProcess]:
     """A primary with the sample database and a secondary that has it too, both running."""
     a, b = make_machine("a", memory=True), make_machine("b")
     await a.start()
@@ -127,7 +127,7 @@ async def pair(make_machine: MakeMachine, bus: Bus) -> tuple[Machine, Machine]:
     return a, b
 
 
-async def damaged_proposal(bus: Bus, machine: Machine) -> ProposalAnnouncement:
+async def damaged_proposal(bus: Bus, machine: NodeProcess) -> ProposalAnnouncement:
     """Announce a proposal of the machine whose object lost its last byte on the way."""
     body = b"what was announced"
     sha256 = hashlib.sha256(body).hexdigest()

@@ -9,10 +9,10 @@ from membridge.bus.kv import open_bucket
 from membridge.claudemem.memory import memory_rows
 from membridge.errors import LeaseLostError, RefusedError
 from membridge.leadership.view import LeadershipView
-from membridge.node.history_operations import Past
+from membridge.node.history_operations import HistoryOperations
 from membridge.node.jobs import Jobs
 from membridge.node.project import Bounds, Project
-from membridge.node.request_context import Asked
+from membridge.node.request_context import RequestContext
 from membridge.snapshot.push_lease import PushLeaseOptions
 from membridge.testing.writer import write
 from schemas import buckets
@@ -52,12 +52,14 @@ async def test_a_preview_on_a_secondary_says_what_the_restore_does_there(make_bo
     memory = memory_rows(box.database)
     locks = await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
     project = Project(bus, box.lane, Following(), locks, Bounds(PushLeaseOptions(30.0, 3.0, force=False)))
-    past = Past(project, Jobs(bus, box.lane.project, box.lane.node))
+    operations = HistoryOperations(project, Jobs(bus, box.lane.project, box.lane.node))
 
     for apply in (False, True):
         with pytest.raises(RefusedError, match="only the primary restores an earlier memory, and b is primary"):
-            await past.restore(RestoreRequest(state="1", apply=apply), Asked(by="a", deadline=soon()))
-        reply = await past.restore(RestoreRequest(state="head", apply=apply), Asked(by="a", deadline=soon()))
+            await operations.restore(RestoreRequest(state="1", apply=apply), RequestContext(by="a", deadline=soon()))
+        reply = await operations.restore(
+            RestoreRequest(state="head", apply=apply), RequestContext(by="a", deadline=soon())
+        )
         assert (reply.applied, reply.commits, reply.seq) == (apply, False, 2)
         assert reply.unsynced >= 1
         assert memory_rows(box.database) == memory

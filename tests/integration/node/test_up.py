@@ -14,7 +14,7 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
 from membridge.settings import loopback_key
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas.leadership import Role
 from tests.fixtures.machines import MakeMachine, command, until
@@ -27,12 +27,12 @@ STOP = 20.0
 
 
 @pytest.fixture
-def up(make_machine: MakeMachine) -> Machine:
+def up(make_machine: MakeMachine) -> NodeProcess:
     """A machine with a memory, and a port of its own for the server that `up` starts."""
     return make_machine("a", memory=True, MEMBRIDGE_NATS_URL=f"nats://127.0.0.1:{free_port()}")
 
 
-async def test_up_runs_everything_and_a_second_one_is_told_where(up: Machine) -> None:
+async def test_up_runs_everything_and_a_second_one_is_told_where(up: NodeProcess) -> None:
     await up.start("up")
     await until_it_answers(up)
     code, output = await up.command("up")
@@ -45,7 +45,7 @@ async def test_up_runs_everything_and_a_second_one_is_told_where(up: Machine) ->
     assert up.database.exists()
 
 
-async def test_a_killed_server_is_started_again_and_the_node_goes_on(up: Machine) -> None:
+async def test_a_killed_server_is_started_again_and_the_node_goes_on(up: NodeProcess) -> None:
     await up.start("up")
     await until_it_answers(up)
     async with connected(up) as bus:
@@ -73,7 +73,7 @@ async def test_a_killed_server_is_started_again_and_the_node_goes_on(up: Machine
     assert not running(servers)
 
 
-async def test_ctrl_c_while_the_server_is_away_stops_all_too(up: Machine) -> None:
+async def test_ctrl_c_while_the_server_is_away_stops_all_too(up: NodeProcess) -> None:
     await up.start("up")
     await until_it_answers(up)
     server = await kill_server(up)
@@ -85,7 +85,7 @@ async def test_ctrl_c_while_the_server_is_away_stops_all_too(up: Machine) -> Non
 
 
 @asynccontextmanager
-async def connected(up: Machine) -> AsyncGenerator[Bus]:
+async def connected(up: NodeProcess) -> AsyncGenerator[Bus]:
     """Connect to the server of `up`, for as long as it has one."""
     key = loopback_key(up.home / ".local" / "state" / "membridge")
     options = BusOptions(urls=(up.environment()["MEMBRIDGE_NATS_URL"],), name="test", nkey_seed=key, pace=QUICK)
@@ -93,7 +93,7 @@ async def connected(up: Machine) -> AsyncGenerator[Bus]:
         yield bus
 
 
-async def until_it_answers(up: Machine) -> None:
+async def until_it_answers(up: NodeProcess) -> None:
     """Wait until the node answers a command."""
     async with asyncio.timeout(30.0):
         while (await up.command("status"))[0]:
@@ -102,7 +102,7 @@ async def until_it_answers(up: Machine) -> None:
             await pause()
 
 
-async def kill_server(up: Machine) -> int:
+async def kill_server(up: NodeProcess) -> int:
     """Kill the server as the kernel does when memory is short; return the process that it was, gone by now."""
     (server,) = (pid for pid in children_of(up) if name_of(pid) == "nats-server")
     descriptor = os.pidfd_open(server)
@@ -118,7 +118,7 @@ async def kill_server(up: Machine) -> int:
     return server
 
 
-async def interrupt(up: Machine) -> None:
+async def interrupt(up: NodeProcess) -> None:
     """Press Ctrl-C and wait for the end, which is a success."""
     assert up.process is not None
     up.process.send_signal(signal.SIGINT)
@@ -126,12 +126,12 @@ async def interrupt(up: Machine) -> None:
         assert await up.process.wait() == 0, up.log.read_text(encoding="utf-8")[-3000:]
 
 
-def pid_of(up: Machine) -> int:
+def pid_of(up: NodeProcess) -> int:
     assert up.process is not None
     return up.process.pid
 
 
-def children_of(up: Machine) -> list[int]:
+def children_of(up: NodeProcess) -> list[int]:
     pid = pid_of(up)
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
@@ -144,7 +144,7 @@ def running(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def said(up: Machine) -> list[dict[str, object]]:
+def said(up: NodeProcess) -> list[dict[str, object]]:
     """Return what it logged."""
     lines = up.log.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]

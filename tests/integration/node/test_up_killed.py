@@ -16,7 +16,7 @@ from pathlib import Path
 
 from membridge.embedded import leftover, nats_server
 from membridge.embedded.nats_server import NatsOptions, start_nats
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures.heard import PATIENCE, Heard
 from tests.fixtures.machines import MakeMachine
 from tests.fixtures.ports import free_port
@@ -38,7 +38,7 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
 """
 
 
-def on_port(make: MakeMachine, heard: Heard, port: int) -> Machine:
+def on_port(make: MakeMachine, heard: Heard, port: int) -> NodeProcess:
     """Return a machine whose `up` has its server at a port."""
     return make("a", memory=True, MEMBRIDGE_NATS_URL=f"nats://127.0.0.1:{port}", NOTIFY_SOCKET=heard.address)
 
@@ -158,7 +158,7 @@ def watched(pid: int) -> Generator[asyncio.Event]:
         os.close(descriptor)
 
 
-async def killed(up: Machine) -> None:
+async def killed(up: NodeProcess) -> None:
     """Kill `up` and wait for the end of its server, which nothing else ends."""
     with watched(server_of(up)) as ended:
         await up.kill()
@@ -186,7 +186,7 @@ def name_of(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text("ascii").strip()
 
 
-def server_of(up: Machine) -> int:
+def server_of(up: NodeProcess) -> int:
     """Return the process of its server."""
     assert up.process is not None
     (found,) = (child for child in children_of(up.process.pid) if name_of(child) == "nats-server")

@@ -8,12 +8,12 @@ import apsw
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures.databases import execute, rows_of, titles
 from tests.fixtures.machines import MakeMachine, command, until
 
 
-async def synced(make_machine: MakeMachine, bus: Bus) -> tuple[Machine, Machine]:
+async def synced(make_machine: MakeMachine, bus: Bus) -> tuple[NodeProcess, NodeProcess]:
     """Return a primary and a secondary that hold the same, as they are after they wrote; `older` is from before."""
     a = make_machine("a", memory=True, PRIMARY_NODE_ID="a")
     b = make_machine("b", PRIMARY_NODE_ID="a")
@@ -34,17 +34,17 @@ async def synced(make_machine: MakeMachine, bus: Bus) -> tuple[Machine, Machine]
     return a, b
 
 
-def titled(machine: Machine) -> object:
+def titled(machine: NodeProcess) -> object:
     """Return the title of the first session."""
     return rows_of(machine.database, "SELECT custom_title FROM sdk_sessions ORDER BY started_at_epoch LIMIT 1")
 
 
-def files_of(machine: Machine) -> list[Path]:
+def files_of(machine: NodeProcess) -> list[Path]:
     """Return the files of its database that outlive a power cut: not the WAL's index."""
     return [file for file in machine.database.parent.glob("claude-mem.db*") if not file.name.endswith("-shm")]
 
 
-def put_back(machine: Machine) -> None:
+def put_back(machine: NodeProcess) -> None:
     """Put its older files in their place, as a restored folder or a disk that lied would have them."""
     for file in machine.database.parent.glob("claude-mem.db*"):
         file.unlink()
@@ -85,7 +85,7 @@ async def test_older_files_in_their_place_while_the_node_runs_get_back_what_they
     assert {"after a learned fact 0", "after b learned fact 0"} <= titles(b.database)
 
 
-def has(machine: Machine, before: dict[str, set[str]]) -> bool:
+def has(machine: NodeProcess, before: dict[str, set[str]]) -> bool:
     """Whether a machine has every row that there was."""
     now = memory_rows(machine.database)
     return all(rows <= now[table] for table, rows in before.items())

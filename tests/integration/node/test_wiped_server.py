@@ -9,7 +9,7 @@ from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from membridge.embedded.nats_server import NatsServer
 from membridge.objectstore.s3.client import S3Options
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas.leadership import Role
 from schemas.node import StatusReply
@@ -117,7 +117,7 @@ async def test_after_an_older_backup_of_the_server_who_saw_more_leads_and_recove
     assert memory_rows(a.database) == memory_rows(b.database)
 
 
-async def two_at(bus: Bus, a: Machine, b: Machine, *, seq: int) -> None:
+async def two_at(bus: Bus, a: NodeProcess, b: NodeProcess, *, seq: int) -> None:
     """Start `a` as the primary, then `b`; wait until both have `seq`."""
     await a.start()
     await until(bus, a, lambda seen: seen.project.role is Role.PRIMARY and seen.project.mirror_seq >= seq)

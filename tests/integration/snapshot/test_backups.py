@@ -10,7 +10,7 @@ from membridge.aio.deadline import Deadline
 from membridge.claudemem import overwrite
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import history
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
     DatabaseBusyError,
@@ -66,7 +66,7 @@ async def behind(make_box: MakeBox) -> tuple[Box, Box]:
 
 async def fail(lane: Lane, error: type[MembridgeError]) -> None:
     with pytest.raises(error):
-        await pull.pull(lane, replace=False, steps=Steps(), deadline=soon())
+        await pull.pull(lane, replace=False, progress=ProgressTracker(), deadline=soon())
 
 
 async def test_sixty_pulls_that_fail_leave_the_older_backups_alone_and_take_at_most_one(make_box: MakeBox) -> None:
@@ -94,7 +94,7 @@ async def test_sixty_pulls_that_fail_leave_the_older_backups_alone_and_take_at_m
     taken = backups.listed(b.lane)
     assert taken[1:] == before
     assert memory_rows(Path(taken[0].path)) == memory
-    pulled = await pull.pull(few, replace=False, steps=Steps(), deadline=soon())
+    pulled = await pull.pull(few, replace=False, progress=ProgressTracker(), deadline=soon())
     assert pulled.conflicts == 1
     assert [one.path for one in backups.listed(b.lane) if one not in before] == [taken[0].path]
 
@@ -172,11 +172,11 @@ async def test_the_backup_that_is_put_back_is_never_the_one_that_has_to_go(
     with monkeypatch.context() as patched:
         patched.setattr(overwrite, "overwrite", busy)
         with pytest.raises(DatabaseBusyError):
-            await reinstate.put_back(lane, chosen.stem, steps=Steps(), deadline=soon())
+            await reinstate.put_back(lane, chosen.stem, progress=ProgressTracker(), deadline=soon())
     assert memory_rows(chosen) == wanted
 
     add_observation(a.database, "before the try that does not")
-    done = await reinstate.put_back(lane, chosen.stem, steps=Steps(), deadline=soon())
+    done = await reinstate.put_back(lane, chosen.stem, progress=ProgressTracker(), deadline=soon())
     assert memory_rows(a.database) == wanted
     assert memory_rows(chosen) == wanted
     assert done.saved is not None

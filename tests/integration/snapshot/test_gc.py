@@ -13,7 +13,7 @@ import pytest
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import gc, heads, history, layout, pruned, tags, verify
 from membridge.commits.chain import ChainPolicy, Position
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.commits.retention import SnapshotPolicy
 from membridge.errors import HeadMovedError, RefusedError
 from membridge.snapshot import push
@@ -36,7 +36,7 @@ def keeping(box: Box, policy: SnapshotPolicy = ONE, store: FaultyStore | None = 
 
 
 async def collect(lane: Lane, *, dry_run: bool = False) -> GcReply:
-    return await gc.collect(lane, dry_run=dry_run, steps=Steps(), deadline=soon())
+    return await gc.collect(lane, dry_run=dry_run, progress=ProgressTracker(), deadline=soon())
 
 
 async def learn(box: Box, times: int, label: str = "round") -> None:
@@ -65,7 +65,7 @@ async def seqs(box: Box) -> list[Seq]:
 
 
 async def check_sound(box: Box) -> None:
-    reply = await verify.verify(box.lane, VerifyRequest(), steps=Steps(), deadline=soon())
+    reply = await verify.verify(box.lane, VerifyRequest(), progress=ProgressTracker(), deadline=soon())
     assert reply.findings == []
     assert reply.restored == reply.records
 
@@ -124,7 +124,9 @@ async def test_a_push_that_runs_meanwhile_is_not_harmed(make_box: MakeBox) -> No
         store = FaultyStore(box.lane.store, hold_at=hold_at)
         pushing = replace(box.lane, store=store)
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(push.push(pushing, epoch=1, allow_shrink=False, steps=Steps(), deadline=soon()))
+            running = group.create_task(
+                push.push(pushing, epoch=1, allow_shrink=False, progress=ProgressTracker(), deadline=soon())
+            )
             await store.held.wait()
             await collect(keeping(box))
             store.open.set()
@@ -137,7 +139,9 @@ async def test_an_abandoned_upload_goes_once_its_seq_is_taken_and_never_before(m
     write(str(box.database), 1, "abandoned")
     store = FaultyStore(box.lane.store, die_at=2)
     with pytest.raises(KilledError):
-        await push.push(replace(box.lane, store=store), epoch=1, allow_shrink=False, steps=Steps(), deadline=soon())
+        await push.push(
+            replace(box.lane, store=store), epoch=1, allow_shrink=False, progress=ProgressTracker(), deadline=soon()
+        )
     abandoned = store.calls[0].removeprefix("upload ")
     assert (await collect(keeping(box, SnapshotPolicy()))).orphans == 0
     assert await box.lane.store.head(abandoned, deadline=soon()) is not None
@@ -157,7 +161,11 @@ async def test_a_push_that_slept_through_retention_leaves_nothing_in_the_past(ma
         async def sleeping_push() -> None:
             with pytest.raises(HeadMovedError):
                 await push.push(
-                    replace(late.lane, store=store), epoch=1, allow_shrink=False, steps=Steps(), deadline=soon()
+                    replace(late.lane, store=store),
+                    epoch=1,
+                    allow_shrink=False,
+                    progress=ProgressTracker(),
+                    deadline=soon(),
                 )
 
         group.create_task(sleeping_push())
@@ -214,11 +222,11 @@ async def test_a_mirror_that_is_no_proven_ancestor_deletes_nothing(make_box: Mak
     assert position is not None
     assert mirror is not None
     if damage == "other history":
-        await box.lane.store.delete(layout.ancestry(box.lane.project, 0), deadline=soon())
+        await box.lane.store.delete(layout.pruned(box.lane.project, 0), deadline=soon())
         record = await heads.fetch_record(box.lane, 8, deadline=soon())
         await pruned.remember(box.lane, {2: msgspec.structs.replace(record, seq=2, sha256="e" * 64)}, deadline=soon())
     elif damage == "nothing remembered":
-        await box.lane.store.delete(layout.ancestry(box.lane.project, 0), deadline=soon())
+        await box.lane.store.delete(layout.pruned(box.lane.project, 0), deadline=soon())
     else:
         with closing(sqlite3.connect(mirror)) as database, database:
             database.execute("DELETE FROM session_summaries")

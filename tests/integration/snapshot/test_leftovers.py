@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from membridge.aio.deadline import Deadline
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import DatabaseBusyError, ShrinkRefusedError
 from membridge.snapshot import backups, pull
 from schemas.snapshot import PushOutcome
@@ -54,7 +54,7 @@ async def test_a_pull_that_fails_keeps_nothing_it_fetched(make_box: MakeBox) -> 
     writer.execute("BEGIN IMMEDIATE")
     try:
         with pytest.raises(DatabaseBusyError):
-            await pull.pull(b.lane, replace=False, steps=Steps(), deadline=Deadline.after(2.0))
+            await pull.pull(b.lane, replace=False, progress=ProgressTracker(), deadline=Deadline.after(2.0))
     finally:
         writer.close()
     assert files_in(b.lane.mirror.directory) == mirror_of(b)

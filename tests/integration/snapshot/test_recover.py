@@ -9,7 +9,7 @@ import pytest
 
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import heads, layout, verify
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
     HeadMovedError,
@@ -54,11 +54,11 @@ async def wipe(box: Box, part: str = "", *, newer_than: Seq = 0) -> None:
 
 async def recovered(box: Box, source: RecoverySource, epoch: int | None = 2, *, preview: bool = False) -> RecoverReply:
     request = RecoverRequest(source=source, preview=preview)
-    return await recover.recover(box.lane, request, epoch=epoch, steps=Steps(), deadline=soon())
+    return await recover.recover(box.lane, request, epoch=epoch, progress=ProgressTracker(), deadline=soon())
 
 
 async def check_sound(box: Box) -> None:
-    assert (await verify.verify(box.lane, VerifyRequest(), steps=Steps(), deadline=soon())).findings == []
+    assert (await verify.verify(box.lane, VerifyRequest(), progress=ProgressTracker(), deadline=soon())).findings == []
 
 
 def lost(before: dict[str, set[str]], box: Box) -> dict[str, set[str]]:

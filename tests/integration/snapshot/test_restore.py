@@ -13,7 +13,7 @@ from membridge.claudemem import database
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import history
 from membridge.commits.chain import ChainPolicy
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
     DiskFullError,
@@ -85,14 +85,16 @@ async def state(box: Box, name: int | str) -> SnapshotRecord:
 
 async def diff(box: Box, older: int, newer: int, limit: int = 100) -> Comparison:
     records = [await history.resolve(box.lane, str(seq), deadline=soon()) for seq in (older, newer)]
-    found = await restore.diff(box.lane, records[0], records[1], limit=limit, steps=Steps(), deadline=soon())
+    found = await restore.diff(
+        box.lane, records[0], records[1], limit=limit, progress=ProgressTracker(), deadline=soon()
+    )
     assert list(box.lane.folder.glob("scratch-*")) == []
     return found
 
 
 async def take_back(box: Box, seq: int, *, limit: int = 0) -> restore.Restored:
     record = await state(box, seq)
-    return await restore.take_back(box.lane, record, epoch=1, limit=limit, steps=Steps(), deadline=soon())
+    return await restore.take_back(box.lane, record, epoch=1, limit=limit, progress=ProgressTracker(), deadline=soon())
 
 
 def kinds(found: Comparison) -> set[tuple[str, str, str]]:
@@ -127,7 +129,7 @@ async def test_diff_tells_what_came_went_and_changed(make_box: MakeBox) -> None:
 async def test_any_state_becomes_a_database_that_claude_mem_can_use(make_box: MakeBox) -> None:
     box, memories = await with_history(make_box)
     for seq in range(1, 6):
-        path = await restore.extract(box.lane, await state(box, seq), steps=Steps(), deadline=soon())
+        path = await restore.extract(box.lane, await state(box, seq), progress=ProgressTracker(), deadline=soon())
         assert memory_rows(path) == memories[seq]
         assert path.stat().st_mode & 0o777 == 0o600
         database.quick_check(path, deadline=soon())
@@ -188,7 +190,7 @@ async def test_what_only_the_live_database_lost_or_edited_comes_back_and_the_pre
         write(str(a.database), 2, f"own of {seq}")
         before = memory_rows(a.database)
         record, head = await state(a, seq), await state(a, "head")
-        seen = await restore.preview(a.lane, record, head, limit=1000, steps=Steps(), deadline=soon())
+        seen = await restore.preview(a.lane, record, head, limit=1000, progress=ProgressTracker(), deadline=soon())
         assert memory_rows(a.database) == before
         restored = await take_back(a, seq, limit=1000)
         assert seen.commits
@@ -213,12 +215,16 @@ async def test_a_restored_database_that_lacks_many_rows_of_its_state_is_not_comm
     await take_back(a, 2)
     change(a, "DELETE FROM observations WHERE id > 20")
     with pytest.raises(ShrinkRefusedError, match="snapshot 2 has") as refused:
-        await push.push(a.lane, epoch=1, allow_shrink=False, restored=record, steps=Steps(), deadline=soon())
+        await push.push(
+            a.lane, epoch=1, allow_shrink=False, restored=record, progress=ProgressTracker(), deadline=soon()
+        )
     assert "restore --seq 2" in refused.value.remedy
     assert (await state(a, "head")).seq == head.seq
     await take_back(a, 2)
     # It is much less than the head has, and that is what was asked for.
-    pushed = await push.push(a.lane, epoch=1, allow_shrink=False, restored=record, steps=Steps(), deadline=soon())
+    pushed = await push.push(
+        a.lane, epoch=1, allow_shrink=False, restored=record, progress=ProgressTracker(), deadline=soon()
+    )
     assert pushed.outcome is PushOutcome.COMMITTED
     assert memory_rows(a.database) == memories[2]
 
@@ -232,10 +238,12 @@ async def test_a_restore_whose_commit_was_stored_without_an_answer_ends_the_same
     change(a, "DELETE FROM observations WHERE id % 2 = 0")
     await take_back(a, 2)
     with pytest.raises(StoreUnavailableError):
-        await push.push(deaf, epoch=1, allow_shrink=False, restored=record, steps=Steps(), deadline=soon())
+        await push.push(deaf, epoch=1, allow_shrink=False, restored=record, progress=ProgressTracker(), deadline=soon())
     restored = await take_back(a, 2)
     assert restored.changes.tables() == []
-    pushed = await push.push(a.lane, epoch=1, allow_shrink=False, restored=record, steps=Steps(), deadline=soon())
+    pushed = await push.push(
+        a.lane, epoch=1, allow_shrink=False, restored=record, progress=ProgressTracker(), deadline=soon()
+    )
     assert (pushed.outcome, pushed.seq) == (PushOutcome.UNCHANGED, 6)
     assert memory_rows(a.database) == memories[2]
     b = make_box("b")
@@ -255,7 +263,7 @@ async def test_a_restore_that_cannot_read_its_state_changes_nothing(make_box: Ma
         await take_back(a, 2)
     await a.lane.store.delete(stored.key, deadline=soon())
     with pytest.raises(MembridgeError):
-        await restore.extract(a.lane, await state(a, 2), steps=Steps(), deadline=soon())
+        await restore.extract(a.lane, await state(a, 2), progress=ProgressTracker(), deadline=soon())
     assert memory_rows(a.database) == before
     assert backups.listed(a.lane) == []
     assert list((a.lane.folder).glob("extracted/*")) == []
@@ -267,7 +275,7 @@ async def test_a_full_disk_is_said_before_anything_is_written(
     a, _ = await with_history(make_box)
     monkeypatch.setattr(files, "free_bytes", lambda _: 1000)
     with pytest.raises(DiskFullError, match="1000 free"):
-        await restore.extract(a.lane, await state(a, 2), steps=Steps(), deadline=soon())
+        await restore.extract(a.lane, await state(a, 2), progress=ProgressTracker(), deadline=soon())
 
 
 async def test_the_newest_state_is_not_downloaded_again(make_box: MakeBox) -> None:
@@ -275,5 +283,5 @@ async def test_the_newest_state_is_not_downloaded_again(make_box: MakeBox) -> No
     for info in [info async for info in a.lane.store.list("projects/", deadline=soon()) if "/snapshots/" in info.key]:
         await a.lane.store.delete(info.key, deadline=soon())
     silent = replace(a.lane, store=FaultyStore(a.lane.store, die_at=1))
-    path = await restore.extract(silent, await state(a, "head"), steps=Steps(), deadline=soon())
+    path = await restore.extract(silent, await state(a, "head"), progress=ProgressTracker(), deadline=soon())
     assert memory_rows(path) == memories[5]

@@ -7,7 +7,7 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import DatabaseMissingError, HeadMovedError
 from membridge.objectstore.protocol import ObjectStore
 from membridge.snapshot import proposals, rollback_guard
@@ -64,7 +64,9 @@ async def test_it_is_noticed_before_a_proposal_is_stored(boxes: tuple[Box, Box])
     a, _ = boxes
     put_back(a)
     for allow_shrink, expected in ((False, HeadMovedError), (True, None)):
-        preparing = proposals.prepare(a.lane, queue="q", allow_shrink=allow_shrink, steps=Steps(), deadline=soon())
+        preparing = proposals.prepare(
+            a.lane, queue="q", allow_shrink=allow_shrink, progress=ProgressTracker(), deadline=soon()
+        )
         if expected is not None:
             with pytest.raises(expected):
                 await preparing
@@ -78,11 +80,11 @@ async def test_what_was_noted_outlives_a_database_that_is_missing_for_a_while(bo
     remove(a)
     with pytest.raises(DatabaseMissingError):
         await a.push()
-    await rollback_guard.heal(a.lane, steps=Steps(), deadline=soon())
+    await rollback_guard.heal(a.lane, progress=ProgressTracker(), deadline=soon())
     await rollback_guard.note(a.lane, deadline=soon())
     put_back(a)
     await rollback_guard.note(a.lane, deadline=soon())
-    assert await rollback_guard.heal(a.lane, steps=Steps(), deadline=soon())
+    assert await rollback_guard.heal(a.lane, progress=ProgressTracker(), deadline=soon())
     assert memory_rows(a.database) == memory_rows(b.database)
 
 
@@ -93,7 +95,7 @@ async def test_a_database_that_was_installed_anew_did_not_go_back(boxes: tuple[B
     await rollback_guard.note(a.lane, deadline=soon())
     remove(a)
     assert (await a.pull()).outcome is PullOutcome.INSTALLED
-    assert not await rollback_guard.heal(a.lane, steps=Steps(), deadline=soon())
+    assert not await rollback_guard.heal(a.lane, progress=ProgressTracker(), deadline=soon())
     assert (await a.push()).outcome is PushOutcome.UNCHANGED
 
 
@@ -109,10 +111,10 @@ async def test_a_kill_while_it_is_healed_deletes_nothing(
     with monkeypatch.context() as patched:
         patched.setattr("membridge.snapshot.pull.pull", killed)
         with pytest.raises(KeyboardInterrupt):
-            await rollback_guard.heal(a.lane, steps=Steps(), deadline=soon())
+            await rollback_guard.heal(a.lane, progress=ProgressTracker(), deadline=soon())
     # The next life of the node begins with a worker that wrote on.
     add_observation(a.database, "since")
-    await rollback_guard.heal(a.lane, steps=Steps(), deadline=soon())
+    await rollback_guard.heal(a.lane, progress=ProgressTracker(), deadline=soon())
     await a.push()
     await b.pull()
     assert {"pushed", "since"} <= titles(b.database)

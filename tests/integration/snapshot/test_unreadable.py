@@ -9,7 +9,7 @@ import pytest
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import gc, heads, layout, verify
 from membridge.commits.heads import KnownHead
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.commits.retention import SnapshotPolicy
 from membridge.errors import ObjectMissingError, ObjectNotEncryptedError, RefusedError
 from membridge.objectstore.encryption.guard import backend
@@ -61,16 +61,18 @@ async def damage(box: Box, seq: Seq) -> None:
 
 async def recovered(box: Box, source: RecoverySource, epoch: int) -> Seq:
     return (
-        await recover.recover(box.lane, RecoverRequest(source=source), epoch=epoch, steps=Steps(), deadline=soon())
+        await recover.recover(
+            box.lane, RecoverRequest(source=source), epoch=epoch, progress=ProgressTracker(), deadline=soon()
+        )
     ).seq
 
 
 async def collected(box: Box) -> None:
-    await gc.collect(box.lane, dry_run=False, steps=Steps(), deadline=soon())
+    await gc.collect(box.lane, dry_run=False, progress=ProgressTracker(), deadline=soon())
 
 
 async def findings(box: Box) -> list[Finding]:
-    reply = await verify.verify(box.lane, VerifyRequest(), steps=Steps(), deadline=soon())
+    reply = await verify.verify(box.lane, VerifyRequest(), progress=ProgressTracker(), deadline=soon())
     return [found.finding for found in reply.findings]
 
 

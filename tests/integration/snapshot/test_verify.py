@@ -8,7 +8,7 @@ import pytest
 
 from membridge.commits import heads, layout, verify
 from membridge.commits.chain import ChainPolicy
-from membridge.commits.progress import Steps
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import NotFoundError
 from membridge.snapshot import push
 from membridge.testing.writer import write
@@ -39,7 +39,7 @@ async def record_of(box: Box, seq: Seq) -> SnapshotRecord:
 
 
 async def look(box: Box, **request: int) -> VerifyReply:
-    reply = await verify.verify(box.lane, VerifyRequest(**request), steps=Steps(), deadline=soon())
+    reply = await verify.verify(box.lane, VerifyRequest(**request), progress=ProgressTracker(), deadline=soon())
     assert list(box.lane.folder.glob("scratch-*")) == []
     return reply
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from membridge.testing.node_process import Machine
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures.heard import PATIENCE, Heard
 from tests.fixtures.machines import MakeMachine, command
 from tests.fixtures.ports import free_port
@@ -128,18 +128,18 @@ async def test_a_worker_that_stops_hands_back_to_a_coordinator_elsewhere(
         await claude.heard.until("STOPPING=1")
 
 
-async def submitted(machine: Machine, *wait: str) -> dict[str, Any]:
+async def submitted(machine: NodeProcess, *wait: str) -> dict[str, Any]:
     """Submit the task that may be tried once; said again it is the same one."""
     async with asyncio.timeout(PATIENCE):
         return await command(machine, "task", "submit", "hello", "--attempts", "1", "--key", "only", *wait)
 
 
-async def output_of(machine: Machine) -> str:
+async def output_of(machine: NodeProcess) -> str:
     """Wait until the task is over and return its output."""
     return str((await submitted(machine, "--wait"))["result"]["output"])
 
 
-def kept_by(coordinator: Machine, task: str) -> tuple[str, int, int]:
+def kept_by(coordinator: NodeProcess, task: str) -> tuple[str, int, int]:
     """Return what the coordinator's database has of a task: its state, attempts and interruptions."""
     path = coordinator.home / ".local" / "state" / "membridge" / "tasks.db"
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
@@ -147,7 +147,7 @@ def kept_by(coordinator: Machine, task: str) -> tuple[str, int, int]:
     return tuple(row)
 
 
-async def stopped(machine: Machine) -> None:
+async def stopped(machine: NodeProcess) -> None:
     """End a daemon as systemd would; its end is a success."""
     assert machine.process is not None
     machine.process.send_signal(signal.SIGTERM)

@@ -54,13 +54,13 @@ def test_every_mirror_reaches_the_head(kinds: list[SnapshotKind], start: int) ->
     at = records.get(start)
     position = Position(at.seq, at.epoch, at.sha256) if at else None
     needed = chain.records_needed(head, position)
-    way = chain.plan(head, position, {seq: records[seq] for seq in needed})
-    assert way is not None
-    assert way.descends is (position is not None)
-    sha = position.sha256 if position and not way.from_full else None
-    for step in way.commits:
-        assert step.kind is SnapshotKind.FULL or step.parent_sha256 == sha
-        sha = step.sha256
+    plan = chain.plan(head, position, {seq: records[seq] for seq in needed})
+    assert plan is not None
+    assert plan.descends is (position is not None)
+    sha = position.sha256 if position and not plan.from_full else None
+    for commit in plan.commits:
+        assert commit.kind is SnapshotKind.FULL or commit.parent_sha256 == sha
+        sha = commit.sha256
     assert sha == head.sha256
 
 
@@ -69,9 +69,9 @@ def test_a_mirror_that_disagrees_with_the_record_is_of_no_use() -> None:
     head = records[4]
     assert chain.plan(head, Position(2, 1, "f" * 64), records) is None
     assert chain.plan(head, Position(2, 9, records[2].sha256), records) is None
-    full_way = chain.plan(head, None, records)
-    assert full_way is not None
-    assert [step.seq for step in full_way.commits] == [1, 2, 3, 4]
+    full_plan = chain.plan(head, None, records)
+    assert full_plan is not None
+    assert [commit.seq for commit in full_plan.commits] == [1, 2, 3, 4]
 
 
 def test_a_mirror_whose_record_is_gone_is_a_base_when_its_commit_is_remembered() -> None:
@@ -81,9 +81,9 @@ def test_a_mirror_whose_record_is_gone_is_a_base_when_its_commit_is_remembered()
     position = Position(2, 1, gone.sha256)
     assert chain.plan(head, position, records) is None
     assert chain.plan(head, position, records, Position(2, 1, "e" * 64)) is None
-    way = chain.plan(head, position, records, position)
-    assert way is not None
-    assert (way.from_full, way.descends, [step.seq for step in way.commits]) == (True, True, [3, 4])
+    plan = chain.plan(head, position, records, position)
+    assert plan is not None
+    assert (plan.from_full, plan.descends, [commit.seq for commit in plan.commits]) == (True, True, [3, 4])
 
 
 @settings(deadline=None)

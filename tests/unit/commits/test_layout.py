@@ -26,7 +26,7 @@ def test_no_key_lies_below_another_one() -> None:
     keys = {
         layout.commit(PROJECT, 1),
         layout.snapshot(PROJECT, 1, SnapshotKind.FULL, "n"),
-        layout.ancestry(PROJECT, 1),
+        layout.pruned(PROJECT, 1),
         layout.tag(PROJECT, "proposals"),
         layout.proposal(PROJECT, NodeId("snapshots"), "p"),
         layout.legacy_database(PROJECT),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membridge.merge.likeness import Likeness, Value
-from membridge.merge.three_way import Action, Change, Favour, Outcome, Row, Shape, edits, merge, replace, restore
+from membridge.merge.three_way import Action, Decision, Favour, Row, RowEdit, Shape, edits, merge, replace, restore
 
 COLUMNS = ("title", "text", "project")
 NOTES = Shape(COLUMNS, Likeness(identity=("title", "text")))
@@ -15,20 +15,20 @@ def note(title: Value = "t", text: Value = "x", project: Value = "p", *, rowid: 
     return Row({"title": title, "text": text, "project": project}, rowid)
 
 
-def actions(outcome: Outcome) -> list[tuple[Action, Row | None, dict[str, Value]]]:
-    return [(change.action, change.ours or change.theirs, dict(change.values)) for change in outcome.changes]
+def actions(decision: Decision) -> list[tuple[Action, Row | None, dict[str, Value]]]:
+    return [(change.action, change.ours or change.theirs, dict(change.values)) for change in decision.changes]
 
 
-def apply(ours: list[Row], outcome: Outcome) -> list[Row]:
+def apply(ours: list[Row], decision: Decision) -> list[Row]:
     """Return what ours holds after the outcome."""
     rows = list(ours)
-    for change in outcome.changes:
+    for change in decision.changes:
         match change:
-            case Change(Action.INSERT, theirs=Row() as row):
+            case RowEdit(Action.INSERT, theirs=Row() as row):
                 rows.append(Row(row.values))
-            case Change(Action.DELETE, ours=Row() as row):
+            case RowEdit(Action.DELETE, ours=Row() as row):
                 rows = [other for other in rows if other is not row]
-            case Change(Action.UPDATE, ours=Row() as row):
+            case RowEdit(Action.UPDATE, ours=Row() as row):
                 rows = [Row({**row.values, **change.values}) if other is row else other for other in rows]
             case _:
                 raise AssertionError(change)
@@ -40,8 +40,8 @@ def contents(rows: list[Row], shape: Shape = NOTES) -> set[tuple[Value, ...]]:
 
 
 def test_equal_rows_are_one_memory() -> None:
-    assert merge([], [note()], [note(), note()], NOTES) == Outcome()
-    assert merge([note()], [note()], [note()], NOTES) == Outcome()
+    assert merge([], [note()], [note(), note()], NOTES) == Decision()
+    assert merge([note()], [note()], [note()], NOTES) == Decision()
 
 
 def test_a_row_new_in_theirs_is_inserted_once() -> None:
@@ -51,25 +51,25 @@ def test_a_row_new_in_theirs_is_inserted_once() -> None:
 
 
 def test_a_row_only_in_ours_stays_and_is_proposed() -> None:
-    outcome = merge([], [], [note()], NOTES)
+    decision = merge([], [], [note()], NOTES)
 
-    assert outcome.changes == []
-    assert outcome.proposals == 1
+    assert decision.changes == []
+    assert decision.proposals == 1
 
 
 def test_a_row_that_theirs_deleted_is_deleted_with_its_copies() -> None:
     ours = [note(rowid=1), note(rowid=2)]
 
-    outcome = merge([note()], [], ours, NOTES)
+    decision = merge([note()], [], ours, NOTES)
 
-    assert actions(outcome) == [(Action.DELETE, ours[0], {}), (Action.DELETE, ours[1], {})]
+    assert actions(decision) == [(Action.DELETE, ours[0], {}), (Action.DELETE, ours[1], {})]
 
 
 def test_an_edit_of_ours_beats_a_deletion_of_theirs() -> None:
-    outcome = merge([note()], [], [note(project="q")], NOTES)
+    decision = merge([note()], [], [note(project="q")], NOTES)
 
-    assert outcome.changes == []
-    assert outcome.proposals == 1
+    assert decision.changes == []
+    assert decision.proposals == 1
 
 
 def test_an_edit_of_theirs_beats_a_deletion_of_ours() -> None:
@@ -79,35 +79,35 @@ def test_an_edit_of_theirs_beats_a_deletion_of_ours() -> None:
 
 
 def test_a_row_that_ours_deleted_stays_deleted_and_is_proposed() -> None:
-    outcome = merge([note()], [note()], [], NOTES)
+    decision = merge([note()], [note()], [], NOTES)
 
-    assert outcome.changes == []
-    assert outcome.proposals == 1
+    assert decision.changes == []
+    assert decision.proposals == 1
 
 
 def test_a_row_that_both_deleted_is_gone() -> None:
-    assert merge([note()], [], [], NOTES) == Outcome()
+    assert merge([note()], [], [], NOTES) == Decision()
 
 
 def test_a_column_that_theirs_changed_is_taken() -> None:
     ours = note(rowid=7)
 
-    outcome = merge([note()], [note(project="q")], [ours], NOTES)
+    decision = merge([note()], [note(project="q")], [ours], NOTES)
 
-    assert actions(outcome) == [(Action.UPDATE, ours, {"project": "q"})]
-    assert outcome.proposals == 0
+    assert actions(decision) == [(Action.UPDATE, ours, {"project": "q"})]
+    assert decision.proposals == 0
 
 
 def test_columns_that_each_side_changed_are_both_taken() -> None:
-    outcome = merge([note()], [note(title="theirs")], [note(project="ours")], NOTES)
+    decision = merge([note()], [note(title="theirs")], [note(project="ours")], NOTES)
 
-    assert [dict(change.values) for change in outcome.changes] == [{"title": "theirs"}]
-    assert outcome.proposals == 1
-    assert outcome.clashes == []
+    assert [dict(change.values) for change in decision.changes] == [{"title": "theirs"}]
+    assert decision.proposals == 1
+    assert decision.clashes == []
 
 
 def test_both_made_the_same_edit() -> None:
-    assert merge([note()], [note(project="q")], [note(project="q")], NOTES) == Outcome()
+    assert merge([note()], [note(project="q")], [note(project="q")], NOTES) == Decision()
 
 
 def test_in_a_clash_the_canonical_side_stays_and_the_other_is_kept_aside() -> None:
@@ -123,39 +123,39 @@ def test_in_a_clash_the_canonical_side_stays_and_the_other_is_kept_aside() -> No
 
 
 def test_an_update_of_a_row_that_ours_holds_twice_is_one_of_both() -> None:
-    outcome = merge([note()], [note(project="q")], [note(rowid=1), note(rowid=2)], NOTES)
+    decision = merge([note()], [note(project="q")], [note(rowid=1), note(rowid=2)], NOTES)
 
-    assert [change.ours.rowid for change in outcome.changes if change.ours] == [1, 2]
+    assert [change.ours.rowid for change in decision.changes if change.ours] == [1, 2]
 
 
 def test_without_base_values_are_filled_in_and_the_canonical_side_wins() -> None:
     theirs, ours = note(title=None, text="theirs", project="p"), note(title="ours", text="ours", project="p")
 
-    outcome = merge([], [theirs], [ours], SESSION)
+    decision = merge([], [theirs], [ours], SESSION)
 
-    assert [dict(change.values) for change in outcome.changes] == [{"text": "theirs"}]
-    assert len(outcome.clashes) == 1
-    assert outcome.proposals == 1
+    assert [dict(change.values) for change in decision.changes] == [{"text": "theirs"}]
+    assert len(decision.clashes) == 1
+    assert decision.proposals == 1
 
 
 def test_without_base_a_null_of_ours_is_filled_without_a_clash() -> None:
-    outcome = merge([], [note(title="theirs")], [note(title=None)], SESSION)
+    decision = merge([], [note(title="theirs")], [note(title=None)], SESSION)
 
-    assert [dict(change.values) for change in outcome.changes] == [{"title": "theirs"}]
-    assert outcome.clashes == []
+    assert [dict(change.values) for change in decision.changes] == [{"title": "theirs"}]
+    assert decision.clashes == []
 
 
 def test_new_rows_of_one_batch_are_two_memories() -> None:
-    outcome = merge([], [note("a", "one")], [note("a", "two")], NOTES)
+    decision = merge([], [note("a", "one")], [note("a", "two")], NOTES)
 
-    assert [change.action for change in outcome.changes] == [Action.INSERT]
-    assert outcome.proposals == 1
+    assert [change.action for change in decision.changes] == [Action.INSERT]
+    assert decision.proposals == 1
 
 
 def test_new_rows_that_say_the_same_are_one_memory() -> None:
-    outcome = merge([], [note(project="theirs")], [note(project="ours")], NOTES)
+    decision = merge([], [note(project="theirs")], [note(project="ours")], NOTES)
 
-    assert [change.action for change in outcome.changes] == [Action.UPDATE]
+    assert [change.action for change in decision.changes] == [Action.UPDATE]
 
 
 def named(row: Row, *names: tuple[str, str]) -> Row:
@@ -165,24 +165,24 @@ def named(row: Row, *names: tuple[str, str]) -> Row:
 def test_new_rows_of_one_origin_are_versions_of_one_memory() -> None:
     ours = named(note("new title"), ("", "7"))
 
-    outcome = merge([], [named(note("old title"), ("device", "7"), ("", "7"))], [ours], NOTES)
+    decision = merge([], [named(note("old title"), ("device", "7"), ("", "7"))], [ours], NOTES)
 
-    assert actions(outcome) == [(Action.UPDATE, ours, {"title": "old title"})]
-    assert [clash.lost["title"] for clash in outcome.clashes] == ["new title"]
+    assert actions(decision) == [(Action.UPDATE, ours, {"title": "old title"})]
+    assert [clash.lost["title"] for clash in decision.clashes] == ["new title"]
 
 
 def test_one_origin_is_not_enough_when_the_rows_say_different_things() -> None:
-    outcome = merge([], [named(note("a", "b"), ("", "7"))], [named(note("c", "d"), ("", "7"))], NOTES)
+    decision = merge([], [named(note("a", "b"), ("", "7"))], [named(note("c", "d"), ("", "7"))], NOTES)
 
-    assert [change.action for change in outcome.changes] == [Action.INSERT]
+    assert [change.action for change in decision.changes] == [Action.INSERT]
 
 
 def test_two_rows_of_one_origin_do_not_both_become_one() -> None:
     theirs = [named(note("a"), ("d", "7")), named(note("b"), ("d", "7"))]
 
-    outcome = merge([], theirs, [named(note("c"), ("d", "7"))], NOTES)
+    decision = merge([], theirs, [named(note("c"), ("d", "7"))], NOTES)
 
-    assert [change.action for change in outcome.changes] == [Action.UPDATE, Action.INSERT]
+    assert [change.action for change in decision.changes] == [Action.UPDATE, Action.INSERT]
 
 
 def test_a_column_that_base_lacks_is_no_change() -> None:
@@ -200,19 +200,19 @@ def test_an_edit_of_theirs_that_ours_holds_as_a_version_of_another_row_is_not_in
     first, second = note("one", "x", "p"), note("two", "y", "q")
     edited = note("one", "y", "q")
 
-    outcome = merge([first, second], [edited, second], [edited], NOTES)
+    decision = merge([first, second], [edited, second], [edited], NOTES)
 
-    assert outcome.changes == []
+    assert decision.changes == []
 
 
 def test_replacing_makes_ours_theirs_and_keeps_the_place_of_versions() -> None:
     same, version, extra = note("s", "s", rowid=1), note("v", "old", rowid=2), note("e", "e", rowid=3)
     theirs = [note("s", "s"), note("v", "new"), note("n", "n")]
 
-    outcome = replace(theirs, [same, version, extra], NOTES)
+    decision = replace(theirs, [same, version, extra], NOTES)
 
-    assert contents(apply([same, version, extra], outcome)) == contents(theirs)
-    assert [(c.action, c.ours.rowid) for c in outcome.changes if c.ours] == [(Action.DELETE, 3), (Action.UPDATE, 2)]
+    assert contents(apply([same, version, extra], decision)) == contents(theirs)
+    assert [(c.action, c.ours.rowid) for c in decision.changes if c.ours] == [(Action.DELETE, 3), (Action.UPDATE, 2)]
 
 
 def test_edits_tell_new_changed_and_deleted() -> None:
@@ -256,28 +256,28 @@ def test_without_base_no_text_is_lost(theirs: list[Row], ours: list[Row]) -> Non
 
 def test_a_restore_brings_back_what_only_ours_lost_and_keeps_what_was_never_pushed() -> None:
     old, later, own = note("old", "1"), note("later", "2"), note("own", "3")
-    outcome = restore([old, later], [old], [later, own], NOTES)
-    assert actions(outcome) == [(Action.DELETE, later, {}), (Action.INSERT, old, {})]
-    assert outcome.proposals == 1
+    decision = restore([old, later], [old], [later, own], NOTES)
+    assert actions(decision) == [(Action.DELETE, later, {}), (Action.INSERT, old, {})]
+    assert decision.proposals == 1
 
 
 def test_a_restore_undoes_an_edit_that_was_not_pushed() -> None:
     old, edited = note(), note(project="q", rowid=7)
     assert actions(restore([old], [old], [edited], NOTES)) == [(Action.UPDATE, edited, {"project": "p"})]
     later = note("later", "y", project="q")
-    outcome = restore([old, note("later", "y")], [old], [old, later], NOTES)
-    assert (outcome.changes, outcome.proposals) == ([], 1)
+    decision = restore([old, note("later", "y")], [old], [old, later], NOTES)
+    assert (decision.changes, decision.proposals) == ([], 1)
 
 
 @given(base=ROWS, theirs=ROWS, ours=ROWS)
 def test_a_restored_bucket_is_the_earlier_state_and_rows_of_ours_that_no_snapshot_has(
     base: list[Row], theirs: list[Row], ours: list[Row]
 ) -> None:
-    outcome = restore(base, theirs, ours, NOTES)
-    after = apply(ours, outcome)
+    decision = restore(base, theirs, ours, NOTES)
+    after = apply(ours, decision)
     kept = contents(after) - contents(theirs)
     assert contents(theirs) <= contents(after)
     assert kept <= contents(ours) - contents(base)
-    assert len(kept) == outcome.proposals
+    assert len(kept) == decision.proposals
     again = restore(base, theirs, after, NOTES)
-    assert (contents(apply(after, again)), again.proposals) == (contents(after), outcome.proposals)
+    assert (contents(apply(after, again)), again.proposals) == (contents(after), decision.proposals)
