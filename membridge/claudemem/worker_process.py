@@ -12,6 +12,7 @@ from pathlib import Path
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import ForbiddenError, UnavailableError
+from membridge.system.pidfile import is_alive
 
 #: Seconds within which a healthy worker answers.
 PATIENCE = 2.0
@@ -43,12 +44,12 @@ async def find_worker(data_dir: Path, *, deadline: Deadline | None = None) -> Wo
     try:
         status, answer = await _request("GET", host, port, "/api/health", within)
     except UnavailableError:
-        return WorkerState(pid, port, running=_is_running(pid), healthy=False)
+        return WorkerState(pid, port, running=is_alive(pid), healthy=False)
     version = answer.get("version")
     return WorkerState(
         pid=pid,
         port=port,
-        running=_is_running(pid),
+        running=is_alive(pid),
         healthy=status == 200 and answer.get("pid", pid) == pid,
         version=version if isinstance(version, str) else None,
     )
@@ -68,7 +69,7 @@ async def stop_worker(data_dir: Path, *, process_control: bool, deadline: Deadli
         await _request("POST", host, found.port, "/api/admin/shutdown", deadline)
     else:
         os.kill(found.pid, signal.SIGTERM)
-    while _is_running(found.pid):
+    while is_alive(found.pid):
         if deadline.passed:
             raise UnavailableError(f"claude-mem's worker {found.pid} does not stop")
         await asyncio.sleep(0.05)
@@ -143,18 +144,3 @@ def _as_object(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         return {}
     return {str(name): member for name, member in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON of a foreign program
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return True
-    # A zombie has ended: its parent has not looked yet. The state follows the name, which may hold anything.
-    return stat.rpartition(b")")[2].split()[:1] != [b"Z"]

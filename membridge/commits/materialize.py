@@ -1,6 +1,7 @@
 """An earlier state as a file: rebuilt from its chain, or the mirror itself when it is that state."""
 
 import os
+import secrets
 from pathlib import Path
 
 from membridge.aio import threads
@@ -8,8 +9,10 @@ from membridge.aio.deadline import Deadline
 from membridge.commits import chain, heads, rebuild
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
-from membridge.commits.temp_dir import check_room
+from membridge.commits.temp_dir import check_room, temp_dir
 from membridge.errors import CorruptObjectError
+from membridge.merge import install
+from membridge.merge.report import Source
 from membridge.system import files
 from schemas.snapshot import SnapshotRecord
 
@@ -40,6 +43,24 @@ async def build(
         await threads.run(files.remove, work)
     if await threads.run(files.sha256_of, target) != record.sha256:
         raise _broken(record, "the database that it gives is not the one that was committed")
+    return target
+
+
+async def extract(replica: Replica, record: SnapshotRecord, *, progress: ProgressTracker, deadline: Deadline) -> Path:
+    """Make a database of `record` that claude-mem can use, and return it; it is deleted after a day.
+
+    Errors: as `build`, and the database's.
+    """
+    kept = replica.folder / "extracted"
+    target = kept / f"{record.seq}-{secrets.token_hex(4)}.db"
+    await threads.run(files.sweep, kept, "*.db")
+    async with temp_dir(replica) as folder:
+        state = await build(replica, record, folder, progress=progress, deadline=deadline)
+        await threads.run(check_room, folder, record)
+        with progress.step("install"):
+            source = Source(node=record.node, device_id=record.device_id)
+            await threads.run(install.install, state, target, source=source, deadline=deadline)
+            await threads.run(target.chmod, 0o600)
     return target
 
 

@@ -12,7 +12,8 @@ import msgspec
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.holders import holders
-from membridge.commits import heads, history, tags, verify
+from membridge.commits import heads, history, materialize, tags, verify
+from membridge.commits.diff import diff
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import InvalidRequestError
 from membridge.merge.compare import Comparison
@@ -123,7 +124,7 @@ class HistoryOperations:
         lane = self._project.lane
         older = await history.resolve(lane, request.older, deadline=deadline)
         newer = await history.resolve(lane, request.newer, deadline=deadline)
-        found = await restore.diff(lane, older, newer, limit=request.limit, progress=progress, deadline=deadline)
+        found = await diff(lane, older, newer, limit=request.limit, progress=progress, deadline=deadline)
         counted = sum(table.came + table.went + table.changed for table in found.tables())
         return DiffReply(
             older_seq=older.seq if older else 0,
@@ -135,7 +136,7 @@ class HistoryOperations:
 
     async def _extract(self, request: ExtractRequest, progress: ProgressTracker, deadline: Deadline) -> ExtractReply:
         record = await self._state(request.state, deadline)
-        path = await restore.extract(self._project.lane, record, progress=progress, deadline=deadline)
+        path = await materialize.extract(self._project.lane, record, progress=progress, deadline=deadline)
         return ExtractReply(
             path=str(path),
             seq=record.seq,

@@ -5,7 +5,6 @@ nodes. Roles are asked for once, at the start of an operation; what became stale
 """
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
@@ -19,7 +18,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.streams import Delivery, WorkQueue, life_of
 from membridge.claudemem import database, worker_process
-from membridge.commits import gc, heads
+from membridge.commits import gc, heads, proposal_bundles
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
@@ -45,14 +44,13 @@ from membridge.snapshot.push_lease import PushClaim, folder_lock, push_lease
 from membridge.snapshot.reinstate import Reinstated
 from membridge.snapshot.restore import Restored
 from membridge.system.logging import get_logger
-from schemas import streams, subjects
+from schemas import streams
 from schemas.buckets import PushLeaseRecord
 from schemas.commits import GcReply, GcRequest, RecoverReply, RecoverRequest
 from schemas.leadership import Role
 from schemas.node import ProjectPresence
 from schemas.proposal import ProposalAnnouncement
 from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, PushReply, PushRequest, SnapshotRecord
-from schemas.wire import encode
 
 log = get_logger("membridge.project")
 
@@ -369,11 +367,8 @@ class Project:
         prepared = await proposals.prepare(
             self.lane, queue=queue, allow_shrink=allow_shrink, progress=progress, deadline=deadline
         )
-        subject = subjects.fill(subjects.PROPOSAL, project=self.lane.project, node=self.lane.node)
         for one in prepared:
-            # A fresh id for each announcement: de-duplication is stream-wide, a known id could be burnt by another.
-            message_id = f"{one.announcement.id}.{random.SystemRandom().getrandbits(64):016x}"
-            await self._bus.stream_publish(subject, encode(one.announcement), message_id=message_id, deadline=deadline)
+            await proposal_bundles.announce(self._bus, one.announcement, deadline=deadline)
             await proposals.remember(self.lane, one)
         await self.count_unsynced(deadline=deadline)
         if not prepared:

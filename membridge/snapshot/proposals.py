@@ -6,37 +6,27 @@ while and with the queue it went to: one that lost its memory gets everything on
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import zstandard
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
-from membridge.commits import layout
+from membridge.commits import proposal_bundles
 from membridge.commits.progress import ProgressTracker
-from membridge.errors import CorruptObjectError, ObjectExistsError, ShrinkRefusedError
+from membridge.errors import ShrinkRefusedError
 from membridge.merge import collect, proposal
 from membridge.merge.report import MergeReport
 from membridge.snapshot import rollback_guard
 from membridge.snapshot.lane import Lane
 from membridge.system import clock, files
 from schemas.events import ProposalMerged, ProposalSubmitted
-from schemas.proposal import ProposalAnnouncement, ProposalBundle, ProposedRow
+from schemas.proposal import ProposalAnnouncement, ProposedRow
 
-#: Rows of one proposal, and the bytes of their JSON: a backlog is cut into several.
-MAX_ROWS = 2_000
-MAX_BYTES = 16 << 20
-#: The largest single row that travels plus what JSON adds.
-MAX_BUNDLE_BYTES = MAX_BYTES + (16 << 20)
 #: Seconds after which rows that are still not canonical are offered again.
 RESUBMIT_AFTER = 3_600.0
-
-_BUNDLE = msgspec.json.Decoder(ProposalBundle)
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -72,9 +62,11 @@ async def prepare(
         await threads.run(_check_shrink, lane, rows, deadline)
     fresh = await threads.run(_not_submitted, lane, rows, queue)
     prepared: list[Prepared] = []
-    for batch in _batches(fresh):
+    for batch in proposal_bundles.batches(fresh):
         with progress.step("upload"):
-            prepared.append(await _store(lane, batch, queue, deadline=deadline))
+            device_id = await threads.run(database.device_id, lane.database)
+            announcement = await proposal_bundles.store(lane, batch, device_id=device_id, deadline=deadline)
+            prepared.append(Prepared(announcement, tuple(map(_sum, batch)), queue))
             progress.advance(sum(len(one.sums) for one in prepared), len(fresh))
     return prepared
 
@@ -93,21 +85,6 @@ async def remember(lane: Lane, announced: Prepared) -> None:
     )
 
 
-async def fetch_bundle(lane: Lane, announcement: ProposalAnnouncement, *, deadline: Deadline) -> ProposalBundle:
-    """Return the rows of an announced proposal.
-
-    Errors: ObjectMissingError, CorruptObjectError when the object is not what was announced or names another project
-    or node.
-    """
-    expected = layout.proposal(lane.project, announcement.node, announcement.id)
-    if announcement.key != expected or announcement.project != lane.project:
-        raise CorruptObjectError(
-            f"proposal {announcement.id} of {announcement.node} names an object that is not its own"
-        )
-    body = await lane.store.get(announcement.key, deadline=deadline)
-    return await threads.run(_unpack, announcement, body)
-
-
 async def take_in(
     lane: Lane,
     announcement: ProposalAnnouncement,
@@ -118,11 +95,11 @@ async def take_in(
 ) -> MergeReport:
     """Merge an announced proposal into the live database; where both changed a row, ours stays.
 
-    The caller commits a snapshot before it acknowledges. Errors: as `fetch_bundle`, ShrinkRefusedError, and the
-    database's.
+    The caller commits a snapshot before it acknowledges. Errors: those of `proposal_bundles.fetch` and of the database,
+    ShrinkRefusedError.
     """
     with progress.step("download"):
-        bundle = await fetch_bundle(lane, announcement, deadline=deadline)
+        bundle = await proposal_bundles.fetch(lane, announcement, deadline=deadline)
     if not allow_shrink:
         await threads.run(_check_shrink, lane, bundle.rows, deadline)
     with progress.step("merge"):
@@ -157,69 +134,6 @@ def _check_shrink(lane: Lane, rows: list[ProposedRow], deadline: Deadline) -> No
             remedy=f"to get them back run `membridge restore --seq {position.seq}` on the node that lacks them; "
             "if they were deleted on purpose, `membridge push --allow-shrink`",
         )
-
-
-async def _store(lane: Lane, rows: list[ProposedRow], queue: str, *, deadline: Deadline) -> Prepared:
-    body, sha256 = await threads.run(_pack, lane, rows)
-    key = layout.proposal(lane.project, lane.node, sha256[:32])
-    # The key is the rows' sum: what is there already was stored before and perhaps never announced.
-    with suppress(ObjectExistsError):
-        await lane.store.put(key, body, deadline=deadline)
-    announcement = ProposalAnnouncement(
-        id=sha256[:32],
-        project=lane.project,
-        node=lane.node,
-        key=key,
-        sha256=sha256,
-        size_bytes=len(body),
-        rows=len(rows),
-        submitted_at=clock.stamp(),
-    )
-    return Prepared(announcement, tuple(_sum(row) for row in rows), queue)
-
-
-def _pack(lane: Lane, rows: list[ProposedRow]) -> tuple[bytes, str]:
-    position = lane.mirror.position()
-    bundle = ProposalBundle(
-        project=lane.project,
-        node=lane.node,
-        device_id=database.device_id(lane.database),
-        base_seq=position.seq if position else 0,
-        rows=rows,
-    )
-    body = zstandard.ZstdCompressor(level=9).compress(msgspec.json.encode(bundle))
-    return body, hashlib.sha256(body).hexdigest()
-
-
-def _unpack(announcement: ProposalAnnouncement, body: bytes) -> ProposalBundle:
-    what = f"proposal {announcement.id} of {announcement.node}"
-    if hashlib.sha256(body).hexdigest() != announcement.sha256:
-        raise CorruptObjectError(f"{what} is damaged: its sha256 is not the announced one")
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
-            content = reader.read(MAX_BUNDLE_BYTES + 1)
-        if len(content) > MAX_BUNDLE_BYTES:
-            raise CorruptObjectError(f"{what} is larger than {MAX_BUNDLE_BYTES} bytes")
-        bundle = _BUNDLE.decode(content)
-    except (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptObjectError(f"{what} cannot be read: {error}") from error
-    if bundle.node != announcement.node or bundle.project != announcement.project:
-        raise CorruptObjectError(f"{what} claims to be of node {bundle.node}")
-    return bundle
-
-
-def _batches(rows: list[ProposedRow]) -> Iterator[list[ProposedRow]]:
-    batch: list[ProposedRow] = []
-    size = 0
-    for row in rows:
-        weight = len(msgspec.json.encode(row))
-        if batch and (len(batch) >= MAX_ROWS or size + weight > MAX_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += weight
-    if batch:
-        yield batch
 
 
 def _sum(row: ProposedRow) -> str:

@@ -1,11 +1,10 @@
-"""Earlier states brought back: compared, as a file, or as the memory itself.
+"""Earlier states brought back as the memory itself.
 
 A restored memory is the earlier state and nothing else, except rows that no snapshot has: these stay. What the live
 database alone lost comes back too. Nothing is rewritten: the caller commits the result as a new snapshot, and the other
 nodes take its deletions like any others.
 """
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import materialize
 from membridge.commits.progress import ProgressTracker
-from membridge.commits.temp_dir import check_room, temp_dir
+from membridge.commits.temp_dir import temp_dir
 from membridge.errors import NotFoundError
-from membridge.merge import collect, compare, install, snapshot
+from membridge.merge import collect, compare, snapshot
 from membridge.merge.compare import Comparison
 from membridge.merge.conflicts import Journal
 from membridge.merge.report import MergeReport
@@ -45,47 +44,6 @@ class Restored:
     report: MergeReport
     backup: Path | None
     changes: Comparison
-
-
-async def diff(
-    lane: Lane,
-    older: SnapshotRecord | None,
-    newer: SnapshotRecord | None,
-    *,
-    limit: int,
-    progress: ProgressTracker,
-    deadline: Deadline,
-) -> Comparison:
-    """Return what became of the memory between two states; None is no memory at all. Errors: as `materialize.build`."""
-    if (older.sha256 if older else None) == (newer.sha256 if newer else None):
-        return Comparison()
-    async with temp_dir(lane) as folder:
-        paths = [
-            None
-            if record is None
-            else await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
-            for record in (older, newer)
-        ]
-        with progress.step("compare"):
-            return await threads.run(compare.compare, paths[0], paths[1], limit=limit, deadline=deadline)
-
-
-async def extract(lane: Lane, record: SnapshotRecord, *, progress: ProgressTracker, deadline: Deadline) -> Path:
-    """Make a database of `record` that claude-mem can use, and return it; it is deleted after a day.
-
-    Errors: as `materialize.build`, and the database's.
-    """
-    kept = lane.folder / "extracted"
-    target = kept / f"{record.seq}-{secrets.token_hex(4)}.db"
-    await threads.run(files.sweep, kept, "*.db")
-    async with temp_dir(lane) as folder:
-        state = await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
-        await threads.run(check_room, folder, record)
-        with progress.step("install"):
-            source = lane.source(record.node, record.device_id)
-            await threads.run(install.install, state, target, source=source, deadline=deadline)
-            await threads.run(target.chmod, 0o600)
-    return target
 
 
 async def preview(

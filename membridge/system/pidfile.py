@@ -1,4 +1,4 @@
-"""One daemon of a kind per state folder, and where the running one is."""
+"""One daemon of a kind per state folder, where the running one is, and whether a process is alive."""
 
 import fcntl
 import os
@@ -48,7 +48,7 @@ def holder(state: Path, kind: str) -> str | None:
         with (state / f"{kind}.pid").open("r", encoding="ascii") as file:
             pid = file.read(32).strip()
             # The lock is tried only where a process is named: a try would get in the way of one that starts.
-            if not pid.isdecimal() or not _is_alive(int(pid)):
+            if not pid.isdecimal() or not is_alive(int(pid)):
                 return None
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -59,11 +59,17 @@ def holder(state: Path, kind: str) -> str | None:
     return None
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether the process runs: a zombie does not, its parent only has not looked yet."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return True
+    # The state follows the name, which may hold anything.
+    return stat.rpartition(b")")[2].split()[:1] != [b"Z"]

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from tests.soak.link import Link, State, link
+from membridge.testing.relay import Relay, State, relay
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,16 @@ async def cable() -> AsyncGenerator[Cable]:
     """Connect a machine by a namespace where this one may make such, else by proxies."""
     async with AsyncExitStack() as stack:
         made = _make_namespace()
-        links: list[Link] = []
+        relays: list[Relay] = []
         if made is None:
 
             async def by_proxy(port: int) -> str:
-                opened = await stack.enter_async_context(link("127.0.0.1", port))
-                links.append(opened)
+                opened = await stack.enter_async_context(relay("127.0.0.1", port))
+                relays.append(opened)
                 return f"127.0.0.1:{opened.port}"
 
             def all_of(state: State) -> None:
-                for one in links:
+                for one in relays:
                     one.set(state)
 
             yield Cable((), by_proxy, lambda: all_of(State.FROZEN), lambda: all_of(State.OPEN))
@@ -48,7 +48,7 @@ async def cable() -> AsyncGenerator[Cable]:
         stack.callback(_ip, "netns", "delete", name)
 
         async def by_cable(port: int) -> str:
-            opened = await stack.enter_async_context(link("127.0.0.1", port, listen=address))
+            opened = await stack.enter_async_context(relay("127.0.0.1", port, listen=address))
             return f"{address}:{opened.port}"
 
         yield Cable(

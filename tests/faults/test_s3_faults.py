@@ -23,7 +23,7 @@ from membridge.errors import (
     StoreUnavailableError,
 )
 from membridge.objectstore.s3.client import S3Options, S3Store, open_s3
-from tests.faults.proxy import Faults, proxy
+from tests.fixtures.relay import HttpFaults, relayed
 
 
 def soon() -> Deadline:
@@ -31,20 +31,20 @@ def soon() -> Deadline:
 
 
 @asynccontextmanager
-async def through(options: S3Options, faults: Faults) -> AsyncGenerator[S3Store]:
-    async with proxy(options.endpoint, faults) as address, open_s3(replace(options, endpoint=address)) as store:
+async def through(options: S3Options, faults: HttpFaults) -> AsyncGenerator[S3Store]:
+    async with relayed(options.endpoint, faults) as address, open_s3(replace(options, endpoint=address)) as store:
         assert isinstance(store, S3Store)
         yield store
 
 
 async def test_a_busy_store_is_asked_again(s3_options: S3Options) -> None:
-    async with through(s3_options, Faults(busy=2)) as store:
+    async with through(s3_options, HttpFaults(busy=2)) as store:
         await store.put("k", b"body", deadline=soon())
         assert await store.get("k", deadline=soon()) == b"body"
 
 
 async def test_a_store_that_stays_busy_is_given_up(s3_options: S3Options) -> None:
-    faults = Faults(busy=10_000)
+    faults = HttpFaults(busy=10_000)
     async with through(s3_options, faults) as store:
         with pytest.raises(StoreUnavailableError):
             await store.put("k", b"body", deadline=soon())
@@ -53,7 +53,7 @@ async def test_a_store_that_stays_busy_is_given_up(s3_options: S3Options) -> Non
 
 async def test_a_download_that_is_cut_goes_on_and_is_whole(s3_options: S3Options, tmp_path: Path) -> None:
     body = random.Random(1).randbytes(3 << 20)
-    faults = Faults()
+    faults = HttpFaults()
     async with through(s3_options, faults) as store:
         await store.put("k", body, deadline=soon())
         faults.cut_after, faults.cuts = 1 << 20, 2
@@ -63,10 +63,10 @@ async def test_a_download_that_is_cut_goes_on_and_is_whole(s3_options: S3Options
 
 
 async def test_a_write_whose_answer_was_lost_is_known_as_ours(s3_options: S3Options) -> None:
-    faults = Faults()
+    faults = HttpFaults()
     async with through(s3_options, faults) as store:
         await store.describe(deadline=soon())
-        faults.lose_answers = 1
+        faults.lose, faults.losses = ".", 1
         await store.put("k", b"ours", deadline=soon())
         with pytest.raises(ObjectExistsError):
             await store.put("k", b"another", deadline=soon())

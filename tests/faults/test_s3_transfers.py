@@ -18,7 +18,7 @@ from membridge.aio.deadline import Deadline
 from membridge.errors import DeadlineExceededError, MembridgeError, ObjectExistsError, StoreUnavailableError
 from membridge.objectstore.s3.client import S3Options, S3Store, open_s3
 from tests.bench.s3 import S3
-from tests.faults.gate import Gate, gated
+from tests.fixtures.relay import HttpFaults, relayed
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,8 +28,8 @@ def soon() -> Deadline:
 
 
 @asynccontextmanager
-async def behind(options: S3Options, gate: Gate) -> AsyncGenerator[S3Store]:
-    async with gated(options.endpoint, gate) as address, open_s3(replace(options, endpoint=address)) as store:
+async def behind(options: S3Options, faults: HttpFaults) -> AsyncGenerator[S3Store]:
+    async with relayed(options.endpoint, faults) as address, open_s3(replace(options, endpoint=address)) as store:
         assert isinstance(store, S3Store)
         yield store
 
@@ -65,11 +65,11 @@ async def ended(pid: int) -> None:
 async def test_a_completion_whose_answer_was_lost_is_known_as_ours(
     seaweed: S3, s3_options: S3Options, tmp_path: Path
 ) -> None:
-    gate = Gate(lose=r"^POST .*uploadId=", losses=1)
+    faults = HttpFaults(lose=r"^POST .*uploadId=", losses=1)
     source, target = a_file(tmp_path), tmp_path / "target"
-    async with behind(s3_options, gate) as store:
+    async with behind(s3_options, faults) as store:
         await store.upload("k", source, deadline=soon())
-        assert gate.losses == 0
+        assert faults.losses == 0
         await store.download("k", target, deadline=soon())
         with pytest.raises(ObjectExistsError):
             await store.upload("k", source, deadline=soon())
@@ -78,38 +78,38 @@ async def test_a_completion_whose_answer_was_lost_is_known_as_ours(
 
 
 async def test_a_lost_answer_does_not_make_anothers_object_ours(s3_options: S3Options) -> None:
-    gate = Gate(lose=r"^PUT .*/k", losses=1)
-    async with behind(s3_options, gate) as store:
+    faults = HttpFaults(lose=r"^PUT .*/k", losses=1)
+    async with behind(s3_options, faults) as store:
         async with open_s3(s3_options) as other:
             await other.put("k", b"theirs", deadline=soon())
         with pytest.raises(ObjectExistsError):
             await store.put("k", b"theirs", deadline=soon())
-    assert gate.losses == 0
+    assert faults.losses == 0
 
 
 async def test_a_byte_that_flips_on_the_way_up_is_never_stored(s3_options: S3Options) -> None:
-    gate = Gate(flip=r"^PUT .*/k", flips=1)
+    faults = HttpFaults(flip=r"^PUT .*/k", flips=1)
     body = random.Random(3).randbytes(200_000)
-    async with behind(s3_options, gate) as store:
+    async with behind(s3_options, faults) as store:
         try:
             await store.put("k", body, deadline=soon())
         except MembridgeError:
             assert await store.head("k", deadline=soon()) is None
         else:
             assert await store.get("k", deadline=soon()) == body
-    assert gate.flips == 0
+    assert faults.flips == 0
 
 
 async def test_a_cancelled_upload_leaves_no_parts_behind(seaweed: S3, s3_options: S3Options, tmp_path: Path) -> None:
     source = a_file(tmp_path, 24)
-    gate = Gate(hold=r"^PUT .*partNumber=3")
-    async with behind(s3_options, gate) as store:
+    faults = HttpFaults(hold=r"^PUT .*partNumber=3")
+    async with behind(s3_options, faults) as store:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(store.upload("k", source, deadline=soon()))
-            await gate.held.wait()
+            await faults.held.wait()
             assert await unfinished(seaweed, s3_options.bucket) == ["k"]
             task.cancel()
-        gate.open.set()
+        faults.open.set()
         pid = store.child_pid
         assert pid is not None
         assert await store.head("k", deadline=soon()) is None
@@ -130,8 +130,8 @@ async def test_a_refused_upload_leaves_no_parts_behind(seaweed: S3, s3_options: 
 async def test_an_answer_that_is_held_back_ends_by_the_deadline_and_harms_no_other_request(
     s3_options: S3Options,
 ) -> None:
-    gate = Gate(hold=r"^GET .*/slow")
-    async with behind(s3_options, gate) as store:
+    faults = HttpFaults(hold=r"^GET .*/slow")
+    async with behind(s3_options, faults) as store:
         await store.put("slow", b"x", deadline=soon())
         await store.put("quick", b"y", deadline=soon())
 
@@ -141,23 +141,23 @@ async def test_an_answer_that_is_held_back_ends_by_the_deadline_and_harms_no_oth
 
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(slow())
-            await gate.held.wait()
+            await faults.held.wait()
             assert await store.get("quick", deadline=soon()) == b"y"
             assert not waiting.done()
-        gate.open.set()
+        faults.open.set()
         assert await store.get("slow", deadline=soon()) == b"x"
 
 
 async def test_an_endpoint_that_hangs_up_is_said_in_seconds_and_used_again_when_it_is_back(
     s3_options: S3Options,
 ) -> None:
-    gate = Gate(refuse=True)
-    async with behind(s3_options, gate) as store:
+    faults = HttpFaults(refuse=True)
+    async with behind(s3_options, faults) as store:
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError):
             await store.put("k", b"x", deadline=soon())
         assert time.monotonic() - began < 15.0
-        gate.refuse = False
+        faults.refuse = False
         await store.put("k", b"y", deadline=soon())
         assert await store.get("k", deadline=soon()) == b"y"
 
@@ -175,12 +175,12 @@ async def test_a_child_that_was_warmed_and_never_asked_ends_too(s3_options: S3Op
 
 
 async def test_a_child_lives_while_a_request_is_longer_than_it_lingers(s3_options: S3Options) -> None:
-    gate = Gate(hold=r"^GET .*/slow")
-    async with behind(replace(s3_options, linger_seconds=0.1), gate) as store:
+    faults = HttpFaults(hold=r"^GET .*/slow")
+    async with behind(replace(s3_options, linger_seconds=0.1), faults) as store:
         await store.put("slow", b"x", deadline=soon())
         async with asyncio.TaskGroup() as group:
             slow = group.create_task(store.get("slow", deadline=soon()))
-            await gate.held.wait()
+            await faults.held.wait()
             pid = store.child_pid
             # Another that ends, and time enough for a child that only counts from there.
             await store.head("slow", deadline=soon())
@@ -188,7 +188,7 @@ async def test_a_child_lives_while_a_request_is_longer_than_it_lingers(s3_option
             asyncio.get_running_loop().call_later(0.3, lingered.set)
             await lingered.wait()
             assert store.child_pid == pid
-            gate.open.set()
+            faults.open.set()
         assert slow.result() == b"x"
 
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from membridge.embedded.nats_server import NatsOptions, Supervisor
 from membridge.testing.node_process import NodeProcess
+from membridge.testing.relay import Relay, relay
 from membridge.testing.writer import write
 from tests.bench.s3 import S3
-from tests.soak.link import Link, link
 
 PROJECT = "soak"
 NAMES = ("laptop", "raspberry", "orange")
@@ -28,8 +28,8 @@ class Actor:
     """A node: its machine, its lines, and the titles that its agent was told were saved."""
 
     machine: NodeProcess
-    nats: Link
-    store: Link | None
+    nats: Relay
+    store: Relay | None
     saved: list[str] = field(default_factory=list[str])
     stopped: bool = False
 
@@ -98,11 +98,11 @@ async def cast(root: Path, sample: Path, s3: S3 | None, bucket: str) -> AsyncGen
 
 
 async def _actor(stack: AsyncExitStack, home: Path, name: str, url: str, s3: S3 | None, bucket: str) -> Actor:
-    nats = await stack.enter_async_context(link("127.0.0.1", int(url.rpartition(":")[2])))
+    nats = await stack.enter_async_context(relay("127.0.0.1", int(url.rpartition(":")[2])))
     extra, store = {"MEMBRIDGE_LEADERSHIP_POLICY": "auto", "MEMBRIDGE_LEADERSHIP_GRACE_SECONDS": "1"}, None
     if s3 is not None:
         address = urlsplit(s3.endpoint)
-        store = await stack.enter_async_context(link(str(address.hostname), int(address.port or 80)))
+        store = await stack.enter_async_context(relay(str(address.hostname), int(address.port or 80)))
         extra |= {
             "MEMBRIDGE_STORE": "s3",
             "MINIO_ENDPOINT": f"http://127.0.0.1:{store.port}",

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from membridge.testing.relay import State
 from tests.soak.cast import Actor, Cast
-from tests.soak.link import State
 
 #: Seconds that a fault lasts at least and at most; a lease of the soak is three seconds.
 SHORTEST, LONGEST = 0.2, 8.0

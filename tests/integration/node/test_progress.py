@@ -15,8 +15,8 @@ from membridge.testing.node_process import NodeProcess
 from schemas import subjects
 from schemas.events import Progress, decode_event
 from schemas.identity import canonical_id
-from tests.faults.gate import Gate, gated
 from tests.fixtures.machines import PROJECT, SAMPLE, until
+from tests.fixtures.relay import HttpFaults, relayed
 
 
 async def heard(progress: Subscription, kind: str, step: str) -> Progress:
@@ -45,8 +45,8 @@ async def test_a_transfer_that_stands_still_is_shown_where_people_look(
     bus: Bus, nats_url: str, s3_options: S3Options, tmp_path: Path
 ) -> None:
     subject = subjects.PROGRESS.format(project=canonical_id(PROJECT), node="*")
-    gate = Gate(hold=r"PUT \S+/snapshots/")
-    async with bus.subscribe(subject) as progress, gated(s3_options.endpoint, gate) as endpoint:
+    faults = HttpFaults(hold=r"PUT \S+/snapshots/")
+    async with bus.subscribe(subject) as progress, relayed(s3_options.endpoint, faults) as endpoint:
         a = machine("a", tmp_path, nats_url, endpoint, s3_options)
         await asyncio.to_thread(shutil.copyfile, SAMPLE, a.database)
         try:
@@ -70,9 +70,9 @@ async def test_a_transfer_that_stands_still_is_shown_where_people_look(
                 stderr=asyncio.subprocess.PIPE,
             )
             assert plain.stderr is not None
-            gate.open.set()
+            faults.open.set()
             await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
-            gate.hold, gate.open = r"(PUT|GET) \S+/(snapshots|commits)/", asyncio.Event()
+            faults.hold, faults.open = r"(PUT|GET) \S+/(snapshots|commits)/", asyncio.Event()
             await a.write(2, "more")
             await heard(progress, "push", "head")
             async with asyncio.timeout(10.0):
@@ -80,13 +80,13 @@ async def test_a_transfer_that_stands_still_is_shown_where_people_look(
             assert line.decode().startswith("push: ")
             shown = await asyncio.to_thread(_read_until, primary, "push: ")
             assert "push: " in shown
-            gate.open.set()
+            faults.open.set()
             async with asyncio.timeout(30.0):
                 assert await plain.wait() == 0
                 assert await on_terminal.wait() == 0
             os.close(primary)
         finally:
-            gate.open.set()
+            faults.open.set()
             await a.stop()
 
 
@@ -96,19 +96,19 @@ async def test_a_pull_that_stands_still_is_told_of(
     subject = subjects.PROGRESS.format(project=canonical_id(PROJECT), node="*")
     a = machine("a", tmp_path, nats_url, s3_options.endpoint, s3_options)
     await asyncio.to_thread(shutil.copyfile, SAMPLE, a.database)
-    gate = Gate(hold=r"GET \S+/snapshots/")
+    faults = HttpFaults(hold=r"GET \S+/snapshots/")
     try:
         await a.start()
         await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
-        async with bus.subscribe(subject) as progress, gated(s3_options.endpoint, gate) as endpoint:
+        async with bus.subscribe(subject) as progress, relayed(s3_options.endpoint, faults) as endpoint:
             b = machine("b", tmp_path, nats_url, endpoint, s3_options)
             try:
                 await b.start()
                 assert (await heard(progress, "pull", "download")).node == "b"
-                gate.open.set()
+                faults.open.set()
                 await until(bus, b, lambda seen: seen.project.mirror_seq >= 1)
             finally:
-                gate.open.set()
+                faults.open.set()
                 await b.stop()
     finally:
         await a.stop()

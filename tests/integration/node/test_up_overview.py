@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 from membridge.objectstore.s3.client import S3Options
-from tests.faults.proxy import Faults, proxy
 from tests.fixtures.heard import PATIENCE, Heard
 from tests.fixtures.machines import MakeMachine, command
 from tests.fixtures.pace import pause
 from tests.fixtures.ports import free_port
+from tests.fixtures.relay import HttpFaults, relayed
 
 
 async def test_up_is_not_up_while_its_store_does_not_answer(
@@ -18,8 +18,8 @@ async def test_up_is_not_up_while_its_store_does_not_answer(
     claude = tmp_path / "claude"
     claude.write_text(f"#!{sys.executable}\nprint('2.0')\n", encoding="utf-8")
     claude.chmod(0o700)
-    faults = Faults(busy=1_000_000)
-    async with proxy(s3_options.endpoint, faults) as endpoint:
+    faults = HttpFaults(busy=1_000_000)
+    async with relayed(s3_options.endpoint, faults) as endpoint:
         up = make_machine(
             "a",
             memory=True,

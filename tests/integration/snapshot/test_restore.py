@@ -1,6 +1,5 @@
-"""Earlier states: compared row by row, written as a file, and brought back as the memory of all machines."""
+"""Earlier states brought back as the memory of all machines."""
 
-import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -9,30 +8,23 @@ from pathlib import Path
 import pytest
 
 from membridge.aio.deadline import Deadline
-from membridge.claudemem import database
 from membridge.claudemem.memory import memory_rows
-from membridge.commits import history
-from membridge.commits.chain import ChainPolicy
+from membridge.commits import materialize
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
-    DiskFullError,
     MembridgeError,
     ShrinkRefusedError,
     StoreUnavailableError,
 )
 from membridge.merge.compare import Comparison
 from membridge.snapshot import backups, push, restore
-from membridge.system import files
 from membridge.testing.writer import write
 from schemas.commits import RowChange
-from schemas.snapshot import PushOutcome, SnapshotRecord
+from schemas.snapshot import PushOutcome
 from tests.faults.store import FaultyStore
+from tests.fixtures.histories import change, counted, diff, state, with_history
 from tests.fixtures.lanes import Box, MakeBox, soon
-
-SAMPLE = Path(__file__).parents[2] / "data" / "claude-mem-13.25.3.db"
-CHAIN = ChainPolicy(max_deltas=2, max_percent=10_000)
-Rows = dict[str, set[str]]
 
 
 @dataclass(slots=True)
@@ -44,97 +36,18 @@ class DeafStore(FaultyStore):
         raise StoreUnavailableError(f"no answer for {key}")
 
 
-def change(box: Box, sql: str) -> None:
-    with closing(sqlite3.connect(box.database)) as opened, opened:
-        opened.execute(sql)
-
-
 def titles(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as opened:
         return {row[0] for row in opened.execute("SELECT title FROM observations")}
 
 
-async def with_history(make_box: MakeBox) -> tuple[Box, list[Rows]]:
-    """Give a node with five commits, and the memory of each: rows came, went, changed, and came again."""
-    box = make_box("a", chain=CHAIN)
-    shutil.copyfile(SAMPLE, box.database)
-    memories: list[Rows] = [{}]
-    for step in (
-        "UPDATE observations SET relevance_count = 1",
-        "",
-        "DELETE FROM observations WHERE id <= 3",
-        "UPDATE observations SET subtitle = 'edited' WHERE id = 10",
-    ):
-        if step:
-            change(box, step)
-        else:
-            write(str(box.database), 4, "second")
-        assert (await box.push()).outcome is PushOutcome.COMMITTED
-        memories.append(memory_rows(box.database))
-    write(str(box.database), 2, "fifth")
-    await box.push()
-    memories.append(memory_rows(box.database))
-    return box, memories
-
-
-async def state(box: Box, name: int | str) -> SnapshotRecord:
-    record = await history.resolve(box.lane, str(name), deadline=soon())
-    assert record is not None
-    return record
-
-
-async def diff(box: Box, older: int, newer: int, limit: int = 100) -> Comparison:
-    records = [await history.resolve(box.lane, str(seq), deadline=soon()) for seq in (older, newer)]
-    found = await restore.diff(
-        box.lane, records[0], records[1], limit=limit, progress=ProgressTracker(), deadline=soon()
-    )
-    assert list(box.lane.folder.glob("scratch-*")) == []
-    return found
-
-
 async def take_back(box: Box, seq: int, *, limit: int = 0) -> restore.Restored:
-    record = await state(box, seq)
+    record = await state(box.lane, seq)
     return await restore.take_back(box.lane, record, epoch=1, limit=limit, progress=ProgressTracker(), deadline=soon())
 
 
 def kinds(found: Comparison) -> set[tuple[str, str, str]]:
     return {(row.table, row.change, row.title) for row in found.rows}
-
-
-def counted(found: Comparison) -> dict[str, tuple[int, int, int]]:
-    return {one.table: (one.came, one.went, one.changed) for one in found.tables()}
-
-
-async def test_diff_tells_what_came_went_and_changed(make_box: MakeBox) -> None:
-    box, memories = await with_history(make_box)
-    assert counted(await diff(box, 1, 2)) == {"sdk_sessions": (1, 0, 0), "observations": (4, 0, 0)}
-    assert counted(await diff(box, 2, 3)) == {"observations": (0, 3, 0)}
-    edited = await diff(box, 3, 4)
-    assert counted(edited) == {"observations": (0, 0, 1)}
-    assert [(row.change, row.columns) for row in edited.rows] == [(RowChange.CHANGED, ["subtitle"])]
-    assert counted(await diff(box, 4, 4)) == {}
-    back = await diff(box, 5, 2)
-    assert counted(back) == {"sdk_sessions": (0, 1, 0), "observations": (3, 2, 1)}
-    assert {row.title for row in back.rows if row.change is RowChange.WENT} >= {
-        f"fifth learned fact {n}" for n in (0, 1)
-    }
-    everything = await diff(box, 0, 5, limit=3)
-    assert {name: came for name, (came, _, _) in counted(everything).items()} == {
-        name: len(rows) for name, rows in memories[5].items() if rows
-    }
-    assert len(everything.rows) == 3
-    assert counted(await diff(box, 5, 0)) == {name: (0, came, 0) for name, (came, _, _) in counted(everything).items()}
-
-
-async def test_any_state_becomes_a_database_that_claude_mem_can_use(make_box: MakeBox) -> None:
-    box, memories = await with_history(make_box)
-    for seq in range(1, 6):
-        path = await restore.extract(box.lane, await state(box, seq), progress=ProgressTracker(), deadline=soon())
-        assert memory_rows(path) == memories[seq]
-        assert path.stat().st_mode & 0o777 == 0o600
-        database.quick_check(path, deadline=soon())
-        write(str(path), 1, "usable")
-    assert list(box.lane.folder.glob("scratch-*")) == []
 
 
 async def test_a_restored_memory_is_a_new_snapshot_on_every_machine(make_box: MakeBox) -> None:
@@ -163,7 +76,7 @@ async def test_a_restored_memory_is_a_new_snapshot_on_every_machine(make_box: Ma
     missing = {table: rows - memory_rows(b.database)[table] for table, rows in memories[2].items()}
     assert not any(missing.values())
     # Nothing was rewritten: what was before the restore can be had again.
-    assert counted(await diff(a, 5, 4)) == {"sdk_sessions": (0, 1, 0), "observations": (0, 2, 0)}
+    assert counted(await diff(a.lane, 5, 4)) == {"sdk_sessions": (0, 1, 0), "observations": (0, 2, 0)}
     await take_back(a, 5)
     await a.push(allow_shrink=True)
     assert memory_rows(a.database) == memories[5]
@@ -185,11 +98,11 @@ async def test_what_only_the_live_database_lost_or_edited_comes_back_and_the_pre
 ) -> None:
     a, memories = await with_history(make_box)
     for seq in (5, 4):
-        change(a, "DELETE FROM observations WHERE id % 2 = 0")
-        change(a, "UPDATE observations SET narrative = '' WHERE id BETWEEN 20 AND 40")
+        change(a.database, "DELETE FROM observations WHERE id % 2 = 0")
+        change(a.database, "UPDATE observations SET narrative = '' WHERE id BETWEEN 20 AND 40")
         write(str(a.database), 2, f"own of {seq}")
         before = memory_rows(a.database)
-        record, head = await state(a, seq), await state(a, "head")
+        record, head = await state(a.lane, seq), await state(a.lane, "head")
         seen = await restore.preview(a.lane, record, head, limit=1000, progress=ProgressTracker(), deadline=soon())
         assert memory_rows(a.database) == before
         restored = await take_back(a, seq, limit=1000)
@@ -211,15 +124,15 @@ async def test_a_restored_database_that_lacks_many_rows_of_its_state_is_not_comm
     a, memories = await with_history(make_box)
     write(str(a.database), 400, "much more")
     await a.push()
-    head, record = await state(a, "head"), await state(a, 2)
+    head, record = await state(a.lane, "head"), await state(a.lane, 2)
     await take_back(a, 2)
-    change(a, "DELETE FROM observations WHERE id > 20")
+    change(a.database, "DELETE FROM observations WHERE id > 20")
     with pytest.raises(ShrinkRefusedError, match="snapshot 2 has") as refused:
         await push.push(
             a.lane, epoch=1, allow_shrink=False, restored=record, progress=ProgressTracker(), deadline=soon()
         )
     assert "restore --seq 2" in refused.value.remedy
-    assert (await state(a, "head")).seq == head.seq
+    assert (await state(a.lane, "head")).seq == head.seq
     await take_back(a, 2)
     # It is much less than the head has, and that is what was asked for.
     pushed = await push.push(
@@ -234,8 +147,8 @@ async def test_a_restore_whose_commit_was_stored_without_an_answer_ends_the_same
 ) -> None:
     a, memories = await with_history(make_box)
     deaf = replace(a.lane, store=DeafStore(a.lane.store))
-    record = await state(a, 2)
-    change(a, "DELETE FROM observations WHERE id % 2 = 0")
+    record = await state(a.lane, 2)
+    change(a.database, "DELETE FROM observations WHERE id % 2 = 0")
     await take_back(a, 2)
     with pytest.raises(StoreUnavailableError):
         await push.push(deaf, epoch=1, allow_shrink=False, restored=record, progress=ProgressTracker(), deadline=soon())
@@ -254,7 +167,7 @@ async def test_a_restore_whose_commit_was_stored_without_an_answer_ends_the_same
 async def test_a_restore_that_cannot_read_its_state_changes_nothing(make_box: MakeBox) -> None:
     a, _ = await with_history(make_box)
     before = memory_rows(a.database)
-    stored = (await state(a, 2)).object
+    stored = (await state(a.lane, 2)).object
     assert stored is not None
     body = bytearray(await a.lane.store.get(stored.key, deadline=soon()))
     body[len(body) // 2] ^= 1
@@ -263,25 +176,7 @@ async def test_a_restore_that_cannot_read_its_state_changes_nothing(make_box: Ma
         await take_back(a, 2)
     await a.lane.store.delete(stored.key, deadline=soon())
     with pytest.raises(MembridgeError):
-        await restore.extract(a.lane, await state(a, 2), progress=ProgressTracker(), deadline=soon())
+        await materialize.extract(a.lane, await state(a.lane, 2), progress=ProgressTracker(), deadline=soon())
     assert memory_rows(a.database) == before
     assert backups.listed(a.lane) == []
     assert list((a.lane.folder).glob("extracted/*")) == []
-
-
-async def test_a_full_disk_is_said_before_anything_is_written(
-    make_box: MakeBox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a, _ = await with_history(make_box)
-    monkeypatch.setattr(files, "free_bytes", lambda _: 1000)
-    with pytest.raises(DiskFullError, match="1000 free"):
-        await restore.extract(a.lane, await state(a, 2), progress=ProgressTracker(), deadline=soon())
-
-
-async def test_the_newest_state_is_not_downloaded_again(make_box: MakeBox) -> None:
-    a, memories = await with_history(make_box)
-    for info in [info async for info in a.lane.store.list("projects/", deadline=soon()) if "/snapshots/" in info.key]:
-        await a.lane.store.delete(info.key, deadline=soon())
-    silent = replace(a.lane, store=FaultyStore(a.lane.store, die_at=1))
-    path = await restore.extract(silent, await state(a, "head"), progress=ProgressTracker(), deadline=soon())
-    assert memory_rows(path) == memories[5]

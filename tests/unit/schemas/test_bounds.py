@@ -12,8 +12,8 @@ from msgspec import inspect
 from membridge.bus.bulk import MOST_REQUEST
 from membridge.bus.inbox import MOST
 from membridge.bus.rpc import MAX_REPLY
+from membridge.commits.proposal_bundles import MAX_BUNDLE_BYTES
 from membridge.objectstore.protocol import MAX_GET_BYTES
-from membridge.snapshot.proposals import MAX_BUNDLE_BYTES
 from schemas.fields import MANY, MOST_TEXT
 from schemas.leases import Accepted
 from schemas.node import Empty
