@@ -9,6 +9,7 @@ service is imported by every process: it imports the service's own code only ins
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from membridge.aio.backoff import kept_running
 from membridge.aio.lifecycle import Part, Ready
@@ -22,6 +23,16 @@ from schemas.node import Empty
 from schemas.streams import Stream
 from schemas.subjects import Operation
 from schemas.wire import Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """A service's version line: the folder of its Alembic steps, oldest first by their numbers."""
+
+    service: str
+    folder: Path
+    #: The table that names the newest step the database has; `alembic_version_<service>` if empty.
+    version_table: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +57,8 @@ class Service:
     buckets: tuple[Bucket[Wire], ...] = ()
     #: Whether it reads and writes the object store in NATS, where snapshots are kept without an S3.
     objects: bool = False
+    #: The steps that made its tables, if it has any.
+    migrations: Migrations | None = None
     #: What the overview of `up` says of it.
     overview: Callable[[Settings], str] = lambda _: "runs"
     #: A question that only reads; `membridge doctor` asks it where the service is enabled.

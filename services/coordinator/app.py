@@ -8,12 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from membridge import __version__
-from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
 from membridge.bus.kv import Kv
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.settings import Settings, StoreKind
-from membridge.wiring.bus import service_bus
 from membridge.wiring.service import Service
 from membridge.wiring.store import open_store
 from schemas import buckets
@@ -23,35 +21,32 @@ from services.coordinator.adapter import Adapter
 from services.coordinator.endpoints import Endpoints
 from services.coordinator.runtime import Limits
 from services.coordinator.settings import CoordinatorSettings
-from services.coordinator.store.migrations import MIGRATIONS
 from services.coordinator.store.queries import Queries
 from services.coordinator.tenure import Resources
-from services.database.engine import open_engine, parse_url
+from services.database.engine import parse_url
+from services.service import opened
 
-#: Seconds to open the database, the streams and the buckets.
-OPEN = 60.0
 #: The file of the embedded database, in the node's state folder.
 FILE = "tasks.db"
 
 
 async def coordinate(service: Service, settings: Settings, ready: Ready) -> None:
     """Coordinate until cancelled. Errors: SettingsError, UnavailableError, BusUnavailableError."""
-    async with opened(service, settings) as resources:
+    async with resources_of(service, settings) as resources:
         identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks", {"coordinator": resources.name})
         async with serve(resources.bus, identity, resources.endpoints.shared()):
             await tenure.contend(resources, ready)
 
 
 @asynccontextmanager
-async def opened(service: Service, settings: Settings) -> AsyncGenerator[Resources]:
+async def resources_of(service: Service, settings: Settings) -> AsyncGenerator[Resources]:
     """Open everything that a coordinator needs."""
     wanted = settings.of(CoordinatorSettings)
     name = f"{node_id_of_host(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(3)}"
     address = wanted.database_url.reveal() if wanted.database_url is not None else ""
     url = parse_url(address, settings.node.state_dir / FILE)
     async with (
-        open_engine(url, MIGRATIONS, deadline=Deadline.after(OPEN)) as engine,
-        service_bus(service, settings, f"membridge-coordinator-{name}", deadline=Deadline.after(OPEN)) as bus,
+        opened(service, settings, url, f"membridge-coordinator-{name}") as (engine, bus),
         open_store(bus, _for_artifacts(settings)) as objects,
     ):
         queries = Queries(engine)

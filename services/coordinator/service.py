@@ -10,6 +10,7 @@ from membridge.wiring.service import Service
 from schemas import buckets, streams, subjects
 from schemas.task_events import TaskEventKind
 from services.coordinator.settings import CoordinatorSettings
+from services.coordinator.store.migrations import MIGRATIONS
 
 _LEASES = f"KV_{buckets.LEASES.name}"
 _PASSED_ON = subjects.wildcard(subjects.SCHEDULER)
@@ -54,6 +55,7 @@ SERVICE = Service(
     objects=True,
     streams=streams.RUNTIME,
     buckets=buckets.RUNTIME,
+    migrations=MIGRATIONS,
     overview=_overview,
     probe=subjects.STATS,
 )

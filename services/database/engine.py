@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from membridge.aio.deadline import Deadline
 from membridge.errors import SettingsError, UnavailableError
 from membridge.system import files
-from services.database.migrate import Migrations, upgrade
+from membridge.wiring.service import Migrations
+from services.database.migrate import upgrade
 
 T = TypeVar("T")
 

@@ -4,26 +4,17 @@ Each service has a version line of its own: a folder of steps, and a table that 
 services share a database without knowing of each other.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
+from membridge.wiring.service import Migrations
+
 #: An arbitrary number that PostgreSQL's advisory lock is known by.
 LOCK = 0x6D656D62
 _ENVIRONMENT = Path(__file__).parent / "migrations"
-
-
-@dataclass(frozen=True, slots=True)
-class Migrations:
-    """A service's version line: the folder of its steps, oldest first by their numbers."""
-
-    service: str
-    folder: Path
-    #: The table that names the newest step the database has; `alembic_version_<service>` if empty.
-    version_table: str = ""
 
 
 def upgrade(connection: Connection, migrations: Migrations) -> None:

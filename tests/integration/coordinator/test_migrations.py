@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 from membridge.aio.deadline import Deadline
+from membridge.wiring.service import Migrations
 from schemas.leases import Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import TaskSpec, TaskStatus
@@ -19,7 +20,6 @@ from services.coordinator.runtime import Limits
 from services.coordinator.store.migrations import MIGRATIONS
 from services.coordinator.store.tables import metadata
 from services.database.engine import open_engine, parse_url
-from services.database.migrate import Migrations
 from tests.integration.coordinator.histories import AcceptingPort, History
 
 DATA = Path(__file__).parents[2] / "data"

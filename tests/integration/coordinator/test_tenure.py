@@ -52,7 +52,7 @@ async def test_an_unknown_error_ends_the_term_and_not_the_process(opened: OpenPl
 
     async def coordinate(place: Place) -> None:
         identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks")
-        async with app.opened(SERVICE, place.settings) as resources:
+        async with app.resources_of(SERVICE, place.settings) as resources:
             adapter = Broken(
                 resources.adapter.bus, resources.adapter.leases, resources.adapter.sticky, resources.adapter.objects
             )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.database.migrate import Migrations
+from membridge.wiring.service import Migrations
 
 #: Older than the other services' lines, so its table has Alembic's own name: databases in use have it.
 MIGRATIONS = Migrations("coordinator", Path(__file__).parent, version_table="alembic_version")
