@@ -35,9 +35,25 @@ from schemas.subjects import Impact
 DRAIN = 15.0
 
 
+class Listen(click.ParamType[str]):
+    """An address and port to listen at, as the setting `nats.listen` has them."""
+
+    name = "ADDRESS:PORT"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the address; fail for what the setting does not allow."""
+        try:
+            return LISTEN.parse(value, Path.home())
+        except ValueError:
+            self.fail(f"{value!r} is not {LISTEN.allowed}.", param, ctx)
+
+
 @command("up", impact=Impact.WRITE, warns=False)
 @click.option(
-    "--listen", metavar="ADDRESS:PORT", help="Serve other machines too, with TLS and a key for each: 0.0.0.0:4222."
+    "--listen",
+    type=Listen(),
+    metavar="ADDRESS:PORT",
+    help="Serve other machines too, with TLS and a key for each: 0.0.0.0:4222.",
 )
 def up_command(invocation: Invocation, listen: str | None) -> None:
     """Run the bundled nats-server and this machine's node.
@@ -88,7 +104,7 @@ async def _serve_others(settings: Settings, listen: str) -> None:
     from membridge.access.enrolment_part import EnrolmentPart  # noqa: PLC0415 - cryptography is loaded only where others join
     from membridge.access.server_files import Listening, ServerFiles, given_in  # noqa: PLC0415 - as above
 
-    listening = Listening.of(LISTEN.parse(listen, Path.home()))
+    listening = Listening.of(listen)
     server_files = await threads.run(
         ServerFiles, settings.node.state_dir / "access", listening, given_in(settings.nats)
     )

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "docs" / "explain" / "design.md",)
+PAGES = (ROOT / "docs" / "explain" / "design.md", ROOT / "docs" / "development.md")
 
 _SPOT = re.compile(
     r"(<!-- the house: python -m tests\.docs\.house_picture -->\n).*?(<!-- end of the house -->)", re.DOTALL

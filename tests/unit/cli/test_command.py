@@ -7,7 +7,7 @@ import pytest
 
 from membridge.cli.catalogue import COMMANDS
 from membridge.cli.command import Command
-from membridge.cli.main import root
+from membridge.cli.main import main, root
 from schemas.subjects import Impact
 
 #: Commands that write; all others only read.
@@ -47,3 +47,9 @@ def test_every_line_of_the_help_fits_80_columns() -> None:
         assert len(line) <= 80
     for entry in COMMANDS.values():
         assert len(entry.summary) <= 60
+
+
+def test_up_refuses_an_address_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--listen", "nonsense"]) == 1
+
+    assert "'nonsense' is not ADDRESS:PORT, such as 0.0.0.0:4222" in capsys.readouterr().err
