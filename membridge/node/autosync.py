@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from membridge.aio import threads
 from membridge.aio.backoff import Backoff, jittered, kept_running, pause_after
@@ -21,11 +22,12 @@ from membridge.bus.watch import watch
 from membridge.claudemem.changes import ChangeWatcher
 from membridge.errors import DatabaseMissingError, MembridgeError
 from membridge.node import rules
-from membridge.node.housekeeping import collect_daily
-from membridge.node.jobs import Jobs, JobSpec
+from membridge.node.jobs import Jobs
 from membridge.node.project import Project
 from membridge.snapshot.proposals import RESUBMIT_AFTER
+from membridge.system import clock, files
 from membridge.system.logging import get_logger
+from schemas.commits import GcRequest
 from schemas.errors import ErrorCode, Retry
 from schemas.identity import node_id
 from schemas.leadership import Role
@@ -184,9 +186,7 @@ class AutoSync:
         project = self._project
         if not await project.is_behind(deadline=Deadline.after(30.0)):
             return False
-        reply = await self._jobs.run(
-            JobSpec("pull", "auto-sync"), lambda progress, _: project.catch_up(progress, deadline=project.deadline())
-        )
+        reply = await self._jobs.run("pull", lambda progress: project.catch_up(progress, deadline=project.deadline()))
         log.info("pulled", seq=reply.seq, inserted=reply.inserted, conflicts=reply.conflicts)
         return True
 
@@ -203,13 +203,13 @@ class AutoSync:
                 self._left = 0
                 return
         reply = await self._jobs.run(
-            JobSpec("push", "auto-sync"),
-            lambda progress, _: project.push(PushRequest(), progress, deadline=project.deadline()),
+            "push",
+            lambda progress: project.push(PushRequest(), progress, deadline=project.deadline()),
         )
         self._left, self._left_at = rows, time.monotonic()
         log.info("pushed", outcome=reply.outcome, seq=reply.seq, rows=reply.rows)
         if reply.outcome is PushOutcome.COMMITTED:
-            await collect_daily(project, self._jobs)
+            await _collect_daily(project, self._jobs)
 
     def _failed(self, error: Exception) -> None:
         ours = error if isinstance(error, MembridgeError) else None
@@ -235,6 +235,40 @@ async def _lasting(what: str, watch_on: Callable[[], Awaitable[None]]) -> None:
     await kept_running(watch_on, name=f"watch {what}", on_failure=failed)
 
 
+async def _collect_daily(project: Project, jobs: Jobs) -> None:
+    """Delete snapshots that are no longer kept when this node is primary and a day has passed; the first begins now.
+
+    A file in the project's folder holds the time of the last collection, so restarts do not count as days. A failure is
+    logged and retried after the next push.
+    """
+    if project.roles.view().role is not Role.PRIMARY:
+        return
+    stamp, now = project.lane.folder / "collected", clock.now().timestamp()
+    last = await threads.run(_read_stamp, stamp)
+    if last is not None and not rules.collects_now(last, now):
+        return
+    try:
+        if last is not None:
+            reply = await jobs.run(
+                "gc",
+                lambda progress: project.collect_garbage(GcRequest(), progress, deadline=project.deadline()),
+            )
+            log.info("garbage collected", deleted=reply.snapshots, bytes=reply.freed_bytes)
+        await threads.run(files.save, stamp, str(now).encode())
+    except MembridgeError as error:
+        log.warning("garbage not collected", reason=error.message, remedy=error.remedy)
+
+
+def _read_stamp(stamp: Path) -> float | None:
+    try:
+        return float(stamp.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        # Damaged: of an instant so long ago that a collection is due.
+        return 0.0
+
+
 class ProposalIntake:
     """Takes in proposals while this node is primary; elsewhere it waits for the role."""
 
@@ -255,8 +289,8 @@ class ProposalIntake:
                 continue
             try:
                 taken = await self._jobs.run(
-                    JobSpec("proposals", "auto-sync"),
-                    lambda progress, _, batch=deliveries: self._project.take_in(
+                    "proposals",
+                    lambda progress, batch=deliveries: self._project.take_in(
                         batch, progress, deadline=self._project.deadline()
                     ),
                 )

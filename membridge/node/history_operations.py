@@ -3,10 +3,6 @@
 Translates between wire structs and the snapshot lane; what changes anything goes through the project, one at a time.
 """
 
-import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
 import msgspec
 
 from membridge.aio import threads
@@ -18,9 +14,8 @@ from membridge.commits.progress import ProgressTracker
 from membridge.errors import InvalidRequestError
 from membridge.merge.compare import Comparison
 from membridge.node import rules
-from membridge.node.jobs import Jobs, JobSpec
+from membridge.node.jobs import Jobs, RequestContext
 from membridge.node.project import Project
-from membridge.node.request_context import RequestContext
 from membridge.snapshot import reinstate, restore
 from schemas.commits import (
     DiffReply,
@@ -45,9 +40,6 @@ from schemas.commits import (
 )
 from schemas.leadership import Role
 from schemas.snapshot import PushOutcome, SnapshotRecord
-from schemas.wire import Wire
-
-R = TypeVar("R", bound=Wire)
 
 
 class HistoryOperations:
@@ -78,7 +70,7 @@ class HistoryOperations:
     async def verify(self, request: VerifyRequest, context: RequestContext) -> VerifyReply:
         """Verify what is kept, as a job."""
         lane = self._project.lane
-        return await self._as_job(
+        return await self._jobs.answer(
             "verify",
             context,
             lambda progress: verify.verify(lane, request, progress=progress, deadline=context.deadline),
@@ -86,37 +78,39 @@ class HistoryOperations:
 
     async def diff(self, request: DiffRequest, context: RequestContext) -> DiffReply:
         """Compare two states, as a job."""
-        return await self._as_job("diff", context, lambda progress: self._diff(request, progress, context.deadline))
+        return await self._jobs.answer(
+            "diff", context, lambda progress: self._diff(request, progress, context.deadline)
+        )
 
     async def extract(self, request: ExtractRequest, context: RequestContext) -> ExtractReply:
         """Make a file of a state, as a job."""
-        return await self._as_job(
+        return await self._jobs.answer(
             "extract", context, lambda progress: self._extract(request, progress, context.deadline)
         )
 
     async def restore(self, request: RestoreRequest, context: RequestContext) -> RestoreReply:
         """Say what restoring a state would change, or do it, as a job."""
-        return await self._as_job(
+        return await self._jobs.answer(
             "restore", context, lambda progress: self._restore(request, progress, context.deadline)
         )
 
     async def restore_backup(self, request: RestoreBackupRequest, context: RequestContext) -> RestoreBackupReply:
         """Say what putting a backup back would change, or do it, as a job."""
-        return await self._as_job(
+        return await self._jobs.answer(
             "restore_backup", context, lambda progress: self._restore_backup(request, progress, context.deadline)
         )
 
     async def gc(self, request: GcRequest, context: RequestContext) -> GcReply:
         """Delete what is not kept, as a job."""
         project = self._project
-        return await self._as_job(
+        return await self._jobs.answer(
             "gc", context, lambda progress: project.collect_garbage(request, progress, deadline=context.deadline)
         )
 
     async def recover(self, request: RecoverRequest, context: RequestContext) -> RecoverReply:
         """Rebuild a lost head, as a job."""
         project = self._project
-        return await self._as_job(
+        return await self._jobs.answer(
             "recover", context, lambda progress: project.recover(request, progress, deadline=context.deadline)
         )
 
@@ -200,16 +194,6 @@ class HistoryOperations:
                 "there is no snapshot 0 to restore: `membridge history` lists them", field="state"
             )
         return record
-
-    async def _as_job(self, kind: str, context: RequestContext, act: Callable[[ProgressTracker], Awaitable[R]]) -> R:
-        began, ids = time.monotonic(), list[str]()
-
-        async def run(progress: ProgressTracker, job: str) -> R:
-            ids.append(job)
-            return await act(progress)
-
-        reply = await self._jobs.run(JobSpec(kind, context.by), run, context.listener)
-        return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
 
 
 def _restored(reply: RestoreReply, record: SnapshotRecord, head: SnapshotRecord, changes: Comparison) -> RestoreReply:

@@ -45,11 +45,12 @@ PROGRESS_EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class JobSpec:
-    """What is to be done, and who asked."""
+class RequestContext:
+    """Who asked for an operation, until when an answer is of use, and who listens to its progress."""
 
-    kind: str
-    requested_by: str = ""
+    by: str
+    deadline: Deadline
+    listener: Listener | None = None
 
 
 class Jobs:
@@ -58,24 +59,35 @@ class Jobs:
     def __init__(self, bus: Bus, project: ProjectId, node: NodeId) -> None:
         self._bus, self._project, self._node = bus, project, node
 
-    async def run(
-        self, spec: JobSpec, act: Callable[[ProgressTracker, str], Awaitable[R]], listener: Listener | None = None
-    ) -> R:
+    async def run(self, kind: str, act: Callable[[ProgressTracker], Awaitable[R]], *, by: str = AUTO) -> R:
         """Run `act` as a job and return its reply; a failure is recorded and raised."""
-        job = Job(
+        return await self._run(self._new(kind, by), act)
+
+    async def answer(self, kind: str, context: RequestContext, act: Callable[[ProgressTracker], Awaitable[R]]) -> R:
+        """Run `act` as a job for whoever asked; the reply says which job that was and how long it took."""
+        began, job = time.monotonic(), self._new(kind, context.by)
+        reply = await self._run(job, act, context.listener)
+        return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=job.id)
+
+    def _new(self, kind: str, by: str) -> Job:
+        return Job(
             id=f"{clock.now().strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
             project=self._project,
             node=self._node,
-            kind=spec.kind,
-            requested_by=spec.requested_by,
+            kind=kind,
+            requested_by=by,
             started_at=clock.stamp(),
         )
+
+    async def _run(
+        self, job: Job, act: Callable[[ProgressTracker], Awaitable[R]], listener: Listener | None = None
+    ) -> R:
         began = time.monotonic()
         await self._record(job)
         throttle = _Throttle(listener)
         progress = ProgressTracker(throttle.hear)
         try:
-            reply = await self._with_progress(job, throttle, act(progress, job.id))
+            reply = await self._with_progress(job, throttle, act(progress))
         except MembridgeError as error:
             _log_failure(job, error.message, remedy=error.remedy, code=error.code)
             await self._record(self._ended(job, progress, JobState.FAILED, error=error.message))

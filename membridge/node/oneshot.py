@@ -19,10 +19,9 @@ from membridge.leadership.rules import is_eligible
 from membridge.node import leadership_part
 from membridge.node.bounds import bounds_of
 from membridge.node.doctor import Doctor, Reached, without_daemon
-from membridge.node.jobs import Jobs
+from membridge.node.jobs import Jobs, RequestContext
 from membridge.node.operations import Operations
 from membridge.node.project import Project
-from membridge.node.request_context import RequestContext
 from membridge.node.roles import AsSeen, ByLease, NoRoles, Roles
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot.lane import Lane

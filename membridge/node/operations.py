@@ -1,4 +1,4 @@
-"""What one project answers when asked: one method per operation of the catalogue, for the daemon and the command line.
+"""The operations of one project: a method for each, and the endpoints they answer on. The command line uses them too.
 
 Translates between wire structs and the project; decides nothing.
 """
@@ -6,34 +6,35 @@ Translates between wire structs and the project; decides nothing.
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeVar
-
-import msgspec
 
 from membridge import __version__
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
+from membridge.bus.service import Call, Endpoint
 from membridge.bus.streams import WorkQueue
-from membridge.commits.progress import ProgressTracker
-from membridge.errors import InvalidRequestError
+from membridge.errors import InvalidRequestError, NotFoundError
 from membridge.node.doctor import Doctor
 from membridge.node.history_operations import HistoryOperations
-from membridge.node.jobs import LISTED, Jobs, JobSpec
+from membridge.node.jobs import LISTED, Jobs, RequestContext
 from membridge.node.project import Project
-from membridge.node.quarantine import act_on_quarantine
-from membridge.node.request_context import RequestContext
 from membridge.snapshot import backups
 from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.node import DoctorReply, Empty, Job, JobRequest, JobsReply, StatusReply
-from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
+from schemas.proposal import ConflictsReply, ProposalAnnouncement, QuarantineAction, Quarantined, QuarantineReply
 from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, PushRequest
 from schemas.subjects import Operation
-from schemas.wire import Wire
+from schemas.wire import Wire, decode
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 Handler = Callable[..., Awaitable[Wire]]
+
+#: The group that answers for one node. While a project is opened anew, what refused requests and what serves them
+#: overlap for a moment; each request reaches one of the two.
+QUEUE = "node"
 
 log = get_logger("membridge.node")
 
@@ -79,6 +80,33 @@ class Operations:
             raise TypeError(f"{operation.name} answered {type(reply).__name__}")
         return reply
 
+    def endpoints(self) -> list[Endpoint]:
+        """Return the endpoints of the project that name this node."""
+        lane = self._project.lane
+        return [
+            Endpoint(
+                operation=operation,
+                subject=operation.at(project=lane.project, node=lane.node),
+                handler=partial(self._handle, operation),
+                queue=QUEUE,
+            )
+            for operation in subjects.NODE_OPERATIONS
+        ]
+
+    def primary_endpoints(self) -> list[Endpoint]:
+        """Return the endpoints on which only the primary of the project answers."""
+        return [
+            Endpoint(
+                operation=operation.to_primary(),
+                subject=operation.to_primary().at(project=self._project.lane.project),
+                handler=partial(self._handle, operation),
+            )
+            for operation in subjects.NODE_OPERATIONS
+        ]
+
+    async def _handle(self, operation: Operation[Wire, Wire], request: Wire, call: Call) -> Wire:
+        return await self.answer(operation, request, RequestContext(by=call.by, deadline=call.deadline))
+
     async def status(self, request: Empty, context: RequestContext) -> StatusReply:
         """Say how the project stands, read now."""
         del request
@@ -102,28 +130,20 @@ class Operations:
         """Push as a job."""
         overrides = {"FORCE_PUSH": request.force, "ALLOW_SECONDARY_PUSH": request.allow_secondary}
         self._note_overrides("push", overrides, context)
-        began = time.monotonic()
-        ids: list[str] = []
-
-        async def act(progress: ProgressTracker, job: str) -> PushReply:
-            ids.append(job)
-            return await self._project.push(request, progress, deadline=self._within(context))
-
-        reply = await self._jobs.run(JobSpec("push", context.by), act, context.listener)
-        return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
+        return await self._jobs.answer(
+            "push",
+            context,
+            lambda progress: self._project.push(request, progress, deadline=self._within(context)),
+        )
 
     async def pull(self, request: PullRequest, context: RequestContext) -> PullReply:
         """Pull as a job; a secondary then offers what the canonical memory lacks."""
         self._note_overrides("pull", {"ALLOW_PRIMARY_PULL_OVERRIDE": request.allow_primary}, context)
-        began = time.monotonic()
-        ids: list[str] = []
-
-        async def act(progress: ProgressTracker, job: str) -> PullReply:
-            ids.append(job)
-            return await self._project.pull(request, progress, queue=self._queue, deadline=self._within(context))
-
-        reply = await self._jobs.run(JobSpec("pull", context.by), act, context.listener)
-        return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=ids[0])
+        return await self._jobs.answer(
+            "pull",
+            context,
+            lambda progress: self._project.pull(request, progress, queue=self._queue, deadline=self._within(context)),
+        )
 
     def _within(self, context: RequestContext) -> Deadline:
         """Return when a job that was asked for must end: as the caller waits, and as the settings bound it."""
@@ -153,8 +173,26 @@ class Operations:
         return ConflictsReply(conflicts=await threads.run(self._project.lane.journal.conflicts, limit=LISTED))
 
     async def quarantine(self, request: QuarantineAction, context: RequestContext) -> QuarantineReply:
-        """List, retry or drop what was set aside."""
-        return await act_on_quarantine(self._project, self._jobs, request, by=context.by, deadline=context.deadline)
+        """List, retry or drop what was set aside, and return the items it concerned.
+
+        A proposal that is tried again is merged and committed without the shrink bound: a person looked at it. A row
+        comes back by itself with the next pull once it fits; trying it again means dropping the note.
+        Errors: InvalidRequestError without an id, NotFoundError for one that is not there, and what the merge raises.
+        """
+        journal = self._project.lane.journal
+        items = await threads.run(journal.quarantined)
+        if request.action == "list":
+            return QuarantineReply(items=items)
+        item = _chosen(items, request)
+        if request.action == "retry" and item.kind == "proposal":
+            announcement = decode(await threads.run(journal.payload, item.id), ProposalAnnouncement)
+            await self._jobs.run(
+                "quarantine",
+                lambda progress: self._project.take_in_set_aside(announcement, progress, deadline=context.deadline),
+                by=context.by,
+            )
+        await threads.run(journal.drop, item.id)
+        return QuarantineReply(items=[item])
 
     async def jobs(self, request: Empty, context: RequestContext) -> JobsReply:
         """List the newest jobs."""
@@ -164,6 +202,15 @@ class Operations:
     async def job(self, request: JobRequest, context: RequestContext) -> Job:
         """Return a job, whichever node it ran on."""
         return await self._jobs.one(request.id, deadline=context.deadline)
+
+
+def _chosen(items: list[Quarantined], request: QuarantineAction) -> Quarantined:
+    if request.id is None:
+        raise InvalidRequestError(f"{request.action} needs the id of an item", field="id")
+    for item in items:
+        if item.id == request.id:
+            return item
+    raise NotFoundError(f"nothing with id {request.id} is in quarantine", remedy="run `membridge quarantine`")
 
 
 def resident_bytes() -> int:

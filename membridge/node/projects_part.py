@@ -16,7 +16,7 @@ from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.bus.streams import WorkQueue, open_proposals
 from membridge.errors import ForbiddenError, MembridgeError, RevokedError
 from membridge.leadership.elector import Elector
-from membridge.node import endpoints, leadership_part, registry
+from membridge.node import leadership_part, registry
 from membridge.node.autosync import AutoSync, ProposalIntake
 from membridge.node.bounds import bounds_of
 from membridge.node.doctor import Doctor, Reached, this_process
@@ -208,7 +208,7 @@ class ProjectsPart:
         await jobs.abandon_left()
         reached = Reached(bus, lane.store, project=None, daemon=this_process)
         operations = Operations(project, jobs, queue, Doctor(self._settings, place.config, reached))
-        answered = endpoints.of_node(operations, lane.project, lane.node)
+        answered = operations.endpoints()
         if elector is not None:
             answered += leadership_part.endpoints_of(elector, lane.project)
         at = subjects.NODES.at(project=lane.project)
@@ -236,7 +236,7 @@ class ProjectsPart:
             await asyncio.Event().wait()
 
     async def _answer_as_primary(self, elector: Elector, operations: Operations, project: ProjectId) -> None:
-        answered = [*endpoints.of_primary(operations, project), *leadership_part.primary_endpoints_of(elector, project)]
+        answered = [*operations.primary_endpoints(), *leadership_part.primary_endpoints_of(elector, project)]
         view = elector.view()
         while True:
             if view.role is not Role.PRIMARY:

@@ -11,8 +11,8 @@ from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint
 from membridge.errors import MembridgeError, UnavailableError
 from membridge.node.doctor import Doctor, Reached, this_process
-from membridge.node.endpoints import QUEUE
 from membridge.node.jobs import LISTED, Jobs
+from membridge.node.operations import QUEUE
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings
 from membridge.system.files import meaning

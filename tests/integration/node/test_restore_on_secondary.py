@@ -10,9 +10,8 @@ from membridge.claudemem.memory import memory_rows
 from membridge.errors import LeaseLostError, RefusedError
 from membridge.leadership.view import LeadershipView
 from membridge.node.history_operations import HistoryOperations
-from membridge.node.jobs import Jobs
+from membridge.node.jobs import Jobs, RequestContext
 from membridge.node.project import Bounds, Project
-from membridge.node.request_context import RequestContext
 from membridge.snapshot.push_lease import PushLeaseOptions
 from membridge.testing.writer import write
 from schemas import buckets
