@@ -1,4 +1,4 @@
-"""`membridge invite`, `join`, and `nodes admit`, `revoke`, `members`, `log`: who is in, and who lets whom in."""
+"""`membridge invite`, `join`, and `nodes admit`, `revoke`, `members`, `log`: which machines may connect."""
 
 import asyncio
 import os
@@ -139,7 +139,7 @@ def join(
 
     Makes keys for this machine, writes its settings, synchronises, and becomes this machine's daemon.
     """
-    from membridge.access import invitation  # noqa: PLC0415 - loaded only where somebody joins
+    from membridge.access import invitation  # noqa: PLC0415 - loaded only by a join
     from membridge.access.join import Place, join  # noqa: PLC0415 - as above
 
     settings = invocation.settings
@@ -197,7 +197,7 @@ def _check_own_settings(settings: Settings, line: "Line", node: NodeId, database
 def _run(arguments: list[str]) -> None:
     from membridge.cli.main import INTERRUPTED, main  # noqa: PLC0415 - it loads this module
 
-    # A pull from a memory that is still empty says so itself, and is no failure of the join.
+    # A pull from an empty memory reports that itself; the join did not fail.
     if main(arguments) == INTERRUPTED:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Ask the daemon of this machine, or do the work in this process when none answers.
+"""Ask this machine's daemon, or do the work in this process when none answers.
 
 Every command that needs a node goes through here; nothing else in the command line opens a connection.
 """
@@ -45,9 +45,9 @@ Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 T = TypeVar("T")
 
-#: Seconds until a server that does not answer is given up; the bus gives its reason before that.
+#: Seconds to wait for a server that does not answer; the bus gives its reason before that.
 CONNECT = 5.0
-#: Seconds that a command waits longer than a job may take: the daemon then says why it gave up.
+#: Seconds that a command waits longer than a job may take, so that the daemon reports why it gave up.
 REASON = 5.0
 #: Seconds that an examination may take.
 EXAMINED = 30.0
@@ -99,15 +99,15 @@ def ask_daemon(invocation: Invocation, operation: Operation[Q, R], request: Q, *
             try:
                 return await RpcClient(bus).request(operation, request, deadline=deadline, **filled)
             except NoResponderError as error:
-                raise _nobody(invocation) from error
+                raise _no_daemon(invocation) from error
 
     return asyncio.run(asked())
 
 
 def ask_node(invocation: Invocation, operation: Operation[Q, R], request: Q, node: str) -> R:
-    """Return the reply of the daemon of `node`, for whoever may ask it: its own machine, an operator, a gateway.
+    """Return the reply of the daemon of `node`, which its own machine, an operator and a gateway may ask.
 
-    Errors: ForbiddenError for whoever may not, NoResponderError when that node is not there.
+    Errors: ForbiddenError for any other member, NoResponderError when that node is not present.
     """
     try:
         tokens = {"project": project_id(invocation), "node": node_id(node)}
@@ -240,7 +240,7 @@ async def _ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -
                 return await _by_daemon(bus, invocation, operation, request, meter=meter, deadline=deadline)
         except NoResponderError as error:
             if operation.name not in LOCAL:
-                raise _nobody(invocation) from error
+                raise _no_daemon(invocation) from error
         project = _required(invocation)
         from membridge.node.oneshot import run_local  # noqa: PLC0415 - the whole node, loaded only when it works here
 
@@ -310,5 +310,5 @@ def project_id(invocation: Invocation) -> ProjectId:
     return served.id if served else canonical_id(str(invocation.project_name))
 
 
-def _nobody(invocation: Invocation) -> NoResponderError:
+def _no_daemon(invocation: Invocation) -> NoResponderError:
     return NoResponderError(f"no daemon of node {invocation.settings.node.id} answers", remedy=NO_DAEMON)

@@ -1,4 +1,4 @@
-"""Submit a task once, and follow it: everything that was told of it, then what comes; and why nothing happens yet."""
+"""Submit a task once, and follow it: its past events, then new ones, and what it waits for."""
 
 import asyncio
 import secrets
@@ -20,7 +20,7 @@ from schemas.tasks import Task, TaskRequest, TaskSpec, TaskStatus
 ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.DEAD})
 #: Times that a task is submitted whose answer does not come.
 TRIES = 3
-#: Seconds between two looks at a task of which nothing is told.
+#: Seconds between two reads of a task that publishes no events.
 LOOK = 2.0
 #: Seconds that the word of a task's end may come after the end.
 LAST_WORD = 5.0
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 class _Follower:
-    """What is known of one task."""
+    """One task as this command knows it."""
 
     def __init__(self, bus: Bus, task_id: str, tell: Tell, say: Say) -> None:
         self._bus, self._id, self._tell, self._say = bus, task_id, tell, say
@@ -39,13 +39,13 @@ class _Follower:
         self._ended_at: float | None = None
 
     async def read(self, start: int) -> Page[TaskEvent]:
-        """Return a page of what was told of the task."""
+        """Return a page of the task's events."""
         reply = await of_runtime(self._bus, subjects.EVENTS, EventsRequest(id=self._id, start=start))
         items = [(event.seq, event) for event in reply.events]
         return Page(items, Position(reply.resume, reply.life), reply.first, reply.next_start is not None)
 
     async def take(self, news: News[TaskEvent]) -> Task | None:
-        """Pass news on; return the task once it ended and everything was told."""
+        """Pass events on; return the task once it ended and every event was passed on."""
         for _, event in news.items:
             self._tell(event)
             self._last = event.status or self._last
@@ -69,7 +69,7 @@ class _Follower:
         if task.status in ENDED:
             now = asyncio.get_running_loop().time()
             self._ended_at = now if self._ended_at is None else self._ended_at
-            # Its end is in the database before it is told; the word of it may also be lost.
+            # The database has the end before the event is published, and the event may be lost.
             return task if self._last is task.status or now - self._ended_at > LAST_WORD else None
         self._ended_at = None
         if task.status is TaskStatus.QUEUED and task.reason:
@@ -83,7 +83,7 @@ class _Follower:
 
 
 async def submit_once(bus: Bus, spec: TaskSpec) -> Task:
-    """Submit a task once, whatever becomes of the answers: every try has the same key.
+    """Submit a task once, even if answers are lost: every try has the same idempotency key.
 
     Raises DeadlineExceededError, or what a coordinator said that ran out of time, when no try was answered.
     """
@@ -101,7 +101,7 @@ async def submit_once(bus: Bus, spec: TaskSpec) -> Task:
 
 
 async def follow_task(bus: Bus, task_id: str, tell: Tell, say: Say, *, look: float = LOOK) -> Task:
-    """Tell each event of a task once, from its first, until it ended; return it. `say` hears why nothing happens yet.
+    """Pass each event of a task on once, from the first to its end; return the task. `say` gets what it waits for.
 
     Errors: NotFoundError. A connection or coordinator that is away is waited for.
     """

@@ -110,7 +110,9 @@ def seal(invocation: Invocation) -> None:
     named = invocation.project_name
     projects = [one for one in registry.load(invocation.settings) if named in {None, one.name, one.id}]
     if not projects:
-        raise InvalidRequestError(f"this node does not serve project {named!r}", field="project")
+        raise InvalidRequestError(
+            f"this node does not serve project {named!r}", remedy="run `membridge project list`", field="project"
+        )
     quiet(invocation.settings)
     with progress.shown("seal", quiet=invocation.as_json) as meter:
         key_id, done = asyncio.run(seal_projects(invocation.settings, projects, progress=meter))

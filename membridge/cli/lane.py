@@ -91,7 +91,7 @@ def describe_pull(reply: PullReply) -> str:
 
 
 def _push(invocation: Invocation, request: PushRequest, node: str | None = None) -> None:
-    # The overrides of who runs the command, not of the daemon, which may have been started long ago.
+    # The overrides in this command's environment, not in that of the daemon, which may have been started long ago.
     settings = invocation.settings
     request = msgspec.structs.replace(
         request,

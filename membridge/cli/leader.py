@@ -52,7 +52,7 @@ leader = DefaultGroup(
 
 
 def print_leadership(reply: LeadershipReply) -> None:
-    """Print who leads."""
+    """Print which node leads."""
     tables.facts(_facts(reply))
 
 

@@ -13,7 +13,7 @@ from membridge.settings import LOOPBACK, RUNTIME, Settings
 from schemas.subjects import STATUS, Impact
 from schemas.wire import Wire
 
-#: How the description of each context of ours begins; a context that begins otherwise is somebody else's.
+#: How the description of each context of ours begins; any other context was not written by Membridge.
 OURS = "Membridge"
 
 
@@ -27,13 +27,14 @@ class NatsContextReply(Wire, frozen=True, kw_only=True):
 @command("nats-context", impact=Impact.WRITE)
 @click.option("--name", default="membridge", show_default=True, help="Name of the context.")
 def nats_context(invocation: Invocation, name: str) -> None:
-    """Write a context for the stock `nats` CLI: `nats --context membridge micro ls`.
+    """Write a context for the stock `nats` command line.
 
-    It signs in with the operator's key where `membridge up` runs, elsewhere with this machine's key. A server with an
-    account for each project gets one context for the project and one, NAME-tasks, for LLM tasks.
+    Then, for instance: `nats --context membridge micro ls`. The context signs in with the operator's key where
+    `membridge up` runs, elsewhere with this machine's key. A server with an account for each project gets two: one for
+    the project, and NAME-tasks for LLM tasks.
     """
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
-        raise InvalidRequestError(f"{name!r} is not a name of a context: use A-Z a-z 0-9 _ -", field="name")
+        raise InvalidRequestError(f"{name!r} is not a valid context name: use A-Z a-z 0-9 _ -", field="name")
     from membridge.cli.asking import project_id  # noqa: PLC0415 - the bus is loaded only where it is used
 
     project = project_id(invocation)
@@ -89,12 +90,12 @@ def _keyless(settings: Settings, urls: tuple[str, ...]) -> InvalidRequestError:
     server = ",".join(urls)
     if pidfile.holder(settings.node.state_dir, "up") is not None:
         return InvalidRequestError(
-            f"there is no key here for {server}, and `membridge up` runs",
-            remedy="see with `membridge config show` whether the settings name its server and its keys",
+            f"this machine has no key for {server}, though `membridge up` runs",
+            remedy="run `membridge config show`: nats.urls and the keys must be those of `membridge up`",
         )
     return InvalidRequestError(
-        f"the server at {server} has no users: it needs no context",
-        remedy=f"`nats --server {server} …` works as it is. With `membridge up` instead of it there are keys",
+        f"the server at {server} has no users, so there is nothing to sign in with",
+        remedy=f"run `nats --server {server}` without a context, or use the server of `membridge up`, which has keys",
     )
 
 

@@ -18,8 +18,8 @@ ALLOCATOR = {
 @command("node", impact=Impact.WRITE, warns=False)
 def node_command(invocation: Invocation) -> None:
     """Run this machine's daemon until SIGTERM or Ctrl-C."""
-    # Wrong settings are told by the command line, in its own form; then this process becomes the daemon, which loads
-    # no command line, under the same process id.
+    # The command line reports wrong settings in its own form. Then this process becomes the daemon under the same
+    # process id, without the command line in memory.
     invocation.settings.secrets()
     sys.stdout.flush()
     arguments = [sys.executable, "-m", "membridge.node.main"]

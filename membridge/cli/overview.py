@@ -1,6 +1,6 @@
-"""What `membridge up` says of itself: every part that it runs, and whether all of it works.
+"""What `membridge up` prints: the parts that it runs, and whether they work.
 
-It is up when its object store answers too. Until then it says what is wrong, once for each reason.
+It is up once its object store answers too. Until then it prints what is wrong, once for each reason.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _HINT = "Ctrl-C stops it; `membridge status` in another terminal shows it."
 
 
 async def announce(settings: Settings, services: Iterable[Service], ready: Ready) -> None:
-    """Be the part that prints the overview when everything else serves, and says when the store answers at last."""
+    """Print the overview when everything else serves, and a line when the store answers; a part that runs on."""
     ready()
     rows = await threads.run(overview, settings, services)
     if settings.store.backend is StoreKind.JETSTREAM:
@@ -44,7 +44,7 @@ async def announce(settings: Settings, services: Iterable[Service], ready: Ready
 
 
 def _print(text: str) -> None:
-    # A terminal that was closed takes no more words, and that is no failure of any part.
+    # A closed terminal takes no output; no part fails for that.
     with suppress(OSError):
         click.echo(text, err=True)
 
@@ -56,7 +56,7 @@ async def _until_it_answers(store: ObjectStore, silent: str) -> None:
         if failure.remedy:
             told += f". {failure.remedy}"
         if told != said:
-            _print(f"Not up yet, the memory stays on this machine: {told}")
+            _print(f"Not up yet, nothing is synchronised: {told}")
         said = told
         await asyncio.sleep(backoff.failed())
 
@@ -91,5 +91,5 @@ def _worker(settings: Settings) -> str:
     wanted = settings.worker
     found = shutil.which(wanted.claude)
     if found is None:
-        return f"takes no tasks: there is no program {wanted.claude}; install Claude Code, or set MEMBRIDGE_CLAUDE"
+        return f"takes no tasks: {wanted.claude} is not installed. Install Claude Code, or set MEMBRIDGE_CLAUDE"
     return f"{wanted.max_concurrency} tasks at once, with {found}"

@@ -1,7 +1,7 @@
-"""Where long work is: a bar on a terminal, plain lines elsewhere, nothing with `--json`.
+"""Progress of long work: a bar on a terminal, plain lines elsewhere, nothing with `--json`.
 
-A meter is called as `meter(step, done, total)`, `total` 0 while unknown, and returns at once. That work which is over
-within a second is not told of is the node's business: nothing here waits before it shows.
+A meter is called as `meter(step, done, total)`, `total` 0 while unknown, and returns at once. Jobs shorter than a
+second report no progress; the node decides that.
 """
 
 import sys

@@ -111,7 +111,7 @@ def _registered(invocation: Invocation) -> ProjectsReply:
 
 
 def _unseen(item: ProjectConfig, why: str) -> ProjectPresence:
-    """Return a project of which no more is known than that it is on the list."""
+    """Return a project of the list whose state is not known."""
     return ProjectPresence(project=item.id, name=item.name, role=Role.NONE, database=str(item.database), error=why)
 
 

@@ -194,7 +194,7 @@ def _to_memory(context: click.Context, invocation: Invocation, state: str, *, li
 
 
 def confirm(context: click.Context, invocation: Invocation) -> None:
-    """Ask whether to go on. Raises RefusedError for a no, and where there is no terminal to ask on."""
+    """Ask whether to go on. Raises RefusedError for a no, and without a terminal."""
     if invocation.as_json:
         context.exit(1)
     invocation.confirm("\nrestore it?", otherwise="nothing was restored")

@@ -1,4 +1,4 @@
-"""What people read: sizes, durations, times ago, counts, and text of others without what could steer a terminal.
+"""Text for people: sizes, durations, times, counts, and foreign text without control characters.
 
 Plain functions; the clock is an argument.
 """
@@ -38,7 +38,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(at: str, now: datetime) -> str:
-    """Return how long ago the ISO 8601 instant `at` was; what is no instant comes back as it is."""
+    """Return how long ago the ISO 8601 instant `at` was; other text comes back as it is."""
     then = clock.known(at)
     if then is None:
         return at
@@ -56,7 +56,7 @@ def when(at: str, *, exact: bool = False) -> str:
 def given(text: str) -> str:
     """Return the instant that a person wrote as ISO 8601 with its zone; one without a zone is local.
 
-    Raises ValueError for what is no instant.
+    Raises ValueError for other text.
     """
     return clock.written(text).isoformat()
 

@@ -125,7 +125,7 @@ async def _serve_others(settings: Settings, listen: str) -> None:
     names = [project.name for project in await threads.run(registry.load, settings)]
     membership = await threads.run(enrolment.prepare, settings.node.id, names)
     await threads.run(account_migration.into_accounts, settings.node.state_dir / "nats", membership.projects)
-    told = {
+    config = {
         "nats": {
             "urls": [listening.local_url],
             "ca_file": str(server_files.certificate.authority),
@@ -133,7 +133,7 @@ async def _serve_others(settings: Settings, listen: str) -> None:
             "listen": listen,
         }
     }
-    await threads.run(join_config.save, settings.node.config_dir, JoinConfig(told))
+    await threads.run(join_config.save, settings.node.config_dir, JoinConfig(config))
     reached = await threads.run(load, os.environ, Path.home())
     if reached.nats.urls != (listening.local_url,):
         raise InvalidRequestError(
@@ -145,7 +145,7 @@ async def _serve_others(settings: Settings, listen: str) -> None:
 
 
 def store_config(settings: Settings) -> StoreConfig:
-    """Return what a machine that joins is told of the store."""
+    """Return the store's configuration for machines that join."""
     store = settings.store
     passphrase, keys = store.encryption_passphrase, store.encryption_key_file
     sealed = StoreConfig(
