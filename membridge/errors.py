@@ -20,8 +20,8 @@ MembridgeError
 ├── DeadlineExceededError
 └── RemoteError              (what another process answered)
 
-Each class has its code; each instance a sentence with the thing's name and a remedy. How a code leaves the process is
-decided in `schemas.errors`, nowhere else.
+Each class has a code; each instance has a sentence that names the thing, and a remedy. `schemas.errors` alone decides
+how a code leaves the process.
 """
 
 from typing import ClassVar
@@ -71,7 +71,7 @@ class UnknownProjectError(InvalidRequestError):
 
 
 class ForbiddenError(MembridgeError):
-    """A peer that may not do this."""
+    """The peer is not allowed to do this."""
 
     code = ErrorCode.FORBIDDEN
 
@@ -91,19 +91,19 @@ class RevokedError(CredentialsError):
 
 
 class EncryptionKeyError(ForbiddenError):
-    """This node's keys do not open what the object store holds, or it has none."""
+    """This node has no key that decrypts what the object store holds."""
 
     code = ErrorCode.UNAUTHORIZED
 
 
 class NotFoundError(MembridgeError):
-    """Something named is not there."""
+    """What was named does not exist."""
 
     code = ErrorCode.NOT_FOUND
 
 
 class ObjectMissingError(NotFoundError):
-    """An object store holds no such object."""
+    """The object store has no object of that key."""
 
 
 class DatabaseMissingError(NotFoundError):
@@ -138,13 +138,13 @@ class ShrinkRefusedError(RefusedError):
 
 
 class FencedError(MembridgeError):
-    """Somebody else moved on; nothing was written."""
+    """Another node moved on; nothing was written."""
 
     code = ErrorCode.HEAD_MOVED
 
 
 class StaleEpochError(FencedError):
-    """The epoch of this leadership is over."""
+    """A newer epoch has begun."""
 
     code = ErrorCode.STALE_EPOCH
     default_remedy = "run `membridge pull`, then push again"
@@ -157,7 +157,7 @@ class HeadMovedError(FencedError):
 
 
 class LeaseLostError(FencedError):
-    """A lease that is no longer ours."""
+    """This process no longer holds the lease."""
 
     code = ErrorCode.LEASE_LOST
 
@@ -167,13 +167,13 @@ class RevisionMovedError(FencedError):
 
 
 class ConflictError(MembridgeError):
-    """The state does not allow it."""
+    """The current state does not allow it."""
 
     code = ErrorCode.CONFLICT
 
 
 class ObjectExistsError(ConflictError):
-    """An object of that key is there already."""
+    """An object of that key exists already."""
 
 
 class LeaseHeldError(ConflictError):
@@ -187,7 +187,7 @@ class LeaseHeldError(ConflictError):
 
 
 class AlreadyRunningError(ConflictError):
-    """Another process of this kind runs here."""
+    """Another process of this kind is running here."""
 
 
 class DatabaseInvalidError(MembridgeError):
@@ -204,17 +204,17 @@ class DatabaseBusyError(MembridgeError):
     """A database that stayed locked until the deadline."""
 
     code = ErrorCode.DATABASE_BUSY
-    default_remedy = "wait for the program that holds it, or raise the deadline"
+    default_remedy = "close the program that holds it, or raise MEMBRIDGE_OPERATION_TIMEOUT_SECONDS"
 
 
 class CorruptObjectError(MembridgeError):
-    """An object whose bytes are not what its record says."""
+    """An object whose bytes do not match its record."""
 
     code = ErrorCode.CORRUPT_OBJECT
 
 
 class ObjectNotEncryptedError(CorruptObjectError):
-    """An object without a seal where only sealed ones are read: from before encryption, or exchanged."""
+    """A plain object where only encrypted ones are read: older than the encryption, or replaced."""
 
 
 class UnsupportedFormatError(MembridgeError):
@@ -232,7 +232,7 @@ class DiskFullError(MembridgeError):
 
 
 class FileAccessError(MembridgeError):
-    """A file that cannot be read or written, now: a disk is mounted again, a right is given back."""
+    """A file cannot be read or written now; mounting the disk or restoring the permission helps."""
 
     code = ErrorCode.UNAVAILABLE
 
@@ -244,13 +244,13 @@ class TooLargeError(MembridgeError):
 
 
 class MethodNotAllowedError(MembridgeError):
-    """An address that exists, asked with a method that it does not have."""
+    """The path exists, but not with this method."""
 
     code = ErrorCode.METHOD_NOT_ALLOWED
 
 
 class UnsupportedMediaTypeError(MembridgeError):
-    """A body of a type or an encoding that is not read."""
+    """A body whose type or encoding is not accepted."""
 
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
     default_remedy = "send JSON with `Content-Type: application/json` and no `Content-Encoding`"
@@ -275,14 +275,14 @@ class StoreUnavailableError(UnavailableError):
 
 
 class NoResponderError(UnavailableError):
-    """Nobody answers that subject."""
+    """No process answers on that subject."""
 
 
 class OverloadedError(UnavailableError):
-    """More is asked at once than is taken."""
+    """More requests at once than are accepted."""
 
     code = ErrorCode.RATE_LIMITED
-    default_remedy = "ask later"
+    default_remedy = "try again later"
 
     def __init__(self, message: str, *, seconds: float | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Joining a memory: inviting a machine, enrolling it, cutting it off, and what it is told to configure.
+"""Joining a memory: inviting a machine, enrolling it, revoking it, and the settings it receives.
 
 No struct here holds a private key; a secret travels once, over verified TLS, and is kept as its sha256 only.
 """
@@ -45,21 +45,21 @@ class EnrolRequest(Wire, frozen=True, kw_only=True):
     secret: Secret
     node: WireNodeId
     keys: Annotated[dict[WireProjectId, PublicKey], Meta(min_length=1, max_length=64)]
-    #: Its key for the task runtime; a machine of before there was one sends none, and takes no part in tasks.
+    #: Its key for the task runtime; an older machine sends none and takes no part in tasks.
     runtime_key: PublicKey | None = None
     version: Annotated[str, Meta(max_length=64)] = ""
 
 
 class EnrolReply(Wire, frozen=True, kw_only=True):
-    """The machine is in; each of its keys is known to the server now."""
+    """The machine is enrolled; the server knows each of its keys now."""
 
     node: WireNodeId
 
 
 class StoreConfig(Wire, frozen=True, kw_only=True):
-    """Where snapshots are kept, told to an enrolled node over its own connection. `ca` is PEM text.
+    """Where snapshots are kept, sent to an enrolled node over its own connection. `ca` is PEM text.
 
-    `sealing_keys` is the text of a key file; it and the passphrase open what is kept there.
+    `sealing_keys` is the text of a key file; it and the passphrase decrypt the objects.
     """
 
     kind: Line
@@ -74,13 +74,13 @@ class StoreConfig(Wire, frozen=True, kw_only=True):
 
 
 class RevokeRequest(Wire, frozen=True, kw_only=True):
-    """Cut a node off, in all its projects."""
+    """Revoke a node, in all its projects."""
 
     node: WireNodeId
 
 
 class MemberRole(StrEnum):
-    """What a member is: a machine with a memory, a front end that only looks, or a gateway that people act through."""
+    """Kind of a member: a machine with a memory, a front end that only reads, or a gateway that people act through."""
 
     NODE = "node"
     READER = "reader"
@@ -88,7 +88,7 @@ class MemberRole(StrEnum):
 
 
 class AdmitRequest(Wire, frozen=True, kw_only=True):
-    """Let a front end in, with keys that were made for it: one for each project that it sees, and one for tasks."""
+    """Admit a front end with its new keys: one for each project that it sees, and one for tasks."""
 
     node: WireNodeId
     role: MemberRole
@@ -97,14 +97,14 @@ class AdmitRequest(Wire, frozen=True, kw_only=True):
 
 
 class MemberState(StrEnum):
-    """Whether a machine is in."""
+    """Whether a member may connect."""
 
     ENROLLED = "enrolled"
     REVOKED = "revoked"
 
 
 class Member(Wire, frozen=True, kw_only=True):
-    """Who was let in: its public keys by project and for tasks, what it is, and when it came and went."""
+    """A member: its public keys by project and for tasks, its role, when it was enrolled and revoked."""
 
     node: WireNodeId
     keys: Annotated[dict[WireProjectId, PublicKey], MANY]
@@ -115,12 +115,12 @@ class Member(Wire, frozen=True, kw_only=True):
 
     @property
     def state(self) -> MemberState:
-        """Whether it is in now."""
+        """Whether it may connect now."""
         return MemberState.REVOKED if self.revoked_at else MemberState.ENROLLED
 
 
 class MembersReply(Wire, frozen=True, kw_only=True):
-    """Everybody who was ever let in, by name, and the names of the projects that there are."""
+    """Every member, the revoked ones too, by name; and the names of all projects."""
 
     members: Annotated[list[Member], MANY] = []
     projects: Annotated[list[Line], MANY] = []
@@ -137,7 +137,7 @@ class AccessAction(StrEnum):
 
 
 class AccessRecord(Wire, frozen=True, kw_only=True):
-    """One line of the access log. `reason` says why something was refused; no secret is ever in it."""
+    """One line of the access log. `reason` says why something was refused. It never holds a secret."""
 
     at: Instant
     action: AccessAction

@@ -35,7 +35,7 @@ class AuditReply(Wire, frozen=True, kw_only=True):
 
 
 class StatsReply(Wire, frozen=True, kw_only=True):
-    """How much there is of everything; `leader` schedules, `answered_by` is who was asked."""
+    """Counts of tasks, workers and leases; `leader` schedules, `answered_by` is the coordinator that replied."""
 
     tasks: Annotated[dict[Line, Whole], MANY] = {}
     workers: Annotated[dict[Line, Whole], MANY] = {}

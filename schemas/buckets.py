@@ -1,7 +1,7 @@
 """Every KV bucket: its name, what a value is, how long it lives.
 
 A key is always one or more ids from `schemas.identity`. No bucket that nodes may write to has expiry markers: a bucket
-with markers takes roll-ups, and with one of those whoever may write a single key wipes all others.
+with markers accepts roll-ups, and a roll-up lets a writer of one key delete all others.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ V_co = TypeVar("V_co", bound=Wire, covariant=True)
 
 
 class PushLeaseRecord(Wire, frozen=True, kw_only=True):
-    """Who holds a lock, for people; right of way comes from the entry's revision.
+    """Holder of a push lease, for people; the entry's revision decides who holds it.
 
     `nonce` tells one holding from another of the same owner.
     """
@@ -54,7 +54,7 @@ class SchedulerRecord(Wire, frozen=True, kw_only=True):
 class Bucket(Generic[V_co]):
     """A KV bucket. `ttl` is the default life of an entry in seconds, None for ever.
 
-    `announced` buckets have markers that tell consumers of each expiry; only who is trusted may write to them.
+    An `announced` bucket has markers that report each expiry; only trusted processes may write to it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A memory's past on the wire: its commits, tags, differences, and what a look at all of it found.
+"""The history of a memory on the wire: its commits, tags, differences, and findings of `verify`.
 
 A `state` is named by a seq, by `head`, by a tag, by `@` and an instant (the newest commit that is not younger), or by
 `0`, which is no memory at all.
@@ -15,9 +15,9 @@ from schemas.node import Finding
 from schemas.snapshot import SnapshotRecord
 from schemas.wire import Wire
 
-#: Commits of one answer: a thousand of them would not fit into a message.
+#: Most commits of one answer; a thousand would not fit into a message.
 MOST_RECORDS = 500
-#: Rows that one comparison lists.
+#: Most rows that one comparison lists.
 MOST_ROWS = 1000
 
 #: A tag's name: one token that is no seq and not `head`.
@@ -25,7 +25,7 @@ TagName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 
 
 class Tag(Wire, frozen=True, kw_only=True):
-    """A name for a snapshot, kept in the object store. What is tagged is kept for ever."""
+    """A name for a snapshot, kept in the object store. Tagged snapshots are never pruned."""
 
     project: WireProjectId
     name: TagName
@@ -53,7 +53,7 @@ class TagAction(Wire, frozen=True, kw_only=True):
 
 
 class TagsReply(Wire, frozen=True, kw_only=True):
-    """The tags that were asked for, in the order of their names."""
+    """Tags, by name."""
 
     tags: Annotated[list[Tag], MANY] = []
 
@@ -73,7 +73,7 @@ class HistoryRequest(Wire, frozen=True, kw_only=True):
 
 
 class HistoryReply(Wire, frozen=True, kw_only=True):
-    """Commits, newest first, with their tags; `changes` lacks commits whose parent is not kept any more."""
+    """Commits, newest first, with their tags; `changes` lacks commits whose parent was pruned."""
 
     records: Annotated[list[SnapshotRecord], MANY] = []
     changes: Annotated[list[RowChanges], MANY] = []
@@ -81,14 +81,14 @@ class HistoryReply(Wire, frozen=True, kw_only=True):
 
 
 class VerifyRequest(Wire, frozen=True, kw_only=True):
-    """Verify all that is kept, or the chain up to `seq`; `sample` reads only so many objects, chosen at random."""
+    """Verify everything, or the chain up to `seq`; `sample` reads only that many objects, chosen at random."""
 
     seq: Seq | None = None
     sample: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
 
 
 class VerifyFinding(Wire, frozen=True, kw_only=True):
-    """One thing that is not as it should be; seq 0 where no commit is concerned."""
+    """One defect; seq 0 when it belongs to no commit."""
 
     finding: Finding
     seq: Seq = 0
@@ -98,7 +98,7 @@ class VerifyFinding(Wire, frozen=True, kw_only=True):
 
 
 class VerifyReply(Wire, frozen=True, kw_only=True):
-    """What was looked at, and what was found; sound when no finding is a failure."""
+    """What was verified and found; sound when no finding is a failure."""
 
     findings: Annotated[list[VerifyFinding], MANY] = []
     head_seq: Seq = 0
@@ -114,7 +114,7 @@ class VerifyReply(Wire, frozen=True, kw_only=True):
 
 
 class Ancestors(Wire, frozen=True, kw_only=True):
-    """Commits whose records are gone, as columns: their seq, epoch, and the sha256 of their database."""
+    """Pruned commits, as columns: their seq, epoch, and the sha256 of their database."""
 
     project: WireProjectId
     seqs: Annotated[list[Seq], MANY] = []
@@ -123,13 +123,13 @@ class Ancestors(Wire, frozen=True, kw_only=True):
 
 
 class GcRequest(Wire, frozen=True, kw_only=True):
-    """Delete what is not kept; `dry_run` only says what would go."""
+    """Delete what retention does not keep; `dry_run` only lists it."""
 
     dry_run: bool = False
 
 
 class GcReply(Wire, frozen=True, kw_only=True):
-    """What went, or would go: snapshots with their first thousand seqs, and objects and proposals nobody needs.
+    """What was deleted, or would be: snapshots with their first thousand seqs, unreferenced objects and proposals.
 
     `kept` counts the snapshots that the policy keeps, without those that are only needed to restore them.
     """
@@ -147,7 +147,7 @@ class GcReply(Wire, frozen=True, kw_only=True):
 
 
 class RowChange(StrEnum):
-    """What became of a row between two states; a restore keeps rows that no snapshot has."""
+    """How a row differs between two states; a restore keeps rows that no snapshot has."""
 
     CAME = "came"
     WENT = "went"
@@ -176,7 +176,7 @@ class RowDiff(Wire, frozen=True, kw_only=True):
 
 
 class DiffRequest(Wire, frozen=True, kw_only=True):
-    """What became of the memory between two states; at most `limit` rows are listed, all are counted."""
+    """Compare two states; at most `limit` rows are listed, all are counted."""
 
     older: Line = "0"
     newer: Line = "head"
@@ -196,13 +196,13 @@ class DiffReply(Wire, frozen=True, kw_only=True):
 
 
 class ExtractRequest(Wire, frozen=True, kw_only=True):
-    """Make a database file of a state, in a folder of the node's own."""
+    """Write a state to a database file, in a folder of the node."""
 
     state: Line = "head"
 
 
 class ExtractReply(Wire, frozen=True, kw_only=True):
-    """The file, which the node deletes after a day, and what it is."""
+    """The file, which the node deletes after a day, and its commit."""
 
     path: Sentence
     seq: Seq
@@ -214,7 +214,7 @@ class ExtractReply(Wire, frozen=True, kw_only=True):
 
 
 class RestoreRequest(Wire, frozen=True, kw_only=True):
-    """Make the memory what it was at `state`, by a new snapshot; without `apply` only say what would change.
+    """Restore the memory of `state` as a new snapshot; without `apply` only report what would change.
 
     At most `limit` of the rows are listed, all are counted.
     """
@@ -225,7 +225,7 @@ class RestoreRequest(Wire, frozen=True, kw_only=True):
 
 
 class RestoreReply(Wire, frozen=True, kw_only=True):
-    """What a restore changes in the node's database, or did; `seq` is the new snapshot, or the head where it stays.
+    """What a restore changes in the node's database, or changed; `seq` is the new snapshot, or the head where it stays.
 
     `unsynced` rows are in no snapshot and stay. `commits` when the result becomes a new snapshot, as it
     does on a primary unless it is the newest one's memory.
@@ -249,12 +249,12 @@ class RestoreReply(Wire, frozen=True, kw_only=True):
     job_id: Line = ""
 
 
-#: The backup that is meant where the newest sound one is.
+#: Stands for the newest sound backup.
 NEWEST = "newest"
 
 
 class RestoreBackupRequest(Wire, frozen=True, kw_only=True):
-    """Make the node's database what it was in a backup; without `apply` only say what would change.
+    """Restore the node's database from a backup; without `apply` only report what would change.
 
     At most `limit` of the rows are listed, all are counted.
     """
@@ -265,9 +265,9 @@ class RestoreBackupRequest(Wire, frozen=True, kw_only=True):
 
 
 class RestoreBackupReply(Wire, frozen=True, kw_only=True):
-    """What putting a backup back changes in the node's database, or did.
+    """What restoring a backup changes in the node's database, or changed.
 
-    `damage` says what is wrong with that database, nothing where it is sound; `saved` is the backup that was taken of
+    `damage` says what is wrong with that database, empty when it is sound; `saved` is the backup that was taken of
     it, `set_aside` the file it became if it is damaged. `open_in` names programs that have the database open now.
     """
 
@@ -286,7 +286,7 @@ class RestoreBackupReply(Wire, frozen=True, kw_only=True):
 
 
 class RecoverySource(StrEnum):
-    """What a lost head is rebuilt from: the object store, this node's mirror, or its live database."""
+    """Source of a rebuilt head: the object store, this node's mirror, or its live database."""
 
     STORE = "store"
     MIRROR = "mirror"
@@ -294,9 +294,9 @@ class RecoverySource(StrEnum):
 
 
 class RecoverRequest(Wire, frozen=True, kw_only=True):
-    """Make both stores say the same again after one of them lost its memory, or both did.
+    """Make both stores agree again after one of them, or both, lost data.
 
-    `preview` says what is lost and what would be committed instead, and changes nothing.
+    `preview` reports what is lost and what would be committed instead, and changes nothing.
     """
 
     source: RecoverySource = RecoverySource.STORE

@@ -1,7 +1,7 @@
 """Facts that nodes publish, one struct a kind, told apart by `type`.
 
-Facts are for whoever listens; no part of Membridge may need one to arrive. A kind that is not known yet is decoded to
-None by `decode_event`, never to an error.
+No part of Membridge depends on the arrival of an event. `decode_event` returns None for an unknown kind, never an
+error.
 """
 
 import msgspec
@@ -30,7 +30,7 @@ class SnapshotCommitted(EventBase, frozen=True, kw_only=True, tag="membridge.eve
 
 
 class LeadershipChanged(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.leadership_changed"):
-    """A lease was acquired, released or lost; `primary` is None when nobody leads."""
+    """A lease was acquired, released or lost; `primary` is None when no node leads."""
 
     epoch: Epoch
     primary: WireNodeId | None = None
@@ -46,7 +46,7 @@ class ProposalSubmitted(EventBase, frozen=True, kw_only=True, tag="membridge.eve
 
 
 class ProposalMerged(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.proposal_merged"):
-    """The primary took a proposal in."""
+    """The primary merged a proposal."""
 
     proposal_id: Line
     inserted: Whole
@@ -56,7 +56,7 @@ class ProposalMerged(EventBase, frozen=True, kw_only=True, tag="membridge.event.
 
 
 class Quarantining(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.quarantined"):
-    """Something could not be taken in and was set aside."""
+    """An item could not be merged and was quarantined."""
 
     item: Text
     kind: Line
@@ -64,7 +64,7 @@ class Quarantining(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1
 
 
 class Progress(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.progress"):
-    """Where a job of more than a second is; `total` is 0 while unknown."""
+    """Progress of a job that takes more than a second; `total` is 0 while unknown."""
 
     job_id: Line
     kind: Line

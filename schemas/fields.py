@@ -21,19 +21,19 @@ Instant = Annotated[str, Meta(max_length=64)]
 Line = Annotated[str, Meta(max_length=256)]
 #: A path of a file, or a sentence for people.
 Sentence = Annotated[str, Meta(max_length=4_096)]
-#: Text that another program or an older version may have made as long as a body.
+#: Text from another program or an older version, up to the size of a body.
 Text = Annotated[str, Meta(max_length=MOST_TEXT)]
 #: A value of a SQLite column that JSON has too; a row with a blob does not travel.
 Value = Int64 | float | Text | None
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
-#: What somebody calls a task or an artifact: whatever it is, one that there is not is not found.
+#: The id of a task or an artifact in a request: any text, so that an unknown one is `not_found`.
 Named = Annotated[str, Meta(min_length=1, max_length=64)]
-#: What front ends call a context or an agent: any text.
+#: Name of a context or an agent, given by a front end: any text.
 FreeName = Annotated[str, Meta(min_length=1, max_length=200)]
-#: What names a worker: one token of a subject.
+#: Name of a worker: one token of a subject.
 Slug = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:=-]{0,62}\Z")]
 Labels = Annotated[list[Label], Meta(max_length=32)]
-#: Why a task is where it is: what its program said, at most.
+#: Why a task waits, failed or ended: as long as an error of its program.
 Reason = Annotated[str, Meta(max_length=65_536)]
 Limit = Annotated[int, Meta(ge=1, le=1_000)]

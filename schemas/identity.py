@@ -29,7 +29,7 @@ Seq = Annotated[int, msgspec.Meta(ge=0, le=MOST_WHOLE)]
 
 
 class InvalidTokenError(ValueError):
-    """Text that may not stand in a subject or key; the message says what is allowed."""
+    """Text that a subject or key may not contain; the message says what is allowed."""
 
 
 def canonical_id(name: str) -> ProjectId:
@@ -63,15 +63,15 @@ def token(text: str, what: str = "token") -> str:
     return text
 
 
-#: How the token of a text begins that could not stand for itself.
+#: Prefix of the token of a text that is not a token itself.
 _CODED = "x-"
 
 
 def token_of(text: str) -> str:
     """Return the token that stands for any text in a subject or key; two texts never have the same one.
 
-    A text that is a token stands for itself. Any other, and one that looks like a code, is named by its sha256: a
-    value under such a key says itself which text it belongs to.
+    A text that is a token stands for itself. Any other, or one that starts with the prefix, becomes its sha256; the
+    value under such a key holds the text.
     """
     if TOKEN.fullmatch(text) and not text.startswith(_CODED):
         return text

@@ -19,7 +19,7 @@ class Role(StrEnum):
 
 
 class Policy(StrEnum):
-    """Who takes over when a lease expires: nobody but the preferred primary, or the freshest live secondary."""
+    """Which node takes over when a lease expires: only the preferred primary, or the freshest live secondary."""
 
     MANUAL = "manual"
     AUTO = "auto"
@@ -56,7 +56,7 @@ class EpochCounter(Wire, frozen=True, kw_only=True):
 
 
 class LeadershipReply(Wire, frozen=True, kw_only=True):
-    """The current state: no `leader` means that nobody holds the lease (`needs_ui_selection` under `manual`)."""
+    """The current state: no `leader` means that no node holds the lease (`needs_ui_selection` under `manual`)."""
 
     leader: LeaderRecord | None = None
     policy: Policy = Policy.MANUAL

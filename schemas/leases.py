@@ -12,7 +12,7 @@ from schemas.wire import MAX_BODY_BYTES, Wire
 
 
 class LeaseStatus(StrEnum):
-    """What became of a lease."""
+    """State of a lease."""
 
     ACTIVE = "active"
     EXPIRED = "expired"
@@ -35,7 +35,7 @@ class Lease(Wire, frozen=True, kw_only=True):
 
 
 class Order(Wire, frozen=True, kw_only=True):
-    """What a worker is asked to run: the task and its lease; `resumes` is the context's CLI session, if it has one."""
+    """A task to run and its lease; `resumes` is the context's CLI session, if it has one."""
 
     task: Task
     lease: Lease
@@ -50,9 +50,9 @@ class Accepted(Wire, frozen=True, kw_only=True):
 
 
 class LeaseRequest(Wire, frozen=True, kw_only=True):
-    """A worker that is no node asks for a task: for `task_id`, or for the next one whose labels it has.
+    """A worker outside the nodes asks for a task: for `task_id`, or for the next one whose labels it has.
 
-    The same `nonce` again gives the same lease again, as after a lost answer.
+    Repeating the `nonce`, after a lost answer, returns the same lease.
     """
 
     worker_id: Slug
@@ -62,14 +62,14 @@ class LeaseRequest(Wire, frozen=True, kw_only=True):
 
 
 class Leased(Wire, frozen=True, kw_only=True):
-    """The task and its lease, or why there is none now."""
+    """The task and its lease, or why there is none."""
 
     order: Order | None = None
     reason: Line = ""
 
 
 class LeaseClaim(Wire, frozen=True, kw_only=True):
-    """Speaks for a lease: that it is worked on, or that it is handed back (`reason`)."""
+    """Names a lease to renew, or to return with its `reason`."""
 
     lease_id: Uuid
     task_id: Uuid
@@ -78,13 +78,13 @@ class LeaseClaim(Wire, frozen=True, kw_only=True):
 
 
 class Report(LeaseClaim, frozen=True, kw_only=True):
-    """An attempt's end, under its lease. `session` is the CLI's, to be resumed by the context's next task."""
+    """The end of an attempt, under its lease. The context's next task resumes `session`, the CLI's."""
 
     status: ResultStatus
     output: Annotated[str, Meta(max_length=MAX_BODY_BYTES)] | None = None
     error_message: Reason | None = None
     metrics: Metrics
-    #: How many parts of the output were sent before, because one message does not hold it.
+    #: How many parts of the output were sent before, where one message does not hold it.
     parts: Annotated[int, Meta(ge=0, le=1_024)] = 0
     session: Annotated[str, Meta(max_length=128)] | None = None
 

@@ -48,7 +48,7 @@ class InstallMethod(StrEnum):
 
 
 class NodePresence(Wire, frozen=True, kw_only=True):
-    """What a node says of itself every ten seconds. `instance` tells two machines of one name apart."""
+    """What a node publishes about itself every ten seconds. `instance` tells two machines of one name apart."""
 
     node: WireNodeId
     version: Line
@@ -75,7 +75,7 @@ class NodesReply(Wire, frozen=True, kw_only=True):
 class StatusReply(Wire, frozen=True, kw_only=True):
     """A node's state for one project, read at the time of asking.
 
-    `running` is False when no daemon answered and the command looked itself: nothing is synchronised then.
+    `running` is False when no daemon answered and the command read the state itself: nothing is synchronised then.
     """
 
     node: WireNodeId
@@ -96,19 +96,19 @@ class AddProjectRequest(Wire, frozen=True, kw_only=True):
 
 
 class Revocation(Wire, frozen=True, kw_only=True):
-    """Tell a node that it is being revoked, and by whom; it stops and does not try to come back."""
+    """Tell a node that it is being revoked, and by whom; it stops and does not reconnect."""
 
     by: Line = ""
 
 
 class RemoveProjectRequest(Wire, frozen=True, kw_only=True):
-    """Serve a project on a node no longer: by its name or its id. Its database and snapshots stay."""
+    """Stop serving a project, given by name or id, on a node. Its database and snapshots stay."""
 
     name: Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class RemoveProjectReply(Wire, frozen=True, kw_only=True):
-    """What is not served any more; `led` when this node was its primary, `projects` are those that it still serves."""
+    """The project that is no longer served; `led` when this node was its primary, `projects` are the remaining ones."""
 
     project: WireProjectId
     name: Line
@@ -168,7 +168,7 @@ class JobsReply(Wire, frozen=True, kw_only=True):
 
 
 class Finding(StrEnum):
-    """How a doctor's check ended; `skipped` says that it could not be made."""
+    """Result of a doctor's check; `skipped` when it could not run."""
 
     OK = "ok"
     WARN = "warn"
@@ -177,7 +177,7 @@ class Finding(StrEnum):
 
 
 class Check(Wire, frozen=True, kw_only=True):
-    """One line of the doctor: what was looked at, what was found, what to do."""
+    """One line of the doctor: what it checked, what it found, what to do."""
 
     name: Sentence
     finding: Finding

@@ -42,7 +42,7 @@ class ProposalBundle(Wire, frozen=True, kw_only=True):
 
 
 class ProposalAnnouncement(Wire, frozen=True, kw_only=True):
-    """What stands in the work queue: which object holds the proposal. `id` is the start of the bundle's sha256."""
+    """The entry in the work queue: which object holds the proposal. `id` is the start of the bundle's sha256."""
 
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
     project: WireProjectId
@@ -55,7 +55,7 @@ class ProposalAnnouncement(Wire, frozen=True, kw_only=True):
 
 
 class Quarantined(Wire, frozen=True, kw_only=True):
-    """A row, object or proposal set aside because it could not be taken in: kept, listed, retried or dropped."""
+    """A row, object or proposal that could not be merged: kept, listed, retried or dropped."""
 
     id: Text
     kind: Line
@@ -73,7 +73,7 @@ class QuarantineAction(Wire, frozen=True, kw_only=True):
 
 
 class QuarantineReply(Wire, frozen=True, kw_only=True):
-    """The items that the action concerned."""
+    """The items that the action applied to."""
 
     items: Annotated[list[Quarantined], MANY] = []
 

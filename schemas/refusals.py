@@ -1,7 +1,7 @@
-"""Why a body is refused, in our words: the library's messages translated once, each with the field at fault.
+"""Why a body is rejected: msgspec's messages in our words, each with the field at fault.
 
-A message is a sentence about the field ("priority may be at most 9"), because what it is answered to is known to the
-reader and what the field is called there is not always.
+A message is a sentence about the field ("priority may be at most 9"): the reader knows the request, not always the
+name of its field.
 """
 
 import re
@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-#: What a text of a pattern may be, by the pattern.
+#: Each pattern in words.
 FORMS: dict[str, str] = {
     r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z":
         "an id such as 0f7f2f5e-6a43-4c5c-9d49-0a8a0b3d7a11",
@@ -25,7 +25,7 @@ FORMS: dict[str, str] = {
     r"^(\*|[a-z][a-z0-9_]{0,31})\Z": "* or a name of 1 to 32 characters out of a-z 0-9 _, a letter first",
     r"^[a-z2-7]{12}\Z": "the id of a key: 12 characters out of a-z 2-7",
 }  # fmt: skip
-#: What JSON's kinds are called.
+#: Names of JSON's types.
 _KINDS = {
     "str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "object": "an object",
     "array": "a list", "null": "null",
@@ -50,7 +50,7 @@ class Refusal:
 
 
 def explain(error: Exception, kind: type[msgspec.Struct]) -> Refusal:
-    """Return why a body is not the `kind` that it should be."""
+    """Return why a body does not match `kind`."""
     text = str(error)
     if isinstance(error, RecursionError):
         return Refusal("the body is nested too deeply")

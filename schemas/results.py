@@ -1,4 +1,4 @@
-"""What attempts made: results and artifacts."""
+"""Output of attempts: results and artifacts."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -16,13 +16,13 @@ class ResultStatus(StrEnum):
 
 
 class ArtifactType(StrEnum):
-    """What an artifact is."""
+    """Kind of an artifact."""
 
     LLM_RESULT = "LLM_RESULT"
 
 
 class Metrics(Wire, frozen=True, kw_only=True):
-    """What an attempt took."""
+    """Cost of an attempt."""
 
     duration_ms: Number
     tokens_used: Number | None = None
@@ -43,7 +43,7 @@ class Result(Wire, frozen=True, kw_only=True):
 
 
 class Artifact(Wire, frozen=True, kw_only=True):
-    """What a task made; never changed. Small content is in `content`, large is fetched from `url` while that lives."""
+    """Output of a task, immutable. Small content is in `content`; large content is at `url` until that expires."""
 
     id: Uuid
     task_id: Uuid
@@ -55,7 +55,7 @@ class Artifact(Wire, frozen=True, kw_only=True):
     entity_refs: Annotated[list[Text], MANY] = []
     tags: Annotated[list[Text], MANY] = []
     content: Text | None = None
-    #: Where the rest of the content begins, when one answer does not hold it.
+    #: Where the rest of the content begins, where one answer does not hold it.
     next_offset: Whole | None = None
 
 

@@ -8,7 +8,7 @@ from schemas.wire import Wire
 
 
 class RunStatus(StrEnum):
-    """How a run stands. `returned`: the task was handed back or cancelled, and there is no result."""
+    """State of a run. `returned`: the worker returned the task, or it was cancelled; there is no result."""
 
     RUNNING = "running"
     COMPLETED = "completed"

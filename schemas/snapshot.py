@@ -16,7 +16,7 @@ FORMAT = 1
 
 
 class SnapshotKind(StrEnum):
-    """What a commit brought: a whole file, changed pages, or only a new epoch."""
+    """Content of a commit: a whole file, changed pages, or only a new epoch."""
 
     FULL = "full"
     DELTA = "delta"
@@ -24,7 +24,7 @@ class SnapshotKind(StrEnum):
 
 
 class SnapshotObject(Wire, frozen=True, kw_only=True):
-    """The stored bytes of one snapshot: where they are and how to know them."""
+    """The stored bytes of one snapshot: their key, hash and size."""
 
     key: Sentence
     sha256: Sha256
@@ -36,7 +36,7 @@ class SnapshotRecord(Wire, frozen=True, kw_only=True):
 
     `sha256`, `page_size` and `page_count` describe the resulting database file, `rows` its rows per table that travel.
     `object` is None exactly for an empty commit. `full_seq` is the full snapshot the chain of this one starts at,
-    `full_bytes` the size of its object, `chain_bytes` what the chain's deltas weigh together.
+    `full_bytes` the size of its object, `chain_bytes` the size of all deltas of the chain.
     `device_id` is the claude-mem device of the committing node, if known.
     """
 
@@ -81,7 +81,7 @@ class PushRequest(Wire, frozen=True, kw_only=True):
 
 
 class PushOutcome(StrEnum):
-    """What a push ended in."""
+    """Outcome of a push."""
 
     COMMITTED = "committed"
     PROPOSED = "proposed"
@@ -114,7 +114,7 @@ class PullRequest(Wire, frozen=True, kw_only=True):
 
 
 class PullOutcome(StrEnum):
-    """What a pull ended in."""
+    """Outcome of a pull."""
 
     MERGED = "merged"
     INSTALLED = "installed"
@@ -127,7 +127,7 @@ class PullOutcome(StrEnum):
 class PullReply(Wire, frozen=True, kw_only=True):
     """What a pull did: the seq it reached and the rows it wrote into the live database.
 
-    `set_aside` is where a damaged database is kept that `replace` put another one in the place of.
+    `set_aside` is the path of the damaged database that `replace` moved away.
     """
 
     outcome: PullOutcome
@@ -146,7 +146,7 @@ class PullReply(Wire, frozen=True, kw_only=True):
 
 
 class Backup(Wire, frozen=True, kw_only=True):
-    """A file kept before a write to the live database; its `id` stays what it is."""
+    """A copy of the live database from before a write; its `id` never changes."""
 
     path: Sentence
     size_bytes: Whole

@@ -20,8 +20,8 @@ class Retention(StrEnum):
 class Stream:
     """A stream. `max_age` in seconds; `per_subject` is how many messages one subject keeps, None without bound.
 
-    One that is not `acked` tells no publisher that it kept a message: where people who trust each other little share an
-    account, such an answer could be sent to a subject of somebody else.
+    A stream that is not `acked` does not confirm messages to publishers: in an account shared by parties that do not
+    trust each other, a publisher could direct the confirmation to a subject of another one.
     """
 
     name: str

@@ -11,7 +11,7 @@ from schemas.wire import Wire, WireError, decode
 
 
 class TaskEventKind(StrEnum):
-    """What a task's event is: a change of status, a step of the worker, a line of the program."""
+    """Kind of an event: a change of status, a step of the worker, a line of the program."""
 
     STATUS = "status"
     PROGRESS = "progress"
@@ -19,7 +19,7 @@ class TaskEventKind(StrEnum):
 
 
 class TaskEvent(Wire, frozen=True, kw_only=True):
-    """Something happened to a task. `seq` is its place in the stream, 0 in an event as it comes."""
+    """An event of a task. `seq` is its place in the stream, 0 in an event that is pushed."""
 
     task_id: Uuid
     kind: TaskEventKind
@@ -31,7 +31,7 @@ class TaskEvent(Wire, frozen=True, kw_only=True):
 
 
 def decode_task_event(body: bytes) -> TaskEvent | None:
-    """Return the event in `body`, None when it is none that this version knows."""
+    """Return the event in `body`, None when this version does not know it."""
     try:
         return decode(body, TaskEvent)
     except WireError:
@@ -48,8 +48,8 @@ class EventsRequest(Wire, frozen=True, kw_only=True):
 class EventsReply(Wire, frozen=True, kw_only=True):
     """Events, oldest first; `next_start` begins the next page, None after the last.
 
-    `resume` is where to go on when there is more to read later. The stream keeps nothing before `first`; one of another
-    `life` was made anew and counts from one again.
+    `resume` is where to continue later. The stream keeps nothing before `first`. A stream with another `life` was
+    recreated and counts from one again.
     """
 
     events: Annotated[list[TaskEvent], MANY] = []

@@ -17,14 +17,14 @@ Hint = Annotated[str, Meta(min_length=1, max_length=1_024)]
 
 
 class OutputFormat(StrEnum):
-    """What a task's output has to be."""
+    """Required format of a task's output."""
 
     JSON = "json"
     TEXT = "text"
 
 
 class TaskStatus(StrEnum):
-    """Where a task is. `failed` waits for its next attempt; `completed` and `dead` are ends."""
+    """State of a task. `failed` waits for its next attempt; `completed` and `dead` are final."""
 
     QUEUED = "queued"
     LEASED = "leased"
@@ -35,14 +35,14 @@ class TaskStatus(StrEnum):
 
 
 class Policy(Wire, frozen=True, kw_only=True):
-    """Bounds of one attempt: seconds it may take, and tokens that its context may have, 0 for the worker's bound."""
+    """Bounds of one attempt: its seconds, and the tokens of its context, 0 for the worker's bound."""
 
     timeout_sec: Annotated[int, Meta(ge=1, le=3_600)] = 120
     budget: Number = 0
 
 
 class Work(Wire, frozen=True, kw_only=True):
-    """What is to be done, in whatever context."""
+    """What to do, apart from the context."""
 
     agent_slug: FreeName
     prompt: Prompt
@@ -50,7 +50,7 @@ class Work(Wire, frozen=True, kw_only=True):
     policy: Policy = Policy()
     desired_format: OutputFormat = OutputFormat.TEXT
     max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
-    #: The larger, the sooner.
+    #: Larger runs sooner.
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     not_before: Instant | None = None
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
@@ -58,7 +58,7 @@ class Work(Wire, frozen=True, kw_only=True):
 
 
 class TaskSpec(Work, frozen=True, kw_only=True):
-    """A task to submit. A second one with the same `idempotency_key` is the first one.
+    """A task to submit. Submitting again with the same `idempotency_key` returns the first task.
 
     Tasks of one context run in order and continue one session; without `context_id` a task has a context of its own.
     """
@@ -67,7 +67,7 @@ class TaskSpec(Work, frozen=True, kw_only=True):
 
 
 class Task(Work, frozen=True, kw_only=True):
-    """A task as it is now. `reason` says why it waits, failed or ended; `interruptions` burn no attempt."""
+    """A task as it is now. `reason` says why it waits, failed or ended; `interruptions` do not count as attempts."""
 
     id: Uuid
     context_id: FreeName

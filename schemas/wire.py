@@ -23,7 +23,7 @@ W = TypeVar("W", bound=Wire)
 
 
 class WireError(ValueError):
-    """A body that is not the struct it should be; the message names the field, and so does `field`."""
+    """A body that does not match its struct; the message and `field` name the field."""
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ def decode(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -> W:
 
 
 def decode_request(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -> W:
-    """Return the request that `body` holds, as `decode` does; refuse text that no database can keep.
+    """Return the request that `body` holds, as `decode` does; reject text that no database can store.
 
     That is the NUL character, and half of a surrogate pair: PostgreSQL refuses the one and UTF-8 the other.
     """
@@ -63,13 +63,13 @@ def decode_request(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -
 
 
 def storable(text: str) -> str:
-    """Return `text` with U+FFFD in place of what no database can keep: NUL characters and halves of surrogate pairs."""
+    """Return `text` with U+FFFD for what no database can store: NUL characters and halves of surrogate pairs."""
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _half_a_pair(body: bytes) -> WireError | None:
-    """Return what is wrong with a body that holds half of a surrogate pair: msgspec does not say where."""
+    """Return the error for a body with half of a surrogate pair: msgspec does not say where it is."""
     if b"\\ud" not in body.lower():
         return None
     try:

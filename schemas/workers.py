@@ -11,7 +11,7 @@ from schemas.wire import Wire
 
 
 class WorkerStatus(StrEnum):
-    """Whether a worker takes tasks. `syncing`: it finishes what it has and takes no more."""
+    """Whether a worker takes tasks. `syncing`: it finishes its tasks and takes no more."""
 
     ONLINE = "online"
     OFFLINE = "offline"
@@ -21,7 +21,7 @@ class WorkerStatus(StrEnum):
 
 
 class Capabilities(Wire, frozen=True, kw_only=True):
-    """What a worker can do: whether it has the `claude` program, how many tasks at once, and what it is good for."""
+    """What a worker can do: whether it has the `claude` program, how many tasks at once, its labels."""
 
     claude_cli: bool = False
     max_concurrency: Annotated[int, Meta(ge=1, le=32)] = 1
@@ -29,7 +29,7 @@ class Capabilities(Wire, frozen=True, kw_only=True):
 
 
 class WorkerPresence(Wire, frozen=True, kw_only=True):
-    """A node's word that it takes tasks, within its presence; `detail` says why it does not."""
+    """The part of a node's presence about tasks; `detail` says why it takes none."""
 
     capabilities: Capabilities
     status: WorkerStatus = WorkerStatus.ONLINE
@@ -38,7 +38,7 @@ class WorkerPresence(Wire, frozen=True, kw_only=True):
 
 
 class Worker(Wire, frozen=True, kw_only=True):
-    """A worker as the coordinator knows it; who asks for one gets its active leases too."""
+    """A worker as the coordinator knows it; a request for one worker returns its active leases too."""
 
     id: Slug
     node_id: Slug
@@ -70,7 +70,7 @@ class WorkersReply(Wire, frozen=True, kw_only=True):
 
 
 class WorkerStatusReply(Wire, frozen=True, kw_only=True):
-    """A worker's own account: its presence and the tasks it runs."""
+    """What a worker reports about itself: its presence and the tasks it runs."""
 
     presence: WorkerPresence
     running: Annotated[list[Uuid], Meta(max_length=1_024)] = []

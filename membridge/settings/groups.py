@@ -1,7 +1,7 @@
 """Every setting: its name, kind, default, unit and meaning, declared here and nowhere else.
 
-A group is a table of the configuration file; a field is a key of it. The groups hold values and decide nothing beyond
-what follows from one group's own values.
+A group is a section of the configuration file; a field is a key in it. A group holds values and decides only what
+follows from its own values.
 """
 
 # ruff: noqa: RUF009 - `setting` is `dataclasses.field` with the columns of the table
@@ -29,8 +29,8 @@ from membridge.settings.kinds import (
     optional,
     whole,
 )
-from membridge.settings.runtime import WorkerSettings
 from membridge.settings.table import setting
+from membridge.settings.worker import WorkerSettings
 from schemas.identity import NodeId
 from schemas.leadership import Policy
 
@@ -44,7 +44,7 @@ class LogFormat(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """The least that is logged."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -91,19 +91,19 @@ class NodeSettings:
         one_of(LogFormat),
         env="MEMBRIDGE_LOG_FORMAT",
         derived="`text` with `node.dev`, else `auto`",
-        meaning="Form of log lines; `auto` is text on a terminal and JSON elsewhere.",
+        meaning="Format of log lines; `auto` is text on a terminal and JSON elsewhere.",
     )
     log_level: LogLevel = setting(
         one_of(LogLevel),
         env="MEMBRIDGE_LOG_LEVEL",
         derived="`debug` with `node.dev`, else `info`",
-        meaning="The least that is logged.",
+        meaning="Lowest level that is logged.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstProject:
-    """The project that this node serves in any case; `[[projects]]` adds others."""
+    """The project that this node always serves; `[[projects]]` adds others."""
 
     name: str = setting(
         PROJECT,
@@ -139,7 +139,7 @@ class NatsSettings:
         meaning="File with this node's nkey seed.",
     )
     ca_file: Path | None = setting(
-        optional(PATH), env="MEMBRIDGE_NATS_CA_FILE", meaning="Own certificate authority of the servers, PEM."
+        optional(PATH), env="MEMBRIDGE_NATS_CA_FILE", meaning="Private certificate authority of the servers, PEM."
     )
     keys_dir: Path | None = setting(
         optional(PATH),
@@ -154,12 +154,12 @@ class NatsSettings:
     listen: str | None = setting(
         optional(LISTEN),
         env="MEMBRIDGE_NATS_LISTEN",
-        meaning="Where `membridge up` listens for other machines, with TLS and users; unset: for this machine alone.",
+        meaning="Where `membridge up` listens for other machines, with TLS and users; unset: on loopback only.",
     )
     certificate_file: Path | None = setting(
         optional(PATH),
         env="MEMBRIDGE_TLS_CERT_FILE",
-        meaning="Own certificate that `membridge up` shows other machines, PEM; unset: one is made.",
+        meaning="Certificate that `membridge up` presents to other machines, PEM; unset: it makes one.",
     )
     certificate_key_file: Path | None = setting(
         optional(PATH), env="MEMBRIDGE_TLS_KEY_FILE", meaning="Its private key, PEM."
@@ -194,30 +194,30 @@ class StoreSettings:
     bucket: str = setting(TEXT, default="claude-memory", env="MINIO_BUCKET", meaning="Bucket of the S3.")
     region: str = setting(TEXT, default="us-east-1", env="MINIO_REGION", meaning="Region of the S3.")
     ca_file: Path | None = setting(
-        optional(PATH), env="MEMBRIDGE_S3_CA_FILE", meaning="Own certificate authority of the S3, PEM."
+        optional(PATH), env="MEMBRIDGE_S3_CA_FILE", meaning="Private certificate authority of the S3, PEM."
     )
     publish_legacy: bool = setting(
         FLAG,
         default=False,
         env="MEMBRIDGE_PUBLISH_LEGACY",
         off="false",
-        meaning="After each commit also write the layout that claude-mem-minio reads: the whole database.",
+        meaning="After each commit, also write the whole database in the layout that claude-mem-minio reads.",
     )
 
     encryption_key_file: Path | None = setting(
         optional(PATH),
         env="MEMBRIDGE_ENCRYPTION_KEY_FILE",
-        meaning="File of keys, 0600, made by `membridge key new`: all objects are sealed before they leave this node.",
+        meaning="Key file, mode 0600, made by `membridge key new`; objects are encrypted before they leave this node.",
     )
     encryption_passphrase: Secret | None = setting(
         optional(SECRET),
         env="MEMBRIDGE_ENCRYPTION_PASSPHRASE",
-        meaning="Instead of a key file, at least 12 characters; beside one it only opens what it sealed before.",
+        meaning="Used instead of a key file, at least 12 characters; with one it only decrypts older objects.",
     )
 
     @property
     def encrypted(self) -> bool:
-        """Whether objects are sealed on this node."""
+        """Whether this node encrypts objects."""
         return self.encryption_key_file is not None or self.encryption_passphrase is not None
 
     @property
@@ -251,22 +251,21 @@ class LaneSettings:
         default=60.0,
         env="MEMBRIDGE_QUIET_MAX_SECONDS",
         unit="seconds",
-        meaning="A database that never rests is pushed after this long; not below `lane.quiet_seconds`.",
+        meaning="A database that keeps changing is pushed after this long; not below `lane.quiet_seconds`.",
     )
     look_again_seconds: float = setting(
         number(least=1, most=3600),
         default=180.0,
         env="MEMBRIDGE_LOOK_AGAIN_SECONDS",
         unit="seconds",
-        meaning="The daemon looks again for rows and snapshots that are not synced at least this often, "
-        "whatever failed before.",
+        meaning="The daemon checks for unsynced rows and snapshots at least this often.",
     )
     lock_ttl_seconds: float = setting(
         number(least=1, most=604_800),
         default=7200.0,
         env="LOCK_TTL_SECONDS",
         unit="seconds",
-        meaning="A push lock ends after this long whatever its holder does.",
+        meaning="A push lock expires after this long, whatever its holder does.",
     )
     stale_lock_grace_seconds: float = setting(
         number(least=1, most=86_400),
@@ -298,7 +297,7 @@ class LaneSettings:
         default=100.0,
         env="MEMBRIDGE_CHAIN_MAX_PERCENT",
         unit="percent",
-        meaning="The share of the full snapshot's size that its deltas may weigh before the next full one.",
+        meaning="Total size of the deltas, relative to their full snapshot, before the next full one.",
     )
     operation_timeout_seconds: float = setting(
         number(least=1, most=86_400),
@@ -332,27 +331,27 @@ class BackupSettings:
         default=4096,
         env="MEMBRIDGE_BACKUP_MAX_MIB",
         unit="MiB",
-        meaning="Most room that the backups of one project take. The newest one is always kept.",
+        meaning="Most space that the backups of one project take. The newest one is always kept.",
     )
     max_disk_percent: float = setting(
         number(most=100),
         default=25.0,
         env="MEMBRIDGE_BACKUP_MAX_DISK_PERCENT",
         unit="percent",
-        meaning="Most of its disk's free room, its own counted in, that the backups of one project take.",
+        meaning="Most of the free disk space, with their own added, that the backups of one project take.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepSettings:
-    """Which snapshots are kept; the head and tagged ones always are, and what any of them is restored from."""
+    """Which snapshots are kept. The head, tagged snapshots and those that a kept one is restored from always are."""
 
     last: int = setting(
         whole(1, 100_000),
         default=30,
         env="MEMBRIDGE_KEEP_LAST",
         unit="snapshots",
-        meaning="Newest snapshots that are kept.",
+        meaning="The last N snapshots are kept.",
     )
     hourly: int = setting(
         whole(0, 100_000),
@@ -360,7 +359,7 @@ class KeepSettings:
         env="MEMBRIDGE_KEEP_HOURLY",
         unit="snapshots",
         off="0",
-        meaning="Of so many hours that have snapshots the newest one is kept.",
+        meaning="The newest snapshot of each of the last N hours that have one is kept.",
     )
     daily: int = setting(
         whole(0, 100_000),
@@ -368,7 +367,7 @@ class KeepSettings:
         env="MEMBRIDGE_KEEP_DAILY",
         unit="snapshots",
         off="0",
-        meaning="Of so many days that have snapshots the newest one is kept.",
+        meaning="The newest snapshot of each of the last N days that have one is kept.",
     )
     weekly: int = setting(
         whole(0, 100_000),
@@ -376,7 +375,7 @@ class KeepSettings:
         env="MEMBRIDGE_KEEP_WEEKLY",
         unit="snapshots",
         off="0",
-        meaning="Of so many weeks that have snapshots the newest one is kept.",
+        meaning="The newest snapshot of each of the last N weeks that have one is kept.",
     )
 
 
@@ -396,7 +395,7 @@ class LeadershipSettings:
         default=30.0,
         env="LEADERSHIP_LEASE_SECONDS",
         unit="seconds",
-        meaning="How long a primary that stopped answering still counts as primary.",
+        meaning="The lease of a primary that stops answering expires after this long.",
     )
     primary_node_id: NodeId | None = setting(
         optional(NODE), env="PRIMARY_NODE_ID", meaning="The preferred primary of a project that has none yet."
@@ -412,7 +411,7 @@ class LeadershipSettings:
         default=10.0,
         env="MEMBRIDGE_LEADERSHIP_GRACE_SECONDS",
         unit="seconds",
-        meaning="Under `auto`: how long after an expiry the freshest secondary takes over.",
+        meaning="Under `auto`: the freshest secondary takes over this long after an expiry.",
     )
     allow_secondary_push: bool = setting(
         FLAG,
@@ -439,21 +438,21 @@ class ClaudeMemSettings:
         default=False,
         env="MEMBRIDGE_NO_RESTART_WORKER",
         off="false",
-        meaning="Leave the worker alone after `pull --replace` too, even where process control is allowed.",
+        meaning="Never stop claude-mem's worker, even where process control is allowed.",
     )
     allow_process_control: bool = setting(
         FLAG,
         default=False,
         env="MEMBRIDGE_ALLOW_PROCESS_CONTROL",
         off="false",
-        meaning="After `pull --replace` the worker is stopped, to forget the old memory; claude-mem starts it again.",
+        meaning="Stop claude-mem's worker after `pull --replace`: it drops the old memory, and claude-mem restarts it.",
     )
     dryrun: bool = setting(
         FLAG,
         default=False,
         env="MEMBRIDGE_AGENT_DRYRUN",
         off="false",
-        meaning="Operations that would write are described and not done.",
+        meaning="Only describe what an operation would write.",
     )
 
 

@@ -1,7 +1,7 @@
 """Kinds of values: how one setting's raw value is read and what is allowed.
 
-A raw value is text from an environment or a TOML value. A parser raises ValueError for anything it does not know and
-nothing else; it never looks at the environment or the disk.
+A raw value is text from the environment or a TOML value. A parser raises ValueError, and nothing else, for a value that
+it does not accept. It reads neither the environment nor the disk.
 """
 
 import math
@@ -35,7 +35,7 @@ _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A value that shows as `***` wherever it is printed; `reveal` gives it to the one who needs it."""
+    """A value that prints as `***`; `reveal` returns it."""
 
     value: str
 
@@ -59,7 +59,7 @@ class Kind(Generic[T_co]):
     address: bool = False
 
     def quote(self, raw: object) -> str:
-        """Return a value of this kind, which may be wrong, as an error may show it: short and without secrets."""
+        """Return a value, right or wrong, as an error may show it: short and without secrets."""
         if self.secret:
             return MASK
         text = str(raw) if self.address else ""
@@ -73,7 +73,7 @@ def mask_userinfo(text: str) -> str:
 
 
 def show(value: object) -> str:
-    """Return the text that people read for `value`; a secret is masked, None is empty."""
+    """Return `value` as text for people: a secret is masked, None is empty."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,6 +1,6 @@
-"""From raw values to `Settings`: later sources win, what depends on the machine is filled in, each value is checked.
+"""From raw values to `Settings`: later sources win, missing values get their defaults, every value is checked.
 
-`load` looks at nothing but the environment and the home folder it is given; the process environment is the caller's.
+`load` reads only the environment and the home folder that it is given, never the environment of the process.
 """
 
 import os
@@ -30,21 +30,21 @@ from membridge.settings.groups import (
     StoreSettings,
 )
 from membridge.settings.kinds import PATH, PROJECT, Kind, Secret
-from membridge.settings.runtime import WorkerSettings
 from membridge.settings.services import HasSettings, discover
 from membridge.settings.sources import FileValues, Raw, from_environment, from_legacy, from_toml, read
 from membridge.settings.table import Setting, table_of
+from membridge.settings.worker import WorkerSettings
 from schemas.identity import ProjectId, canonical_id, node_id_of_host
 
 T = TypeVar("T")
 G = TypeVar("G")
 
 DEFAULT = "default"
-#: What `membridge join` and `membridge up --listen` write; `config.toml` goes before it.
+#: Written by `membridge join` and `membridge up --listen`; `config.toml` overrides it.
 ENROLLED = "enrolled.toml"
-#: Names of this machine: a server there is reached by nobody else's network.
+#: Names of this machine: traffic to them stays on it.
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-#: Characters of the shortest passphrase that is taken.
+#: Shortest passphrase that is accepted, in characters.
 SHORTEST_PASSPHRASE = 12
 
 
@@ -55,7 +55,7 @@ class ProjectConfig:
     name: str
     id: ProjectId
     database: Path
-    #: This node's nkey seed for the project's account; None where the server has no accounts.
+    #: This node's nkey seed for the project's account; None when the server has no accounts.
     nkey_seed_file: Path | None = None
 
 
@@ -95,7 +95,7 @@ class Settings:
         return getattr(group, item.field)
 
     def secrets(self) -> frozenset[str]:
-        """Return every secret value, for whoever must keep them out of a text."""
+        """Return every secret value, so that a caller can mask them."""
         found = {value.reveal() for item in self.table if isinstance(value := self.value(item), Secret)}
         for url in self.nats.urls:
             parts = urlsplit(url)
@@ -295,7 +295,7 @@ RUNTIME = "runtime"
 
 
 def seed_file(keys_dir: Path | None, project: ProjectId) -> Path | None:
-    """Return the file of this node's nkey seed for a project, None where the server has no accounts."""
+    """Return the file of this node's nkey seed for a project, None when the server has no accounts."""
     return None if keys_dir is None else keys_dir / f"{project}.seed"
 
 

@@ -13,10 +13,10 @@ from membridge.errors import SettingsError
 from membridge.settings.groups import GROUPS
 from membridge.settings.table import Setting, table_of
 
-#: A configuration file larger than this is not one.
+#: A larger file is not a configuration file.
 MAX_FILE_BYTES = 1 << 20
 
-#: What names of variables begin with that nobody else gives.
+#: Prefix of variables that only Membridge reads.
 PREFIX = "MEMBRIDGE_"
 PROJECT_KEYS = ("name", "database")
 
@@ -47,7 +47,7 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class FileValues:
-    """What a file holds: values by setting key, further projects, what to warn of."""
+    """What a file holds: values by setting key, more projects, warnings."""
 
     values: dict[str, Raw]
     projects: tuple[Mapping[str, object], ...] = ()
@@ -72,7 +72,7 @@ def read(path: Path) -> str | None:
 
 
 def from_toml(text: str, path: Path, table: Sequence[Setting]) -> FileValues:
-    """Return the values of `config.toml`; raise SettingsError for a key that is no setting."""
+    """Return the values of `config.toml`; raise SettingsError for an unknown key."""
     import tomllib  # noqa: PLC0415 - for the daemons that have such a file
 
     try:
@@ -124,7 +124,7 @@ def _renamed(values: Mapping[str, Raw], path: Path) -> tuple[str, ...]:
 
 
 def from_legacy(text: str, path: Path, environ: Mapping[str, str], table: Sequence[Setting]) -> FileValues:
-    """Return the values of the old tool's `config.env`; lines that are no assignment are warned of and left out."""
+    """Return the values of the old tool's `config.env`; a line that is not an assignment is skipped with a warning."""
     keys = {item.declared.env: item.key for item in table if item.declared.in_file}
     seen: dict[str, str] = {}
     values: dict[str, Raw] = {}
@@ -135,7 +135,7 @@ def from_legacy(text: str, path: Path, environ: Mapping[str, str], table: Sequen
             continue
         found = _ASSIGNMENT.fullmatch(stripped)
         if not found:
-            warnings.append(f"{path} line {number} is no KEY=value and was left out")
+            warnings.append(f"{path} line {number} is not KEY=value and was skipped")
             continue
         name, written = found[1], found[2]
         if _is_slip(name, keys):
@@ -166,7 +166,7 @@ def _is_slip(name: str, known: Mapping[str, str]) -> bool:
 
 
 def _shell_word(text: str, variables: Mapping[str, str]) -> str | None:
-    """Return the word that a shell would assign, None for what would need a shell."""
+    """Return the word that a shell would assign, None where that takes a shell."""
     position, parts = 0, list[str]()
     while found := _SEGMENT.match(text, position):
         position = found.end()
@@ -214,10 +214,10 @@ def _unknown(key: str, known: tuple[str, ...], path: Path) -> SettingsError:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """Return which setting may have been meant."""
+    """Suggest the setting that was probably meant."""
     import difflib  # noqa: PLC0415 - for the daemons whose settings have a slip in them
 
-    # What all names share says nothing of which was meant.
+    # The common prefix would make every name look similar.
     by_rest = {one.removeprefix(PREFIX): one for one in known}
     near = difflib.get_close_matches(name.removeprefix(PREFIX), list(by_rest), n=1)
     found = FORMER_KEYS.get(by_rest[near[0]], by_rest[near[0]]) if near else None

@@ -18,7 +18,7 @@ _KEY = "setting"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What a group's field says of itself: `derived` describes a default that depends on the machine."""
+    """How a setting is declared; `derived` describes a default that depends on the machine."""
 
     kind: Kind[object]
     env: str
@@ -62,7 +62,7 @@ def setting(  # noqa: PLR0913 - the columns of the table, all by keyword but the
 ) -> T:
     """Declare a group's field; with `derived` it has no default of its own and loading computes one.
 
-    `off` is the value that turns the behaviour off, `in_file` tells whether a configuration file may hold it.
+    `off` is the value that turns the behaviour off; `in_file` says whether a configuration file may set it.
     """
     declared = Declaration(kind=kind, env=env, meaning=meaning, unit=unit, off=off, derived=derived, in_file=in_file)
     metadata = {_KEY: declared}

@@ -22,7 +22,7 @@ class CoordinatorSettings:
     database_url: Secret | None = setting(
         optional(SECRET),
         env="DATABASE_URL",
-        meaning="`postgresql://user:password@host/name` or `sqlite:///path`; unset, a SQLite file in `node.state_dir`.",
+        meaning="`postgresql://user:password@host/name` or `sqlite:///path`; unset: a SQLite file in `node.state_dir`.",
     )
     artifact_bucket: str = setting(
         TEXT,
@@ -35,14 +35,14 @@ class CoordinatorSettings:
         default=1_048_576,
         env="MEMBRIDGE_MAX_PROMPT_BYTES",
         unit="bytes",
-        meaning="A longer prompt is refused.",
+        meaning="A longer prompt is rejected.",
     )
     lease_seconds: int = setting(
         whole(3, 86_400),
         default=300,
         env="MEMBRIDGE_TASK_LEASE_SECONDS",
         unit="seconds",
-        meaning="A worker that is silent for so long loses its task; never less than the task's timeout and 30 s.",
+        meaning="A worker that is silent for this long loses its task; at least the task's timeout plus 30 s.",
     )
     serial_contexts: bool = setting(
         FLAG,

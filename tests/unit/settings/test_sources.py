@@ -56,6 +56,6 @@ def test_other_lines_are_left_out_with_a_warning() -> None:
 
     assert {key: raw.value for key, raw in found.values.items()} == {"store.region": "r"}
     assert found.warnings == (
-        "/h/config.env line 1 is no KEY=value and was left out",
-        "/h/config.env line 6 is no KEY=value and was left out",
+        "/h/config.env line 1 is not KEY=value and was skipped",
+        "/h/config.env line 6 is not KEY=value and was skipped",
     )

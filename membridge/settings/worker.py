@@ -14,7 +14,7 @@ class WorkerSettings:
     """This node as a worker that runs LLM tasks with the `claude` program."""
 
     enabled: bool = setting(
-        FLAG, default=False, env="MEMBRIDGE_WORKER", off="false", meaning="The daemon takes LLM tasks."
+        FLAG, default=False, env="MEMBRIDGE_WORKER", off="false", meaning="The daemon runs LLM tasks."
     )
     claude: str = setting(
         TEXT, default="claude", env="MEMBRIDGE_CLAUDE", meaning="The program: a name on PATH, or a path."
@@ -22,7 +22,7 @@ class WorkerSettings:
     claude_arguments: str | None = setting(
         optional(TEXT),
         env="MEMBRIDGE_CLAUDE_ARGS",
-        meaning="Further arguments for it, as a shell would split them.",
+        meaning="More arguments for it, split as a shell would.",
     )
     max_concurrency: int = setting(
         whole(1, 32), default=1, env="MEMBRIDGE_WORKER_CONCURRENCY", unit="tasks", meaning="Tasks at once."
@@ -30,17 +30,17 @@ class WorkerSettings:
     labels: str | None = setting(
         optional(TEXT),
         env="MEMBRIDGE_WORKER_LABELS",
-        meaning="What this worker is good for, separated by commas; a task goes only where all its labels are.",
+        meaning="Labels of this worker, separated by commas; a task goes only to a worker with all of its labels.",
     )
     root: Path | None = setting(
         optional(PATH),
         env="MEMBRIDGE_WORKER_ROOT",
-        meaning="The folder that tasks run in and that context hints may name files of; unset, an empty folder.",
+        meaning="Folder that tasks run in; context hints may name its files. Unset: an empty folder.",
     )
     max_output_bytes: int = setting(
         whole(1_024, 268_435_456),
         default=8_388_608,
         env="MEMBRIDGE_MAX_OUTPUT_BYTES",
         unit="bytes",
-        meaning="A longer output is an error.",
+        meaning="A task whose output is longer fails.",
     )
