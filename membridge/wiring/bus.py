@@ -78,7 +78,7 @@ def runtime_options(settings: Settings, name: str, *, user: str = RUNTIME) -> Bu
             f"this machine has no {user} key",
             remedy="let it be invited, and `membridge join` again"
             if user == RUNTIME
-            else f"run `membridge {user}` on the machine of `membridge up --listen`, and `up` there first",
+            else f"run `membridge {user}` on the machine of `membridge up --listen`, which makes that key",
         )
     inbox = settings.node.id if user == RUNTIME else user
     return replace(bus_options(settings, name, key), inbox_prefix=f"_INBOX.{inbox}")
