@@ -70,14 +70,14 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
     found = await attempt.find_claude(wanted.claude)
     if found is None:
         log.warning("no claude program", path=wanted.claude, remedy="install Claude Code, or set MEMBRIDGE_CLAUDE")
-    publisher = EventPublisher(bus, settings.node.id)
+    events = EventPublisher(bus, settings.node.id)
     agents = Path.home() / ".claude" / "agents"
     claude = Claude(
         binary=found[0] if found is not None else wanted.claude,
         arguments=arguments,
         sources=Sources(root=root, agents=agents, database=settings.project.database),
         max_output=wanted.max_output_bytes,
-        tell=publisher.tell,
+        tell=events.tell,
     )
     capabilities = Capabilities(
         claude_cli=found is not None, max_concurrency=wanted.max_concurrency, labels=_labels(wanted.labels)
@@ -87,10 +87,10 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
         said = [await presence.describe() for presence in presences]
         return msgspec.structs.replace(said[0], projects=[project for one in said for project in one.projects])
 
-    herald = PresencePublisher(bus, settings.node.id, described)
+    presence_publisher = PresencePublisher(bus, settings.node.id, described)
 
     def changed() -> None:
-        herald.touch()
+        presence_publisher.touch()
         for presence in presences:
             presence.touch()
 
@@ -98,7 +98,7 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
     worker = Worker(bus, settings.node.id, capabilities, claude.attempt, changed=changed, unreturned=unreturned)
     for presence in presences:
         presence.worker = worker.presence
-    return {"task events": publisher.run, "worker": worker.run, "worker presence": herald.run}
+    return {"task events": events.run, "worker": worker.run, "worker presence": presence_publisher.run}
 
 
 def _labels(text: str | None) -> list[str]:

@@ -1,6 +1,6 @@
-"""One attempt at a task: its context, the `claude` program, and what its answer means.
+"""One attempt at a task: prepares the context, runs the `claude` program, interprets its answer.
 
-Every way in which the program can fail is an error result with one clear message; nothing raises but cancellation.
+Every failure of the program becomes an error result with one clear message; only cancellation raises.
 """
 
 import json
@@ -77,7 +77,7 @@ class Claude:
         for note in found.notes:
             self.tell(order, TaskEventKind.PROGRESS, f"not available: {note}")
         self.tell(order, TaskEventKind.PROGRESS, f"context of {len(found.pieces)} pieces, claude starts")
-        # Names of files may hold bytes that are no UTF-8.
+        # Names of files may contain bytes that are not UTF-8.
         text = storable(context.render(task.prompt, found))
         try:
             ended = await self._run(order, text, order.resumes)
@@ -106,7 +106,7 @@ def split(arguments: str | None) -> tuple[str, ...]:
 
 
 async def find_claude(wanted: str) -> tuple[str, str] | None:
-    """Return the program's path and version; None when there is none that answers."""
+    """Return the program's path and version; None when it is missing or does not answer."""
     path = shutil.which(wanted)
     if path is None:
         return None
@@ -120,18 +120,18 @@ async def find_claude(wanted: str) -> tuple[str, str] | None:
 
 def _outcome(order: Order, ended: Ended, began: float) -> AttemptResult:
     if ended.cut is Cut.TIME:
-        return _error(f"it took longer than {order.task.policy.timeout_sec} s", began, ended)
+        return _error(f"claude took longer than {order.task.policy.timeout_sec} s, the task's timeout", began, ended)
     if ended.cut is Cut.OUTPUT:
-        return _error("it printed more than a result may have", began, ended)
+        return _error("claude printed more than a result may have", began, ended)
     try:
         answer = _answer(ended.output)
     except (ValueError, RecursionError):
-        how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"ended with {ended.code}"
+        how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"exited with code {ended.code}"
         return _error(f"claude {how} and printed no result", began, ended)
     tokens = _tokens(answer.usage)
     metrics = Metrics(duration_ms=_milliseconds(began), tokens_used=tokens)
     if answer.is_error or ended.code:
-        message = answer.result[:MESSAGE] or f"claude ended with {ended.code}"
+        message = answer.result[:MESSAGE] or f"claude exited with code {ended.code}"
         return AttemptResult(ResultStatus.ERROR, metrics, error_message=message, session=answer.session_id)
     output = answer.result
     if order.task.desired_format is OutputFormat.JSON:
@@ -140,20 +140,20 @@ def _outcome(order: Order, ended: Ended, began: float) -> AttemptResult:
         try:
             json.loads(output, parse_constant=_no_constant)
         except ValueError as error:
-            said = f"its output is no JSON ({error}): {output[:200]}"
+            said = f"the output is not JSON ({error}): {output[:200]}"
             return AttemptResult(ResultStatus.ERROR, metrics, error_message=said, session=answer.session_id)
     return AttemptResult(ResultStatus.SUCCESS, metrics, output=output, session=answer.session_id)
 
 
 def _answer(output: bytes) -> _Answer:
-    """Return what the program printed; bytes that are no UTF-8 and halves of surrogate pairs lose nothing else of it.
+    """Return the program's answer; bytes that are not UTF-8 and lone surrogates are replaced, the rest is kept.
 
-    Raises ValueError when that is no answer.
+    Raises ValueError when this is not an answer.
     """
     try:
         return msgspec.json.decode(output.strip(), type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # JavaScript cuts texts in the middle of a pair and prints the half as an escape, which msgspec refuses.
+        # JavaScript may cut a text inside a surrogate pair and print the half as an escape, which msgspec rejects.
         return msgspec.convert(json.loads(output.decode("utf-8", "replace")), _Answer)
 
 

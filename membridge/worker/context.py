@@ -1,8 +1,8 @@
-"""What a task is told beside its prompt: files, agents and recent memories that its hints name, within a budget.
+"""The context of a task: files, agents and recent memories that its hints name, within a budget.
 
-The budget covers all that is put before the prompt: texts, the lines around them, and the notes of what is missing.
-Nothing outside the project's folder is ever read but the agents' and the local claude-mem database. A hint that is
-refused or names nothing is a note, never a failure.
+The budget covers everything before the prompt: texts, the lines around them, and the notes about missing ones. Only the
+project's folder, the agents' folder and the local claude-mem database are read. A hint that is rejected or matches
+nothing becomes a note, never a failure.
 """
 
 import os
@@ -19,13 +19,13 @@ from membridge.errors import MembridgeError
 
 #: Characters that count as one token.
 CHARACTERS = 4
-#: Tokens of context where the task asks for no bound.
+#: Tokens of context when the task sets no budget.
 BUDGET = 32_000
-#: Times its room that a context may take while it is collected.
+#: How many times its budget a context may take while it is collected.
 MOST_COLLECTED = 4
-#: Pieces that a note names one by one.
+#: Left-out pieces that a note names.
 NAMED = 3
-#: Files that one glob may name, memories that `@memory/recent` gives.
+#: Files that one glob may match, and memories of `@memory/recent`.
 MOST_FILES, MOST_MEMORIES = 200, 50
 _AGENT = re.compile(r"@agent/([A-Za-z0-9_-]{1,64})\Z")
 _MEMORY = "@memory/recent"
@@ -34,7 +34,7 @@ _GLOB = frozenset("*?[")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of the context: where it is from, and its text."""
+    """A part of the context: its source and its text."""
 
     source: str
     text: str
@@ -42,7 +42,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The pieces, oldest first, and what is to be said of those that are not there."""
+    """The pieces, oldest first, and notes about those that are missing."""
 
     pieces: tuple[Piece, ...] = ()
     notes: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where context may come from: the project's folder, the user's agents, the local memory."""
+    """Where context comes from: the project's folder, the user's agents, the local memory."""
 
     root: Path
     agents: Path | None = None
@@ -58,7 +58,7 @@ class Sources:
 
 
 class _RefusedHintError(Exception):
-    """A hint that names nothing it may."""
+    """A hint that is not allowed or matches nothing."""
 
 
 def prepare(hints: Sequence[str], sources: Sources, *, budget: int, deadline: Deadline) -> Context:
@@ -85,7 +85,7 @@ def prepare(hints: Sequence[str], sources: Sources, *, budget: int, deadline: De
 
 
 def render(prompt: str, context: Context) -> str:
-    """Return what the program reads: the context, then the prompt."""
+    """Return the program's input: the context, then the prompt."""
     blocks = [_block(piece) for piece in context.pieces]
     if context.notes:
         blocks.append(_remark(context.notes))
@@ -114,7 +114,7 @@ def _within(pieces: list[Piece], notes: list[str], dropped: list[str], room: int
         else:
             left -= _cost(_block(piece))
             kept.appendleft(piece)
-    # Notes never take more than half: what is there says more than what is not.
+    # Notes take half of the budget at most.
     told = _shortened([*notes, *_left_out(dropped)], room // 2)
     while told and kept and _cost(_remark(told)) > left:
         early = kept.popleft()
@@ -125,7 +125,7 @@ def _within(pieces: list[Piece], notes: list[str], dropped: list[str], room: int
 
 
 def _left_out(sources: list[str]) -> list[str]:
-    """Return one note on the pieces that there was no room for."""
+    """Return one note about the pieces that did not fit."""
     if not sources:
         return []
     more = f" and {len(sources) - NAMED} more" if len(sources) > NAMED else ""
@@ -133,7 +133,7 @@ def _left_out(sources: list[str]) -> list[str]:
 
 
 def _shortened(notes: Sequence[str], room: int) -> tuple[str, ...]:
-    """Return as many of the notes as there is room for, the last ones: they say what else was left out."""
+    """Return the last notes, as many as fit: those say what was left out."""
     for hidden in range(len(notes)):
         shown = (f"{hidden} more hints", *notes[hidden:]) if hidden else tuple(notes)
         if _cost(_remark(shown)) <= room:
@@ -166,30 +166,30 @@ def _files(hint: str, root: Path, room: int) -> Iterator[Piece]:
         try:
             text = _read(root, match, room)
         except (_RefusedHintError, OSError):
-            # Folders, and what a pattern only happens to name.
+            # Folders, and other things that the pattern matches by chance.
             continue
         found += 1
         yield Piece(match.relative_to(root).as_posix(), text)
     if not found:
-        raise _RefusedHintError("names no file")
+        raise _RefusedHintError("matches no file")
 
 
 def _read(root: Path, path: Path, room: int) -> str:
-    """Return the text of a file inside `root`: no link out of it, no device, no more than there is room for."""
+    """Return the text of a regular file inside `root` that fits; links that lead out are rejected."""
     try:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise _RefusedHintError("there is no such file") from error
     if not real.is_relative_to(root.resolve()):
-        raise _RefusedHintError("it leads out of the project's folder")
-    # What was resolved is opened without following a link that somebody puts there now.
+        raise _RefusedHintError("it is a link out of the project's folder")
+    # Open without following a link that was put there after the check.
     descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise _RefusedHintError("it is no file")
+            raise _RefusedHintError("it is not a regular file")
         body = file.read(room + 1)
     if len(body) > room:
-        raise _RefusedHintError("it is larger than the context may be")
+        raise _RefusedHintError("it is larger than the context's budget")
     return body.decode("utf-8", "replace")
 
 
@@ -210,6 +210,6 @@ def _memories(sources: Sources, deadline: Deadline) -> Iterator[Piece]:
         rows = connection.rows(
             "SELECT title, narrative FROM observations ORDER BY created_at_epoch DESC LIMIT ?", (MOST_MEMORIES,)
         )
-    # The newest comes last: what is oldest is dropped first.
+    # The newest comes last, because the first pieces are dropped first.
     for title, narrative in reversed(rows):
         yield Piece(_MEMORY, "\n".join(str(part) for part in (title, narrative) if part))

@@ -1,6 +1,6 @@
-"""Tells coordinators that this node's worker is there: every ten seconds, at each change, and when they call.
+"""Publishes the presence of this node's worker: every ten seconds, at each change, and when a coordinator calls.
 
-What is told goes over the connection on which work is delivered, so that it proves this way, and is kept nowhere: a
+It goes over the connection on which orders arrive, so it shows that this connection works. No stream keeps it: a
 coordinator that begins to schedule calls all workers.
 """
 
@@ -23,12 +23,12 @@ from schemas.wire import encode
 
 log = get_logger("membridge.worker")
 
-#: Seconds between two words without any news.
+#: Seconds between two messages when nothing changes.
 EVERY = 10.0
 
 
 class PresencePublisher:
-    """Speaks for one worker. `describe` returns what is said."""
+    """Publishes the presence of one worker, which `describe` returns."""
 
     def __init__(self, bus: Bus, node: NodeId, describe: Callable[[], Awaitable[NodePresence]]) -> None:
         self._bus, self._describe = bus, describe
@@ -37,11 +37,11 @@ class PresencePublisher:
         self._said: NodePresence | None = None
 
     def touch(self) -> None:
-        """Say it again soon: something changed."""
+        """Publish again soon: something changed."""
         self._changed.set()
 
     async def run(self, ready: Ready) -> None:
-        """Tell until cancelled; then say goodbye."""
+        """Publish until cancelled; then publish that the worker is gone."""
         try:
             async with self._bus.subscribe(subjects.ROLL_CALL) as calls, asyncio.TaskGroup() as group:
                 group.create_task(self._hear(calls), name="roll calls")

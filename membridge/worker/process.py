@@ -1,8 +1,8 @@
-"""Run a program for a bounded time with bounded output, in a process group of its own that never outlives the call.
+"""Runs a program for a bounded time with bounded output, in its own process group, which never outlives the call.
 
-The environment is an allow-list, the prompt goes in by standard input, and whatever happens (timeout, flood, cancel)
-the whole group is gone when this returns. When this process is killed, the program is ended with it where the system
-can do that.
+The environment is an allow-list, and the prompt is the standard input. After a timeout, too much output or a
+cancellation the whole group is gone when this returns. If this process is killed, the program dies with it where the
+system supports that.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import cast
 
 from membridge.system.children import tied
 
-#: What a child may see of this process' environment, by name and by beginning.
+#: Variables of this process' environment that a child gets, by name and by prefix.
 NAMES = frozenset(
     {"PATH", "HOME", "LANG", "TERM", "TMPDIR", "TZ", "USER", "SHELL", "DISABLE_AUTOUPDATER", "IS_SANDBOX",
      "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy", "SSL_CERT_FILE",
@@ -33,7 +33,7 @@ _CHUNK = 64 << 10
 
 
 class Cut(StrEnum):
-    """Why a program was ended by us."""
+    """Why we ended a program."""
 
     TIME = "time"
     OUTPUT = "output"
@@ -41,7 +41,7 @@ class Cut(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: command, folder, environment, and its bounds in seconds and bytes."""
+    """What to run: command, folder, environment, and bounds in seconds and bytes."""
 
     command: Sequence[str]
     folder: Path
@@ -62,7 +62,7 @@ class Ended:
 
 
 def allowed(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what a child may see of `environment`."""
+    """Return the variables of `environment` that a child gets."""
     return {name: value for name, value in environment.items() if name in NAMES or name.startswith(BEGINNINGS)}
 
 
@@ -94,7 +94,7 @@ async def run(program: Program, text: str, *, line: Callable[[str], None]) -> En
                 cut = Cut.TIME
             if cut is not None:
                 await _end(process, program.grace)
-            # A grandchild may hold the pipes for ever.
+            # A grandchild may keep the pipes open for ever.
             _signal(process, signal.SIGKILL)
             await asyncio.wait({listening, reading}, timeout=1.0)
             for task in (feeding, listening, reading):
@@ -110,7 +110,7 @@ async def _feed(process: asyncio.subprocess.Process, body: bytes) -> None:
     stdin = process.stdin
     if stdin is None:
         return
-    # A program may end, or close its input, before it has read all.
+    # A program may end, or close its input, before it has read everything.
     with suppress(BrokenPipeError, ConnectionResetError):
         stdin.write(body)
         await stdin.drain()
@@ -118,7 +118,7 @@ async def _feed(process: asyncio.subprocess.Process, body: bytes) -> None:
 
 
 async def _read(process: asyncio.subprocess.Process, output: bytearray, most: int) -> bool:
-    """Read standard output to its end; return whether it kept within its bound."""
+    """Read standard output to its end; return False once it exceeds `most` bytes."""
     stdout = process.stdout
     while stdout is not None and (chunk := await stdout.read(_CHUNK)):
         output += chunk
@@ -146,7 +146,7 @@ def _tell(raw: bytes, errors: deque[str], line: Callable[[str], None]) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
-    """Ask the group to end, then see to it."""
+    """Ask the group to end, and kill it after `grace` seconds."""
     _signal(process, signal.SIGTERM)
     try:
         async with asyncio.timeout(grace):
@@ -157,7 +157,7 @@ async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
 
 
 def _close(process: asyncio.subprocess.Process) -> None:
-    """Close our ends of its pipes: one that was not read to its end, or that a grandchild holds, stays open else."""
+    """Close our ends of the pipes: asyncio leaves one open that was not read to its end or that a grandchild holds."""
     # asyncio has no public way to do that.
     cast("asyncio.SubprocessTransport", getattr(process, "_transport")).close()  # noqa: B009
 

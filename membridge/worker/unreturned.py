@@ -1,6 +1,6 @@
-"""Leases that a stop could not hand back, because no coordinator answered: kept in a file for the worker's next life.
+"""Leases that a stop could not hand back because no coordinator answered: kept in a file for the next start.
 
-Otherwise the coordinator would find the task lost with a worker that stopped in order, and count an attempt.
+Without it the coordinator would find the tasks lost with the worker, and count an attempt for each.
 """
 
 from collections.abc import Iterable
@@ -18,17 +18,17 @@ log = get_logger("membridge.worker")
 
 
 class Unreturned:
-    """The file of these leases. That it cannot be read or written costs an attempt and nothing else."""
+    """The file of these leases. If it cannot be read or written, each task loses an attempt and nothing else."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def read(self) -> list[LeaseClaim]:
-        """Return what an earlier life left."""
+        """Return the leases that an earlier process left."""
         return await threads.run(self._read)
 
     async def write(self, claims: Iterable[LeaseClaim]) -> None:
-        """Keep these, and no others."""
+        """Keep these leases and no others."""
         try:
             await threads.run(self._write, list(claims))
         except MembridgeError as error:

@@ -1,7 +1,7 @@
-"""A node's worker: takes orders while it has room, keeps their leases alive, reports, hands back when it stops.
+"""A node's worker: accepts orders while it has room, renews their leases, reports, and hands tasks back when it stops.
 
-It never decides about a task. A lease that is refused ends the attempt at once: somebody else has the task by then.
-What an attempt is, is the caller's: a coroutine function of an order.
+It never decides about a task. When a lease is lost the attempt ends at once: another worker may have the task by then.
+The caller passes in what an attempt does, as a coroutine function of an order.
 """
 
 import asyncio
@@ -36,28 +36,28 @@ R = TypeVar("R", bound=Wire)
 
 log = get_logger("membridge.worker")
 
-#: Answers to a result that no coordinator will ever take.
+#: Answers to a result that no coordinator will ever accept.
 UNACCEPTABLE = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE})
 
 #: Seconds between two heartbeats of a lease.
 HEARTBEAT = 10.0
-#: Seconds that one message to the coordinator may take, and a result in parts.
+#: Seconds that one request to the coordinator may take, and a report after many parts.
 SAY, REPORT = 10.0, 60.0
-#: Seconds that a stop leaves to results that are being reported, then to handing back; with `GRACE` less than `DRAIN`.
+#: Seconds that a stop leaves to reports under way, then to handing back; with `GRACE` less than `DRAIN`.
 LAST_REPORT, GIVE_BACK = 3.0, 3.0
-#: Seconds after which it is logged again that what an earlier life left cannot be handed back.
+#: Seconds between two log lines that leases of an earlier process cannot be handed back.
 RETURN_LATER = 60.0
-#: Characters of an output that go into one message; six bytes each are what JSON makes of the worst.
+#: Characters of an output in one message; JSON makes at most six bytes of each.
 PIECE = 128 << 10
 #: Characters of an error message and of a session's name at most.
 MESSAGE, SESSION = 4_000, 128
-#: Seconds between two tries to report, at most.
+#: Seconds between two attempts to report, at most.
 MOST_PAUSE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """How an attempt ended. `session` is the program's, to be resumed later."""
+    """How an attempt ended. `session` is the program's session, for the next task of the context."""
 
     status: ResultStatus
     metrics: Metrics
@@ -70,7 +70,7 @@ Attempt = Callable[[Order], Coroutine[None, None, AttemptResult]]
 
 
 class Worker:
-    """One node's worker. `presence` is what the node says of it."""
+    """One node's worker. The node publishes its `presence`."""
 
     def __init__(
         self,
@@ -87,12 +87,12 @@ class Worker:
         self._unreturned, self._to_return = unreturned, dict[str, LeaseClaim]()
         self._client = RpcClient(bus)
         self._running: dict[str, tuple[Order, asyncio.Task[None]]] = {}
-        #: Leases whose attempt has not ended; one that is being told of takes no room any more.
+        #: Leases whose attempt runs; one that is being reported takes no room any more.
         self._busy: set[str] = set()
         self._open = False
 
     def presence(self) -> WorkerPresence:
-        """Return what the node says of its worker."""
+        """Return the worker's presence, for the node to publish."""
         able = self._capabilities.claude_cli
         status = WorkerStatus.ONLINE if self._open and able else WorkerStatus.SYNCING if able else WorkerStatus.ERROR
         detail = "" if able else "there is no claude program"
@@ -101,12 +101,12 @@ class Worker:
         )
 
     async def run(self, ready: Ready) -> None:
-        """Take orders until cancelled; then hand back what runs."""
+        """Accept orders until cancelled; then hand back the tasks that run."""
         identity = ServiceIdentity("membridge-worker", __version__, "runs LLM tasks", {"node": self._node})
         self._to_return = {claim.lease_id: claim for claim in await self._unreturned.read()}
         async with asyncio.TaskGroup() as group:
             if self._to_return:
-                group.create_task(self._return_earlier(), name="leases of an earlier life")
+                group.create_task(self._return_earlier(), name="leases of an earlier process")
             endpoints = [
                 self._endpoint(subjects.RUN, lambda order: self._take(group, order)),
                 self._endpoint(subjects.STOP, self._stop),
@@ -120,7 +120,7 @@ class Worker:
                     try:
                         await asyncio.get_running_loop().create_future()
                     finally:
-                        # At once: what waits in line is refused while the service drains.
+                        # At once: orders that wait are rejected while the service drains.
                         self._open = False
             finally:
                 await self._hand_all_back()
@@ -136,11 +136,11 @@ class Worker:
         if order.lease.id in self._running:
             return Accepted(accepted=True)
         if not self._open:
-            return Accepted(accepted=False, reason="the worker stops")
+            return Accepted(accepted=False, reason="the worker is stopping")
         if not self._capabilities.claude_cli:
             return Accepted(accepted=False, reason="there is no claude program")
         if len(self._busy) >= self._capabilities.max_concurrency:
-            return Accepted(accepted=False, reason=f"it runs {len(self._busy)} tasks already")
+            return Accepted(accepted=False, reason=f"it already runs {len(self._busy)} tasks")
         self._busy.add(order.lease.id)
         task = group.create_task(self._work(order), name=f"task {order.task.id}")
         self._running[order.lease.id] = order, task
@@ -151,14 +151,14 @@ class Worker:
     async def _stop(self, claim: LeaseClaim) -> Accepted:
         order, task = self._running.get(claim.lease_id, (None, None))
         if order is None or task is None:
-            return Accepted(accepted=False, reason="it does not run here")
+            return Accepted(accepted=False, reason="the task does not run here")
         task.cancel()
         await asyncio.wait({task})
         return Accepted(accepted=True)
 
     async def _status(self, request: Empty) -> WorkerStatusReply:
         del request
-        # What is still to be handed back is not lost: a coordinator would count an attempt for it.
+        # Tasks still to be handed back are listed too: otherwise the coordinator would count an attempt for each.
         running = [order.task.id for order, _ in self._running.values()]
         running += [claim.task_id for claim in self._to_return.values()]
         return WorkerStatusReply(presence=self.presence(), running=running)
@@ -169,13 +169,13 @@ class Worker:
         self._changed()
 
     async def _work(self, order: Order) -> None:
-        """Run one attempt under its lease, and tell how it ended."""
+        """Run one attempt under its lease and report how it ended."""
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(self._beat(order), name="heartbeats")
             attempt = group.create_task(self._attempted(order), name="attempt")
             await asyncio.wait({attempt, beating}, return_when=asyncio.FIRST_COMPLETED)
             if attempt.done():
-                # The coordinator may give the next task as soon as it has heard of this one's end.
+                # The coordinator may send the next order as soon as it has this report.
                 self._busy.discard(order.lease.id)
                 await self._tell(order, attempt.result())
                 beating.cancel()
@@ -183,14 +183,14 @@ class Worker:
                 attempt.cancel()
 
     async def _attempted(self, order: Order) -> AttemptResult:
-        """Make an attempt; an error that nobody foresaw is its end, and not the worker's."""
+        """Make an attempt; an unexpected error ends the attempt, not the worker."""
         began = time.monotonic()
         try:
             return await self._attempt(order)
         except Exception as error:
             log.exception("attempt failed", task=order.task.id)
             metrics = Metrics(duration_ms=round(1_000 * (time.monotonic() - began)))
-            message = f"the worker could not run it: {type(error).__name__}: {error}"
+            message = f"the worker could not run the task: {type(error).__name__}: {error}"
             return AttemptResult(ResultStatus.ERROR, metrics, error_message=message)
 
     async def _tell(self, order: Order, outcome: AttemptResult) -> None:
@@ -201,7 +201,7 @@ class Worker:
             except RemoteError as error:
                 if error.code not in UNACCEPTABLE or outcome.status is ResultStatus.ERROR:
                     raise
-                # Said as an error it ends the attempt now, and the task's reason says what was wrong.
+                # Reported as an error, it ends the attempt now, and the task's reason says what was wrong.
                 message = f"the coordinator refused the output: {error.message}"
                 await self._report(order, AttemptResult(ResultStatus.ERROR, outcome.metrics, error_message=message))
         except RemoteError as error:
@@ -210,7 +210,7 @@ class Worker:
             log.warning("result not told", reason=error.message)
 
     async def _beat(self, order: Order) -> None:
-        """Keep the lease alive; return when it is not ours any more."""
+        """Renew the lease; return when it is lost."""
         every = min(HEARTBEAT, order.lease.ttl_seconds / 3)
         while True:
             await asyncio.sleep(every)
@@ -226,7 +226,7 @@ class Worker:
                 log.debug("heartbeat not heard", reason=error.message)
 
     async def _report(self, order: Order, outcome: AttemptResult) -> None:
-        """Tell the outcome until it is heard; the lease's life is the deadline."""
+        """Report the result until it is answered, for the lease's time to live at most."""
         deadline = Deadline.after(float(order.lease.ttl_seconds))
         parts = _pieces(outcome.output or "") if outcome.output and len(outcome.output) > PIECE else []
 
@@ -237,7 +237,7 @@ class Worker:
                 )
                 await self._client.request(subjects.PART, part, deadline=deadline.sooner(SAY), worker=self._node)
             report = _report(order, outcome, len(parts))
-            # A coordinator that is killed meanwhile answers nobody; only a large output takes its time.
+            # A coordinator that is killed never answers; only a large output may take long.
             wait = deadline.sooner(REPORT if parts else SAY)
             await self._client.request(subjects.REPORT, report, deadline=wait, worker=self._node)
 
@@ -245,7 +245,7 @@ class Worker:
             try:
                 await send()
             except RemoteError as error:
-                # A term that began meanwhile has none of the parts: they are sent again from the first.
+                # A new tenure has none of the parts: send them again from the first.
                 if not parts or error.field not in {"index", "parts"}:
                     raise
                 await send()
@@ -253,7 +253,7 @@ class Worker:
         await _insist(tell, deadline)
 
     async def _hand_all_back(self) -> None:
-        """Stop what runs and give it back, all at once; results that are being reported come first."""
+        """Stop all attempts and hand their tasks back together, after the reports under way."""
         running = list(self._running.values())
         for order, task in running:
             if order.lease.id in self._busy:
@@ -274,7 +274,7 @@ class Worker:
             await self._unreturned.write(self._to_return.values())
 
     async def _give_back(self, order: Order) -> None:
-        """Return a task to the queue; the coordinator may just be restarting, and repeating it does no harm."""
+        """Hand a task back; the coordinator may be restarting, and a repetition does no harm."""
         claim = LeaseClaim(
             lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, reason="its worker stopped"
         )
@@ -282,13 +282,13 @@ class Worker:
             self._to_return[claim.lease_id] = claim
 
     async def _return_earlier(self) -> None:
-        """Hand back what an earlier life of this worker could not, until a coordinator has heard of it."""
+        """Hand back the leases that an earlier process could not, until a coordinator has answered."""
         for claim in list(self._to_return.values()):
             while not await self._returned(claim, Deadline.after(RETURN_LATER)):
                 pass
             del self._to_return[claim.lease_id]
             await self._unreturned.write(self._to_return.values())
-        # A coordinator takes a worker that hands back for one that stops.
+        # Publish presence: a coordinator takes a worker that hands back for one that stops.
         self._changed()
 
     async def _returned(self, claim: LeaseClaim, deadline: Deadline) -> bool:
@@ -310,7 +310,7 @@ class Worker:
 
 
 async def _insist(tell: Callable[[], Awaitable[None]], deadline: Deadline) -> None:
-    """Tell the coordinator until it has answered or the deadline comes; raise its refusal, or the last failure."""
+    """Repeat a request until it is answered or the deadline comes; raise a final rejection, or the last failure."""
     backoff = Backoff(0.1, MOST_PAUSE)
     while True:
         try:
@@ -348,9 +348,9 @@ def _report(order: Order, outcome: AttemptResult, parts: int) -> Report:
 
 
 def _kept(outcome: AttemptResult) -> AttemptResult:
-    """Return the outcome as a coordinator can keep it: what a program prints knows no bounds."""
+    """Return the result cut to what a coordinator can store: a program's output has no bounds."""
     tokens, message, session = outcome.metrics.tokens_used, outcome.error_message, outcome.session
-    # A session's name that is cut would be another session's.
+    # A session's name that is cut would name another session.
     known = session is not None and len(session) <= SESSION and storable(session) == session
     return AttemptResult(
         outcome.status,

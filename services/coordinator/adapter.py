@@ -1,6 +1,6 @@
-"""The world outside of a term: workers asked over NATS, leases and ties in KV, events, large outputs as objects.
+"""The port over NATS: requests to workers, leases and sticky workers in KV, events, large outputs as objects.
 
-Nothing here decides. What stands in KV follows the database; who finds the two apart believes the database.
+Nothing here decides. KV follows the database; where the two differ, the database is right.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from schemas.wire import encode
 
 log = get_logger("membridge.coordinator")
 
-#: Seconds that a worker may take to say that it takes a task, and that an entry in KV may take.
+#: Seconds that a worker may take to accept an order, and that a write to KV may take.
 ASK, ENTRY = 5.0, 5.0
 #: Seconds that storing a large output may take.
 STORE = 60.0
@@ -30,13 +30,13 @@ STORE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """The world as NATS and the object store show it."""
+    """The port over NATS and the object store."""
 
     bus: Bus
     leases: Kv[Lease]
     sticky: Kv[Stickiness]
     objects: ObjectStore
-    #: The revision of each lease's entry, to be named by the next write.
+    #: The revision of each lease's entry in KV, for the next compare-and-set.
     revisions: dict[str, int] = field(default_factory=dict[str, int])
 
     async def send(self, order: Order) -> Accepted:
@@ -50,13 +50,13 @@ class Adapter:
         await RpcClient(self.bus).request(subjects.STOP, claim, deadline=Deadline.after(ASK), worker=claim.worker_id)
 
     async def hold(self, lease: Lease) -> None:
-        """Write a lease to KV, by compare-and-set: one that was let go meanwhile stays gone."""
+        """Write a lease to KV by compare-and-set, so that one deleted meanwhile stays deleted."""
         ttl, revision = float(lease.ttl_seconds), self.revisions.get(lease.id, 0)
         deadline = Deadline.after(ENTRY)
         try:
             written = await self.leases.update(lease.id, lease, revision=revision, ttl=ttl, deadline=deadline)
         except RevisionMovedError:
-            # Written by an earlier term, or lost with the store.
+            # Written by an earlier tenure, or lost with the store.
             there = await self.leases.get(lease.id, deadline=deadline)
             if there is None:
                 written = await self.leases.create(lease.id, lease, ttl=ttl, deadline=deadline)
@@ -75,7 +75,7 @@ class Adapter:
         await self.sticky.put(token_of(context_id), value, deadline=Deadline.after(ENTRY))
 
     async def announce(self, event: TaskEvent) -> None:
-        """Publish an event for those that listen."""
+        """Publish an event; a failure is logged."""
         subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=subjects.COORDINATOR)
         await tell(self.bus, subject, encode(event))
 

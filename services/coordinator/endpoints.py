@@ -1,7 +1,7 @@
-"""What a coordinator answers: questions from the database, by any; the rest by the one that schedules.
+"""The endpoints of a coordinator. Each one answers reads from the database; the one that schedules answers the rest.
 
-A request for the scheduler that reached another coordinator is passed on; while there is none, it waits for one until
-its deadline.
+A request for the scheduler that reaches another coordinator is passed on. While no coordinator schedules, it waits for
+one until its deadline.
 """
 
 import asyncio
@@ -39,9 +39,9 @@ from services.coordinator.store.queries import Queries
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 
-#: The group that shares requests among coordinators.
+#: The queue group in which coordinators share requests.
 GROUP = "coordinators"
-#: Requests of one kind that are worked on at once.
+#: Requests of one operation that are worked on at once.
 AT_ONCE = 128
 #: Bytes of a large output that an answer may hold; NATS takes a mebibyte.
 INLINE_ANSWER = 512 << 10
@@ -52,7 +52,7 @@ FIRST_PAUSE, MOST_PAUSE = 0.02, 0.5
 
 
 class Endpoints:
-    """The answers of one coordinator. `runtime` is set while it schedules."""
+    """The endpoints of one coordinator. `runtime` is set while it schedules."""
 
     def __init__(self, bus: Bus, queries: Queries, objects: ObjectStore, *, name: str, database: str) -> None:
         self._bus, self._queries, self._objects = bus, queries, objects
@@ -108,12 +108,12 @@ class Endpoints:
         return self._by_name(operation, lambda runtime, request, _: answer(runtime, request))
 
     def _by_name(self, operation: Operation[Q, R], answer: Callable[[Runtime, Q, str], Awaitable[R]]) -> Endpoint:
-        """Return the endpoint of what is done in somebody's name: `answer` is given who asks."""
+        """Return an endpoint whose `answer` also gets who asks, for the audit."""
         subject = subjects.fill(subjects.SCHEDULER, operation=operation.name)
 
         async def handle(request: Q, call: Call) -> R:
             if self.runtime is None:
-                raise UnavailableError("this coordinator does not schedule now", remedy="try again")
+                raise UnavailableError("this coordinator is not the one that schedules", remedy="try again")
             # Only coordinators may write to the scheduler's subject, and they name whose request they pass on.
             passed_on = call.headers.get(CALLER) if call.subject == subject else None
             return await answer(self.runtime, request, passed_on or call.by)
@@ -142,11 +142,11 @@ class Endpoints:
                     raise
                 pause = backoff.failed()
                 if deadline.remaining() < pause:
-                    raise UnavailableError("no coordinator schedules now", remedy="try again later") from error
+                    raise UnavailableError("no coordinator schedules now", remedy="try again in ten seconds") from error
             await asyncio.sleep(pause)
 
     async def task(self, runtime: Runtime, request: TaskRequest) -> Task:
-        """Return a task; one that waits says for what."""
+        """Return a task, with what it waits for."""
         found = await self._queries.task(request.id)
         live = runtime.live_tasks.tasks.get(found.id)
         if live is None or live.status is not TaskStatus.QUEUED:
@@ -184,7 +184,7 @@ class Endpoints:
         return ArtifactsReply(artifacts=await self._queries.artifacts(task_id=request.task_id, limit=request.limit))
 
     async def artifact(self, request: ArtifactRequest) -> Artifact:
-        """Return an artifact: its content when an answer holds it, and an address where the store gives one."""
+        """Return an artifact: the content that fits into an answer, and a URL where the store gives one."""
         found, key = await self._queries.artifact(request.id)
         if key is None:
             return found
@@ -201,12 +201,12 @@ class Endpoints:
         )
 
     async def audit(self, request: AuditRequest) -> AuditReply:
-        """List what happened."""
+        """List audit records."""
         found = await self._queries.audit(entity_id=request.entity_id, before=request.before, limit=request.limit)
         return AuditReply(records=found)
 
     async def events(self, request: EventsRequest) -> EventsReply:
-        """List what was told of a task, for as long as the stream keeps it."""
+        """List the events of a task that the stream still has."""
         await self._queries.task(request.id)
         told = subjects.of_task(request.id)
         page = await page_of(
@@ -253,13 +253,13 @@ class Endpoints:
 
 
 def _check_caller(claim: LeaseClaim | LeaseRequest, subject: str) -> None:
-    """Raise ForbiddenError when the subject, which the server guards, is another worker's than the claim."""
+    """Raise ForbiddenError when the subject, which the server guards, is not that of the claim's worker."""
     if subject.rpartition(".")[2] != claim.worker_id:
-        raise ForbiddenError(f"{subject} is not {claim.worker_id}'s to speak on", field="worker_id")
+        raise ForbiddenError(f"{subject} is not a subject of worker {claim.worker_id}", field="worker_id")
 
 
 def _whole_characters(raw: bytes) -> str:
-    """Return the text of `raw` without a character that it ends in the middle of."""
+    """Return the text of `raw` without a last character that is cut off."""
     return codecs.getincrementaldecoder("utf-8")().decode(raw)
 
 

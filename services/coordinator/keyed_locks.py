@@ -1,4 +1,4 @@
-"""One at a time for each name, first come first served; a name that nobody has or waits for costs nothing."""
+"""A lock for each name, first come first served. A name that is not in use takes no memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 @dataclass(slots=True)
 class _Lock:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: How many have it or wait for it.
+    #: How many hold it or wait for it.
     users: int = 0
 
 
@@ -24,7 +24,7 @@ class KeyedLocks:
 
     @asynccontextmanager
     async def of(self, name: str) -> AsyncGenerator[None]:
-        """Be the only one that has `name` during the body."""
+        """Hold the lock of `name` during the body."""
         named = self._locks.setdefault(name, _Lock())
         named.users += 1
         try:

@@ -1,7 +1,7 @@
-"""The book of one term: every live task and lease, and the one way in which either changes.
+"""The live tasks and active leases of one tenure, in memory, and the one way in which either changes.
 
-A change goes to the ledger first and is made here once that has taken it, in the same breath; whoever asked waits until
-it is durable. When the database refuses a change, what the book believes of that task is thrown away and read again.
+A change is submitted to the group commit first and then made here, without an await in between; the request waits until
+it is durable. When the database rejects a change, the task is dropped here and read again.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from services.database.statements import Write
 
 @dataclass(frozen=True, slots=True)
 class AuditNote:
-    """What the audit says of a change: what was done, by whom, and why."""
+    """What the audit records of a change: the action, who asked for it, and why."""
 
     action: str
     actor: str
@@ -40,7 +40,8 @@ class AuditNote:
 class ActiveLease:
     """An active lease and the timer of its expiry.
 
-    `by_server`: its end is the server's to tell, because it was in KV when this term began and not heard of since.
+    `by_server`: the entry in KV decides when it expires, because it was there when this tenure began and has not been
+    renewed since.
     """
 
     lease: Lease
@@ -50,10 +51,8 @@ class ActiveLease:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Who is told at once.
-
-    Of a lease that ended (and when that is durable), of one whose time is up, of a task whose wait is over and of one
-    of which the database refused a change (by id).
+    """Callbacks: a lease ended (with the future of its change), a lease expired, the wait of a task is over, and the
+    database rejected a change of a task.
     """
 
     ended: Callable[[Lease, "asyncio.Future[None]"], None]
@@ -63,7 +62,7 @@ class Listeners:
 
 
 class LiveTasks:
-    """The live tasks and leases."""
+    """The live tasks and active leases."""
 
     def __init__(
         self, group_commit: GroupCommit, workers: Workers, timers: Timers, listeners: Listeners, *, serial: bool
@@ -74,21 +73,21 @@ class LiveTasks:
         self.queue = ReadyQueue()
         self.tasks: dict[str, TaskState] = {}
         self.leases: dict[str, ActiveLease] = {}
-        #: When each task on the board came there, in seconds of the loop's clock; the timers of those that wait.
+        #: When each ready task became ready, in seconds of the loop's clock; the timers of those that wait.
         self._ready_since: dict[str, float] = {}
         self._waiting: dict[str, int] = {}
         #: The last change of each task that is not durable yet.
         self._unsettled: dict[str, asyncio.Future[None]] = {}
 
     def get(self, task_id: str) -> TaskState:
-        """Return a live task. Raises NotFoundError for one that ended or never was."""
+        """Return a live task. Raises NotFoundError for one that ended or never existed."""
         found = self.tasks.get(task_id)
         if found is None:
             raise NotFoundError(f"there is no live task {task_id}")
         return found
 
     def claimed(self, claim: LeaseClaim) -> tuple[TaskState, ActiveLease]:
-        """Return the task and lease that `claim` speaks for; raise LeaseLostError when that is not the live one."""
+        """Return the task and lease that `claim` names; raise LeaseLostError when that lease is not the active one."""
         held, task = self.leases.get(claim.lease_id), self.tasks.get(claim.task_id)
         if held is None or task is None or task.lease_id != claim.lease_id:
             raise LeaseLostError(
@@ -104,21 +103,21 @@ class LiveTasks:
         return max(0.0, now - self._ready_since.get(task.id, now))
 
     def ahead(self, task: TaskState) -> TaskState | None:
-        """Return the task of its context that a task waits for; None when it is its own turn."""
+        """Return the task of its context that a task waits for; None when it is this task's turn."""
         turn = self._contexts.turn(task.context_id) if self._serial else None
         return self.tasks.get(turn) if turn is not None and turn != task.id else None
 
     async def settled(self, task_id: str) -> None:
-        """Wait until the database says of a task what was last said here, or has refused to."""
+        """Wait until the last change of a task is durable or rejected."""
         while (change := self._unsettled.get(task_id)) is not None:
             await asyncio.wait({change})
 
     def admit(self) -> None:
-        """Raise OverloadedError when more changes wait than requests may add to."""
+        """Raise OverloadedError when too many changes wait for one more request."""
         self._group_commit.admit()
 
     def create(self, task: Task, *, actor: str) -> "asyncio.Future[None]":
-        """Take in a new task. Raises InvalidRequestError for an instant that is none."""
+        """Add a new task. Raises InvalidRequestError for an invalid time."""
         state = state_of(task)
         row = task_row(task, not_before=state.not_before)
         note = audit(AuditNote("submitted", actor), task.id, task.created_at)
@@ -128,7 +127,7 @@ class LiveTasks:
         return done
 
     def load(self, state: TaskState, lease: Lease | None, remaining: float, *, by_server: bool) -> None:
-        """Take in a task that the database has, with its lease and the seconds that this has left at most.
+        """Add a task from the database, with its lease and the seconds that the lease has left at most.
 
         Tasks come in the order of their submission; `open` follows the last one.
         """
@@ -140,14 +139,14 @@ class LiveTasks:
         self._set_timer(state)
 
     def open(self) -> None:
-        """Offer what was loaded and can run."""
+        """Queue the loaded tasks that can run."""
         for state in list(self.tasks.values()):
             self._offer(state)
 
     def forget(self, task_id: str) -> TaskState | None:
-        """Throw away what is believed of a task, but for its place in its context; return what that was.
+        """Drop a task, except for its place in its context; return its state.
 
-        `reload` or `remove` follows; until then no other task of the context begins.
+        `reload` or `remove` must follow: until then no other task of the context begins.
         """
         self._group_commit.absolve(task_id)
         for held in [held for held in self.leases.values() if held.lease.task_id == task_id]:
@@ -158,23 +157,23 @@ class LiveTasks:
         return state
 
     def reload(self, state: TaskState, lease: Lease | None, remaining: float, earlier: Collection[str]) -> None:
-        """Take in a task again that was forgotten; `earlier` are the live tasks submitted before it."""
+        """Add a task again after `forget`; `earlier` are the live tasks submitted before it."""
         if lease is not None:
             self._watch(lease, remaining)
         self._insert(state, earlier)
         self._take_in(state)
 
     def remove(self, state: TaskState) -> None:
-        """Give up the place of a task that was forgotten and is not live."""
+        """Give up the place of a task after `forget`: it is not live any more."""
         self._contexts.remove(state.context_id, state.id)
         self._offer_next(state.context_id)
 
     def end_orphan(self, lease: Lease) -> None:
-        """End a lease of the database that no task is held under."""
+        """End a lease of the database that no live task has."""
         self._group_commit.submit([_update_lease(replace(lease, status=LeaseStatus.EXPIRED))])
 
     def grant(self, before: TaskState, after: TaskState, lease: Lease, note: AuditNote) -> "asyncio.Future[None]":
-        """Give a queued task, that the board was asked for, to a worker."""
+        """Lease a task to a worker; the ready queue has returned the task as a candidate."""
         writes = [_update(after, lease.started_at), Write(INSERT_LEASE, lease_row(lease))]
         done = self._submit([*writes, audit(note, after.id, lease.started_at)], after.id)
         self.queue.take(before)
@@ -193,9 +192,9 @@ class LiveTasks:
         also: Sequence[Write] = (),
         earlier: Collection[str] = (),
     ) -> "asyncio.Future[None]":
-        """Make `after` of a task; a lease that thereby ends becomes `lease`.
+        """Change a task to `after`; if that ends its lease, the lease's status becomes `lease`.
 
-        A task that is revived goes behind those of its context that were submitted `earlier`.
+        A revived task goes behind the tasks of its context that were submitted `earlier`.
         """
         at = clock.stamp()
         writes = [_update(after, at), *also, audit(note, after.id, at)]
@@ -219,7 +218,7 @@ class LiveTasks:
         return done
 
     def renew(self, held: ActiveLease) -> "asyncio.Future[None]":
-        """Let a lease live for its whole time again."""
+        """Renew a lease for its full time to live."""
         now = clock.now()
         renewed = replace(
             held.lease,
@@ -233,7 +232,7 @@ class LiveTasks:
         return done
 
     def write(self, *writes: Write) -> "asyncio.Future[None]":
-        """Write what is neither a task nor a lease."""
+        """Write rows that are neither tasks nor leases."""
         return self._group_commit.submit(writes)
 
     def _submit(self, writes: Sequence[Write], task_id: str) -> "asyncio.Future[None]":
@@ -252,7 +251,7 @@ class LiveTasks:
         self.tasks[state.id] = state
         self._set_timer(state)
         self._offer(state, back=back)
-        # A lease that ended may have given the turn to another one.
+        # The end of a lease may have passed the turn to another task.
         self._offer_next(state.context_id)
 
     def _set_timer(self, state: TaskState) -> None:
@@ -261,7 +260,7 @@ class LiveTasks:
             self._waiting[state.id] = self._timers.after(wait, lambda: self._due(state.id))
 
     def _offer(self, state: TaskState, *, back: bool = False) -> None:
-        """Put a task on the board if it can run: it is ready, and it is its turn."""
+        """Put a task into the ready queue if it can run and it is its turn."""
         if state.status is not TaskStatus.QUEUED or state.id in self._waiting or state.id in self._ready_since:
             return
         if self._serial and self._contexts.turn(state.context_id) != state.id:
@@ -270,25 +269,25 @@ class LiveTasks:
         self.queue.add(state, first=back)
 
     def _offer_next(self, context: str) -> None:
-        """Put the task on the board whose turn has come."""
+        """Put the task into the ready queue whose turn has come."""
         turn = self._contexts.turn(context) if self._serial else None
         if turn is not None and turn in self.tasks:
             self._offer(self.tasks[turn])
 
     def _insert(self, state: TaskState, earlier: Collection[str]) -> None:
-        """Put a task into its place; one that was submitted later has its turn later, too."""
+        """Insert a task at its place; the turn passes to it if the task that had it was submitted later."""
         before = self._contexts.turn(state.context_id)
         self._contexts.insert(state.context_id, state.id, earlier=earlier)
         if self._serial and before in self.tasks and self._contexts.turn(state.context_id) != before:
             self._take_off(self.tasks[before])
 
     def _take_off(self, state: TaskState) -> None:
-        """Take a task off the board."""
+        """Remove a task from the ready queue."""
         self._ready_since.pop(state.id, None)
         self.queue.remove(state)
 
     def _withdraw(self, state: TaskState) -> None:
-        """Take a task off the board, and stop its timer."""
+        """Remove a task from the ready queue and stop its timer."""
         self._take_off(state)
         timer = self._waiting.pop(state.id, None)
         if timer is not None:
@@ -314,7 +313,7 @@ class LiveTasks:
 
 
 def instant(text: str | None) -> float:
-    """Return an instant of the wire in seconds, 0 for none. Raises InvalidRequestError."""
+    """Return a time stamp in seconds, 0 for None. Raises InvalidRequestError."""
     if text is None:
         return 0.0
     try:
@@ -324,12 +323,12 @@ def instant(text: str | None) -> float:
             f"{text!r} is not a time with its zone", remedy="write it as 2026-01-31T18:00:00Z", field="not_before"
         ) from error
     if (seconds := at.timestamp()) > LATEST:
-        raise InvalidRequestError(f"{text!r} is too far away", field="not_before")
+        raise InvalidRequestError(f"{text!r} is too far in the future", field="not_before")
     return max(0.0, seconds)
 
 
 def state_of(task: Task, seq: int = 0) -> TaskState:
-    """Return what of a task changes."""
+    """Return the part of a task that changes."""
     return TaskState(
         id=task.id,
         context_id=task.context_id,

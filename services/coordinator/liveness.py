@@ -1,7 +1,7 @@
-"""Who is there: what nodes say of their workers, believed once a worker answered on the way of its work.
+"""Which workers are online: the presence that nodes publish, believed once the worker answered a request.
 
-A worker that is new, or that started anew, is asked; workers are asked at the same time, up to a bound, and of what a
-node says meanwhile its last word counts.
+A worker that is new or that started again is probed: orders take the same way as that request. Up to `PROBES` workers
+are probed at a time. Of the presence that a node publishes meanwhile the last message counts.
 """
 
 import asyncio
@@ -18,23 +18,23 @@ from services.coordinator.runtime import Runtime
 
 log = get_logger("membridge.coordinator")
 
-#: Seconds that a worker may take to answer, and workers that are asked at once.
+#: Seconds that a worker may take to answer a probe, and probes at a time.
 PROBE, PROBES = 3.0, 32
 
 
 class Liveness:
-    """The workers' words of one term; who is asked is asked in `group`."""
+    """The presence of workers during one tenure; probes run in `group`."""
 
     def __init__(self, bus: Bus, runtime: Runtime, group: asyncio.TaskGroup) -> None:
         self._client, self._runtime, self._group = RpcClient(bus), runtime, group
         self._free = asyncio.Semaphore(PROBES)
-        #: The life of each worker that answered.
+        #: The process of each worker that answered.
         self._answered: dict[str, str] = {}
-        #: Nodes whose worker is being asked, and the last word of each since.
+        #: Nodes whose worker is being probed, and the last presence of each since.
         self._asked: dict[str, NodePresence | None] = {}
 
     def take(self, presence: NodePresence) -> None:
-        """Take a node's word."""
+        """Take in the presence of a node."""
         if presence.node in self._asked:
             self._asked[presence.node] = presence
         elif presence.worker is None:
@@ -47,7 +47,7 @@ class Liveness:
             self._group.create_task(self._probe(presence), name=f"asks {presence.node}")
 
     async def _probe(self, presence: NodePresence) -> None:
-        """Ask a worker; then take what its node said last."""
+        """Probe a worker; then take in the last presence of its node."""
         last: NodePresence | None = presence
         try:
             async with self._free:
@@ -59,7 +59,7 @@ class Liveness:
             self._runtime.believe(presence.node, answer.running, given)
         except MembridgeError as error:
             log.info("worker does not answer", node=presence.node, reason=error.message)
-            # Its next word is a new chance; only one that came meanwhile is one now.
+            # Its next presence is the next chance; one that came during the probe counts now.
             last = None
         finally:
             last = self._asked.pop(presence.node) or last
@@ -72,7 +72,7 @@ def _life(presence: NodePresence) -> str:
 
 
 def to_worker(presence: NodePresence, worker: WorkerPresence) -> Worker:
-    """Return the worker that a node says it is."""
+    """Return the worker that a node's presence describes."""
     rows = sum(project.rows.get("observations", 0) for project in presence.projects)
     return Worker(
         id=presence.node,

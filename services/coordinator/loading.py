@@ -1,4 +1,4 @@
-"""Fill a book from the database: whole when a term begins, and one task whose change the database refused."""
+"""Loads live tasks from the database: all when a tenure begins, and one after the database rejected its change."""
 
 from collections.abc import Collection
 
@@ -10,18 +10,18 @@ from services.coordinator import machine
 from services.coordinator.live_tasks import AuditNote, LiveTasks, state_of
 from services.coordinator.store.queries import Queries
 
-#: Live tasks that are read at once.
+#: Live tasks that one query reads.
 PAGE = 2_000
 
 
 async def load(live_tasks: LiveTasks, queries: Queries, kept: Collection[str]) -> set[str]:
-    """Take up all live tasks, and leases with the time they have left.
+    """Load all live tasks, and their leases with the time they have left.
 
-    A lease that is `kept` in KV has not expired by the server's clock, and will say so when it does. Return the leases
-    whose workers may not have been told of them.
+    A lease in `kept` is still in KV, so by the server's clock it has not expired. Return the leases whose workers may
+    never have received the order.
     """
     leases, tasks = {lease.id: lease for lease in await queries.active_leases()}, await _live(queries)
-    # From here on nothing waits: no timer and no request sees a half of it.
+    # No await from here on: no timer and no request sees half of the tasks.
     untold = set[str]()
     for task in tasks:
         lease = leases.pop(task.lease_id or "", None)
@@ -39,7 +39,7 @@ async def load(live_tasks: LiveTasks, queries: Queries, kept: Collection[str]) -
 
 
 async def reread(live_tasks: LiveTasks, queries: Queries, task_id: str) -> None:
-    """Believe the database about one task. Who calls has the task for itself."""
+    """Replace one task by what the database has. The caller holds the task's lock."""
     believed = live_tasks.forget(task_id)
     try:
         task = await queries.task(task_id)
@@ -64,7 +64,7 @@ async def _live(queries: Queries) -> list[Task]:
 
 
 def _remaining(lease: Lease | None, *, by_server: bool) -> float:
-    """Return the seconds that a lease has left at most: by a wall clock that may have jumped, but where KV has it."""
+    """Return the seconds that a lease has left at most: by the wall clock, or all of them if KV has it."""
     if lease is None or by_server:
         return float(lease.ttl_seconds) if lease is not None else 0.0
     left = clock.parse(lease.expires_at).timestamp() - clock.now().timestamp()

@@ -1,6 +1,6 @@
-"""What a term asks of the world outside the database: workers, KV entries, events, the object store.
+"""What the runtime needs beside the database: workers, KV entries, events, the object store.
 
-The runtime knows this protocol only, so that its rules are tested without NATS and measured without it.
+The runtime knows this protocol only, so its rules are tested and measured without NATS.
 """
 
 from typing import Protocol
@@ -10,14 +10,14 @@ from schemas.task_events import TaskEvent
 
 
 class Port(Protocol):
-    """The world outside. Nothing here decides; what fails raises a MembridgeError, but where it says otherwise."""
+    """Carries out what the runtime decided. A failure raises a MembridgeError unless a method says otherwise."""
 
     async def send(self, order: Order) -> Accepted:
         """Ask a worker to run a task."""
         ...
 
     async def stop(self, claim: LeaseClaim) -> None:
-        """Ask a worker to stop a task; one that does not answer is left to its lease."""
+        """Ask a worker to stop a task; if it does not answer, its lease expires."""
         ...
 
     async def hold(self, lease: Lease) -> None:
@@ -33,9 +33,9 @@ class Port(Protocol):
         ...
 
     async def announce(self, event: TaskEvent) -> None:
-        """Tell whoever listens; never raises."""
+        """Publish an event; never raises."""
         ...
 
     async def store(self, key: str, content: bytes) -> None:
-        """Put what is too large for a row into the object store."""
+        """Put content that is too large for a row into the object store."""
         ...

@@ -1,6 +1,6 @@
-"""Workers that are no nodes: they ask for a task, and speak under its lease as every worker does.
+"""Workers that are not nodes: they request a task, and then report under its lease as every worker does.
 
-Nobody gives them orders, so nothing is known of them but what they ask. A lease that they let expire ends as any other.
+They publish no presence, so the coordinator knows them by their requests only. Their leases expire as any other.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ from services.coordinator.store.queries import Queries
 from services.coordinator.workers import Workers
 from services.database.group_commit import durable
 
-#: What the ids of leases are made of that have a nonce.
+#: The UUID namespace of leases that were asked for with a nonce.
 NAMESPACE = uuid.UUID("5b0e7a34-6f0c-4a53-9d6e-3f1c1f7f8f0a")
 
 
 class Pulling:
-    """Gives tasks to workers that ask."""
+    """Leases tasks to workers that request them."""
 
     def __init__(self, live_tasks: LiveTasks, workers: Workers, scheduler: Scheduler, queries: Queries) -> None:
         self._live_tasks, self._workers, self._scheduler, self._queries = live_tasks, workers, scheduler, queries
         self._locks = KeyedLocks()
 
     async def lease(self, request: LeaseRequest) -> Leased:
-        """Give the worker a task, when there is one for it.
+        """Lease a task to the worker, if there is one for it.
 
         Errors: NotFoundError, WrongStateError and ConflictError for a task that cannot be leased now, LeaseLostError
-        for a nonce whose lease ended, ConflictError for a worker that is given its tasks.
+        for a nonce whose lease ended, ConflictError for a node's worker, which receives orders.
         """
         worker_id = request.worker_id
         if self._workers.takes_orders(worker_id):
@@ -65,7 +65,7 @@ class Pulling:
         task, lease, done = self._scheduler.give(chosen, worker_id, note, lease_id=lease_id)
         await durable(done)
         self._scheduler.hold(lease)
-        # It asked, so it begins.
+        # It requested the task, so it starts now.
         await self._scheduler.start(task, lease)
         return Leased(order=await self._scheduler.order(self._live_tasks.get(task.id), lease, None))
 
@@ -76,7 +76,7 @@ class Pulling:
             self._live_tasks.write(*writes, audit(AuditNote("registered", worker.id), worker.id, now, "worker"))
 
     def _next(self, request: LeaseRequest) -> TaskState | None:
-        """Return the most urgent task whose labels the worker has; of equals the one that waits longest."""
+        """Return the most urgent task whose labels the worker has; among equals the one that waits longest."""
         labels, now = frozenset(request.labels), asyncio.get_running_loop().time()
         queue = self._live_tasks.queue
         heads = [next(queue.candidates(demand), None) for demand in queue.demands() if demand <= labels]
@@ -84,12 +84,12 @@ class Pulling:
         return max(waiting, key=lambda task: (task.priority, self._live_tasks.waited(task, now)), default=None)
 
     async def _named(self, task_id: str) -> TaskState:
-        """Return a task that can run now. Errors: NotFoundError, WrongStateError, ConflictError for one that waits."""
+        """Return this task if it can run now. Errors: NotFoundError, WrongStateError, ConflictError when it waits."""
         live = self._live_tasks.tasks.get(task_id)
         status = live.status if live is not None else (await self._queries.task(task_id)).status
         live = self._live_tasks.tasks.get(task_id)
         if live is None or live.status is not TaskStatus.QUEUED:
             raise WrongStateError(f"task {task_id} is {live.status if live else status} and cannot be leased")
         if not self._live_tasks.queue.is_next(live):
-            raise ConflictError(f"task {task_id} waits: {self._scheduler.explain(live)}", remedy="lease it later")
+            raise ConflictError(f"task {task_id} waits: {self._scheduler.explain(live)}", remedy="ask again later")
         return live

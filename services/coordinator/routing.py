@@ -8,9 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: Seconds that a task waits for the worker that knows its context.
+#: Seconds that a task waits for the worker that ran its context last.
 PATIENCE = 10.0
-#: Times the best candidate's load that a sticky worker may have.
+#: How many times the best candidate's load the sticky worker may have.
 SOFT = 2.0
 
 
@@ -18,7 +18,7 @@ SOFT = 2.0
 class Candidate:
     """A worker as routing sees it.
 
-    `declines` is why it takes no task now, empty when it does; `heard` is when it was last heard of, in seconds of any
+    `declines` is why it gets no task now, empty when it may; `heard` is when its last presence came, in seconds of any
     one clock.
     """
 
@@ -32,12 +32,12 @@ class Candidate:
 
     @property
     def load(self) -> float:
-        """How full it is, with one task more."""
+        """How full it would be with one more task."""
         return (self.active + 1) / self.max_concurrency
 
     @property
     def is_full(self) -> bool:
-        """Whether it has as many tasks as it takes."""
+        """Whether it has as many tasks as it may run."""
         return self.active >= self.max_concurrency
 
 
@@ -61,7 +61,7 @@ class Decision:
 
 
 def eligible(labels: Collection[str], worker: Candidate) -> str:
-    """Return why the worker may not have a task that asks for `labels`; nothing when it may."""
+    """Return in words why the worker may not run a task with `labels`; an empty text when it may."""
     if worker.declines:
         return worker.declines
     if not worker.claude_cli:
@@ -91,7 +91,7 @@ def route(labels: Collection[str], workers: Collection[Candidate], *, sticky: st
 
 
 def unable(labels: Collection[str], workers: Collection[Candidate]) -> str:
-    """Return why no worker may have the task, for people."""
+    """Return in words why no worker may run the task."""
     if not workers:
         return "no eligible worker because there is none"
     reasons = [f"{worker.id} {eligible(labels, worker)}" for worker in sorted(workers, key=lambda one: one.id)]

@@ -1,8 +1,8 @@
-"""What may be asked of a term: submit, cancel, requeue, and what workers say under their leases.
+"""The requests of one tenure: submit, cancel, requeue, and the reports of workers under their leases.
 
-Every answer is given when it is durable. A worker's word counts under the live lease only; what comes late or twice is
-refused and changes nothing. What is live is in the book and changes without a pause between looking and changing; what
-needs the database for that (a task that ended, a key that may be known) is done one at a time for each.
+Each is answered once its change is durable. A report counts under the active lease only; a late or repeated one is
+rejected and changes nothing. Live tasks are checked and changed without an await in between. Requests that must ask the
+database first (a task that ended, an idempotency key) hold a lock of that task or key meanwhile.
 """
 
 import asyncio
@@ -37,37 +37,37 @@ from services.database.statements import Write
 
 log = get_logger("membridge.coordinator")
 
-#: Bytes of an output that stays in its row; what is larger is an object.
+#: Bytes of an output that is kept in its row; a larger one becomes an object.
 INLINE = 64 << 10
-#: Characters of an error that a task keeps as its reason; its result has the whole of it.
+#: Characters of an error that become the task's reason; its result has the whole error.
 REASON = 4_000
-#: Bytes that an order has beside its task.
-ORDER = 4 << 10
-#: Seconds without a word after which a worker counts as gone.
+#: Bytes of an order beside its task.
+ENVELOPE = 4 << 10
+#: Seconds without a presence message after which a worker counts as offline.
 SILENCE = 30.0
-#: Seconds between two comparisons with KV, and with the clock.
+#: Seconds between two checks for silent workers and for differences with KV.
 ROUND = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the settings allow."""
+    """The limits that the settings give."""
 
     max_prompt_bytes: int = 1 << 20
     max_output_bytes: int = 8 << 20
     lease_seconds: int = 300
-    #: Seconds that a lease outlives its task's timeout at least.
+    #: Seconds by which a lease outlives its task's timeout.
     margin_seconds: int = 30
     #: Tasks of one context run one at a time, in order.
     serial: bool = True
 
     def lease_of(self, timeout_sec: int) -> int:
-        """Return the seconds that a lease lives whose task may take so long."""
+        """Return the seconds that the lease of a task with this timeout lives."""
         return max(self.lease_seconds, timeout_sec + self.margin_seconds)
 
 
 class Runtime:
-    """One term. Made anew, from the database, for each; `group` is where its errands run."""
+    """One tenure, loaded from the database when it begins; its background tasks run in `group`."""
 
     def __init__(
         self,
@@ -90,29 +90,29 @@ class Runtime:
         )
         self._locks = KeyedLocks()
         self.pulling = Pulling(self.live_tasks, workers, self.scheduler, queries)
-        #: The tasks of keys that are not durable yet.
+        #: Tasks by idempotency key, until their submission is durable.
         self._keys: dict[str, tuple[Task, asyncio.Future[None]]] = {}
         self._parts: dict[str, list[str]] = {}
-        #: Leases of an earlier term whose workers had not said yet that they took the task.
+        #: Leases of an earlier tenure whose workers have not confirmed yet that they took the task.
         self._untold: set[str] = set()
 
     async def load(self, sticky: dict[str, tuple[str, str | None]], kept: Collection[str] = ()) -> None:
-        """Take up what the database says: tasks, and leases with the time they have left.
+        """Load live tasks and active leases from the database.
 
-        A lease that is `kept` in KV has not expired by the server's clock, and will say so when it does (`lapse`).
+        A lease in `kept` is still in KV, so by the server's clock it has not expired; `lapse` ends it when it does.
         """
         self._untold = await loading.load(self.live_tasks, self.queries, kept)
         self.scheduler.load(sticky)
         self.scheduler.schedule()
 
     def close(self) -> None:
-        """Let no timer of this term fire any more."""
+        """Stop all timers of this tenure."""
         self._timers.close()
 
     async def submit(self, spec: TaskSpec, *, actor: str) -> Task:
-        """Take in a task; the same `idempotency_key` gives the first one again.
+        """Add a task; a repeated `idempotency_key` returns the first task.
 
-        Errors: TooLargeError, InvalidRequestError for an instant that is none, OverloadedError.
+        Errors: TooLargeError, InvalidRequestError for an invalid time, OverloadedError.
         """
         size = len(spec.prompt.encode())
         if size > self._limits.max_prompt_bytes:
@@ -133,15 +133,15 @@ class Runtime:
 
     async def _take_in(self, spec: TaskSpec, actor: str) -> Task:
         task = new_task(spec, str(uuid.uuid4()), at=clock.stamp())
-        if (whole := len(encode(task))) > MOST_REQUEST - ORDER:
+        if (whole := len(encode(task))) > MOST_REQUEST - ENVELOPE:
             raise TooLargeError(
-                f"the prompt is too large: as JSON the task has {whole:,} bytes, at most {MOST_REQUEST - ORDER:,} fit",
+                f"the prompt is too large: its task has {whole:,} bytes, at most {MOST_REQUEST - ENVELOPE:,} fit",
                 field="prompt",
             )
         self.live_tasks.admit()
         done = self.live_tasks.create(task, actor=actor)
         if (key := spec.idempotency_key) is not None:
-            # Who asked may be gone before it is durable.
+            # By callback: the request may be cancelled before this is durable.
             self._keys[key] = task, done
             done.add_done_callback(lambda _: self._keys.pop(key))
         self.scheduler.remember(task)
@@ -151,7 +151,7 @@ class Runtime:
         return task
 
     async def cancel(self, task_id: str, *, reason: str, actor: str) -> Task:
-        """End a live task; a worker that has it is told to stop. Errors: NotFoundError, WrongStateError."""
+        """End a live task, and stop the worker that runs it. Errors: NotFoundError, WrongStateError."""
         async with self._locks.of(task_id):
             before = await self._state(task_id)
             after = machine.cancel(before, reason=reason or "cancelled")
@@ -164,7 +164,7 @@ class Runtime:
         return await self.queries.task(task_id)
 
     async def requeue(self, task_id: str, *, actor: str) -> Task:
-        """Revive a failed or dead task, in its place in its context. Errors: NotFoundError, WrongStateError."""
+        """Queue a failed or dead task again, at its old place. Errors: NotFoundError, WrongStateError."""
         async with self._locks.of(task_id):
             before = await self._state(task_id)
             after = machine.requeue(before)
@@ -175,16 +175,16 @@ class Runtime:
         return await self.queries.task(task_id)
 
     async def _state(self, task_id: str) -> TaskState:
-        """Return a task as the book has it or, once it ended, as the database does. Raises NotFoundError.
+        """Return a task from the live tasks or, once it ended, from the database. Raises NotFoundError.
 
-        Who calls has the task for itself: nobody else revives it.
+        The caller holds the task's lock, so no other request revives it.
         """
         if task_id not in self.live_tasks.tasks:
             await self.live_tasks.settled(task_id)
         return self.live_tasks.tasks.get(task_id) or state_of(await self.queries.task(task_id))
 
     async def _stored(self, task_id: str, done: "asyncio.Future[None]") -> None:
-        """Wait until a change is durable; of one that the database refused, until the task is believed as it is."""
+        """Wait until a change is durable; after one that the database rejected, until the task is read again."""
         try:
             await durable(done)
         except UnstorableError:
@@ -197,7 +197,7 @@ class Runtime:
         self.scheduler.schedule()
 
     async def heartbeat(self, claim: LeaseClaim) -> Lease:
-        """Let a lease live on. Raises LeaseLostError when it is not the live one."""
+        """Renew a lease. Raises LeaseLostError when it is not the active one."""
         _, held = self.live_tasks.claimed(claim)
         self.live_tasks.admit()
         self.workers.speak(claim.worker_id, asyncio.get_running_loop().time(), clock.stamp())
@@ -208,20 +208,20 @@ class Runtime:
         return lease
 
     async def take_part(self, part: OutputPart) -> Accepted:
-        """Keep a piece of a large output until its report. Errors: LeaseLostError, TooLargeError, one out of order."""
+        """Keep a part of a large output. Errors: LeaseLostError, TooLargeError, InvalidRequestError."""
         self.live_tasks.claimed(part)
         parts = self._parts.setdefault(part.lease_id, [])
         if part.index < len(parts):
             return Accepted(accepted=True)
         if part.index > len(parts):
-            raise InvalidRequestError(f"part {len(parts)} of the output comes next, not {part.index}", field="index")
+            raise InvalidRequestError(f"expected part {len(parts)} of the output, got part {part.index}", field="index")
         if sum(map(len, parts)) + len(part.text) > self._limits.max_output_bytes:
-            raise TooLargeError(f"an output may have {self._limits.max_output_bytes} bytes")
+            raise TooLargeError(f"the output is too large: at most {self._limits.max_output_bytes:,} bytes are allowed")
         parts.append(part.text)
         return Accepted(accepted=True)
 
     async def report(self, report: Report) -> Accepted:
-        """Accept an attempt's end. Errors: LeaseLostError, InvalidRequestError naming what is missing, the store's."""
+        """Accept the result of an attempt. Errors: LeaseLostError, InvalidRequestError with the field, the store's."""
         self.live_tasks.claimed(report)
         output = self._output_of(report)
         if report.status is ResultStatus.SUCCESS and output is None:
@@ -231,7 +231,7 @@ class Runtime:
         at, artifact, also = clock.stamp(), None, list[Write]()
         if output is not None and report.status is ResultStatus.SUCCESS:
             artifact, also = await self._keep(report, output, at)
-        # What was awaited may have taken the lease away.
+        # The lease may have ended during the await.
         before, _ = self.live_tasks.claimed(report)
         self.live_tasks.admit()
         also.append(Write(INSERT_RESULT, result_row(_result(report, output, artifact, at), lease_id=report.lease_id)))
@@ -249,18 +249,18 @@ class Runtime:
         return Accepted(accepted=True)
 
     async def hand_back(self, claim: LeaseClaim) -> Accepted:
-        """Take a task back from a worker that stops. Raises LeaseLostError."""
+        """Queue a task again that its worker returns because it stops. Raises LeaseLostError."""
         before, _ = self.live_tasks.claimed(claim)
         after = machine.hand_back(before, reason=claim.reason or "handed back")
         self.live_tasks.admit()
         done = self._change(before, after, AuditNote("handed_back", claim.worker_id, after.reason))
-        # It stops: nothing more for it until it is heard of again.
+        # It is stopping: no more tasks until its next presence message.
         self.workers.lose(claim.worker_id, WorkerStatus.SYNCING, after.reason)
         await durable(done)
         return Accepted(accepted=True)
 
     async def drain(self, worker_id: str, *, drained: bool, actor: str) -> Worker:
-        """Let a worker have no new tasks, or have them again. Raises NotFoundError."""
+        """Give a worker no new tasks, or give them again. Raises NotFoundError."""
         worker = self.workers.get(worker_id)
         note = AuditNote("drained" if drained else "resumed", actor)
         writes = self.workers.writes(worker, drained=drained)
@@ -272,7 +272,7 @@ class Runtime:
         return self.workers.get(worker_id)
 
     async def remove_worker(self, worker_id: str, *, actor: str) -> Worker:
-        """Forget a worker that is not there; one that is heard of again is new. Errors: NotFoundError, RefusedError."""
+        """Forget an offline worker; if it comes back it is new. Errors: NotFoundError, RefusedError."""
         self.workers.check_removable(worker_id)
         worker = self.workers.get(worker_id)
         self.live_tasks.admit()
@@ -283,7 +283,7 @@ class Runtime:
         return worker
 
     def given_to(self, worker_id: str) -> frozenset[str]:
-        """Return the leases under which a worker must run a task, or may not have been told to."""
+        """Return the leases whose tasks this worker should run, or may never have received."""
         return frozenset(
             held.lease.id
             for held in self.live_tasks.leases.values()
@@ -292,10 +292,10 @@ class Runtime:
         )
 
     def believe(self, worker_id: str, running: Collection[str], given: Collection[str]) -> None:
-        """Believe a worker that comes anew, or to a new term, about which tasks it runs.
+        """Reconcile the leases of a worker that started again, or that is new to this tenure, with what it runs.
 
-        What was running there was killed with it; what an earlier term may not have told it goes back to the queue.
-        `given` is what it had when it was asked: of later tasks it could not know.
+        A task that should run there and does not was killed with the worker. A task that it may never have received
+        goes back to the queue. `given` are its leases when it was asked: it cannot know of later ones.
         """
         for lease_id in given:
             held = self.live_tasks.leases.get(lease_id)
@@ -311,7 +311,7 @@ class Runtime:
             elif task.status is TaskStatus.RUNNING:
                 self.expire(lease_id)
             elif untold:
-                after = machine.hand_back(task, reason=f"{worker_id} was not told of it")
+                after = machine.hand_back(task, reason=f"{worker_id} never received it")
                 self._change(task, after, AuditNote("handed_back", "coordinator", after.reason))
 
     def _status(self, lease: Lease) -> TaskStatus | None:
@@ -319,13 +319,13 @@ class Runtime:
         return task.status if task is not None else None
 
     def silence(self, worker_id: str) -> None:
-        """Take down that a worker said goodbye or was not heard of."""
+        """Mark a worker as offline: it said goodbye, or sent no presence message for a while."""
         self.workers.lose(worker_id, WorkerStatus.OFFLINE, "not heard of")
 
     def reconcile(self, kept: Collection[str]) -> list[Lease]:
-        """Return the leases that KV should have among `kept` and has not, younger ones than a round left out.
+        """Return the leases that are missing in KV, except those younger than a round; `kept` are the keys there.
 
-        One that was there when this term began and was not heard of since has expired: its marker was missed.
+        A missing lease that was there when this tenure began and was not renewed since has expired: it is ended.
         """
         now = clock.now().timestamp()
         missing = [held for lease_id, held in self.live_tasks.leases.items() if lease_id not in kept]
@@ -338,7 +338,7 @@ class Runtime:
         ]
 
     def expire(self, lease_id: str) -> None:
-        """End a lease whose time is up."""
+        """End a lease that expired."""
         held = self.live_tasks.leases.get(lease_id)
         if held is None:
             return
@@ -348,13 +348,13 @@ class Runtime:
         self._change(before, after, note, lease=LeaseStatus.EXPIRED)
 
     def lapse(self, lease_id: str) -> None:
-        """End a lease whose entry in KV has expired, unless it was heard of in this term: then its timer counts."""
+        """End a lease whose entry in KV expired, unless this tenure renewed it: then its timer decides."""
         held = self.live_tasks.leases.get(lease_id)
         if held is not None and held.by_server:
             self.expire(lease_id)
 
     def hear(self, worker: Worker) -> None:
-        """Take a worker's word of itself."""
+        """Take in the presence of a worker."""
         writes = self.workers.register(worker, clock.stamp())
         if writes:
             self.live_tasks.write(
@@ -373,7 +373,7 @@ class Runtime:
         also: Sequence[Write] = (),
         earlier: Collection[str] = (),
     ) -> "asyncio.Future[None]":
-        """Make a change, announce it when it is durable, and see what can run now."""
+        """Make a change, publish it once it is durable, and schedule what can run now."""
         done = self.live_tasks.change(before, after, note, lease=lease, also=also, earlier=earlier)
         self._in_background(partial(self.scheduler.tell, after, done))
         self.scheduler.schedule()
@@ -390,7 +390,7 @@ class Runtime:
         self._in_background(partial(self._let_go, lease, done))
 
     def _change_refused(self, task_id: str) -> None:
-        # Not an errand: a book that could not be mended ends the term.
+        # Not in the background: a failure to read the task again must end the tenure.
         self._group.create_task(self._reread(task_id), name="task read anew")
 
     async def _let_go(self, lease: Lease, done: "asyncio.Future[None]") -> None:
@@ -410,12 +410,12 @@ class Runtime:
             return report.output
         parts = self._parts.get(report.lease_id, [])
         if len(parts) != report.parts:
-            raise InvalidRequestError(f"{len(parts)} of {report.parts} parts of the output came", field="parts")
+            raise InvalidRequestError(f"only {len(parts)} of {report.parts} parts of the output arrived", field="parts")
         return "".join(parts)
 
     async def _keep(self, report: Report, output: str, at: str) -> tuple[Artifact, list[Write]]:
         content = output.encode()
-        # Said again after a lost answer it is the same object, and none is left over.
+        # A report repeated after a lost answer writes the same object, so none is left over.
         artifact_id, key = str(uuid.uuid5(uuid.UUID(report.lease_id), "output")), None
         if len(content) > INLINE:
             key = f"artifacts/{report.task_id}/{artifact_id}"
@@ -431,7 +431,7 @@ class Runtime:
 
 
 async def _run(work: BackgroundTask) -> None:
-    """Do what nobody waits for: KV entries and events follow the database, which is what counts."""
+    """Run a background task: KV entries and events follow the database, which alone decides."""
     try:
         await work()
     except MembridgeError as error:

@@ -1,7 +1,8 @@
-"""Give ready tasks to workers, whenever either changes: nothing here polls.
+"""Leases ready tasks to workers whenever either changes; nothing here polls.
 
-One pass is synchronous: it decides, enters leases in the book, and leaves the rest (durability, KV, asking the worker)
-to an errand for each. A worker that does not take what it is given hands it back by that.
+One pass is synchronous: it decides and adds the leases to the live tasks. A background task for each lease does the
+rest: it waits until the lease is durable, writes it to KV and sends the order. A worker that rejects an order returns
+the task to the queue.
 """
 
 import asyncio
@@ -33,23 +34,23 @@ from services.database.group_commit import durable
 
 log = get_logger("membridge.coordinator")
 
-#: What nobody waits for: it follows a change, and is done after it.
+#: Work that follows a change and that no request waits for.
 BackgroundTask = Callable[[], Coroutine[object, object, None]]
 
-#: Seconds for which a context stays tied to the worker that ran it last.
+#: Seconds for which a context prefers the worker that ran it last.
 STICKY_SECONDS = 3_600.0
-#: Characters of why a worker did not take a task.
+#: Characters of the reason why a worker rejected an order.
 WHY = 500
-#: Tasks whose prompts are kept in memory, because they were just submitted.
+#: Tasks just submitted whose prompts are kept in memory.
 REMEMBERED = 512
-#: Contexts whose ties are known at most.
+#: Contexts whose workers are kept in memory at most.
 CONTEXTS = 100_000
 
 
 class Scheduler:
-    """Decides for one term."""
+    """Leases tasks to workers during one tenure."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a term
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a tenure
         self,
         live_tasks: LiveTasks,
         workers: Workers,
@@ -68,19 +69,19 @@ class Scheduler:
         self._again = False
 
     def load(self, sticky: dict[str, tuple[str, str | None]]) -> None:
-        """Take up which worker knows which context, and the session there."""
+        """Load which worker ran each context last, and the session there."""
         ends = self._loop.time() + STICKY_SECONDS
         for context, (worker, session) in sticky.items():
             self._sticky[context] = worker, session, ends
 
     def remember(self, task: Task) -> None:
-        """Keep a task that was just submitted, so that its prompt need not be read again."""
+        """Keep a task that was just submitted, so that its prompt is not read from the database again."""
         self._submitted[task.id] = task
         if len(self._submitted) > REMEMBERED:
             self._submitted.popitem(last=False)
 
     def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
-        """Tie a context to the worker that ran it."""
+        """Prefer this worker for the next task of the context."""
         known = self._sticky.pop(context_id, None)
         if session is None and known is not None and known[0] == worker_id:
             session = known[1]
@@ -90,7 +91,7 @@ class Scheduler:
         self._in_background(partial(self._port.stick, context_id, worker_id, session))
 
     def explain(self, task: TaskState) -> str:
-        """Return what a task waits for, for people; nothing when it waits for nothing."""
+        """Return in words what a task waits for; an empty text when it waits for nothing."""
         if task.status in machine.HELD:
             return ""
         ahead = self._live_tasks.ahead(task)
@@ -102,7 +103,7 @@ class Scheduler:
         return f"waits for task {ahead.id} of its context" + (f", which waits too: {why}" if why else "")
 
     def _waits_for(self, task: TaskState) -> str:
-        """Return what a task waits for whose turn it is."""
+        """Return what the task waits for whose turn it is."""
         if task.status is machine.FAILED:
             return f"its next attempt begins at {clock.stamp(task.not_before)}"
         if task.not_before > 0:
@@ -111,7 +112,7 @@ class Scheduler:
         return decision.why if decision.worker is None else ""
 
     async def tell(self, task: TaskState, done: "asyncio.Future[None]") -> None:
-        """Announce a task's change once it is durable."""
+        """Publish a change of a task once it is durable."""
         await durable(done)
         event = TaskEvent(
             task_id=task.id, kind=TaskEventKind.STATUS, at=clock.stamp(), text=task.reason, status=task.status,
@@ -120,7 +121,7 @@ class Scheduler:
         await self._port.announce(event)
 
     def schedule(self) -> None:
-        """Give out what can be given out now; called again, it begins when this turn of the event loop is over."""
+        """Run a pass in the next turn of the event loop; several calls make one pass."""
         if not self._again:
             self._again = True
             self._loop.call_soon(self._pass)
@@ -130,7 +131,7 @@ class Scheduler:
         try:
             self._give_out()
         except MembridgeError as error:
-            # The ledger takes nothing any more: the term ends.
+            # The group commit has stopped: the tenure ends.
             log.debug("nothing given out", reason=error.message)
 
     def _give_out(self) -> None:
@@ -147,7 +148,7 @@ class Scheduler:
                 decision = self._decide(task, workers.values())
                 if decision.worker is not None:
                     self._grant(task, decision)
-                    # A context that is not serial has its next turn in the next pass.
+                    # If contexts are not serial, the next task of this one is for the next pass.
                     self.schedule()
                     one = workers[decision.worker]
                     workers[one.id] = _fuller(one)
@@ -175,7 +176,7 @@ class Scheduler:
     def give(
         self, task: TaskState, worker_id: str, note: AuditNote, *, lease_id: str
     ) -> "tuple[TaskState, Lease, asyncio.Future[None]]":
-        """Lease a task of the board to a worker; return both, and what is done when that is durable."""
+        """Lease a ready task to a worker; return task, lease and the future that is done when this is durable."""
         now, ttl = clock.now(), self._lease_of(task.timeout_sec)
         after = machine.lease(task, lease_id=lease_id, worker_id=worker_id)
         lease = Lease(
@@ -193,40 +194,40 @@ class Scheduler:
         return after, lease, done
 
     async def _deliver(self, task: TaskState, lease: Lease, session: str | None, done: "asyncio.Future[None]") -> None:
-        """Ask the worker, once its lease is durable; what it does not take goes back to the queue."""
+        """Send the order once its lease is durable; a rejected task goes back to the queue."""
         await durable(done)
         self.hold(lease)
         try:
             order = await self.order(task, lease, session)
         except MembridgeError as error:
-            # At once, for the first time; then later and later.
+            # The first time at once, then after a growing pause.
             often = task.interruptions
             until = clock.now().timestamp() + machine.backoff(often, 0.0) if often else 0.0
             self._take_back(task, lease, f"it could not be read: {error.message}", until)
             return
         if self._leased(task, lease) is None:
-            # Cancelled meanwhile: what told the worker to stop it may have come there already.
+            # Cancelled meanwhile: the request to stop it may have reached the worker already.
             return
         claim = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id=lease.worker_id)
         try:
             answer = await self._port.send(order)
         except MembridgeError as error:
             self._decline(task, lease, error.message)
-            # It may have taken the task, and its answer was lost.
+            # It may have taken the task although its answer was lost.
             await self._port.stop(claim)
             return
         if not answer.accepted:
-            self._decline(task, lease, answer.reason or "it was refused")
+            self._decline(task, lease, answer.reason or "it gave no reason")
             return
         live = self._live_tasks.tasks.get(task.id)
         if live is None or live.lease_id != lease.id:
-            # Cancelled while it was sent: a word to stop it that overtook the order found nothing.
+            # Cancelled during the request: a stop that overtook the order found nothing to stop.
             await self._port.stop(claim)
             return
         await self.start(task, lease)
 
     async def order(self, task: TaskState, lease: Lease, session: str | None) -> Order:
-        """Return what a worker is asked to run: the whole task under its lease."""
+        """Return the order for a worker: the whole task and its lease."""
         whole = self._submitted.pop(task.id, None) or await self._queries.task(task.id)
         whole = replace(
             whole, status=task.status, lease_id=lease.id, worker_id=lease.worker_id, attempts=task.attempts,
@@ -235,7 +236,7 @@ class Scheduler:
         return Order(task=whole, lease=lease, resumes=session)
 
     async def start(self, task: TaskState, lease: Lease) -> None:
-        """Note that the worker runs a task that it was given, unless that is over."""
+        """Note that the worker runs the task, unless its lease has ended."""
         before = self._leased(task, lease)
         if before is not None:
             after = machine.start(before)
@@ -244,18 +245,18 @@ class Scheduler:
             await self.tell(after, change)
 
     def hold(self, lease: Lease) -> None:
-        """Write a lease that is durable to KV too, when there is time."""
+        """Write a durable lease to KV, in the background."""
         self._in_background(partial(self._port.hold, lease))
 
     def _leased(self, task: TaskState, lease: Lease) -> TaskState | None:
-        """Return the task while it is given to the worker under this lease and has not begun; None when not."""
+        """Return the task while it is leased under this lease and has not started; None otherwise."""
         live = self._live_tasks.tasks.get(task.id)
         given = live is not None and live.status is machine.LEASED and live.lease_id == lease.id
         return live if given else None
 
     def _decline(self, task: TaskState, lease: Lease, why: str) -> None:
-        """Take a task back that its worker did not take."""
-        # Nothing more for it until it is heard of again.
+        """Take a task back that its worker rejected."""
+        # No more tasks for it until its next presence message.
         self._workers.lose(lease.worker_id, WorkerStatus.UNKNOWN, why[:WHY])
         self._take_back(task, lease, f"{lease.worker_id} did not take it: {why}")
 

@@ -1,7 +1,7 @@
-"""One term of scheduling: who may begin one, what runs during it, and how it ends.
+"""One tenure of scheduling: how a coordinator takes it, what runs during it, and how it ends.
 
-A key in KV says who schedules; it expires with its holder. The database's epoch is what fences: a coordinator that is
-late, suspended or cut off finds its next transaction refused, whatever it believes.
+A key in KV names the coordinator that schedules, and expires when that one is gone. The epoch in the database is the
+fence: a coordinator that is late, suspended or cut off has its next transaction rejected.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ from services.database.engine import Engine
 
 log = get_logger("membridge.coordinator")
 
-#: The key of the one who schedules, and how often it is renewed in seconds.
+#: The key that names the scheduling coordinator, and the seconds between two renewals.
 KEY, RENEW = "tasks", 3.0
 #: Seconds that one write of it may take.
 WRITE = 2.0
-#: Seconds before a coordinator whose term broke tries for another, at first and after many that broke soon.
+#: Seconds until a coordinator whose tenure failed tries again: at first, and after several short tenures.
 PAUSE, MOST_PAUSE = 1.0, 15.0
 #: Seconds that reading a bucket may take.
 READ = 3.0
@@ -62,7 +62,7 @@ class Resources:
 
 
 async def contend(resources: Resources, ready: Ready) -> None:
-    """Schedule whenever nobody else does, until cancelled. No failure ends this: another term is tried for later."""
+    """Schedule whenever no other coordinator does, until cancelled. A failure ends the tenure and not this."""
     ready()
     loop, backoff = asyncio.get_running_loop(), Backoff(PAUSE, MOST_PAUSE)
     while True:
@@ -72,16 +72,16 @@ async def contend(resources: Resources, ready: Ready) -> None:
             await _lead(resources)
         except* MembridgeError as failures:
             reasons = sorted({str(error) for error in leaves(failures)})
-            log.warning("term over", reason="; ".join(reasons))
+            log.warning("tenure over", reason="; ".join(reasons))
         except* Exception:
-            log.exception("term over")
+            log.exception("tenure over")
         if loop.time() - began > MOST_PAUSE:
             backoff.reset()
         await asyncio.sleep(backoff.failed())
 
 
 async def _vacancy(resources: Resources) -> None:
-    """Wait until nobody schedules."""
+    """Wait until no coordinator schedules."""
     async with aclosing(watch(resources.scheduling, KEY)) as changes:
         async for change in changes:
             if change.entry is None:
@@ -89,7 +89,7 @@ async def _vacancy(resources: Resources) -> None:
 
 
 async def _lead(resources: Resources) -> None:
-    """Take the key and schedule until that is lost; raise what ended it."""
+    """Take the key and schedule until it is lost; raise what ended the tenure."""
     # The name is this process's own, so it serves as the nonce.
     lease = Lease(resources.scheduling, KEY, nonce=lambda record: record.coordinator)
     try:
@@ -107,7 +107,7 @@ async def _lead(resources: Resources) -> None:
 async def _schedule(resources: Resources, lease: Lease[SchedulerRecord]) -> None:
     epoch = await begin_tenure(resources.engine)
     record = SchedulerRecord(coordinator=resources.name, epoch=epoch)
-    log.info("term begun", epoch=epoch, name=resources.name)
+    log.info("tenure begun", epoch=epoch, name=resources.name)
     async with asyncio.TaskGroup() as group:
         group.create_task(_keep(lease, record), name="scheduler's key")
         group_commit = group_commit_of(resources.engine, epoch)
@@ -144,7 +144,7 @@ async def _answering(resources: Resources, runtime: Runtime) -> AsyncGenerator[N
 
 
 async def _keep(lease: Lease[SchedulerRecord], record: SchedulerRecord) -> None:
-    """Renew the key; raise LeaseLostError when it is another's, or could not be renewed in time."""
+    """Renew the key; raise LeaseLostError when another coordinator has it or it was not renewed in time."""
     lives = buckets.SCHEDULING.ttl or RENEW
     while True:
         believed_until = (lease.held.sent_at if lease.held else 0.0) + lives
@@ -166,7 +166,7 @@ async def _resign(lease: Lease[SchedulerRecord]) -> None:
 
 
 async def _hear(resources: Resources, runtime: Runtime) -> None:
-    """Call the workers, and follow what they say: one counts once it answered on the way of its work."""
+    """Call all workers and follow their presence; a worker counts once it answered a request."""
     async with (
         asyncio.TaskGroup() as group,
         resources.bus.subscribe(subjects.wildcard(subjects.WORKER_PRESENCE)) as news,
@@ -179,20 +179,20 @@ async def _hear(resources: Resources, runtime: Runtime) -> None:
             except WireError as error:
                 log.debug("presence cannot be read", subject=message.subject, reason=str(error))
                 continue
-            # The server guards whose subject it is.
+            # The server lets a worker publish on its own subject only.
             if message.subject == subjects.fill(subjects.WORKER_PRESENCE, worker=said.node):
                 liveness.take(said)
 
 
 async def _hear_expiries(resources: Resources, runtime: Runtime) -> None:
-    """End leases of earlier terms when the server says that their time is up."""
+    """End leases of earlier tenures when their entries in KV expire."""
     async with aclosing(expiries(resources.adapter.leases)) as keys:
         async for lease_id in keys:
             runtime.lapse(lease_id)
 
 
 async def _reconcile(resources: Resources, runtime: Runtime) -> None:
-    """Now and then: workers that fell silent, and KV entries that do not agree with the database."""
+    """Every round: mark silent workers as offline, and make KV agree with the live leases."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(ROUND)
@@ -210,4 +210,4 @@ async def _reconcile(resources: Resources, runtime: Runtime) -> None:
 
 
 def _quietly() -> None:
-    """Nobody waits for the ledger to be ready."""
+    """Ignore that the group commit is ready."""

@@ -1,4 +1,4 @@
-"""Timers of one term: many instants, one callback of the event loop. A timer that is cancelled never fires."""
+"""The timers of one tenure, behind one callback of the event loop. A cancelled timer never fires."""
 
 import asyncio
 import heapq
@@ -11,7 +11,7 @@ log = get_logger("membridge.coordinator")
 
 
 class Timers:
-    """Calls back when an instant of the loop's clock has come. A callback that raises is logged and stops no other."""
+    """Calls back at given times of the loop's clock. A callback that raises is logged and does not stop the others."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -22,7 +22,7 @@ class Timers:
         self._closed = False
 
     def after(self, seconds: float, call: Callable[[], None]) -> int:
-        """Call `call` in `seconds`; return what `cancel` takes. Once closed nothing is called any more."""
+        """Call `call` in `seconds`; return the number for `cancel`. After `close` nothing is called."""
         number, at = next(self._numbers), self._loop.time() + max(0.0, seconds)
         self._calls[number] = call
         heapq.heappush(self._heap, (at, number))
@@ -31,18 +31,18 @@ class Timers:
         return number
 
     def cancel(self, number: int) -> None:
-        """Forget a timer; one that fired is fine."""
+        """Cancel a timer; no error if it has fired."""
         self._calls.pop(number, None)
         if len(self._heap) > 2 * len(self._calls) + 64:
             self._heap = [entry for entry in self._heap if entry[1] in self._calls]
             heapq.heapify(self._heap)
 
     def __len__(self) -> int:
-        """Return how many entries are kept, some of cancelled timers among them."""
+        """Return how many entries are kept, including some of cancelled timers."""
         return len(self._heap)
 
     def close(self) -> None:
-        """Forget all, for good."""
+        """Cancel all timers and accept no more."""
         self._closed = True
         self._calls.clear()
         if self._handle is not None:

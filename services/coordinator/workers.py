@@ -1,7 +1,6 @@
-"""The workers of one term: what each says of itself, whether it was heard of, and how many tasks it holds.
+"""The workers of one tenure: the last presence of each, when it came, and how many tasks the worker holds.
 
-How many a worker holds is what this coordinator gave it, never what it says. Plain data; whoever hears of a worker
-tells it here.
+How many tasks a worker holds is counted from its leases, never taken from its presence. Plain data, no I/O.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +21,12 @@ class _Known:
     heard: float
     held: int = 0
     drained: bool = False
-    #: It is no node's: it asks for its tasks instead of being given them.
+    #: It belongs to no node: it leases tasks itself instead of receiving orders.
     pulls: bool = False
 
 
 class Workers:
-    """The workers by id. Times are of the loop's clock."""
+    """The workers by id. Times are seconds of the loop's clock."""
 
     def __init__(self, recorded: Mapping[str, tuple[str, bool]] | None = None) -> None:
         self._known: dict[str, _Known] = {}
@@ -36,7 +35,7 @@ class Workers:
         self._drained = {name for name, (_, drained) in (recorded or {}).items() if drained}
 
     def hear(self, worker: Worker, now: float) -> bool:
-        """Take a worker's word; return whether it may have become able to do more."""
+        """Take in the presence of a worker; return whether it may be able to run more now."""
         known = self._known.get(worker.id)
         if known is None:
             self._known[worker.id] = _Known(worker, now, drained=worker.id in self._drained)
@@ -46,11 +45,11 @@ class Workers:
         return more
 
     def pull(self, worker_id: str, labels: Sequence[str], now: float, at: str) -> Worker:
-        """Take the word of a worker that asks for its tasks; return it."""
+        """Take in a worker that leases tasks itself; return it."""
         known = self._known.get(worker_id)
         worker = Worker(
             id=worker_id, node_id=worker_id, status=WorkerStatus.ONLINE, capabilities=Capabilities(labels=[*labels]),
-            last_heartbeat=at, detail="asks for its tasks itself",
+            last_heartbeat=at, detail="leases its tasks itself",
         )  # fmt: skip
         if known is None:
             known = self._known[worker_id] = _Known(worker, now, drained=worker_id in self._drained)
@@ -58,23 +57,23 @@ class Workers:
         return worker
 
     def speak(self, worker_id: str, now: float, at: str) -> None:
-        """Note a word under a lease of a worker that asks for its tasks; a node's worker is heard of otherwise."""
+        """Note a request under a lease of a worker that leases tasks itself; nodes publish presence instead."""
         known = self._known.get(worker_id)
         if known is not None and known.pulls:
             known.worker, known.heard = replace(known.worker, status=WorkerStatus.ONLINE, last_heartbeat=at), now
 
     def takes_orders(self, worker_id: str) -> bool:
-        """Whether it is a node's worker that is there: it is given its tasks."""
+        """Whether this is a node's worker and online: it receives orders."""
         known = self._known.get(worker_id)
         heard = known is not None and not known.pulls and known.heard > 0.0
         return heard and known is not None and known.worker.status is not WorkerStatus.OFFLINE
 
     def is_drained(self, worker_id: str) -> bool:
-        """Whether an operator lets a worker have no tasks."""
+        """Whether an operator has drained a worker."""
         return worker_id in self._drained
 
     def check_removable(self, worker_id: str) -> None:
-        """Raise NotFoundError, or RefusedError for a worker that is there or holds tasks."""
+        """Raise NotFoundError, or RefusedError for a worker that is online or holds tasks."""
         worker = self.get(worker_id)
         if worker.active_leases:
             raise RefusedError(
@@ -84,24 +83,24 @@ class Workers:
         known = self._known.get(worker_id)
         if worker.status is not WorkerStatus.OFFLINE and not (known is not None and known.pulls):
             raise RefusedError(
-                f"worker {worker_id} is {worker.status.value} and would be back at its next word",
-                remedy="stop its daemon first; `membridge nodes revoke` cuts a machine off",
+                f"worker {worker_id} is {worker.status.value}: it would be back within seconds",
+                remedy="stop its daemon first, or cut the machine off: `membridge nodes revoke`",
             )
 
     def forget(self, worker_id: str) -> None:
-        """Know nothing of a worker any more."""
+        """Forget a worker."""
         for known in (self._known, self._registered):
             known.pop(worker_id, None)
         self._drained.discard(worker_id)
 
     def lose(self, worker_id: str, status: WorkerStatus, detail: str) -> None:
-        """Give a worker no more tasks until it is heard of again."""
+        """Give a worker no more tasks until its next presence."""
         known = self._known.get(worker_id)
         if known is not None:
             known.worker = replace(known.worker, status=status, detail=detail)
 
     def silent_since(self, instant: float) -> list[str]:
-        """Return the workers that are believed to be there and were not heard of since."""
+        """Return the workers that count as online and sent no presence since."""
         return [
             known.worker.id
             for known in self._known.values()
@@ -109,33 +108,33 @@ class Workers:
         ]
 
     def drain(self, worker_id: str, *, drained: bool) -> None:
-        """Let a worker that is known have no new tasks, or have them again."""
+        """Give a worker no new tasks, or give them again."""
         (self._drained.add if drained else self._drained.discard)(worker_id)
         if (known := self._known.get(worker_id)) is not None:
             known.drained = drained
 
     def register(self, worker: Worker, at: str) -> list[Write]:
-        """Return what is to be written of a worker when it is heard of for the first time."""
+        """Return the row of a worker that is seen for the first time; nothing for a known one."""
         if worker.id in self._registered:
             return []
         self._registered[worker.id] = at
         return [Write(INSERT_WORKER, {"id": worker.id, "registered_at": at, "drained": 0})]
 
     def writes(self, worker: Worker, *, drained: bool) -> list[Write]:
-        """Return what is to be written of a worker that is drained, or not any more."""
+        """Return the update of a worker that is drained, or not drained any more."""
         return [Write(UPDATE_WORKER, {"b_id": worker.id, "b_drained": int(drained)})]
 
     def give(self, worker_id: str) -> None:
-        """Count a task that the worker holds from now on."""
+        """Count one more task of a worker."""
         known = self._known.get(worker_id)
         if known is None:
-            # A lease of an earlier term, of a worker that was not heard of yet.
+            # A lease of an earlier tenure, and no presence of its worker yet.
             absent = Worker(id=worker_id, node_id=worker_id)
             known = self._known[worker_id] = _Known(absent, 0.0, drained=worker_id in self._drained)
         known.held += 1
 
     def take(self, worker_id: str) -> None:
-        """Count one less."""
+        """Count one task of a worker less."""
         known = self._known.get(worker_id)
         if known is not None:
             known.held = max(0, known.held - 1)
@@ -156,7 +155,7 @@ class Workers:
         ]
 
     def all(self) -> list[Worker]:
-        """Return the workers, by id, those of earlier terms too; one that is drained says so."""
+        """Return all workers by id, also those of earlier tenures; a drained one has that as its detail."""
         return [self.get(name) for name in sorted({*self._known, *self._registered})]
 
     def get(self, worker_id: str) -> Worker:
@@ -171,7 +170,7 @@ class Workers:
 
 
 def _declines(known: _Known) -> str:
-    """Return why a worker takes no task now, for people; nothing when it does."""
+    """Return in words why a worker gets no task now; an empty text when it may."""
     worker, detail = known.worker, known.worker.detail
     if known.pulls:
         return "asks for its tasks itself"

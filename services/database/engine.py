@@ -43,7 +43,8 @@ def parse_url(text: str, default: Path) -> URL:
         url = make_url(text or f"sqlite:///{default}")
     except ArgumentError as error:
         raise SettingsError(
-            "DATABASE_URL is no address of a database", remedy="postgresql://user:password@host/name or sqlite:///path"
+            "DATABASE_URL is not a valid database URL",
+            remedy="set it to postgresql://user:password@host/name or sqlite:///path",
         ) from error
     match url.get_backend_name():
         case "sqlite" if url.database:
@@ -52,8 +53,8 @@ def parse_url(text: str, default: Path) -> URL:
             return url.set(drivername="postgresql+asyncpg")
         case other:
             raise SettingsError(
-                f"DATABASE_URL names {other or 'no'} database",
-                remedy="postgresql://user:password@host/name or sqlite:///path",
+                f"DATABASE_URL names {other or 'no'} database: only PostgreSQL and SQLite are supported",
+                remedy="set it to postgresql://user:password@host/name or sqlite:///path",
             )
 
 
@@ -84,10 +85,11 @@ async def open_engine(url: URL, migrations: Migrations, *, deadline: Deadline) -
 
 
 async def to_its_end(work: Coroutine[None, None, T]) -> T:
-    """Return what `work` comes to; a cancellation meanwhile waits for its end, whatever that is, and is passed on then.
+    """Return the result of `work`; a cancellation meanwhile is passed on after `work` has ended.
 
-    For what holds a connection: one of SQLite that is closed in the middle of a statement keeps its transaction, and
-    its lock, until the statement is collected (aiosqlite 0.22.1, SQLAlchemy 2.1.9). `work` has a deadline of its own.
+    For work that holds a connection: a connection of SQLite that is closed in the middle of a statement keeps its
+    transaction and its lock until the statement is collected (aiosqlite 0.22.1, SQLAlchemy 2.1.9). `work` has its own
+    deadline.
     """
     task, cancelled = asyncio.get_running_loop().create_task(work), None
     while not task.done():
@@ -107,7 +109,7 @@ def _migrating() -> asyncio.Lock:
 
 
 def unavailable(url: URL, error: Exception) -> UnavailableError:
-    """Return what is said of a database that failed."""
+    """Return the error for a database that failed."""
     where = url.render_as_string(hide_password=True)
     return UnavailableError(
         f"database {where}: {cause_of(error)}", remedy="check DATABASE_URL and that the database runs"
@@ -115,7 +117,7 @@ def unavailable(url: URL, error: Exception) -> UnavailableError:
 
 
 def is_of_values(error: BaseException) -> bool:
-    """Whether a statement failed for the values that it was given: the database and the connection are fine.
+    """Whether a statement failed because of its values; the database and the connection are fine then.
 
     PostgreSQL's classes 22 and 23 are data and constraints; SQLite's driver raises OverflowError for a whole number of
     more than 64 bits, and UnicodeError for half of a surrogate pair.
@@ -127,7 +129,7 @@ def is_of_values(error: BaseException) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return in one line what a driver said."""
+    """Return the driver's message in one line."""
     lines = str(getattr(error, "orig", None) or error).splitlines()
     return lines[0] if lines else type(error).__name__
 

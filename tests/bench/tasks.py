@@ -88,7 +88,7 @@ class Numbers:
 
 @asynccontextmanager
 async def runtime_on(url: str, folder: Path, *, workers: int) -> AsyncGenerator[tuple[Runtime, Nobody]]:
-    """Run a term on a database."""
+    """Run a tenure on a database."""
     async with open_engine(parse_url(url, folder / "tasks.db"), MIGRATIONS, deadline=Deadline.after(60.0)) as engine:
         group_commit = group_commit_of(engine, await begin_tenure(engine))
         async with asyncio.TaskGroup() as group:

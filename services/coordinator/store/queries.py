@@ -1,6 +1,6 @@
-"""Rows of the task runtime and the wire types they are: what is written, and every question that is asked.
+"""Every query of the task runtime, and the conversion between its rows and the wire types.
 
-Reads only; writes go through the ledger. Whoever asks gets wire types, never rows.
+Reads only: writes go through the group commit. Callers get wire types, never rows.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +24,7 @@ from services.coordinator.store.tables import artifacts, audit, leases, results,
 from services.database.engine import to_its_end, unavailable
 from services.database.statements import Row
 
-#: Seconds that one question may take.
+#: Seconds that one query may take.
 READ_SECONDS = 15.0
 #: The last instant that a task may wait for, in seconds since 1970: the end of the year 9998.
 LATEST = 253_370_764_799.0
@@ -110,7 +110,7 @@ def artifact_row(artifact: Artifact, *, object_key: str | None) -> Row:
 
 
 class Queries:
-    """The questions. Each raises UnavailableError when the database does not answer."""
+    """The queries. Each raises UnavailableError when the database does not answer."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -163,12 +163,12 @@ class Queries:
         return [str(row["id"]) for row in await self._rows(query)]
 
     async def active_leases(self) -> list[Lease]:
-        """Return the leases that nothing ended."""
+        """Return the active leases."""
         rows = await self._rows(select(leases).where(leases.c.status == LeaseStatus.ACTIVE.value))
         return [_lease(row) for row in rows]
 
     async def has_lease(self, lease_id: str) -> bool:
-        """Whether there ever was a lease of this id."""
+        """Whether a lease with this id ever existed."""
         return bool(await self._rows(select(leases.c.id).where(leases.c.id == lease_id)))
 
     async def leases(self, request: LeasesRequest) -> list[Lease]:
@@ -234,7 +234,7 @@ class Queries:
             raise unavailable(self._engine.url, error) from error
 
     async def _read(self, query: "Select[*tuple[Any, ...]]") -> "Sequence[_Columns]":
-        async with Deadline.after(READ_SECONDS).scope("a question"), self._engine.connect() as connection:
+        async with Deadline.after(READ_SECONDS).scope("a query"), self._engine.connect() as connection:
             return cast("Sequence[_Columns]", (await connection.execute(query)).mappings().all())
 
 
@@ -258,7 +258,7 @@ _WITHOUT_RESULT = {
 def _page(
     query: "Select[*tuple[Any, ...]]", task_id: str | None, worker_id: str | None, before: str | None, limit: int
 ) -> "Select[*tuple[Any, ...]]":
-    """Return the page of a question about leases."""
+    """Return one page of a query of leases."""
     query = query.order_by(leases.c.started_at.desc(), leases.c.id.desc()).limit(limit + 1)
     if task_id is not None:
         query = query.where(leases.c.task_id == task_id)

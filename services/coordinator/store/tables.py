@@ -1,7 +1,7 @@
-"""The tables of the task runtime. What they are made by is in `migrations`; a test compares the two.
+"""The tables of the task runtime. `migrations` creates them; a test compares the two.
 
-Instants are ISO 8601 text in UTC of one width, so that they sort; lists and objects are JSON text. Nothing here is ever
-deleted but workers that an operator removes.
+Times are ISO 8601 text in UTC of one width, so that they sort; lists and objects are JSON text. Rows are never deleted,
+except workers that an operator removes.
 """
 
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
@@ -113,7 +113,7 @@ audit = Table(
 )
 Index("audit_entity", audit.c.entity_id, audit.c.id)
 
-#: One row: the epoch of whoever schedules. A change is committed only under the epoch that stands here.
+#: One row: the epoch of the coordinator that schedules. A transaction of another epoch is rejected.
 scheduling = Table(
     "scheduling",
     metadata,

@@ -1,4 +1,4 @@
-"""A runtime on a real database, term after term, whose workers do what a history says; and what must always be so."""
+"""A runtime on a real database, tenure after tenure, with scripted workers; and its invariants."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ SHORT = Limits(lease_seconds=1, margin_seconds=0)
 
 
 class AcceptingPort(IdlePort):
-    """Workers that take every order and do what the history says."""
+    """Workers that accept every order; the history reports for them."""
 
     def __init__(self) -> None:
         self.orders: list[Order] = []
@@ -37,7 +37,7 @@ class AcceptingPort(IdlePort):
 
 
 class History:
-    """One database, its terms one after another, and every claim that was ever given."""
+    """One database, its tenures one after another, and the results that were accepted."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class History:
         self.accepted: dict[str, list[str]] = {}
 
     async def begin(self, kept: Collection[str] = ()) -> Runtime:
-        """Begin a term; `kept` are the leases that have not expired by the server's clock."""
+        """Begin a tenure; `kept` are the leases that are still in KV."""
         group_commit = group_commit_of(self.engine, await begin_tenure(self.engine))
         self._group_commit = self._group.create_task(_run(group_commit))
         workers = Workers(await self.queries.known_workers())
@@ -74,7 +74,7 @@ class History:
         self.runtime.hear(Worker(id=name, node_id=name, status=WorkerStatus.ONLINE, capabilities=capabilities))
 
     async def agree(self) -> None:
-        """Wait until the book says what the database says; fail when it never does."""
+        """Wait until the live tasks agree with the database; fail when they never do."""
         try:
             async with asyncio.timeout(10.0):
                 while (apart := await self._apart()) is not None:
@@ -85,7 +85,7 @@ class History:
         assert apart is None, apart
 
     async def _apart(self) -> str | None:
-        """Return in what book and database differ."""
+        """Return in what the live tasks and the database differ."""
         assert self.runtime is not None
         rows = [task for _, task in await self.queries.live([*LIVE], after=0, limit=10_000)]
         stored = {task.id: (task.status, task.attempts, task.interruptions, task.lease_id) for task in rows}
@@ -99,7 +99,7 @@ class History:
         return f"stored {stored} under {leases}, believed {believed} under {set(live_tasks.leases)}"
 
     async def kill(self) -> None:
-        """End the term as SIGKILL would: nothing more is written."""
+        """End the tenure as SIGKILL would: nothing more is written."""
         assert self._group_commit is not None
         assert self.runtime is not None
         self.runtime.close()

@@ -4,10 +4,11 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from membridge.aio.deadline import Deadline
+from membridge.system import clock
 from schemas.leases import LeaseClaim, Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import TaskSpec, TaskStatus
@@ -81,7 +82,7 @@ async def test_the_next_one_waits_while_the_first_waits_for_its_next_attempt(dat
             assert f"task {first} of its context, which waits too: its next attempt begins at 2" in waits_for(
                 history, second
             )
-            # The next term keeps to the order, too.
+            # The next tenure keeps the order, too.
             await history.kill()
             await history.begin()
         await of(history).requeue(first, actor="test")
@@ -108,14 +109,14 @@ async def test_the_next_one_waits_while_the_first_may_not_begin_and_not_longer(
     database_url: str, tmp_path: Path
 ) -> None:
     async with history_on(database_url, tmp_path) as history:
-        later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        later = clock.stamp(clock.now() + timedelta(hours=1))
         first, second, third = (
             await submitted(history, not_before=later),
             await submitted(history),
             await submitted(history),
         )
         await end(history, await submitted(history, "other"))
-        assert waits_for(history, first) == f"it does not begin before {later[:19]}+00:00"
+        assert waits_for(history, first) == f"it does not begin before {later}"
         for waiting in (second, third):
             assert f"task {first} of its context, which waits too: it does not begin before" in waits_for(
                 history, waiting
@@ -198,9 +199,9 @@ async def test_a_task_that_is_shown_says_for_which_it_waits(opened: OpenPlace) -
     async with opened() as place:
         await place.coordinator()
         await place.worker("w1")
-        later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        later = clock.stamp(clock.now() + timedelta(hours=1))
         first, second = await place.submit("one", not_before=later), await place.submit("two")
         await place.until((await place.submit("three", "other")).id, TaskStatus.COMPLETED)
-        assert (await place.task(first.id)).reason == f"it does not begin before {later[:19]}+00:00"
+        assert (await place.task(first.id)).reason == f"it does not begin before {later}"
         shown = (await place.task(second.id)).reason
         assert shown.startswith(f"waits for task {first.id} of its context, which waits too: it does not begin before")

@@ -1,4 +1,4 @@
-"""The ledger on each database: what it refuses, what it turns away, and what it does not know."""
+"""The group commit on each database: rejected rows, overload, failed commits and the fence."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -37,8 +37,8 @@ async def stored(engine: Engine) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def ledger_on(url: str, folder: Path) -> AsyncGenerator[tuple[Engine, GroupCommit, "asyncio.Task[str]"]]:
-    """A ledger that runs, and the task of its run: that returns what ended it."""
+async def group_commit_on(url: str, folder: Path) -> AsyncGenerator[tuple[Engine, GroupCommit, "asyncio.Task[str]"]]:
+    """A group commit that runs, and the task of its run, which returns what ended it."""
     async with open_engine(parse_url(url, folder / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine:
         group_commit = group_commit_of(engine, await begin_tenure(engine))
 
@@ -63,7 +63,7 @@ async def ledger_on(url: str, folder: Path) -> AsyncGenerator[tuple[Engine, Grou
 async def test_a_row_that_the_database_refuses_fails_its_caller_alone(
     database_url: str, tmp_path: Path, bad: Write
 ) -> None:
-    async with ledger_on(database_url, tmp_path) as (engine, group_commit, running):
+    async with group_commit_on(database_url, tmp_path) as (engine, group_commit, running):
         await durable(group_commit.submit([lease("there")]))
         good = [group_commit.submit([lease(f"before {number}")], key=f"{number}") for number in range(5)]
         guilty = group_commit.submit([lease("with it"), bad], key="guilty")
@@ -75,13 +75,13 @@ async def test_a_row_that_the_database_refuses_fails_its_caller_alone(
         assert set(await stored(engine)) == {
             "there", *(f"before {number}" for number in range(5)), *(f"after {number}" for number in range(4))
         }  # fmt: skip
-        assert not running.done(), "the term goes on"
+        assert not running.done(), "the group commit goes on"
 
 
 async def test_what_builds_on_a_refused_change_is_refused_until_the_task_is_read_again(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with ledger_on(database_url, tmp_path) as (engine, group_commit, running):
+    async with group_commit_on(database_url, tmp_path) as (engine, group_commit, running):
         await durable(group_commit.submit([lease("mine")], key="t"))
         with held(engine) as waits:
             first = group_commit.submit([lease("other")])
@@ -108,7 +108,7 @@ async def test_what_builds_on_a_refused_change_is_refused_until_the_task_is_read
 async def test_what_builds_on_a_refused_change_is_refused_also_when_the_task_is_read_again_meanwhile(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with ledger_on(database_url, tmp_path) as (engine, group_commit, _):
+    async with group_commit_on(database_url, tmp_path) as (engine, group_commit, _):
         await durable(group_commit.submit([lease("mine")], key="t"))
         refused = group_commit.submit([lease("new", ttl=2**63)], key="t")
         refused.add_done_callback(lambda _: group_commit.absolve("t"))
@@ -123,10 +123,10 @@ async def test_what_builds_on_a_refused_change_is_refused_also_when_the_task_is_
 
 
 @pytest.mark.parametrize("how", list(Commit))
-async def test_a_commit_that_fails_ends_the_term_and_is_stored_whole_or_not_at_all(
+async def test_a_commit_that_fails_ends_the_group_commit_and_is_stored_whole_or_not_at_all(
     database_url: str, tmp_path: Path, how: Commit
 ) -> None:
-    async with ledger_on(database_url, tmp_path) as (engine, group_commit, running):
+    async with group_commit_on(database_url, tmp_path) as (engine, group_commit, running):
         with failing(engine, how) as happened:
             asked = [group_commit.submit([lease("a"), lease("b")]), group_commit.submit([lease("c")])]
             for one in asked:
@@ -140,10 +140,10 @@ async def test_a_commit_that_fails_ends_the_term_and_is_stored_whole_or_not_at_a
         assert set(await stored(engine)) == ({"a", "b", "c"} if how is Commit.ANSWER_LOST else set())
 
 
-async def test_what_an_old_term_and_a_stopped_one_still_had_is_told_to_come_again(
+async def test_what_an_old_tenure_and_a_stopped_one_still_had_is_told_to_come_again(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with ledger_on(database_url, tmp_path) as (engine, group_commit, running):
+    async with group_commit_on(database_url, tmp_path) as (engine, group_commit, running):
         with held(engine) as waits:
             begun = group_commit.submit([lease("begun")])
             await waits.wait()
@@ -154,7 +154,7 @@ async def test_what_an_old_term_and_a_stopped_one_still_had_is_told_to_come_agai
         with pytest.raises(UnavailableError):
             await durable(waiting)
         assert set(await stored(engine)) == {"begun"}
-    async with ledger_on(database_url, tmp_path) as (engine, group_commit, running):
+    async with group_commit_on(database_url, tmp_path) as (engine, group_commit, running):
         await begin_tenure(engine)
         with pytest.raises(UnavailableError, match="another coordinator"):
             await durable(group_commit.submit([lease("late")]))
@@ -164,7 +164,7 @@ async def test_what_an_old_term_and_a_stopped_one_still_had_is_told_to_come_agai
 async def test_too_much_is_turned_away_before_anything_changes_and_own_changes_are_taken(
     database_url: str, tmp_path: Path
 ) -> None:
-    async with ledger_on(database_url, tmp_path) as (engine, group_commit, _):
+    async with group_commit_on(database_url, tmp_path) as (engine, group_commit, _):
         last = group_commit.submit([])
         for _ in range(PENDING - 1):
             group_commit.admit()
@@ -179,7 +179,7 @@ async def test_too_much_is_turned_away_before_anything_changes_and_own_changes_a
 
 
 async def test_who_gives_up_waiting_cancels_no_change(database_url: str, tmp_path: Path) -> None:
-    async with ledger_on(database_url, tmp_path) as (engine, group_commit, _):
+    async with group_commit_on(database_url, tmp_path) as (engine, group_commit, _):
         with held(engine) as waits:
             done = group_commit.submit([lease("kept")])
             async with asyncio.TaskGroup() as group:

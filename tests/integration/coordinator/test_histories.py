@@ -1,6 +1,6 @@
 """Random histories of the runtime on real databases, checked against a model and against what the database says.
 
-A term may end at any point, as by SIGKILL: the next one takes up what was durable.
+A tenure may end at any point, as by SIGKILL: the next one begins with what was durable.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it
         await history.port.arrived.wait()
         lease = history.port.orders[0].lease
         end(runtime, lease.id)
-        assert lease.id in runtime.live_tasks.leases, "this term gave it itself, and its timer counts"
+        assert lease.id in runtime.live_tasks.leases, "this tenure leased it, so its own timer decides"
         await history.kill()
         history.port.arrived.clear()
         runtime = await history.begin({lease.id})

@@ -1,6 +1,6 @@
 """Every field of every request of the runtime, with values that no database keeps, in one coordinator on each database.
 
-Each is refused with the name of its field, or taken and readable; nobody else notices, and the term goes on.
+Each is refused with the name of its field, or taken and readable; no other request notices, and the tenure goes on.
 """
 
 import asyncio
@@ -189,7 +189,7 @@ async def test_poison_in_any_field_is_refused_by_name_or_kept_and_nobody_else_no
         scheduling = await open_bucket(place.bus, buckets.SCHEDULING, replicas=1, deadline=soon())
         now = await scheduling.get("tasks", deadline=soon())
         assert now is not None
-        assert now.value.epoch == 1, "the term is the first one"
+        assert now.value.epoch == 1, "the tenure is the first one"
         assert stage.served > 0
 
 

@@ -1,6 +1,6 @@
 """Two events at one task at the same time, and changes that are refused, turned away or stored without an answer.
 
-Whatever happens, the book says what the database says afterwards, one of two that exclude each other is refused, and
+Whatever happens, the live tasks agree with the database afterwards, one of two that exclude each other is refused, and
 the context goes on.
 """
 
@@ -92,7 +92,7 @@ PAIRS = [
 
 @asynccontextmanager
 async def history_on(url: str, folder: Path, port: AcceptingPort | None = None) -> AsyncGenerator[History]:
-    """A history whose leases do not end by themselves, in its first term."""
+    """A history whose leases do not expire, in its first tenure."""
     async with (
         open_engine(parse_url(url, folder / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine,
         asyncio.TaskGroup() as group,
@@ -264,7 +264,7 @@ async def test_a_task_that_cannot_be_read_goes_back_to_the_queue_at_once(databas
         spec = TaskSpec(context_id="c", agent_slug="x", prompt="p", labels=["later"])
         task = await history.runtime.submit(spec, actor="test")
         await history.kill()
-        # A new term has no prompt in memory.
+        # A new tenure has no prompt in memory.
         meeting = history.queries
         assert isinstance(meeting, Meeting)
         meeting.failures = 1

@@ -203,7 +203,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule()
     def kill_the_coordinator(self) -> None:
-        """What was durable is what the next term begins with; leases live on."""
+        """The next tenure begins with what was durable; leases live on."""
 
         async def killed() -> tuple[list[Lease], list[Lease]]:
             await self.history.kill()
@@ -214,7 +214,7 @@ class Tasks(RuleBasedStateMachine):
         before, after = self.run(killed())
         assert {lease.id for lease in before} <= {lease.id for lease in after}
         for lease in before:
-            # A worker that runs it says so, as one does that is asked by a new term.
+            # The worker that runs it says so, as when a new tenure probes it.
             running = [one.task_id for one in before if one.worker_id == lease.worker_id]
             self.runtime.believe(lease.worker_id, running, self.runtime.given_to(lease.worker_id))
 

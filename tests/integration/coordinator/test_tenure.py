@@ -1,4 +1,4 @@
-"""What a term outlives and what ends it: errors that nobody foresaw, and workers that do not answer."""
+"""What a tenure survives and what ends it: unexpected errors, and workers that do not answer."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ SILENT = 8
 
 @dataclass(frozen=True, slots=True)
 class Broken(Adapter):
-    """A world in which the first lease raises what nobody foresaw."""
+    """An adapter that raises an unexpected error for the first lease."""
 
     async def hold(self, lease: Lease) -> None:
         """Write a lease to KV."""
@@ -43,7 +43,7 @@ class Broken(Adapter):
         await Adapter.hold(self, lease)
 
 
-async def test_an_unknown_error_ends_the_term_and_not_the_process(opened: OpenPlace) -> None:
+async def test_an_unknown_error_ends_the_tenure_and_not_the_process(opened: OpenPlace) -> None:
     ready, free = asyncio.Event(), asyncio.Event()
 
     async def slow(order: Order) -> AttemptResult:
@@ -65,7 +65,7 @@ async def test_an_unknown_error_ends_the_term_and_not_the_process(opened: OpenPl
         runner = await place.worker("w1", slow)
         await place.until_known("w1", WorkerStatus.ONLINE)
         first = await place.submit("first")
-        # The term that gave it out is over; another one answers, and knows that it runs.
+        # The tenure that leased it is over; the next one knows that it runs.
         second = await place.submit("second", "other")
         await place.until(second.id, TaskStatus.RUNNING)
         free.set()
@@ -108,7 +108,7 @@ async def test_a_large_output_survives_a_term_that_begins_in_the_middle_of_its_r
             task = await place.submit(max_attempts=1)
             async with asyncio.timeout(SOON):
                 await Halting.reached.wait()
-            # Its term ends with it, and with that the parts that it was sent.
+            # Its tenure ends with it, and the parts that it received are gone.
             coordinator.cancel()
             await asyncio.wait({coordinator})
             coordinator = await place.coordinator()

@@ -111,10 +111,10 @@ async def test_the_environment_is_an_allow_list(program: Make, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("print('no key', file=sys.stderr); sys.exit(3)", "claude ended with 3 and printed no result\nno key"),
-        ("print('hello')", "claude ended with 0 and printed no result"),
+        ("print('no key', file=sys.stderr); sys.exit(3)", "claude exited with code 3 and printed no result\nno key"),
+        ("print('hello')", "claude exited with code 0 and printed no result"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "claude was ended by signal 9"),
-        ("sys.stdout.write('x' * 1_000_000)", "it printed more than a result may have"),
+        ("sys.stdout.write('x' * 1_000_000)", "claude printed more than a result may have"),
         ("ANSWER['is_error'] = True; ANSWER['result'] = 'no credit'; print(json.dumps(ANSWER))", "no credit"),
         ("print(json.dumps({'result': 5}))", "printed no result"),
     ],
@@ -180,7 +180,7 @@ async def test_a_json_task_takes_json_alone(program: Make) -> None:
         outcome = await program(speak.format(text)).attempt(wanted)
         assert json.loads(outcome.output or "") == {"a": 1}
     for text in ("here: {}", "NaN", ""):
-        assert "is no JSON" in failed(await program(speak.format(text)).attempt(wanted))
+        assert "is not JSON" in failed(await program(speak.format(text)).attempt(wanted))
 
 
 async def test_a_session_that_is_gone_begins_anew(program: Make, told: list[str]) -> None:

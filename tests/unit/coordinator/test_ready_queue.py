@@ -1,4 +1,4 @@
-"""The board alone: order, fairness, and what costs nothing."""
+"""The ready queue alone: order, fairness, and what costs nothing."""
 
 from dataclasses import replace
 
