@@ -13,7 +13,7 @@ from hypothesis import settings
 from membridge.settings.services import SERVICES
 from membridge.system.entry_points import entry_points
 from membridge.testing.node_process import NodeProcess
-from tests.fixtures import complaints
+from tests.fixtures import complaints, transfers
 from tests.fixtures.commands import Commands
 
 # The same examples on every run, and no example is failed by a busy machine; `just soak` and `just sweep` roll dice.
@@ -66,6 +66,13 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Generator[Commands]:
     made = Commands(tmp_path_factory.mktemp("commands"))
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ended_transfers() -> Generator[None]:
+    """End what forks transfer processes for the stores of this session."""
+    yield
+    transfers.here.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,12 @@ import os
 import resource
 import select
 import signal
+import socket
 import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -25,6 +27,7 @@ from schemas.identity import ProjectId
 from tests.faults.scenarios import BY_NAME, Stage
 from tests.faults.shim import Mode, State
 from tests.faults.world import Place, opened
+from tests.fixtures import transfers
 
 #: Seconds after which a process that neither ended nor was killed hangs.
 PATIENCE = 60.0
@@ -77,12 +80,34 @@ def _child(trial: Trial, state: State) -> None:
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if trial.s3:
+        _fork_transfers()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         ended = runner.run(_act(trial, state))
     Path(trial.folder, "outcome.json").write_text(json.dumps(ended), encoding="utf-8")
 
 
+def _transfer_server() -> ModuleType:
+    from tests.fixtures import transfer_server  # noqa: PLC0415 - it loads botocore
+
+    return transfer_server
+
+
+def _fork_transfers() -> None:
+    """Begin a server of transfer processes that belongs to this try and is killed with it."""
+    ours, its = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        _transfer_server().serve(its)
+        os._exit(0)
+    its.close()
+    transfers.here = transfers.Transfers(ours)
+
+
 def _run(trial: Trial, state: State) -> TrialResult:
+    if trial.s3:
+        # Here, so that each try finds it done. The other store needs none of it.
+        _transfer_server().prepare()
     state.set(Mode(trial.mode), trial.target, Path(trial.folder, "a"))
     pid = os.fork()
     if pid == 0:

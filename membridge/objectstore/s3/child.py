@@ -115,8 +115,8 @@ async def main() -> None:
         await _Child(store, writer).serve(reader)
 
 
-if __name__ == "__main__":
-    # Neither the user's AWS profile nor its endpoint may have a say.
+def run() -> None:
+    """Be the transfer process. Neither the user's AWS profile nor its endpoint may have a say."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= {
@@ -125,3 +125,7 @@ if __name__ == "__main__":
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     asyncio.run(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -9,10 +9,11 @@ import asyncio
 import itertools
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -63,10 +64,34 @@ class S3Options:
         )
 
 
+class Process(Protocol):
+    """A transfer process, as asyncio shows a child."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    async def wait(self) -> int: ...
+    def kill(self) -> None: ...
+
+
+async def start_process() -> Process:
+    """Start a transfer process."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "membridge.objectstore.s3.child"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={name: os.environ[name] for name in _KEPT if name in os.environ},
+    )
+
+
 class _Child:
     """A running child: requests out, answers in."""
 
-    def __init__(self, process: asyncio.subprocess.Process, stdin: asyncio.StreamWriter) -> None:
+    def __init__(self, process: Process, stdin: asyncio.StreamWriter) -> None:
         self._process, self._stdin = process, stdin
         self.waiting: dict[int, asyncio.Queue[Answer]] = {}
         self.alive = True
@@ -128,8 +153,10 @@ class _Child:
 class S3Store:
     """The store. Made by `open_s3`."""
 
-    def __init__(self, options: S3Options, group: asyncio.TaskGroup) -> None:
-        self._options, self._group = options, group
+    def __init__(
+        self, options: S3Options, group: asyncio.TaskGroup, start: Callable[[], Awaitable[Process]] = start_process
+    ) -> None:
+        self._options, self._group, self._start_process = options, group, start
         self._child: _Child | None = None
         self._starting = asyncio.Lock()
         self._numbers = itertools.count(1)
@@ -268,16 +295,7 @@ class S3Store:
             return self._child
 
     async def _start(self) -> _Child:
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "membridge.objectstore.s3.child",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-        )
+        process = await self._start_process()
         if process.stdin is None or process.stdout is None:
             raise StoreUnavailableError("the transfer process has no pipes")
         child = _Child(process, process.stdin)
@@ -299,11 +317,13 @@ def _numbered(ask: Ask, number: int, deadline: Deadline) -> Ask:
 
 
 @asynccontextmanager
-async def open_s3(options: S3Options) -> AsyncGenerator[ObjectStore]:
-    """Open the bucket; the child starts with the first request."""
+async def open_s3(
+    options: S3Options, *, start: Callable[[], Awaitable[Process]] = start_process
+) -> AsyncGenerator[ObjectStore]:
+    """Open the bucket; the child starts with the first request, by `start`."""
     with first_failure():
         async with asyncio.TaskGroup() as group:
-            store = S3Store(options, group)
+            store = S3Store(options, group, start)
             try:
                 yield store
             finally:
