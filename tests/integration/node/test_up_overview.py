@@ -38,7 +38,7 @@ async def test_up_is_not_up_while_its_store_does_not_answer(
         )
         up.process = process
         assert process.stderr is not None
-        first = await read_until(process.stderr, "Not up yet, the memory stays on this machine: ")
+        first = await read_until(process.stderr, "Not up yet, nothing is synchronised: ")
         assert not [line for line in first if "is up" in line]
         assert endpoint in first[-1]
         told = {line.split()[0]: line.split(maxsplit=1)[1] for line in first if line.startswith("  ")}

@@ -74,7 +74,7 @@ def test_a_server_without_users_needs_none_and_up_makes_keys(home: Path, capsys:
     said = capsys.readouterr().err
     assert "the server at nats://127.0.0.1:4222 has no users" in said
     assert "run `nats --server nats://127.0.0.1:4222` without a context" in said
-    assert "With `membridge up` instead of it there are keys" in said
+    assert "the server of `membridge up`, which has keys" in said
     with only_one(state, "up"):
         assert main(["nats-context"]) == 1
     said = capsys.readouterr().err
