@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,6 +107,17 @@ def test_a_service_reaches_its_own_streams_and_buckets_only() -> None:
         "_INBOX.other.>",
         "$KV.heads.>",
     ]
+
+
+def test_a_node_reads_the_declarations_and_loads_nothing_of_the_services() -> None:
+    code = (
+        "import sys, pathlib, membridge.node.main, membridge.settings as s; s.load({}, pathlib.Path('/none'));"
+        "print(*sorted({'services.coordinator.service', 'services.coordinator.app', 'services.service', 'sqlalchemy',"
+        "'alembic', 'importlib.metadata'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    assert done.stdout.split() == ["services.coordinator.service"]
 
 
 def test_all_that_is_declared_fits_the_server() -> None:
