@@ -232,16 +232,17 @@ async def open_proposals(bus: Bus, project: ProjectId, *, deadline: Deadline) ->
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What tells this life of a stream from another, and the first sequence that it still keeps."""
+    """What tells this life of a stream from another, the first sequence that it still keeps, and its last one."""
 
     life: str
     first_seq: int
+    last_seq: int
 
 
 async def span(bus: Bus, stream: Stream, *, deadline: Deadline) -> Span:
     """Return from where on a stream can be read, and in which of its lives."""
     birth, state = await jetstream.stream_birth_and_state(bus, stream.name, deadline=deadline)
-    return Span(birth, state.first_seq)
+    return Span(birth, state.first_seq, state.last_seq)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,10 @@ from services.web.errors import HEADERS, request_id_of, response_of, translated
 from services.web.identity import ANYBODY
 from services.web.limits import Flights
 from services.web.metrics import Metrics
-from services.web.routes import Call, Endpoint, Text
+from services.web.routes import Call, Endpoint, Kind, Text
+from services.web.sse import send_events
+from services.web.streaming import Streams
+from services.web.websocket import send_messages
 
 log = get_logger("membridge.web")
 
@@ -53,6 +56,8 @@ class Kit:
     audit: Audit
     metrics: Metrics
     flights: Flights
+    #: For an application with streams.
+    streams: Streams | None = None
 
 
 def make_app(endpoints: Sequence[Endpoint], kit: Kit) -> web.Application:
@@ -60,6 +65,11 @@ def make_app(endpoints: Sequence[Endpoint], kit: Kit) -> web.Application:
     app = web.Application(middlewares=[_middleware(kit)])
     for endpoint in endpoints:
         route, answer = endpoint.route, partial(_answer, kit, endpoint)
+        if route.streams:
+            if kit.streams is None:
+                raise ValueError(f"route {route.name} needs Kit.streams")
+            app.router.add_route(route.method.value, route.path, partial(_stream, kit, kit.streams, endpoint))
+            continue
         # HEAD is answered wherever GET is, as HTTP asks.
         methods = [hdrs.METH_GET, hdrs.METH_HEAD] if route.method == hdrs.METH_GET else [route.method.value]
         for method in methods:
@@ -73,16 +83,20 @@ def _middleware(kit: Kit) -> Middleware:
         began, request_id = time.perf_counter(), request_id_of(request.headers)
         request[_CALL] = call = Call(request_id, Deadline.after(SEND), request.remote or "", secure=request.secure)
         code = ""
-        with bound(request_id=request_id), kit.metrics.in_flight():
+        with bound(request_id=request_id):
             try:
                 response = await handler(request)
-            except Exception as error:  # noqa: BLE001 - the client is told, and the server goes on
+            except Exception as error:
                 refused = translated(error, _name(request))
+                if call.streaming:
+                    # Too late for an answer: the client sees its connection end.
+                    log.debug("stream ended", operation=_name(request), reason=refused.message)
+                    raise ConnectionResetError(refused.message) from error
                 code = refused.code.value
                 await _audit_refusal(kit, request, call, refused)
                 response = await _refuse(request, refused, call)
             took = time.perf_counter() - began
-            kit.metrics.answered(_name(request), request.method, response.status, took)
+            kit.metrics.answered(_name(request), request.method, response.status, None if call.streaming else took)
             log.debug(
                 "request answered",
                 operation=_name(request),
@@ -107,6 +121,16 @@ async def _audit_refusal(kit: Kit, request: web.Request, call: Call, error: Memb
 
 def _name(request: web.Request) -> str:
     return request[_ENDPOINT].route.name if _ENDPOINT in request else "unmatched"
+
+
+async def _stream(kit: Kit, streams: Streams, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    request[_ENDPOINT], call, route = endpoint, request[_CALL], endpoint.route
+    call.deadline = Deadline.after(route.deadline)
+    async with call.deadline.scope(route.name):
+        await kit.guard(request, endpoint, call)
+        source = await endpoint.handler(route.parse(request.match_info, _query(request), b""), call)
+    send = send_events if route.kind is Kind.EVENTS else send_messages
+    return await send(request, call, streams, source)
 
 
 async def _answer(kit: Kit, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:

@@ -4,7 +4,7 @@ A key counts wherever it comes from; a session only from the pages of this serve
 down by address, before the next one is looked at.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ from membridge.errors import CredentialsError, ForbiddenError
 from services.web.identity import ANYBODY, Identity
 from services.web.keys import Keyring
 from services.web.limits import Rate, RateLimit
-from services.web.routes import AnyRoute, Call, Endpoint
+from services.web.routes import AnyRoute, Call, Endpoint, Kind
 from services.web.sessions import CSRF, Sessions
 
 #: Names by which a server on this machine may always be asked.
@@ -67,6 +67,17 @@ class Gate:
             wanted = f"{route.permission.role} of {route.permission.scope}"
             raise ForbiddenError(f"key {call.identity.name} may not do this: it needs {wanted}")
 
+    def recheck(self, identity: Identity) -> None:
+        """Raise CredentialsError when a caller that was let in would not be now; UnavailableError when none can say."""
+        if identity.key_id:
+            self._keyring.holder(identity.key_id)
+            self._sessions.check(identity)
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called whenever a caller that was let in might not be any more."""
+        self._keyring.listen(changed)
+        self._sessions.listen(changed)
+
     def _check_host(self, request: web.Request) -> None:
         """Refuse names that are not ours: a page elsewhere may have had its own name point here."""
         try:
@@ -89,8 +100,9 @@ class Gate:
         if not cookie:
             return ANYBODY
         identity = self._sessions.identify(cookie, call)
+        if route.writes or route.kind is Kind.SOCKET:
+            _check_origin(request, said=route.kind is Kind.SOCKET)
         if route.writes:
-            _check_origin(request)
             self._sessions.check_csrf(identity.session, request.headers.get(CSRF, ""))
         return identity
 
@@ -100,8 +112,8 @@ def _key_of(request: web.Request) -> str:
     return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-Api-Key", "")
 
 
-def _check_origin(request: web.Request) -> None:
-    """Refuse what a page of another site has its visitor's browser send."""
+def _check_origin(request: web.Request, *, said: bool = False) -> None:
+    """Refuse what a page of another site has its visitor's browser send; with `said`, what does not say its site."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get(hdrs.ORIGIN)
     if site is not None:
         allowed = site in {"same-origin", "none"}
@@ -109,6 +121,6 @@ def _check_origin(request: web.Request) -> None:
         allowed = origin.partition("://")[2] == request.headers.get(hdrs.HOST)
     else:
         # No browser: those send one of the two.
-        allowed = True
+        allowed = not said
     if not allowed:
         raise ForbiddenError("a page of another site sent this request")

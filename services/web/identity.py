@@ -16,6 +16,8 @@ class Identity:
     role: Role
     scopes: frozenset[str]
     session: str = ""
+    #: When that session ends whatever happens, in seconds since 1970.
+    until: int = 0
 
     def may(self, scope: str, role: Role) -> bool:
         """Whether this caller's role suffices in a scope; any scope of its own does for the empty one."""

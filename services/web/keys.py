@@ -71,12 +71,12 @@ class Keyring:
             raise CredentialsError(_REFUSED, remedy=_REMEDY)
         return _identity(entry.value)
 
-    def holder(self, key_id: str, *, session: str = "") -> Identity:
+    def holder(self, key_id: str) -> Identity:
         """Return who holds the key of an id, as what it may do now. Raises CredentialsError when it is not valid."""
         entry = self._mirror.entries().get(key_id)
         if entry is None or not _is_valid(entry.value):
             raise CredentialsError(_REFUSED, remedy=_REMEDY)
-        return _identity(entry.value, session)
+        return _identity(entry.value)
 
     def all(self) -> list[KeyInfo]:
         """Return every key, the newest first."""
@@ -146,8 +146,8 @@ def _is_valid(key: ApiKey) -> bool:
     return key.revoked_at is None and in_time
 
 
-def _identity(key: ApiKey, session: str = "") -> Identity:
-    return Identity(key.id, key.name, key.role, frozenset(key.scopes), session)
+def _identity(key: ApiKey) -> Identity:
+    return Identity(key.id, key.name, key.role, frozenset(key.scopes))
 
 
 def _shown(key: ApiKey) -> KeyInfo:

@@ -63,6 +63,7 @@ class Flights:
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+        self._told: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         return len(self._scopes)
@@ -89,9 +90,15 @@ class Flights:
             if not self._scopes:
                 self._idle.set()
 
+    def on_drain(self, act: Callable[[], None]) -> None:
+        """Have `act` called when a drain begins: what would not end by itself ends then."""
+        self._told.append(act)
+
     async def drain(self, grace: float) -> int:
         """Let what runs finish for `grace` seconds, then cut it off; return how many requests that were."""
         self.draining = True
+        for act in self._told:
+            act()
         if await comes_within(self._idle, grace):
             return 0
         late = set(self._scopes)

@@ -75,9 +75,13 @@ def _operation(route: AnyRoute, named: dict[Any, Json], components: dict[str, Js
             {"name": name, "in": "query", "required": name in needed, "schema": schema}
             for name, schema in others.items()
         ]
+    if route.streams:
+        described = {"required": False, "schema": {"type": "string"}, "description": "The last item that was seen."}
+        parameters += [{"name": "Last-Event-ID", "in": "header", **described}]
+        parameters += [{"name": "last_event_id", "in": "query", **described}]
     if parameters:
         operation["parameters"] = parameters
-    operation["responses"] = {str(route.status): _reply(route, named), **_errors(route)}
+    operation["responses"] = {**_reply(route, named), **_errors(route)}
     if route.permission is not None:
         operation["security"] = [{"key": []}]
         operation["x-scope"] = route.permission.scope
@@ -88,10 +92,16 @@ def _operation(route: AnyRoute, named: dict[Any, Json], components: dict[str, Js
 
 
 def _reply(route: AnyRoute, named: dict[Any, Json]) -> Json:
-    schema: Json = {"type": "string"} if route.kind is Kind.TEXT else named[route.reply]
-    if route.kind is Kind.TEXT and route.content_type == "application/json":
+    if route.kind is Kind.SOCKET:
+        return {
+            "101": {"description": "Messages `{id, data}`; `data` is as `x-item` says.", "x-item": named[route.reply]}
+        }
+    content_type, schema = route.content_type.partition(";")[0], named.get(route.reply, {"type": "string"})
+    if route.kind is Kind.EVENTS:
+        content_type = "text/event-stream"
+    elif route.kind is Kind.TEXT and content_type == "application/json":
         schema = {"type": "object"}
-    return {"description": route.summary, "content": {route.content_type.partition(";")[0]: {"schema": schema}}}
+    return {str(route.status): {"description": route.summary, "content": {content_type: {"schema": schema}}}}
 
 
 def _errors(route: AnyRoute) -> Json:

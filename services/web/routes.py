@@ -22,6 +22,7 @@ from membridge.errors import InvalidRequestError
 from schemas.errors import ErrorCode
 from schemas.web import Role
 from schemas.wire import Wire, WireError, convert, decode_request
+from services.web.broadcast import Source
 from services.web.identity import ANYBODY, Identity
 
 Q = TypeVar("Q", bound=Wire)
@@ -44,7 +45,7 @@ class Method(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a route answers with: one JSON body, a text, or a stream of either form."""
+    """What a route answers with: one JSON body, a text, or a stream as server-sent events or over a WebSocket."""
 
     JSON = "json"
     TEXT = "text"
@@ -71,6 +72,8 @@ class Call:
     identity: Identity = ANYBODY
     #: Whether the connection is encrypted.
     secure: bool = False
+    #: Whether a stream has begun: no other answer can follow.
+    streaming: bool = False
     #: Whether it showed a key that is not valid.
     wrong_key: bool = False
     #: Further headers of the answer.
@@ -106,6 +109,10 @@ class Route(Generic[Q, R]):
         """Return the route with what answers it."""
         return Endpoint(self, handler)
 
+    def stream(self, handler: Callable[[Q, Call], Awaitable[Source]]) -> "Endpoint":
+        """Return the route of a stream, with what names its source; `reply` is the type of an item."""
+        return Endpoint(self, handler)
+
     @cached_property
     def path_fields(self) -> tuple[str, ...]:
         """The names of the fields that are in the path."""
@@ -115,6 +122,11 @@ class Route(Generic[Q, R]):
     def has_body(self) -> bool:
         """Whether its fields come from a JSON body."""
         return self.method.value not in _BODILESS
+
+    @property
+    def streams(self) -> bool:
+        """Whether it answers with a stream."""
+        return self.kind in {Kind.EVENTS, Kind.SOCKET}
 
     @property
     def writes(self) -> bool:

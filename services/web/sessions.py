@@ -8,7 +8,8 @@ import base64
 import hmac
 import ipaddress
 import secrets
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from membridge.aio.lifecycle import Ready
@@ -93,10 +94,20 @@ class Sessions:
             raise _OVER
         if cookie.session in self._ended.entries():
             raise _OVER
-        identity = self._keyring.holder(cookie.key_id, session=cookie.session)
+        holder = self._keyring.holder(cookie.key_id)
+        identity = replace(holder, session=cookie.session, until=cookie.began + LAST)
         if now - cookie.used > RENEW:
             self._set(call, _Cookie(cookie.session, cookie.key_id, cookie.began, now))
         return identity
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called whenever a session was logged out."""
+        self._ended.listen(changed)
+
+    def check(self, identity: Identity) -> None:
+        """Raise CredentialsError when the session that a caller came by is over."""
+        if identity.session and (identity.session in self._ended.entries() or _now() > identity.until):
+            raise _OVER
 
     def csrf_token(self, session: str) -> str:
         """Return the token of a session."""
@@ -121,7 +132,7 @@ class Sessions:
         holder = self._keyring.identify(request.key)
         call.wrong_key = False
         now, session = _now(), secrets.token_hex(16)
-        call.identity = Identity(holder.key_id, holder.name, holder.role, holder.scopes, session)
+        call.identity = replace(holder, session=session, until=now + LAST)
         self._set(call, _Cookie(session, holder.key_id, now, now))
         return self.shown(call.identity)
 

@@ -1,0 +1,67 @@
+"""Server-sent events over a feed: `id` is the item's place in its stream, so `Last-Event-ID` resumes there.
+
+Beside its items a stream says `reset` when something before them may be gone, and `trouble` when the server cannot read
+at present; a comment is a sign of life.
+"""
+
+import asyncio
+
+import msgspec
+from aiohttp import hdrs, web
+
+from membridge.bus.feed import News
+from membridge.errors import UnavailableError
+from services.web.broadcast import Source
+from services.web.errors import HEADERS, body_of
+from services.web.routes import Call
+from services.web.streaming import Streams, id_of, position_of
+
+#: Milliseconds after which a browser comes back.
+RETRY = b"retry: 2000\n\n"
+_LIFE = b": alive\n\n"
+
+
+async def send_events(request: web.Request, call: Call, streams: Streams, source: Source) -> web.StreamResponse:
+    """Send a source's items to a client until one of both ends."""
+    start = position_of(request)
+    headers = {**HEADERS, "X-Request-Id": call.request_id, "X-Accel-Buffering": "no"}
+    response = web.StreamResponse(headers={**headers, hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8"})
+    async with streams.opened(call, "events"), streams.broadcast.joined(source) as channel:
+        call.streaming = True
+        await response.prepare(request)
+        await response.write(RETRY)
+        async for news in streams.broadcast.follow(channel, start, heartbeat=streams.limits.heartbeat):
+            if not streams.may_go_on(call.identity):
+                break
+            try:
+                async with asyncio.timeout(streams.limits.slow):
+                    await response.write(_frames(news, call.request_id))
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ConnectionResetError("the client does not read its stream") from None
+    if not response.prepared:
+        raise UnavailableError("the server is stopping", remedy="try again")
+    # The end of what is sent tells the client that this was no accident of the connection.
+    await response.write_eof()
+    return response
+
+
+def _frames(news: News[bytes], request_id: str) -> bytes:
+    """Return what a client is sent of `news`."""
+    frames: list[bytes] = []
+    if news.reset:
+        first = news.items[0][0] if news.items else news.next.seq
+        frames.append(_frame(id_of(first - 1, news.next), b"{}", b"reset"))
+    if news.trouble is not None:
+        frames.append(_frame("", msgspec.json.encode(body_of(news.trouble, request_id)), b"trouble"))
+    frames += [_frame(id_of(seq, news.next), body) for seq, body in news.items]
+    return b"".join(frames) or _LIFE
+
+
+def _frame(name: str, body: bytes, event: bytes = b"") -> bytes:
+    lines = [b"event: " + event] if event else []
+    lines += [b"id: " + name.encode()] if name else []
+    # A line break in a body would end its field; all three kinds of it do in this format.
+    lines += [b"data: " + line for line in body.splitlines() or [b""]]
+    return b"\n".join([*lines, b"", b""])
