@@ -55,7 +55,7 @@ def open_live(path: Path, *, deadline: Deadline) -> Generator[Connection]:
 
 @contextmanager
 def open_frozen(path: Path, *, deadline: Deadline) -> Generator[Connection]:
-    """Open a database file that nobody writes, such as a mirror: no locks, no WAL, nothing left beside it."""
+    """Open a database file that no program writes, such as a mirror: no locks, no WAL, nothing left beside it."""
     real = resolve(path)
     with translated(path):
         connection = Connection(
@@ -89,7 +89,7 @@ def open_to_compare(path: Path, other: Path, *, deadline: Deadline) -> Generator
 
 @contextmanager
 def open_frozen_pair(path: Path, other: Path, *, deadline: Deadline) -> Generator[Connection]:
-    """Open `path` as `main` with `other` attached as `theirs`, two files that nobody writes."""
+    """Open `path` as `main` with `other` attached as `theirs`, two files that no program writes."""
     frozen = resolve(other)
     with open_frozen(path, deadline=deadline) as connection, translated(other):
         connection.run("ATTACH ? AS theirs", (frozen_uri(frozen),))
@@ -112,7 +112,7 @@ def bound(connection: Connection, deadline: Deadline) -> None:
 
 
 def frozen_uri(path: Path) -> str:
-    """Return the URI that opens a file nobody writes; any character may stand in the path."""
+    """Return the URI that opens a file that no program writes; any character may stand in the path."""
     return f"file:{quote(str(path))}?mode=ro&immutable=1"
 
 

@@ -63,7 +63,7 @@ def inspect(path: Path, *, deadline: Deadline) -> DatabaseFacts:
 def copy_database(
     source: Path, target: Path, *, deadline: Deadline, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Make `target` a consistent copy of the live database, scrubbed of what is machine-local.
+    """Make `target` a consistent copy of the live database, without machine-local data.
 
     Pages keep their positions, so that two copies differ where the database changed. `progress` is told pages done and
     pages in all. Errors: the database's, DiskFullError, DeadlineExceededError; `target` is then gone.

@@ -1,4 +1,4 @@
-"""Which other programs have a database file open, asked of the system."""
+"""Which other programs have a database file open, according to /proc."""
 
 import os
 import shutil

@@ -1,7 +1,7 @@
-"""What tells that a live database went back in time: marks that only grow, and where its WAL stood.
+"""Marks that prove that a live database went back in time: numbers that only grow, and the position of its WAL.
 
-A power cut with a disk that lies, a damaged WAL, an older file put in its place: each takes rows away without anybody
-having deleted them. No single number tells all of it, so several are noted, and each of them alone proves it:
+A power cut with a disk that lies, a damaged WAL, an older file put in its place: each removes rows that
+no program deleted. No single number shows every case, so several are noted, and each alone is proof:
 
 - SQLite never gives an id of an AUTOINCREMENT table twice and notes the highest one. A lower note is no deletion.
 - The newest rows of each such table. If a new row has the id of one of them, the table was at an earlier state when it

@@ -1,4 +1,4 @@
-"""The memory that a database holds, whatever lies where: to tell whether two machines know the same."""
+"""The memory that a database holds, whatever its layout: to compare two machines."""
 
 import hashlib
 from pathlib import Path

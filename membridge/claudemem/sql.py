@@ -53,7 +53,7 @@ class Connection:
         return [row[0] for row in self.each(sql, bindings) if isinstance(row[0], str)]
 
     def run(self, sql: str, bindings: Bindings = ()) -> None:
-        """Run statements whose rows nobody wants."""
+        """Run statements and discard their rows."""
         for _ in self.each(sql, bindings):
             pass
 

@@ -1,6 +1,6 @@
-"""claude-mem's worker: is it there, is it well, and, only where that is allowed, stop it.
+"""claude-mem's worker: whether it runs, whether it is healthy, and, only if allowed, stop it.
 
-Found by its pid file and its health URL on this machine. Nothing here is needed to sync: the worker keeps running.
+Found by its pid file and health URL on this machine. A sync needs none of this: the worker keeps running.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _SETTINGS = "settings.json"
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """A worker that its pid file names; `healthy` when it answered, with the `version` it told."""
+    """A worker that its pid file names; `healthy` when it answered, and the `version` in its answer."""
 
     pid: int
     port: int

@@ -1,7 +1,7 @@
 """Which commits lead to the head, and when a new chain begins.
 
 Pure: looks at commit records and a mirror's position and names what to fetch. It never trusts a position whose sums
-disagree with the records: then the way starts at a full snapshot again.
+disagree with the records: the plan then starts at a full snapshot.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,12 +13,12 @@ from schemas.snapshot import SnapshotKind, SnapshotRecord
 
 
 class BrokenChainError(ValueError):
-    """Records that do not lead from a full snapshot to the head; the message names the gap."""
+    """The records do not lead from a full snapshot to the head; the message names the gap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What a mirror is: the seq and epoch of its commit, and the sha256 of its file."""
+    """Which commit a mirror holds: its seq and epoch, and the sha256 of the file."""
 
     seq: Seq
     epoch: Epoch
@@ -40,7 +40,7 @@ class ChainPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FetchPlan:
-    """How a mirror becomes the head: the commits to apply, oldest first.
+    """The commits that turn a mirror into the head, oldest first.
 
     The first one is a full snapshot when `from_full`. `descends` says that the head descends from the mirror, so that
     the mirror is the base of a merge: what the head lacks of it was deleted.
@@ -66,11 +66,10 @@ def plan(
     records: Mapping[Seq, SnapshotRecord],
     pruned: Position | None = None,
 ) -> FetchPlan | None:
-    """Return the way from the mirror at `position` to `head`.
+    """Return the plan that brings the mirror at `position` to `head`.
 
-    `ancestor` is what is remembered of the commit of that seq when its record is gone by retention. Returns None when
-    the mirror is not what its position's record says: the caller asks again with `position=None`. Raises
-    BrokenChainError when the records are no chain.
+    `pruned` is the tombstone of the mirror's commit when retention deleted its record. Returns None when the mirror
+    does not match its record: call again with `position=None`. Raises BrokenChainError when the records do not link.
     """
     if position is not None:
         known = records.get(position.seq)
@@ -85,14 +84,14 @@ def plan(
             return FetchPlan(tuple(_linked(descent)[1:]), from_full=False, descends=True)
     commits = _linked(_descent(records, head.full_seq, head.seq))
     if commits[0].seq != head.full_seq or commits[0].kind is not SnapshotKind.FULL:
-        raise BrokenChainError(f"seq {head.full_seq} is no full snapshot")
+        raise BrokenChainError(f"seq {head.full_seq} is not a full snapshot")
     return FetchPlan(tuple(commits), from_full=True, descends=position is not None)
 
 
 def flaw(record: SnapshotRecord, parent: SnapshotRecord | None) -> str:
-    """Return what is wrong with a record beside its parent, nothing when all is well.
+    """Return how a record contradicts its parent, "" when it does not.
 
-    The parent of a full snapshot may be gone by retention: then only the record itself is looked at.
+    Retention may have deleted the parent of a full snapshot: then only the record itself is checked.
     """
     full = record.kind is SnapshotKind.FULL
     flaws = {
@@ -118,7 +117,7 @@ def hole(head: SnapshotRecord, records: Mapping[Seq, SnapshotRecord]) -> Seq | N
 
 
 def stepped_over(records: Iterable[SnapshotRecord]) -> set[Seq]:
-    """Return the numbers between a commit and its parent: what was written there never became the head."""
+    """Return the numbers that commits skipped after their parents: records under them never became the head."""
     return {seq for record in records for seq in range(record.parent_seq + 1, record.seq)}
 
 

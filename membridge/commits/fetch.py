@@ -1,6 +1,6 @@
-"""Bring a mirror to the head: fetch what is missing, rebuild the file beside the old one, verify it.
+"""Bring a mirror to the head: download missing objects, rebuild the file beside the old one, verify it.
 
-The old mirror and its position stay as they are; the caller merges first and advances the position after that.
+The old mirror and its position stay unchanged; the caller merges first, then advances the position.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Fetched:
 async def fetch(replica: Replica, head: SnapshotRecord, *, progress: ProgressTracker, deadline: Deadline) -> Fetched:
     """Build the database file of `head` in the mirror's folder and return it, verified.
 
-    A mirror that disagrees with its position takes the whole chain instead, and is then no base of a merge.
+    A mirror that disagrees with its position is rebuilt from the full snapshot and cannot be the base of a merge.
     Errors: CorruptObjectError when an object or the result is not what its record says, ObjectMissingError when the
     chain names an object that is gone; the mirror is then as before.
     """
@@ -45,12 +45,12 @@ async def fetch(replica: Replica, head: SnapshotRecord, *, progress: ProgressTra
             try:
                 return await _build(replica, head, plan, progress=progress, deadline=deadline)
             except CorruptObjectError:
-                # The mirror or an object: rebuilt from the full snapshot it shows which.
+                # Either the mirror or an object is damaged: rebuilding from the full snapshot shows which.
                 if plan.from_full:
                     raise
     plan = await _plan(replica, head, None, deadline=deadline)
     if plan is None:
-        raise CorruptObjectError(f"the snapshots of {replica.name} are no chain", remedy=_RECOVER)
+        raise CorruptObjectError(f"the snapshots of {replica.name} do not form a chain", remedy=_RECOVER)
     return await _build(replica, head, plan, progress=progress, deadline=deadline)
 
 
@@ -62,11 +62,13 @@ async def _plan(
         records = await heads.fetch_records(replica, seqs, deadline=deadline) | {head.seq: head}
         gone: Position | None = None
         if position is not None and position.seq < head.full_seq and position.seq not in records:
-            # A node that was away while retention went by: its mirror is still the base of its merge.
+            # The node was offline while retention ran: its mirror is still the base of its merge.
             gone = await pruned.find(replica, position.seq, deadline=deadline)
         plan = chain.plan(head, position, records, gone)
     except chain.BrokenChainError as error:
-        raise CorruptObjectError(f"the snapshots of {replica.name} are no chain: {error}", remedy=_RECOVER) from error
+        raise CorruptObjectError(
+            f"the snapshots of {replica.name} do not form a chain: {error}", remedy=_RECOVER
+        ) from error
     if plan is not None and plan.from_full and plan.descends and not await threads.run(_is_intact, replica, position):
         return None
     return plan
@@ -102,7 +104,7 @@ async def _build(
 def _verify(staged: Path, head: SnapshotRecord, plan: FetchPlan, deadline: Deadline) -> None:
     if staged.stat().st_size != head.page_size * head.page_count or files.sha256_of(staged) != head.sha256:
         raise CorruptObjectError(f"the database of seq {head.seq} is not the one that was committed")
-    # Whoever committed it checked all of it; what is new here is checked as far as a merge reads it.
+    # The committing node ran a full check. After a delta only the pages that a merge reads are checked again.
     if plan.from_full:
         database.quick_check(staged, deadline=deadline)
     else:
@@ -110,6 +112,6 @@ def _verify(staged: Path, head: SnapshotRecord, plan: FetchPlan, deadline: Deadl
 
 
 def _is_intact(replica: Replica, position: Position | None) -> bool:
-    """Whether the mirror's file is what its position says: no delta will be applied to it that would tell."""
+    """Whether the mirror's file matches its position. No delta is applied to it, so nothing else would notice."""
     path = replica.mirror.path()
     return path is not None and position is not None and files.sha256_of(path) == position.sha256

@@ -1,6 +1,6 @@
 """Garbage: snapshots that the policy no longer keeps, and objects that no record names.
 
-Killed between any two deletions it leaves a store in which every record that is there can be restored: a commit's
+Killed between any two deletions, every record that is left can still be restored: a commit's
 record goes before its object, and a later commit before the one it builds on. An object is garbage for certain when no
 record names it and its seq is not beyond a head that was read *before* the records were listed: whatever push uploaded
 it, its seq is taken, so it can never commit. No clock takes part in that.
@@ -37,7 +37,7 @@ NAMED = 1000
 
 @dataclass(slots=True)
 class _Plan:
-    """What goes, newest first, and what is garbage beside it."""
+    """Commits to delete, newest first, and garbage objects."""
 
     head: SnapshotRecord
     stays: set[Seq]

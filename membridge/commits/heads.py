@@ -1,12 +1,12 @@
 """The head of a project: read, settled after a crash, and moved by a commit that both stores fence.
 
 The commit record of a seq goes into the object store only if absent, then the head in KV moves by compare-and-set. A
-crash between the two leaves a record ahead of the head: `settle` rolls the head forward. Nothing here takes an epoch
-for granted: a commit under an old one fails in at least one of the stores.
+crash between the two leaves a record ahead of the head: `settle` rolls the head forward. A commit under an
+old epoch fails in at least one of the stores.
 
-A record that cannot be read wedges nothing. The head's own is written anew, because KV has all of it; so is one that
-is lost while its object is there. One beyond the
-head is a stray, since no commit was confirmed there: the next commit takes the number after it.
+An unreadable record blocks nothing. The head's own record is written again, because KV holds all of it; so is a lost
+record whose object still exists. An unreadable record beyond the head is a stray: no commit was confirmed there, and
+the next commit takes the number after it.
 """
 
 from collections.abc import Iterable
@@ -127,7 +127,7 @@ async def to_recover(replica: Replica, *, deadline: Deadline) -> KnownHead | Non
 
 
 async def first_seq(replica: Replica, *, deadline: Deadline) -> Seq:
-    """Return the number of a commit where there is no head: beyond every record, also those that cannot be read."""
+    """Return the seq of the first commit without a head: beyond every record, unreadable ones included."""
     position = replica.mirror.position()
     return 1 + max(await newest_seq(replica, deadline=deadline), position.seq if position else 0)
 
@@ -143,7 +143,7 @@ async def commit(replica: Replica, record: SnapshotRecord, known: KnownHead | No
         raise _stale(replica, record, known.record)
     conditional = (await replica.store.describe(deadline=deadline)).conditional_put
     if not conditional:
-        # KV alone fences: the record may only be written by whoever moved the head.
+        # KV alone fences: only the process that moved the head may write the record.
         moved = await _move(replica, record, revision=known.revision if known else 0, deadline=deadline)
         await replica.store.put(
             layout.commit(replica.project, record.seq), encode(record), if_absent=False, deadline=deadline
@@ -167,14 +167,14 @@ async def commit(replica: Replica, record: SnapshotRecord, known: KnownHead | No
 async def fetch_record(replica: Replica, seq: Seq, *, deadline: Deadline) -> SnapshotRecord:
     """Return the commit record of `seq`.
 
-    Errors: ObjectMissingError, CorruptObjectError when it is no record of this seq, UnsupportedFormatError.
+    Errors: ObjectMissingError, CorruptObjectError when it is not a record of this seq, UnsupportedFormatError.
     """
     key = layout.commit(replica.project, seq)
     body = await replica.store.get(key, deadline=deadline)
     try:
         record = decode(body, SnapshotRecord)
     except WireError as error:
-        raise CorruptObjectError(f"{key} is no commit record: {error}") from error
+        raise CorruptObjectError(f"{key} is not a commit record: {error}") from error
     _check_format(record)
     if record.seq != seq or record.project != replica.project:
         raise CorruptObjectError(f"{key} is the record of another snapshot")

@@ -1,6 +1,6 @@
-"""The commits that are kept, and the one that somebody means by a name.
+"""The commits that the store keeps, and the one that a name stands for.
 
-After retention the numbers have gaps: what there is is what the store lists, never a range.
+Retention leaves gaps between the numbers: list the store, never count through a range.
 """
 
 from datetime import datetime
@@ -13,7 +13,7 @@ from membridge.system import clock
 from schemas.commits import HistoryReply, HistoryRequest, RowChanges
 from schemas.snapshot import SnapshotRecord
 
-#: The state that is no memory at all.
+#: The name of the empty state before the first snapshot.
 NOTHING = "0"
 
 

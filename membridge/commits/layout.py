@@ -1,4 +1,4 @@
-"""Where a project's objects lie in the store. The only module that spells an object key."""
+"""Object keys of a project. The only module that spells one."""
 
 from schemas.identity import NodeId, ProjectId, Seq, token
 from schemas.snapshot import SnapshotKind
@@ -23,7 +23,7 @@ def commit(project: ProjectId, seq: Seq) -> str:
 
 
 def seq_of_commit(key: str) -> Seq | None:
-    """Return the seq in a commit record's key, None when it is no such key."""
+    """Return the seq in a commit record's key, None for any other key."""
     name = key.rpartition("/")[2].removesuffix(".json")
     return int(name) if len(name) == SEQ_DIGITS and name.isdecimal() else None
 
@@ -39,13 +39,13 @@ def snapshot(project: ProjectId, seq: Seq, kind: SnapshotKind, nonce: str) -> st
 
 
 def seq_of_snapshot(key: str) -> Seq | None:
-    """Return the seq in a snapshot's key, None when it is no such key."""
+    """Return the seq in a snapshot's key, None for any other key."""
     digits, dash, _ = key.rpartition("/")[2].partition("-")
     return int(digits) if dash and len(digits) == SEQ_DIGITS and digits.isdecimal() else None
 
 
 def pruned(project: ProjectId, block: int) -> str:
-    """Return the key of what is remembered of a block of commits whose records are gone."""
+    """Return the key of a block of pruned commits."""
     return f"projects/{project}/ancestry/{block:0{SEQ_DIGITS}d}.json"
 
 

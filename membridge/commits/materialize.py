@@ -35,14 +35,14 @@ async def build(
     except chain.BrokenChainError as error:
         raise _broken(record, str(error)) from error
     if plan is None:
-        raise _broken(record, "its records are no chain")
+        raise _broken(record, "its records do not form a chain")
     await threads.run(files.fresh_folder, work)
     try:
         await rebuild.rebuild(replica, plan.commits, target, work, progress=progress, deadline=deadline)
     finally:
         await threads.run(files.remove, work)
     if await threads.run(files.sha256_of, target) != record.sha256:
-        raise _broken(record, "the database that it gives is not the one that was committed")
+        raise _broken(record, "the rebuilt database is not the committed one")
     return target
 
 
@@ -69,13 +69,13 @@ def _from_mirror(replica: Replica, record: SnapshotRecord, target: Path) -> bool
     if mirror is None or mirror.stem != record.sha256[: len(mirror.stem)]:
         return False
     try:
-        # A second name, so that a pull that advances the mirror does not take the file away.
+        # A hard link keeps the file when a pull advances the mirror.
         os.link(mirror, target)
     except OSError:
         return False
     if files.sha256_of(target) == record.sha256:
         return True
-    # What is written there next must not be written into the mirror.
+    # The target is a hard link to the mirror: a write to it would change the mirror.
     with files.translated(target):
         target.unlink()
     return False

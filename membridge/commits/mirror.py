@@ -2,7 +2,7 @@
 
 The position is written last: a crash at any point leaves the old mirror with the old position, or the new with the new.
 Nothing but this module writes in the mirror's folder, and a mirror file never changes once its position names it. A
-mirror that was forgotten is no base of a merge any more, but is kept until there is another one: it may be the last
+forgotten mirror is not the base of a merge any more. It is kept until there is a new one, because it may be the last
 whole copy of the memory.
 """
 
@@ -28,7 +28,7 @@ class Mirror:
     def position(self) -> Position | None:
         """Return what the mirror is, None when there is none, its file is gone or its position damaged.
 
-        Raises FileAccessError when that cannot be told: a mirror that is there must not be swept for it.
+        Raises FileAccessError when the position cannot be read: the mirror may exist and must not be swept.
         """
         return self._read(_POSITION)
 

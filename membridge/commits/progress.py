@@ -1,4 +1,4 @@
-"""The steps of a push or pull as they happen: for a person's progress bar, a job's record and the log."""
+"""Progress of a job, step by step: for a progress bar, the job's record and the log."""
 
 import time
 from collections.abc import Callable, Generator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from schemas.node import JobStep
 
-#: Told the step's name, how much of it is done and how much there is (0 while unknown).
+#: Called with the step's name, how much of it is done, and the total (0 while unknown).
 Listener = Callable[[str, int, int], None]
 
 
@@ -16,7 +16,7 @@ def unheard(step: str, done: int, total: int) -> None:
 
 
 class ProgressTracker:
-    """Collects the steps of one job and tells a listener where it is. May be told from another thread."""
+    """Times the steps of one job and reports them to a listener. Safe to call from another thread."""
 
     def __init__(self, listener: Listener = unheard) -> None:
         self._listener = listener
@@ -36,5 +36,5 @@ class ProgressTracker:
             self._current = outer
 
     def advance(self, done: int, total: int) -> None:
-        """Say how far the current step is."""
+        """Report how far the current step is."""
         self._listener(self._current, done, total)

@@ -1,7 +1,7 @@
-"""What is remembered of commits whose records retention deleted: that they were, and what they were.
+"""Tombstones of pruned commits: seq, epoch, sha256.
 
-A node that was away for long finds its mirror's commit here, and so knows that the head descends from its mirror:
-what the head lacks of it was deleted. Some bytes a commit, in one object for each block of seqs.
+A node that was offline for long finds its mirror's commit here and so knows that the head descends from its mirror:
+rows that the head lacks were deleted. One object holds a block of seqs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,12 +21,12 @@ BLOCK = 512
 
 
 async def find(replica: Replica, seq: Seq, *, deadline: Deadline) -> Position | None:
-    """Return what the commit of `seq` was, None when nothing is remembered of it."""
+    """Return the tombstone of `seq`, None when there is none."""
     return (await read(replica, [seq], deadline=deadline)).get(seq)
 
 
 async def read(replica: Replica, seqs: Iterable[Seq], *, deadline: Deadline) -> dict[Seq, Position]:
-    """Return what is remembered of `seqs`. Errors: CorruptObjectError, the store's."""
+    """Return the tombstones of `seqs`. Errors: CorruptObjectError, the store's."""
     wanted = set(seqs)
     found: dict[Seq, Position] = {}
     for block in sorted({seq // BLOCK for seq in wanted}):
@@ -35,7 +35,7 @@ async def read(replica: Replica, seqs: Iterable[Seq], *, deadline: Deadline) -> 
 
 
 async def remember(replica: Replica, records: Mapping[Seq, SnapshotRecord], *, deadline: Deadline) -> None:
-    """Remember `records`, before they are deleted. Doing it twice changes nothing."""
+    """Write tombstones of `records`, before these are deleted. Idempotent."""
     for block in sorted({seq // BLOCK for seq in records}):
         known = await _block(replica, block, deadline=deadline)
         new = {

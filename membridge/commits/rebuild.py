@@ -1,6 +1,6 @@
-"""A database file out of a chain's objects: the full snapshot decompressed, then the deltas' pages put in place.
+"""Build a database file from a chain's objects: decompress the full snapshot, then apply the deltas' pages.
 
-Speaks of files in a temporary folder only; who asked for the file says what it must be.
+Works on files in a temporary folder only; the caller verifies the result.
 """
 
 import os
@@ -62,7 +62,7 @@ async def download(replica: Replica, objects: Sequence[SnapshotObject], work: Pa
         await replica.store.download(stored.key, path, deadline=deadline)
         if await threads.run(files.sha256_of, path) == stored.sha256:
             return
-        # A second download heals what the network broke; what is broken at rest stays broken.
+        # A second download repairs damage of the network, not damage at rest.
         await threads.run(path.unlink)
         await replica.store.download(stored.key, path, deadline=deadline)
         if await threads.run(files.sha256_of, path) != stored.sha256:

@@ -1,6 +1,6 @@
 """Which snapshots retention deletes. Pure: it looks at commit records and tags.
 
-The head, every tagged snapshot, and what any of these is restored from always stay.
+The head, every tagged snapshot and the chains that they are restored from always stay.
 """
 
 from collections.abc import Collection, Mapping
@@ -30,7 +30,7 @@ def kept(records: Mapping[Seq, SnapshotRecord], tagged: Collection[Seq], policy:
     """Return the seqs that the policy keeps: the head, tagged ones, and by count.
 
     Hours, days and weeks are those that have a snapshot, counted from the newest one: no clock is asked, so that a node
-    whose clock is wrong deletes nothing. A commit that only brought an epoch is no state of its own.
+    whose clock is wrong deletes nothing. A commit that only brought an epoch does not count as a state.
     """
     if not records:
         return set()

@@ -1,7 +1,7 @@
 """Tags: names for snapshots, kept in the object store, so that they outlive NATS.
 
-What is tagged is kept by retention. A tag is set under the push lock, as retention works, so that no snapshot goes
-while somebody names it.
+Retention keeps tagged snapshots. Tags are set and snapshots deleted under the push lease, so that no snapshot is
+deleted while it is being tagged.
 """
 
 from contextlib import suppress
@@ -55,7 +55,7 @@ async def find(replica: Replica, name: str, *, deadline: Deadline) -> Tag:
 async def put(replica: Replica, name: str, record: SnapshotRecord, *, move: bool, deadline: Deadline) -> Tag:
     """Give `record` a name; `move` takes the name from another snapshot. Setting it twice is fine.
 
-    Errors: ConflictError when the name is another snapshot's, InvalidRequestError for what is no name.
+    Errors: ConflictError when the name is another snapshot's, InvalidRequestError for an invalid name.
     """
     tag = Tag(
         project=replica.project,
@@ -89,7 +89,7 @@ def checked(name: str) -> str:
     if not TOKEN.fullmatch(name):
         raise InvalidRequestError(f"tag {name!r} is not allowed: 1 to 64 of A-Z a-z 0-9 _ -", field="name")
     if name in RESERVED or name.isdecimal():
-        raise InvalidRequestError(f"{name} is no tag: it names a snapshot already", field="name")
+        raise InvalidRequestError(f"{name} cannot be a tag: it names a snapshot already", field="name")
     return name
 
 
@@ -97,7 +97,7 @@ def _read(replica: Replica, key: str, body: bytes) -> Tag:
     try:
         tag = decode(body, Tag)
     except WireError as error:
-        raise CorruptObjectError(f"{key} is no tag: {error}", remedy="delete it and tag again") from error
+        raise CorruptObjectError(f"{key} is not a valid tag: {error}", remedy="delete it and tag again") from error
     if layout.tag(replica.project, tag.name) != key or tag.project != replica.project:
         raise CorruptObjectError(f"{key} is another tag", remedy="delete it and tag again")
     return tag

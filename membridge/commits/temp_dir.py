@@ -1,4 +1,4 @@
-"""A folder for a while: where old states are rebuilt, beside the mirror and never in it."""
+"""Temporary folders beside the mirror, in which old states are rebuilt."""
 
 import secrets
 from collections.abc import AsyncGenerator
@@ -14,7 +14,7 @@ from schemas.snapshot import SnapshotRecord
 
 @asynccontextmanager
 async def temp_dir(replica: Replica) -> AsyncGenerator[Path]:
-    """Give an empty folder that is gone after the body. What a killed process left is removed after a day."""
+    """Yield an empty folder and remove it after the body. Folders of killed processes are removed after a day."""
     folder = replica.folder / f"scratch-{secrets.token_hex(4)}"
     await threads.run(files.sweep, replica.folder, "scratch-*")
     await threads.run(files.fresh_folder, folder)

@@ -1,4 +1,4 @@
-"""Verify: is everything that is kept there, whole, linked, and does each chain give the databases its records name?
+"""Verify that every kept record and object exists, is whole and linked, and that each chain rebuilds its databases.
 
 Reads only. Works in a temporary folder that holds one database and one object at a time and is removed at the end.
 A commit that retention deletes meanwhile is not a finding.
@@ -41,7 +41,7 @@ _STEPS_OVER = "the next push takes the number after it"
 async def verify(
     replica: Replica, request: VerifyRequest, *, progress: ProgressTracker, deadline: Deadline
 ) -> VerifyReply:
-    """Return what is not as it should be. Errors: NotFoundError, DiskFullError, the store's and the bus' errors."""
+    """Return the findings. Errors: NotFoundError, DiskFullError, the store's and the bus' errors."""
     async with temp_dir(replica) as folder:
         return await _Verification(replica, progress, deadline, folder).run(request)
 
@@ -148,7 +148,7 @@ class _Verification:
         return {number: record for number, record in records.items() if chosen.full_seq <= number <= seq}
 
     def _check_links(self, records: dict[Seq, SnapshotRecord]) -> set[Seq]:
-        """Look at each record beside its parent; return those that no chain leads to."""
+        """Compare each record with its parent; return those that no chain leads to."""
         broken: set[Seq] = set()
         for seq, record in records.items():
             wrong = self._flaw(record, records.get(record.parent_seq))
@@ -228,14 +228,12 @@ class _Verification:
             finally:
                 await threads.run(path.unlink, missing_ok=True)
         if await threads.run(files.sha256_of, state) != record.sha256:
-            self._failed(
-                record.seq, "restore", "the database that it gives is not the one that was committed", _RESTORE
-            )
+            self._failed(record.seq, "restore", "the rebuilt database is not the committed one", _RESTORE)
             return False
         return True
 
     async def _fetch(self, record: SnapshotRecord) -> Path | None:
-        """Download the object of a record and check it; what is wrong with it is a finding."""
+        """Download and check the object of a record; damage becomes a finding."""
         stored = record.object
         if stored is None:
             return None
@@ -257,7 +255,7 @@ class _Verification:
             self._failed(record.seq, "database", error.message.replace(str(state), "of this snapshot"), _RESTORE)
 
     async def _still_true(self) -> list[VerifyFinding]:
-        """Return the findings without those of commits that retention took away meanwhile, worst first."""
+        """Return the findings, worst first, without those of commits that retention deleted meanwhile."""
         there = set(await heads.seqs(self.replica, deadline=self.deadline))
         head = {finding.seq for finding in self.findings if finding.what == "head"}
         found = [one for one in self.findings if one.seq in there or one.seq in head]

@@ -1,7 +1,7 @@
-"""What this machine has that the canonical memory has not: the rows of a proposal, and how many they are.
+"""Rows that this machine has and the canonical memory lacks: the rows of a proposal, and their number.
 
-Compared with the mirror, which is the state that was last merged: what the mirror has and ours has not was deleted
-here, unless it is in quarantine. Never writes.
+Compares with the mirror, the state that was merged last: a row that the mirror has and ours lacks was deleted here,
+unless it is in quarantine. Never writes.
 """
 
 import json
@@ -54,7 +54,7 @@ def unsynced(live: Path, canonical: Path | None, *, journal: Journal | None = No
 
 
 def differs(live: Path, canonical: Path, *, deadline: Deadline) -> bool:
-    """Whether the two hold different memories; what is machine-local makes no difference.
+    """Whether the two hold different memories; machine-local data is ignored.
 
     A table that only one of them has makes one when it has rows.
     """

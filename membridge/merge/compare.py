@@ -67,7 +67,7 @@ def compare(
 ) -> Comparison:
     """Return what became of `older` in `newer`; `limit` rows are named, all are counted. Errors: the database's.
 
-    Nobody writes the two files meanwhile, except `newer` where it `is_live`.
+    No program writes the two files meanwhile, except `newer` if it `is_live`.
     """
     if older is None or newer is None:
         change = RowChange.CAME if older is None else RowChange.WENT

@@ -1,6 +1,6 @@
 """Which rows of two databases differ, found by SQLite at the speed of its comparisons.
 
-A row of ours that theirs has exactly, wherever it lies, is no difference. Each row is looked for at its own rowid first
+A row that both have is not a difference, wherever it lies. Each row is looked up at its own rowid first
 (two states of one database agree there) and then through an index; a table in which too many rows share what the index
 knows is compared by sums instead, so that nothing is ever quadratic.
 """

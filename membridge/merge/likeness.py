@@ -34,7 +34,7 @@ def pair_versions(
 ) -> dict[int, int]:
     """Return, for positions in `olds`, the position in `news` of another version of the same memory.
 
-    `strict` demands that all identity columns are equal: for rows of which nobody knows a common ancestor.
+    `strict` demands that all identity columns are equal: for rows without a known common ancestor.
     """
     if likeness.unique:
         return {0: 0} if olds and news else {}

@@ -31,9 +31,9 @@ def merge_snapshot(  # noqa: PLR0913 - three databases, and what every long work
 ) -> MergeReport:
     """Merge the snapshot `theirs` into `live`; where both changed a row since `base`, theirs stays.
 
-    `base` and `theirs` are files that nobody writes. `save` is called once before anything is written to `live`. Short
-    transactions: a merge that fails half-way has changed whole rows only, and the next one goes on. Errors: the
-    database's, DiskFullError, DeadlineExceededError.
+    `base` and `theirs` are files that no program writes. `save` is called once before the first write to
+    `live`. Transactions are short: a merge that fails half-way has changed whole rows only, and the next one goes on.
+    Errors: the database's, DiskFullError, DeadlineExceededError.
     """
     terms = Terms(source=source, decide=three_way.merge, journal=journal, save=save)
     return merge_files(live, theirs, base=base, terms=terms, deadline=deadline, progress=progress)

@@ -62,7 +62,7 @@ class Clash:
 
 @dataclass(slots=True)
 class Decision:
-    """What becomes of a bucket; `proposals` counts rows of which the canonical memory is to hear."""
+    """What becomes of a bucket; `proposals` counts rows that the canonical memory lacks."""
 
     changes: list[RowEdit] = field(default_factory=list[RowEdit])
     clashes: list[Clash] = field(default_factory=list[Clash])
@@ -169,7 +169,7 @@ def _compared(
 
 
 class _Decider:
-    """Collects what is to be done to ours. A change of a row that ours holds twice is one of both."""
+    """Collects the edits to ours. If ours holds a row twice, both copies are edited."""
 
     def __init__(self, shape: Shape, favour: Favour, ours: Sequence[Row]) -> None:
         self._shape, self._favour = shape, favour

@@ -1,4 +1,4 @@
-"""One connection of this node and the projects that are served over it: all of them, or those of one NATS account.
+"""One connection of this node and the projects it serves over it: all of them, or those of one NATS account.
 
 Where the server has an account for each project, one that cannot be opened is reported and tried again, and the others
 serve meanwhile.
@@ -45,7 +45,7 @@ class Account:
         self.name = f" of {key.stem}" if key else ""
 
     async def open(self, stack: AsyncExitStack) -> dict[str, Part]:
-        """Open the connection and what hangs on it until `stack` closes; return the parts that serve the projects."""
+        """Open the connection and its resources until `stack` closes; return the parts that serve the projects."""
         settings, key = self._settings, self._key
         if key is not None and not await threads.run(key.is_file):
             raise CredentialsError(
@@ -89,7 +89,7 @@ class Account:
             )
 
     async def reopen(self, ready: Ready) -> None:
-        """Be the part that opens the account again and again, and serves its projects once that worked.
+        """Run the part that retries to open the account, then serves its projects.
 
         Raises AlreadyRunningError when another machine turns out to have this node's name, and RevokedError when this
         machine is revoked while the account is served.
@@ -114,11 +114,11 @@ class Account:
 
 
 async def _until_revoked(bus: Bus, projects: ProjectsPart, ready: Ready) -> None:
-    """Be the part that ends the node when its key is not accepted any more. Raises RevokedError."""
+    """Run the part that ends the node when NATS no longer accepts its key. Raises RevokedError."""
     ready()
     await bus.until_refused()
     raise projects.revocation()
 
 
 def _unheard() -> None:
-    """Nobody waits for this account in particular."""
+    """Nothing waits for this account to be ready."""

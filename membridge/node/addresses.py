@@ -1,4 +1,4 @@
-"""The addresses that this machine has on its networks, read from its interfaces; no server is asked.
+"""The addresses that this machine has on its networks, read from its interfaces without asking a server.
 
 The machine's own name is of no use for that: on Debian it resolves to 127.0.1.1.
 """

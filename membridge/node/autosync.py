@@ -1,8 +1,8 @@
 """What a node does by itself for one project: notice, wait for a quiet moment, push or propose; follow the head.
 
-Three watchers say that something happened; one worker does what is due, and looks again every few minutes whatever
-happened. Nothing is lost when a word is missed: the worker compares states, it does not count events. A round that
-fails is tried again when the error table says that this can help; no failure ends the worker or a watcher.
+Three watchers report changes; one worker acts on them and looks again every few minutes in any case. A missed report
+loses nothing: the worker compares states and does not count events. A failed round is retried if the error table says
+so; no failure ends the worker or a watcher.
 """
 
 import asyncio
@@ -43,13 +43,13 @@ GIVE_WAY = 15.0
 
 @dataclass(slots=True)
 class _Due:
-    """What is to be done. Written by the watchers, taken by the worker; both run in one event loop."""
+    """Work that is due. Watchers set it, the worker takes it; both run in one event loop."""
 
     changed_first: float | None = None
     changed_last: float = 0.0
     head: bool = True
     role: bool = True
-    #: Whether rows are to be sent that no watcher told of.
+    #: Whether to look for unsent rows that no watcher reported.
     look: bool = False
 
 
@@ -214,7 +214,7 @@ class AutoSync:
     def _failed(self, error: Exception) -> None:
         ours = error if isinstance(error, MembridgeError) else None
         message = ours.message if ours else f"{type(error).__name__}: {error}"
-        # The same reason again is no news.
+        # A repeated reason is logged at debug level.
         tell = log.debug if message == self.last_error else log.warning
         tell(
             "sync failed",
@@ -306,12 +306,12 @@ class ProposalIntake:
         if isinstance(error, DatabaseMissingError):
             await self._give_way(deliveries[0])
         for delivery in deliveries:
-            # While NATS is away nobody hears that; then the proposal comes again by itself.
+            # While NATS is away the nak is lost; the queue then delivers the proposal again by itself.
             with suppress(MembridgeError):
                 await delivery.nak(pause_after(delivery.attempts))
 
     async def _give_way(self, delivery: Delivery) -> None:
-        """Let whoever has a memory lead while this primary has none, and no snapshot to make one of."""
+        """Hand leadership to the proposer when this primary has neither a database nor a snapshot."""
         proposer, deadline = node_id(delivery.message.subject.rpartition(".")[2]), Deadline.after(GIVE_WAY)
         try:
             if await self._project.has_nothing(deadline=deadline):

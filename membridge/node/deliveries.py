@@ -1,4 +1,4 @@
-"""Proposals as the work queue delivers them: read, or set aside with a word to everybody."""
+"""Proposals as the work queue delivers them: decode one, or quarantine it and publish that."""
 
 from membridge.aio import threads
 from membridge.bus.streams import Delivery
@@ -14,7 +14,7 @@ log = get_logger("membridge.project")
 
 
 async def announcement_of(delivery: Delivery, lane: Lane) -> ProposalAnnouncement | None:
-    """Return what a delivery announces; one that is no announcement of its sender's is dropped from the queue."""
+    """Decode a delivery; drop it from the queue when it is malformed or in another node's name."""
     message = delivery.message
     try:
         announcement = decode(message.body, ProposalAnnouncement)

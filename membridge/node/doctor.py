@@ -1,4 +1,4 @@
-"""Doctor: look at everything a node needs and say what is wrong and what to do.
+"""Doctor: check everything that a node needs; name each problem and its remedy.
 
 Each check is a function that returns a line; one that fails to finish becomes a FAIL line of its own, and one that
 needs something that is away says that it was not made. Nothing is changed: the object it writes to test the store is
@@ -300,7 +300,7 @@ async def _line(name: str, check: Examination, deadline: Deadline) -> Check:
 
 
 def _without_guesses(lines: dict[str, Check], over_nats: Iterable[str]) -> list[Check]:
-    """Return the lines; what failed only because NATS or the store is away was not looked at, and says so."""
+    """Return the lines; one that failed only because NATS or the store is away reports that it was not checked."""
     skipped: dict[str, str] = {}
     if lines["nats"].finding is Finding.FAIL:
         skipped |= dict.fromkeys(over_nats, "NATS does not answer")

@@ -1,7 +1,7 @@
-"""Tell two machines of one name apart: a copied disk or SD card copies the node id and everything else.
+"""Detect two machines with one node id: a copied disk or SD card copies the id and everything else.
 
-What cannot be copied is the machine's present boot. A node that finds another one under its name does not start; one
-that meets it later stops. Nothing is lost by that: each keeps its own database.
+The boot id cannot be copied. A node that finds another machine under its name does not start; one that meets it later
+stops. Nothing is lost: each keeps its own database.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""What one project answers about its past: its commits, tags, differences, and whether all of it is sound.
+"""The operations on a project's history: list, tag, verify, diff, extract, restore, gc, recover.
 
-Translates between wire structs and the snapshot lane; what changes anything goes through the project, one at a time.
+Translates between wire structs and the lane; operations that change anything go through the project, one at a time.
 """
 
 import msgspec
@@ -43,7 +43,7 @@ from schemas.snapshot import PushOutcome, SnapshotRecord
 
 
 class HistoryOperations:
-    """The operations on one project's past."""
+    """The operations on one project's history."""
 
     def __init__(self, project: Project, jobs: Jobs) -> None:
         self._project, self._jobs = project, jobs
@@ -68,7 +68,7 @@ class HistoryOperations:
         return TagsReply(tags=[tag])
 
     async def verify(self, request: VerifyRequest, context: RequestContext) -> VerifyReply:
-        """Verify what is kept, as a job."""
+        """Verify the kept snapshots, as a job."""
         lane = self._project.lane
         return await self._jobs.answer(
             "verify",
@@ -101,7 +101,7 @@ class HistoryOperations:
         )
 
     async def gc(self, request: GcRequest, context: RequestContext) -> GcReply:
-        """Delete what is not kept, as a job."""
+        """Delete snapshots that are no longer kept, as a job."""
         project = self._project
         return await self._jobs.answer(
             "gc", context, lambda progress: project.collect_garbage(request, progress, deadline=context.deadline)

@@ -1,4 +1,4 @@
-"""How membridge came onto this machine, told from where its files are. Pure; asks no package manager."""
+"""How membridge was installed, judged by where its files lie. Pure; queries no package manager."""
 
 from pathlib import Path
 

@@ -39,7 +39,7 @@ AUTO = "auto-sync"
 LISTED = 100
 #: Seconds a record may take to reach the stream.
 RECORD_DEADLINE = 2.0
-#: Seconds a job runs before it says where it is, and between two such words.
+#: Seconds before a job first reports progress, and between two reports.
 PROGRESS_AFTER = 1.0
 PROGRESS_EVERY = 0.5
 
@@ -64,7 +64,7 @@ class Jobs:
         return await self._run(self._new(kind, by), act)
 
     async def answer(self, kind: str, context: RequestContext, act: Callable[[ProgressTracker], Awaitable[R]]) -> R:
-        """Run `act` as a job for whoever asked; the reply says which job that was and how long it took."""
+        """Run `act` as a job of a request; the reply names the job and how long it took."""
         began, job = time.monotonic(), self._new(kind, context.by)
         reply = await self._run(job, act, context.listener)
         return msgspec.structs.replace(reply, seconds=round(time.monotonic() - began, 3), job_id=job.id)
@@ -119,7 +119,7 @@ class Jobs:
         return found[0]
 
     async def abandon_left(self) -> None:
-        """Record as abandoned what this node ran when its daemon was killed. To be called before any job runs."""
+        """Record jobs of a killed daemon of this node as abandoned. Call it before any job runs."""
         try:
             mine = await self._read("*", node=self._node, limit=LISTED, deadline=Deadline.after(RECORD_DEADLINE))
         except MembridgeError as error:
@@ -190,7 +190,7 @@ class Jobs:
 
 
 def _log_failure(job: Job, reason: str, *, remedy: str = "", code: str = "") -> None:
-    """Log that a job failed which somebody asked for; what syncs by itself logs its own failures."""
+    """Log the failure of a requested job; auto-sync logs its own failures."""
     if job.requested_by == AUTO:
         return
     about = {"project": job.project, "kind": job.kind, "job": job.id, "by": job.requested_by}
@@ -198,9 +198,9 @@ def _log_failure(job: Job, reason: str, *, remedy: str = "", code: str = "") -> 
 
 
 class _Throttle:
-    """Passes on where a job is once it has run for a second, and then not too often. Told from any thread.
+    """Forwards progress after a job's first second, then at a bounded rate. Safe to call from any thread.
 
-    What was told in the first second is passed on when that is over: a transfer that stands still is shown too.
+    Progress of the first second is forwarded when it is over, so that a stalled transfer is shown too.
     """
 
     def __init__(self, local: Listener | None) -> None:
@@ -216,7 +216,7 @@ class _Throttle:
             self._loop.call_soon_threadsafe(self._told.set)
 
     async def next(self) -> tuple[str, int, int]:
-        """Return the latest word when there is a new one and its time has come."""
+        """Wait for new progress and for its turn, and return the latest."""
         await self._told.wait()
         await asyncio.sleep(max(0.0, self._next - time.monotonic()))
         self._told.clear()

@@ -77,7 +77,7 @@ async def freshness_of(lane: Lane, *, deadline: Deadline) -> Freshness:
     try:
         known = await heads.read(lane, deadline=deadline)
     except MembridgeError:
-        # Who cannot see the head is no candidate.
+        # A node that cannot read the head is not a candidate.
         return Freshness(mirror_seq=0, mirror_rows=0, head_seq=1, head_rows=1, head_epoch=0)
     seen = position.epoch if position else 0
     if known is None:

@@ -1,6 +1,6 @@
 """An operation of this node without its daemon: the same composition, for one request.
 
-Takes leadership for the moment where nobody has it and this node may; leaves nothing running.
+Takes leadership for that moment if no node leads and this one may; leaves nothing running.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ async def run_local(
 
 
 async def examine_here(settings: Settings, project: ProjectConfig, *, deadline: Deadline) -> DoctorReply:
-    """Examine what this process can reach; what it cannot reach is reported as not looked at."""
+    """Examine everything that this process can reach; report the rest as not checked."""
     name = f"membridge-doctor-{settings.node.id}"
     async with AsyncExitStack() as stack:
         bus = await _tried(
@@ -112,7 +112,7 @@ async def _roles(bus: Bus, lane: Lane, opened: Buckets, settings: Settings, *, l
 
 
 async def _settled(elector: Elector, seconds: float) -> None:
-    """Wait until this node leads, or it is plain that another does or that it may not; a stale lease takes its TTL."""
+    """Wait until this node leads, another one does, or this one may not; a stale lease takes its TTL to expire."""
     try:
         async with asyncio.timeout(seconds):
             view = elector.view()

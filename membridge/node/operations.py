@@ -74,7 +74,7 @@ class Operations:
         }
         handler = handlers.get(operation.name)
         if handler is None:
-            raise InvalidRequestError(f"{operation.name} is no operation of a project")
+            raise InvalidRequestError(f"{operation.name} is not an operation of a project")
         reply = await handler(request, context)
         if not isinstance(reply, operation.reply):
             raise TypeError(f"{operation.name} answered {type(reply).__name__}")

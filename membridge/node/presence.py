@@ -1,6 +1,6 @@
-"""Presence: what this node says of itself in the `nodes` bucket, every ten seconds and at each change.
+"""Presence: this node's entry in the `nodes` bucket, written every ten seconds and at each change.
 
-The entry dies with the node by its TTL. It is withdrawn on a clean stop.
+The entry expires with the node by its TTL. A clean stop deletes it.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ EVERY = 10.0
 
 
 class Present(Protocol):
-    """A project that presence speaks of, served or not."""
+    """A project in the entry, served or not."""
 
     async def presence(self) -> ProjectPresence:
-        """Return the project as this node sees it; never raises for what is wrong with the project."""
+        """Return the project as this node sees it; a problem of the project never raises."""
         ...
 
 
@@ -52,11 +52,11 @@ class Presence:
         self._started = clock.stamp()
         self._changed = asyncio.Event()
         self._installed = install_method(Path(sys.prefix), Path(__file__).parents[1])
-        #: What is said of this node's worker, where it has one.
+        #: The presence of this node's LLM worker, if it has one.
         self.worker: Callable[[], WorkerPresence] | None = None
 
     def touch(self) -> None:
-        """Say it again soon: something changed."""
+        """Write the entry again soon, because something changed."""
         self._changed.set()
 
     async def run(self, ready: Ready) -> None:
@@ -103,7 +103,7 @@ class Presence:
             log.warning("presence not written", reason=error.message)
 
     async def _write(self, said: NodePresence, deadline: Deadline) -> int:
-        """Write the entry over our own last one, over none, or over what an earlier life of this node left."""
+        """Write the entry: over our own last one, over none, or over one of an earlier process of this node."""
         if self._revision:
             try:
                 return await self._nodes.update(self._node, said, revision=self._revision, deadline=deadline)

@@ -1,7 +1,7 @@
-"""One project on this node: what a push, a pull and a look at it do in the node's present role.
+"""One project on this node: push, pull and the other operations on its lane, as the node's role allows.
 
-Every use of the lane goes through here, one at a time: the folder lock keeps other processes out, the push lock other
-nodes. Roles are asked for once, at the start of an operation; what became stale meanwhile fails at the commit's fence.
+They run one at a time: the folder lock keeps other processes out, the push lease other nodes. An operation reads the
+role once, at its start; if it becomes stale, the fence rejects the commit.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, P
 
 log = get_logger("membridge.project")
 
-#: Times that a commit is tried again after somebody else committed first (without roles that is normal).
+#: Times that a commit is tried again after another node committed first (without roles that is normal).
 COMMIT_TRIES = 6
 #: Proposals merged before one snapshot is committed for them.
 PROPOSALS_PER_COMMIT = 32
@@ -95,7 +95,7 @@ class Project:
                 return PushReply(outcome=PushOutcome.DRY_RUN, rows=len(rows))
             if action is rules.PushAction.PROPOSE:
                 return await self._propose(progress, allow_shrink=request.allow_shrink, deadline=deadline)
-            # Who was primary a moment ago and is not any more must not commit under its successor's epoch.
+            # A node that has just lost the lead must not commit under its successor's epoch.
             secondary = view.role is not Role.PRIMARY
             return await self._commit(progress, request, as_secondary=secondary, deadline=deadline)
 
@@ -140,7 +140,7 @@ class Project:
             return await pull.pull(self.lane, replace=False, progress=progress, deadline=deadline)
 
     async def lead(self, epoch: int, *, deadline: Deadline) -> None:
-        """Do a new primary's first act: an empty commit that shuts older epochs out."""
+        """Commit this node's epoch, as a new primary: the empty commit fences older epochs off."""
         async with self._alone(deadline), self._pushing(deadline):
             await push.commit_epoch(self.lane, epoch=epoch, deadline=deadline)
 
@@ -160,7 +160,7 @@ class Project:
         async with self._syncing(progress, deadline=deadline):
             is_primary = self.roles.view().role is Role.PRIMARY
             if is_primary:
-                # Only the proposal may delete without a bound, so what is this node's own goes first.
+                # Only the proposal may delete without a bound, so this node's own changes are committed first.
                 await self._commit(progress, PushRequest(), deadline=deadline)
             await proposals.take_in(self.lane, announcement, allow_shrink=True, progress=progress, deadline=deadline)
             if is_primary:
@@ -168,7 +168,7 @@ class Project:
         return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=1, seq=self._head_seq)
 
     async def presence(self) -> ProjectPresence:
-        """Return the project as this node sees it, from what is on this machine."""
+        """Return the project as this node sees it, without asking a server."""
         lane, view, position, error = self.lane, self.roles.view(), None, ""
         try:
             position = lane.mirror.position()
@@ -206,7 +206,7 @@ class Project:
         self._head_seq = seq
 
     async def unsynced(self) -> int:
-        """Return the rows that the canonical memory lacks, counted again where something changed since."""
+        """Return the number of rows that the canonical memory lacks, counted again if something changed."""
         await self._unsynced.refresh()
         return self._unsynced.rows
 
@@ -263,7 +263,7 @@ class Project:
             )
 
     async def collect_garbage(self, request: GcRequest, progress: ProgressTracker, *, deadline: Deadline) -> GcReply:
-        """Delete the snapshots that are not kept, as primary. Errors: RefusedError, and those of `gc`."""
+        """Delete the snapshots that the policy no longer keeps, as primary. Errors: RefusedError, and those of `gc`."""
         dry_run = request.dry_run or self._bounds.dryrun
         if dry_run:
             return await gc.collect(self.lane, dry_run=True, progress=progress, deadline=deadline)
@@ -274,7 +274,7 @@ class Project:
 
     @asynccontextmanager
     async def keeping(self, deadline: Deadline) -> AsyncGenerator[None]:
-        """Keep every node from committing, and from deleting what is not kept, during the body."""
+        """Keep every node from committing and from collecting garbage during the body."""
         async with self._alone(deadline), self._pushing(deadline):
             yield
 
@@ -282,7 +282,7 @@ class Project:
     async def _syncing(
         self, progress: ProgressTracker, *, heals: bool = True, deadline: Deadline
     ) -> AsyncGenerator[None]:
-        """Take the turn for the body; a live database that lost its newest rows gets them back before."""
+        """Run the body alone, after the rollback guard gave a live database its lost rows back."""
         async with self._alone(deadline):
             if heals and not self._bounds.dryrun:
                 await rollback_guard.heal(self.lane, progress=progress, deadline=deadline)
@@ -358,7 +358,7 @@ class Project:
         return known.record.epoch if known else 0
 
     async def _propose(self, progress: ProgressTracker, *, allow_shrink: bool, deadline: Deadline) -> PushReply:
-        # A store that is not what it should be is said before anything is written to it.
+        # Fail on a misconfigured store before writing to it.
         known = await heads.read(self.lane, deadline=deadline)
         if known is not None and await threads.run(self.lane.mirror.position) is None:
             # Without a mirror every row would count as one that the others lack.
@@ -411,7 +411,7 @@ class Project:
         return reply
 
     async def _stop_worker(self, progress: ProgressTracker, *, deadline: Deadline) -> None:
-        """Stop claude-mem's worker where that is allowed: what it remembers of ids is another memory's.
+        """Stop claude-mem's worker if that is allowed: it caches ids of the replaced memory.
 
         claude-mem starts it again when it needs it.
         """

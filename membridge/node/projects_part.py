@@ -153,7 +153,7 @@ class ProjectsPart:
             raise self.revocation()
 
     def revocation(self) -> RevokedError:
-        """Return why this machine's key counts no more: who revoked it, where that was told."""
+        """Return why this machine's key is no longer accepted, and who revoked it if that is known."""
         if self._revoked.is_set():
             return RevokedError(f"this machine was revoked{self._revoked_by}: it is not part of the memory any more")
         return RevokedError("NATS refuses this machine's key: it was revoked, or the server was set up anew")
@@ -164,7 +164,7 @@ class ProjectsPart:
         return place
 
     async def _keep(self, place: _Place) -> None:
-        """Serve a project; when it fails, say why to whoever asks, and try again until cancelled."""
+        """Serve a project until cancelled. While it fails, answer requests with the reason and retry."""
         name = place.config.name
         async with background() as group:
             group.create_task(tasks.apart(self._refuse(place), name=f"refuse for {name}"), name=f"unserved {name}")
@@ -273,7 +273,7 @@ class ProjectsPart:
         return await self._list(Empty(), call)
 
     async def _try(self, group: asyncio.TaskGroup, config: ProjectConfig) -> None:
-        """Serve a new project and register it. What fails, and who does not wait for it, leaves nothing of it."""
+        """Serve a new project and register it. A failure or a cancelled request leaves nothing behind."""
         folder = lane_folder(self._settings, config)
         is_new = not await threads.run(folder.exists)
         place, kept = self._begin(group, config), False
@@ -328,4 +328,4 @@ class ProjectsPart:
 
 
 def _unheard() -> None:
-    """Nobody waits for this part in particular."""
+    """Nothing waits for this part to be ready."""

@@ -1,4 +1,4 @@
-"""The projects that this node serves: those of the settings, and those added since, kept in the state folder."""
+"""The projects that this node serves: those of the settings, and those added by command, in the state folder."""
 
 import fcntl
 from collections.abc import Generator
@@ -93,7 +93,7 @@ def removable(settings: Settings, name: str) -> ProjectConfig:
 
 
 def forget(settings: Settings, project: ProjectId) -> None:
-    """Take a project that was added off the list again; one that is not on it is fine. Blocking."""
+    """Remove an added project from the list. Idempotent. Blocking."""
     with _alone(settings.node.state_dir):
         added = _added(settings)
         kept = [item for item in added if canonical_id(item.name) != project]

@@ -1,4 +1,4 @@
-"""The node's role for a project, however it comes about: by a elector's lease, or with roles turned off."""
+"""The node's role for a project: by the elector's lease, as seen in KV, or with roles turned off."""
 
 import asyncio
 from typing import Protocol
@@ -12,7 +12,7 @@ from schemas.leadership import LeadershipReply, Policy, Role
 
 
 class Roles(Protocol):
-    """What the lane asks about leadership. Answers at once, from memory."""
+    """The node's role for a project. Answers at once, from memory."""
 
     @property
     def enabled(self) -> bool:
@@ -37,7 +37,7 @@ class Roles(Protocol):
 
 
 class ByLease:
-    """The role that a elector's lease gives."""
+    """The role by the elector's lease."""
 
     enabled = True
 
@@ -62,7 +62,7 @@ class ByLease:
 
 
 class AsSeen:
-    """Leadership as the buckets had it when it was read: for a look from outside, which takes no part in it."""
+    """Leadership as read from the buckets once: for a process that is not a candidate."""
 
     enabled = True
 
@@ -82,7 +82,7 @@ class AsSeen:
         return self._view
 
     def epoch_for_commit(self) -> int:
-        """Raise LeaseLostError: who only looks commits nothing."""
+        """Raise LeaseLostError: an observer never commits."""
         raise LeaseLostError("this process does not lead")
 
     async def changed(self, since: LeadershipView) -> LeadershipView:

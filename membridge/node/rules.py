@@ -57,7 +57,7 @@ def check_primary(role: Role, what: str, *, primary: str | None) -> None:
 
 
 def collects_now(last: float, now: float) -> bool:
-    """Return whether garbage is due, of which `last` says when it was collected, in seconds of one clock.
+    """Return whether a collection is due; `last` is the time of the previous one, in seconds of one clock.
 
     A clock that was set back makes it due: collecting once more harms nothing.
     """

@@ -1,6 +1,6 @@
-"""What this node answers for a project that it cannot serve now: why, what its doctor finds, and what it did before.
+"""A project that this node cannot open now: it answers status, doctor and jobs, and rejects the rest with the reason.
 
-Every other operation is refused with the reason; the node tries to open the project again meanwhile.
+Meanwhile the node tries to open the project again.
 """
 
 from collections.abc import Awaitable, Callable
@@ -52,7 +52,7 @@ class UnservedProject:
         )
 
     def endpoints(self, bus: Bus, store: ObjectStore) -> list[Endpoint]:
-        """Return what is answered on the subjects of this node for the project."""
+        """Return the endpoints of this node for the project."""
         project, node = self._config.id, self._settings.node.id
         handlers = {
             subjects.STATUS.name: self._status,

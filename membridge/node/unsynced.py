@@ -1,6 +1,6 @@
-"""How many rows of this machine the canonical memory lacks: counted when asked, and again when something changed.
+"""The number of rows that only this machine has, counted on request and again after a change.
 
-`nodes` shows what the node's presence says, `status` what is counted at the moment; both come from here and agree.
+`nodes` and `status` both take the number from here, so they agree.
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ class Unsynced:
         try:
             await self.count(deadline=Deadline.after(REFRESH))
         except (DeadlineExceededError, DatabaseBusyError, DatabaseInvalidError) as error:
-            # The last number stays; what is wrong with the database is the next sync's to report.
+            # Keep the last number; the next sync reports the problem with the database.
             log.debug("unsynced rows not counted", reason=error.message)
 
     async def stamps(self) -> Stamps:

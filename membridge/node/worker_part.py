@@ -1,7 +1,7 @@
-"""This node as a worker: what it is made of, where the settings say so.
+"""Builds this node's LLM worker, if the settings enable it.
 
-The worker's events wait in a bounded queue and the newest are dropped when it is full: no program's chatter slows a
-task or fills a server.
+Task events wait in a bounded queue; when it is full new ones are dropped, so that a chatty program neither slows a
+task nor fills the server.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class EventPublisher:
     def tell(self, order: Order, kind: TaskEventKind, text: str) -> None:
         """Queue an event, or drop it when too many wait."""
         at = clock.stamp()
-        # A file's name may hold bytes that are no UTF-8, and a context's notes name files.
+        # A file name may hold bytes that are not UTF-8, and a context's notes name files.
         event = TaskEvent(task_id=order.task.id, kind=kind, at=at, text=storable(text), attempt=order.task.attempts)
         subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=self._node)
         self._events.tell(subject, encode(event))

@@ -1,6 +1,6 @@
-"""What a push or pull of one project works with: the project's replica, joined with its live database.
+"""A lane: the replica of a project, joined with its live database.
 
-A record of collaborators, no behaviour: the use-cases are in `push`, `pull` and `proposals`.
+A record of collaborators without behaviour; the use cases are in `push`, `pull` and `proposals`.
 """
 
 from collections.abc import Awaitable, Callable

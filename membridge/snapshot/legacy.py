@@ -1,7 +1,7 @@
 """The layout of the tool that came before: one whole database, its sha256, a manifest.
 
-Read when a project has no snapshot yet; written after a commit where `publish_legacy` asks for it. It is no part of the
-chain: nothing here can fail a commit that has happened, and nothing reads it once a head exists.
+Read when a project has no snapshot yet; written after a commit where `publish_legacy` asks for it. It is not part
+of the chain: it cannot fail a commit that has happened, and nothing reads it once a head exists.
 """
 
 from dataclasses import dataclass

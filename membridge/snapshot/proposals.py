@@ -1,8 +1,8 @@
 """Proposals: the rows that a secondary has and the canonical memory lacks, offered to the primary.
 
-A secondary stores them as an object and announces it on the work queue; an offline primary gets it later. What was
-announced is remembered by its rows' sums, so that a growing backlog is not sent again and again, and forgotten after a
-while and with the queue it went to: one that lost its memory gets everything once more. Merging twice changes nothing.
+A secondary stores them as a bundle and announces it on the work queue; an offline primary gets it later. The secondary
+remembers the sums of announced rows, so that it does not send a growing backlog again and again. It forgets them after
+an hour, and when the queue was made anew. Merging a proposal twice changes nothing.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ RESUBMIT_AFTER = 3_600.0
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """What this node has announced: the sum of each row and when, in Unix seconds, all of it in the life `queue`."""
+    """Rows that this node announced to the queue born as `queue`: the sum of each, and when, in Unix seconds."""
 
     rows: dict[str, float] = {}
     queue: str = ""
@@ -38,7 +38,7 @@ class Submitted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A stored proposal that is still to be announced, the sums of its rows, and the life of the queue to do it in."""
+    """A stored bundle to announce, the sums of its rows, and the birth of the queue to announce it in."""
 
     announcement: ProposalAnnouncement
     sums: tuple[str, ...]
@@ -48,7 +48,7 @@ class Prepared:
 async def prepare(
     lane: Lane, *, queue: str, allow_shrink: bool, progress: ProgressTracker, deadline: Deadline
 ) -> list[Prepared]:
-    """Store the rows that the canonical memory lacks and that `queue` did not get lately; return what to announce.
+    """Store the rows that the canonical memory lacks and that `queue` did not get lately; return the announcements.
 
     Announcing is the caller's; `remember` comes after it. Errors: ShrinkRefusedError when more rows would be deleted
     from the canonical memory than the bound allows, the database's and the store's errors.
@@ -72,7 +72,7 @@ async def prepare(
 
 
 async def remember(lane: Lane, announced: Prepared) -> None:
-    """Note the rows of what was announced, and tell whoever listens."""
+    """Note the rows that were announced, and publish the event."""
     await threads.run(_note, lane, announced)
     await lane.announce(
         ProposalSubmitted(

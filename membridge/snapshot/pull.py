@@ -126,7 +126,7 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
 
 
 def _check_forward(lane: Lane, head: SnapshotRecord) -> None:
-    """Refuse a head that lies behind what this node has seen: a store that lost its memory must not take ours."""
+    """Refuse a head that is behind the mirror: a store that lost its commits must not delete our rows."""
     position = lane.mirror.position()
     if position is not None and chain.went_back(head, position):
         raise HeadMovedError(

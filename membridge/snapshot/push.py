@@ -53,7 +53,7 @@ _FROM_MIRROR = "run `membridge recover --from mirror`: it commits the newest sta
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A consistent copy of the live database, and what it is; `alone` when it is sent whole, as no delta.
+    """A consistent copy of the live database and its facts; `alone` when it is sent as a full snapshot.
 
     `forgotten` when it is a forgotten mirror: no base of the live database, which may lack rows that it has.
     """
@@ -69,7 +69,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class PackedSnapshot:
-    """A snapshot's bytes, ready to be stored under `key`."""
+    """The bytes of a commit's object, ready to be stored under `key`."""
 
     seq: Seq
     nonce: str
@@ -92,7 +92,7 @@ async def push(
 
     After a restore of `restored` the shrink bound compares with that snapshot, not with the head.
 
-    Errors: StaleEpochError and HeadMovedError when somebody else committed (nothing changed), ShrinkRefusedError,
+    Errors: StaleEpochError and HeadMovedError when another node committed (nothing changed), ShrinkRefusedError,
     DatabaseMissingError and the other database errors, DiskFullError, the store's and the bus' errors.
     """
     await lane.store.warm()
@@ -265,7 +265,7 @@ async def _send(  # noqa: PLR0913 - as `_commit`
 
 
 def _make_durable(lane: Lane) -> None:
-    # A mirror can be pushed where there is no database any more.
+    # `recover --from mirror` works without a live database.
     with suppress(DatabaseMissingError):
         durable.force(lane.database)
 
@@ -299,13 +299,13 @@ def _copy_mirror(lane: Lane, staged: Path, progress: ProgressTracker, deadline: 
 
 
 async def _first_seq(lane: Lane, *, deadline: Deadline) -> Seq:
-    """Return the number of a commit where there is no head: beyond all that this node has seen, forgotten or not."""
+    """Return the seq of the first commit without a head: beyond all that this node has seen, forgotten or not."""
     last = lane.mirror.last()
     return max(await heads.first_seq(lane, deadline=deadline), last[0].seq + 1 if last else 0)
 
 
 async def _check_newest(lane: Lane, known: KnownHead | None, *, from_mirror: bool, deadline: Deadline) -> None:
-    """Refuse a mirror that some other node's may be ahead of: there what it lacks would count as deleted.
+    """Refuse a mirror if another node's may be ahead of it: rows that it lacks would be deleted there.
 
     Nodes whose mirror's record is lost merge without a base, so that only records that are there can do harm. A mirror
     that was forgotten says nothing of the live database.
@@ -314,7 +314,7 @@ async def _check_newest(lane: Lane, known: KnownHead | None, *, from_mirror: boo
     position = last[0] if last else lane.mirror.position()
     if known is not None and known.stored:
         newest = known.record
-        # A head that went back is no reason to refuse what came after it.
+        # If the head went back, the mirror is newer and may be committed.
         current = position is not None and (position.sha256 == newest.sha256 or chain.went_back(newest, position))
     else:
         newest = await heads.newest_record(lane, deadline=deadline)
@@ -328,7 +328,7 @@ async def _check_newest(lane: Lane, known: KnownHead | None, *, from_mirror: boo
 
 
 def _beyond_mirror(lane: Lane, known: KnownHead | None) -> KnownHead | None:
-    """Return the head with numbers that go on after the mirror's: nodes refuse a head that went back."""
+    """Return the head such that the next seq is beyond the mirror's: nodes refuse a head that went back."""
     last = lane.mirror.last()
     if known is None or last is None:
         return known

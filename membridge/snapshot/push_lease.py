@@ -1,7 +1,7 @@
 """One push at a time: a lock in KV across nodes and processes, and a file lock for this machine's state folder.
 
 The lock saves work, it does not protect: commits are fenced without it. Its holder renews it; a holder that has not
-renewed for the grace time is gone, and one of an older epoch has nothing left to push. A lost answer is no loss of the
+renewed for the grace time is gone, and one of an older epoch has nothing left to push. A lost answer does not lose the
 lock, and a lock that expired while no other node took it is taken again.
 """
 

@@ -1,7 +1,7 @@
 """Recover: one head in both stores again, after one of them lost its memory, or both did.
 
 NATS alone lost: the newest record in the object store is the head. The object store lost, or part of it: a full
-snapshot of a mirror, or of a live database, becomes the head under the next number that nobody has seen.
+snapshot of a mirror, or of a live database, becomes the head under the next unused number.
 """
 
 from membridge.aio.deadline import Deadline

@@ -1,8 +1,8 @@
-"""Whether the live database went back in time, and what is done then: it gets its rows back.
+"""The rollback guard: notices that the live database went back in time, and gets its rows back.
 
-What is missing from such a database must not be told to other nodes as deleted. The marks of `claudemem.marks` are
-noted after each push and pull and compared before the next one, and once more before anything leaves this node: a file
-may be put back while the node runs. Only what is on the disk is noted, so that a power cut is never behind the note.
+Rows that such a database lacks must not reach other nodes as deletions. After each push and pull the guard notes the
+marks of `claudemem.marks`; it compares them before the next one and again before anything leaves this node, because a
+file may be replaced while the node runs. It notes only what is on the disk: a power cut never goes behind the note.
 """
 
 import msgspec
@@ -41,7 +41,7 @@ async def heal(lane: Lane, *, progress: ProgressTracker, deadline: Deadline) -> 
 
 
 async def check(lane: Lane, *, deadline: Deadline) -> None:
-    """Make sure that what was just read from the live database may be told: it did not go back before that.
+    """Check that the live database did not go back before it was read just now.
 
     Raises HeadMovedError when it did; the next push or pull gets the rows back.
     """
@@ -61,7 +61,7 @@ def _forgets(lane: Lane, deadline: Deadline) -> bool:
     """Forget the mirror of a database that went back; return whether it did.
 
     Without a mirror a merge has no base, and without a base nothing counts as deleted. So the mirror that is gone is
-    also the note of what is still to be done.
+    also the reminder that the rows are still to be fetched.
     """
     if not lane.database.exists():
         return False

@@ -1,4 +1,4 @@
-"""One machine of the demonstration: a home of its own and `membridge node` as a process in it."""
+"""A node as a process with its own home, for the demonstration and the tests."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ QUICK = {
 class NodeProcess:
     """A node with its own home. `nats_url` is the server that all machines share, `extra` more of its settings.
 
-    `through` is what each of its commands is started by, nothing unless told.
+    `through` is a command that starts each of its processes, none by default.
     """
 
     name: str
@@ -47,7 +47,7 @@ class NodeProcess:
         return self.home / "node.log"
 
     def environment(self) -> Mapping[str, str]:
-        """Return a clean environment: nothing of whoever runs the demonstration reaches the node."""
+        """Return a clean environment: no variable of the calling shell reaches the node."""
         return {
             "HOME": str(self.home),
             "PATH": os.environ.get("PATH", os.defpath),

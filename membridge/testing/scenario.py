@@ -1,4 +1,4 @@
-"""What the demonstration does and checks, in order; each step says what it found."""
+"""The scenario of the demonstration: its steps in order, and the result of each check."""
 
 import asyncio
 import shutil
@@ -173,7 +173,7 @@ class _Scenario:
         return msgspec.json.decode(output.encode(), type=_Status)
 
     async def _until(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        # The databases belong to other processes, which tell nobody when they are done: looking is the only way.
+        # Other processes write the databases and report nothing when they are done: polling is the only way.
         while not await condition():  # noqa: ASYNC110 - as said above
             await asyncio.sleep(LOOK)
 

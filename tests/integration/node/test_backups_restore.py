@@ -34,7 +34,7 @@ async def test_a_backup_brings_a_database_back_beside_its_daemon_and_the_others_
     code, shown = await b.command("backups", "restore", taken["id"])
     assert code == 1
     assert "observations" in shown
-    assert "add --yes" in shown
+    assert "run it again with --yes" in shown
     done = await command(b, "backups", "restore", taken["id"], "--yes")
     back = {one["table"]: one["came"] for one in done["tables"]}
     assert back["observations"] == len(old["observations"]) - 30

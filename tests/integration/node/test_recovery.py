@@ -48,7 +48,7 @@ async def run_and_lose_nats(make_machine: MakeMachine, folder: Path, source: str
             if source != "store":
                 code, output = await a.command("recover", "--from", source)
                 assert (code, "lost: neither NATS nor the object store has a snapshot" in output) == (1, True), output
-                assert "add --yes" in output
+                assert "run it again with --yes" in output
             reply = await command(a, "recover", "--from", source, "--yes")
             assert reply["seq"] >= seq
             assert (await command(a, "verify"))["findings"] == []

@@ -54,7 +54,7 @@ async def test_a_memory_is_tagged_compared_restored_and_the_others_follow(make_m
 
     code, said = await a.command("restore", "--tag", "before")
     assert code == 1
-    assert "add --yes" in said
+    assert "run it again with --yes" in said
     code, said = await a.command("restore", "--tag", "before", "--json")
     assert code == 1
     assert json.loads(said)["applied"] is False

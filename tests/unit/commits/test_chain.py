@@ -154,7 +154,7 @@ def test_an_epoch_that_goes_back_is_refused() -> None:
 def test_a_chain_must_begin_with_a_full_snapshot() -> None:
     records = line([])
     records[1] = record(1, SnapshotKind.DELTA, None)
-    with pytest.raises(BrokenChainError, match="no full snapshot"):
+    with pytest.raises(BrokenChainError, match="not a full snapshot"):
         chain.plan(records[1], None, records)
 
 
