@@ -219,6 +219,6 @@ async def test_what_a_program_prints_costs_no_result(opened: OpenPlace) -> None:
         # An error of the worker's own ends the attempt, and not the worker.
         broken = await place.submit("break", max_attempts=1, context="broken")
         dead = await place.until(broken.id, TaskStatus.DEAD)
-        assert dead.reason == "the worker could not run it: ZeroDivisionError: of nobody's making"
+        assert dead.reason == "the worker could not run the task: ZeroDivisionError: of nobody's making"
         after = await place.submit("after", context="after")
         await place.until(after.id, TaskStatus.COMPLETED)
