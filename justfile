@@ -40,7 +40,6 @@ lint:
 [group("check")]
 types:
     pyright
-# Import contracts, the picture of them in the docs, and the size budget.
 [group("check")]
 contracts:
     lint-imports && python -m pytest -q tests/unit/test_house.py tests/docs/test_house_picture.py
@@ -58,6 +57,10 @@ fmt:
 [group("work")]
 golden:
     python -m tests.wire.golden
+[group("work")]
+pages:
+    for page in house_picture messages_reference nats_reference; do python -m tests.docs.$page; done
+    membridge config reference > docs/reference/configuration.md
 compile := "uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet" \
   + " --no-emit-index-url --no-header --no-annotate"
 # What develops, then what runs: a part of it with the same versions.
