@@ -35,10 +35,10 @@ async def reclaim(bus: Bus, seen: Mapping[str, int], *, deadline: Deadline) -> d
 
     `seen` is what the last look returned: uploads without an object then.
     """
-    store = JetStreamStore(lambda: bus.raw, BUCKET)
+    store = JetStreamStore(bus, BUCKET)
     await reclaim_deleted(store, deadline=deadline)
     return await reclaim_loose(store, seen, deadline=deadline)
 
 
 async def _ensure_store(bus: Bus, *, replicas: int, deadline: Deadline) -> None:
-    await JetStreamStore(lambda: bus.raw, BUCKET).ensure(replicas=replicas, deadline=deadline)
+    await JetStreamStore(bus, BUCKET).ensure(replicas=replicas, deadline=deadline)

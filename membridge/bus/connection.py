@@ -74,11 +74,6 @@ class Bus:
         self._group: asyncio.TaskGroup | None = None
 
     @property
-    def raw(self) -> Client:
-        """The current client of nats-py; another one after the server closed it, so ask again each time."""
-        return self._nats.client
-
-    @property
     def connected(self) -> bool:
         """Whether NATS hears us, as far as we know."""
         return self._nats.connected
@@ -176,16 +171,20 @@ class Bus:
         return ack.seq
 
     @asynccontextmanager
-    async def subscribe(self, subject: str, *, queue: str = "", bound: int = 1024) -> AsyncGenerator[Subscription]:
+    async def subscribe(
+        self, subject: str, *, queue: str = "", bound: int = 1024, settled: bool = True
+    ) -> AsyncGenerator[Subscription]:
         """Yield the messages of `subject`; with `queue`, those that fall to this member of the group.
 
-        The server knows of it when the body starts. It survives reconnects; what is sent meanwhile is missed.
+        The server knows of it when the body starts, unless `settled` is False. It survives reconnects; what is sent
+        meanwhile is missed.
         """
         subscription = Subscription(subject, queue=queue, bound=bound)
         self._subscriptions.add(subscription)
         try:
             await subscription.attach(self._nats.client)
-            await self.settle()
+            if settled:
+                await self.settle()
             yield subscription
         finally:
             self._subscriptions.discard(subscription)

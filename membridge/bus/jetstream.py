@@ -53,6 +53,8 @@ class StreamState(msgspec.Struct, frozen=True):
 
 
 class _StreamReply(msgspec.Struct, frozen=True):
+    #: How many subjects there are, where they were asked for; a reply has a page of them.
+    total: int = 0
     config: dict[str, Any] = {}
     created: str = ""
     state: StreamState = StreamState()
@@ -75,11 +77,11 @@ class ConsumerReply(msgspec.Struct, frozen=True):
     error: ApiError | None = None
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True):
     error: ApiError | None = None
 
 
-R = TypeVar("R", _StreamReply, ConsumerReply, _Answer)
+R = TypeVar("R", _StreamReply, ConsumerReply, Answer)
 
 
 async def call(bus: Bus, verb: str, body: object, kind: type[R], *, deadline: Deadline) -> R:
@@ -133,6 +135,23 @@ async def stream_birth_and_state(bus: Bus, stream: str, *, deadline: Deadline) -
     return there.created, there.state
 
 
+async def subject_counts(bus: Bus, stream: str, filter_subject: str, *, deadline: Deadline) -> dict[str, int]:
+    """Return how many messages each subject under the filter has; raises StreamMissingError."""
+    found: dict[str, int] = {}
+    while True:
+        body = {"subjects_filter": filter_subject, "offset": len(found)}
+        page = await call(bus, f"STREAM.INFO.{stream}", body, _StreamReply, deadline=deadline)
+        found |= page.state.subjects
+        if not page.state.subjects or len(found) >= page.total:
+            return found
+
+
+async def purge(bus: Bus, stream: str, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
+    """Remove the messages of a subject; with `up_to` not those that came after that sequence."""
+    body: dict[str, object] = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
+    await call(bus, f"STREAM.PURGE.{stream}", body, Answer, deadline=deadline)
+
+
 async def create_consumer(
     bus: Bus, stream: str, config: dict[str, object], *, filter_subject: str, deadline: Deadline
 ) -> ConsumerReply:
@@ -145,7 +164,7 @@ async def create_consumer(
 async def has_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> bool:
     """Return whether the stream has a consumer of that name; False when there is no stream either."""
     try:
-        await call(bus, f"CONSUMER.INFO.{stream}.{name}", {}, _Answer, deadline=deadline)
+        await call(bus, f"CONSUMER.INFO.{stream}.{name}", {}, Answer, deadline=deadline)
     except (errors.ConsumerMissingError, errors.StreamMissingError):
         return False
     return True
@@ -178,7 +197,7 @@ async def _consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> 
 async def delete_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> None:
     """Delete a consumer; one that is gone already is fine."""
     try:
-        await call(bus, f"CONSUMER.DELETE.{stream}.{name}", {}, _Answer, deadline=deadline)
+        await call(bus, f"CONSUMER.DELETE.{stream}.{name}", {}, Answer, deadline=deadline)
     except (errors.ConsumerMissingError, errors.StreamMissingError):
         return
 
@@ -200,25 +219,28 @@ async def last_of(bus: Bus, stream: str, subject: str, *, deadline: Deadline) ->
 
 
 async def read_from(
-    bus: Bus, stream: str, filter_subject: str, *, start: int, deadline: Deadline
+    bus: Bus, stream: str, filter_subject: str, *, start: int, batch: int = BATCH, deadline: Deadline
 ) -> AsyncGenerator[Message]:
-    """Yield every message under `filter_subject` from sequence `start` on, oldest first; raises StreamMissingError."""
+    """Yield every message under `filter_subject` from sequence `start` on, oldest first; raises StreamMissingError.
+
+    The server sends `batch` messages a request, so no more than that wait here.
+    """
     inbox = bus.new_inbox()
-    async with bus.subscribe(inbox, bound=2 * BATCH) as replies:
+    # The requests follow the subscription on its own connection: the server knows of it by then.
+    async with bus.subscribe(inbox, bound=2 * batch, settled=False) as replies:
         while True:
-            body = {"seq": start, "next_by_subj": filter_subject, "batch": BATCH}
+            body = {"seq": start, "next_by_subj": filter_subject, "batch": batch}
             await bus.publish(f"{bus.options.api}.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=inbox)
-            more = False
-            async with deadline.sooner(ANSWER).scope(f"reading stream {stream}"):
-                async for message in replies:
-                    status = 0 if "Nats-Sequence" in message.headers else errors.status_of(message.headers)
-                    if not status:
-                        start = sequence_of(message) + 1
-                        yield message
-                        continue
-                    more = _more(message, status, stream)
+            while True:
+                # For each answer: what the reader does in between takes the time that it takes.
+                async with deadline.sooner(ANSWER).scope(f"reading stream {stream}"):
+                    message = await anext(replies)
+                status = 0 if "Nats-Sequence" in message.headers else errors.status_of(message.headers)
+                if status:
                     break
-            if not more:
+                start = sequence_of(message) + 1
+                yield message
+            if not _more(message, status, stream):
                 return
 
 

@@ -10,17 +10,18 @@ import base64
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import first_failure
+from membridge.bus import jetstream
+from membridge.bus.connection import Bus
+from membridge.bus.errors import StreamMissingError
 from membridge.errors import (
     CorruptObjectError,
     DeadlineExceededError,
@@ -32,15 +33,9 @@ from membridge.errors import (
 )
 from membridge.objectstore.messages import (
     CHUNK,
-    TAKEN,
-    Info,
     Meta,
-    ack_of,
-    cancellable,
-    check,
     decoded,
     digest_text,
-    patience,
     translated,
 )
 from membridge.objectstore.protocol import (
@@ -66,10 +61,10 @@ TRIES = 3
 
 
 class JetStreamStore:
-    """The store. `client` returns the present connection: another one after the server closed the last."""
+    """The store, over one connection. `purges` is whether its user may purge the store's stream."""
 
-    def __init__(self, client: Callable[[], Client], bucket: str, *, purges: bool = True, api: str = "$JS.API") -> None:
-        self._client, self._bucket, self._purges, self._api = client, bucket, purges, api
+    def __init__(self, bus: Bus, bucket: str, *, purges: bool = True) -> None:
+        self._bus, self._bucket, self._purges = bus, bucket, purges
         self._stream = f"OBJ_{bucket}"
 
     async def put(self, key: str, body: bytes, *, if_absent: bool = True, deadline: Deadline) -> None:
@@ -189,12 +184,12 @@ class JetStreamStore:
             "max_bytes": -1,
             "storage": "file",
         }
-        reply = await self._request(f"{self._api}.STREAM.INFO.{self._stream}", b"", deadline=deadline)
-        if ack_of(reply).error is not None:
-            reply = await self._request(
-                f"{self._api}.STREAM.CREATE.{self._stream}", msgspec.json.encode(config), deadline=deadline
-            )
-            check(ack_of(reply), f"creating the object store {self._bucket}")
+        with translated(f"opening the object store {self._bucket}"):
+            try:
+                await jetstream.stream_state(self._bus, self._stream, deadline=deadline)
+            except StreamMissingError:
+                verb = f"STREAM.CREATE.{self._stream}"
+                await jetstream.call(self._bus, verb, config, jetstream.Answer, deadline=deadline)
 
     async def _store(
         self,
@@ -238,20 +233,19 @@ class JetStreamStore:
         object. What is left over for nothing `reclaiming` finds.
         """
         # No roll-up: a stream that takes those can be emptied by anybody who may write one object.
-        headers = None if last is None else {"Nats-Expected-Last-Subject-Sequence": str(last)}
+        headers = {} if last is None else {"Nats-Expected-Last-Subject-Sequence": str(last)}
         subject, body, lost = self.meta_subject(meta.name), msgspec.json.encode(meta), None
         for _ in range(TRIES):
             try:
-                ack = ack_of(await self._request(subject, body, headers=headers, deadline=deadline))
+                with translated(what):
+                    return await self._bus.store(subject, body, headers=headers, deadline=deadline)
             except (DeadlineExceededError, StoreUnavailableError) as error:
                 lost = error
-            else:
-                if ack.error is None:
-                    return ack.seq
+            except MembridgeError as error:
                 if lost is None:
                     await self._drop(meta)
-                if lost is None or ack.error.err_code not in TAKEN:
-                    check(ack, what)
+                if lost is None or not isinstance(error, ObjectExistsError):
+                    raise
             try:
                 found, at = await self._last(meta.name, deadline=deadline)
             except MembridgeError:
@@ -276,7 +270,8 @@ class JetStreamStore:
 
         async def one(piece: bytes) -> None:
             try:
-                check(ack_of(await self._request(subject, piece, deadline=deadline)), "storing a chunk")
+                with translated("storing a chunk"):
+                    await self._bus.store(subject, piece, headers={}, deadline=deadline)
             finally:
                 free.release()
 
@@ -310,36 +305,14 @@ class JetStreamStore:
 
     async def _read_numbered(self, subject: str, *, deadline: Deadline) -> AsyncIterator[tuple[int, bytes]]:
         """Yield sequence and body of each message, some at a time: nothing is sent that was not asked for."""
-        client, after = self._client(), 1
-        inbox = client.new_inbox()
-        with translated("reading from the object store"):
-            replies = await client.subscribe(inbox, pending_msgs_limit=4 * BATCH)  # pyright: ignore[reportUnknownMemberType] - an unused future is untyped
-        try:
+        read = jetstream.read_from(self._bus, self._stream, subject, start=1, batch=BATCH, deadline=deadline)
+        async with aclosing(read):
             while True:
-                request = {"seq": after, "next_by_subj": subject, "batch": BATCH}
                 with translated("reading from the object store"):
-                    await client.publish(
-                        f"{self._api}.DIRECT.GET.{self._stream}", msgspec.json.encode(request), reply=inbox
-                    )
-                more = False
-                while True:
-                    with translated("reading from the object store"), cancellable():
-                        message = await replies.next_msg(timeout=patience(deadline))
-                    headers = message.headers or {}
-                    if "Nats-Sequence" in headers:
-                        after = int(headers["Nats-Sequence"]) + 1
-                        yield after - 1, message.data
-                        continue
-                    status = headers.get("Status", "")
-                    if status in {"404", "204"}:
-                        more = status == "204" and headers.get("Nats-Num-Pending", "0") != "0"
-                        break
-                    raise StoreUnavailableError(f"the object store answered {status or 'nothing'}")
-                if not more:
+                    message = await anext(read, None)
+                if message is None:
                     return
-        finally:
-            with translated("reading from the object store"):
-                await replies.unsubscribe()
+                yield jetstream.sequence_of(message), message.body
 
     async def _meta(self, key: str, *, deadline: Deadline) -> Meta:
         meta = await self._find(key, deadline=deadline)
@@ -353,12 +326,9 @@ class JetStreamStore:
 
     async def _last(self, key: str, *, deadline: Deadline) -> tuple[Meta | None, int]:
         """Return the last meta message of a key and its sequence; None and 0 when there is none."""
-        subject = self.meta_subject(key)
-        reply = await self._request_message(f"{self._api}.DIRECT.GET.{self._stream}.{subject}", b"", deadline=deadline)
-        headers = reply.headers or {}
-        if headers.get("Status") == "404":
-            return None, 0
-        return decoded(reply.data), int(headers.get("Nats-Sequence", "0"))
+        with translated(f"looking for {key}"):
+            found = await jetstream.last_of(self._bus, self._stream, self.meta_subject(key), deadline=deadline)
+        return (None, 0) if found is None else (decoded(found.body), jetstream.sequence_of(found))
 
     async def metas(self, *, deadline: Deadline) -> AsyncIterator[tuple[int, Meta]]:
         """Yield sequence and content of every meta message, oldest first; the last one of a name counts."""
@@ -369,23 +339,15 @@ class JetStreamStore:
 
     async def chunk_counts(self, *, deadline: Deadline) -> dict[str, int]:
         """Return how many chunks there are of each object, by its nuid, whether it came to be or not."""
-        prefix, found = self.chunk_subject(""), dict[str, int]()
-        while True:
-            asked = {"subjects_filter": f"{prefix}>", "offset": len(found)}
-            body = await self._request(
-                f"{self._api}.STREAM.INFO.{self._stream}", msgspec.json.encode(asked), deadline=deadline
-            )
-            page = msgspec.json.decode(body, type=Info)
-            found |= {subject.removeprefix(prefix): number for subject, number in page.state.subjects.items()}
-            if not page.state.subjects or len(found) >= page.total:
-                return found
+        prefix = self.chunk_subject("")
+        with translated("looking through the object store"):
+            counts = await jetstream.subject_counts(self._bus, self._stream, f"{prefix}>", deadline=deadline)
+        return {subject.removeprefix(prefix): number for subject, number in counts.items()}
 
     async def purge(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
         """Remove the messages of a subject; with `up_to` not those that came after that sequence."""
-        request: dict[str, object] = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
-        body = msgspec.json.encode(request)
-        reply = await self._request(f"{self._api}.STREAM.PURGE.{self._stream}", body, deadline=deadline)
-        check(ack_of(reply), "deleting from the object store")
+        with translated("deleting from the object store"):
+            await jetstream.purge(self._bus, self._stream, subject, up_to=up_to, deadline=deadline)
 
     async def _forget(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
         """Free what nothing names any more; `reclaiming` finds what this misses, or the server's own machine may."""
@@ -396,17 +358,6 @@ class JetStreamStore:
         except MembridgeError:
             return
 
-    async def _request(
-        self, subject: str, body: bytes, *, headers: dict[str, str] | None = None, deadline: Deadline
-    ) -> bytes:
-        return (await self._request_message(subject, body, headers=headers, deadline=deadline)).data
-
-    async def _request_message(
-        self, subject: str, body: bytes, *, headers: dict[str, str] | None = None, deadline: Deadline
-    ) -> Msg:
-        with translated("the object store"), cancellable():
-            return await self._client().request(subject, body, timeout=patience(deadline), headers=headers)
-
     def meta_subject(self, key: str) -> str:
         return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(key.encode()).decode()}"
 
@@ -416,18 +367,10 @@ class JetStreamStore:
 
 @asynccontextmanager
 async def open_jetstream(
-    client: Callable[[], Client],
-    *,
-    bucket: str = BUCKET,
-    replicas: int = 1,
-    purges: bool = True,
-    api: str = "$JS.API",
+    bus: Bus, *, bucket: str = BUCKET, replicas: int = 1, purges: bool = True
 ) -> AsyncGenerator[ObjectStore]:
-    """Open the store in NATS; it is created when it is not there.
-
-    `purges` is whether our user may purge it, `api` what the subjects of JetStream's API begin with.
-    """
-    store = JetStreamStore(client, bucket, purges=purges, api=api)
+    """Open the store in NATS; it is created when it is not there. `purges` is whether our user may purge it."""
+    store = JetStreamStore(bus, bucket, purges=purges)
     await store.ensure(replicas=replicas, deadline=Deadline.after(10.0))
     yield store
 

@@ -45,9 +45,7 @@ async def open_backend(bus: Bus | None, settings: Settings) -> AsyncGenerator[Ob
             raise BusUnavailableError("snapshots are kept in NATS, which was not reached")
         # Who has a key of its own for an account may not purge; the account's operator does.
         purges = settings.nats.keys_dir is None
-        async with open_jetstream(
-            lambda: bus.raw, replicas=settings.nats.replicas, purges=purges, api=bus.options.api
-        ) as opened:
+        async with open_jetstream(bus, replicas=settings.nats.replicas, purges=purges) as opened:
             yield opened
         return
     if store.endpoint is None or store.access_key is None or store.secret_key is None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from membridge.aio.deadline import Deadline
+from membridge.bus import connection, jetstream
 from membridge.bus.connection import Bus, connect
 from membridge.bus.options import BusOptions
 from membridge.errors import MembridgeError, ObjectExistsError
-from membridge.objectstore import messages
 from membridge.objectstore.jetstream import JetStreamStore, open_jetstream
+from membridge.objectstore.messages import Meta
 from membridge.objectstore.protocol import ObjectStore
 from membridge.objectstore.s3.client import S3Options, open_s3
 from tests.fixtures.relay import Losses, relayed
@@ -28,7 +29,8 @@ def soon() -> Deadline:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that does not come is given up soon."""
-    monkeypatch.setattr(messages, "ANSWER", 1.0)
+    monkeypatch.setattr(connection, "ANSWER", 1.0)
+    monkeypatch.setattr(jetstream, "ANSWER", 1.0)
 
 
 @asynccontextmanager
@@ -38,7 +40,7 @@ async def lossy(nats_url: str) -> AsyncGenerator[tuple[JetStreamStore, Losses]]:
     async with (
         relayed(nats_url, losses) as url,
         connect(BusOptions(urls=(url,), name="lossy"), deadline=soon()) as bus,
-        open_jetstream(lambda: bus.raw) as store,
+        open_jetstream(bus) as store,
     ):
         assert isinstance(store, JetStreamStore)
         yield store, losses
@@ -113,7 +115,7 @@ async def test_of_each_write_in_nats(
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(LARGE)
-    async with open_jetstream(lambda: bus.raw) as plain, lossy(nats_url) as (store, losses):
+    async with open_jetstream(bus) as plain, lossy(nats_url) as (store, losses):
         losses.arm()
         if before is not None:
             await plain.put("counted", before, deadline=soon())
@@ -181,7 +183,7 @@ async def test_a_put_that_another_writer_overtook_meanwhile_is_refused_and_harms
     nats_url: str, bus: Bus
 ) -> None:
     """The answer is lost, the object deleted and the key taken by another: what was stored is not ours any more."""
-    async with open_jetstream(lambda: bus.raw) as plain, lossy(nats_url) as (store, losses):
+    async with open_jetstream(bus) as plain, lossy(nats_url) as (store, losses):
         losses.arm(1, r"\.M\.")
         async with asyncio.TaskGroup() as group:
             putting = group.create_task(_refused(store.put(KEY, BODY, deadline=soon())))
@@ -195,14 +197,14 @@ async def test_a_put_that_another_writer_overtook_meanwhile_is_refused_and_harms
 async def test_an_object_that_is_replaced_while_it_is_read_is_read_whole(
     nats_url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_jetstream(lambda: bus.raw) as plain, lossy(nats_url) as (store, _):
+    async with open_jetstream(bus) as plain, lossy(nats_url) as (store, _):
         await store.put(KEY, BODY, deadline=soon())
-        current: Callable[..., Awaitable[tuple[messages.Meta | None, int]]] = getattr(store, "_last")  # noqa: B009
+        current: Callable[..., Awaitable[tuple[Meta | None, int]]] = getattr(store, "_last")  # noqa: B009
         stale = await current(KEY, deadline=soon())
         await plain.put(KEY, OTHER, if_absent=False, deadline=soon())
         answers = [stale]
 
-        async def behind(key: str, *, deadline: Deadline) -> tuple[messages.Meta | None, int]:
+        async def behind(key: str, *, deadline: Deadline) -> tuple[Meta | None, int]:
             return answers.pop() if answers else await current(key, deadline=deadline)
 
         monkeypatch.setattr(store, "_last", behind)

@@ -12,7 +12,6 @@ from unittest.mock import patch
 
 from membridge.bus import connection, jetstream
 from membridge.errors import MembridgeError
-from membridge.objectstore import messages
 from schemas.identity import ProjectId
 from tests.faults.scenarios import BY_NAME, Stage
 from tests.faults.shim import Mode, Step
@@ -69,7 +68,7 @@ class Lossy:
 def _impatient() -> Generator[None]:
     """Give up answers soon during the body: this process' other tries, if it has any, do it too."""
     with ExitStack() as stack:
-        for module in (connection, jetstream, messages):
+        for module in (connection, jetstream):
             stack.enter_context(patch.object(module, "ANSWER", ANSWER))
         yield
 

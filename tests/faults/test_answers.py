@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from membridge.aio.deadline import Deadline
+from membridge.bus import connection, jetstream
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
 from membridge.embedded.nats_server import NatsServer
 from membridge.errors import MembridgeError
-from membridge.objectstore import messages
 from membridge.objectstore.encryption.keys import KeySource, new_key, write_file
 from membridge.objectstore.encryption.rotate import reencrypt
 from membridge.objectstore.encryption.store import EncryptedStore
@@ -54,7 +54,8 @@ async def test_encrypting_a_store_anew_goes_on_wherever_an_answer_was_lost(
     act: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of its writes, all at once, each in a bucket of its own."""
-    monkeypatch.setattr(messages, "ANSWER", 1.5)
+    monkeypatch.setattr(connection, "ANSWER", 1.5)
+    monkeypatch.setattr(jetstream, "ANSWER", 1.5)
     content = {"p/1": b"one", "p/2": b"two" * 100_000}
 
     async def attempt(number: int) -> list[str]:
@@ -110,6 +111,6 @@ async def lossy_store(kind: str, request: pytest.FixtureRequest, losses: Losses)
     async with (
         relayed(server.url, losses) as url,
         connect(BusOptions(urls=(url,), name="lossy"), deadline=soon()) as bus,
-        open_jetstream(lambda: bus.raw, bucket=f"lossy-{secrets.token_hex(6)}") as store,
+        open_jetstream(bus, bucket=f"lossy-{secrets.token_hex(6)}") as store,
     ):
         yield store

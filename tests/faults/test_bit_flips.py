@@ -116,7 +116,7 @@ async def test_in_the_newest_snapshot_a_recovery_from_the_mirror_makes_it_whole(
     await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
     project = (await command(a, "status"))["project"]["project"]
     await a.stop()
-    async with open_jetstream(lambda: bus.raw) as store:
+    async with open_jetstream(bus) as store:
         keys = [info.key async for info in store.list(f"projects/{project}/", deadline=Deadline.after(10.0))]
         damaged = [key for key in keys if "/commits/" in key or "/snapshots/" in key]
         assert len(damaged) >= 2

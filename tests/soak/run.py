@@ -70,6 +70,6 @@ async def _store(everybody: Cast, s3: S3 | None, bucket: str) -> AsyncGenerator[
     bus_options = BusOptions(urls=(running.url,), name="verdict")
     async with (
         connect(bus_options, deadline=Deadline.after(10.0)) as bus,
-        open_jetstream(lambda: bus.raw) as store,
+        open_jetstream(bus) as store,
     ):
         yield store

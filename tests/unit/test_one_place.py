@@ -12,6 +12,7 @@ MODULES = [path for package in ("membridge", "services", "schemas") for path in 
 PLACES = {
     r"datetime\.(now|utcnow)\(|\.fromisoformat\(": {"membridge/system/clock.py"},
     r"CLOCK_BOOTTIME": {"membridge/system/boottime.py"},
+    r"\berr_code\b": {"membridge/bus/errors.py"},
     r"\bfsync\(": {"membridge/system/files.py"},
 }
 

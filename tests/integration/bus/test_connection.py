@@ -121,7 +121,7 @@ async def test_a_password_in_an_address_is_in_no_message() -> None:
 
 async def test_a_client_closed_by_an_error_of_the_server_is_replaced(bus: Bus) -> None:
     # Over the server's own limit: it answers -ERR and closes, which ends a nats-py client for good.
-    client, generation = bus.raw, bus.generation
+    client, generation = bus._nats.client, bus.generation
     client._max_payload = 8 << 20
     await client.publish("x", b"x" * (4 << 20))
     async with asyncio.timeout(10.0):
@@ -186,7 +186,7 @@ async def test_a_frozen_server_is_noticed_and_forgotten_when_it_thaws(bus: Bus, 
 async def test_a_subscription_survives_a_broken_connection(bus: Bus) -> None:
     async with bus.subscribe("news") as news:
         generation = bus.generation
-        await bus.raw.force_reconnect()
+        await bus._nats.client.force_reconnect()
         await bus.wait_generation(generation)
         await bus.settle()
         await bus.publish("news", b"after")
@@ -198,7 +198,7 @@ async def test_a_subscription_survives_a_broken_connection(bus: Bus) -> None:
 async def test_a_client_that_the_server_closed_for_good_is_replaced(bus: Bus) -> None:
     async with bus.subscribe("news") as news:
         generation = bus.generation
-        await bus.raw.close()
+        await bus._nats.client.close()
         async with asyncio.timeout(10.0):
             await bus.wait_generation(generation)
             await bus.settle()

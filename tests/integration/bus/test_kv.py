@@ -169,7 +169,7 @@ async def test_a_watcher_is_current_again_right_after_a_server_restart(
     assert (await anext(changes)).initial
     # The connection breaks as it does when the server goes; what was written meanwhile must be seen at once.
     generation = bus.generation
-    await bus.raw.force_reconnect()
+    await bus._nats.client.force_reconnect()
     await bus.wait_generation(generation)
     await locks.put("k", record("b"), deadline=soon())
     async with asyncio.timeout(3.0):
@@ -211,7 +211,7 @@ async def test_what_expires_is_told_by_the_server_and_what_is_deleted_is_not(bus
         await leases.create("first", record("b"), ttl=60.0, deadline=soon())
         # Where a connection breaks it goes on.
         generation = bus.generation
-        await bus.raw.force_reconnect()
+        await bus._nats.client.force_reconnect()
         await bus.wait_generation(generation)
         await leases.create("second", record("a"), ttl=2.0, deadline=soon())
         assert await heard.get() == "second"

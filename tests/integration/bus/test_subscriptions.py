@@ -80,7 +80,7 @@ async def heard(bus: Bus, news: Subscription) -> list[bytes]:
 
 async def test_one_made_while_the_connection_is_rebuilt_is_attached_once(server: Restartable, bus: Bus) -> None:
     gate, generation = Gate(bus), bus.generation
-    await bus.raw.close()
+    await bus._nats.client.close()
     async with asyncio.timeout(10.0):
         await gate.reached.wait()
     async with bus.subscribe("news") as news:
@@ -98,7 +98,7 @@ async def test_one_given_up_while_the_connection_is_rebuilt_is_not_attached_afte
 ) -> None:
     gate, generation = Gate(bus), bus.generation
     async with bus.subscribe("news"):
-        await bus.raw.close()
+        await bus._nats.client.close()
         async with asyncio.timeout(10.0):
             await gate.reached.wait()
     gate.open.set()

@@ -141,7 +141,7 @@ async def damaged_proposal(bus: Bus, machine: NodeProcess) -> ProposalAnnounceme
         rows=1,
         submitted_at="2026-01-01T00:00:00+00:00",
     )
-    async with open_jetstream(lambda: bus.raw) as store:
+    async with open_jetstream(bus) as store:
         await store.put(announcement.key, body[:-1], deadline=Deadline.after(10.0))
     subject = subjects.fill(subjects.PROPOSAL, project=ID, node=machine.name)
     await bus.stream_publish(subject, encode(announcement), message_id="damaged", deadline=Deadline.after(10.0))

@@ -15,7 +15,7 @@ def soon() -> Deadline:
 @pytest.fixture
 async def store(bus: Bus) -> JetStreamStore:
     """A store whose user may not purge by itself, as a node with a key of its own."""
-    made = JetStreamStore(lambda: bus.raw, BUCKET, purges=False)
+    made = JetStreamStore(bus, BUCKET, purges=False)
     await made.ensure(replicas=1, deadline=soon())
     return made
 
