@@ -87,6 +87,9 @@ def _middleware(kit: Kit) -> Middleware:
             try:
                 response = await handler(request)
             except Exception as error:
+                if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                    log.debug("client gone", operation=_name(request), address=call.address)
+                    raise
                 refused = translated(error, _name(request))
                 if call.streaming:
                     # Too late for an answer: the client sees its connection end.

@@ -43,6 +43,7 @@ class Listening:
     idle: float = IDLE
     most_connections: int = CONNECTIONS
     grace: float = GRACE
+    linger: float = LINGER
 
 
 class _Connection(web.RequestHandler):
@@ -58,7 +59,7 @@ class _Connection(web.RequestHandler):
             max_line_size=LINE,
             max_field_size=FIELD,
             max_headers=FIELDS,
-            lingering_time=LINGER,
+            lingering_time=listening.linger,
             auto_decompress=False,
         )
         self._most = listening.most_connections
@@ -94,7 +95,7 @@ async def serve(app: web.Application, flights: Flights, listening: Listening) ->
     When the body ends, in whatever way, no connection is taken any more, requests that run have `grace` seconds left,
     and what is left then is answered with `unavailable`.
     """
-    runner = web.AppRunner(app, shutdown_timeout=LINGER)
+    runner = web.AppRunner(app, shutdown_timeout=listening.linger)
     await runner.setup()
     manager = cast("web.Server", runner.server)
     try:

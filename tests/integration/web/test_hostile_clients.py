@@ -147,3 +147,16 @@ async def test_requests_over_the_bound_are_told_to_come_later() -> None:
         assert (refused.status, refused.headers["retry-after"]) == (429, "1")
         toy.go.set()
         assert (await running).status == 200
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    async with toy_served() as toy:
+        _, writer = await asyncio.open_connection(toy.host, toy.port)
+        writer.write(HEAD + b"Content-Length: 100\r\n\r\n{")
+        while len(toy.flights) == 0:
+            await pause()
+        writer.close()
+        while len(toy.flights) > 0:
+            await pause()
+        assert (await ask(toy, "GET", "/health")).status == 200
+    assert "request failed" not in capsys.readouterr().err
