@@ -60,12 +60,24 @@ class _Complaints(logging.Handler):
         self.said.append(self.format(record))
 
 
-@pytest.fixture(scope="session")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Generator[Commands]:
-    """What runs the commands of this session's machines."""
-    made = Commands(tmp_path_factory.mktemp("commands"))
-    yield made
-    made.stop()
+@pytest.fixture(scope="session", autouse=True)
+def forked_commands(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Fork the commands of this session's machines, and fail who calls one in which asyncio complained."""
+    commands = Commands(tmp_path_factory.mktemp("commands"))
+
+    async def checked(self: NodeProcess, *arguments: str) -> tuple[int, str]:
+        code, output = await commands.run(self, *arguments)
+        complaints.check(output, f"membridge {' '.join(arguments)}")
+        return code, output
+
+    async def written(self: NodeProcess, count: int, label: str) -> None:
+        await commands.write(self, count, label)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NodeProcess, "command", checked)
+        patch.setattr(NodeProcess, "write", written)
+        yield
+    commands.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,21 +88,8 @@ def ended_transfers() -> Generator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_complaints(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, commands: Commands
-) -> Generator[None]:
-    """Fail the test in which asyncio complained: in this process, in a daemon's log, or in a command's output."""
-
-    async def checked(self: NodeProcess, *arguments: str) -> tuple[int, str]:
-        code, output = await commands.run(self, *arguments)
-        complaints.check(output, f"membridge {' '.join(arguments)}")
-        return code, output
-
-    async def written(self: NodeProcess, count: int, label: str) -> None:
-        await commands.write(self, count, label)
-
-    monkeypatch.setattr(NodeProcess, "command", checked)
-    monkeypatch.setattr(NodeProcess, "write", written)
+def no_complaints(request: pytest.FixtureRequest) -> Generator[None]:
+    """Fail the test in which asyncio complained, in this process or in a daemon's log."""
     heard, asyncio_log = _Complaints(), logging.getLogger("asyncio")
     asyncio_log.addHandler(heard)
     # Asked for first and so torn down last: the daemons that write there have ended by then.
