@@ -320,7 +320,9 @@ def instant(text: str | None) -> float:
         at = clock.parse(text)
     except ValueError as error:
         raise InvalidRequestError(
-            f"{text!r} is not a time with its zone", remedy="write it as 2026-01-31T18:00:00Z", field="not_before"
+            f"{text!r} is not a time with its offset from UTC",
+            remedy="write it as 2026-01-31T18:00:00Z",
+            field="not_before",
         ) from error
     if (seconds := at.timestamp()) > LATEST:
         raise InvalidRequestError(f"{text!r} is too far in the future", field="not_before")

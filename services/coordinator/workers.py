@@ -173,7 +173,7 @@ def _declines(known: _Known) -> str:
     """Return in words why a worker gets no task now; an empty text when it may."""
     worker, detail = known.worker, known.worker.detail
     if known.pulls:
-        return "asks for its tasks itself"
+        return "leases its tasks itself"
     if known.drained and worker.status is not WorkerStatus.OFFLINE:
         return "is drained"
     if worker.status is WorkerStatus.ERROR and not worker.capabilities.claude_cli:
