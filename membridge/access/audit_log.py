@@ -1,4 +1,4 @@
-"""The access log: who was invited, let in, refused and cut off, one JSON object a line in a file of the desk's.
+"""The access log: who was invited, let in, refused and cut off, one JSON object a line, kept by the enrolment service.
 
 Written before the answer leaves, so that nothing that was granted is missing in it. It holds no secret and is bounded:
 when it is full the older half becomes `access.log.1`.

@@ -188,16 +188,16 @@ def _certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:
-        raise CredentialsError(f"{path} is no certificate", remedy="remove it: a new one is made") from error
+        raise CredentialsError(f"{path} is not a certificate", remedy="remove it: a new one is made") from error
 
 
 def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError) as error:
-        raise CredentialsError(f"{path} is no private key") from error
+        raise CredentialsError(f"{path} is not a private key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise CredentialsError(f"{path} is no key of an elliptic curve")
+        raise CredentialsError(f"{path} is not a key of an elliptic curve")
     return key
 
 

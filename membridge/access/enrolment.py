@@ -195,7 +195,7 @@ class Enrolment:
         ]
 
     def enrolment_endpoints(self) -> list[Endpoint]:
-        """Return what a machine at the door may ask."""
+        """Return what a machine without a key may ask."""
         return [Endpoint(operation=subjects.ENROL, subject=subjects.ENROL.at(), handler=self.enrol)]
 
     def _members(self) -> MembersReply:

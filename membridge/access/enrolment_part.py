@@ -1,4 +1,4 @@
-"""The enrolment: the part of `membridge up --listen` that holds the desk and looks after each project's account.
+"""The part of `membridge up --listen` that runs the enrolment service and looks after each project's account.
 
 It connects as the server's own users, makes every account's streams and buckets, tells enrolled nodes where snapshots
 are kept, and brings the server to agree with the membership after each change.
@@ -45,7 +45,7 @@ IDENTITY = ServiceIdentity(
 
 
 class EnrolmentPart:
-    """Runs the desk of one server_files.
+    """Runs the enrolment service of one server.
 
     `reload` has the server read its configuration again.
     """

@@ -1,6 +1,6 @@
 """The folder of a front end: the keys that are made for it, and the authority that it knows the server by.
 
-Made on the server's machine and taken to the front end; only public halves are told to the desk.
+Made on the server's machine and taken to the front end; only public halves are sent to the enrolment service.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from schemas.identity import NodeId, ProjectId
 def make_keys(
     server_files: ServerFiles, name: NodeId, role: MemberRole, projects: Iterable[ProjectId], folder: Path
 ) -> AdmitRequest:
-    """Write what `name` needs into `folder`, for its owner only, and return what to ask the desk.
+    """Write what `name` needs into `folder`, for its owner only, and return what to ask the enrolment service.
 
     One key for each project, in a file called by its canonical id, and one for tasks; those that are there stay.
     Blocking; raises DiskFullError, FileAccessError and CredentialsError.

@@ -47,7 +47,7 @@ def parse(text: str) -> Line:
     text = "".join(text.split())
     if not text.startswith(PREFIX) or len(text) > MAX_LINE:
         raise InvalidRequestError(
-            "this is no invitation", remedy="paste the whole line that `membridge invite` printed", field="line"
+            "this is not an invitation", remedy="paste the whole line that `membridge invite` printed", field="line"
         )
     packed = text.removeprefix(PREFIX)
     damaged = InvalidRequestError(

@@ -96,17 +96,17 @@ def enrolment_user(name: str) -> Permissions:
 
 
 def enrolment_service(name: str) -> Permissions:
-    """Return what the desk may do at the door: answer."""
+    """Return what the enrolment service may do towards machines without a key: answer."""
     return Permissions((ANSWERS,), (subjects.ENROL.at(), f"{INBOX}.{name}.>", *DISCOVERY))
 
 
 def operator_service(name: str) -> Permissions:
-    """Return what the desk may do towards operators: answer."""
+    """Return what the enrolment service may do towards operators: answer."""
     return Permissions((ANSWERS,), (*_OF_OPERATORS, f"{INBOX}.{name}.>", *DISCOVERY))
 
 
 def caller(name: str) -> Permissions:
-    """Return what an operator at the server's machine may do: ask the desk."""
+    """Return what an operator at the server's machine may do: ask the enrolment service."""
     return Permissions(_OF_OPERATORS, (f"{INBOX}.{name}.>",))
 
 

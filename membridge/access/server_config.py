@@ -1,7 +1,7 @@
 """The accounts and users of nats-server as its configuration wants them, made of a membership.
 
-Pure. Each project is an account with streams of its own, and so is the task runtime; the desk and the door are
-accounts without any. Names and keys come from types that allow no quote, so nothing needs escaping.
+Pure. Each project is an account with streams of its own, and so is the task runtime; the two of
+the enrolment service have none. Names and keys come from types that allow no quote, so nothing needs escaping.
 """
 
 from collections.abc import Callable, Iterable, Sequence

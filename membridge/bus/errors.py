@@ -57,7 +57,7 @@ _TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[Membridg
     (errors.NoRespondersError, NoResponderError, ": nobody answers"),
     (TimeoutError, DeadlineExceededError, " took too long"),
     (errors.MaxPayloadError, TooLargeError, ": the message is over the server's limit"),
-    (_MISUSED, InvalidRequestError, ": that is no subject or header"),
+    (_MISUSED, InvalidRequestError, ": the subject or a header is not valid"),
     (_LOST, BusUnavailableError, ": the connection to NATS is down"),
 )
 
@@ -134,7 +134,7 @@ def refused_subject(error: BaseException) -> str | None:
 def raise_api(error: ApiError, what: str) -> NoReturn:
     """Raise our error for an error in a JetStream reply."""
     if error.err_code in WRONG_LAST_SEQUENCE:
-        raise RevisionMovedError(f"{what}: somebody else wrote it first", remedy="read it again and decide anew")
+        raise RevisionMovedError(f"{what}: another writer was first", remedy="read it again and retry")
     if error.err_code == STREAM_NOT_FOUND:
         raise StreamMissingError(f"{what}: the stream is not there")
     if error.err_code == CONSUMER_NOT_FOUND:

@@ -36,9 +36,9 @@ class Pace:
 class BusOptions:
     """Where NATS is and who we are. A user and password may stand in a URL; they are never logged.
 
-    `jetstream` is False for who needs none: a machine at the door. `domain` is that of the JetStream to use, when it is
-    not the connected server's own: a leaf's hub. `caller` is who makes requests over this connection, for logs and
-    the audit of who answers them: `user@node`. `enrolled` says that the key was given by an invitation.
+    `jetstream` is False where none is needed: for a machine without a key. `domain` is that of the JetStream to use
+    where it is not the connected server's own, such as a leaf's hub. `caller` names who asks over this
+    connection, `user@node`, for logs and audits. `enrolled` says that the key was given by an invitation.
     """
 
     urls: tuple[str, ...]

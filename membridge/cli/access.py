@@ -243,7 +243,7 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
         options = server_files.options(
             server_files.seed("caller"), "membridge command", inbox="caller", jetstream=False
         )
-        # The desk's records name the person, beside the key that the server vouches for.
+        # The access log names the person, beside the key that the server vouches for.
         options = replace(options, caller=own_name(invocation.settings.node.id))
         deadline = Deadline.after(operation.deadline)
         async with connect(options, deadline=deadline.sooner(5.0)) as bus:
