@@ -221,7 +221,7 @@ async def test_a_project_is_removed_and_added_again_and_loses_nothing(make_machi
 
     code, output = await a.command("project", "remove", "other", "--yes")
     assert code == 0, output
-    assert f"its database {other} and its snapshots are kept" in output
+    assert f"its database {other} and its snapshots stay" in output
     for operation in (subjects.STATUS, subjects.PUSH):
         with pytest.raises(NoResponderError):
             await RpcClient(bus).request(operation, Empty(), project=canonical_id("other"), node="a")
