@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import URL, Connection, inspect, text
 
 from membridge.aio.deadline import Deadline
 from membridge.wiring.service import Migrations
@@ -141,13 +141,13 @@ async def test_each_service_has_a_line_of_its_own_in_one_database(database_url: 
                     assert await connection.scalar(text(f"SELECT version_num FROM {table}")) == step
 
 
-async def test_services_of_one_process_migrate_at_once(database_url: str, tmp_path: Path) -> None:
+async def test_services_of_one_process_migrate_their_databases_at_once(database_url: str, tmp_path: Path) -> None:
     steps = tmp_path / "steps"
     steps.mkdir()
     (steps / "0001_notes.py").write_text(STEP, encoding="utf-8")
-    url = parse_url(database_url, tmp_path / "unused")
+    own, other = parse_url(database_url, tmp_path / "unused"), parse_url("", tmp_path / "notes.db")
 
-    async def opened(migrations: Migrations) -> list[str]:
+    async def opened(url: URL, migrations: Migrations) -> list[str]:
         async with (
             open_engine(url, migrations, deadline=Deadline.after(30.0)) as engine,
             engine.connect() as connection,
@@ -155,7 +155,10 @@ async def test_services_of_one_process_migrate_at_once(database_url: str, tmp_pa
             return await connection.run_sync(lambda sync: inspect(sync).get_table_names())
 
     async with asyncio.TaskGroup() as group:
-        tasks, notes = group.create_task(opened(MIGRATIONS)), group.create_task(opened(Migrations("notes", steps)))
+        tasks, notes = (
+            group.create_task(opened(own, MIGRATIONS)),
+            group.create_task(opened(other, Migrations("notes", steps))),
+        )
     assert "tasks" in tasks.result()
     assert "notes" in notes.result()
 
