@@ -137,7 +137,7 @@ async def test_requests_leave_nothing_behind_whatever_became_of_them(bus: Bus) -
         with pytest.raises(DeadlineExceededError):
             await bus.request("silent", deadline=Deadline.after(0.05))
     await asyncio.sleep(0)
-    assert len(bus._replies) == 0
+    assert len(bus._inbox) == 0
 
 
 async def test_a_connection_closes_at_once_also_with_a_pull_subscription_in_use(nats_url: str) -> None:

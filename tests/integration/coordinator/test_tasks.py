@@ -173,7 +173,7 @@ async def test_bad_input_is_refused_and_names_what_is_wrong(opened: OpenPlace) -
         )
         assert reply.headers["Nats-Service-Error-Code"] == "400"
         assert b"priority" in reply.body
-        with pytest.raises(RemoteError, match="is not a time with its zone"):
+        with pytest.raises(RemoteError, match="is not a time with its offset from UTC"):
             await place.submit(not_before="2026-01-01T00:00:00")
         task = await place.submit()
         assert await refused(place, subjects.REQUEUE, TaskRequest(id=task.id)) is ErrorCode.CONFLICT

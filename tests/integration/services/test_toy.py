@@ -14,6 +14,7 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.connection import connect
 from membridge.bus.options import BusOptions
 from membridge.settings import RUNTIME, loopback_key
+from membridge.testing.node_process import NodeProcess
 from schemas import subjects
 from tests.fixtures.machines import MakeMachine, command
 from tests.fixtures.pace import pause
@@ -40,8 +41,9 @@ async def test_up_starts_it_once_its_database_opens_and_the_others_run_meanwhile
     await up.start("up")
     await until_ok(lambda: up.command("status"), up)
     # Both are reported, and the node works.
-    log = up.log.read_text("utf-8")
-    assert ("toy not running" in log, "coordinator not running" in log) == (True, True)
+    async with asyncio.timeout(PATIENCE):
+        while not {"toy not running", "coordinator not running"} <= reported(up):
+            await pause()
     assert (await up.command("doctor"))[0] == 1
     database.rmdir()
     await until_ok(lambda: up.command("doctor"), up)
@@ -112,6 +114,12 @@ async def test_it_may_use_what_it_declares_and_nothing_else(place: Site, tmp_pat
             assert not await toy.publish(subject), subject
     log = place.host.log.read_text("utf-8")
     assert "toy not running" not in log
+
+
+def reported(machine: NodeProcess) -> set[str]:
+    """Return the events of warnings and errors in a machine's log."""
+    lines = (json.loads(line) for line in machine.log.read_text("utf-8").splitlines() if line.startswith("{"))
+    return {line["event"] for line in lines if line["level"] in {"warning", "error"}}
 
 
 async def asked(member: Attacker, subject: str, body: bytes) -> Any:
