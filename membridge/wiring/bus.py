@@ -1,14 +1,16 @@
 """The bus as the settings say: how to connect, and the streams and buckets that must be there."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from membridge.aio.backoff import jittered
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
+from membridge.aio.tasks import background
 from membridge.bus.caller import own_name
 from membridge.bus.connection import Bus, BusOptions, connect
 from membridge.bus.kv import Kv, open_bucket
@@ -105,21 +107,36 @@ async def service_bus(service: Service, settings: Settings, name: str, *, deadli
     Errors: CredentialsError, BusUnavailableError.
     """
     options = runtime_options(settings, name, user=service.name)
-    async with connect(options, deadline=deadline.sooner(CONNECT)) as bus:
+
+    async def make(deadline: Deadline) -> None:
         await ensure(bus, service.streams, service.buckets, replicas=settings.nats.replicas, deadline=deadline)
-        yield bus
+
+    async with connect(options, deadline=deadline.sooner(CONNECT)) as bus:
+        await make(deadline)
+        async with background() as group:
+            group.create_task(_made_again(bus, make), name=f"streams of {service.name}")
+            yield bus
 
 
 async def keep_ensured(bus: Bus, store: ObjectStore, settings: Settings, ready: Ready) -> None:
-    """Be the part that creates streams, buckets and store again when a server comes back without its memory."""
-    generation = bus.generation
+    """Be the part that creates a node's streams, buckets and store again when a server comes back without them."""
+
+    async def make(deadline: Deadline) -> None:
+        await ensure_all(bus, settings, deadline=deadline)
+        if isinstance(below := backend(store), JetStreamStore):
+            await below.ensure(replicas=settings.nats.replicas, deadline=deadline)
+
     ready()
+    await _made_again(bus, make)
+
+
+async def _made_again(bus: Bus, make: Callable[[Deadline], Awaitable[None]]) -> NoReturn:
+    """Call `make` after each new connection, until it works: a server may come back without its memory."""
+    generation = bus.generation
     while True:
         generation = await bus.wait_generation(generation)
         try:
-            await ensure_all(bus, settings, deadline=Deadline.after(OPEN_DEADLINE))
-            if isinstance(below := backend(store), JetStreamStore):
-                await below.ensure(replicas=settings.nats.replicas, deadline=Deadline.after(OPEN_DEADLINE))
+            await make(Deadline.after(OPEN_DEADLINE))
         except MembridgeError as error:
             log.warning("streams not ensured", reason=error.message)
             generation = min(generation, bus.generation - 1) if bus.connected else generation
