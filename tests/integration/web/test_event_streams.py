@@ -95,7 +95,9 @@ async def test_clients_are_told_that_the_server_cannot_read_and_miss_nothing(res
             assert await client.numbers(1) == [0]
             restartable.stop()
             trouble = await client.frame()
-            assert (trouble["event"], msgspec.json.decode(trouble["data"])["error"]) == ("trouble", "unavailable")
+            assert trouble["event"] == "trouble"
+            # A read that was on its way when the server stopped gets no answer; the next one is not sent.
+            assert msgspec.json.decode(trouble["data"])["error"] in {"unavailable", "deadline_exceeded"}
             generation = bus.generation
             restartable.start()
             await bus.wait_generation(generation)
