@@ -52,13 +52,19 @@ class RowWriter:
         if table.name in _OF_SESSION:
             self._ensure_session(row.values)
         values |= self._stamps(table, row)
-        self._insert(table, values)
+        made = self._made_for(table, row.values)
+        if made:
+            self._take_place(table, made, values)
+        else:
+            self._insert(table, values)
 
     def update(self, table: Table, ours: Row, values: Values) -> None:
         """Set `values` in a row of ours. Raises PoisonRowError when they do not fit."""
         resolved = self._resolved(table, values)
         if not resolved:
             return
+        if "memory_session_id" in resolved and (made := self._made_for(table, {**ours.values, **values})):
+            self._join(made, ours)
         columns = ", ".join(f"{quoted(name)} = ?" for name in resolved)
         sql = f"UPDATE {quoted(table.name)} SET {columns} WHERE rowid = ?"  # noqa: S608 - names from the schema, quoted
         self._execute(sql, (*resolved.values(), ours.rowid))
@@ -186,6 +192,32 @@ class RowWriter:
         }
         known = {name: value for name, value in made.items() if sessions.has(name)}
         self._insert(sessions, known, "ON CONFLICT DO NOTHING")
+
+    def _made_for(self, table: Table, values: Values) -> int:
+        """Return the rowid of the session that was made for rows which came before this session, 0 if there is none."""
+        memory_id = values.get("memory_session_id")
+        if table.name != "sdk_sessions" or not isinstance(memory_id, str):
+            return 0
+        if values.get("content_session_id") == memory_id:
+            return 0
+        sql = "SELECT rowid FROM sdk_sessions WHERE memory_session_id = ? AND content_session_id = ? LIMIT 1"
+        return self._connection.number(sql, (memory_id, memory_id))
+
+    def _take_place(self, table: Table, made: int, values: Values) -> None:
+        """Give a session that was made the values of the real one; what refers to it stays."""
+        given = {name: value for name, value in values.items() if value is not None}
+        columns = ", ".join(f"{quoted(name)} = ?" for name in given)
+        sql = f"UPDATE {quoted(table.name)} SET {columns} WHERE rowid = ?"  # noqa: S608 - names from the schema, quoted
+        self._execute(sql, (*given.values(), made))
+
+    def _join(self, made: int, ours: Row) -> None:
+        """Delete a session that was made, in favour of ours; what refers to it by its id refers to ours then."""
+        present = set(self._connection.texts("SELECT name FROM sqlite_schema WHERE type = 'table'"))
+        for name, column, held in _REFERRERS:
+            if held == "id" and name in present and self._has_column(name, column):
+                sql = f"UPDATE {quoted(name)} SET {quoted(column)} = ? WHERE {quoted(column)} = ?"  # noqa: S608 - our own names
+                self._execute(sql, (ours.rowid, made))
+        self._connection.run("DELETE FROM sdk_sessions WHERE rowid = ?", (made,))
 
     def _has_session(self, memory_id: str) -> bool:
         return self._connection.exists("SELECT 1 FROM sdk_sessions WHERE memory_session_id = ?", (memory_id,))
