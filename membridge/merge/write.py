@@ -6,7 +6,7 @@ inserted row is stamped so that claude-mem's own sync never takes it for one of 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from membridge.claudemem.sql import Connection, RowRefusedError
 from membridge.claudemem.tables import KEY_DEFAULTS, REFERENCE_KEYS, Column, Table, quoted
@@ -52,9 +52,8 @@ class RowWriter:
         if table.name in _OF_SESSION:
             self._ensure_session(row.values)
         values |= self._stamps(table, row)
-        made = self._made_for(table, row.values)
-        if made:
-            self._take_place(table, made, values)
+        if made := self._made_for(table, row.values):
+            self._set(table, {name: value for name, value in values.items() if value is not None}, made)
         else:
             self._insert(table, values)
 
@@ -65,9 +64,7 @@ class RowWriter:
             return
         if "memory_session_id" in resolved and (made := self._made_for(table, {**ours.values, **values})):
             self._join(made, ours)
-        columns = ", ".join(f"{quoted(name)} = ?" for name in resolved)
-        sql = f"UPDATE {quoted(table.name)} SET {columns} WHERE rowid = ?"  # noqa: S608 - names from the schema, quoted
-        self._execute(sql, (*resolved.values(), ours.rowid))
+        self._set(table, resolved, ours.rowid)
         former = ours.values.get("memory_session_id")
         if table.name == "sdk_sessions" and "memory_session_id" in resolved and isinstance(former, str):
             self._keep_found(former, ours.values)
@@ -86,6 +83,11 @@ class RowWriter:
         columns, marks = ", ".join(map(quoted, given)), ", ".join("?" * len(given))
         sql = f"INSERT INTO {quoted(table.name)} ({columns}) VALUES ({marks}) {otherwise}"  # noqa: S608 - names from the schema, quoted
         self._execute(sql, tuple(given.values()))
+
+    def _set(self, table: Table, values: Values, rowid: int | None) -> None:
+        columns = ", ".join(f"{quoted(name)} = ?" for name in values)
+        sql = f"UPDATE {quoted(table.name)} SET {columns} WHERE rowid = ?"  # noqa: S608 - names from the schema, quoted
+        self._execute(sql, (*values.values(), rowid))
 
     def _execute(self, sql: str, bindings: tuple[Value, ...]) -> None:
         try:
@@ -194,27 +196,20 @@ class RowWriter:
         self._insert(sessions, known, "ON CONFLICT DO NOTHING")
 
     def _made_for(self, table: Table, values: Values) -> int:
-        """Return the rowid of the session that was made for rows which came before this session, 0 if there is none."""
-        memory_id = values.get("memory_session_id")
-        if table.name != "sdk_sessions" or not isinstance(memory_id, str):
-            return 0
-        if values.get("content_session_id") == memory_id:
+        """Return the rowid of the session that was made for rows which came before this session, 0 if there is none.
+
+        The real session takes its place, and what refers to it stays.
+        """
+        memory_id, content_id = values.get("memory_session_id"), values.get("content_session_id")
+        if table.name != "sdk_sessions" or not isinstance(memory_id, str) or content_id == memory_id:
             return 0
         sql = "SELECT rowid FROM sdk_sessions WHERE memory_session_id = ? AND content_session_id = ? LIMIT 1"
         return self._connection.number(sql, (memory_id, memory_id))
 
-    def _take_place(self, table: Table, made: int, values: Values) -> None:
-        """Give a session that was made the values of the real one; what refers to it stays."""
-        given = {name: value for name, value in values.items() if value is not None}
-        columns = ", ".join(f"{quoted(name)} = ?" for name in given)
-        sql = f"UPDATE {quoted(table.name)} SET {columns} WHERE rowid = ?"  # noqa: S608 - names from the schema, quoted
-        self._execute(sql, (*given.values(), made))
-
     def _join(self, made: int, ours: Row) -> None:
         """Delete a session that was made, in favour of ours; what refers to it by its id refers to ours then."""
-        present = set(self._connection.texts("SELECT name FROM sqlite_schema WHERE type = 'table'"))
-        for name, column, held in _REFERRERS:
-            if held == "id" and name in present and self._has_column(name, column):
+        for name, column, held in self._referrers():
+            if held == "id":
                 sql = f"UPDATE {quoted(name)} SET {quoted(column)} = ? WHERE {quoted(column)} = ?"  # noqa: S608 - our own names
                 self._execute(sql, (ours.rowid, made))
         self._connection.run("DELETE FROM sdk_sessions WHERE rowid = ?", (made,))
@@ -223,15 +218,21 @@ class RowWriter:
         return self._connection.exists("SELECT 1 FROM sdk_sessions WHERE memory_session_id = ?", (memory_id,))
 
     def _is_referred_to(self, session: Row) -> bool:
-        present = set(self._connection.texts("SELECT name FROM sqlite_schema WHERE type = 'table'"))
-        for name, column, held in _REFERRERS:
+        for name, column, held in self._referrers():
             value = session.rowid if held == "id" else session.values.get(held)
-            if name not in present or value is None or not self._has_column(name, column):
+            if value is None:
                 continue
             sql = f"SELECT 1 FROM {quoted(name)} WHERE {quoted(column)} = ? LIMIT 1"  # noqa: S608 - our own names
             if self._connection.exists(sql, (value,)):
                 return True
         return False
+
+    def _referrers(self) -> Iterator[tuple[str, str, str]]:
+        """Yield those of `_REFERRERS` that this database has."""
+        present = set(self._connection.texts("SELECT name FROM sqlite_schema WHERE type = 'table'"))
+        for name, column, held in _REFERRERS:
+            if name in present and self._has_column(name, column):
+                yield name, column, held
 
     def _has_column(self, name: str, column: str) -> bool:
         table = self._tables.get(name)

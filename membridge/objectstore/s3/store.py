@@ -223,13 +223,8 @@ class S3:
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
         """Return what an object is."""
-        try:
-            found = await self._tried(
-                f"looking at {key}",
-                lambda: self.client.head_object(Bucket=self.wire.bucket, Key=key),
-                deadline=deadline,
-            )
-        except ObjectMissingError:
+        found = await self._look(key, deadline=deadline)
+        if found is None:
             return None
         return ObjectInfo(key, found["ContentLength"], found["LastModified"].isoformat())
 
@@ -311,15 +306,21 @@ class S3:
                 await self._tried(f"storing {key}", once, deadline=deadline)
 
     async def _written(self, key: str, *, deadline: Deadline) -> _Written | None:
+        found = await self._look(key, deadline=deadline)
+        if found is None:
+            return None
+        return _Written(found["Metadata"].get(_NONCE, ""), found["ContentLength"])
+
+    async def _look(self, key: str, *, deadline: Deadline) -> dict[str, Any] | None:
+        """Return what S3 says of an object, None when there is none."""
         try:
-            found = await self._tried(
+            return await self._tried(
                 f"looking at {key}",
                 lambda: self.client.head_object(Bucket=self.wire.bucket, Key=key),
                 deadline=deadline,
             )
         except ObjectMissingError:
             return None
-        return _Written(found["Metadata"].get(_NONCE, ""), found["ContentLength"])
 
     async def _tried(self, what: str, once: Callable[[], Awaitable[T]], *, deadline: Deadline) -> T:
         backoff = Backoff(0.2, PAUSE)
