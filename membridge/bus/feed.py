@@ -5,7 +5,6 @@ sequence, so history and live cannot overlap or leave a gap, nothing is buffered
 remembers its position resumes there. What the stream forgot meanwhile is reported as a reset, not left out in silence.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -13,7 +12,6 @@ from typing import Generic, TypeVar
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.streams import history, span
-from membridge.bus.subscription import Subscription
 from membridge.errors import MembridgeError
 from schemas.errors import AGAIN
 from schemas.streams import Stream
@@ -62,6 +60,11 @@ class News(Generic[T]):
     reset: bool = False
     trouble: MembridgeError | None = None
 
+    @property
+    def begins(self) -> int:
+        """The sequence of the first item, or of the one that would come next."""
+        return self.items[0][0] if self.items else self.next.seq
+
 
 Read = Callable[[int], Awaitable[Page[T]]]
 
@@ -109,16 +112,4 @@ async def follow(
                     yield News(page.items, at, reset=lost)
                 if page.more:
                     continue
-            pause = SOON if await _told(heard, pause) else min(2 * pause, look)
-
-
-async def _told(heard: Subscription, seconds: float) -> bool:
-    """Wait for news or a new connection; return whether there was any in time."""
-    try:
-        async with asyncio.timeout(seconds):
-            await heard.next()
-    except TimeoutError:
-        return False
-    while heard.next_nowait() is not None:
-        pass
-    return True
+            pause = SOON if await heard.news_within(pause) else min(2 * pause, look)

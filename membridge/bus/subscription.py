@@ -43,6 +43,17 @@ class Subscription:
         """Return the next message, or None when the connection has changed since the last call."""
         return await self._arrived.get()
 
+    async def news_within(self, seconds: float) -> bool:
+        """Wait for messages or a new connection and drop what is here; return whether there was any in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.next()
+        except TimeoutError:
+            return False
+        while self.next_nowait() is not None:
+            pass
+        return True
+
     def next_nowait(self) -> Message | None:
         """Return a message that is here already, None when there is none."""
         while not self._arrived.empty():

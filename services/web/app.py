@@ -4,7 +4,6 @@ In order: request id, rates, caller, permission, body within its bound, decoding
 route's deadline. Every refusal on the way is an error of the one table.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,15 +25,13 @@ from services.web.limits import Flights
 from services.web.metrics import Metrics
 from services.web.routes import Call, Endpoint, Kind, Text
 from services.web.sse import send_events
-from services.web.streaming import Streams
+from services.web.streaming import Streams, taken_within
 from services.web.websocket import send_messages
 
 log = get_logger("membridge.web")
 
 #: Seconds within which a client takes an answer: one that does not read is cut off.
 SEND = 30.0
-#: Requests that are answered at once.
-AT_ONCE = 256
 #: What is audited even of a request that changes nothing.
 DENIED = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN})
 #: Fields that a query may have.
@@ -204,12 +201,7 @@ async def _refuse(request: web.Request, error: MembridgeError, call: Call) -> we
 
 async def _send(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     """Send an answer; cut off a client that does not read it."""
-    try:
-        async with asyncio.timeout(SEND):
-            await response.prepare(request)
-            await response.write_eof()
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the client did not read its answer") from None
+    async with taken_within(SEND, request, "answer"):
+        await response.prepare(request)
+        await response.write_eof()
     return response

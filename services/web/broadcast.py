@@ -100,7 +100,7 @@ class Channel:
         if news.reset:
             self._items.clear()
             self._bytes = 0
-            self.covers = news.items[0][0] if news.items else news.next.seq
+            self.covers = news.begins
         self.end = news.next
         for item in news.items:
             self._items.append(item)

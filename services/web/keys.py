@@ -37,8 +37,6 @@ _ADMIN = Permission("keys", Role.ADMIN)
 LIST = Route("keys", Method.GET, "/api/v1/keys", Empty, KeysReply, "Every API key.", _ADMIN)
 ISSUE = Route("issue_key", Method.POST, "/api/v1/keys", IssueKeyRequest, IssuedKey, "Issue a key.", _ADMIN, status=201)
 REVOKE = Route("revoke_key", Method.DELETE, "/api/v1/keys/{id}", KeyRequest, KeyInfo, "Revoke a key.", _ADMIN)
-#: The routes of this module.
-ROUTES = (LIST, ISSUE, REVOKE)
 
 
 class Keyring:

@@ -16,6 +16,11 @@ CALLERS = 10_000
 CUT_OFF = 1.0
 
 
+def stopping() -> UnavailableError:
+    """Return the error of a server that drains."""
+    return UnavailableError("the server is stopping", remedy="try again")
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """A bound: `burst` at once, and `per_second` in the long run."""
@@ -74,7 +79,7 @@ class Flights:
         if len(self._scopes) >= self._most:
             raise OverloadedError("the server answers as many requests as it can")
         if self.draining:
-            raise UnavailableError("the server is stopping", remedy="try again")
+            raise stopping()
         scope = asyncio.timeout(None)
         self._scopes.add(scope)
         self._idle.clear()
@@ -83,7 +88,7 @@ class Flights:
                 yield
         except TimeoutError as error:
             if scope.expired():
-                raise UnavailableError("the server is stopping", remedy="try again") from error
+                raise stopping() from error
             raise
         finally:
             self._scopes.discard(scope)

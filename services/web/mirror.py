@@ -4,13 +4,13 @@ A change is seen within milliseconds. A copy that could not be read for a while 
 allow may have been revoked.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
+from membridge.bus.feed import NEWS, SOON
 from membridge.bus.kv import Entry, Kv
 from membridge.errors import MembridgeError, UnavailableError
 from membridge.system.logging import get_logger
@@ -20,13 +20,10 @@ V = TypeVar("V", bound=Wire)
 
 log = get_logger("membridge.web")
 
-#: Seconds between two reads without news, and until the first read after news; each further pause is twice as long.
-#: News can be faster than the store that it speaks of.
-LOOK, SOON = 3.0, 0.01
+#: Seconds between two reads without news.
+LOOK = 3.0
 #: Seconds that one read may take, and after which a copy is too old to be trusted.
 READ, STALE = 2.0, 10.0
-#: News that waits unread: more of it says nothing more.
-NEWS = 64
 
 
 class Mirror(Generic[V]):
@@ -75,12 +72,4 @@ class Mirror(Generic[V]):
                 else:
                     troubled = False
                     ready()
-                try:
-                    async with asyncio.timeout(pause):
-                        await news.next()
-                except TimeoutError:
-                    pause = min(2 * pause, LOOK)
-                    continue
-                pause = SOON
-                while news.next_nowait() is not None:
-                    pass
+                pause = SOON if await news.news_within(pause) else min(2 * pause, LOOK)

@@ -21,7 +21,7 @@ from membridge.aio.deadline import Deadline
 from membridge.errors import InvalidRequestError
 from schemas.errors import ErrorCode
 from schemas.web import Role
-from schemas.wire import Wire, WireError, convert, decode_request
+from schemas.wire import Wire, WireError, convert, decode_request, storable
 from services.web.broadcast import Source
 from services.web.identity import ANYBODY, Identity
 
@@ -160,9 +160,8 @@ class Route(Generic[Q, R]):
         many = _is_list(self.fields[name])
         if len(values) > 1 and not many:
             raise WireError(f"{name} is given {len(values)} times", name)
-        for value in values:
-            if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value):
-                raise WireError(f"{name} may not contain a NUL character or half of a surrogate pair", name)
+        if any(storable(value) != value for value in values):
+            raise WireError(f"{name} may not contain a NUL character or half of a surrogate pair", name)
         try:
             return msgspec.to_builtins(msgspec.convert(values if many else values[0], self.fields[name], strict=False))
         except msgspec.ValidationError:

@@ -51,8 +51,6 @@ LOGIN = Route(
 )
 WHOAMI = Route("session", Method.GET, "/api/v1/session", Empty, SessionReply, "Who asks.", _ANY_KEY)
 LOGOUT = Route("logout", Method.DELETE, "/api/v1/session", Empty, Empty, "End the session.", _ANY_KEY)
-#: The routes of this module.
-ROUTES = (LOGIN, WHOAMI, LOGOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class Sessions:
         if not (call.secure or self._behind_tls or _is_loopback(call.address)):
             raise ForbiddenError(
                 "a browser may not log in over a plain connection: the cookie could be read on the way",
-                remedy="use https, or an address of this machine",
+                remedy="use https, or http://127.0.0.1 on the machine itself",
             )
         call.wrong_key = True
         holder = self._keyring.identify(request.key)

@@ -4,17 +4,17 @@ Beside its items a stream says `reset` when something before them may be gone, a
 at present; a comment is a sign of life.
 """
 
-import asyncio
+from contextlib import aclosing
 
 import msgspec
 from aiohttp import hdrs, web
 
 from membridge.bus.feed import News
-from membridge.errors import UnavailableError
 from services.web.broadcast import Source
 from services.web.errors import HEADERS, body_of
+from services.web.limits import stopping
 from services.web.routes import Call
-from services.web.streaming import Streams, id_of, position_of
+from services.web.streaming import Streams, id_of, position_of, taken_within
 
 #: Milliseconds after which a browser comes back.
 RETRY = b"retry: 2000\n\n"
@@ -30,18 +30,14 @@ async def send_events(request: web.Request, call: Call, streams: Streams, source
         call.streaming = True
         await response.prepare(request)
         await response.write(RETRY)
-        async for news in streams.broadcast.follow(channel, start, heartbeat=streams.limits.heartbeat):
-            if not streams.may_go_on(call.identity):
-                break
-            try:
-                async with asyncio.timeout(streams.limits.slow):
+        async with aclosing(streams.broadcast.follow(channel, start, heartbeat=streams.limits.heartbeat)) as pieces:
+            async for news in pieces:
+                if not streams.may_go_on(call.identity):
+                    break
+                async with taken_within(streams.limits.slow, request, "stream"):
                     await response.write(_frames(news, call.request_id))
-            except TimeoutError:
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ConnectionResetError("the client does not read its stream") from None
     if not response.prepared:
-        raise UnavailableError("the server is stopping", remedy="try again")
+        raise stopping()
     # The end of what is sent tells the client that this was no accident of the connection.
     await response.write_eof()
     return response
@@ -51,8 +47,7 @@ def _frames(news: News[bytes], request_id: str) -> bytes:
     """Return what a client is sent of `news`."""
     frames: list[bytes] = []
     if news.reset:
-        first = news.items[0][0] if news.items else news.next.seq
-        frames.append(_frame(id_of(first - 1, news.next), b"{}", b"reset"))
+        frames.append(_frame(id_of(news.begins - 1, news.next), b"{}", b"reset"))
     if news.trouble is not None:
         frames.append(_frame("", msgspec.json.encode(body_of(news.trouble, request_id)), b"trouble"))
     frames += [_frame(id_of(seq, news.next), body) for seq, body in news.items]

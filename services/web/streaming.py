@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from membridge.bus.feed import Position
-from membridge.errors import CredentialsError, InvalidRequestError, MembridgeError, OverloadedError, UnavailableError
+from membridge.errors import CredentialsError, InvalidRequestError, MembridgeError, OverloadedError
 from services.web.broadcast import Broadcast
 from services.web.identity import Identity
-from services.web.limits import Flights
+from services.web.limits import Flights, stopping
 from services.web.metrics import Metrics
 from services.web.routes import Call
 
@@ -32,6 +32,18 @@ class StreamLimits:
     most_of_one: int = 64
     heartbeat: float = 15.0
     slow: float = 30.0
+
+
+@asynccontextmanager
+async def taken_within(seconds: float, request: web.Request, what: str) -> AsyncGenerator[None]:
+    """Cut a client off that does not take in time what the body sends: its `what`. Raises ConnectionResetError."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError(f"the client does not read its {what}") from None
 
 
 class Streams:
@@ -62,7 +74,7 @@ class Streams:
         """
         caller = call.identity.key_id or call.address
         if self._flights.draining:
-            raise UnavailableError("the server is stopping", remedy="try again")
+            raise stopping()
         if len(self._open) >= self.limits.most or self._of_one[caller] >= self.limits.most_of_one:
             raise OverloadedError("there are as many open streams as there may be", seconds=self.limits.heartbeat)
         scope = asyncio.timeout(None)

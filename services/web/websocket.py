@@ -6,17 +6,19 @@ why nothing can be read at present. A client says nothing but what keeps the con
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import aclosing
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from membridge.aio.tasks import background
 from membridge.bus.feed import News
-from membridge.errors import InvalidRequestError, UnavailableError
+from membridge.errors import InvalidRequestError
 from services.web.broadcast import Source
 from services.web.errors import HEADERS, body_of
+from services.web.limits import stopping
 from services.web.routes import Call
-from services.web.streaming import Streams, end, id_of, position_of
+from services.web.streaming import Streams, end, id_of, position_of, taken_within
 
 #: Bytes of a message from a client at most; any is refused.
 MESSAGE = 4_096
@@ -36,21 +38,19 @@ async def send_messages(request: web.Request, call: Call, streams: Streams, sour
     async with streams.opened(call, "socket") as scope, streams.broadcast.joined(source) as channel:
         call.streaming = True
         await socket.prepare(request)
-        async with background() as group:
+        async with (
+            background() as group,
+            aclosing(streams.broadcast.follow(channel, start, heartbeat=streams.limits.heartbeat)) as pieces,
+        ):
             group.create_task(_listen(socket, scope), name="socket")
-            async for news in streams.broadcast.follow(channel, start, heartbeat=streams.limits.heartbeat):
+            async for news in pieces:
                 if not streams.may_go_on(call.identity):
                     break
-                try:
-                    async with asyncio.timeout(streams.limits.slow):
-                        for message in _messages(news, call.request_id):
-                            await socket.send_str(message)
-                except TimeoutError:
-                    if request.transport is not None:
-                        request.transport.abort()
-                    raise ConnectionResetError("the client does not read its stream") from None
+                async with taken_within(streams.limits.slow, request, "stream"):
+                    for message in _messages(news, call.request_id):
+                        await socket.send_str(message)
     if not socket.prepared:
-        raise UnavailableError("the server is stopping", remedy="try again")
+        raise stopping()
     allowed = streams.may_go_on(call.identity)
     await socket.close(code=WSCloseCode.GOING_AWAY if allowed else WSCloseCode.POLICY_VIOLATION)
     return socket
@@ -66,8 +66,7 @@ async def _listen(socket: web.WebSocketResponse, scope: asyncio.Timeout) -> None
 
 def _messages(news: News[bytes], request_id: str) -> Iterator[str]:
     if news.reset:
-        first = news.items[0][0] if news.items else news.next.seq
-        yield _json({"id": id_of(first - 1, news.next), "reset": True})
+        yield _json({"id": id_of(news.begins - 1, news.next), "reset": True})
     if news.trouble is not None:
         yield _json({"trouble": body_of(news.trouble, request_id)})
     for seq, body in news.items:
