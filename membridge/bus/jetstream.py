@@ -164,7 +164,7 @@ async def create_consumer(
 async def has_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> bool:
     """Return whether the stream has a consumer of that name; False when there is no stream either."""
     try:
-        await call(bus, f"CONSUMER.INFO.{stream}.{name}", {}, Answer, deadline=deadline)
+        await _consumer(bus, stream, name, deadline=deadline)
     except (errors.ConsumerMissingError, errors.StreamMissingError):
         return False
     return True

@@ -47,7 +47,7 @@ class Publisher:
         """Queue a message for those that listen now."""
         self._put(_Message(subject, body, kept=False))
 
-    async def run(self, ready: Ready) -> None:
+    async def run(self, ready: Ready = lambda: None) -> None:
         """Publish what is queued until cancelled."""
         ready()
         while True:

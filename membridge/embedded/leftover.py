@@ -42,8 +42,7 @@ def note(directory: Path, pid: int) -> None:
 
 def forget(directory: Path) -> None:
     """Note that the server of this folder has ended. A note that stays names a process that is gone."""
-    with suppress(OSError):
-        (directory / FILE).unlink(missing_ok=True)
+    files.discard(directory / FILE)
 
 
 def end(directory: Path) -> int | None:

@@ -1,6 +1,6 @@
 """Find, start, watch and stop the bundled nats-server.
 
-`start_nats` serves tests and short commands, `supervise` is the part of a process that keeps one alive. The server
+`start_nats` serves tests and short commands, `Supervisor` keeps one alive in a process. The server
 gets a clean environment and listens on loopback; it never inherits a secret. It ends with the process that started it:
 by the kernel on Linux, elsewhere by the next start in its folder.
 """
@@ -23,7 +23,7 @@ from typing import Any, cast
 from membridge.aio import threads
 from membridge.aio.backoff import kept_running
 from membridge.aio.deadline import Deadline
-from membridge.aio.lifecycle import Part, PartEndedError, Ready
+from membridge.aio.lifecycle import PartEndedError, Ready
 from membridge.aio.tasks import first_failure
 from membridge.embedded import leftover, listener
 from membridge.errors import BusUnavailableError, DeadlineExceededError, MembridgeError
@@ -100,14 +100,12 @@ def bundled_config() -> Path:
 
 
 @contextmanager
-def start_nats(
-    directory: Path, *, port: int = -1, monitor_port: int = -1, config: Path | None = None
-) -> Generator[NatsServer]:
+def start_nats(directory: Path, *, port: int = -1, config: Path | None = None) -> Generator[NatsServer]:
     """Run a server during the body; its state stays in `directory`.
 
     Raises BusUnavailableError with the server's own words when it does not start.
     """
-    options = NatsOptions(directory, port, monitor_port, config)
+    options = NatsOptions(directory, port, config=config)
     leftover.end(directory)
     with translated(directory), _logfile(directory).open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own binary and arguments
@@ -215,11 +213,6 @@ class Supervisor:
                 raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s")
             await asyncio.sleep(_LOOK)
         return server
-
-
-def supervise(options: NatsOptions) -> Part:
-    """Return the part that keeps a server running; see `Supervisor` for one that can be asked about it."""
-    return Supervisor(options).run
 
 
 class _Lines:

@@ -87,7 +87,7 @@ class Elector:
                     group.create_task(self._watch_lease(), name="watch lease")
                     group.create_task(self._watch_preference(), name="watch project settings")
                     group.create_task(self._reopen_on_reconnect(), name="reopen buckets")
-                    group.create_task(self._events.run(_unheard), name="leadership events")
+                    group.create_task(self._events.run(), name="leadership events")
                     group.create_task(self._loop(group, ready), name="lease loop")
         finally:
             await self._release("stopped", issued_by=self.node)
@@ -356,7 +356,3 @@ class Elector:
                 issued_by=issued_by,
             )
         )
-
-
-def _unheard() -> None:
-    return

@@ -1,4 +1,4 @@
-"""What a elector is told and what it shows: plain values that other packages hold without knowing how it works."""
+"""What an elector is told and what it shows: plain values that other packages hold without knowing how it works."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

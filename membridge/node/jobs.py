@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from membridge.aio.deadline import Deadline
-from membridge.aio.tasks import first_failure
+from membridge.aio.tasks import background
 from membridge.bus.connection import Bus
 from membridge.bus.errors import StreamMissingError
 from membridge.bus.publisher import tell
@@ -147,13 +147,9 @@ class Jobs:
         return sorted(jobs, key=lambda job: job.started_at, reverse=True)
 
     async def _with_progress(self, job: Job, throttle: "_Throttle", act: Awaitable[R]) -> R:
-        with first_failure():
-            async with asyncio.TaskGroup() as group:
-                telling = group.create_task(self._tell(job, throttle), name="job progress")
-                try:
-                    return await act
-                finally:
-                    telling.cancel()
+        async with background() as group:
+            group.create_task(self._tell(job, throttle), name="job progress")
+            return await act
 
     async def _tell(self, job: Job, throttle: "_Throttle") -> None:
         subject = subjects.fill(subjects.PROGRESS, project=self._project, node=self._node)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.aio.tasks import first_failure
+from membridge.aio.tasks import background
 from membridge.bus.caller import LONGEST
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
@@ -61,14 +61,10 @@ async def keeper_of(
         bus, Election(lane.project, lane.name, lane.node), options=options, freshness=freshness, flush=flush
     )
     started = asyncio.Event()
-    with first_failure():
-        async with asyncio.TaskGroup() as group:
-            keeping = group.create_task(elector.run(started.set), name="elector")
-            try:
-                await started.wait()
-                yield elector, attached.append
-            finally:
-                keeping.cancel()
+    async with background() as group:
+        group.create_task(elector.run(started.set), name="elector")
+        await started.wait()
+        yield elector, attached.append
 
 
 async def freshness_of(lane: Lane, *, deadline: Deadline) -> Freshness:

@@ -25,7 +25,7 @@ from membridge.node.project import Project
 from membridge.node.roles import AsSeen, ByLease, NoRoles, Roles
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot.lane import Lane
-from membridge.wiring.bus import Buckets, bus_options, open_buckets
+from membridge.wiring.bus import Buckets, bus_options, ensure_all, open_buckets
 from membridge.wiring.lane import open_lane
 from membridge.wiring.store import open_store
 from schemas import subjects
@@ -80,7 +80,7 @@ async def examine_here(settings: Settings, project: ProjectConfig, *, deadline: 
         if isinstance(bus, Bus):
             # Where no daemon ever ran the buckets are missing, which is not a fault. A node with a key may make none.
             with suppress(MembridgeError):
-                await open_buckets(bus, settings, deadline=deadline.sooner(5.0))
+                await ensure_all(bus, settings, deadline=deadline.sooner(5.0))
         store = await _tried(stack, open_store(bus if isinstance(bus, Bus) else None, settings))
         reached = Reached(bus, store, project=None, daemon=partial(without_daemon, settings))
         return DoctorReply(checks=await Doctor(settings, project, reached).examine(deadline=deadline))

@@ -16,7 +16,7 @@ from typing import TextIO
 
 from membridge.aio.backoff import jittered
 from membridge.aio.deadline import Deadline
-from membridge.aio.tasks import first_failure
+from membridge.aio.tasks import background
 from membridge.bus.kv import Entry, Kv
 from membridge.bus.lease import Lease, LeaseGoneError
 from membridge.errors import LeaseHeldError, LeaseLostError, MembridgeError, RevisionMovedError
@@ -67,13 +67,9 @@ async def push_lease(
     )
     try:
         await _acquire(lease, record, claim, options=options, deadline=deadline)
-        with first_failure():
-            async with asyncio.TaskGroup() as group:
-                renewing = group.create_task(_renew(lease, record, options), name="push lock renewal")
-                try:
-                    yield
-                finally:
-                    renewing.cancel()
+        async with background() as group:
+            group.create_task(_renew(lease, record, options), name="push lock renewal")
+            yield
     finally:
         # Also what an acquisition that was cancelled or got no answer may have left.
         await _release(lease)

@@ -29,7 +29,7 @@ from schemas.snapshot import Head
 from schemas.streams import Stream
 from schemas.wire import Wire
 
-log = get_logger("membridge.node")
+log = get_logger("membridge.bus")
 
 #: Seconds that streams and buckets may take to be created, and that a service takes to connect.
 OPEN_DEADLINE, CONNECT = 30.0, 10.0
@@ -78,12 +78,12 @@ def runtime_options(settings: Settings, name: str, *, user: str = RUNTIME) -> Bu
     if not key.is_file():
         raise CredentialsError(
             f"this machine has no {user} key",
-            remedy="let it be invited, and `membridge join` again"
+            remedy="let it be invited, and run `membridge join --replace LINE`"
             if user == RUNTIME
             else f"run `membridge {user}` on the machine of `membridge up --listen`, which makes that key",
         )
-    inbox = settings.node.id if user == RUNTIME else user
-    return replace(bus_options(settings, name, key), inbox_prefix=f"_INBOX.{inbox}")
+    options = bus_options(settings, name, key)
+    return options if user == RUNTIME else replace(options, inbox_prefix=f"_INBOX.{user}")
 
 
 async def ensure(
@@ -145,10 +145,9 @@ async def _made_again(bus: Bus, make: Callable[[Deadline], Awaitable[None]]) -> 
 
 async def open_buckets(bus: Bus, settings: Settings, *, deadline: Deadline) -> Buckets:
     """Create what is missing of streams and buckets, and open those that a node uses."""
-    replicas = settings.nats.replicas
     await ensure_all(bus, settings, deadline=deadline)
     return Buckets(
-        heads=await open_bucket(bus, buckets.HEADS, replicas=replicas, deadline=deadline),
-        push_leases=await open_bucket(bus, buckets.PUSH_LEASES, replicas=replicas, deadline=deadline),
-        nodes=await open_bucket(bus, buckets.NODES, replicas=replicas, deadline=deadline),
+        heads=Kv(bus, buckets.HEADS),
+        push_leases=Kv(bus, buckets.PUSH_LEASES),
+        nodes=Kv(bus, buckets.NODES),
     )
