@@ -19,8 +19,6 @@ from membridge.claudemem.translate import RESTORE, translated
 from membridge.errors import DatabaseCorruptError, DiskFullError
 from membridge.system import files
 
-__all__ = ["DatabaseFacts", "backup", "copy_database", "device_id", "inspect", "open_live", "quick_check", "scrub"]
-
 #: Pages copied between two reports of progress; the source stays in one read transaction all the while.
 _PAGES = 4_096
 #: claude-mem's settings file, beside its database.

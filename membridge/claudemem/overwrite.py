@@ -3,7 +3,6 @@
 Nothing is ever renamed over a usable database: another program's connections would go on writing to the old file.
 """
 
-import os
 from enum import Enum, auto
 from pathlib import Path
 
@@ -86,8 +85,7 @@ def overwrite(source: Path, live: Path, *, deadline: Deadline) -> None:
 
     Errors: the database's, DiskFullError; `live` is then as before.
     """
-    facts = os.statvfs(live.resolve().parent)
-    if facts.f_bavail * facts.f_frsize < source.stat().st_size:
+    if files.free_bytes(live.resolve().parent) < source.stat().st_size:
         raise DiskFullError(
             f"no room to write {live}: {source.stat().st_size} bytes needed",
             remedy="free some space and try again; nothing was changed",

@@ -65,7 +65,7 @@ async def stop_worker(data_dir: Path, *, process_control: bool, deadline: Deadli
     if found is None or not found.running:
         return False
     if found.healthy:
-        _, host = found.port, _address(data_dir, {})[1]
+        host = _address(data_dir, {})[1]
         await _request("POST", host, found.port, "/api/admin/shutdown", deadline)
     else:
         os.kill(found.pid, signal.SIGTERM)

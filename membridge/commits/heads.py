@@ -126,12 +126,6 @@ async def to_recover(replica: Replica, *, deadline: Deadline) -> KnownHead | Non
     return KnownHead(entry.value.record, entry.revision, stored=False, strays=beyond)
 
 
-async def first_seq(replica: Replica, *, deadline: Deadline) -> Seq:
-    """Return the seq of the first commit without a head: beyond every record, unreadable ones included."""
-    position = replica.mirror.position()
-    return 1 + max(await newest_seq(replica, deadline=deadline), position.seq if position else 0)
-
-
 async def commit(replica: Replica, record: SnapshotRecord, known: KnownHead | None, *, deadline: Deadline) -> KnownHead:
     """Make `record` the head after `known`; return the new head.
 

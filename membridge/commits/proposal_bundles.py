@@ -4,7 +4,7 @@ Needs no live database: any process may propose rows that it compared with a mat
 """
 
 import hashlib
-import random
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -71,7 +71,7 @@ async def announce(bus: Bus, announcement: ProposalAnnouncement, *, deadline: De
     """Put an announcement into the project's work queue, where its primary takes it. Errors: the bus'."""
     subject = subjects.fill(subjects.PROPOSAL, project=announcement.project, node=announcement.node)
     # A fresh id for each announcement: de-duplication is stream-wide, a known id could be burnt by another.
-    message_id = f"{announcement.id}.{random.SystemRandom().getrandbits(64):016x}"
+    message_id = f"{announcement.id}.{secrets.token_hex(8)}"
     await bus.stream_publish(subject, encode(announcement), message_id=message_id, deadline=deadline)
 
 

@@ -94,10 +94,12 @@ def checked(name: str) -> str:
 
 
 def _read(replica: Replica, key: str, body: bytes) -> Tag:
+    name = key.rpartition("/")[2].removesuffix(".json")
+    remedy = f"set it again: `membridge tag {name} SEQ --move`"
     try:
         tag = decode(body, Tag)
     except WireError as error:
-        raise CorruptObjectError(f"{key} is not a valid tag: {error}", remedy="delete it and tag again") from error
+        raise CorruptObjectError(f"{key} is not a valid tag: {error}", remedy=remedy) from error
     if layout.tag(replica.project, tag.name) != key or tag.project != replica.project:
-        raise CorruptObjectError(f"{key} is another tag", remedy="delete it and tag again")
+        raise CorruptObjectError(f"{key} is another tag", remedy=remedy)
     return tag

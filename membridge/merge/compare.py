@@ -38,6 +38,11 @@ class Comparison:
     counts: dict[str, dict[RowChange, int]] = field(default_factory=dict[str, dict[RowChange, int]])
     rows: list[RowDiff] = field(default_factory=list[RowDiff])
 
+    @property
+    def listed_all(self) -> bool:
+        """Whether every row that differs is named."""
+        return len(self.rows) == sum(sum(counts.values()) for counts in self.counts.values())
+
     def tables(self) -> list[TableDiff]:
         """Return the tables with a difference."""
         return [

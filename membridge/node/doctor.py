@@ -25,7 +25,7 @@ from membridge.errors import MembridgeError
 from membridge.node import leadership_part, services_check
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings, StoreKind
-from membridge.system import clock, pidfile
+from membridge.system import clock, files, pidfile
 from membridge.system.files import meaning
 from schemas import buckets
 from schemas.node import Check, Finding
@@ -167,7 +167,7 @@ class Doctor:
         held = await Kv(self._bus(), buckets.PUSH_LEASES).get(self._config.id, deadline=deadline)
         if held is None:
             return _ok("lock", "no push is running")
-        return _ok("lock", f"{held.value.owner} pushes since {clock.local(held.value.since)}")
+        return _ok("lock", f"{held.value.owner} has been pushing since {clock.local(held.value.since)}")
 
     async def _check_leadership(self, deadline: Deadline) -> Check:
         if not self._settings.leadership.enabled:
@@ -227,7 +227,7 @@ class Doctor:
     async def _check_disk(self, deadline: Deadline) -> Check:
         del deadline
         state = self._settings.node.state_dir
-        free = await threads.run(_free_bytes, state)
+        free = await threads.run(files.free_bytes, state)
         size = await threads.run(_size, self._config.database)
         detail = f"{free / 1e9:.1f} GB free at {state}"
         if refused := await threads.run(_refused, (state, self._config.database.parent)):
@@ -335,10 +335,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _free_bytes(path: Path) -> int:
-    while not path.exists():
-        path = path.parent
-    there = os.statvfs(path)
-    return there.f_bavail * there.f_frsize

@@ -119,13 +119,12 @@ class HistoryOperations:
         older = await history.resolve(lane, request.older, deadline=deadline)
         newer = await history.resolve(lane, request.newer, deadline=deadline)
         found = await diff(lane, older, newer, limit=request.limit, progress=progress, deadline=deadline)
-        counted = sum(table.came + table.went + table.changed for table in found.tables())
         return DiffReply(
             older_seq=older.seq if older else 0,
             newer_seq=newer.seq if newer else 0,
             tables=found.tables(),
             rows=found.rows,
-            listed_all=len(found.rows) == counted,
+            listed_all=found.listed_all,
         )
 
     async def _extract(self, request: ExtractRequest, progress: ProgressTracker, deadline: Deadline) -> ExtractReply:
@@ -147,8 +146,8 @@ class HistoryOperations:
         if not request.apply:
             # What a person is asked about is what is done then: a secondary restores the newest snapshot, for itself.
             view = self._project.roles.view()
-            if known is None or known.record.sha256 != record.sha256:
-                rules.check_primary(view.role, "restores an earlier memory", primary=view.leader)
+            newest = known is not None and known.record.sha256 == record.sha256
+            rules.check_restore(view.role, newest=newest, primary=view.leader)
             seen = await restore.preview(lane, record, head, limit=limit, progress=progress, deadline=deadline)
             commits = seen.commits and view.role is Role.PRIMARY
             return _restored(RestoreReply(commits=commits), record, head, seen.changes)
@@ -173,14 +172,13 @@ class HistoryOperations:
             done = await self._project.restore_backup(request.backup, progress, limit=limit, deadline=deadline)
         else:
             done = await reinstate.preview(lane, request.backup, limit=limit, progress=progress, deadline=deadline)
-        tables, rows = done.changes.tables(), done.changes.rows
         return RestoreBackupReply(
             applied=request.apply,
             backup=done.backup.id,
             created_at=done.backup.created_at,
-            tables=tables,
-            rows=rows,
-            listed_all=len(rows) == sum(one.came + one.went + one.changed for one in tables),
+            tables=done.changes.tables(),
+            rows=done.changes.rows,
+            listed_all=done.changes.listed_all,
             damage=done.damage,
             saved=str(done.saved) if done.saved else None,
             set_aside=str(done.aside) if done.aside else None,
@@ -199,7 +197,6 @@ class HistoryOperations:
 def _restored(reply: RestoreReply, record: SnapshotRecord, head: SnapshotRecord, changes: Comparison) -> RestoreReply:
     """Return `reply` with the two snapshots and what changed between them in the live database."""
     tables = changes.tables()
-    counted = sum(table.came + table.went + table.changed + table.kept for table in tables)
     return msgspec.structs.replace(
         reply,
         state_seq=record.seq,
@@ -207,6 +204,6 @@ def _restored(reply: RestoreReply, record: SnapshotRecord, head: SnapshotRecord,
         seq=head.seq,
         tables=tables,
         rows=changes.rows,
-        listed_all=len(changes.rows) == counted,
+        listed_all=changes.listed_all,
         unsynced=sum(table.kept for table in tables),
     )

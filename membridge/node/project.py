@@ -26,7 +26,6 @@ from membridge.errors import (
     DatabaseMissingError,
     HeadMovedError,
     MembridgeError,
-    NotFoundError,
     ObjectMissingError,
     RefusedError,
     ShrinkRefusedError,
@@ -56,8 +55,6 @@ log = get_logger("membridge.project")
 
 #: Times that a commit is tried again after another node committed first (without roles that is normal).
 COMMIT_TRIES = 6
-#: Proposals merged before one snapshot is committed for them.
-PROPOSALS_PER_COMMIT = 32
 
 
 class Project:
@@ -141,7 +138,7 @@ class Project:
 
     async def lead(self, epoch: int, *, deadline: Deadline) -> None:
         """Commit this node's epoch, as a new primary: the empty commit fences older epochs off."""
-        async with self._alone(deadline), self._pushing(deadline):
+        async with self.keeping(deadline):
             await push.commit_epoch(self.lane, epoch=epoch, deadline=deadline)
 
     async def take_in(self, deliveries: list[Delivery], progress: ProgressTracker, *, deadline: Deadline) -> PullReply:
@@ -228,8 +225,8 @@ class Project:
             is_primary = view.role is Role.PRIMARY
             if not is_primary:
                 known = await heads.read(self.lane, deadline=deadline)
-                if known is None or known.record.sha256 != record.sha256:
-                    rules.check_primary(view.role, "restores an earlier memory", primary=view.leader)
+                newest = known is not None and known.record.sha256 == record.sha256
+                rules.check_restore(view.role, newest=newest, primary=view.leader)
             # Kept from the first: a refusal by another node's push must leave the database as it is.
             async with self._pushing(deadline) if is_primary else nullcontext():
                 epoch = await self._epoch(as_secondary=not is_primary, deadline=deadline)
@@ -427,14 +424,9 @@ class Project:
     async def _pull_as_primary(
         self, progress: ProgressTracker, queue: WorkQueue | None, *, deadline: Deadline
     ) -> PullReply:
-        try:
-            reply = await pull.pull(self.lane, replace=False, progress=progress, deadline=deadline)
-        except NotFoundError:
-            if await heads.read(self.lane, deadline=deadline) is not None:
-                # The store has lost what the head is made of.
-                raise
-            # The first primary of a project has nothing to pull yet, but may have proposals waiting.
-            reply = PullReply(outcome=PullOutcome.UNCHANGED)
+        pulled = await pull.pull_if_any(self.lane, progress=progress, deadline=deadline)
+        # The first primary of a project has nothing to pull yet, but may have proposals waiting.
+        reply = pulled or PullReply(outcome=PullOutcome.UNCHANGED)
         deliveries = await queue.fetch(wait=0.5) if queue is not None else []
         if not deliveries:
             return reply

@@ -56,6 +56,12 @@ def check_primary(role: Role, what: str, *, primary: str | None) -> None:
     raise RefusedError(f"only the primary {what}, and {leads}", remedy=remedy)
 
 
+def check_restore(role: Role, *, newest: bool, primary: str | None) -> None:
+    """Raise RefusedError when this node may not restore a state: any may restore the newest, into its own database."""
+    if not newest:
+        check_primary(role, "restores an earlier memory", primary=primary)
+
+
 def collects_now(last: float, now: float) -> bool:
     """Return whether a collection is due; `last` is the time of the previous one, in seconds of one clock.
 

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Seconds of a day.
-DAY = 86_400.0
+from membridge.commits.retention import DAY
 
 
 @dataclass(frozen=True, slots=True)

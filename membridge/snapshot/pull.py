@@ -45,6 +45,17 @@ async def pull(lane: Lane, *, replace: bool, progress: ProgressTracker, deadline
     return await bring_up(lane, head, replace=replace, progress=progress, deadline=deadline)
 
 
+async def pull_if_any(lane: Lane, *, progress: ProgressTracker, deadline: Deadline) -> PullReply | None:
+    """Merge the head; return None for a project that no node has pushed yet. Errors: as `pull`."""
+    try:
+        return await pull(lane, replace=False, progress=progress, deadline=deadline)
+    except NotFoundError:
+        if await heads.read(lane, deadline=deadline) is not None:
+            # The store has lost what the head is made of.
+            raise
+        return None
+
+
 async def bring_up(
     lane: Lane, head: SnapshotRecord, *, replace: bool = False, progress: ProgressTracker, deadline: Deadline
 ) -> PullReply:

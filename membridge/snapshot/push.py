@@ -289,7 +289,7 @@ def _copy_mirror(lane: Lane, staged: Path, progress: ProgressTracker, deadline: 
     del progress
     last, is_forgotten = lane.mirror.last(), lane.mirror.position() is None
     if last is None:
-        raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="recover from its database")
+        raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="run `membridge recover --from database`")
     position, mirror = last
     files.copy(mirror, staged)
     facts, sha256 = database.inspect(staged, deadline=deadline), files.sha256_of(staged)
@@ -299,9 +299,9 @@ def _copy_mirror(lane: Lane, staged: Path, progress: ProgressTracker, deadline: 
 
 
 async def _first_seq(lane: Lane, *, deadline: Deadline) -> Seq:
-    """Return the seq of the first commit without a head: beyond all that this node has seen, forgotten or not."""
+    """Return the seq of the first commit without a head: beyond every record, and all that this node has seen."""
     last = lane.mirror.last()
-    return max(await heads.first_seq(lane, deadline=deadline), last[0].seq + 1 if last else 0)
+    return 1 + max(await heads.newest_seq(lane, deadline=deadline), last[0].seq if last else 0)
 
 
 async def _check_newest(lane: Lane, known: KnownHead | None, *, from_mirror: bool, deadline: Deadline) -> None:

@@ -11,9 +11,8 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import durable, marks
 from membridge.claudemem.marks import Marks
-from membridge.commits import heads
 from membridge.commits.progress import ProgressTracker
-from membridge.errors import HeadMovedError, NotFoundError
+from membridge.errors import HeadMovedError
 from membridge.snapshot import pull
 from membridge.snapshot.lane import Lane
 from membridge.system import files
@@ -29,15 +28,7 @@ async def heal(lane: Lane, *, progress: ProgressTracker, deadline: Deadline) -> 
     """
     if not await threads.run(_forgets, lane, deadline):
         return False
-    try:
-        await pull.pull(lane, replace=False, progress=progress, deadline=deadline)
-    except NotFoundError:
-        if await heads.read(lane, deadline=deadline) is not None:
-            # The store has lost what the head is made of.
-            raise
-        # No node has pushed this project yet.
-        return False
-    return True
+    return await pull.pull_if_any(lane, progress=progress, deadline=deadline) is not None
 
 
 async def check(lane: Lane, *, deadline: Deadline) -> None:

@@ -37,7 +37,7 @@ Report = Callable[[CheckResult], None]
 
 
 async def run_scenario(folder: str, report: Report) -> list[CheckResult]:
-    """Run the demonstration in `folder`; tell `heard` each finding as it comes, and return them all."""
+    """Run the demonstration in `folder`; pass each finding to `report` as it comes, and return them all."""
     root = Path(folder)
     with start_nats(root / "nats") as server:
         one = NodeProcess("laptop", root / "laptop", server.url, PROJECT)
