@@ -170,7 +170,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _serves(chain: Path, hosts: list[str]) -> bool:
-    certificate = _certificate(chain)
+    certificate = _certificate(chain, remedy="remove it: a new one is made")
     if certificate.not_valid_after_utc - clock.now() < RENEW_BEFORE:
         return False
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -184,11 +184,11 @@ def _save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     files.save(path, body)
 
 
-def _certificate(path: Path) -> x509.Certificate:
+def _certificate(path: Path, *, remedy: str = "") -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:
-        raise CredentialsError(f"{path} is not a certificate", remedy="remove it: a new one is made") from error
+        raise CredentialsError(f"{path} is not a certificate", remedy=remedy) from error
 
 
 def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -7,6 +7,7 @@ are kept, and brings the server to agree with the membership after each change.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 from membridge import __version__
 from membridge.access.enrolment import Enrolment
@@ -24,6 +25,7 @@ from membridge.errors import MembridgeError
 from membridge.settings import RUNTIME
 from membridge.system import clock
 from membridge.system.logging import get_logger
+from membridge.wiring.bus import made_again
 from membridge.wiring.service import installed
 from schemas import subjects
 from schemas.access import StoreConfig
@@ -81,43 +83,39 @@ class EnrolmentPart:
             door = await self._enter(stack, "doorkeeper", jetstream=False)
             for project in membership.projects:
                 bus = accounts[project] = await self._enter(stack, f"operator-{project}")
-                await self._provision(project)(bus)
-                group.create_task(self._tend(bus, project, self._provision(project)), name=f"tend {project}")
+                await self._tended(group, bus, project, partial(self._provision, bus, project))
                 await stack.enter_async_context(serve(bus, IDENTITY, [self._store_endpoint(project)]))
             runtime = await self._enter(stack, f"operator-{RUNTIME}")
-            await self._provision_runtime(runtime)
-            group.create_task(self._tend(runtime, RUNTIME, self._provision_runtime), name="tend the runtime")
+            await self._tended(group, runtime, RUNTIME, partial(self._provision_runtime, runtime))
             await enrolment.start()
             await stack.enter_async_context(serve(operators, IDENTITY, enrolment.operator_endpoints()))
             await stack.enter_async_context(serve(door, IDENTITY, enrolment.enrolment_endpoints()))
             ready()
             await asyncio.Event().wait()
 
-    def _provision(self, project: ProjectId) -> Callable[[Bus], Awaitable[None]]:
-        async def provisioned(bus: Bus) -> None:
-            await provision(bus, project, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+    async def _provision(self, bus: Bus, project: ProjectId, deadline: Deadline) -> None:
+        await provision(bus, project, replicas=self._replicas, deadline=deadline)
 
-        return provisioned
-
-    async def _provision_runtime(self, bus: Bus) -> None:
+    async def _provision_runtime(self, bus: Bus, deadline: Deadline) -> None:
         services = await threads.run(installed)
-        await provision_runtime(bus, services, replicas=self._replicas, deadline=Deadline.after(PROVISION))
+        await provision_runtime(bus, services, replicas=self._replicas, deadline=deadline)
 
-    async def _tend(self, bus: Bus, account: str, provisioned: Callable[[Bus], Awaitable[None]]) -> None:
-        """Free what nodes deleted, and make the streams again that a server lost with its memory."""
-        generation, seen, due = bus.generation, dict[str, int](), Deadline.after(RECLAIM_EVERY)
+    async def _tended(
+        self, group: asyncio.TaskGroup, bus: Bus, account: str, make: Callable[[Deadline], Awaitable[None]]
+    ) -> None:
+        """Make what an account holds, now and whenever its server lost it; free what nodes deleted."""
+        await make(Deadline.after(PROVISION))
+        group.create_task(made_again(bus, make), name=f"streams of {account}")
+        group.create_task(self._tend(bus, account, make), name=f"tend {account}")
+
+    async def _tend(self, bus: Bus, account: str, make: Callable[[Deadline], Awaitable[None]]) -> None:
+        seen = dict[str, int]()
         while True:
+            # What is loose must have had its time to end.
+            await asyncio.sleep(RECLAIM_EVERY)
             try:
-                async with asyncio.timeout(RECLAIM_EVERY):
-                    generation = await bus.wait_generation(generation)
-            except TimeoutError:
-                pass
-            try:
-                await provisioned(bus)
-                # Not at each reconnect: what is loose must have had its time to end.
-                if due.passed:
-                    seen = await reclaim(bus, seen, deadline=Deadline.after(RECLAIM))
-                    due = Deadline.after(RECLAIM_EVERY)
+                await make(Deadline.after(PROVISION))
+                seen = await reclaim(bus, seen, deadline=Deadline.after(RECLAIM))
             except MembridgeError as error:
                 log.warning("account not tended", name=account, reason=error.message)
 

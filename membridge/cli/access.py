@@ -252,7 +252,7 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
             except NoResponderError as error:
                 raise NoResponderError(
                     "the enrolment service does not answer: `membridge up --listen` is not running here",
-                    remedy="start `membridge up` with the --listen address of before",
+                    remedy="start `membridge up` with the same --listen address as before",
                 ) from error
 
     return asyncio.run(ask())

@@ -7,12 +7,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import cast
 
 import click
 
 from membridge import __version__
-from membridge.aio.tasks import cause_of
+from membridge.aio.tasks import cause_of, leaves
 from membridge.cli import units
 from membridge.cli.catalogue import COMMANDS
 from membridge.cli.command import LazyGroup, print_json
@@ -65,11 +64,8 @@ def _usage(error: click.ClickException) -> MembridgeError:
 
 def _known(error: BaseException) -> MembridgeError | None:
     """Return the failure of ours or of a disk that `error` is, or that a group of failures began with."""
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        found = (_known(inner) for inner in group.exceptions)
-        return next((inner for inner in found if inner), None)
-    return error if isinstance(error, MembridgeError) else of_file(error)
+    found = (one if isinstance(one, MembridgeError) else of_file(one) for one in leaves(error))
+    return next((one for one in found if one), None)
 
 
 def _unexpected(error: Exception) -> MembridgeError:

@@ -1,5 +1,6 @@
 """`membridge project`: which memories this node serves."""
 
+import copy
 import os
 import shlex
 from pathlib import Path
@@ -32,14 +33,16 @@ UNLISTED = "the daemon does not serve it yet: it is opening it, or serves it aft
 @command("list", impact=Impact.READ)
 def list_projects(invocation: Invocation) -> None:
     """List the projects of this node."""
-    from membridge.node import registry  # noqa: PLC0415 - as above
+    from membridge.node import registry  # noqa: PLC0415 - loaded only where it is used
 
     known, node = registry.load(invocation.settings), invocation.settings.node.id
     # Where the server has an account for each project, each answers for its own.
-    keys = {item.nkey_seed_file: item for item in reversed(known)}
+    keys: dict[Path | None, ProjectConfig] = {}
+    for item in known:
+        keys.setdefault(item.nkey_seed_file, item)
     served: dict[ProjectId, ProjectPresence] = {}
     silent: dict[Path | None, str] = {}
-    for key, first in reversed(keys.items()):
+    for key, first in keys.items():
         try:
             reply = requests.ask_daemon(_as_project(invocation, first.id), subjects.PROJECTS, Empty(), node=node)
         except (NoResponderError, BusUnavailableError):
@@ -59,7 +62,7 @@ def list_projects(invocation: Invocation) -> None:
 @click.option("--database", metavar="PATH", type=click.Path(), help="Its claude-mem database on this machine.")
 def add(invocation: Invocation, name: str, database: str | None) -> None:
     """Serve the project NAME on this node."""
-    from membridge.node import registry  # noqa: PLC0415 - as above
+    from membridge.node import registry  # noqa: PLC0415 - loaded only where it is used
 
     path = os.path.abspath(Path(database).expanduser()) if database else None  # noqa: PTH100 - a link stays a link
     request = AddProjectRequest(name=name, database=path)
@@ -79,7 +82,7 @@ def remove(invocation: Invocation, name: str, yes: bool) -> None:  # noqa: FBT00
 
     Its database, its backups and all snapshots stay.
     """
-    from membridge.node import registry  # noqa: PLC0415 - as above
+    from membridge.node import registry  # noqa: PLC0415 - loaded only where it is used
 
     config = registry.removable(invocation.settings, name)
     if not yes:
@@ -105,7 +108,7 @@ project = DefaultGroup(
 
 def _registered(invocation: Invocation) -> ProjectsReply:
     """Return the projects that the daemon will serve when it starts."""
-    from membridge.node import registry  # noqa: PLC0415 - loaded only where no daemon answers
+    from membridge.node import registry  # noqa: PLC0415 - loaded only where it is used
 
     return ProjectsReply(projects=[_unseen(item, UNASKED) for item in registry.load(invocation.settings)])
 
@@ -117,7 +120,10 @@ def _unseen(item: ProjectConfig, why: str) -> ProjectPresence:
 
 def _as_project(invocation: Invocation, project: ProjectId) -> Invocation:
     """Return the invocation that connects with the project's own key, where the server has accounts."""
-    return Invocation(as_json=invocation.as_json, project_name=project, warns=False)
+    # A copy takes along the settings that were read already.
+    made = copy.copy(invocation)
+    made.project_name = project
+    return made
 
 
 def _print(reply: ProjectsReply) -> None:

@@ -4,27 +4,17 @@ Never reads the process environment by itself, never writes a file, never execut
 """
 
 from membridge.settings.groups import (
-    GROUPS,
-    BackupSettings,
-    ClaudeMemSettings,
-    FirstProject,
-    KeepSettings,
-    LaneSettings,
-    LeadershipSettings,
     LogFormat,
     LogLevel,
     NatsSettings,
-    NodeSettings,
     StoreKind,
-    StoreSettings,
 )
-from membridge.settings.kinds import MASK, Secret, mask_userinfo
+from membridge.settings.kinds import mask_userinfo
 from membridge.settings.loading import (
     DEFAULT,
     ENROLLED,
     LOOPBACK,
     RUNTIME,
-    Locations,
     ProjectConfig,
     Settings,
     all_groups,
@@ -33,32 +23,19 @@ from membridge.settings.loading import (
     loopback_key,
     seed_file,
 )
-from membridge.settings.reference import Shown, render_reference, shown
+from membridge.settings.reference import render_reference, shown
 
 __all__ = [
     "DEFAULT",
     "ENROLLED",
-    "GROUPS",
     "LOOPBACK",
-    "MASK",
     "RUNTIME",
-    "BackupSettings",
-    "ClaudeMemSettings",
-    "FirstProject",
-    "KeepSettings",
-    "LaneSettings",
-    "LeadershipSettings",
-    "Locations",
     "LogFormat",
     "LogLevel",
     "NatsSettings",
-    "NodeSettings",
     "ProjectConfig",
-    "Secret",
     "Settings",
-    "Shown",
     "StoreKind",
-    "StoreSettings",
     "all_groups",
     "load",
     "locations",

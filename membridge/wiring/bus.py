@@ -114,7 +114,7 @@ async def service_bus(service: Service, settings: Settings, name: str, *, deadli
     async with connect(options, deadline=deadline.sooner(CONNECT)) as bus:
         await make(deadline)
         async with background() as group:
-            group.create_task(_made_again(bus, make), name=f"streams of {service.name}")
+            group.create_task(made_again(bus, make), name=f"streams of {service.name}")
             yield bus
 
 
@@ -127,10 +127,10 @@ async def keep_ensured(bus: Bus, store: ObjectStore, settings: Settings, ready: 
             await below.ensure(replicas=settings.nats.replicas, deadline=deadline)
 
     ready()
-    await _made_again(bus, make)
+    await made_again(bus, make)
 
 
-async def _made_again(bus: Bus, make: Callable[[Deadline], Awaitable[None]]) -> NoReturn:
+async def made_again(bus: Bus, make: Callable[[Deadline], Awaitable[None]]) -> NoReturn:
     """Call `make` after each new connection, until it works: a server may come back without its memory."""
     generation = bus.generation
     while True:

@@ -28,11 +28,6 @@ def record(owner: str) -> PushLeaseRecord:
     return PushLeaseRecord(owner=owner, since="now")
 
 
-@pytest.fixture
-async def locks(bus: Bus) -> Kv[PushLeaseRecord]:
-    return await open_bucket(bus, buckets.PUSH_LEASES, replicas=1, deadline=soon())
-
-
 async def gone(kv: Kv[PushLeaseRecord], key: str) -> None:
     """Wait until the key has expired."""
     async with asyncio.timeout(5.0):
