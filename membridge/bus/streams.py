@@ -116,21 +116,19 @@ class WorkQueue:
         A damaged file can put it beyond messages that nobody got. From a new one they all come, some once more.
         """
         stream, name = self._stream.name, self._durable
-        if not await jetstream.passes_over(self._bus, stream, name, filter_subject=self._filter, deadline=deadline):
-            return False
-        await jetstream.delete_consumer(self._bus, stream, name, deadline=deadline)
-        log.warning("consumer made anew", name=name, reason="its place was beyond messages that it had not delivered")
-        return True
-
-    async def _look(self) -> None:
-        """Make the consumer anew where it passes over what the stream holds."""
         try:
-            if await self._drop_lost(deadline=Deadline.after(ACK_ANSWER)):
-                await self.ensure(deadline=Deadline.after(ACK_ANSWER))
+            if not self._looks or not await jetstream.passes_over(
+                self._bus, stream, name, filter_subject=self._filter, deadline=deadline
+            ):
+                return False
+            await jetstream.delete_consumer(self._bus, stream, name, deadline=deadline)
         except ForbiddenError as error:
             # With a key of its own a node makes no consumers; the server's machine looks when it tends the account.
             self._looks = False
-            log.warning("work queue not opened", name=self._durable, reason=error.message, remedy=error.remedy)
+            log.warning("work queue not opened", name=name, reason=error.message, remedy=error.remedy)
+            return False
+        log.warning("consumer made anew", name=name, reason="its place was beyond messages that it had not delivered")
+        return True
 
     async def _create(self, config: dict[str, object], *, deadline: Deadline) -> None:
         await jetstream.create_consumer(
@@ -142,8 +140,8 @@ class WorkQueue:
         generation = self._bus.generation
         try:
             found = await self._fetch(wait)
-            if not found and self._looks:
-                await self._look()
+            if not found and await self._drop_lost(deadline=Deadline.after(ACK_ANSWER)):
+                await self.ensure(deadline=Deadline.after(ACK_ANSWER))
         except MembridgeError:
             await self._recover(generation)
             return []

@@ -9,6 +9,7 @@ from membridge.aio.deadline import Deadline
 from membridge.bus import jetstream
 from membridge.bus.connection import Bus
 from membridge.bus.streams import ensure_streams, last_per_subject, open_queue
+from membridge.errors import ForbiddenError
 from schemas import streams, subjects
 
 PROJECT = "0" * 16
@@ -74,6 +75,28 @@ async def test_a_missing_consumer_is_made_again_and_does_not_spin(bus: Bus) -> N
             rounds += 1
     assert rounds < 10
     assert found[0].message.body == b"kept"
+
+
+async def test_a_node_that_may_not_delete_its_consumer_uses_it_as_it_is(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await open_queue(bus, streams.PROPOSALS, "q", SUBJECT, deadline=soon())
+    tries: list[str] = []
+
+    async def passes_over(*_: object, **__: object) -> bool:
+        return True
+
+    async def refused(_bus: Bus, _stream: str, name: str, **_: object) -> None:
+        tries.append(name)
+        raise ForbiddenError("Permissions Violation")
+
+    monkeypatch.setattr(jetstream, "passes_over", passes_over)
+    monkeypatch.setattr(jetstream, "delete_consumer", refused)
+    queue = await open_queue(bus, streams.PROPOSALS, "q", SUBJECT, deadline=soon())
+    assert await queue.fetch(wait=0.1) == []
+    await bus.stream_publish(SUBJECT, b"1", message_id="m", deadline=soon())
+    assert [one.message.body for one in await queue.fetch(wait=5.0)] == [b"1"]
+    assert tries == ["q"]
 
 
 async def test_a_repeated_publish_is_stored_once(bus: Bus) -> None:
