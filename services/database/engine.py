@@ -110,9 +110,12 @@ def _migrating() -> asyncio.Lock:
 
 def unavailable(url: URL, error: Exception) -> UnavailableError:
     """Return the error for a database that failed."""
-    where = url.render_as_string(hide_password=True)
+    file = url.database if url.get_backend_name() == "sqlite" else None
     return UnavailableError(
-        f"database {where}: {cause_of(error)}", remedy="check DATABASE_URL and that the database runs"
+        f"database {file or url.render_as_string(hide_password=True)}: {cause_of(error)}",
+        remedy=f"check that {file} can be written, and that its disk has room"
+        if file
+        else "check DATABASE_URL and that the database runs",
     )
 
 
