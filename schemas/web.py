@@ -50,21 +50,6 @@ KeyId = Annotated[str, Meta(pattern=r"^[a-z2-7]{12}\Z")]
 KeyName = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class ApiKey(Wire, frozen=True, kw_only=True):
-    """A key as it is stored: its name, what it may do, and the sha256 of its secret half."""
-
-    id: KeyId
-    name: KeyName
-    role: Role
-    scopes: Annotated[list[Scope], MANY]
-    sha256: Sha256
-    created_at: Instant
-    created_by: Line
-    expires_at: Instant | None = None
-    revoked_at: Instant | None = None
-    revoked_by: Line = ""
-
-
 class KeyInfo(Wire, frozen=True, kw_only=True):
     """A key as it is shown."""
 
@@ -77,6 +62,12 @@ class KeyInfo(Wire, frozen=True, kw_only=True):
     expires_at: Instant | None = None
     revoked_at: Instant | None = None
     revoked_by: Line = ""
+
+
+class ApiKey(KeyInfo, frozen=True, kw_only=True):
+    """A key as it is stored: what is shown of it, and the sha256 of its secret half."""
+
+    sha256: Sha256
 
 
 class IssueKeyRequest(Wire, frozen=True, kw_only=True):

@@ -68,6 +68,11 @@ def storable(text: str) -> str:
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def shortened(text: str, most: int) -> str:
+    """Return `text`, or its beginning and an ellipsis: `most` characters in all."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _half_a_pair(body: bytes) -> WireError | None:
     """Return the error for a body with half of a surrogate pair: msgspec does not say where it is."""
     if b"\\ud" not in body.lower():

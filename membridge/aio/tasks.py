@@ -1,4 +1,7 @@
-"""Tasks side by side: the first failure instead of a group of them, one per item, as long as a body lasts, apart."""
+"""Tasks side by side: one per item, as long as a body lasts, apart.
+
+And their failures: the first instead of a group of them, and the one that a caller is told of.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
@@ -6,6 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar, cast
 
 from membridge.errors import MembridgeError
+from membridge.system.files import of_file
+from membridge.system.logging import Logger
 
 T = TypeVar("T")
 
@@ -35,6 +40,21 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         return
     for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
         yield from leaves(inner)
+
+
+def answerable(error: BaseException, log: Logger, **fields: object) -> MembridgeError:
+    """Return the error that a caller is told of: ours, or what a disk says; any other is `internal`, and in the log.
+
+    `fields` say in the log which request failed.
+    """
+    cause = cause_of(error)
+    if isinstance(cause, MembridgeError):
+        return cause
+    if (said := of_file(cause)) is not None:
+        log.warning("request failed", reason=said.message, remedy=said.remedy, **fields)
+        return said
+    log.error("request failed", exc_info=error, **fields)
+    return MembridgeError("internal error")
 
 
 async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], *, at_once: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from membridge.aio.deadline import Deadline
-from membridge.aio.tasks import cause_of, first_failure
+from membridge.aio.tasks import answerable, first_failure
 from membridge.bus import bulk
 from membridge.bus.caller import caller_of
 from membridge.bus.connection import Bus
@@ -24,7 +24,6 @@ from membridge.bus.message import INBOX, PART, Message
 from membridge.bus.subscription import Subscription
 from membridge.errors import InvalidRequestError, MembridgeError, OverloadedError, UnavailableError
 from membridge.system import clock
-from membridge.system.files import of_file
 from membridge.system.logging import bound, get_logger
 from schemas.subjects import Operation
 from schemas.wire import Wire, WireError, decode_request, encode
@@ -142,7 +141,8 @@ class _Service:
             await self._reply(message, body, headers)
             raise
         except Exception as error:  # noqa: BLE001 - the caller is told, and the service goes on
-            body, headers = self._refused(stats, _told(error, request_id, message.subject), request_id)
+            said = answerable(error, log, request_id=request_id, subject=message.subject)
+            body, headers = self._refused(stats, said, request_id)
         await self._reply(message, body, headers)
 
     async def _timed(
@@ -294,17 +294,6 @@ async def serve(
 
 def _cut(text: str) -> str:
     return text if len(text) <= MESSAGE else f"{text[: MESSAGE - 1]}…"
-
-
-def _told(error: Exception, request_id: str, subject: str) -> MembridgeError:
-    """Return what a caller is told of an error that is not ours: what a disk says, else that there was one."""
-    cause = cause_of(error)
-    told = cause if isinstance(cause, MembridgeError) else of_file(cause)
-    if told is None:
-        log.error("request failed", request_id=request_id, subject=subject, exc_info=error)
-        return MembridgeError("internal error")
-    log.warning("request failed", request_id=request_id, subject=subject, reason=told.message, remedy=told.remedy)
-    return told
 
 
 def _is_request(message: Message) -> bool:

@@ -18,6 +18,7 @@ from membridge.merge.difference import TableDifference, difference
 from membridge.merge.rows import Reader, key_of, shape_of
 from membridge.merge.three_way import Row, edits
 from schemas.commits import RowChange, RowDiff, TableDiff
+from schemas.wire import shortened
 
 #: Characters of a row's first words.
 TITLE = 120
@@ -148,6 +149,5 @@ def _title(table: Table, row: Row) -> str:
     for column in (*_ABOUT.get(table.name, ()), *table.identity, *table.key):
         value = row.values.get(column)
         if isinstance(value, str) and value.strip():
-            words = " ".join(value.split())
-            return words if len(words) <= TITLE else f"{words[: TITLE - 1]}…"
+            return shortened(" ".join(value.split()), TITLE)
     return ""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
-from membridge.aio.tasks import cause_of
+from membridge.aio.tasks import answerable, cause_of
 from membridge.errors import (
     InvalidRequestError,
     MembridgeError,
@@ -21,10 +21,9 @@ from membridge.errors import (
     TooLargeError,
     UnavailableError,
 )
-from membridge.system.files import of_file
 from membridge.system.logging import get_logger
 from schemas.web import ErrorBody
-from schemas.wire import encode, storable
+from schemas.wire import encode, shortened, storable
 
 log = get_logger("membridge.web")
 
@@ -61,8 +60,8 @@ def request_id_of(headers: Mapping[str, str]) -> str:
 
 def body_of(error: MembridgeError, request_id: str) -> ErrorBody:
     """Return the body that tells a client of `error`."""
-    detail, field = _cut(error.message), _cut(error.field or "") or None
-    return ErrorBody(error=error.code, detail=detail, remedy=error.remedy, field=field, request_id=request_id)
+    detail, field = (shortened(storable(text), MESSAGE) for text in (error.message, error.field or ""))
+    return ErrorBody(error=error.code, detail=detail, remedy=error.remedy, field=field or None, request_id=request_id)
 
 
 def response_of(error: MembridgeError, request_id: str) -> web.Response:
@@ -83,17 +82,11 @@ def response_of(error: MembridgeError, request_id: str) -> web.Response:
 def translated(error: BaseException, operation: str) -> MembridgeError:
     """Return the error that a client is told of: ours as it is, aiohttp's by its meaning, any other as `internal`."""
     cause = cause_of(error)
-    if isinstance(cause, MembridgeError):
-        return cause
-    if isinstance(cause, web.HTTPException):
+    if isinstance(cause, web.HTTPException) and cause.status < 500:
         return _of_aiohttp(cause)
     if isinstance(cause, web.RequestPayloadError):
         return InvalidRequestError("the body could not be read: it is cut off or not chunked as it says")
-    if (told := of_file(cause)) is not None:
-        log.warning("request failed", operation=operation, reason=told.message, remedy=told.remedy)
-        return told
-    log.error("request failed", operation=operation, exc_info=error)
-    return MembridgeError("internal error")
+    return answerable(error, log, operation=operation)
 
 
 def _of_aiohttp(error: web.HTTPException) -> MembridgeError:
@@ -104,12 +97,5 @@ def _of_aiohttp(error: web.HTTPException) -> MembridgeError:
             return NoSuchMethodError(error.method, sorted(error.allowed_methods))
         case web.HTTPRequestEntityTooLarge():
             return TooLargeError("the request is too large")
-        case _ if error.status < 500:
-            return InvalidRequestError(f"the request cannot be answered: {error.reason}")
         case _:
-            return MembridgeError("internal error")
-
-
-def _cut(text: str) -> str:
-    text = storable(text)
-    return text if len(text) <= MESSAGE else f"{text[: MESSAGE - 1]}…"
+            return InvalidRequestError(f"the request cannot be answered: {error.reason}")

@@ -33,6 +33,7 @@ async def test_a_key_is_stored_as_its_hash_and_shown_once(bus: Bus) -> None:
         entry = await served.kv.get(issued.key.id, deadline=Deadline.after(5.0))
         assert entry is not None
         assert entry.value.sha256 == sha256(secret.encode()).hexdigest()
+        assert b"sha256" not in answer.body
         listed = await ask(served.toy, "GET", "/api/v1/keys", key=admin)
         assert secret.encode() not in listed.body
         assert b"sha256" not in listed.body
@@ -87,6 +88,7 @@ async def test_a_revoked_key_is_refused_within_a_second_by_every_server(bus: Bus
         answer = await ask(one.toy, "DELETE", f"/api/v1/keys/{key_id}", key=admin)
         revoked_at = time.monotonic()
         assert msgspec.json.decode(answer.body, type=KeyInfo).revoked_at is not None
+        assert b"sha256" not in answer.body
         assert (await ask(one.toy, "GET", "/notes", key=victim)).status == 401
         while (await ask(other.toy, "GET", "/notes", key=victim)).status == 200:
             await pause()

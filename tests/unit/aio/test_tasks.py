@@ -1,10 +1,13 @@
 """Tasks that live as long as a body, and exceptions that come out as themselves."""
 
 import asyncio
+import errno
 
 import pytest
 
-from membridge.aio.tasks import background
+from membridge.aio.tasks import answerable, background
+from membridge.errors import DiskFullError, MembridgeError, NotFoundError
+from membridge.system.logging import get_logger
 
 
 async def test_tasks_are_cancelled_when_the_body_ends() -> None:
@@ -50,3 +53,17 @@ async def test_a_cancellation_stays_a_cancellation() -> None:
         await entered.wait()
         task.cancel()
     assert task.cancelled()
+
+
+def test_a_caller_is_told_our_error_what_a_disk_says_or_nothing_of_the_inside(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log, ours = get_logger("test"), NotFoundError("no such thing")
+    full = OSError(errno.ENOSPC, "no room", "/disk/file")
+
+    assert answerable(ExceptionGroup("", [KeyError("x"), ours]), log) is ours
+    assert capsys.readouterr().err == ""
+    assert isinstance(said := answerable(ExceptionGroup("", [full]), log), DiskFullError)
+    assert "/disk/file" in said.message
+    inside = answerable(ExceptionGroup("", [KeyError("a secret")]), log)
+    assert (type(inside), inside.message) == (MembridgeError, "internal error")

@@ -12,7 +12,7 @@ from schemas.leadership import SelectRequest
 from schemas.node import Empty, NodePresence
 from schemas.proposal import ProposalBundle
 from schemas.snapshot import PushRequest, SnapshotRecord
-from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode, encode
+from schemas.wire import MAX_BODY_BYTES, Wire, WireError, decode, encode, shortened
 from tests.wire.golden import example, wire_types
 
 KINDS = [kind for kind in wire_types().values() if issubclass(kind, Wire)]
@@ -117,3 +117,8 @@ def test_a_seq_is_a_whole_number_from_zero(value: object) -> None:
 
     with pytest.raises(WireError, match="seq"):
         decode(msgspec.json.encode(body), SnapshotRecord)
+
+
+@pytest.mark.parametrize(("most", "shown"), [(5, "words"), (4, "wor…"), (1, "…")])
+def test_a_shortened_text_shows_that_there_was_more(most: int, shown: str) -> None:
+    assert shortened("words", most) == shown
