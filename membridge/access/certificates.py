@@ -1,7 +1,7 @@
-"""The certificates of a server that others reach: an own authority and what it signs, or those that somebody gave.
+"""The certificates of a server for other machines: of an own authority, or given by the operator.
 
 Machines trust the authority by its fingerprint, which is in the invitation, so the server's certificate can be made
-anew at any time. Private keys are written readable for their owner only and never leave the folder.
+anew at any time. Only the owner can read the private keys, and they never leave the folder.
 """
 
 import hashlib
@@ -20,16 +20,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from membridge.errors import CredentialsError
 from membridge.system import clock, files
 
-#: How long both are valid, and how much of it must be left at a start.
+#: How long authority and certificate are valid; a certificate with less than that left is renewed at a start.
 LIFE, RENEW_BEFORE = timedelta(days=3650), timedelta(days=365)
-#: Clocks of boards without a battery are behind.
+#: They are valid from before now: boards without a battery have slow clocks.
 EARLIER = timedelta(days=2)
 _PEM = serialization.Encoding.PEM
+_NAMES = "get one with this machine's name or address as subject alternative name"
+_ANEW = "restore it from a backup, or delete its folder: then every machine has to be invited anew"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
-    """Files of PEM text: the authority, and the server's certificate with the authority behind it, and its key."""
+    """PEM files: the authority; the server's certificate followed by the authority; the server's key."""
 
     authority: Path
     chain: Path
@@ -42,9 +44,9 @@ class ServerCertificate:
 
 
 def provide(folder: Path, hosts: Iterable[str]) -> ServerCertificate:
-    """Return the certificates in `folder`, made where they are missing, end within a year or lack one of `hosts`.
+    """Return the certificates in `folder`, made anew if missing, about to expire or without one of `hosts`.
 
-    Blocking. Raises CredentialsError for files that cannot be read as what they should be.
+    Blocking. Raises CredentialsError for damaged files.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = ServerCertificate(folder / "authority.pem", folder / "server.pem", folder / "server.key")
@@ -56,7 +58,7 @@ def provide(folder: Path, hosts: Iterable[str]) -> ServerCertificate:
         found.chain.unlink(missing_ok=True)
     wanted = sorted(set(hosts))
     if not found.chain.is_file() or not found.key.is_file() or not _serves(found.chain, wanted):
-        authority = _certificate(found.authority)
+        authority = _certificate(found.authority, remedy=_ANEW)
         signer = _private_key(authority_key)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _server(key.public_key(), wanted, authority, signer)
@@ -69,7 +71,7 @@ def provide(folder: Path, hosts: Iterable[str]) -> ServerCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Files of a certificate that somebody else made: it, its private key, and the authority that signed it."""
+    """The operator's own files: a certificate, its private key, and the authority that signed it."""
 
     certificate: Path
     key: Path
@@ -77,27 +79,33 @@ class Given:
 
 
 def take(folder: Path, given: Given) -> tuple[ServerCertificate, tuple[str, ...]]:
-    """Return a given certificate as the server shows it, and the names and addresses that it is for.
+    """Return a given certificate as the server shows it, and its names and addresses.
 
-    What is shown has the authority behind it, because machines that join look for that one. Blocking. Raises
-    CredentialsError for files that cannot be read, do not belong together, are out of date or name nobody.
+    The server shows the authority too, because a joining machine looks for it. Blocking. Raises CredentialsError for
+    files that cannot be read, do not belong together, have expired or name no host.
     """
     authority, certificate = _certificate(given.authority), _certificate(given.certificate)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(given.certificate, given.key, password="")
     except (ssl.SSLError, OSError) as error:
-        raise CredentialsError(f"{given.key} is not the key of {given.certificate}, or has a password") from error
+        raise CredentialsError(
+            f"the private key {given.key} does not belong to the certificate {given.certificate}, or has a password",
+            remedy="set MEMBRIDGE_TLS_KEY_FILE to that certificate's key, without a password",
+        ) from error
     if certificate.not_valid_after_utc <= clock.now():
-        raise CredentialsError(f"{given.certificate} has ended", remedy="renew it and start again")
+        raise CredentialsError(
+            f"the certificate {given.certificate} expired on {certificate.not_valid_after_utc:%Y-%m-%d}",
+            remedy="renew it, then start `membridge up` again",
+        )
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound as error:
-        raise CredentialsError(f"{given.certificate} names no host") from error
+        raise CredentialsError(f"the certificate {given.certificate} names no host", remedy=_NAMES) from error
     hosts = [str(found) for kind in (x509.DNSName, x509.IPAddress) for found in names.get_values_for_type(kind)]
     hosts = [host for host in hosts if "*" not in host]
     if not hosts:
-        raise CredentialsError(f"{given.certificate} names no host", remedy="one without `*` is needed")
+        raise CredentialsError(f"the certificate {given.certificate} names no host without `*`", remedy=_NAMES)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     shown = ServerCertificate(given.authority, folder / "given.pem", given.key)
     files.save(shown.chain, _read(given.certificate).rstrip() + b"\n" + authority.public_bytes(_PEM))
@@ -170,7 +178,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _serves(chain: Path, hosts: list[str]) -> bool:
-    certificate = _certificate(chain, remedy="remove it: a new one is made")
+    certificate = _certificate(chain, remedy="delete it: the next start makes a new one")
     if certificate.not_valid_after_utc - clock.now() < RENEW_BEFORE:
         return False
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -188,16 +196,16 @@ def _certificate(path: Path, *, remedy: str = "") -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:
-        raise CredentialsError(f"{path} is not a certificate", remedy=remedy) from error
+        raise CredentialsError(f"{path} is not a certificate in PEM form", remedy=remedy) from error
 
 
 def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError) as error:
-        raise CredentialsError(f"{path} is not a private key") from error
+        raise CredentialsError(f"the authority's private key {path} is damaged", remedy=_ANEW) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise CredentialsError(f"{path} is not a key of an elliptic curve")
+        raise CredentialsError(f"{path} is not the authority's private key, which is an EC key", remedy=_ANEW)
     return key
 
 

@@ -48,7 +48,7 @@ REFUSALS, MINUTE = 20, 60.0
 
 
 class TooManyRefusalsError(UnavailableError):
-    """Somebody tries invitations out."""
+    """So many invitations were refused that someone may be guessing secrets."""
 
     code = ErrorCode.RATE_LIMITED
 
@@ -215,7 +215,9 @@ class Enrolment:
         since = self._now() - MINUTE
         self._refused = [at for at in self._refused if at > since]
         if len(self._refused) >= REFUSALS:
-            raise TooManyRefusalsError("too many invitations were refused", remedy="try again in a minute")
+            raise TooManyRefusalsError(
+                f"{REFUSALS} invitations were refused within a minute", remedy="try again in a minute"
+            )
 
     async def _keep(self, membership: Membership) -> None:
         await self._save(membership)

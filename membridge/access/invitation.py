@@ -1,6 +1,6 @@
-"""The invitation as one line: where the server is, how to know it, and the secret that lets one machine in once.
+"""The invitation as one line: the server's address and fingerprint, and the secret that lets one machine in once.
 
-The line is as good as a key until it is used or expires; nothing prints it but `membridge invite`.
+The line is as good as a key until it is used or expires; only `membridge invite` prints it.
 """
 
 import base64
@@ -15,7 +15,7 @@ from schemas.access import InvitationId, Secret
 from schemas.identity import WireNodeId
 
 PREFIX = "membridge-1-"
-#: A longer line is none of ours.
+#: No invitation is longer.
 MAX_LINE = 8192
 
 Address = Annotated[str, Meta(pattern=r"^tls://[^\s/@]{1,255}\Z")]
@@ -25,7 +25,7 @@ Seed = Annotated[str, Meta(pattern=r"^SU[A-Z2-7]{56}\Z")]
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the line says. `door` is the seed of the user that may do nothing but ask in."""
+    """The content of an invitation. `door` is the seed of the enrolment user, which may only ask to be enrolled."""
 
     urls: Annotated[list[Address], Meta(min_length=1, max_length=8)]
     fingerprint: Fingerprint
@@ -43,7 +43,7 @@ def write(line: Line) -> str:
 
 
 def parse(text: str) -> Line:
-    """Return what a line says; raise InvalidRequestError for one that is cut, mistyped or none at all."""
+    """Return the content of a line; raise InvalidRequestError if it is cut, mistyped or not an invitation."""
     text = "".join(text.split())
     if not text.startswith(PREFIX) or len(text) > MAX_LINE:
         raise InvalidRequestError(
@@ -51,7 +51,9 @@ def parse(text: str) -> Line:
         )
     packed = text.removeprefix(PREFIX)
     damaged = InvalidRequestError(
-        "this invitation is damaged or incomplete", remedy="copy the whole line again", field="line"
+        "this invitation is damaged or incomplete",
+        remedy="copy the whole line of `membridge invite` again",
+        field="line",
     )
     try:
         whole = base64.b64decode(packed + "=" * (-len(packed) % 4), altchars=b"-_", validate=True)

@@ -21,7 +21,8 @@ def provide_key(path: Path) -> str:
         raise files.meaning(error, path, otherwise=CredentialsError) from error
     except (ValueError, nkeys.ErrInvalidSeed) as error:
         raise CredentialsError(
-            f"{path} is not an nkey seed of a user", remedy="delete the file: the next start makes a new key"
+            f"the key file {path} is damaged: it does not hold the nkey seed of a user",
+            remedy="delete the file: the next start makes a new key",
         ) from error
 
 

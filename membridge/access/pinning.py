@@ -1,7 +1,7 @@
-"""Know a server by the fingerprint of its authority, before anything is said to it.
+"""Verify a server by the fingerprint of its authority before sending it anything.
 
-The certificates that a server shows are believed only when the authority among them has the fingerprint that came with
-the invitation; what follows then verifies the server against that authority in the ordinary way.
+The certificates that a server shows are trusted only if the authority among them has the fingerprint in the invitation.
+Later connections verify the server against that authority in the ordinary way.
 """
 
 import hashlib
@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 from membridge.aio.deadline import Deadline
 from membridge.errors import BusUnavailableError, CredentialsError
 
-#: Longest greeting of a server that is read.
+#: Most bytes of a server's greeting that are read.
 _MAX_INFO = 64 << 10
 
 
 def fetch_authority(url: str, fingerprint: str, *, deadline: Deadline) -> str:
     """Return the authority's certificate as PEM text when the server at `url` shows the one with `fingerprint`.
 
-    Blocking. Raises BusUnavailableError when nobody answers, CredentialsError for a server with another authority.
+    Blocking. Raises BusUnavailableError when no NATS server answers, CredentialsError for one with another authority.
     """
     address = urlsplit(url)
     host, port = address.hostname or "", address.port or 4222
@@ -29,24 +29,26 @@ def fetch_authority(url: str, fingerprint: str, *, deadline: Deadline) -> str:
         with socket.create_connection((host, port), timeout=deadline.remaining()) as plain:
             _read_info(plain, host, port)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            # The chain is only looked at here; trust comes from the fingerprint below.
+            # Nothing is verified here; trust comes from the fingerprint below.
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             with context.wrap_socket(plain, server_hostname=host) as secured:
                 shown = _chain(secured)
     except ssl.SSLError as error:
-        raise CredentialsError(f"{host}:{port} does not speak TLS: {error.reason}") from error
+        raise CredentialsError(
+            f"{host}:{port} does not speak TLS: {error.reason}", remedy="check the address in the invitation"
+        ) from error
     except OSError as error:
         raise BusUnavailableError(
             f"{host}:{port} cannot be reached: {error.strerror or error}",
-            remedy="check that `membridge up --listen` runs there and that no firewall is between",
+            remedy="check that `membridge up --listen` runs there and that no firewall blocks the port",
         ) from error
     for der in shown:
         if hmac.compare_digest(hashlib.sha256(der).hexdigest(), fingerprint):
             return ssl.DER_cert_to_PEM_cert(der)
     raise CredentialsError(
-        f"the server at {host}:{port} is not the one that the invitation is from",
-        remedy="do not join: ask for a new invitation, and check the address",
+        f"the server at {host}:{port} did not make this invitation: it has another certificate authority",
+        remedy="check the address and ask for a new invitation; do not join if you did not expect this",
     )
 
 

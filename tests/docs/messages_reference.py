@@ -60,6 +60,18 @@ def trees() -> dict[str, ast.Module]:
 
 
 @cache
+def constants() -> dict[str, str]:
+    """Return the module constants that hold a text, by name."""
+    return {
+        line.targets[0].id: line.value.value
+        for tree in trees().values()
+        for line in tree.body
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) and line.targets[0].id.isupper()
+        if isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+    }
+
+
+@cache
 def kinds() -> dict[str, Kind]:
     """Return every class of error that has a code, by name."""
     classes = {
@@ -117,6 +129,8 @@ def templates(value: ast.expr) -> Iterator[str]:
             yield text
         case ast.JoinedStr():
             yield "".join(_piece(piece) for piece in value.values)
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in constants():
+            yield constants()[name]
         case ast.IfExp():
             yield from templates(value.body)
             yield from templates(value.orelse)

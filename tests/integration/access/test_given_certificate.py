@@ -69,7 +69,7 @@ async def test_machines_join_by_its_authority(tmp_path: Path, by_name: bool) -> 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [("key", "is not the key of"), ("ended", "has ended"), ("nobody", "names no host"), ("half", "or none of them")],
+    [("key", "does not belong to"), ("ended", "expired on"), ("nobody", "names no host"), ("half", "or none of them")],
 )
 async def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, wrong: str, says: str) -> None:
     name = x509.DNSName("*.example.org" if wrong == "nobody" else "localhost")

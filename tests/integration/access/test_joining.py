@@ -90,8 +90,8 @@ async def test_used_forged_and_misdirected_invitations_are_refused_and_written_d
     unknown = invitation.write(replace(said, id="0" * 16))
     for attempt, name, says in (
         (line, "d", "used already"),
-        (forged, "c", "not known here"),
-        (unknown, "c", "not known here"),
+        (forged, "c", "does not know the invitation"),
+        (unknown, "c", "does not know the invitation"),
         (invitation.write(said), "d", "for node c"),
     ):
         code, output = await place.machine(name).command("join", attempt, "--once", "--node", name)
@@ -121,7 +121,7 @@ async def test_another_server_is_not_believed_and_hears_no_secret(place: Site) -
     elsewhere = invitation.write(replace(said, fingerprint="0" * 64))
     code, output = await place.machine("b").command("join", elsewhere, "--once", "--node", "b")
     assert code == 1
-    assert "not the one that the invitation is from" in output
+    assert "did not make this invitation" in output
     assert (await command(place.host, "nodes", "log"))["records"][0]["action"] == "invited"
 
 

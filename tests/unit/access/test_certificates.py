@@ -1,5 +1,7 @@
 """Certificates made, kept, renewed; and a server known by its authority's fingerprint."""
 
+import re
+import shutil
 import socket
 import ssl
 import stat
@@ -72,11 +74,20 @@ def test_a_replacement_that_was_interrupted_is_done_again(tmp_path: Path) -> Non
     context.load_cert_chain(again.chain, again.key)
 
 
-def test_damaged_files_are_named(tmp_path: Path) -> None:
-    made = certificates.provide(tmp_path, HOSTS)
-    made.chain.write_text("no certificate")
-    with pytest.raises(CredentialsError, match=r"server\.pem"):
-        certificates.provide(tmp_path, HOSTS)
+@pytest.mark.parametrize("name", ["server.pem", "authority.pem", "authority.key"])
+def test_damaged_files_are_named_and_the_remedy_works(tmp_path: Path, name: str) -> None:
+    made = certificates.provide(tmp_path / "tls", HOSTS)
+    made.chain.unlink()
+    file = tmp_path / "tls" / name
+    file.write_text("neither certificate nor key")
+    with pytest.raises(CredentialsError, match=re.escape(str(file))) as refused:
+        certificates.provide(tmp_path / "tls", HOSTS)
+    if "delete its folder" in refused.value.remedy:
+        shutil.rmtree(file.parent)
+    else:
+        assert "delete it" in refused.value.remedy
+        file.unlink()
+    certificates.provide(tmp_path / "tls", HOSTS)
 
 
 def test_the_right_authority_is_fetched(tmp_path: Path) -> None:
@@ -88,7 +99,7 @@ def test_the_right_authority_is_fetched(tmp_path: Path) -> None:
 
 def test_another_server_is_not_believed(tmp_path: Path) -> None:
     made, other = certificates.provide(tmp_path / "a", HOSTS), certificates.provide(tmp_path / "b", HOSTS)
-    with served(other) as url, pytest.raises(CredentialsError, match="not the one"):
+    with served(other) as url, pytest.raises(CredentialsError, match="another certificate authority"):
         pinning.fetch_authority(url, made.fingerprint(), deadline=Deadline.after(10))
 
 

@@ -138,7 +138,7 @@ async def test_asked_again_after_a_server_that_did_not_read_it_shuts_the_key_out
 
 
 async def test_who_was_never_in_cannot_be_revoked(place: Place) -> None:
-    with pytest.raises(NotFoundError, match="no node c is enrolled"):
+    with pytest.raises(NotFoundError, match="there is no member c"):
         await place.revoke("c")
 
 
