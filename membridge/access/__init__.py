@@ -1,4 +1,4 @@
 """Access: users and permissions of the bus, invitations, enrolment, revocation, the server's files.
 
-Never carries memory: it decides which machine may speak, not what it says.
+Never carries memory: it decides which machine may connect and what it may send.
 """

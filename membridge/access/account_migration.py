@@ -1,8 +1,8 @@
-"""What the bundled server keeps of a memory moves along when the memory gets an account of its own, and back.
+"""Move the bundled server's data along when a project gets an account of its own, and back.
 
-JetStream has a folder for each account, called by its name; a stream in it does not say whose it is. So the one folder
-of a machine with one project is renamed while the server is down: all of it, or nothing. The streams of tasks that come
-along are not used there; a coordinator knows its tasks from its database.
+JetStream keeps a folder for each account, named after it. On a machine with one project that folder is renamed while
+the server is down, so all of it moves or nothing. Streams of tasks move along unused: the coordinator's tasks are in its
+database.
 """
 
 from collections.abc import Iterable
@@ -21,17 +21,17 @@ log = get_logger("membridge.access")
 
 
 def into_accounts(server: Path, projects: Iterable[ProjectId]) -> None:
-    """Give the project its account's data, before the server with the folder `server` starts. Blocking.
+    """Move the data into the project's account, before the server with the folder `server` starts. Blocking.
 
-    With several projects nothing moves: one folder cannot become theirs. Raises FileAccessError and, for a server that
-    was left behind and does not end, BusUnavailableError.
+    With several projects nothing moves: one folder cannot become several. Raises FileAccessError, and
+    BusUnavailableError for a leftover server that does not end.
     """
     for project in _only(projects):
         _carry(server, GLOBAL, account_of(project))
 
 
 def out_of_accounts(server: Path, projects: Iterable[ProjectId]) -> None:
-    """Undo that, for a server that has no accounts any more."""
+    """Move it back, for a server without accounts."""
     for project in _only(projects):
         _carry(server, account_of(project), GLOBAL)
 

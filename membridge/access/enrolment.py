@@ -1,8 +1,8 @@
 """The enrolment service: invites, enrols and revokes machines, and records each of these in the access log.
 
-One change at a time: it saves the membership, makes nats-server agree with it, then answers. If it is killed in
-between, the next start applies the saved membership. Invitations expire with the process that made them: their
-lifetime is measured on a clock that cannot be set and that runs through suspend.
+One change at a time: it saves the membership, has nats-server reload it, then answers. If it is killed in between, the
+next start applies the saved membership. Invitations expire at the latest with the process that made them: their
+lifetime is measured on a clock that nobody can set and that runs through suspend.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ from schemas.wire import encode
 
 log = get_logger("membridge.access")
 
-#: Refusals per minute after which everybody has to wait: a secret cannot be tried out.
+#: Refusals per minute after which every invitation is refused, so that nobody can guess a secret.
 REFUSALS, MINUTE = 20, 60.0
 
 
@@ -55,7 +55,7 @@ class TooManyRefusalsError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentAddress:
-    """What every invitation says: how the server is reached and known, and the seed of the user that may ask in."""
+    """What every invitation contains: the server's addresses and fingerprint, and the enrolment user's seed."""
 
     urls: tuple[str, ...]
     fingerprint: str
@@ -63,7 +63,7 @@ class EnrolmentAddress:
 
 
 class Enrolment:
-    """Answers for one server. `apply` brings the server to agree with a membership and returns when it does."""
+    """Serves one server. `apply` has nats-server reload a membership and returns once it has."""
 
     def __init__(
         self,
@@ -83,12 +83,12 @@ class Enrolment:
         self._refused: list[float] = []
 
     async def start(self) -> None:
-        """Save and apply the membership; what was open when the last process ended is over."""
+        """Save and apply the membership; invitations of an earlier process have expired."""
         async with self._turn:
             await self._keep(self._expired())
 
     async def invite(self, request: InviteRequest, call: Call) -> InviteReply:
-        """Make an invitation. Errors: NotFoundError for an unknown project, InvalidRequestError when too many are."""
+        """Make an invitation. Errors: NotFoundError for an unknown project, InvalidRequestError at the bound."""
         del call
         secret, identifier = secrets.token_urlsafe(24), secrets.token_hex(8)
         expires_at = clock.stamp(clock.now() + timedelta(seconds=request.expires_seconds))
@@ -119,7 +119,7 @@ class Enrolment:
         return InviteReply(id=identifier, line=write(line), projects=names, node=request.node, expires_at=expires_at)
 
     async def enrol(self, request: EnrolRequest, call: Call) -> EnrolReply:
-        """Let a machine in. Errors: InvitationRefusedError, TooManyRefusalsError."""
+        """Enrol a machine. Errors: InvitationRefusedError, TooManyRefusalsError."""
         del call
         self._check_pace()
         async with self._turn:
@@ -137,7 +137,7 @@ class Enrolment:
         return EnrolReply(node=request.node)
 
     async def admit(self, request: AdmitRequest, call: Call) -> MembersReply:
-        """Let a front end in. Errors: InvalidRequestError."""
+        """Admit a front end. Errors: InvalidRequestError."""
         del call
         async with self._turn:
             membership = rules.admit(self.membership, request, now=clock.stamp())
@@ -149,9 +149,9 @@ class Enrolment:
         return self._members()
 
     async def revoke(self, request: RevokeRequest, call: Call) -> MembersReply:
-        """Cut a node off; it is told, and what it held is free. Errors: NotFoundError, InvalidRequestError.
+        """Revoke a member, notify it and free what it held. Errors: NotFoundError, InvalidRequestError.
 
-        Asked again for one that is revoked already, it does the rest again: the server may not have read its files.
+        For a member that is already revoked it repeats the rest: the server may not have reloaded then.
         """
         node = NodeId(request.node)
         if node == self._offboarding.host:
@@ -167,7 +167,7 @@ class Enrolment:
                 await self._write_down(AccessAction.REVOKED, node)
             member = membership.members[node]
             await self._save(membership)
-            # Told while its key still counts, and only of what is saved.
+            # Notified while its key is still valid, and only after the change is saved.
             led = await self._offboarding.tell(member, call.by)
             await self._apply(membership)
             await self._offboarding.free(member, call.by, led)
@@ -175,7 +175,7 @@ class Enrolment:
         return self._members()
 
     async def members(self, request: Empty, call: Call) -> MembersReply:
-        """Return who is or was in."""
+        """Return the members, revoked ones too."""
         del request, call
         return self._members()
 
@@ -185,7 +185,7 @@ class Enrolment:
         return AccessLogReply(records=await threads.run(self._log.newest))
 
     def operator_endpoints(self) -> list[Endpoint]:
-        """Return what the operator may ask."""
+        """Return the operator's endpoints."""
         return [
             Endpoint(operation=subjects.INVITE, subject=subjects.INVITE.at(), handler=self.invite),
             Endpoint(operation=subjects.ADMIT, subject=subjects.ADMIT.at(), handler=self.admit),
@@ -195,7 +195,7 @@ class Enrolment:
         ]
 
     def enrolment_endpoints(self) -> list[Endpoint]:
-        """Return what a machine without a key may ask."""
+        """Return the endpoint for machines without a key."""
         return [Endpoint(operation=subjects.ENROL, subject=subjects.ENROL.at(), handler=self.enrol)]
 
     def _members(self) -> MembersReply:

@@ -1,7 +1,7 @@
 """The part of `membridge up --listen` that runs the enrolment service and looks after each project's account.
 
 It connects as the server's own users, makes every account's streams and buckets, tells enrolled nodes where snapshots
-are kept, and brings the server to agree with the membership after each change.
+are kept, and has nats-server reload after each change of the membership.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ from schemas.node import Empty
 
 log = get_logger("membridge.access")
 
-#: Seconds to connect as one of the server's own users, to make an account's streams, and to change the server.
+#: Seconds to connect as one of the server's own users, to make an account's streams, and to reload the server.
 CONNECT, PROVISION, RELOAD = 5.0, 30.0, 10.0
-#: Seconds between two looks for what deleted objects left, and what one may take.
+#: Seconds between two searches for leftovers of deleted objects, and the most that one may take.
 RECLAIM_EVERY, RECLAIM = 3600.0, 300.0
 
 IDENTITY = ServiceIdentity(
@@ -47,10 +47,7 @@ IDENTITY = ServiceIdentity(
 
 
 class EnrolmentPart:
-    """Runs the enrolment service of one server.
-
-    `reload` has the server read its configuration again.
-    """
+    """Runs the enrolment service of one server, which `reload` has read its configuration again."""
 
     def __init__(
         self,
@@ -64,14 +61,14 @@ class EnrolmentPart:
         self._host = NodeId("")
 
     def prepare(self, node: NodeId, names: list[str]) -> Membership:
-        """Write the server's files for its first start and return the membership, this machine in it. Blocking."""
+        """Write the server's files before it starts; return the membership with this machine. Blocking."""
         self._host, now = node, clock.stamp()
         membership = own_member(self._files, self._files.membership(), node, names, now=now)
         self._files.write_config(membership)
         return membership
 
     async def run(self, membership: Membership, ready: Ready) -> None:
-        """Serve until cancelled. The server runs already, with the configuration of `membership`."""
+        """Serve until cancelled. The server already runs with the configuration of `membership`."""
         server_files = self._files
         accounts: dict[ProjectId, Bus] = {}
         offboarding = Offboarding(self._host, accounts)
@@ -103,7 +100,7 @@ class EnrolmentPart:
     async def _tended(
         self, group: asyncio.TaskGroup, bus: Bus, account: str, make: Callable[[Deadline], Awaitable[None]]
     ) -> None:
-        """Make what an account holds, now and whenever its server lost it; free what nodes deleted."""
+        """Make an account's streams and buckets, now and whenever the server lost them; free what nodes deleted."""
         await make(Deadline.after(PROVISION))
         group.create_task(made_again(bus, make), name=f"streams of {account}")
         group.create_task(self._tend(bus, account, make), name=f"tend {account}")
@@ -111,7 +108,7 @@ class EnrolmentPart:
     async def _tend(self, bus: Bus, account: str, make: Callable[[Deadline], Awaitable[None]]) -> None:
         seen = dict[str, int]()
         while True:
-            # What is loose must have had its time to end.
+            # An upload without an object must have had time to end.
             await asyncio.sleep(RECLAIM_EVERY)
             try:
                 await make(Deadline.after(PROVISION))

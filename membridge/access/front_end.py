@@ -1,6 +1,6 @@
-"""The folder of a front end: the keys that are made for it, and the authority that it knows the server by.
+"""The folder of a front end: its keys, and the authority by which it verifies the server.
 
-Made on the server's machine and taken to the front end; only public halves are sent to the enrolment service.
+Made on the server's machine and copied to the front end; the enrolment service gets only the public keys.
 """
 
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ from schemas.identity import NodeId, ProjectId
 def make_keys(
     server_files: ServerFiles, name: NodeId, role: MemberRole, projects: Iterable[ProjectId], folder: Path
 ) -> AdmitRequest:
-    """Write what `name` needs into `folder`, for its owner only, and return what to ask the enrolment service.
+    """Write what `name` needs into `folder`, for its owner only; return the request to the enrolment service.
 
-    One key for each project, in a file called by its canonical id, and one for tasks; those that are there stay.
+    One key for each project, in a file named by its canonical id, and one for tasks; existing keys stay.
     Blocking; raises DiskFullError, FileAccessError and CredentialsError.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Join a memory by invitation: know the server, make keys here, ask in, and write down how to reach everything.
+"""Join a memory by invitation: verify the server, make keys, enrol, and write the settings to reach everything.
 
-Keys are on the disk before they are asked in with, so that a join that was cut off anywhere is finished by the same
-line again. Nothing secret is sent before the server was known by its fingerprint.
+Keys are on the disk before they are sent, so the same line again finishes a join that was interrupted anywhere. Nothing
+secret is sent before the server's fingerprint is verified.
 """
 
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ from schemas.access import EnrolRequest, StoreConfig
 from schemas.identity import NodeId, ProjectId, canonical_id
 from schemas.node import Empty
 
-#: Seconds to find a server of the invitation, to be let in, and until the new key works.
+#: Seconds to find a server of the invitation, to enrol, and until the new key works.
 FIND, ENTER, ACCEPTED = 10.0, 60.0, 15.0
 DOOR = "door"
-#: The file of the keys that seal the store's objects.
+#: The file of the keys that encrypt the store's objects.
 SEALING = "sealing.keys"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a join writes on this machine, and as whom it comes. `database` is that of the first project."""
+    """Where a join writes on this machine, and its node name. `database` is that of the first project."""
 
     folder: Path
     node: NodeId
@@ -44,7 +44,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What a join came to: the node, its projects by name, and the file that was written."""
+    """The result of a join: the node, its projects by name, and the file that was written."""
 
     node: NodeId
     projects: tuple[str, ...]
@@ -56,7 +56,7 @@ async def join(line: Line, place: Place) -> Joined:
     """Enrol this machine and write its configuration.
 
     Errors: CredentialsError for another server than the invitation's, BusUnavailableError, RemoteError with the
-    reason of a refusal, DiskFullError. Until the last step nothing but keys was written.
+    reason of a refusal, DiskFullError. Before the last step it writes only keys.
     """
     keys = place.folder / "keys" / line.id
     projects = {canonical_id(name): name for name in line.projects}

@@ -1,7 +1,7 @@
-"""The file of settings that `membridge join` and `membridge up --listen` write: how this machine reaches its memory.
+"""The settings file that `membridge join` and `membridge up --listen` write: how this machine reaches its memory.
 
-Whole or not at all, for its owner only, and never more than was found out; a person's own settings stay in
-`config.toml`, which goes before it.
+It is written atomically and only its owner can read it. A person's own settings stay in `config.toml`, which takes
+precedence.
 """
 
 import json
@@ -17,7 +17,7 @@ Value = str | list[str]
 
 @dataclass(frozen=True, slots=True)
 class JoinConfig:
-    """What the file says: settings by group, and further projects with their databases."""
+    """The file's content: settings by group, and further projects with their databases."""
 
     settings: Mapping[str, Mapping[str, Value]]
     projects: Sequence[tuple[str, Path]] = field(default_factory=tuple)

@@ -1,8 +1,8 @@
-"""The keys of a server for this machine alone, as `membridge up` runs it without `--listen`.
+"""The keys of a server for this machine alone: `membridge up` without `--listen`.
 
 All data is in the server's global account, where it was before there were keys. Two users may do everything there: the
-node with its commands, and the operator's stock `nats` CLI. Another user of the machine reaches the port, but can read
-neither key and is refused.
+node with its commands, and the operator's stock `nats` CLI. Another user of the machine can reach the port but not read
+the keys, so the server refuses it.
 """
 
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ class Loopback:
 
 
 def place(state: Path) -> Loopback:
-    """Return where the files of the state folder `state` are, made or not."""
+    """Return the paths of the files for the state folder `state`."""
     node = loopback_key(state)
     return Loopback(node.with_name("nats-server.conf"), node, node.with_name("operator.seed"))
 
 
 def provide(state: Path) -> Loopback:
-    """Make the keys that are missing and write the server's configuration; safe to repeat after any interruption.
+    """Make missing keys and write the server's configuration; safe to repeat after any interruption.
 
     Blocking. Raises CredentialsError for a damaged key, DiskFullError and FileAccessError.
     """
@@ -48,7 +48,7 @@ def provide(state: Path) -> Loopback:
 
 def _public(seed: Path) -> str:
     public = provide_key(seed)
-    # A copy from a backup may have come with the modes of the copying user.
+    # A file restored from a backup may be readable for others.
     with files.translated(seed):
         seed.chmod(0o600)
     return public

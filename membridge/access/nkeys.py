@@ -1,4 +1,4 @@
-"""nkeys: made here, kept in files of their owner, and only their public half ever sent."""
+"""nkeys: made here, kept in files that only the owner reads; only the public key is ever sent."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from membridge.system import files
 
 
 def provide_key(path: Path) -> str:
-    """Return the public key of the seed in `path`, made when there is none. Blocking; raises CredentialsError."""
+    """Return the public key of the seed in `path`, made if missing. Blocking; raises CredentialsError."""
     import nkeys  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs] - PyNaCl is loaded only where keys are used
 
     if not path.is_file():

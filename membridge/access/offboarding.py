@@ -1,6 +1,6 @@
-"""What revoking a node does beside cutting it off: the node is told, and what it held is free at once.
+"""What revoking a node does beside cutting it off: notify the node, and free at once what it held.
 
-Nothing here may keep a node from being cut off: what fails is logged, and ends by its own expiry a little later.
+Nothing here may delay the cut: a failure is logged, and what the node held then expires a little later.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,21 +29,21 @@ V = TypeVar("V", bound=Wire)
 
 log = get_logger("membridge.access")
 
-#: Seconds to tell a node, and to free what it held in one project.
+#: Seconds to notify a node, and to free what it held in one project.
 TELL, FREE = 2.0, 5.0
 
 
 class Offboarding:
-    """Speaks as the operator of each project's account. `host` is the node of the server's own machine."""
+    """Acts as the operator of each project's account. `host` is the node on the server's own machine."""
 
     def __init__(self, host: NodeId, accounts: Mapping[ProjectId, Bus]) -> None:
         self.host, self._accounts = host, accounts
 
     async def tell(self, member: Member, by: str) -> dict[ProjectId, LeaderRecord]:
-        """Tell a node that it is being revoked; one that does not run learns it from the server's refusal.
+        """Notify a node of its revocation; one that does not run learns it when the server refuses its key.
 
-        Returns the leaderships that the node holds: it gives them back itself when it is told. All of it takes `TELL`
-        seconds at most, however many projects the node has.
+        Returns the leaderships that the node holds: a notified node gives them back itself. Takes `TELL` seconds at
+        most, however many projects the node has.
         """
         if member.role is not MemberRole.NODE:
             return {}
@@ -74,7 +74,7 @@ class Offboarding:
         return led
 
     async def free(self, member: Member, by: str, led: Mapping[ProjectId, LeaderRecord]) -> None:
-        """Give back what a node held that was cut off, in each of its projects: leadership, push lock, presence."""
+        """Free what a revoked node held in each of its projects: leadership, push lease, presence."""
         node = member.node
         for project, bus in self._of(member).items():
             try:
@@ -106,7 +106,7 @@ class Offboarding:
 
 
 async def _no_preference(bus: Bus, project: ProjectId, node: NodeId, by: str, *, deadline: Deadline) -> None:
-    """Let the project prefer no node where it preferred `node`; its policy stays."""
+    """Drop the project's preference for `node`; its policy stays."""
     settings = Kv(bus, buckets.SETTINGS)
     while (entry := await settings.get(project, deadline=deadline)) is not None and entry.value.preferred == node:
         wanted = msgspec.structs.replace(entry.value, preferred=None, updated_by=by)
@@ -117,7 +117,7 @@ async def _no_preference(bus: Bus, project: ProjectId, node: NodeId, by: str, *,
 
 
 async def _delete(kv: Kv[V], key: str, is_theirs: Callable[[V], bool], *, deadline: Deadline) -> V | None:
-    """Delete an entry that `is_theirs` and return what it was; None when it is another's, or not there."""
+    """Delete an entry if it `is_theirs` and return it; None if there is none or it belongs to another node."""
     while (entry := await kv.get(key, deadline=deadline)) is not None and is_theirs(entry.value):
         try:
             await kv.delete(key, revision=entry.revision, deadline=deadline)

@@ -1,15 +1,15 @@
-"""What each kind of user may say and hear, made from the catalogue in `schemas`.
+"""What each kind of user may publish and subscribe to, made from the catalogue in `schemas`.
 
-Pure. Inside one project's account nodes are kept apart by these lists; projects are kept apart by having accounts of
-their own, because a permission does not cover the reply subject of a request: whoever may store something and read it
-back can have the server write it anywhere in the same account.
+Pure. These lists separate the nodes inside one project's account. Projects have accounts of their own, because a
+permission does not cover the reply subject of a request: a user that may store something and read it back can have the
+server write it anywhere in the same account.
 """
 
 from membridge.wiring.nats_permissions import ANSWERS, DISCOVERY, INBOX, Permissions
 from schemas import buckets, streams, subjects
 from schemas.identity import NodeId, ProjectId
 
-#: The keys of a project in these buckets are written by whichever of its nodes leads, or wants to.
+#: The buckets that any node of a project may write, to lead or to become the leader.
 SHARED = (buckets.HEADS, buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS, buckets.PUSH_LEASES)
 #: The subjects of the JetStream object store's bucket.
 OBJECTS = "membridge"
@@ -41,18 +41,18 @@ def node(project: ProjectId, name: NodeId) -> Permissions:
         f"$O.{OBJECTS}.M.*",
         "$JS.API.INFO",
         "$JS.API.STREAM.INFO.*",
-        # Reading: the account holds nothing but this project.
+        # Reading: the account holds only this project.
         "$JS.API.DIRECT.GET.>",
         f"$JS.API.CONSUMER.INFO.{consumer}",
         f"$JS.API.CONSUMER.MSG.NEXT.{consumer}",
-        # How acknowledgements look up to 2.14, and since 2.15 with the domain and the account in front.
+        # The subject of acknowledgements up to 2.14; since 2.15 it begins with domain and account.
         f"$JS.ACK.{consumer}.>",
         f"$JS.ACK.*.*.{consumer}.>",
     )
     subscribe = (
         f"{INBOX}.{name}.>",
         *requests,
-        # Heard and never said: only the server's own user says that a machine is revoked.
+        # Subscribed only: no user but the server's own may publish a revocation.
         subjects.REVOKED.at(node=name),
         *keys,
         own_presence,
@@ -64,7 +64,7 @@ def node(project: ProjectId, name: NodeId) -> Permissions:
 
 
 def reader(project: ProjectId, name: str) -> Permissions:
-    """Return what a front end may do that only looks: facts as they happen, and questions that change nothing."""
+    """Return what a read-only front end may do: follow events, and send requests that change nothing."""
     asked = [operation.to_primary().at(project=project) for operation in _READING]
     return Permissions(
         publish=(*asked, *(one.at(project=project) for one in (subjects.LEADERSHIP_GET, subjects.NODES))),
@@ -77,9 +77,9 @@ def reader(project: ProjectId, name: str) -> Permissions:
 
 
 def gateway(project: ProjectId, name: str) -> Permissions:
-    """Return what the gateway may do in a project: what a reader may, and the requests that people make through it.
+    """Return what the gateway may do in a project: what a reader may, and the requests of its users.
 
-    Those go to the primary and to any other node, by its name, also about the projects that it serves.
+    Those go to the primary or to a node by its name, also to its daemon.
     """
     looks = reader(project, name)
     chosen = [operation.at(project=project) for operation in subjects.LEADERSHIP_OPERATIONS]
@@ -91,7 +91,7 @@ def gateway(project: ProjectId, name: str) -> Permissions:
 
 
 def enrolment_user(name: str) -> Permissions:
-    """Return what a machine without a key may do: ask in."""
+    """Return what a machine without a key may do: ask to be enrolled."""
     return Permissions((subjects.ENROL.at(),), (f"{INBOX}.{name}.>",))
 
 
@@ -106,7 +106,7 @@ def operator_service(name: str) -> Permissions:
 
 
 def caller(name: str) -> Permissions:
-    """Return what an operator at the server's machine may do: ask the enrolment service."""
+    """Return what an operator on the server's machine may do: ask the enrolment service."""
     return Permissions(_OF_OPERATORS, (f"{INBOX}.{name}.>",))
 
 

@@ -1,6 +1,6 @@
-"""Make and keep what accounts hold, of projects and of the runtime: streams, buckets, a consumer, the object store.
+"""Make what the accounts of projects and of the runtime hold: streams, buckets, a consumer, the object store.
 
-Runs as the account's operator, who alone may. Nodes find everything there and may make nothing.
+Runs as the account's operator, the only user with that right: nodes may not make anything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ async def provision_runtime(bus: Bus, services: Sequence[Service], *, replicas: 
 
 
 async def reclaim(bus: Bus, seen: Mapping[str, int], *, deadline: Deadline) -> dict[str, int]:
-    """Free what deleted objects and killed uploads left behind, which nodes may not.
+    """Free what deleted objects and killed uploads left behind; nodes have no right to.
 
-    `seen` is what the last look returned: uploads without an object then.
+    `seen` is the last call's result: the uploads that had no object then.
     """
     store = JetStreamStore(bus, BUCKET)
     await reclaim_deleted(store, deadline=deadline)

@@ -1,8 +1,8 @@
-"""What each kind of user may say and hear in the account of the task runtime, made from the catalogue in `schemas`.
+"""What each kind of user may publish and subscribe to in the task runtime's account, from the catalogue in `schemas`.
 
-Pure. All machines share this account, of whatever project, and so do the services. Only a service may store or read
-anything in a stream: a user that may do both can have the server write to subjects of others. Members ask the
-services for their `operations`, work, and speak for themselves.
+Pure. All machines, of whatever project, share this account with the services. Only a service may store or read anything
+in a stream: a user that may do both can have the server write to subjects of others. Members send the services'
+`operations`, run tasks, and report under their own name.
 """
 
 from collections.abc import Iterable
@@ -16,13 +16,13 @@ from schemas.subjects import Impact, Operation
 from schemas.task_events import TaskEventKind
 from schemas.wire import Wire
 
-#: What a worker tells of a task that it runs.
+#: What a worker publishes about a task that it runs.
 TOLD = (TaskEventKind.PROGRESS, TaskEventKind.STDERR)
 _EVENTS = subjects.wildcard(subjects.TASK_EVENT)
 
 
 def node(name: NodeId, operations: Iterable[Operation[Wire, Wire]]) -> Permissions:
-    """Return what a member may do: what people at it ask of the runtime, and what its worker says of itself."""
+    """Return what a member may do: send requests of its users, and report as its worker."""
     worker = {"worker": name}
     return Permissions(
         publish=(
@@ -44,19 +44,19 @@ def node(name: NodeId, operations: Iterable[Operation[Wire, Wire]]) -> Permissio
 
 
 def reader(name: str, operations: Iterable[Operation[Wire, Wire]]) -> Permissions:
-    """Return what a front end may do that only looks."""
+    """Return what a read-only front end may do."""
     return Permissions((*_asked(operations, Impact.READ), "$JS.API.INFO"), (f"{INBOX}.{name}.>", _EVENTS))
 
 
 def gateway(name: str, operations: Iterable[Operation[Wire, Wire]]) -> Permissions:
-    """Return what the gateway may do: what people make through it, and hand out requests too large for one message."""
-    # It speaks for workers that are no nodes and reach it over HTTP; a lease's id is what they have to know.
+    """Return what the gateway may do: send its users' requests, also those too large for one message."""
+    # It reports for workers that reach it over HTTP; they prove themselves by the lease's id.
     spoken = (operation.pattern() for operation in subjects.REPORTING_OPERATIONS)
     return Permissions((*_asked(operations, *Impact), *spoken, "$JS.API.INFO", ANSWERS), (f"{INBOX}.{name}.>", _EVENTS))
 
 
 def service(one: Service) -> Permissions:
-    """Return what a service may do: answer, use its own streams and buckets, and what it declares besides."""
+    """Return what a service may do: answer, use its own streams and buckets, and what else it declares."""
     kept = [f"$KV.{bucket.name}.>" for bucket in one.buckets]
     owned = [*(stream.name for stream in one.streams), *(f"KV_{bucket.name}" for bucket in one.buckets)]
     objects = (f"$O.{OBJECTS}.C.*", f"$O.{OBJECTS}.M.*") if one.objects else ()

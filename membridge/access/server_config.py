@@ -1,7 +1,7 @@
-"""The accounts and users of nats-server as its configuration wants them, made of a membership.
+"""Render a membership as accounts and users in nats-server's configuration.
 
-Pure. Each project is an account with streams of its own, and so is the task runtime; the two of
-the enrolment service have none. Names and keys come from types that allow no quote, so nothing needs escaping.
+Pure. Each project has an account with streams of its own, and so has the task runtime; the enrolment service's two
+accounts have none. The types of names and keys allow no quote, so nothing needs escaping.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class OwnKeys:
-    """The public keys of the users that the server's own machine acts as."""
+    """The public keys of the server's own users."""
 
     operator_service: str
     caller: str
@@ -39,7 +39,7 @@ class OwnKeys:
 
 
 def render(membership: Membership, own: OwnKeys, services: Sequence[Service]) -> str:
-    """Return the `accounts` block for a membership and the installed services: only who is enrolled now is in it."""
+    """Return the `accounts` block for the members that are not revoked and the installed services."""
     accounts = [
         _account(
             "DESK",
@@ -98,7 +98,7 @@ _IN_RUNTIME: dict[MemberRole, Callable[[NodeId, Sequence[Operation[Wire, Wire]]]
 
 
 def render_users(keys: Iterable[str]) -> str:
-    """Return the `authorization` block of a server for one machine: each key may do everything in the one account."""
+    """Return the `authorization` block of a server for one machine: each key may do everything in the account."""
     return "authorization {\n  users = [\n" + "".join(_user(User(key, EVERYTHING)) for key in keys) + "  ]\n}\n"
 
 

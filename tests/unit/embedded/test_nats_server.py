@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.embedded import nats_server
 from membridge.embedded.nats_server import (
     NatsOptions,
@@ -128,6 +130,21 @@ def test_a_configuration_that_is_wrong_is_said(tmp_path: Path) -> None:
     config.write_text("jetstream { max_file_store: nonsense }\n", encoding="utf-8")
     with pytest.raises(BusUnavailableError, match="does not start"), start_nats(tmp_path / "s", config=config):
         pass
+
+
+async def test_a_wrong_configuration_is_not_taken_and_the_remedy_shows_why(tmp_path: Path) -> None:
+    config = tmp_path / "own.conf"
+    config.write_text("jetstream {}\n", encoding="utf-8")
+    async with supervised(NatsOptions(tmp_path / "s", port=-1, config=config)) as lives:
+        server = await lives.next()
+        config.write_text("jetstream { max_file_store: nonsense }\n", encoding="utf-8")
+        with pytest.raises(BusUnavailableError, match="rejects its new configuration") as rejected:
+            await lives.supervisor.reload(deadline=Deadline.after(0.2))
+        assert answers(server.url)
+    command = re.search(r"`(.+)`", rejected.value.remedy)
+    assert command is not None
+    done = await asyncio.to_thread(subprocess.run, shlex.split(command[1]), capture_output=True, text=True, check=False)
+    assert (done.returncode, "max_file_store" in done.stderr) == (1, True), done
 
 
 def test_a_frozen_server_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
