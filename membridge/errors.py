@@ -71,7 +71,7 @@ class UnknownProjectError(InvalidRequestError):
 
 
 class ForbiddenError(MembridgeError):
-    """The peer is not allowed to do this."""
+    """The sender of the request may not do this."""
 
     code = ErrorCode.FORBIDDEN
 
@@ -97,7 +97,7 @@ class EncryptionKeyError(ForbiddenError):
 
 
 class NotFoundError(MembridgeError):
-    """What was named does not exist."""
+    """The named thing does not exist."""
 
     code = ErrorCode.NOT_FOUND
 
@@ -167,7 +167,7 @@ class RevisionMovedError(FencedError):
 
 
 class ConflictError(MembridgeError):
-    """The current state does not allow it."""
+    """The present state does not allow it."""
 
     code = ErrorCode.CONFLICT
 
@@ -211,6 +211,7 @@ class CorruptObjectError(MembridgeError):
     """An object whose bytes do not match its record."""
 
     code = ErrorCode.CORRUPT_OBJECT
+    default_remedy = "run `membridge verify`: it lists what is damaged, and what helps"
 
 
 class ObjectNotEncryptedError(CorruptObjectError):
@@ -218,7 +219,7 @@ class ObjectNotEncryptedError(CorruptObjectError):
 
 
 class UnsupportedFormatError(MembridgeError):
-    """Something that a newer version wrote."""
+    """Data that a newer version wrote."""
 
     code = ErrorCode.UNSUPPORTED_FORMAT
     default_remedy = "upgrade membridge on this node"
@@ -232,13 +233,13 @@ class DiskFullError(MembridgeError):
 
 
 class FileAccessError(MembridgeError):
-    """A file cannot be read or written now; mounting the disk or restoring the permission helps."""
+    """A file cannot be read or written: its permissions or its disk need attention."""
 
     code = ErrorCode.UNAVAILABLE
 
 
 class TooLargeError(MembridgeError):
-    """A body over its bound."""
+    """A request, reply or object over its size limit."""
 
     code = ErrorCode.TOO_LARGE
 
@@ -265,7 +266,7 @@ class UnavailableError(MembridgeError):
 class BusUnavailableError(UnavailableError):
     """NATS or JetStream does not answer."""
 
-    default_remedy = "start it with `membridge up`, or set MEMBRIDGE_NATS_URL"
+    default_remedy = "start NATS with `membridge up`, or set MEMBRIDGE_NATS_URL to a server that runs"
 
 
 class StoreUnavailableError(UnavailableError):
@@ -297,9 +298,9 @@ class DeadlineExceededError(MembridgeError):
 
 
 class RemoteError(MembridgeError):
-    """What another process answered; carries that process's code."""
+    """An error that another process replied; it has that process's code."""
 
     def __init__(self, reply: ErrorReply) -> None:
         super().__init__(reply.message, remedy=reply.remedy, field=reply.field)
-        self.code = reply.code  # type: ignore[misc]  # an instance speaks for the remote side
+        self.code = reply.code  # type: ignore[misc]  # each instance has the remote code
         self.request_id = reply.request_id

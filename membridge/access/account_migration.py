@@ -1,7 +1,7 @@
 """Move the bundled server's data along when a project gets an account of its own, and back.
 
 JetStream keeps a folder for each account, named after it. On a machine with one project that folder is renamed while
-the server is down, so all of it moves or nothing. Streams of tasks move along unused: the coordinator's tasks are in its
+the server is down, so all of it moves or nothing. Streams of tasks move along unused: the coordinator has its own
 database.
 """
 

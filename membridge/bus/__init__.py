@@ -1,11 +1,11 @@
 """Everything that speaks NATS: connection, requests, KV, leases, streams, feeds, publishing.
 
-The only place that loads the client library. Never knows what a message means: rows, commits and tasks are its
-callers'.
+The only place that loads the client library. Never knows what a message means: rows, commits and tasks belong to its
+callers.
 
-nats-py imports aiohttp for websockets when it finds it, and importlib.metadata for its own version number: 13 MB that a
-daemon never uses. The library is loaded once without them. A process that needs them loads them itself, before or
-after.
+nats-py imports aiohttp for websockets if it is installed, and importlib.metadata for its own version number: 13 MB that
+a daemon never uses. So nats-py is imported once while they are hidden. A process that needs them imports them itself,
+before or after.
 """
 
 import sys

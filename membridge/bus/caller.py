@@ -1,8 +1,8 @@
-"""Who asks: what a request says of its sender, and what the server vouches for.
+"""Who sent a request: the name that it claims, and the name that the server vouches for.
 
-A header names the person and machine, `user@node`, and anybody may write anything there. Where members have keys of
-their own, each receives its replies below `_INBOX.<its name>`, and the server lets no other member listen there: that
-name is added when the header claims another one.
+A header names the person and machine, `user@node`, and any client can write anything there. Members with keys of their
+own receive replies below `_INBOX.<name>`, where the server lets no other member subscribe. If the header claims another
+name, that one is added.
 """
 
 import getpass
@@ -13,12 +13,12 @@ from membridge.bus.message import Message
 CALLER = "Membridge-Asked-By"
 #: Characters of a name that are kept.
 LONGEST = 128
-#: What a request without any name is by: the stock `nats` CLI, for example.
+#: The sender of a request without a name: the stock `nats` CLI, for example.
 UNNAMED = "an unnamed client"
 
 
 def own_name(node: str) -> str:
-    """Return what this process calls itself: the user that it runs as, at its node."""
+    """Return the name that this process sends: its operating system user, at its node."""
     try:
         return f"{getpass.getuser()}@{node}"
     except (OSError, KeyError, ImportError):
@@ -35,12 +35,12 @@ def caller_of(message: Message) -> str:
 
 
 def claimed_by(message: Message) -> str:
-    """Return the name in the header, without what no name has."""
+    """Return the name in the header, without characters that no name has."""
     text = message.headers.get(CALLER, "")[:LONGEST]
     return "".join(letter for letter in text if letter.isprintable()).strip()
 
 
 def _member(reply: str) -> str:
-    """Return the member whose inbox it is, nothing for an inbox of nobody in particular: that one has no name in it."""
+    """Return the member whose inbox it is; empty for the default inbox, which has no name in it."""
     parts = reply.split(".")
     return parts[1] if len(parts) == 4 else ""

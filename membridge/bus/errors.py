@@ -1,7 +1,7 @@
-"""Every exception of nats-py and every error of the JetStream API, told as one of ours.
+"""Translate every exception of nats-py and every error of the JetStream API into one of ours.
 
-This is the one place that knows their classes and codes. The server gives refused credentials no code, only a text:
-that text is part of its protocol and is read here and nowhere else.
+Only this module knows their classes and codes. Refused credentials have no code, only a text; it is part of the
+server's protocol.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from membridge.errors import (
     TooLargeError,
 )
 
-#: JetStream: the expected last sequence is not the last one; the same, found while the write was under way.
+#: JetStream: the expected last sequence is not the last one, found at once or during the write.
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
-#: JetStream: the stream, the consumer is not there.
+#: JetStream: the stream or the consumer does not exist.
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
-#: JetStream: the consumer's file cannot be read; a server without a cluster says so in words, under a general code.
+#: JetStream: the consumer's file cannot be read; a server without a cluster has only a text for it.
 CONSUMER_STORE, _CONSUMER_STORE = 10104, "error creating store for consumer"
 #: JetStream: maximum messages, maximum bytes, the account's or the server's storage.
 FULL = frozenset({10023, 10028, 10047, 10077})
@@ -40,7 +40,7 @@ NOT_ENABLED = frozenset({10076, 10039})
 #: JetStream: a message or batch over its bound.
 TOO_LARGE = frozenset({10054})
 
-#: What the server says, as nats-py passes it on.
+#: The server's text, as nats-py passes it on.
 _NO_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"')
 
 _LOST = (
@@ -54,7 +54,7 @@ _LOST = (
 )
 _MISUSED = (errors.BadSubjectError, errors.BadHeaderError, errors.BadSubscriptionError)
 _TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[MembridgeError], str], ...] = (
-    (errors.NoRespondersError, NoResponderError, ": nobody answers"),
+    (errors.NoRespondersError, NoResponderError, ": no process answers"),
     (TimeoutError, DeadlineExceededError, " took too long"),
     (errors.MaxPayloadError, TooLargeError, ": the message is over the server's limit"),
     (_MISUSED, InvalidRequestError, ": the subject or a header is not valid"),
@@ -71,27 +71,29 @@ class ApiError(msgspec.Struct, frozen=True):
 
 
 class StreamMissingError(BusUnavailableError):
-    """The stream, and with it every consumer, is gone: the server's store was wiped or never had it.
+    """A stream, with all its consumers, is gone: the server's store was wiped or never had it.
 
-    Unavailable, not absent: whoever needs it makes it again, so trying again helps.
+    Unavailable, not absent: a node or service that needs it makes it again, so trying again helps.
     """
 
     default_remedy = "try again: a running node makes it anew"
 
 
 class ConsumerMissingError(BusUnavailableError):
-    """The consumer is gone; its reader makes it anew."""
+    """A consumer is gone; its reader makes it anew."""
 
     default_remedy = "try again"
 
 
 class ConsumerDamagedError(BusUnavailableError):
-    """The server has a file of this consumer that it cannot read, and makes none of that name on its disk."""
+    """The server cannot read its file of a consumer, and makes no other of that name on its disk."""
+
+    default_remedy = "try again: a running node makes one in the server's memory"
 
 
 @contextmanager
 def translated(what: str) -> Generator[None]:
-    """Raise what nats-py raises in the body as one of our errors; `what` names the act and its object."""
+    """Raise nats-py's errors in the body as ours; `what` names the act and its object."""
     try:
         yield
     except MembridgeError:
@@ -115,7 +117,7 @@ def of_client(error: BaseException, what: str) -> MembridgeError:
 def is_refusal(error: BaseException) -> bool:
     """Whether the server closed the connection because of the credentials.
 
-    One that came too late was not looked at: `Authentication Timeout` says nothing of it.
+    Not after `Authentication Timeout`: then the server never saw them.
     """
     text = str(error).lower()
     return isinstance(error, errors.AuthorizationError) or (
@@ -126,7 +128,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def refused_subject(error: BaseException) -> str | None:
-    """Return the subject that the server does not let us publish to, in lower case, when that is what it says."""
+    """Return the subject that we may not publish to, in lower case; None for any other error."""
     found = _NO_PUBLISH.search(str(error))
     return found[1] if found else None
 
@@ -136,13 +138,16 @@ def raise_api(error: ApiError, what: str) -> NoReturn:
     if error.err_code in WRONG_LAST_SEQUENCE:
         raise RevisionMovedError(f"{what}: another writer was first", remedy="read it again and retry")
     if error.err_code == STREAM_NOT_FOUND:
-        raise StreamMissingError(f"{what}: the stream is not there")
+        raise StreamMissingError(f"{what}: the stream does not exist")
     if error.err_code == CONSUMER_NOT_FOUND:
-        raise ConsumerMissingError(f"{what}: the consumer is not there")
+        raise ConsumerMissingError(f"{what}: the consumer does not exist")
     if error.err_code == CONSUMER_STORE or error.description.startswith(_CONSUMER_STORE):
         raise ConsumerDamagedError(f"{what}: the server's file of the consumer is damaged")
     if error.err_code in FULL:
-        raise DiskFullError(f"{what}: {error.description}", remedy="raise the store limits in nats-server.conf")
+        raise DiskFullError(
+            f"{what}: {error.description}",
+            remedy="free disk space where nats-server runs, or raise max_file_store in its nats-server.conf",
+        )
     if error.err_code in TOO_LARGE:
         raise TooLargeError(f"{what}: {error.description}")
     if error.err_code in NOT_ENABLED:
@@ -154,19 +159,21 @@ def raise_api(error: ApiError, what: str) -> NoReturn:
     raise BusUnavailableError(f"{what}: {error.description}")
 
 
-#: What helps where the server takes connections and its JetStream says nothing.
+#: What helps if the server accepts connections but its JetStream does not answer.
 STUCK = "read nats-server's log and restart it; if its files are damaged: docs/recovery.md, 'NATS was lost'"
+#: What helps if the server's JetStream answers otherwise than every supported version does.
+UPGRADE = "upgrade nats-server, or use `membridge up`, which brings its own"
 
 
 def no_jetstream(what: str) -> BusUnavailableError:
-    """Return the error of a server that has JetStream switched off."""
+    """Return the error for a server whose JetStream is switched off."""
     return BusUnavailableError(
         f"{what}: JetStream is off", remedy="add a `jetstream {}` block to nats-server.conf, or use `membridge up`"
     )
 
 
 def status_of(headers: Mapping[str, str]) -> int:
-    """Return the status that the server put on a message, 0 for a message of somebody else."""
+    """Return the status that the server put on a message, 0 for a message of another client."""
     status = headers.get("Status", "")
     return int(status) if status.isdigit() else 0
 

@@ -1,7 +1,7 @@
-"""What expires in a bucket, as the server tells it: by its clock, not by that of whoever wrote the entry.
+"""Follow what expires in a bucket: by the server's clock, not the writer's.
 
-The markers of expiry go to consumers only, so there is one here, which ends with its reader. What expires while the
-connection is down is told by nobody: whoever listens looks again now and then.
+The server sends expiry markers only to consumers, so this makes one, which ends with its reader. It misses what expires
+while the connection is down: a reader also checks the bucket now and then.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ V = TypeVar("V", bound=Wire)
 
 log = get_logger("membridge.bus")
 
-#: Seconds without any news after which the consumer is looked for, and after which one without a reader ends.
+#: Seconds without news until the consumer is checked, and until one without a reader ends.
 LOOK, FORGOTTEN = 15.0, 60.0
 #: Seconds that making or finding the consumer may take.
 ASK = 5.0
@@ -62,14 +62,14 @@ async def _listen(kv: Kv[V], name: str, inbox: str) -> None:
 
 
 async def _next(messages: Subscription) -> str | None:
-    """Return the key that expired, an empty string for other news, None for none in a while."""
+    """Return the key that expired, an empty string for other news, None if no news came."""
     try:
         async with asyncio.timeout(LOOK):
             message = await messages.next()
     except TimeoutError:
         return None
     if message is None:
-        # The connection is another one; the consumer may have gone with the old one's server.
+        # This is a new connection; the consumer may be gone with the old one's server.
         return None
     if message.headers.get("Nats-Marker-Reason") != "MaxAge":
         return ""

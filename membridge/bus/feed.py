@@ -1,8 +1,8 @@
-"""What a stream holds, then what comes: each message once, in order, from any sequence on, through every reconnect.
+"""Follow a stream: what it holds, then what comes; each message once, in order, from any sequence, through reconnects.
 
-Live messages are only the news that there is something to read. What is passed on is always read from the stream, by
-sequence, so history and live cannot overlap or leave a gap, nothing is buffered for a slow reader, and a reader that
-remembers its position resumes there. What the stream forgot meanwhile is reported as a reset, not left out in silence.
+Live messages only signal that there is something to read. The content always comes from the stream, by sequence. So
+history and live cannot overlap or leave a gap, nothing is buffered for a slow reader, and a reader resumes at the
+position that it remembers. Messages that the stream dropped meanwhile are reported as a reset.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -20,18 +20,18 @@ T = TypeVar("T")
 
 #: Seconds between two reads without any news.
 LOOK = 10.0
-#: Seconds until the first read after news; each further pause is twice as long. News can be faster than the store that
-#: it speaks of.
+#: Seconds until the first read after news; each further pause is twice as long. News can arrive before its message is
+#: stored.
 SOON = 0.01
-#: News that waits unread: more of it says nothing more.
+#: News that waits unread: more of it adds nothing.
 NEWS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a reader is: the next sequence to read, and which life of the stream counts that way.
+    """Where a reader is: the next sequence to read, in which life of the stream.
 
-    A store that was wiped counts from one again, under another life. An empty life begins anywhere.
+    A wiped store counts from one again, in another life. An empty life matches any.
     """
 
     seq: int = 1
@@ -40,7 +40,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A piece of the stream: its items by sequence, what to read next, and the first sequence that the stream keeps."""
+    """A part of the stream: items by sequence, the next position to read, and the first sequence that is kept."""
 
     items: list[tuple[int, T]]
     next: Position
@@ -50,9 +50,9 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class News(Generic[T]):
-    """What a reader is told: new items, or that there are none for now. `next` is where it would resume.
+    """New items, or none for now. `next` is where the reader would resume.
 
-    `reset`: something before these items may be gone from the stream. `trouble`: why nothing can be read at present.
+    `reset`: messages before these items may be gone from the stream. `trouble`: why it cannot be read at present.
     """
 
     items: list[tuple[int, T]]
@@ -73,7 +73,7 @@ async def page_of(
     bus: Bus, stream: Stream, subject: str, *, start: int, most_bytes: int, deadline: Deadline
 ) -> Page[bytes]:
     """Return the bodies that a stream keeps under a subject from `start` on, of about `most_bytes` at most."""
-    # Asked first: what is wiped afterwards shows at the next read.
+    # Asked first: if the store is wiped afterwards, the next read shows it.
     kept = await span(bus, stream, deadline=deadline)
     found = await history(bus, stream, subject, start=start, most_bytes=most_bytes, deadline=deadline)
     last = found.entries[-1][0] + 1 if found.entries else start
@@ -83,9 +83,9 @@ async def page_of(
 async def follow(
     bus: Bus, subject: str, read: Read[T], *, start: Position | None = None, look: float = LOOK
 ) -> AsyncGenerator[News[T]]:
-    """Yield what `read` gives from `start` on, then what comes on `subject`; news of nothing after `look` seconds.
+    """Yield what `read` gives from `start` on, then what comes on `subject`; empty news after `look` quiet seconds.
 
-    A failure that may pass is told once and waited out; raises any other.
+    A temporary failure is reported once as `trouble` and waited out; any other is raised.
     """
     at: Position = start or Position()
     nothing: list[tuple[int, T]] = []

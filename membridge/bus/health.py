@@ -1,4 +1,4 @@
-"""How the server is: what JetStream holds and may hold, and what time it is there. For the doctor."""
+"""The server's state for the doctor: what JetStream holds and may hold, and the server's clock."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from membridge.aio.deadline import Deadline
+from membridge.bus import errors
 from membridge.bus.connection import Bus
 from membridge.errors import BusUnavailableError
 from schemas import streams
@@ -16,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class JetStreamUse:
-    """What JetStream holds; a limit of zero or less means none was set for the account."""
+    """What JetStream holds; a limit of zero or less means that the account has none."""
 
     streams: int
     storage_bytes: int
@@ -45,11 +46,11 @@ async def jetstream_use(bus: Bus, *, deadline: Deadline) -> JetStreamUse:
 
 
 async def server_time(bus: Bus, *, deadline: Deadline) -> datetime:
-    """Return the server's wall clock, as it stamps the answer to a look at a stream."""
+    """Return the server's wall clock, from the time stamp of a reply about a stream."""
     reply = await bus.request(f"{bus.options.api}.STREAM.INFO.{streams.EVENTS.name}", deadline=deadline)
     stamp = _decoded(reply.body, _Stamped).ts
     if stamp is None:
-        raise BusUnavailableError("the server does not say what time it is", remedy="upgrade nats-server")
+        raise BusUnavailableError("JetStream's answer has no time stamp", remedy=errors.UPGRADE)
     return stamp.astimezone(UTC)
 
 
@@ -57,4 +58,4 @@ def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
-        raise BusUnavailableError("the answer is not JetStream's") from error
+        raise BusUnavailableError("JetStream's answer is not valid JSON", remedy=errors.UPGRADE) from error

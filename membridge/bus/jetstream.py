@@ -1,7 +1,7 @@
-"""JetStream's API as far as we use it: streams, reading them directly, pull consumers.
+"""The part of JetStream's API that we use: streams, direct reads, pull consumers.
 
-Spoken as JSON over `Bus.request` instead of through nats-py's context, whose defaults and exceptions hold the traps
-that the rest of this package is built around. Nothing outside the bus imports this.
+It is JSON over `Bus.request`. nats-py's own context has defaults and exceptions that this package avoids. Only the bus
+imports this module.
 """
 
 from collections.abc import AsyncGenerator
@@ -22,7 +22,7 @@ _SECOND = 1_000_000_000
 
 
 class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """A stream as the API wants it; durations in nanoseconds, 0 and -1 without bound."""
+    """A stream's configuration in the API; durations in nanoseconds, 0 and -1 mean no bound."""
 
     name: str
     subjects: list[str]
@@ -48,12 +48,12 @@ class StreamState(msgspec.Struct, frozen=True):
     messages: int = 0
     first_seq: int = 0
     last_seq: int = 0
-    #: Messages by subject, where that was asked for.
+    #: Messages by subject, if the request asked for them.
     subjects: dict[str, int] = {}
 
 
 class _StreamReply(msgspec.Struct, frozen=True):
-    #: How many subjects there are, where they were asked for; a reply has a page of them.
+    #: How many subjects there are, if asked for; a reply has one page of them.
     total: int = 0
     config: dict[str, Any] = {}
     created: str = ""
@@ -62,13 +62,13 @@ class _StreamReply(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Up to where a consumer got in its stream."""
+    """A consumer's position in its stream."""
 
     stream_seq: int = 0
 
 
 class ConsumerReply(msgspec.Struct, frozen=True):
-    """What a consumer is: how many messages it will deliver still, and how many it waits for to be acknowledged."""
+    """A consumer: how many messages it will still deliver, and how many are not acknowledged yet."""
 
     name: str = ""
     num_pending: int = 0
@@ -85,31 +85,32 @@ R = TypeVar("R", _StreamReply, ConsumerReply, Answer)
 
 
 async def call(bus: Bus, verb: str, body: object, kind: type[R], *, deadline: Deadline) -> R:
-    """Ask the JetStream API and return its answer; its errors are raised as ours."""
+    """Send a request to the JetStream API and return its answer; raise its errors as ours."""
+    what = f"JetStream {verb}"
     try:
         reply = await bus.request(
             f"{bus.options.api}.{verb}", msgspec.json.encode(body), deadline=deadline.sooner(ANSWER)
         )
     except NoResponderError as error:
-        raise errors.no_jetstream(verb) from error
+        raise errors.no_jetstream(what) from error
     try:
         answer = msgspec.json.decode(reply.body, type=kind)
     except msgspec.DecodeError as error:
-        raise BusUnavailableError(f"{verb}: the answer is not JetStream's") from error
+        raise BusUnavailableError(f"{what}: the answer is not valid JSON", remedy=errors.UPGRADE) from error
     if answer.error is not None:
-        errors.raise_api(answer.error, verb)
+        errors.raise_api(answer.error, what)
     return answer
 
 
 async def ensure_stream(bus: Bus, config: StreamConfig, *, deadline: Deadline) -> None:
-    """Create the stream, or update it where it differs; safe to repeat and to race.
+    """Create the stream, or update it if it differs; safe to repeat and to race.
 
     Raises InvalidRequestError for a difference that the server cannot update, such as the retention.
     """
     try:
         there = await call(bus, f"STREAM.INFO.{config.name}", {}, _StreamReply, deadline=deadline)
     except errors.StreamMissingError:
-        # The server takes a second creation with the same configuration as the first one.
+        # To the server, creating it twice with the same configuration is one creation.
         await call(bus, f"STREAM.CREATE.{config.name}", config, _StreamReply, deadline=deadline)
         return
     wanted: dict[str, Any] = msgspec.to_builtins(config)
@@ -120,17 +121,17 @@ async def ensure_stream(bus: Bus, config: StreamConfig, *, deadline: Deadline) -
 
 
 async def stream_state(bus: Bus, stream: str, *, deadline: Deadline) -> StreamState:
-    """Return the bounds of what the stream holds; raises StreamMissingError."""
+    """Return what the stream holds; raises StreamMissingError."""
     return (await call(bus, f"STREAM.INFO.{stream}", {}, _StreamReply, deadline=deadline)).state
 
 
 async def stream_birth(bus: Bus, stream: str, *, deadline: Deadline) -> str:
-    """Return when the stream was created: another one of the same name has another; raises StreamMissingError."""
+    """Return when the stream was created, which differs if it was made anew; raises StreamMissingError."""
     return (await call(bus, f"STREAM.INFO.{stream}", {}, _StreamReply, deadline=deadline)).created
 
 
 async def stream_birth_and_state(bus: Bus, stream: str, *, deadline: Deadline) -> tuple[str, StreamState]:
-    """Return both at one moment; raises StreamMissingError."""
+    """Return both from one reply; raises StreamMissingError."""
     there = await call(bus, f"STREAM.INFO.{stream}", {}, _StreamReply, deadline=deadline)
     return there.created, there.state
 
@@ -147,7 +148,7 @@ async def subject_counts(bus: Bus, stream: str, filter_subject: str, *, deadline
 
 
 async def purge(bus: Bus, stream: str, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
-    """Remove the messages of a subject; with `up_to` not those that came after that sequence."""
+    """Remove the messages of a subject; with `up_to` only up to that sequence."""
     body: dict[str, object] = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
     await call(bus, f"STREAM.PURGE.{stream}", body, Answer, deadline=deadline)
 
@@ -155,14 +156,14 @@ async def purge(bus: Bus, stream: str, subject: str, *, up_to: int | None = None
 async def create_consumer(
     bus: Bus, stream: str, config: dict[str, object], *, filter_subject: str, deadline: Deadline
 ) -> ConsumerReply:
-    """Create a consumer, or find the one of that name; the filter stands in the subject, where permissions see it."""
+    """Create a consumer, or find the one of that name; the filter is in the subject, where permissions apply to it."""
     body = {"stream_name": stream, "config": {**config, "filter_subject": filter_subject}}
     verb = f"CONSUMER.CREATE.{stream}.{config['name']}.{filter_subject}"
     return await call(bus, verb, body, ConsumerReply, deadline=deadline)
 
 
 async def has_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> bool:
-    """Return whether the stream has a consumer of that name; False when there is no stream either."""
+    """Return whether the stream has a consumer of that name; False also without a stream."""
     try:
         await _consumer(bus, stream, name, deadline=deadline)
     except (errors.ConsumerMissingError, errors.StreamMissingError):
@@ -171,9 +172,9 @@ async def has_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) 
 
 
 async def passes_over(bus: Bus, stream: str, name: str, *, filter_subject: str, deadline: Deadline) -> bool:
-    """Return whether a work queue's consumer will never deliver what comes next, or what is there under its filter.
+    """Return whether a work queue's consumer is beyond messages that it should still deliver.
 
-    False where the stream or the consumer is missing.
+    False if the stream or the consumer is missing.
     """
     try:
         before = await _consumer(bus, stream, name, deadline=deadline)
@@ -183,7 +184,7 @@ async def passes_over(bus: Bus, stream: str, name: str, *, filter_subject: str, 
             return True
         if before.num_pending or before.num_ack_pending or not state.subjects:
             return False
-        # What came in between is pending now.
+        # A message that came in between is pending now.
         after = await _consumer(bus, stream, name, deadline=deadline)
     except (errors.ConsumerMissingError, errors.StreamMissingError):
         return False
@@ -205,16 +206,16 @@ async def delete_consumer(bus: Bus, stream: str, name: str, *, deadline: Deadlin
 async def last_of(bus: Bus, stream: str, subject: str, *, deadline: Deadline) -> Message | None:
     """Return the last message of one subject, None when the stream holds none; raises StreamMissingError.
 
-    A direct read: with several replicas it may be a moment behind, so decisions belong to a compare-and-set.
+    A direct read: with several replicas it may be a moment behind, so only a compare-and-set may decide.
     """
     try:
         reply = await bus.request(f"{bus.options.api}.DIRECT.GET.{stream}.{subject}", deadline=deadline.sooner(ANSWER))
     except NoResponderError as error:
-        raise errors.StreamMissingError(f"stream {stream} is not there") from error
+        raise errors.StreamMissingError(f"stream {stream} does not exist") from error
     if not reply.body and (status := errors.status_of(reply.headers)):
         if status == 404:
             return None
-        raise BusUnavailableError(f"reading {subject}: {reply.headers.get('Description', status)}")
+        raise BusUnavailableError(f"reading {subject}: {reply.headers.get('Description', status)}", remedy=errors.STUCK)
     return reply
 
 
@@ -223,16 +224,16 @@ async def read_from(
 ) -> AsyncGenerator[Message]:
     """Yield every message under `filter_subject` from sequence `start` on, oldest first; raises StreamMissingError.
 
-    The server sends `batch` messages a request, so no more than that wait here.
+    The server sends `batch` messages for each request, so no more wait here.
     """
     inbox = bus.new_inbox()
-    # The requests follow the subscription on its own connection: the server knows of it by then.
+    # The subscription goes first on the same connection, so the server has it before the requests.
     async with bus.subscribe(inbox, bound=2 * batch, settled=False) as replies:
         while True:
             body = {"seq": start, "next_by_subj": filter_subject, "batch": batch}
             await bus.publish(f"{bus.options.api}.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=inbox)
             while True:
-                # For each answer: what the reader does in between takes the time that it takes.
+                # For each answer anew: the reader's own work in between does not count.
                 async with deadline.sooner(ANSWER).scope(f"reading stream {stream}"):
                     message = await anext(replies)
                 status = 0 if "Nats-Sequence" in message.headers else errors.status_of(message.headers)
@@ -259,13 +260,15 @@ def _more(end: Message, status: int, stream: str) -> bool:
     if status == 404:
         return False
     if status == 503:
-        raise errors.StreamMissingError(f"stream {stream} is not there")
+        raise errors.StreamMissingError(f"stream {stream} does not exist")
     if status != 204:
-        raise BusUnavailableError(f"reading stream {stream}: {end.headers.get('Description', status)}")
+        raise BusUnavailableError(
+            f"reading stream {stream}: {end.headers.get('Description', status)}", remedy=errors.STUCK
+        )
     return end.headers.get("Nats-Num-Pending", "0") != "0"
 
 
-#: What the server leaves out of a configuration that has none of it.
+#: The defaults that the server leaves out of a configuration.
 _UNSET: dict[str, object] = {
     "allow_msg_ttl": False,
     "subject_delete_marker_ttl": 0,

@@ -1,7 +1,7 @@
-"""Typed KV buckets: compare-and-set, and a TTL that every write states.
+"""Typed KV buckets with compare-and-set; every write has a TTL.
 
-Built on the stream below a bucket, because the client's own KV loses TTLs on update and takes an expiry marker for a
-value. Reads are direct, so decide by the outcome of a compare-and-set, not by what was read.
+Built on the stream below a bucket, because nats-py's KV loses TTLs on update and reads an expiry marker as a value.
+Reads are direct and may be behind, so only a compare-and-set may decide.
 """
 
 import math
@@ -22,13 +22,13 @@ V = TypeVar("V", bound=Wire)
 
 #: Largest value of a bucket.
 MAX_VALUE = 1 << 20
-#: Seconds for which a bucket whose entries expire remembers that one was deleted.
+#: Seconds for which a bucket with expiring entries keeps the tombstone of a deleted one.
 TOMBSTONE_TTL = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[V]):
-    """A value and the revision to name in the next compare-and-set."""
+    """A value, and its revision for the next compare-and-set."""
 
     key: str
     value: V
@@ -48,7 +48,7 @@ class Kv(Generic[V]):
         return None if message is None else self._entry(key, message)
 
     async def create(self, key: str, value: V, *, ttl: float | None = None, deadline: Deadline) -> int:
-        """Write a key that is not there; raise RevisionMovedError when it is."""
+        """Write a key that does not exist; raise RevisionMovedError when it does."""
         message = await jetstream.last_of(self.bus, self.stream, self.subject(key), deadline=deadline)
         last = 0
         if message is not None and _is_gone(message):
@@ -60,11 +60,11 @@ class Kv(Generic[V]):
         return await self._write(key, encode(value), revision, ttl, deadline=deadline)
 
     async def put(self, key: str, value: V, *, ttl: float | None = None, deadline: Deadline) -> int:
-        """Write a key whatever it is now."""
+        """Write a key, whatever its value is now."""
         return await self._write(key, encode(value), None, ttl, deadline=deadline)
 
     async def delete(self, key: str, *, revision: int | None = None, deadline: Deadline) -> None:
-        """Delete a key; with `revision` only when it is still there."""
+        """Delete a key; with `revision` only if it is still at that revision."""
         headers = {"KV-Operation": "DEL"}
         if self.bucket.ttl is not None:
             headers["Nats-TTL"] = f"{TOMBSTONE_TTL}s"
@@ -73,7 +73,7 @@ class Kv(Generic[V]):
         await self.bus.store(self._written(key), b"", headers=headers, deadline=deadline)
 
     async def entries(self, prefix: str = "", *, deadline: Deadline) -> dict[str, Entry[V]]:
-        """Return every entry whose key begins with `prefix`; one that cannot be read is left out."""
+        """Return every entry whose key begins with `prefix`, without those that cannot be read."""
         found: dict[str, Entry[V]] = {}
         last: dict[str, Message] = {}
         async for message in jetstream.read_from(
@@ -99,7 +99,7 @@ class Kv(Generic[V]):
         return f"$KV.{self.bucket.name}.>"
 
     def _written(self, key: str) -> str:
-        """Return the subject to write a key to: a leaf passes `$KV` on to another domain only through its API."""
+        """Return the subject to write a key to; a leaf reaches another domain's bucket only through that API."""
         subject = self.subject(key)
         return f"{self.bus.options.api}.{subject}" if self.bus.options.domain else subject
 
@@ -109,7 +109,7 @@ class Kv(Generic[V]):
             headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
         lives = self.bucket.ttl if ttl is None else ttl
         if lives is not None:
-            # Whole seconds, never fewer than asked for: nobody's lease ends before its holder thinks so.
+            # Whole seconds, rounded up: no lease may end before its holder expects it.
             headers["Nats-TTL"] = f"{max(1, math.ceil(lives))}s"
         return await self.bus.store(self._written(key), body, headers=headers, deadline=deadline)
 
@@ -119,7 +119,10 @@ class Kv(Generic[V]):
         try:
             value = decode(message.body, self.bucket.value, limit=MAX_VALUE)
         except WireError as error:
-            raise CorruptObjectError(f"{self.bucket.name}.{key} cannot be read: {error}") from error
+            raise CorruptObjectError(
+                f"entry {key} of bucket {self.bucket.name} cannot be read: {error}",
+                remedy="upgrade membridge on this node if another node runs a newer version",
+            ) from error
         return Entry(key, value, jetstream.sequence_of(message))
 
 
@@ -132,7 +135,7 @@ async def open_bucket(bus: Bus, bucket: Bucket[V], *, replicas: int, deadline: D
         max_bytes=bucket.max_bytes,
         max_msgs_per_subject=bucket.history,
         allow_msg_ttl=bucket.ttl is not None,
-        # The server takes markers with roll-ups only.
+        # The server allows markers only with roll-ups.
         allow_rollup_hdrs=bucket.announced,
         subject_delete_marker_ttl=jetstream.nanoseconds(TOMBSTONE_TTL) if bucket.announced else 0,
     )

@@ -1,9 +1,9 @@
-"""Hold a key of a bucket by renewing it: acquire, renew, release, whichever answer is lost.
+"""Hold a key of a bucket by renewing it: acquire, renew, release, even if an answer is lost.
 
-Each holder's value carries a nonce of its own. A write whose answer did not come is written again, on the same
-revision: at most one of the two can be stored, and a key that has moved shows by its nonce whether that was ours. Only
-another's value, or none, is a loss. Times are those of a clock that runs through suspend, taken before a write is sent:
-what is believed of a lease never outlives its entry.
+Each holder's value has its own nonce. A write without an answer is repeated on the same revision: at most one of the
+two can be stored, and if the key has moved, the nonce shows whether by our write. Only another holder's value, or none,
+is a loss. Times come from a clock that runs through suspend and are taken before a write is sent, so a holder never
+believes in a lease longer than its entry lives.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ from schemas.wire import Wire
 
 V = TypeVar("V", bound=Wire)
 
-#: Times that one write or look is made, and seconds before a look is repeated that may be behind.
+#: Tries of one write or read, and seconds until the first repeat of a read that may be behind.
 TRIES, BEHIND = 4, 0.02
 
 
 class LeaseGoneError(RevisionMovedError):
-    """The entry is gone and nobody else has written one: it expired, or its bucket was lost."""
+    """The entry is gone and no other process has written one: it expired, or its bucket was lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held(Generic[V]):
-    """A lease of ours: its value, its revision, and when the write that made it was sent."""
+    """A lease of ours: its value, its revision, and when its write was sent."""
 
     value: V
     revision: int
@@ -38,19 +38,19 @@ class Held(Generic[V]):
 
 @dataclass(frozen=True, slots=True)
 class _Unsettled(Generic[V]):
-    """A write that acquires, of which nobody knows yet whether it was stored."""
+    """An acquiring write of which it is not known yet whether it was stored."""
 
     value: V
     over: Entry[V] | None
 
 
 class Lease(Generic[V]):
-    """One key, as one holder writes it. `nonce` reads from a value whose it is."""
+    """One key, for one holder. `nonce` returns the nonce in a value."""
 
     def __init__(self, kv: Kv[V], key: str, *, nonce: Callable[[V], str], now: Callable[[], float] = boottime) -> None:
         self.kv, self.key, self.now = kv, key, now
         self._nonce = nonce
-        #: Seconds that an entry lives, None for the bucket's own.
+        #: Seconds that an entry lives, None for the bucket's TTL.
         self._ttl: float | None = None
         self.held: Held[V] | None = None
         self._unsettled: _Unsettled[V] | None = None
@@ -62,9 +62,9 @@ class Lease(Generic[V]):
     async def acquire(
         self, value: V, over: Entry[V] | None, *, ttl: float | None = None, deadline: Deadline
     ) -> Held[V]:
-        """Write `value` for `ttl` seconds in place of `over`; raise RevisionMovedError when another wrote first.
+        """Write `value` for `ttl` seconds in place of `over`; raise RevisionMovedError if another holder was first.
 
-        After any other failure, and after a cancellation, `release` takes back what may have been stored.
+        After any other failure, and after a cancellation, `release` undoes a write that may have been stored.
         """
         self.held, self._unsettled, self._ttl = None, _Unsettled(value, over), ttl
         try:
@@ -76,18 +76,18 @@ class Lease(Generic[V]):
         return held
 
     async def renew(self, value: V, *, deadline: Deadline) -> Held[V]:
-        """Write the lease that is held again, as `value`; raise RevisionMovedError when it is another's or gone."""
+        """Renew the held lease with `value`; raise RevisionMovedError when it is another holder's or gone."""
         if self.held is None:
-            raise LeaseGoneError(f"{self.key} is not held")
+            raise LeaseGoneError(f"this process does not hold the lease {self.kv.bucket.name}.{self.key}")
         self.held = await self._write(value, self.held.revision, deadline=deadline)
         return self.held
 
     async def release(self, *, deadline: Deadline) -> bool:
-        """Delete the entry if it is ours, also one whose writing was never confirmed; return whether it was."""
+        """Delete the entry if it is ours, also if its write was never confirmed; return whether it was."""
         held, unsettled = self.held, self._unsettled
         self.held = self._unsettled = None
         if unsettled is not None:
-            # The same write again comes after the one that may be on its way still.
+            # The same write again arrives after the first one, which may still be on its way.
             revision = unsettled.over.revision if unsettled.over is not None else None
             try:
                 held = await self._write(unsettled.value, revision, deadline=deadline.sooner(deadline.remaining() / 2))
@@ -108,27 +108,29 @@ class Lease(Generic[V]):
             except RevisionMovedError as error:
                 entry = await self._moved(revision or 0, deadline=deadline)
                 if entry is None:
-                    raise LeaseGoneError(f"{self.key} is gone") from error
+                    raise LeaseGoneError(
+                        f"the lease {self.kv.bucket.name}.{self.key} expired, or its bucket was lost"
+                    ) from error
                 if self._nonce(entry.value) != ours:
                     raise
-                # Ours, by a write whose answer was lost. When that was sent is not known here: this one's is.
+                # Ours, by a write whose answer was lost. Written again, because its time is not known here.
                 revision = entry.revision
             except DeadlineExceededError:
                 if deadline.passed or left == 1:
                     raise
             else:
                 return Held(value, written, sent_at)
-        raise DeadlineExceededError(f"writing {self.key} took too long")
+        raise DeadlineExceededError(f"writing the lease {self.kv.bucket.name}.{self.key} took too long")
 
     async def _moved(self, after: int, *, deadline: Deadline) -> Entry[V] | None:
-        """Return the entry that came after revision `after`; a replica may be a moment behind."""
+        """Return the entry after revision `after`; a replica may be a moment behind."""
         entry: Entry[V] | None = None
         for repeat in range(TRIES):
             entry = await self.read(deadline=deadline)
             if entry is not None and entry.revision > after:
                 return entry
             await asyncio.sleep(BEHIND * 2**repeat)
-        # In a bucket that was made anew the numbers are smaller: what it holds is what counts.
+        # A bucket that was made anew has smaller revisions: its entry counts all the same.
         return entry
 
     async def _delete(self, held: Held[V], *, deadline: Deadline) -> bool:

@@ -1,12 +1,12 @@
-"""A message as the rest of the system sees it: plain data, no client library behind it."""
+"""A message as the rest of the system sees it: plain data, independent of the client library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-#: How every subject begins that a reply may go to: the clients' default, and ours.
+#: The beginning of every reply subject: the clients' default, and ours.
 INBOX = "_INBOX"
-#: Which part of a reply a message is, and of how many: `2/3`.
+#: Header: which part of a reply a message is, and of how many: `2/3`.
 PART = "Membridge-Part"
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -14,7 +14,7 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What came on `subject`; `reply` is empty when nobody waits for an answer."""
+    """A message on `subject`; `reply` is empty if the sender expects no answer."""
 
     subject: str
     reply: str = ""
@@ -23,7 +23,7 @@ class Message:
 
 
 def plain(subject: str, reply: str, headers: Mapping[str, str] | None, body: bytes) -> Message:
-    """Return the parts of a client library's message as ours; its header names may be enum members."""
+    """Build a message from the client library's parts; its header names may be enum members."""
     named = {str.__str__(name): value for name, value in headers.items()} if headers else _NONE
     return Message(subject, reply, named, body)
 

@@ -1,7 +1,6 @@
 """How to reach the bus: addresses and credentials, checked before anything is sent.
 
-Nothing here opens a connection. A credentials file is looked at first because the client library reads a wrong one
-for ever.
+Nothing here opens a connection. A credentials file is checked first because nats-py never stops reading a wrong one.
 """
 
 import importlib.util
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from membridge.errors import CredentialsError, SettingsError
 from membridge.system import files
 
-#: Oldest server whose per-message TTL, markers and batched reads this system was tested against.
+#: Oldest server that this system is tested with: per-message TTL, markers, batched reads.
 OLDEST_SERVER = (2, 14, 6)
 _SCHEMES = ("nats", "tls")
 _CREDENTIAL_MARKS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
@@ -23,7 +22,7 @@ _CREDENTIAL_MARKS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
 class Pace:
     """Timings of a connection, in seconds; the defaults are for production, tests use shorter ones.
 
-    A silent peer is given up after `ping_every` times three.
+    A silent server is given up after three times `ping_every`.
     """
 
     connect: float = 4.0
@@ -34,11 +33,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class BusOptions:
-    """Where NATS is and who we are. A user and password may stand in a URL; they are never logged.
+    """Where NATS is and how to sign in. A URL may contain user and password; they are never logged.
 
-    `jetstream` is False where none is needed: for a machine without a key. `domain` is that of the JetStream to use
-    where it is not the connected server's own, such as a leaf's hub. `caller` names who asks over this
-    connection, `user@node`, for logs and audits. `enrolled` says that the key was given by an invitation.
+    `jetstream` is False for users that have no right to it. `domain` selects another JetStream than the connected
+    server's, such as that of a leaf's hub. `caller`, `user@node`, is the sender of requests in logs and audits.
+    `enrolled`: the key comes from an invitation.
     """
 
     urls: tuple[str, ...]
@@ -55,18 +54,30 @@ class BusOptions:
     pace: Pace = Pace()
 
     def check(self) -> None:
-        """Raise SettingsError or CredentialsError for what can be known to be wrong without a server."""
+        """Raise SettingsError or CredentialsError for mistakes that show without a server."""
         if not self.urls:
-            raise SettingsError("no NATS address is configured", remedy="set MEMBRIDGE_NATS_URL", field="nats_url")
+            raise SettingsError(
+                "no NATS address is configured", remedy="set MEMBRIDGE_NATS_URL=nats://HOST:4222", field="nats_url"
+            )
         for url in self.urls:
             if urlsplit(url).scheme not in _SCHEMES:
-                raise SettingsError(f"{plain_url(url)} is no NATS address: use nats:// or tls://", field="nats_url")
+                raise SettingsError(
+                    f"{plain_url(url)} is not a NATS address",
+                    remedy="write nats://HOST:4222",
+                    field="nats_url",
+                )
         if self.credentials is not None:
             text = _read(self.credentials, "credentials file")
             if not all(mark in text for mark in _CREDENTIAL_MARKS):
-                raise CredentialsError(f"{self.credentials} is no NATS credentials file")
+                raise CredentialsError(
+                    f"{self.credentials} is not a NATS credentials file: it lacks the user's JWT or seed",
+                    remedy="write it with `nsc generate creds`, or set MEMBRIDGE_NATS_CREDENTIALS_FILE to another",
+                )
         if self.nkey_seed is not None and not _read(self.nkey_seed, "nkey seed").strip().startswith("SU"):
-            raise CredentialsError(f"{self.nkey_seed} is no nkey seed of a user: it starts with SU")
+            raise CredentialsError(
+                f"{self.nkey_seed} is not the nkey seed of a user, which begins with SU",
+                remedy="restore the file, or set MEMBRIDGE_NATS_NKEY_SEED_FILE to another",
+            )
         if (self.credentials or self.nkey_seed) and importlib.util.find_spec("nkeys") is None:
             raise CredentialsError(
                 "signing in with a credentials file or nkey needs the package `nkeys`",
@@ -79,13 +90,16 @@ class BusOptions:
         return f"$JS.{self.domain}.API" if self.domain else "$JS.API"
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return the TLS context of the own CA, None where the system's trust is enough."""
+        """Return a TLS context that trusts the configured authority, None without one."""
         if self.ca_file is None:
             return None
         try:
             return ssl.create_default_context(cafile=self.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise CredentialsError(f"{self.ca_file} cannot be used as a CA file: {error.strerror or error}") from error
+            raise CredentialsError(
+                f"{self.ca_file} cannot be used as a certificate authority: {error.strerror or error}",
+                remedy="set MEMBRIDGE_NATS_CA_FILE to the authority's certificate in PEM form",
+            ) from error
 
     def where(self) -> str:
         """Return the addresses for a message, without user or password."""
@@ -106,4 +120,4 @@ def _read(path: Path, what: str) -> str:
             error, path, otherwise=CredentialsError, remedy=f"check the setting of the {what}"
         ) from error
     except UnicodeDecodeError as error:
-        raise CredentialsError(f"{what} {path} is not a text file") from error
+        raise CredentialsError(f"the {what} {path} is not text", remedy="restore the file, or set another") from error

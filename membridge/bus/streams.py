@@ -1,4 +1,4 @@
-"""Streams as declared, a work queue's consumer, and the last message of each subject of a history."""
+"""The declared streams, a work queue's consumer, and the last message of each subject of a history."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from schemas.streams import Retention, Stream
 
 log = get_logger("membridge.bus")
 
-#: Messages fetched at once, and seconds until an unacknowledged one comes again.
+#: Messages fetched at once, and seconds until an unacknowledged one is delivered again.
 BATCH, ACK_WAIT = 32, 60.0
 #: Seconds that the server may take to confirm an acknowledgement.
 ACK_ANSWER = 5.0
@@ -52,7 +52,7 @@ async def _ensure(bus: Bus, stream: Stream, *, replicas: int, deadline: Deadline
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message of a work queue; it comes again until it is acknowledged or terminated."""
+    """A message of a work queue; it is delivered again until it is acknowledged or terminated."""
 
     message: Message
     attempts: int
@@ -60,22 +60,22 @@ class Delivery:
     ack_subject: str
 
     async def ack(self) -> None:
-        """Done: forget it. Returns when the server has: what is deleted after that is asked for by no later delivery.
+        """Acknowledge it. Returns when the server has: then its data can be deleted, as no delivery follows.
 
-        Errors: DeadlineExceededError when no answer came; then it may come again.
+        Errors: DeadlineExceededError without an answer; then it may be delivered again.
         """
         await self.bus.request(self.ack_subject, b"+ACK", deadline=Deadline.after(ACK_ANSWER))
 
     async def nak(self, delay: float = 0.0) -> None:
-        """Not done: let it come again after `delay` seconds."""
+        """Have it delivered again after `delay` seconds."""
         await self.bus.publish(self.ack_subject, b"-NAK " + msgspec.json.encode({"delay": nanoseconds(delay)}))
 
     async def term(self, reason: str = "") -> None:
-        """Never again."""
+        """Have it never delivered again."""
         await self.bus.publish(self.ack_subject, f"+TERM {reason}".encode())
 
     async def in_progress(self) -> None:
-        """Still at it: start the wait for an acknowledgement anew."""
+        """Report that it is still being worked on: the wait for its acknowledgement starts anew."""
         await self.bus.publish(self.ack_subject, b"+WPI")
 
 
@@ -84,12 +84,12 @@ class WorkQueue:
 
     def __init__(self, bus: Bus, stream: Stream, durable: str, filter_subject: str) -> None:
         self._bus, self._stream, self._durable, self._filter = bus, stream, durable, filter_subject
-        self._backoff, self._told = Backoff(0.2, 25.0), ""
-        #: Whether an empty answer is compared with what the stream holds.
+        self._backoff, self._logged = Backoff(0.2, 25.0), ""
+        #: Whether to compare an empty answer with what the stream holds.
         self._looks = True
 
     async def ensure(self, *, deadline: Deadline) -> None:
-        """Create the consumer unless it is there, and anew where it passes over what the stream holds."""
+        """Create the consumer if it is missing, or anew if it passes over messages of the stream."""
         await self._drop_lost(deadline=deadline)
         config: dict[str, object] = {
             "name": self._durable,
@@ -99,21 +99,21 @@ class WorkQueue:
             "max_ack_pending": 8 * BATCH,
             "deliver_policy": "all",
         }
-        # Looked for first: who has a key of its own may use the consumer, not make one.
+        # Looked for first: a node with a key of its own may use the consumer, not create it.
         if await jetstream.has_consumer(self._bus, self._stream.name, self._durable, deadline=deadline):
             return
         try:
             await self._create(config, deadline=deadline)
         except errors.ConsumerDamagedError as error:
-            # What a work queue's consumer remembers can be lost: what is done is gone from the stream, and the rest
-            # comes again. One in the server's memory reads no file.
+            # The state of a work queue's consumer can be lost: finished messages are gone from the stream, and the
+            # rest is delivered again. A consumer in the server's memory needs no file.
             await self._create({**config, "mem_storage": True}, deadline=deadline)
             log.warning("consumer kept in the server's memory", name=self._durable, reason=error.message)
 
     async def _drop_lost(self, *, deadline: Deadline) -> bool:
-        """Delete the consumer whose place in the stream is not what was read from it; return whether it was one.
+        """Delete the consumer if its position is beyond messages that it never delivered; return whether it was.
 
-        A damaged file can put it beyond messages that nobody got. From a new one they all come, some once more.
+        A damaged file can cause that. A new consumer delivers them all, some a second time.
         """
         stream, name = self._stream.name, self._durable
         try:
@@ -123,7 +123,7 @@ class WorkQueue:
                 return False
             await jetstream.delete_consumer(self._bus, stream, name, deadline=deadline)
         except ForbiddenError as error:
-            # With a key of its own a node makes no consumers; the server's machine looks when it tends the account.
+            # A node with a key of its own creates no consumers; the server's machine checks them.
             self._looks = False
             log.warning("work queue not opened", name=name, reason=error.message, remedy=error.remedy)
             return False
@@ -136,7 +136,7 @@ class WorkQueue:
         )
 
     async def fetch(self, *, wait: float) -> list[Delivery]:
-        """Return what is there, after at most `wait` seconds; an empty list when nothing came or NATS is away."""
+        """Return waiting messages after at most `wait` seconds; an empty list if none came or NATS is away."""
         generation = self._bus.generation
         try:
             found = await self._fetch(wait)
@@ -146,19 +146,19 @@ class WorkQueue:
             await self._recover(generation)
             return []
         self._backoff.reset()
-        self._told = ""
+        self._logged = ""
         return found
 
     async def _fetch(self, wait: float) -> list[Delivery]:
-        # One message is waited for, then what else is there is taken: an open request for more would have messages
-        # sent to an inbox that nobody reads any more.
+        # It waits for one message, then takes what else is there: an open request for more would send messages to an
+        # inbox that is not read any more.
         first = await self._ask(1, {"expires": nanoseconds(wait)}, wait + 1.0)
         if not first:
             return []
         try:
             return first + await self._ask(BATCH - 1, {"no_wait": True}, 5.0)
         except MembridgeError:
-            # The connection broke in between; what was delivered is ours all the same.
+            # The connection broke in between; the first message was delivered all the same.
             return first
 
     async def _ask(self, batch: int, terms: dict[str, object], wait: float) -> list[Delivery]:
@@ -190,7 +190,7 @@ class WorkQueue:
     async def _recover(self, generation: int) -> None:
         pause = self._backoff.failed()
         try:
-            # A new connection is news: what waited for it is not kept waiting for the rest of the pause.
+            # A new connection ends the pause.
             async with asyncio.timeout(pause):
                 await self._bus.wait_generation(generation)
         except TimeoutError:
@@ -199,26 +199,26 @@ class WorkQueue:
             await _ensure(self._bus, self._stream, replicas=self._bus.options.replicas, deadline=Deadline.after(5.0))
             await self.ensure(deadline=Deadline.after(5.0))
         except MembridgeError as error:
-            # A connection that is down was told of; the same reason again is no news.
-            tell = log.warning if self._bus.connected and error.message != self._told else log.debug
-            tell("work queue not opened", name=self._durable, reason=error.message, remedy=error.remedy)
-            self._told = error.message
+            # That the connection is down was logged already; the same reason is logged once.
+            write = log.warning if self._bus.connected and error.message != self._logged else log.debug
+            write("work queue not opened", name=self._durable, reason=error.message, remedy=error.remedy)
+            self._logged = error.message
 
 
 async def life_of(bus: Bus, stream: Stream, *, deadline: Deadline) -> str:
-    """Return what tells this stream from one that was made anew after the store had lost it."""
+    """Return what distinguishes this stream from one that was made anew after the store had lost it."""
     return await jetstream.stream_birth(bus, stream.name, deadline=deadline)
 
 
 async def open_queue(bus: Bus, stream: Stream, durable: str, filter_subject: str, *, deadline: Deadline) -> WorkQueue:
-    """Open a work queue; its consumer is made again whenever it is gone."""
+    """Open a work queue; its consumer is made anew whenever it is gone."""
     queue = WorkQueue(bus, stream, durable, filter_subject)
     await queue.ensure(deadline=deadline)
     return queue
 
 
 async def open_proposals(bus: Bus, project: ProjectId, *, deadline: Deadline) -> WorkQueue:
-    """Open the work queue of a project's proposals; whoever is primary takes from it."""
+    """Open the work queue of a project's proposals, which the primary reads."""
     return await open_queue(
         bus,
         streams.PROPOSALS,
@@ -230,7 +230,7 @@ async def open_proposals(bus: Bus, project: ProjectId, *, deadline: Deadline) ->
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What tells this life of a stream from another, the first sequence that it still keeps, and its last one."""
+    """A stream's life, which differs if it was made anew, its first kept sequence, and its last one."""
 
     life: str
     first_seq: int
@@ -238,14 +238,14 @@ class Span:
 
 
 async def span(bus: Bus, stream: Stream, *, deadline: Deadline) -> Span:
-    """Return from where on a stream can be read, and in which of its lives."""
+    """Return which sequences of a stream can be read, and in which of its lives."""
     birth, state = await jetstream.stream_birth_and_state(bus, stream.name, deadline=deadline)
     return Span(birth, state.first_seq, state.last_seq)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Bodies of a stream by sequence, oldest first, and where the next page begins, None after the last."""
+    """Bodies of a stream by sequence, oldest first, and the start of the next page, None after the last."""
 
     entries: list[tuple[int, bytes]]
     next_seq: int | None
@@ -254,7 +254,7 @@ class Page:
 async def history(
     bus: Bus, stream: Stream, filter_subject: str, *, start: int = 1, most_bytes: int, deadline: Deadline
 ) -> Page:
-    """Return what a stream keeps under the filter from sequence `start` on, of at most about `most_bytes`."""
+    """Return what a stream keeps under the filter from sequence `start` on, about `most_bytes` at most."""
     entries: list[tuple[int, bytes]] = []
     size = 0
     async with aclosing(
@@ -278,6 +278,6 @@ async def last_per_subject(
         found.pop(subject, None)
         found[subject] = message
         if len(found) > limit:
-            # The oldest cannot be among the newest any more; a history of any length takes the memory of `limit`.
+            # The oldest cannot be among the newest any more; so memory is bounded by `limit`.
             del found[next(iter(found))]
     return list(found.values())[::-1]
