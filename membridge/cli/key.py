@@ -157,5 +157,5 @@ def _print(reply: KeysReply) -> None:
 
 def _print_sealed(reply: SealReply) -> None:
     rows = [(one.project, str(one.unsealed), str(one.older), str(one.kept)) for one in reply.projects]
-    tables.table(("project", "were unsealed>", "had an older key>", "were fine>"), rows, empty="no project")
-    tables.line(f"\nsealed with key {reply.key}")
+    tables.table(("project", "were plain>", "had an older key>", "were fine>"), rows, empty="no project")
+    tables.line(f"\nencrypted with key {reply.key}")

@@ -1,7 +1,7 @@
 """Waits for the lease of one project and takes it when the rules allow.
 
-Remembers what was seen of the lease and acts on exactly that: if anything changed between a decision and its write,
-the write fails or is not made, and the decision is made anew.
+It acts on exactly the state of the lease that it saw: if anything changes between a decision and its write, the write
+fails or is not made, and the candidate decides anew.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,16 +18,16 @@ from membridge.leadership.view import Election
 from schemas.leadership import LeaderRecord
 from schemas.node import NodePresence
 
-#: Seconds between two looks at a state that no event announces, such as a mirror that caught up.
+#: Seconds between two checks of what no event announces, such as a mirror that caught up.
 GLANCE = 1.0
-#: Seconds until the next try when the watch has not told yet what a read has shown.
+#: Seconds until the next try when a read shows a change that the watch has not reported yet.
 BEHIND = 0.05
 #: Seconds that comparing the mirror with the head may take.
 COMPARE = 30.0
 
 
 class Candidate:
-    """One node's claim to one project's lease, while it does not hold it."""
+    """One node that waits for one project's lease."""
 
     def __init__(
         self,
@@ -41,12 +41,12 @@ class Candidate:
     ) -> None:
         self._election, self._timing, self._lease, self._preference = election, timing, lease, preference
         self._nodes, self._freshness = nodes, freshness
-        #: The lease entry as last seen; what that means is None until the first look.
+        #: The lease entry as last seen; `seen`, what it means, is None before the first look.
         self.entry: Entry[LeaderRecord] | None = None
         self.seen: Observation | None = None
-        #: The highest epoch that this node ever saw: it outlives a wiped store.
+        #: The highest epoch that this node ever saw; it survives a wiped store.
         self._highest = 0
-        #: Whether the lease was given up on purpose and is not to be taken back.
+        #: Whether this node resigned: then it does not take the lease back.
         self.resigned = False
         self._aside_until = 0.0
         self._led_last = None
@@ -57,30 +57,30 @@ class Candidate:
         return self._preference.known.preferred == self._election.node
 
     def look(self, change: Change[LeaderRecord]) -> bool:
-        """Take in what the lease is now; return whether it is another's."""
+        """Note the lease's state; return whether another node holds it."""
         self.entry, kind = change.entry, None
         if change.entry is not None:
             record = change.entry.value
             kind = LeaseState.OURS if record.term and record.term == self._lease.lease_id else LeaseState.HELD
             self._highest = max(self._highest, record.epoch)
             self._led_last = record.primary_node_id
-            # Whoever resigned stays out until it has a successor.
+            # A node that resigned waits until another one leads.
             self.resigned = self.resigned and record.primary_node_id == self._election.node
         self.seen = rules.observe(self._lease.now(), self.seen, kind, released=change.released)
         return kind is LeaseState.HELD
 
     def gave_back(self) -> None:
-        """Count the lease as free: a look that began before the release must not make this node take it again.
+        """Count the lease as free after its release, whatever an earlier read shows later.
 
-        Where another's was seen meanwhile, there was nothing left to give back, and that one is not free.
+        If another node's lease was seen meanwhile, there was nothing left to release, and that one is not free.
         """
         if self.seen is None or self.seen.lease is not LeaseState.HELD:
             self.seen = Observation(LeaseState.FREE, self._lease.now())
 
     def stand_aside(self) -> None:
-        """Let the one that was selected take the lease: for a lease's time this node does not, unless it is preferred.
+        """Leave the lease to the selected node: for one TTL this node does not take it, unless it is preferred.
 
-        A successor that is slow would otherwise find its predecessor back, and no more preferred.
+        Otherwise a slow successor would find its predecessor back as primary, and itself no longer preferred.
         """
         self._aside_until = self._lease.now() + self._timing.ttl
 
@@ -118,8 +118,8 @@ class Candidate:
         deadline = Deadline.after(3 * self._timing.request_timeout)
         known = max(self._highest, freshness.head_epoch)
         if (fresh := await self._lease.read(deadline=deadline)) != entry:
-            # No epoch is spent on a look that is out of date. An entry that appeared is the watch's to tell: it may be
-            # gone again by now, and one that came and went between two looks is told by nobody.
+            # Do not spend an epoch on an outdated state. The watch reports an entry that appeared; but it reports none
+            # that came and went between two of its reads.
             if fresh is None and self.seen is seen:
                 self.look(Change(None, initial=False, released=False))
                 return 0.0
@@ -132,16 +132,16 @@ class Candidate:
         epoch = await self._lease.claim(counter, known, deadline=deadline)
         self._highest = max(self._highest, epoch)
         if self.seen is not seen or self.resigned or self._wait(seen) != 0.0:
-            # Something happened since the decision; the epoch that was claimed stays unused.
+            # Something changed since the decision; the claimed epoch stays unused.
             return 0.0
         preference = self._preference.known
-        # Who was selected leads by that order; who takes over under `auto` leads by its own.
+        # A selected node leads by that order; one that takes over under `auto` leads by its own.
         issued_by = preference.updated_by if self.is_preferred else self._election.node
         record = new_record(self._election.node, epoch, self._timing.ttl, policy=preference.policy, issued_by=issued_by)
         return await self._lease.acquire(record, entry, deadline=deadline)
 
     async def _rivals(self) -> list[Rival]:
-        """Return the live nodes of the project; the last primary is not one of them."""
+        """Return the project's live nodes, without the last primary."""
         try:
             nodes = await self._nodes.entries(deadline=Deadline.after(self._timing.request_timeout))
         except MembridgeError:

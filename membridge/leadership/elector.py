@@ -1,7 +1,7 @@
-"""Keeps, follows or contends for the lease of one project.
+"""Hold, follow or wait for the lease of one project.
 
 One loop: look at what is known, take one step, wait for a change or the next instant. It decides by `rules`, writes by
-compare-and-set, and never believes to lead longer than two thirds of a TTL after it sent its last renewal.
+compare-and-set, and never acts as primary longer than two thirds of a TTL after it sent its last renewal.
 """
 
 import asyncio
@@ -118,14 +118,14 @@ class Elector:
         return view.epoch
 
     async def changed(self, since: LeadershipView) -> LeadershipView:
-        """Return the view as soon as role, epoch, leader, preferred node or policy differ from `since`."""
+        """Wait until role, epoch, leader, preferred node or policy differ from `since`; return the new view."""
         while (view := self.view()).is_like(since):
-            # A role ends by the passing of time too, and nobody announces that.
+            # A role also ends by time, which no event announces.
             await self._any_change(GLANCE)
         return view
 
     async def current(self, *, deadline: Deadline) -> LeadershipReply:
-        """Return leadership as the bucket has it."""
+        """Return leadership as stored in the bucket."""
         project = self._election.project
         lease = await self._lease.read(deadline=deadline)
         entry = await self._preference.settings.get(project, deadline=deadline)
@@ -140,11 +140,11 @@ class Elector:
     async def select(
         self, node: NodeId, *, policy: Policy | None, issued_by: str, deadline: Deadline
     ) -> LeadershipReply:
-        """Make `node` the preferred primary and wait until it leads, or until the deadline."""
+        """Make `node` the preferred primary and wait until it leads or the deadline passes."""
         present = self._options.is_present
         if present is not None and node != self.node and not await present(node):
             raise InvalidRequestError(
-                f"node {node} is not present", remedy="see `membridge nodes` for those that are", field="node"
+                f"node {node} is not present", remedy="run `membridge nodes` to list those that are", field="node"
             )
         await self._preference.select(node, policy, issued_by, deadline=deadline)
         while not deadline.passed:
@@ -155,14 +155,14 @@ class Elector:
         return await self.current(deadline=Deadline.after(RELEASE))
 
     async def resign(self, *, issued_by: str = "", deadline: Deadline) -> LeadershipReply:
-        """Flush, give the lease back and do not take it again until selected, succeeded by another, or restarted."""
+        """Flush, release the lease and do not take it again until selected, succeeded by another node, or restarted."""
         self._candidate.resigned = True
         await self._drain(Deadline.after(max(0.0, deadline.remaining() - 2 * RELEASE)))
         await self._release("resigned", issued_by=issued_by)
         return await self.current(deadline=deadline)
 
     async def _open(self) -> None:
-        """Make the buckets and the project's settings unless they are there; safe to repeat."""
+        """Make missing buckets and the project's settings; safe to repeat."""
         replicas, deadline = self._options.replicas, Deadline.after(OPEN)
         for bucket in (buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS):
             await open_bucket(self._bus, bucket, replicas=replicas, deadline=deadline)
@@ -183,7 +183,7 @@ class Elector:
         project, read = self._election.project, self._timing.request_timeout
         async for change in watch(self._lease.leases, project, read=read):
             others, ours, entry = self._candidate.look(change), self._held, change.entry
-            # Older than our last write is what was there before it.
+            # What is older than our last write came before it.
             if others and ours is not None and entry is not None and entry.revision > ours.revision:
                 self._lose()
             self._tell()
@@ -193,7 +193,7 @@ class Elector:
         async for change in watch(self._preference.settings, project, read=read):
             if change.entry is not None:
                 value = change.entry.value
-                # Whoever writes a node's name after it resigned wants it back.
+                # A node's name written after it resigned means that it is wanted back.
                 self._candidate.resigned = self._candidate.resigned and (not revision or value.preferred != self.node)
                 self._preference.known, revision = value, change.entry.revision
             self._tell()
@@ -218,20 +218,20 @@ class Elector:
             self._wake.clear()
 
     async def _restore(self) -> None:
-        """Make the buckets again that a wiped store has lost."""
+        """Make again what a wiped store has lost."""
         try:
             await self._open()
         except MembridgeError as error:
             log.warning("leadership not restored", project=self._election.project, reason=error.message)
 
     async def _step(self, group: asyncio.TaskGroup) -> float:
-        """Do what is due and return the seconds until the next look."""
+        """Do what is due; return the seconds until the next step."""
         ours = self._held
         return await (self._contend() if ours is None else self._hold(group, ours))
 
     async def _hold(self, group: asyncio.TaskGroup, ours: HeldLease) -> float:
         held, now = ours.held, self._now()
-        # A renewal that is due is not held up by asking who is there.
+        # Asking which nodes are present must not delay a renewal that is due.
         due = now >= held.sent_at + self._timing.renew_every
         step = rules.step_of_holder(now, held, self._timing, wanted=due or await self._is_wanted())
         if step is Step.STOP:
@@ -242,7 +242,7 @@ class Elector:
             return 0.0
         if step is Step.HAND_OVER and not self._draining:
             self._draining = True
-            # Beside the loop: the lease is renewed while the flush runs.
+            # In a task of its own: the loop renews the lease while the flush runs.
             group.create_task(self._hand_over(), name="hand over")
         until_due = held.sent_at + self._timing.renew_every - self._now()
         return max(0.0, until_due if self._candidate.is_preferred else min(GLANCE, until_due))
@@ -257,7 +257,7 @@ class Elector:
         if self._candidate.resigned:
             await self._release("resigned", issued_by=self.node)
         elif preference.preferred != self.node:
-            # Whoever took over is preferred from now on: the old one must not take it back unasked.
+            # The node that took over is preferred from now on, so that the old one does not take it back unasked.
             deadline = Deadline.after(2 * self._timing.request_timeout)
             await self._preference.take_over(self.node, preference.preferred, deadline=deadline)
         return 0.0
@@ -283,7 +283,7 @@ class Elector:
             self._wake.set()
 
     async def _drain(self, deadline: Deadline) -> None:
-        """Push what is unpushed. What stays behind is proposed to the next primary, so a failure stops nothing."""
+        """Push unpushed rows. After a failure they are proposed to the next primary, so it stops nothing."""
         if self.view().role is not Role.PRIMARY:
             return
         try:
@@ -314,7 +314,7 @@ class Elector:
         self._tell()
 
     async def _is_wanted(self) -> bool:
-        """Return False when the project prefers another node that is there."""
+        """Return False when the project prefers another node that is present."""
         preferred, present = self._preference.known.preferred, self._options.is_present
         if preferred is None or preferred == self.node:
             return True
@@ -342,7 +342,7 @@ class Elector:
         changed.set()
 
     def _announce(self, epoch: int, primary: NodeId | None, reason: str, *, issued_by: str = "") -> None:
-        """Report that `primary` leads under `epoch`, or with None that nobody leads under it any more."""
+        """Publish that `primary` leads under `epoch`, or with None that no node leads under it any more."""
         project = self._election.project
         log.info("leadership changed", project=project, epoch=epoch, primary=primary, reason=reason, by=issued_by)
         self._events.announce(

@@ -1,6 +1,6 @@
-"""What a project prefers: its policy and preferred primary, kept without a TTL and changed by compare-and-set only.
+"""A project's policy and preferred primary: stored without a TTL and changed only by compare-and-set.
 
-The first node of a project writes it; after that operators do, and who takes over under the policy `auto`.
+The first node of a project writes it. Later operators do, and a node that takes over under the policy `auto`.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Preference:
 
     def __init__(self, settings: Kv[ProjectSettings], first: ProjectSettings) -> None:
         self.settings = settings
-        #: The newest value that this node knows; also what it restores when the store lost it.
+        #: The newest value that this node knows; it restores this one if the store loses it.
         self.known = first
 
     @property
@@ -31,7 +31,7 @@ class Preference:
         return self.known.project
 
     async def ensure(self, *, deadline: Deadline) -> None:
-        """Create the entry unless there is one, and know it."""
+        """Read the entry, or create it if there is none."""
         with suppress(RevisionMovedError):  # another node was first
             await self.settings.create(self.project, self.known, deadline=deadline)
         entry = await self.settings.get(self.project, deadline=deadline)
@@ -39,7 +39,7 @@ class Preference:
             self.known = entry.value
 
     async def select(self, node: NodeId, policy: Policy | None, issued_by: str, *, deadline: Deadline) -> None:
-        """Make `node` the preferred primary, and `policy` the policy unless None."""
+        """Set the preferred primary, and the policy unless None."""
         await self._change(
             lambda now: msgspec.structs.replace(
                 now, preferred=node, policy=policy or now.policy, updated_by=issued_by or node
@@ -48,7 +48,7 @@ class Preference:
         )
 
     async def take_over(self, node: NodeId, instead_of: NodeId | None, *, deadline: Deadline) -> None:
-        """Make `node` preferred where `instead_of` still is: a selection made meanwhile stays."""
+        """Make `node` preferred if `instead_of` still is: a selection made meanwhile stays."""
         await self._change(
             lambda now: (
                 msgspec.structs.replace(now, preferred=node, updated_by=node) if now.preferred == instead_of else None

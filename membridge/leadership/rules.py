@@ -1,8 +1,8 @@
 """When a node may lead, must stop, or has to wait.
 
-Pure: takes instants of a clock that runs through suspend and frozen records, returns the next step. Wall clocks are
-never compared; who holds a lease counts from the moment it *sent* its last successful renewal, who waits for one from
-the moment it last *saw* a change.
+Pure: takes frozen records and instants of a clock that runs through suspend, returns the next step. Wall clocks are
+never compared. A holder counts from the moment it *sent* its last successful renewal, a candidate from the moment it
+last *saw* a change.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from schemas.leadership import Policy
 
 #: The shortest TTL that NATS keeps for an entry, in seconds.
 LEAST_TTL = 1.0
-#: What sums of floating point numbers may be off by.
+#: Rounding error of sums of floating point numbers.
 _ROUNDING = 1e-9
 
 
@@ -23,7 +23,7 @@ _ROUNDING = 1e-9
 class Timing:
     """A lease's times in seconds: its TTL, how often it is renewed, how long one request may take.
 
-    `grace` is how much longer than the preferred node any other waits before it takes over.
+    Any other node waits `grace` longer than the preferred one before it takes over.
     """
 
     ttl: float
@@ -33,14 +33,14 @@ class Timing:
 
     @classmethod
     def of(cls, ttl: float, grace: float = 10.0) -> "Timing":
-        """Return the timing of a lease of `ttl` seconds: renewed every third, requests of a sixth at most."""
+        """Return the timing of a lease of `ttl` seconds: renewed every third of it, requests a sixth at most."""
         timing = cls(ttl, ttl / 3, ttl / 6, grace)
         validate_timing(timing)
         return timing
 
     @property
     def acts_for(self) -> float:
-        """Seconds after sending a renewal for which its sender may act."""
+        """How many seconds after sending a renewal its sender may act."""
         return self.ttl * 2 / 3
 
 
@@ -60,7 +60,7 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another node that is present, and how fresh its mirror is."""
+    """Another present node, and how fresh its mirror is."""
 
     node: NodeId
     mirror_seq: int
@@ -68,7 +68,7 @@ class Rival:
 
 @dataclass(frozen=True, slots=True)
 class Precedence:
-    """Who goes before a candidate: how many live nodes, and whether the preferred one is there and led not last."""
+    """What goes before a candidate: how many live nodes, and a preferred one that is present and did not lead last."""
 
     nodes: int = 0
     preferred: bool = False
@@ -88,8 +88,9 @@ class HeldEpoch:
 class LeaseState(Enum):
     """What a node without leadership sees of the lease.
 
-    OURS was written by this process, which no longer acts on it: nobody else can hold it. HELD is another's. VANISHED
-    was another's and went without being released: expired, or lost with the store, and its holder may not know.
+    OURS was written by this process, which no longer acts on it: no other node can hold it. HELD is another node's.
+    VANISHED was another node's and ended without a release: it expired, or was lost with the store, and its holder may
+    not know.
     """
 
     FREE = "free"
@@ -100,14 +101,14 @@ class LeaseState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The lease as it was last seen, and since when it looks so; for one that vanished, its last change before."""
+    """The lease as last seen, and since when; for one that vanished, the time of its last change before."""
 
     lease: LeaseState
     at: float
 
 
 class Step(Enum):
-    """What a holder does now."""
+    """What a holder does next."""
 
     KEEP = "keep"
     RENEW = "renew"
@@ -120,9 +121,9 @@ def validate_timing(timing: Timing) -> None:
     late = timing.renew_every + 2 * timing.request_timeout > timing.acts_for + _ROUNDING
     if not (timing.ttl >= LEAST_TTL and timing.grace >= 0.0) or late:
         raise SettingsError(
-            f"a lease of {timing.ttl:g} s that is renewed every {timing.renew_every:g} s with requests of "
-            f"{timing.request_timeout:g} s and a grace of {timing.grace:g} s is not safe",
-            remedy="a third of the lease and two requests must fit into two thirds of it; 30 s is the default",
+            f"a lease of {timing.ttl:g} s, renewed every {timing.renew_every:g} s with requests of "
+            f"{timing.request_timeout:g} s and a grace of {timing.grace:g} s, could end before its holder notices",
+            remedy="raise LEADERSHIP_LEASE_SECONDS; 30 is the default",
             field="LEADERSHIP_LEASE_SECONDS",
         )
 
@@ -133,19 +134,19 @@ def may_act(now: float, held: HeldEpoch | None, timing: Timing) -> bool:
 
 
 def is_eligible(freshness: Freshness) -> bool:
-    """Return whether a node may lead: a mirror that is missing, behind or smaller than the head's may not."""
+    """Return whether a node may lead: not if its mirror is missing, behind or smaller than the head."""
     return freshness.head_seq == 0 or (
         freshness.mirror_seq >= freshness.head_seq and freshness.mirror_rows >= freshness.head_rows
     )
 
 
 def next_epoch(*known: int) -> int:
-    """Return an epoch above every one known."""
+    """Return an epoch above all that are known."""
     return max(known, default=0) + 1
 
 
 def observe(now: float, before: Observation | None, entry: LeaseState | None, *, released: bool) -> Observation:
-    """Return what is seen after a look: `entry` is HELD, OURS or None, `released` that its holder gave it back."""
+    """Return the new observation: `entry` is HELD, OURS or None; `released` means that its holder gave it back."""
     if entry is not None:
         return Observation(entry, now)
     if released or before is None:
@@ -156,9 +157,10 @@ def observe(now: float, before: Observation | None, entry: LeaseState | None, *,
 
 
 def after_loss(now: float, seen: Observation, *, has_counter: bool, known: int) -> Observation:
-    """Return what `seen` is worth, given whether epochs are counted and the highest one known from elsewhere.
+    """Correct `seen`, given whether there is a counter and the highest epoch known from elsewhere.
 
-    A project that had epochs and lost its counter had its store wiped: a holder that nobody here saw may still act.
+    If a project had epochs and its counter is gone, its store was wiped: a holder that this node never saw may still
+    act.
     """
     if not has_counter and known > 0 and seen.lease in {LeaseState.FREE, LeaseState.OURS}:
         return Observation(LeaseState.VANISHED, now)
@@ -166,7 +168,7 @@ def after_loss(now: float, seen: Observation, *, has_counter: bool, known: int) 
 
 
 def step_of_holder(now: float, held: HeldEpoch, timing: Timing, *, wanted: bool) -> Step:
-    """Return what the holder does; `wanted` is False when the project prefers another that is there."""
+    """Return what the holder does; `wanted` is False when the project prefers another present node."""
     if not may_act(now, held, timing):
         return Step.STOP
     if now >= held.sent_at + timing.renew_every:
@@ -183,7 +185,7 @@ def wait_of_candidate(
     policy: Policy,
     precedence: Precedence = NO_PRECEDENCE,
 ) -> float | None:
-    """Return the seconds until a candidate may acquire, 0 for now, None while it may not at all.
+    """Return the seconds until a candidate may acquire: 0 for now, None while it may not.
 
     Each node with precedence gets the time of one request to be first.
     """
@@ -192,8 +194,8 @@ def wait_of_candidate(
     lasts = seen.lease in {LeaseState.HELD, LeaseState.VANISHED}
     free_at = seen.at + (timing.ttl if lasts else 0.0)
     if not preferred:
-        # A lease that was given back is meant for the preferred node, which gets the time to write it: whoever is
-        # faster becomes preferred, and a selection would be undone by a slow answer.
+        # A released lease is meant for the preferred node, which gets the time to write it: a faster node would become
+        # preferred, so a slow answer would undo a selection.
         free_at += (
             timing.grace
             if lasts
@@ -204,6 +206,6 @@ def wait_of_candidate(
 
 
 def turn_of(node: NodeId, mirror_seq: int, rivals: Iterable[Rival]) -> int:
-    """Return how many of `rivals` take over before `node`: the fresher ones, and of equals those of a smaller id."""
+    """Return how many `rivals` take over before `node`: the fresher ones, and of equals those with a smaller id."""
     mine = (-mirror_seq, node)
     return sum((-rival.mirror_seq, rival.node) < mine for rival in rivals if rival.node != node)

@@ -1,4 +1,4 @@
-"""What an elector is told and what it shows: plain values that other packages hold without knowing how it works."""
+"""An elector's options and view: plain values that other packages hold without knowing how it works."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class ElectorOptions:
 
 @dataclass(frozen=True, slots=True)
 class Election:
-    """What is led, and the node that would."""
+    """The project, and this node as its candidate."""
 
     project: ProjectId
     name: str
@@ -43,8 +43,8 @@ class LeadershipView:
 
     def is_like(self, other: "LeadershipView") -> bool:
         """Whether only the lease's times differ."""
-        return _told(self) == _told(other)
+        return _without_times(self) == _without_times(other)
 
 
-def _told(view: LeadershipView) -> tuple[object, ...]:
+def _without_times(view: LeadershipView) -> tuple[object, ...]:
     return (view.role, view.epoch, view.leader, view.preferred, view.policy)

@@ -157,11 +157,12 @@ class Doctor:
             return _ok("encryption", f"off: who runs the store at {described.location} can read the memory")
         if described.decrypted_with:
             found = (
-                f"sealed with key {described.encrypted_with}, also opened with {', '.join(described.decrypted_with)}"
+                f"encrypted with key {described.encrypted_with}, also decrypted with "
+                f"{', '.join(described.decrypted_with)}"
             )
             remedy = "when every node has the new key, run `membridge key seal` and remove the old one"
             return _warn("encryption", found, remedy)
-        return _ok("encryption", f"sealed with key {described.encrypted_with}")
+        return _ok("encryption", f"encrypted with key {described.encrypted_with}")
 
     async def _check_lock(self, deadline: Deadline) -> Check:
         held = await Kv(self._bus(), buckets.PUSH_LEASES).get(self._config.id, deadline=deadline)

@@ -1,4 +1,4 @@
-"""Seal the projects of a node in its object store, for `membridge key seal`: in this process, beside a daemon."""
+"""Encrypt what a node has in the object store, for `membridge key seal`: in this process, beside a daemon."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from membridge.wiring.store import key_source, open_backend
 async def seal_projects(
     settings: Settings, projects: Sequence[ProjectConfig], *, progress: Callable[[str, int, int], None]
 ) -> tuple[str, dict[str, Reencrypted]]:
-    """Seal what the store holds of `projects`; return the key's id and what was done by project.
+    """Encrypt what the store holds of `projects`; return the key's id and what was done by project.
 
     Errors: SettingsError while encryption is off, EncryptionKeyError, the store's.
     """

@@ -1,8 +1,7 @@
 """An object store inside NATS: the JetStream Object Store's own layout, so that `nats object ls` shows it.
 
-The embedded default, so that a home needs no S3. Chunks are written with a window and read in batches; the meta message
-comes last and by compare-and-set, so that of several writers of one key exactly one wins and a half-written object is
-never seen.
+It is the default, so that a home needs no S3. Chunks are written with a window and read in batches. The meta message
+comes last and by compare-and-set: exactly one of several writers of a key wins, and nobody sees a half-written object.
 """
 
 import asyncio
@@ -54,14 +53,14 @@ from membridge.system import clock, files
 BUCKET = "membridge"
 #: Chunks written at once, and chunks of one read.
 WINDOW, BATCH = 16, 32
-#: Seconds that freeing the chunks of an object that was not stored may take.
+#: Seconds to free the chunks of an object that was not stored.
 GIVE_UP = 2.0
-#: Times that a meta message is written while no answer comes.
+#: Tries of writing a meta message while no answer comes.
 TRIES = 3
 
 
 class JetStreamStore:
-    """The store, over one connection. `purges` is whether its user may purge the store's stream."""
+    """The store, over one connection. `purges`: its user may purge the store's stream."""
 
     def __init__(self, bus: Bus, bucket: str, *, purges: bool = True) -> None:
         self._bus, self._bucket, self._purges = bus, bucket, purges
@@ -89,7 +88,7 @@ class JetStreamStore:
         while True:
             wanted = meta.size - start if length is None else min(length, meta.size - start)
             if wanted > MAX_GET_BYTES:
-                raise TooLargeError(f"object {key} has {wanted} bytes, more than {MAX_GET_BYTES} are not read at once")
+                raise TooLargeError(f"object {key} has {wanted} bytes, at most {MAX_GET_BYTES} are read at once")
             if wanted <= 0:
                 return b""
             parts = bytearray()
@@ -100,7 +99,7 @@ class JetStreamStore:
             body = bytes(parts[:wanted])
             if len(body) == wanted and (wanted < meta.size or _is_whole(meta, body)):
                 return body
-            # Replaced while it was read, or damaged: the meta message tells which.
+            # Replaced while it was read, or damaged: the meta message shows which.
             before, meta = meta, await self._meta(key, deadline=deadline)
             if meta.nuid == before.nuid:
                 raise CorruptObjectError(f"object {key} is damaged in the store")
@@ -108,7 +107,7 @@ class JetStreamStore:
     async def download(
         self, key: str, target: Path, *, start: int = 0, deadline: Deadline, progress: Progress | None = None
     ) -> None:
-        """Fetch an object into a file; a whole one is compared with its digest."""
+        """Fetch an object into a file; a whole one is checked against its digest."""
         meta = await self._meta(checked_key(key), deadline=deadline)
         digest, done = hashlib.sha256(), start
         with files.translated(target), target.open("ab" if start else "wb") as file:
@@ -130,7 +129,7 @@ class JetStreamStore:
             meta = decoded(body)
             if meta is None or not meta.name.startswith(prefix) or meta.name <= after:
                 continue
-            # The last word on a name counts.
+            # The last message of a name counts.
             found.pop(meta.name, None)
             if not meta.deleted:
                 found[meta.name] = ObjectInfo(meta.name, meta.size, meta.mtime or None)
@@ -151,20 +150,20 @@ class JetStreamStore:
             await self._forget(self.chunk_subject(meta.nuid), deadline=deadline)
             await self._forget(self.meta_subject(key), up_to=tombstone, deadline=deadline)
             return
-        raise StoreUnavailableError(f"deleting {key}: other nodes keep replacing it")
+        raise StoreUnavailableError(f"deleting {key}: other nodes keep replacing it", remedy="try again")
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
-        """Return what an object is."""
+        """Return an object's facts, None when there is none."""
         meta = await self._find(checked_key(key), deadline=deadline)
         return None if meta is None else ObjectInfo(meta.name, meta.size, meta.mtime or None)
 
     async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
-        """Give no address: NATS speaks no HTTP."""
+        """Return None: NATS does not speak HTTP."""
         del key, seconds, deadline
         return None
 
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
-        """Return what the store is; compare-and-set is JetStream's own."""
+        """Describe the store; compare-and-set is JetStream's own."""
         del deadline
         return StoreDescription("jetstream", f"bucket {self._bucket} in NATS", conditional_put=True)
 
@@ -172,7 +171,7 @@ class JetStreamStore:
         """Nothing to start."""
 
     async def ensure(self, *, replicas: int, deadline: Deadline) -> None:
-        """Create the store's stream unless it is there."""
+        """Create the store's stream if it is missing."""
         config = {
             "name": self._stream,
             "subjects": [f"$O.{self._bucket}.C.>", f"$O.{self._bucket}.M.>"],
@@ -180,7 +179,7 @@ class JetStreamStore:
             "allow_rollup_hdrs": False,
             "allow_direct": True,
             "num_replicas": replicas,
-            # What all streams may hold together is the server's to bound: `max_file_store`.
+            # The server bounds what all streams hold together: `max_file_store`.
             "max_bytes": -1,
             "storage": "file",
         }
@@ -209,7 +208,7 @@ class JetStreamStore:
         try:
             sent, chunks, digest = await self._send(nuid, pieces, size, deadline=deadline, progress=progress)
         except BaseException:
-            # Nothing names these chunks, and nothing ever will.
+            # No meta message names these chunks, and none ever will.
             await self._forget(self.chunk_subject(nuid), deadline=Deadline.after(GIVE_UP))
             raise
         meta = Meta(
@@ -228,11 +227,11 @@ class JetStreamStore:
     async def _write_meta(self, meta: Meta, last: int | None, *, what: str, deadline: Deadline) -> int:
         """Write a meta message and return its sequence; with `last` only if that is still the key's last message.
 
-        A write whose answer was lost is looked up, and repeated when it is not there. The chunks of `meta` are
-        forgotten only when it was refused for certain: cancelled or unanswered it may be stored, and then they are the
-        object. What is left over for nothing `reclaiming` finds.
+        A write whose answer was lost is looked up, and repeated if it was not stored. The chunks of `meta` are freed
+        only if it was certainly refused: a cancelled or unanswered one may be stored, and then they are the object.
+        `reclaiming` finds chunks that are left over.
         """
-        # No roll-up: a stream that takes those can be emptied by anybody who may write one object.
+        # No roll-up: in a stream that allows it, a user that may write one object can delete all.
         headers = {} if last is None else {"Nats-Expected-Last-Subject-Sequence": str(last)}
         subject, body, lost = self.meta_subject(meta.name), msgspec.json.encode(meta), None
         for _ in range(TRIES):
@@ -254,8 +253,10 @@ class JetStreamStore:
                 return at
             if last is not None and at > last:
                 await self._drop(meta)
-                raise ObjectExistsError(f"{what}: the key is taken") from lost
-        raise lost or StoreUnavailableError(f"{what}: the object store does not say whether it was stored")
+                raise ObjectExistsError(f"{what}: another writer stored that object first") from lost
+        raise lost or StoreUnavailableError(
+            f"{what}: the object store does not answer whether it was stored", remedy="try again"
+        )
 
     async def _drop(self, meta: Meta) -> None:
         """Free the chunks of an object that was not stored."""
@@ -280,7 +281,7 @@ class JetStreamStore:
                 while piece := await threads.run(next, pieces, b""):
                     digest.update(piece)
                     await free.acquire()
-                    # In order: JetStream keeps chunks as they arrive, and a task's first step sends.
+                    # In order: JetStream stores chunks as they arrive, and a task's first step sends.
                     group.create_task(one(piece))
                     await asyncio.sleep(0)
                     sent, chunks = sent + len(piece), chunks + 1
@@ -304,7 +305,7 @@ class JetStreamStore:
             yield body
 
     async def _read_numbered(self, subject: str, *, deadline: Deadline) -> AsyncIterator[tuple[int, bytes]]:
-        """Yield sequence and body of each message, some at a time: nothing is sent that was not asked for."""
+        """Yield sequence and body of each message; the server sends a batch only when asked."""
         read = jetstream.read_from(self._bus, self._stream, subject, start=1, batch=BATCH, deadline=deadline)
         async with aclosing(read):
             while True:
@@ -331,26 +332,26 @@ class JetStreamStore:
         return (None, 0) if found is None else (decoded(found.body), jetstream.sequence_of(found))
 
     async def metas(self, *, deadline: Deadline) -> AsyncIterator[tuple[int, Meta]]:
-        """Yield sequence and content of every meta message, oldest first; the last one of a name counts."""
+        """Yield sequence and content of every meta message, oldest first; the last of a name counts."""
         async for sequence, body in self._read_numbered(f"$O.{self._bucket}.M.>", deadline=deadline):
             meta = decoded(body)
             if meta is not None:
                 yield sequence, meta
 
     async def chunk_counts(self, *, deadline: Deadline) -> dict[str, int]:
-        """Return how many chunks there are of each object, by its nuid, whether it came to be or not."""
+        """Return how many chunks each upload has, by its nuid, whether it became an object or not."""
         prefix = self.chunk_subject("")
         with translated("looking through the object store"):
             counts = await jetstream.subject_counts(self._bus, self._stream, f"{prefix}>", deadline=deadline)
         return {subject.removeprefix(prefix): number for subject, number in counts.items()}
 
     async def purge(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
-        """Remove the messages of a subject; with `up_to` not those that came after that sequence."""
+        """Remove the messages of a subject; with `up_to` only up to that sequence."""
         with translated("deleting from the object store"):
             await jetstream.purge(self._bus, self._stream, subject, up_to=up_to, deadline=deadline)
 
     async def _forget(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
-        """Free what nothing names any more; `reclaiming` finds what this misses, or the server's own machine may."""
+        """Free messages that nothing names any more; what this misses `reclaiming` finds later."""
         if not self._purges:
             return
         try:
@@ -369,7 +370,7 @@ class JetStreamStore:
 async def open_jetstream(
     bus: Bus, *, bucket: str = BUCKET, replicas: int = 1, purges: bool = True
 ) -> AsyncGenerator[ObjectStore]:
-    """Open the store in NATS; it is created when it is not there. `purges` is whether our user may purge it."""
+    """Open the store in NATS, created if missing. `purges`: our user may purge its stream."""
     store = JetStreamStore(bus, bucket, purges=purges)
     await store.ensure(replicas=replicas, deadline=Deadline.after(10.0))
     yield store

@@ -1,4 +1,4 @@
-"""Messages of the object store in NATS, and what the bus says of them as errors of a store."""
+"""Messages of the object store in NATS, and the bus's errors as errors of a store."""
 
 import base64
 from collections.abc import Generator
@@ -26,7 +26,7 @@ class _Options(msgspec.Struct):
 
 
 class Meta(msgspec.Struct, omit_defaults=False):
-    """The meta message of an object, as the Object Store's layout (ADR-20) has it."""
+    """The meta message of an object in the Object Store's layout (ADR-20)."""
 
     name: str
     bucket: str
@@ -48,20 +48,21 @@ def decoded(body: bytes) -> Meta | None:
 
 
 def digest_text(raw: bytes) -> str:
-    """Return a sha256 as the layout spells it."""
+    """Return a sha256 in the layout's form."""
     return f"SHA-256={base64.urlsafe_b64encode(raw).decode()}"
 
 
 @contextmanager
 def translated(what: str) -> Generator[None]:
-    """Raise what the bus raises in the body as an error of an object store."""
+    """Raise the bus's errors in the body as errors of an object store."""
     try:
         yield
     except RevisionMovedError as error:
-        raise ObjectExistsError(f"{what}: the key is taken") from error
+        raise ObjectExistsError(f"{what}: another writer stored that object first") from error
     except DiskFullError as error:
         raise DiskFullError(
-            f"{what}: the object store is full", remedy="raise max_file_store in nats-server.conf, or use an S3"
+            f"{what}: the object store in NATS is full",
+            remedy="free disk space where nats-server runs, raise max_file_store in its nats-server.conf, or use S3",
         ) from error
     except (UnavailableError, NotFoundError, InvalidRequestError, CredentialsError) as error:
         raise StoreUnavailableError(error.message) from error

@@ -1,7 +1,7 @@
-"""What every object store can do: seven verbs and a description of itself. No backend, no bus, no rules.
+"""The protocol of every object store. No backend, no bus, no rules.
 
-Objects are immutable where the caller says so (`if_absent`); keys are confined here, before a backend sees them. No key
-may lie below another one (`a` and `a/b`): MinIO stores both and lists only the upper one.
+`if_absent` makes an object immutable. Keys are checked here, before a backend sees them. No key may lie below another
+one (`a` and `a/b`): MinIO stores both and lists only the upper one.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Protocol
 from membridge.aio.deadline import Deadline
 from membridge.errors import InvalidRequestError, TooLargeError
 
-#: Told bytes done and bytes in all, 0 while unknown.
+#: Called with the bytes done and the bytes in all, 0 while unknown.
 Progress = Callable[[int, int], None]
 
 #: Largest body of `put` and `get`; larger objects are moved as files.
@@ -25,7 +25,7 @@ MAX_KEY = 512
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as a listing shows it; `modified_at` is ISO 8601 UTC, for people."""
+    """An object in a listing; `modified_at` is ISO 8601 UTC, for people."""
 
     key: str
     size_bytes: int
@@ -34,7 +34,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoreDescription:
-    """A store: its kind, where it is (no secret in it), and whether `if_absent` holds against concurrent writers.
+    """A store: its kind, its address without secrets, and whether `if_absent` holds against concurrent writers.
 
     `encrypted_with` is the id of the key that encrypts writes, empty without encryption; `decrypted_with` are the ids
     of the other keys that can decrypt reads.
@@ -63,7 +63,7 @@ class ObjectStore(Protocol):
     ) -> None:
         """Store a file, streamed in bounded memory; ObjectExistsError as `put`.
 
-        Some S3 servers let several concurrent multipart uploads of one key pass: what must be fenced is `put`.
+        Some S3 servers accept several concurrent multipart uploads of one key: use `put` for what must be fenced.
         """
         ...
 
@@ -82,38 +82,38 @@ class ObjectStore(Protocol):
         ...
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
-        """Return what an object is without its bytes, None when there is none."""
+        """Return an object's facts without its bytes, None when there is none."""
         ...
 
     async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
-        """Return an address under which anybody can fetch an object for so long; None where the store gives none."""
+        """Return a URL from which anybody can download an object for so long; None if the store has none."""
         ...
 
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
-        """Return what the store is; the first call probes whether it honours `if_absent`."""
+        """Describe the store; the first call probes whether it honours `if_absent`."""
         ...
 
     async def warm(self) -> None:
-        """Start what the next call will need, without waiting for it."""
+        """Start what the next call needs, without waiting for it."""
         ...
 
 
 def checked_key(key: str) -> str:
-    """Return `key`, or raise InvalidRequestError for one that could leave its place."""
+    """Return `key`, or raise InvalidRequestError for one that could escape the store."""
     if len(key) > MAX_KEY or not _KEY.fullmatch(key) or any(part in {".", ".."} for part in key.split("/")):
-        raise InvalidRequestError(f"object key {key!r} is not allowed", field="key")
+        raise InvalidRequestError(f"{key!r} is not a valid object key", field="key")
     return key
 
 
 def checked_body(key: str, body: bytes) -> bytes:
-    """Return `body`, or raise TooLargeError for one that goes up as a file."""
+    """Return `body`, or raise TooLargeError for one that must be uploaded as a file."""
     if len(body) > MAX_GET_BYTES:
-        raise TooLargeError(f"object {key} has {len(body)} bytes, more than {MAX_GET_BYTES} are not stored at once")
+        raise TooLargeError(f"object {key} has {len(body)} bytes, at most {MAX_GET_BYTES} are stored at once")
     return body
 
 
 def checked_prefix(prefix: str) -> str:
     """Return `prefix`, or raise InvalidRequestError as `checked_key` does."""
     if len(prefix) > MAX_KEY or not _PREFIX.fullmatch(prefix) or ".." in prefix.split("/"):
-        raise InvalidRequestError(f"object prefix {prefix!r} is not allowed", field="prefix")
+        raise InvalidRequestError(f"{prefix!r} is not a valid beginning of object keys", field="prefix")
     return prefix

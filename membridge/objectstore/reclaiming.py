@@ -1,7 +1,7 @@
-"""Free what the JetStream object store keeps for nobody: deleted objects, and chunks of uploads that were killed.
+"""Free leftovers in the JetStream object store: deleted objects, and chunks of killed uploads.
 
-For who may purge. No clock is compared: a chunk without an object is dead when nothing was added to its upload from one
-look to the next one, which is longer away than any upload may take.
+Only for users that may purge. No clock is compared: an upload without an object is dead if it did not grow between two
+looks, which are farther apart than any upload may take.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ EVERY, LOOK = 3600.0, 300.0
 
 
 async def reclaim_deleted(store: JetStreamStore, *, deadline: Deadline) -> int:
-    """Free the chunks and the tombstones of deleted objects; return how many there were."""
+    """Free the chunks and tombstones of deleted objects; return how many objects."""
     last: dict[str, tuple[int, Meta]] = {}
     nuids: set[str] = set()
     async for sequence, meta in store.metas(deadline=deadline):
@@ -41,9 +41,9 @@ async def reclaim_deleted(store: JetStreamStore, *, deadline: Deadline) -> int:
 
 
 async def reclaim_loose(store: JetStreamStore, seen: Mapping[str, int], *, deadline: Deadline) -> dict[str, int]:
-    """Free the chunks of uploads that came to nothing and have not grown since they were `seen`.
+    """Free the chunks of uploads that have no object and have not grown since they were `seen`.
 
-    Returns those that are without an object now and may still be on their way, for the next look.
+    Returns, for the next look, those that have no object now and may still be running.
     """
     # In this order: an upload that ends meanwhile is found among the objects.
     counts = await store.chunk_counts(deadline=deadline)
@@ -59,7 +59,7 @@ async def reclaim_loose(store: JetStreamStore, seen: Mapping[str, int], *, deadl
 
 
 async def keep_reclaiming(store: JetStreamStore, wanted: Callable[[], bool], ready: Ready) -> None:
-    """Be the part that looks for loose chunks now and then, while `wanted`."""
+    """Reclaim leftovers now and then, while `wanted`; runs until cancelled."""
     seen: dict[str, int] = {}
     ready()
     while True:

@@ -15,7 +15,7 @@ from membridge.settings import Settings, StoreKind
 
 @asynccontextmanager
 async def open_store(bus: Bus | None, settings: Settings) -> AsyncGenerator[ObjectStore]:
-    """Open the object store that the settings name, sealed where they say so.
+    """Open the object store that the settings name, encrypted if they say so.
 
     Without a bus only an S3 can be opened. Errors: BusUnavailableError, SettingsError, and those of the store.
     """
@@ -38,7 +38,7 @@ def key_source(settings: Settings) -> KeySource:
 
 @asynccontextmanager
 async def open_backend(bus: Bus | None, settings: Settings) -> AsyncGenerator[ObjectStore]:
-    """Open the object store that the settings name as it is: what goes in is not sealed."""
+    """Open the object store that the settings name, without encryption."""
     store = settings.store
     if store.backend is StoreKind.JETSTREAM:
         if bus is None:

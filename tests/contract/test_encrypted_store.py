@@ -125,7 +125,7 @@ async def test_a_cut_a_longer_and_an_unsealed_object_are_found(
     await inner.put("a", LONG, if_absent=False, deadline=soon())
     target.unlink()
     assert "run `membridge key seal`" in (await _caught(store, "a")).remedy
-    assert "not sealed" in await fails(store, "a", tmp_path, CorruptObjectError)
+    assert "not encrypted" in await fails(store, "a", tmp_path, CorruptObjectError)
 
 
 async def test_ranges_and_resumed_downloads_cross_frames(store: EncryptedStore, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ async def test_a_node_with_another_key_is_told_which_and_writes_nothing(
     ]
     before = await contents(inner)
     for stranger, has in strangers:
-        assert f"sealed with key {mine} and this node has {has}" in await fails(
+        assert f"encrypted with key {mine}, and this node has {has}" in await fails(
             stranger, "a", tmp_path, EncryptionKeyError
         )
         with pytest.raises(EncryptionKeyError) as caught:
@@ -172,12 +172,12 @@ async def test_without_the_marker_each_object_still_says_which_key_it_needs(
     await inner.delete(marker.KEY, deadline=soon())
     plain = PlainStore(inner)
     for read in (plain.get("a", deadline=soon()), plain.download("a", tmp_path / "target", deadline=soon())):
-        with pytest.raises(EncryptionKeyError, match=f"sealed with key {mine}"):
+        with pytest.raises(EncryptionKeyError, match=f"encrypted with key {mine}"):
             await read
     assert not (tmp_path / "target").exists()
     write_file(tmp_path / "other.keys", [new_key()])
     other = EncryptedStore(inner, KeySource(file=tmp_path / "other.keys"))
-    assert f"object a is sealed with key {mine}" in await fails(other, "a", tmp_path, EncryptionKeyError)
+    assert f"object a is encrypted with key {mine}" in await fails(other, "a", tmp_path, EncryptionKeyError)
 
 
 async def test_a_passphrase_opens_what_it_sealed_on_any_node_and_after_the_marker_was_lost(inner: ObjectStore) -> None:
@@ -232,7 +232,7 @@ async def test_a_rotation_reaches_a_running_node(
     monkeypatch.setattr(marker, "LOOK_EVERY", 0.0)
     assert (await store.describe(deadline=soon())).encrypted_with == fresh.id
     share(key_file, 0o644)
-    with pytest.raises(EncryptionKeyError, match="others may read"):
+    with pytest.raises(EncryptionKeyError, match="other users have access"):
         await store.get("a", deadline=soon())
     share(key_file, 0o600)
     assert await store.get("a", deadline=soon()) == SECRET
@@ -304,7 +304,7 @@ async def test_the_marker_is_nobody_elses_and_a_damaged_one_is_named(store: Encr
     for body in (b"", b"{}", secrets.token_bytes(50), b'{"key_id":"../x","salt":""}'):
         await inner.put(marker.KEY, body, if_absent=False, deadline=soon())
         fresh = EncryptedStore(inner, KeySource(passphrase="correct horse battery"))
-        with pytest.raises(CorruptObjectError, match=r"sealing\.json is damaged"):
+        with pytest.raises(CorruptObjectError, match=r"sealing\.json, the marker of an encrypted store, is damaged"):
             await fresh.get("a", deadline=soon())
 
 

@@ -1,8 +1,8 @@
-"""The format of a sealed object: a header and frames, each one AEAD message. Bytes in, bytes out, no store.
+"""The format of an encrypted object: a header and frames, each one AEAD message. Bytes in, bytes out, no store.
 
-ChaCha20-Poly1305 in the STREAM construction: a key for each object by HKDF of a random salt, a counter and a last-frame
-flag for the nonce. The header and the object's name are bound to every frame, so that nothing can be flipped, cut,
-reordered, appended, or served under another name. What opens is what was sealed; what does not raises.
+ChaCha20-Poly1305 in the STREAM construction: a key for each object by HKDF of a random salt; the nonce is a counter and
+a last-frame flag. The header and the object's name are bound to every frame, so an object that was changed, cut,
+reordered, extended, or served under another name does not decrypt.
 """
 
 import secrets
@@ -22,7 +22,7 @@ VERSION = 1
 OBJECT_SALT = 32
 #: Bytes of the header: magic, version, key id, the passphrase's salt, the object's salt.
 HEADER = len(MAGIC) + 1 + ID + SALT + OBJECT_SALT
-#: Bytes that one frame holds, what sealing adds to them, and a whole frame.
+#: Bytes of content in a frame, of its authentication tag, and of a whole frame.
 CONTENT, TAG = 64 << 10, 16
 FRAME = CONTENT + TAG
 _COUNTER = 11
@@ -30,7 +30,7 @@ _COUNTER = 11
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the frames: which key, and how the object's own is made of it."""
+    """The bytes before the frames: the key's id, and the salts from which the object's own key is derived."""
 
     key_id: str
     key_salt: bytes
@@ -42,20 +42,20 @@ class Header:
 
 
 class ObjectCipher:
-    """The seal of one object under one name: seals and opens its frames."""
+    """Encrypts and decrypts the frames of one object under one name."""
 
     def __init__(self, key: Key, header: Header, name: str) -> None:
         self._name, self._bound = name, header.packed() + name.encode()
         self._secret = derived(key.secret, salt=header.object_salt, info=b"membridge object")
 
     def close(self, content: bytes, number: int, *, last: bool) -> bytes:
-        """Return a frame."""
+        """Encrypt a frame."""
         return sodium.crypto_aead_chacha20poly1305_ietf_encrypt(
             content, self._bound, _nonce(number, last=last), self._secret
         )
 
     def open(self, frame: bytes, number: int, *, last: bool) -> bytes:
-        """Return a frame's content; CorruptObjectError when it is not the one that was sealed there."""
+        """Decrypt a frame; CorruptObjectError when it is not the one that was encrypted at this place."""
         if len(frame) < TAG:
             raise damaged(self._name)
         try:
@@ -70,7 +70,7 @@ class ObjectCipher:
 
 
 def encrypt(source: BinaryIO, name: str, key: Key) -> Iterator[bytes]:
-    """Yield the sealed object of `source`: its header, then its frames."""
+    """Yield `source` as an encrypted object: its header, then its frames."""
     header = Header(key.id, key.salt, secrets.token_bytes(OBJECT_SALT))
     one = ObjectCipher(key, header, name)
     yield header.packed()
@@ -82,9 +82,9 @@ def encrypt(source: BinaryIO, name: str, key: Key) -> Iterator[bytes]:
 
 
 def decrypt(source: BinaryIO, one: ObjectCipher, *, first: int = 0) -> Iterator[bytes]:
-    """Yield the content of the frames in `source` up to the object's end; the first of them has the number `first`.
+    """Yield the content of the frames in `source` up to the object's end; the first has the number `first`.
 
-    Each is whole and in its place when it is yielded; that the end is the end is known when the iterator ends.
+    Each is authenticated when it is yielded, the object's end when the iterator ends.
     """
     number, frame = first, source.read(FRAME)
     while following := source.read(FRAME):
@@ -100,34 +100,36 @@ def parse(raw: bytes, name: str) -> Header:
     """
     if not raw.startswith(MAGIC):
         raise ObjectNotEncryptedError(
-            f"object {name} is not sealed, and with encryption on only sealed objects are read",
+            f"object {name} is not encrypted, and with encryption on only encrypted objects are read",
             remedy="if it is from before encryption was on, run `membridge key seal` once",
         )
     if len(raw) < HEADER:
         raise damaged(name)
     at = len(MAGIC)
     if raw[at] != VERSION:
-        raise UnsupportedFormatError(f"object {name} is sealed in version {raw[at]}, this membridge reads {VERSION}")
+        raise UnsupportedFormatError(
+            f"object {name} is encrypted in format {raw[at]}, this version reads format {VERSION}"
+        )
     return Header(
         raw[at + 1 : at + 1 + ID].hex(), raw[at + 1 + ID : HEADER - OBJECT_SALT], raw[HEADER - OBJECT_SALT : HEADER]
     )
 
 
 def damaged(name: str) -> CorruptObjectError:
-    """Return the error of an object whose seal is broken."""
+    """Return the error of an object that does not decrypt."""
     return CorruptObjectError(
-        f"object {name} was damaged or exchanged in the object store: its seal is broken",
-        remedy="restore it from the store's backup, or push a full snapshot from the primary",
+        f"object {name} was damaged or exchanged in the object store: it does not decrypt",
+        remedy="restore it from the store's backup, or run `membridge recover --from mirror` on the primary",
     )
 
 
 def frames_of(stored: int) -> int:
-    """Return how many frames a sealed object of `stored` bytes has."""
+    """Return how many frames an encrypted object of `stored` bytes has."""
     return max(1, -(-(stored - HEADER) // FRAME))
 
 
 def content_size(stored: int) -> int:
-    """Return the bytes that a sealed object of `stored` bytes holds; `stored` itself when it cannot be one."""
+    """Return the content's size in an encrypted object of `stored` bytes; `stored` itself if too small for one."""
     size = stored - HEADER - frames_of(stored) * TAG
     return size if size >= 0 else stored
 

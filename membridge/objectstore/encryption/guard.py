@@ -1,6 +1,6 @@
-"""A store as a node without a key uses it: unsealed, and refused as soon as it turns out to be sealed.
+"""The store of a node without a key: plain, and refused as soon as it turns out to be encrypted.
 
-Here too is what every layer over a store has.
+Also the base of every layer over a store.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from membridge.objectstore.protocol import ObjectInfo, ObjectStore, Progress, St
 
 
 class StoreLayer:
-    """A store over another one, with what both layers do alike."""
+    """A store over another one: what all layers do alike."""
 
     def __init__(self, inner: ObjectStore) -> None:
         self.inner = inner
 
     async def warm(self) -> None:
-        """Start what the next call will need."""
+        """Start what the next call needs."""
         await self.inner.warm()
 
 
@@ -35,7 +35,7 @@ def backend(store: ObjectStore) -> ObjectStore:
 
 
 class PlainStore(StoreLayer):
-    """The store of a node without a key: everything as it is, unless the store is sealed."""
+    """Passes everything through, unless the store is encrypted."""
 
     def __init__(self, inner: ObjectStore) -> None:
         super().__init__(inner)
@@ -51,7 +51,7 @@ class PlainStore(StoreLayer):
         await self._check(deadline)
         body = await self.inner.get(key, start=start, length=length, deadline=deadline)
         if not start and body.startswith(MAGIC):
-            raise _sealed(_key_id(body))
+            raise _encrypted(_key_id(body))
         return body
 
     async def upload(
@@ -70,7 +70,7 @@ class PlainStore(StoreLayer):
         first = await threads.run(_first_bytes, target)
         if not start and first.startswith(MAGIC):
             await threads.run(target.unlink)
-            raise _sealed(_key_id(first))
+            raise _encrypted(_key_id(first))
 
     async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
         """Yield objects in the order of their keys."""
@@ -83,15 +83,15 @@ class PlainStore(StoreLayer):
         await self.inner.delete(key, deadline=deadline)
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
-        """Return what an object is."""
+        """Return an object's facts, None when there is none."""
         return await self.inner.head(key, deadline=deadline)
 
     async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
-        """Return an address under which anybody can fetch an object for so long."""
+        """Return a URL from which anybody can download an object for so long."""
         return await self.inner.share(key, seconds=seconds, deadline=deadline)
 
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
-        """Return what the store is."""
+        """Describe the store."""
         await self._check(deadline)
         return await self.inner.describe(deadline=deadline)
 
@@ -101,12 +101,14 @@ class PlainStore(StoreLayer):
             return
         found = await marker.read(self.inner, deadline=deadline)
         if found is not None:
-            raise _sealed(found.key_id)
+            raise _encrypted(found.key_id)
         self._looked_at = now
 
 
-def _sealed(key_id: str) -> EncryptionKeyError:
-    return EncryptionKeyError(f"the object store is sealed with key {key_id} and this node has no key", remedy=COPY_KEY)
+def _encrypted(key_id: str) -> EncryptionKeyError:
+    return EncryptionKeyError(
+        f"the object store is encrypted with key {key_id}, and this node has no key", remedy=COPY_KEY
+    )
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -114,5 +116,5 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(len(MAGIC) + 1 + ID)
 
 
-def _key_id(sealed: bytes) -> str:
-    return sealed[len(MAGIC) + 1 :][:ID].hex()
+def _key_id(encrypted: bytes) -> str:
+    return encrypted[len(MAGIC) + 1 :][:ID].hex()

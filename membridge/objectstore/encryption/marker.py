@@ -1,7 +1,7 @@
-"""What tells every node that a store is sealed, and keeps one without a key from writing into it unsealed.
+"""The marker of an encrypted store: it keeps a node without a key from writing plain objects there.
 
-The marker is a small unsealed object: the id of the key that the store is sealed with, and the salt for a passphrase.
-It protects from mistakes, not from the store's operator: what an operator may not do, the seal of each object finds.
+The marker is a small plain object: the id of the key that encrypts the store, and the salt for a passphrase. It
+protects from mistakes, not from the store's operator: what an operator changes, the encryption of each object detects.
 """
 
 import secrets
@@ -15,16 +15,16 @@ from membridge.errors import CorruptObjectError, ObjectExistsError, ObjectMissin
 from membridge.objectstore.encryption.keys import SALT
 from membridge.objectstore.protocol import ObjectStore
 
-#: The first bytes of every sealed object.
+#: The first bytes of every encrypted object.
 MAGIC = b"\x89MBSEAL\n"
 #: The marker's key.
 KEY = "sealing.json"
-#: Seconds after which the marker is looked at again: another node may have turned encryption on, or rotated.
+#: Seconds after which the marker is read again: another node may have turned encryption on, or rotated the key.
 LOOK_EVERY = 60.0
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
-    """Which key a store is sealed with, and the salt that makes a key of a passphrase."""
+    """The id of the key that encrypts a store, and the salt for a passphrase."""
 
     format: int = 1
     key_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
@@ -37,7 +37,7 @@ def new_salt() -> bytes:
 
 
 async def read(store: ObjectStore, *, deadline: Deadline) -> Marker | None:
-    """Return the store's marker, None for a store that is not sealed."""
+    """Return the store's marker, None for a store that is not encrypted."""
     try:
         body = await store.get(KEY, deadline=deadline)
     except ObjectMissingError:
@@ -46,11 +46,12 @@ async def read(store: ObjectStore, *, deadline: Deadline) -> Marker | None:
         return msgspec.json.decode(body, type=Marker)
     except msgspec.DecodeError as error:
         raise CorruptObjectError(
-            f"object {KEY} is damaged", remedy="delete it: the next node with a key writes it anew"
+            f"object {KEY}, the marker of an encrypted store, is damaged",
+            remedy="delete it from the store: the next node with a key writes it anew",
         ) from error
 
 
 async def write(store: ObjectStore, marker: Marker, *, if_absent: bool, deadline: Deadline) -> None:
-    """Write the marker; one that somebody else wrote first stays."""
+    """Write the marker; with `if_absent` one that another node wrote first stays."""
     with suppress(ObjectExistsError):
         await store.put(KEY, msgspec.json.encode(marker), if_absent=if_absent, deadline=deadline)

@@ -1,7 +1,7 @@
 """Encrypt what a store already holds: objects from before encryption was on, and those of a key being retired.
 
-Each object is replaced by its sealed self under the same name, one after the other, so that a run that was broken off
-is simply run again. What was unsealed is taken as it is: this is the moment at which its owner vouches for the store.
+Each object is replaced under the same name, one after the other, so an interrupted run is simply repeated. Plain
+objects are trusted: by running this the store's owner vouches for them.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from membridge.objectstore.protocol import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Reencrypted:
-    """How many objects were unsealed, sealed with an older key, and fine already."""
+    """How many objects were plain, encrypted with an older key, and fine already."""
 
     unsealed: int = 0
     older: int = 0
@@ -38,8 +38,8 @@ async def reencrypt(
 ) -> Reencrypted:
     """Encrypt every object under `prefix` with the present key; `work` is a folder for one object at a time.
 
-    `store` must have been made with `accept_plain`; `deadline` gives each object its own. Nodes may go on meanwhile:
-    what they store until the end of the run is looked at too.
+    `store` needs `accept_plain`; `deadline` gives each object its own. Nodes may go on meanwhile: the run also covers
+    what they store until it ends.
     """
     described = await store.describe(deadline=deadline())
     seen: set[str] = set()
@@ -54,7 +54,7 @@ async def reencrypt(
 
 
 class _Was(Enum):
-    """How an object was found."""
+    """The state in which an object was found."""
 
     UNSEALED = auto()
     OLDER = auto()
@@ -64,17 +64,17 @@ class _Was(Enum):
 async def _encrypted_anew(
     store: EncryptedStore, key: str, key_id: str, work: Path, deadline: Callable[[], Deadline]
 ) -> _Was:
-    """Encrypt one object with the key `key_id` unless it is; return how it was found."""
+    """Encrypt one object with the key `key_id` if it is not yet; return the state in which it was."""
     try:
         header = await store.inner.get(key, length=envelope.HEADER, deadline=deadline())
-        sealed = header.startswith(MAGIC)
-        if sealed and envelope.parse(header, key).key_id == key_id:
+        encrypted = header.startswith(MAGIC)
+        if encrypted and envelope.parse(header, key).key_id == key_id:
             return _Was.FINE
         await _again(store, key, work, deadline())
     except ObjectMissingError:
-        # Deleted since it was listed.
+        # Deleted after it was listed.
         return _Was.FINE
-    return _Was.OLDER if sealed else _Was.UNSEALED
+    return _Was.OLDER if encrypted else _Was.UNSEALED
 
 
 async def _again(store: ObjectStore, key: str, path: Path, deadline: Deadline) -> None:

@@ -1,7 +1,7 @@
-"""A store whose operator cannot read it: everything is sealed before it leaves this node and opened when it is back.
+"""A store whose operator cannot read it: objects are encrypted before they leave this node and decrypted when read.
 
-Sits over any store and keeps the protocol: sizes are those of the content, ranges are served from the frames they lie
-in. Nothing that was not authenticated reaches a caller or stays in a file.
+A layer over any store, with the same protocol: sizes are those of the content, and a range decrypts the frames that it
+is in. Nothing unauthenticated reaches a caller or stays in a file.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from membridge.system import files
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The keys in use, when the marker was looked at, its salt, and the key file that they are from."""
+    """The keys in use, when the marker was read, its salt, and the stamp of the key file."""
 
     keys: tuple[Key, ...]
     looked_at: float
@@ -51,7 +51,7 @@ class _Keys:
 
 
 class EncryptedStore(StoreLayer):
-    """The store. `accept_plain` reads objects that are not sealed as they are: for sealing a store that has some."""
+    """The store. `accept_plain`: also read plain objects, in order to encrypt them."""
 
     def __init__(self, inner: ObjectStore, source: KeySource, *, accept_plain: bool = False) -> None:
         super().__init__(inner)
@@ -63,13 +63,13 @@ class EncryptedStore(StoreLayer):
         """Store a small body."""
         checked_body(_checked(key), body)
         one = await self._encryption_key(deadline)
-        sealed = await threads.run(lambda: b"".join(envelope.encrypt(BytesIO(body), key, one)))
-        if len(sealed) <= MAX_GET_BYTES:
-            await self.inner.put(key, sealed, if_absent=if_absent, deadline=deadline)
+        encrypted = await threads.run(lambda: b"".join(envelope.encrypt(BytesIO(body), key, one)))
+        if len(encrypted) <= MAX_GET_BYTES:
+            await self.inner.put(key, encrypted, if_absent=if_absent, deadline=deadline)
             return
-        # The last four kilobytes below the bound: what sealing adds makes it a file.
+        # Just below the bound: what encryption adds makes it too large for `put`.
         async with _beside(Path(gettempdir()) / "membridge") as part:
-            await threads.run(_write, part, iter([sealed]), deadline)
+            await threads.run(_write, part, iter([encrypted]), deadline)
             await self.inner.upload(key, part, if_absent=if_absent, deadline=deadline)
 
     async def get(self, key: str, *, start: int = 0, length: int | None = None, deadline: Deadline) -> bytes:
@@ -86,10 +86,10 @@ class EncryptedStore(StoreLayer):
         if envelope.content_size(len(raw)) > MAX_GET_BYTES:
             raise _too_large(key, envelope.content_size(len(raw)))
 
-        def unsealed() -> bytes:
+        def decrypted() -> bytes:
             return b"".join(envelope.decrypt(BytesIO(raw[HEADER:]), self._cipher(raw, key)))
 
-        return await threads.run(unsealed)
+        return await threads.run(decrypted)
 
     async def upload(
         self, key: str, source: Path, *, if_absent: bool = True, deadline: Deadline, progress: Progress | None = None
@@ -106,10 +106,10 @@ class EncryptedStore(StoreLayer):
     async def download(
         self, key: str, target: Path, *, start: int = 0, deadline: Deadline, progress: Progress | None = None
     ) -> None:
-        """Fetch an object into a file; one that does not open leaves nothing behind."""
+        """Fetch an object into a file; one that does not decrypt leaves nothing behind."""
         _checked(key)
         await self._encryption_key(deadline)
-        # The frame before the one that begins at `start`, so that the object's end is always read.
+        # From the frame before `start`, so that the object's end is always read.
         first = max(0, start - 1) // CONTENT
         async with _beside(target) as part:
             header = await self.inner.get(key, length=HEADER, deadline=deadline) if first else b""
@@ -146,35 +146,35 @@ class EncryptedStore(StoreLayer):
         return info and replace(info, size_bytes=envelope.content_size(info.size_bytes))
 
     async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
-        """Give no address: what is behind it could not be read."""
+        """Return None: the encrypted bytes would be of no use."""
         del key, seconds, deadline
         return None
 
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
-        """Return what the store is, and with which keys it is sealed and opened."""
+        """Describe the store, and which keys encrypt and decrypt it."""
         one = await self._encryption_key(deadline)
         others = tuple(key.id for key in self._keys.keys if key != one) if self._keys else ()
         return replace(await self.inner.describe(deadline=deadline), encrypted_with=one.id, decrypted_with=others)
 
     async def mark(self, *, deadline: Deadline) -> None:
-        """Say in the marker that all is sealed with the present key: nodes that lack it are told so."""
+        """Write into the marker that all is encrypted with the present key: nodes without it refuse the store."""
         one = await self._encryption_key(deadline)
         salt = self._keys.salt if self._keys else marker.new_salt()
         await marker.write(self.inner, Marker(key_id=one.id, salt=salt.hex()), if_absent=False, deadline=deadline)
 
     async def _encryption_key(self, deadline: Deadline) -> Key:
-        """Return the key that seals: the first of the key file as it is now, which the marker allows.
+        """Return the key that encrypts: the first in the key file, if the marker allows it.
 
-        The marker is read again after a while, and when the key file is another one: a rotation counts from the next
-        object on.
+        The marker is read again after a while, and when the key file changes: a rotation applies from the next object
+        on.
         """
-        async with deadline.scope("looking at the store's seal"), self._looking:
+        async with deadline.scope("reading the store's encryption marker"), self._looking:
             now, stamp = asyncio.get_running_loop().time(), await threads.run(self._source.stamp)
             known = self._keys
             if known is None or now - known.looked_at >= marker.LOOK_EVERY:
                 known = await self._look(now, stamp, deadline)
             elif stamp != known.stamp:
-                # A file that is being copied has no key yet; the next call reads it again.
+                # A file that is being copied may have no key yet; the next call reads it again.
                 with suppress(EncryptionKeyError):
                     known = await self._look(now, stamp, deadline)
             self._keys = known
@@ -196,12 +196,12 @@ class EncryptedStore(StoreLayer):
         return _Keys(keys, now, salt, stamp)
 
     def _cipher(self, raw: bytes, name: str) -> ObjectCipher:
-        """Return the seal of the object that begins with `raw`; EncryptionKeyError when none of our keys made it."""
+        """Return the cipher of the object that begins with `raw`; EncryptionKeyError if none of our keys fits."""
         header = envelope.parse(raw, name)
         keys = self._keys.keys if self._keys else ()
         key = next((one for one in keys if one.id == header.key_id), None)
         if key is None and self._keys is not None:
-            # Sealed anew while it was fetched, after a rotation that these keys are from before.
+            # Encrypted anew while it was fetched, with a key that was added after these were read.
             keys = self._source.load(self._keys.salt)
             key = next((one for one in keys if one.id == header.key_id), None)
         if key is None:
@@ -230,7 +230,7 @@ class EncryptedStore(StoreLayer):
                 break
             raw += piece
 
-        def unsealed() -> bytes:
+        def decrypted() -> bytes:
             one = self._cipher(header, key)
             content = b"".join(
                 one.open(bytes(raw[at * FRAME : (at + 1) * FRAME]), first + at, last=first + at == frames - 1)
@@ -238,40 +238,40 @@ class EncryptedStore(StoreLayer):
             )
             return content[start - first * CONTENT : max(start, end) - first * CONTENT]
 
-        return await threads.run(unsealed)
+        return await threads.run(decrypted)
 
 
 def _checked(key: str) -> str:
     if checked_key(key) == marker.KEY:
-        raise InvalidRequestError(f"object key {key!r} belongs to the sealing of the store", field="key")
+        raise InvalidRequestError(f"the object key {key!r} is reserved for the marker of encryption", field="key")
     return key
 
 
 def _no_key(what: str, key_id: str, keys: tuple[Key, ...]) -> EncryptionKeyError:
     ours = ", ".join(key.id for key in keys) or "none"
-    return EncryptionKeyError(f"{what} is sealed with key {key_id} and this node has {ours}", remedy=COPY_KEY)
+    return EncryptionKeyError(f"{what} is encrypted with key {key_id}, and this node has {ours}", remedy=COPY_KEY)
 
 
 def _too_large(key: str, size: int) -> TooLargeError:
-    return TooLargeError(f"object {key} has {size} bytes, more than {MAX_GET_BYTES} are not read at once")
+    return TooLargeError(f"object {key} has {size} bytes, at most {MAX_GET_BYTES} are read at once")
 
 
 def _of_content(progress: Progress | None, size: int | None) -> Progress | None:
-    """Return who is told of sealed bytes and tells of content: `size` bytes, or what the sealed ones hold."""
+    """Return a callback that takes encrypted bytes and reports content, of `size` bytes if that is known."""
     if progress is None:
         return None
-    told = progress
+    report = progress
 
     def tell(done: int, total: int) -> None:
         content = envelope.content_size(total) if size is None and total else size or 0
-        told(content if done == total else min(done, content), content)
+        report(content if done == total else min(done, content), content)
 
     return tell
 
 
 @asynccontextmanager
 async def _beside(path: Path) -> AsyncGenerator[Path]:
-    """Give a new file of 0600 beside `path`, and remove it; its name is one that the mirror sweeps after a crash."""
+    """Yield a new file of mode 0600 beside `path`, then remove it; after a crash the mirror's sweep removes it."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     with files.translated(part):
         await threads.run(_create, part)
@@ -289,7 +289,7 @@ def _write(target: Path, pieces: Iterator[bytes], deadline: Deadline) -> None:
     with files.translated(target), target.open("wb") as file:
         for piece in pieces:
             file.write(piece)
-            deadline.check(f"sealing {target.name}")
+            deadline.check(f"encrypting {target.name}")
 
 
 def _encrypt_file(source: Path, target: Path, name: str, key: Key, deadline: Deadline) -> int:
@@ -305,19 +305,19 @@ def _header_of(part: Path) -> bytes:
 
 def _decrypt_file(part: Path, target: Path, one: ObjectCipher, name: str, start: int, deadline: Deadline) -> None:
     first = max(0, start - 1) // CONTENT
-    with files.translated(target), part.open("rb") as sealed, target.open("r+b" if start else "wb") as file:
-        sealed.seek(HEADER + first * FRAME)
+    with files.translated(target), part.open("rb") as encrypted, target.open("r+b" if start else "wb") as file:
+        encrypted.seek(HEADER + first * FRAME)
         file.truncate(start)
         file.seek(start)
         try:
             skip = start - first * CONTENT
-            for content in envelope.decrypt(sealed, one, first=first):
+            for content in envelope.decrypt(encrypted, one, first=first):
                 file.write(content[skip:])
                 skip = max(0, skip - len(content))
-                deadline.check(f"opening {name}")
+                deadline.check(f"decrypting {name}")
             _check_reached(name, start, skip)
         except BaseException:
-            # What remains is found to be damaged; the reason is the one to tell.
+            # What remains will be found damaged; raise the first error instead.
             with suppress(OSError):
                 file.truncate(start)
                 if not start:

@@ -1,7 +1,7 @@
-"""The transfer child: `python -m membridge.objectstore.s3.child`, fed through its standard input.
+"""The transfer child: `python -m membridge.objectstore.s3.child`, with requests on its standard input.
 
-Loads botocore, so that the daemon need not. Ends when its input ends: with the daemon, or after some idle seconds by
-its wish. Runs some requests at once and takes cancellations.
+It loads botocore, so that the daemon need not. It ends when its input ends: with the daemon, or when the daemon closes
+it after some idle seconds. Handles several requests at once, and their cancellation.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from membridge.system import files
 
 #: Requests at once.
 AT_ONCE = 8
-#: Bytes between two words of progress.
+#: Bytes between two reports of progress.
 PROGRESS_EVERY = 4 << 20
 
 
@@ -86,12 +86,12 @@ class _Child:
         return Answer(id=number, last=True)
 
     def _teller(self, ask: Ask) -> Progress:
-        told = 0
+        reported = 0
 
         def tell(done: int, total: int) -> None:
-            nonlocal told
-            if ask.progress and (done - told >= PROGRESS_EVERY or done == total):
-                told = done
+            nonlocal reported
+            if ask.progress and (done - reported >= PROGRESS_EVERY or done == total):
+                reported = done
                 self._writer.write(frames.packed(Answer(id=ask.id, done=done, total=total)))
 
         return tell
@@ -116,7 +116,7 @@ async def main() -> None:
 
 
 def run() -> None:
-    """Be the transfer process. Neither the user's AWS profile nor its endpoint may have a say."""
+    """Run the transfer process, without the user's AWS profile and endpoint."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= {

@@ -1,7 +1,7 @@
-"""An S3 as the daemon sees it: the protocol, answered by a short-lived child process.
+"""The daemon's side of an S3 store: the protocol, served by a short-lived child process.
 
-The child starts with the first request (or `warm`) and ends some seconds after the last one, so that a daemon is as
-small after a push as before and a crash in a transfer harms nothing. A request whose child dies fails; the next one
+The child starts with the first request (or `warm`) and ends some seconds after the last one. So a daemon is as small
+after a push as before, and a crash in a transfer does not harm it. A request whose child dies fails; the next one
 starts another child.
 """
 
@@ -32,11 +32,11 @@ from membridge.objectstore.protocol import (
 from membridge.objectstore.s3 import frames
 from membridge.objectstore.s3.frames import Answer, Ask, S3Wire
 
-#: Answers of one request that wait to be read; a listing has one a page.
+#: Answers of one request that may wait; a listing has one for each page.
 PENDING = 64
 #: Seconds a child may take to end by itself.
 STOP = 5.0
-#: What of our environment the child needs to start.
+#: The variables of our environment that the child needs.
 _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -53,7 +53,7 @@ class S3Options:
     linger_seconds: float = 15.0
 
     def wire(self) -> S3Wire:
-        """Return what the child is told."""
+        """Return the options as sent to the child."""
         return S3Wire(
             endpoint=self.endpoint,
             access_key=self.access_key,
@@ -65,7 +65,7 @@ class S3Options:
 
 
 class Process(Protocol):
-    """A transfer process, as asyncio shows a child."""
+    """A transfer process, with asyncio's interface of a child."""
 
     @property
     def pid(self) -> int: ...
@@ -107,14 +107,14 @@ class _Child:
             self._stdin.write(frames.packed(message))
 
     async def drain(self) -> None:
-        """Wait until the pipe took what was sent."""
+        """Wait until the pipe has taken what was sent."""
         try:
             await self._stdin.drain()
         except ConnectionError:
             self.alive = False
 
     async def receive(self, stdout: asyncio.StreamReader) -> None:
-        """Hand answers to whoever waits, until the child ends; then nobody waits any more."""
+        """Pass answers to the waiting requests until the child ends; then end those that still wait."""
         try:
             while (answer := await frames.read(stdout, Answer)) is not None:
                 queue = self.waiting.get(answer.id)
@@ -128,7 +128,7 @@ class _Child:
             await self.stop()
 
     def close(self) -> None:
-        """Let the child end when it has answered what it has."""
+        """Let the child end once it has answered all requests."""
         self.alive = False
         self._stdin.close()
 
@@ -218,26 +218,26 @@ class S3Store:
         await self._one(Ask(id=0, verb="delete", key=checked_key(key)), deadline=deadline)
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
-        """Return what an object is."""
+        """Return an object's facts, None when there is none."""
         answer = await self._one(Ask(id=0, verb="head", key=checked_key(key)), deadline=deadline)
         return answer.items[0] if answer.found else None
 
     async def share(self, key: str, *, seconds: int, deadline: Deadline) -> str | None:
-        """Return an address under which anybody can fetch an object for so long."""
+        """Return a URL from which anybody can download an object for so long."""
         answer = await self._one(Ask(id=0, verb="share", key=checked_key(key), length=seconds), deadline=deadline)
         return answer.message
 
     async def describe(self, *, deadline: Deadline) -> StoreDescription:
-        """Return what the store is; the first call probes whether it honours conditions."""
+        """Describe the store; the first call probes whether it honours conditions."""
         if self._conditional is None:
             self._conditional = (await self._one(Ask(id=0, verb="probe"), deadline=deadline)).found
         location = f"{self._options.endpoint} bucket {self._options.bucket}"
         return StoreDescription("s3", location, conditional_put=self._conditional)
 
     async def warm(self) -> None:
-        """Start the child without waiting until it serves."""
+        """Start the child without waiting for it."""
         await self._running()
-        # Nobody may ever ask.
+        # There may never be a request.
         self._linger()
 
     async def close(self) -> None:
@@ -253,7 +253,7 @@ class S3Store:
                 return answer
             if progress is not None and answer.total:
                 progress(answer.done, answer.total)
-        raise StoreUnavailableError(f"{ask.verb} {ask.key}: the transfer process ended")
+        raise StoreUnavailableError(f"{ask.verb} {ask.key}: the transfer process ended", remedy="try again")
 
     async def _answers(self, ask: Ask, *, deadline: Deadline) -> AsyncGenerator[Answer]:
         what = f"{ask.verb} {ask.key}".strip()
@@ -267,7 +267,7 @@ class S3Store:
             child.send(_numbered(ask, number, deadline))
             await child.drain()
             while not ended:
-                # A little longer than the child's own deadline: its error says more than ours.
+                # A little longer than the child's own deadline: its error says more than this one.
                 async with Deadline(deadline.at + 1.0).scope(what):
                     answer = await queue.get()
                 ended = answer.last
@@ -297,7 +297,7 @@ class S3Store:
     async def _start(self) -> _Child:
         process = await self._start_process()
         if process.stdin is None or process.stdout is None:
-            raise StoreUnavailableError("the transfer process has no pipes")
+            raise StoreUnavailableError("the transfer process was started without pipes")
         child = _Child(process, process.stdin)
         child.send(self._options.wire())
         self._group.create_task(child.receive(process.stdout), name="s3 transfer")

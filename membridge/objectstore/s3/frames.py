@@ -1,7 +1,7 @@
-"""What goes through the pipe between a daemon and its transfer child: length-prefixed msgpack structs.
+"""The frames in the pipe between a daemon and its transfer child: length-prefixed msgpack structs.
 
-Small bodies travel in a frame, files by path. The first frame carries the options, secrets included, so that neither
-arguments nor environment of the child ever show one.
+A frame carries a small body, or the path of a file. The first one carries the options with their secrets, so that the
+child's arguments and environment show none.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from membridge.errors import MembridgeError, StoreUnavailableError
 from membridge.objectstore.protocol import MAX_GET_BYTES, ObjectInfo
 
 _LENGTH = struct.Struct(">I")
-#: Largest frame: the largest body and what surrounds it.
+#: Largest frame: the largest body and the fields around it.
 MAX_FRAME = MAX_GET_BYTES + (1 << 20)
 
 
@@ -32,7 +32,7 @@ class S3Wire(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One request; `verb` is a verb of the protocol, or `cancel`. `seconds` is how long an answer is of use."""
+    """One request; `verb` is a verb of the protocol, or `cancel`. `seconds` is its deadline."""
 
     id: int
     verb: str
@@ -48,7 +48,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a request: some `items` or `done` bytes on the way, and `last` with the result or an error."""
+    """An answer to a request: some `items` or `done` bytes on the way; the `last` one has the result or an error."""
 
     id: int
     last: bool = False

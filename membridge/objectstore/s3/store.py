@@ -1,7 +1,8 @@
-"""S3 by aioboto3: the verbs of the protocol over one client. Imported in the transfer child only: botocore never leaves
-the memory of a process that loaded it.
+"""S3 by aioboto3: the verbs of the protocol over one client.
 
-5xx answers, time-outs and broken connections are tried again with jittered back-off until the deadline; 4xx never. A
+Imported only in the transfer child, because botocore never leaves the memory of a process that loaded it.
+
+5xx answers, time-outs and broken connections are retried with jittered back-off until the deadline; 4xx never. A
 conditional write whose answer was lost is recognised by a nonce, not written twice.
 """
 
@@ -40,7 +41,7 @@ from membridge.system import files
 
 T = TypeVar("T")
 
-#: Bytes of a part, and parts on the way at once: what a transfer may keep in memory.
+#: Bytes of a part, and parts sent at once: they bound the memory of a transfer.
 PART, PARTS = 5 << 20, 2
 #: Bytes read at once while downloading.
 CHUNK = 1 << 20
@@ -72,7 +73,7 @@ class _Body(Protocol):
 
 
 class _Client(Protocol):
-    """What we use of botocore's client, which makes its methods from data and so has no types of its own."""
+    """The part of botocore's client that we use; its methods are made at run time and have no types."""
 
     async def put_object(self, **given: object) -> dict[str, Any]: ...
     async def get_object(self, **given: object) -> dict[str, Any]: ...
@@ -88,7 +89,7 @@ class _Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What tells our object from another's, and a whole one from a part."""
+    """What distinguishes our object from another writer's, and a whole one from a part."""
 
     nonce: str
     size: int
@@ -166,7 +167,7 @@ class S3:
             raise
 
     async def download(self, key: str, target: Path, *, start: int, deadline: Deadline, progress: Progress) -> None:
-        """Fetch an object into a file; a broken transfer goes on where it stopped."""
+        """Fetch an object into a file; a broken transfer resumes where it stopped."""
         state = _Download(start)
 
         async def once() -> None:
@@ -194,10 +195,10 @@ class S3:
             if found is None or found.size_bytes != start:
                 raise CorruptObjectError(f"object {key} ends before byte {start}") from error
         except ObjectExistsError as error:
-            raise CorruptObjectError(f"object {key} changed while it was read") from error
+            raise CorruptObjectError(f"object {key} was replaced while it was read", remedy="try again") from error
 
     async def pages(self, prefix: str, *, after: str, deadline: Deadline) -> AsyncIterator[list[ObjectInfo]]:
-        """Yield objects by pages, in the order of keys."""
+        """Yield pages of objects, in the order of keys."""
         token: str | None = None
         while True:
             given = {"ContinuationToken": token} if token else {"StartAfter": after} if after else {}
@@ -222,19 +223,19 @@ class S3:
         )
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
-        """Return what an object is."""
+        """Return an object's facts, None when there is none."""
         found = await self._look(key, deadline=deadline)
         if found is None:
             return None
         return ObjectInfo(key, found["ContentLength"], found["LastModified"].isoformat())
 
     async def share(self, key: str, *, seconds: int) -> str:
-        """Return a signed address of an object that is good for so long."""
+        """Return a signed URL of an object that is valid for so long."""
         given = {"Bucket": self.wire.bucket, "Key": key}
         return await self.client.generate_presigned_url("get_object", Params=given, ExpiresIn=seconds)
 
     async def honours_conditions(self, *, deadline: Deadline) -> bool:
-        """Return whether a second conditional write of one key is refused, as S3 says since 2024."""
+        """Return whether a second conditional write of one key is refused, as S3 does since 2024."""
         key = f"membridge-probe/{secrets.token_hex(8)}"
         await self.put(key, b"one", if_absent=True, deadline=deadline)
         try:
@@ -287,13 +288,13 @@ class S3:
             async with asyncio.timeout(5.0):
                 await self.client.abort_multipart_upload(Bucket=self.wire.bucket, Key=key, UploadId=upload)
         except (boto.BotoCoreError, boto.ClientError, TimeoutError, aiohttp.ClientError):
-            # The store forgets it by its own rule for unfinished uploads.
+            # The store removes it by its own rule for unfinished uploads.
             return
 
     async def _conditional(
         self, key: str, written: _Written, once: Callable[[], Awaitable[None]], *, deadline: Deadline
     ) -> None:
-        """Write; where the key is taken, find out whether an earlier try of ours took it and lost its answer."""
+        """Write; if the key is taken, find out whether by an earlier try of ours whose answer was lost."""
         try:
             await self._tried(f"storing {key}", once, deadline=deadline)
         except (ObjectExistsError, ObjectMissingError):
@@ -301,7 +302,7 @@ class S3:
             if found is None or found.nonce != written.nonce:
                 raise
             if found.size != written.size:
-                # Ours, and cut off: some servers keep what came of a body.
+                # Ours, and incomplete: some servers store the part of a body that arrived.
                 await self.delete(key, deadline=deadline)
                 await self._tried(f"storing {key}", once, deadline=deadline)
 
@@ -312,7 +313,7 @@ class S3:
         return _Written(found["Metadata"].get(_NONCE, ""), found["ContentLength"])
 
     async def _look(self, key: str, *, deadline: Deadline) -> dict[str, Any] | None:
-        """Return what S3 says of an object, None when there is none."""
+        """Return S3's facts about an object, None when there is none."""
         try:
             return await self._tried(
                 f"looking at {key}",
@@ -363,7 +364,7 @@ class S3:
         return CorruptObjectError(f"{what}: the store answered {code or status}", remedy="run `membridge doctor`")
 
     def _down(self, what: str, why: str) -> StoreUnavailableError:
-        return StoreUnavailableError(f"{what}: {self.wire.endpoint} does not answer ({why})")
+        return StoreUnavailableError(f"{what}: {self.wire.endpoint} is not available ({why})")
 
 
 class _RangeError(MembridgeError):
@@ -372,8 +373,8 @@ class _RangeError(MembridgeError):
 
 _BY_STATUS: dict[int, tuple[type[MembridgeError], str]] = {
     404: (ObjectMissingError, "no such object"),
-    412: (ObjectExistsError, "the key is taken"),
-    416: (_RangeError, "nothing there"),
+    412: (ObjectExistsError, "another writer stored that object first"),
+    416: (_RangeError, "the object ends before that range"),
 }
 
 
@@ -386,11 +387,11 @@ class _Download:
 
 @asynccontextmanager
 async def open_client(wire: S3Wire) -> AsyncGenerator[S3]:
-    """Open a client for the bucket; nothing of the machine's AWS configuration is read."""
+    """Open a client for the bucket, without the machine's AWS configuration."""
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "path"},
-        # MinIO before 2025 chokes on the checksum trailers that newer botocore adds.
+        # MinIO before 2025 fails on the checksum trailers that newer botocore adds.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         retries={"max_attempts": 1, "mode": "standard"},
@@ -409,7 +410,7 @@ async def open_client(wire: S3Wire) -> AsyncGenerator[S3]:
 
 
 class _Opened(Protocol):
-    """What we use of aioboto3's session."""
+    """The part of aioboto3's session that we use."""
 
     def client(self, service_name: str, **given: object) -> AbstractAsyncContextManager[_Client]: ...
 
@@ -421,7 +422,7 @@ def _read_part(source: Path, start: int) -> bytes:
 
 
 def _md5(body: bytes) -> str:
-    """Return what every S3 compares a body with; not all look at the hash in the signature."""
+    """Return the MD5 that every S3 checks; not all check the hash in the signature."""
     return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 

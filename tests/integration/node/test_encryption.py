@@ -48,7 +48,7 @@ async def test_two_nodes_share_a_memory_that_the_server_cannot_read(
     await in_step(bus, a, b)
     assert holding(a.database.parent, SECRET)
     assert holding(tmp_path / "nats", SECRET) == []
-    assert "sealed with key" in found(await command(a, "doctor"))
+    assert "encrypted with key" in found(await command(a, "doctor"))
 
 
 async def test_a_store_that_was_unsealed_is_sealed_and_its_key_exchanged(
@@ -63,7 +63,7 @@ async def test_a_store_that_was_unsealed_is_sealed_and_its_key_exchanged(
     first = (await command(a, "key", "new"))["keys"][0]["id"]
     code, said = await a.command("push")
     assert code != 0
-    assert "not sealed" in said
+    assert "not encrypted" in said
     assert "membridge key seal" in said
     (done,) = (await command(a, "key", "seal"))["projects"]
     assert done["unsealed"] >= 2
@@ -71,14 +71,14 @@ async def test_a_store_that_was_unsealed_is_sealed_and_its_key_exchanged(
     assert memory_rows(a.database) == memory_rows(b.database)
     code, said = await before.command("push")
     assert code != 0
-    assert f"sealed with key {first} and this node has no key" in said
+    assert f"encrypted with key {first}, and this node has no key" in said
 
     second = (await command(a, "key", "rotate"))["keys"][0]["id"]
     await a.write(2, SECRET)
     await command(a, "push")
     (done,) = (await command(a, "key", "seal"))["projects"]
     assert (done["unsealed"], done["older"] > 0) == (0, True)
-    assert f"sealed with key {second}" in found(await command(a, "doctor"))
+    assert f"encrypted with key {second}" in found(await command(a, "doctor"))
     await command(b, "pull")
     assert (await command(b, "verify"))["findings"] == []
     assert memory_rows(a.database) == memory_rows(b.database)
@@ -123,11 +123,11 @@ async def test_the_wrong_key_is_one_line_and_no_node_is_harmed(
     for order in ("pull", "push"):
         code, said = await stranger.command(order)
         assert code != 0
-        (line,) = [line for line in said.splitlines() if "sealed with key" in line]
+        (line,) = [line for line in said.splitlines() if "encrypted with key" in line]
         assert "and this node has" in line
     assert memory_rows(stranger.database) == memory_rows(before)
     await stranger.start()
-    await until(bus, stranger, lambda seen: "sealed with key" in (seen.last_error or ""))
+    await until(bus, stranger, lambda seen: "encrypted with key" in (seen.last_error or ""))
     await command(a, "verify")
 
 

@@ -47,7 +47,7 @@ def test_a_file_that_others_may_use_is_refused(path: Path, mode: int) -> None:
     write_file(path, [new_key()])
     path.chmod(mode)
 
-    with pytest.raises(EncryptionKeyError, match="others may read") as caught:
+    with pytest.raises(EncryptionKeyError, match="other users have access") as caught:
         read_file(path)
     assert caught.value.remedy == f"run `chmod 600 {path}`"
 
