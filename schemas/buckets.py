@@ -13,7 +13,7 @@ from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
 from schemas.leases import Lease
 from schemas.node import NodePresence
 from schemas.snapshot import Head
-from schemas.web import ApiKey, EndedSession
+from schemas.web import ApiKey, EndedSession, SessionSecret
 from schemas.wire import Wire
 
 V_co = TypeVar("V_co", bound=Wire, covariant=True)
@@ -83,5 +83,6 @@ RUNTIME: tuple[Bucket[Wire], ...] = (LEASES, STICKY, SCHEDULING)
 API_KEYS = Bucket("api_keys", ApiKey, ttl=None, history=1, max_bytes=16 << 20)
 #: As long as a session may last.
 ENDED_SESSIONS = Bucket("ended_sessions", EndedSession, ttl=43_200.0, history=1, max_bytes=16 << 20)
-#: Those of the services that answer HTTP.
-WEB: tuple[Bucket[Wire], ...] = (API_KEYS, ENDED_SESSIONS)
+SESSION_SECRET = Bucket("session_secret", SessionSecret, ttl=None, history=1, max_bytes=1 << 20)
+#: Those of the services that answer HTTP, which share them.
+WEB: tuple[Bucket[Wire], ...] = (API_KEYS, ENDED_SESSIONS, SESSION_SECRET)

@@ -58,5 +58,5 @@ RUNTIME: tuple[Stream, ...] = (TASKS,)
 WEB_AUDIT = Stream(
     "WEB_AUDIT", (subjects.wildcard(subjects.WEB_AUDIT),), Retention.LIMITS, max_bytes=32 << 20, max_age=365 * DAY
 )
-#: Those of the services that answer HTTP.
+#: Those of the services that answer HTTP, which share them.
 WEB: tuple[Stream, ...] = (WEB_AUDIT,)

@@ -121,6 +121,12 @@ class EndedSession(Wire, frozen=True, kw_only=True):
     at: Instant
 
 
+class SessionSecret(Wire, frozen=True, kw_only=True):
+    """What every server signs cookies with. No answer ever has it."""
+
+    secret: Line
+
+
 class AuditEntry(Wire, frozen=True, kw_only=True):
     """Who changed what over HTTP, or was refused to. No secret is ever in it."""
 

@@ -26,7 +26,7 @@ async def provision(bus: Bus, project: ProjectId, *, replicas: int, deadline: De
 async def provision_runtime(bus: Bus, services: Sequence[Service], *, replicas: int, deadline: Deadline) -> None:
     """Make what is missing in the account that the services share; safe to repeat."""
     for service in services:
-        await ensure(bus, service.streams, service.buckets, replicas=replicas, deadline=deadline)
+        await ensure(bus, service.all_streams, service.all_buckets, replicas=replicas, deadline=deadline)
     await _ensure_store(bus, replicas=replicas, deadline=deadline)
 
 

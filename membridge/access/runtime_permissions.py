@@ -57,8 +57,9 @@ def gateway(name: str, operations: Iterable[Operation[Wire, Wire]]) -> Permissio
 
 def service(one: Service) -> Permissions:
     """Return what a service may do: answer, use its own streams and buckets, and what else it declares."""
-    kept = [f"$KV.{bucket.name}.>" for bucket in one.buckets]
-    owned = [*(stream.name for stream in one.streams), *(f"KV_{bucket.name}" for bucket in one.buckets)]
+    kept = [f"$KV.{bucket.name}.>" for bucket in one.all_buckets]
+    owned = [*(stream.name for stream in one.all_streams), *(f"KV_{bucket.name}" for bucket in one.all_buckets)]
+    audited = () if one.web is None else (subjects.wildcard(subjects.WEB_AUDIT),)
     objects = (f"$O.{OBJECTS}.C.*", f"$O.{OBJECTS}.M.*") if one.objects else ()
     if one.objects:
         owned.append(f"OBJ_{OBJECTS}")
@@ -66,6 +67,7 @@ def service(one: Service) -> Permissions:
         publish=(
             ANSWERS,
             *one.permissions.publish,
+            *audited,
             *kept,
             *objects,
             "$JS.API.INFO",

@@ -20,6 +20,7 @@ from membridge.access.server_config import OwnKeys, render
 from membridge.bus.options import BusOptions
 from membridge.embedded.nats_server import bundled_config
 from membridge.settings import RUNTIME, NatsSettings
+from membridge.settings.kinds import address_and_port
 from membridge.system import files
 from membridge.wiring.nats_permissions import INBOX
 from membridge.wiring.service import Service, installed
@@ -43,11 +44,10 @@ class Listening:
     @classmethod
     def of(cls, listen: str) -> "Listening":
         """Return what `ADDRESS:PORT` means on this machine."""
-        address, _, port = listen.rpartition(":")
-        address = address.removeprefix("[").removesuffix("]")
+        address, port = address_and_port(listen)
         if address in ANY:
-            return cls(address, int(port), own_hosts(), "127.0.0.1")
-        return cls(address, int(port), (address,), address)
+            return cls(address, port, own_hosts(), "127.0.0.1")
+        return cls(address, port, (address,), address)
 
     @property
     def urls(self) -> tuple[str, ...]:

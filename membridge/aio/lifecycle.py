@@ -59,6 +59,27 @@ async def run(
     return late
 
 
+def awaited_for(seconds: float, part: Part, *, late: Callable[[], None]) -> Part:
+    """Return `part`; the parts after it wait `seconds` for it at most. Then `late` is called, and they start."""
+
+    async def run(ready: Ready) -> None:
+        def give_up() -> None:
+            late()
+            ready()
+
+        def serves() -> None:
+            limit.cancel()
+            ready()
+
+        limit = asyncio.get_running_loop().call_later(seconds, give_up)
+        try:
+            await part(serves)
+        finally:
+            limit.cancel()
+
+    return run
+
+
 class _Watch:
     """Notes what ends a run: a request to stop, or the first failure of a part."""
 

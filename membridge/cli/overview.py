@@ -76,7 +76,7 @@ def overview(settings: Settings, services: Iterable[Service]) -> str:
     rows = [
         ("nats-server", nats.urls[0]),
         *([("others", f"{nats.listen}: `membridge invite` lets one more machine join")] if nats.listen else []),
-        *((service.name, service.overview(settings)) for service in services),
+        *((service.name, service.described(settings)) for service in services),
         ("node", str(settings.node.id)),
         *((f"project {project.name}", str(project.database)) for project in registry.load(settings)),
         *([("worker", _worker(settings))] if settings.worker.enabled else []),

@@ -13,8 +13,8 @@ from membridge.system.logging import get_logger
 from membridge.wiring.service import Service, installed
 from schemas.subjects import Impact
 
-#: Seconds that a service may take to stop.
-DRAIN = 10.0
+#: Seconds that a service may take to stop: longer than requests over HTTP, and then those over NATS, may take to end.
+DRAIN = 16.0
 
 
 def service_commands() -> dict[str, click.Command]:

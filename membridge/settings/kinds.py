@@ -217,6 +217,12 @@ def _listen(raw: object, _home: Path) -> str:
     return f"{host}:{port}"
 
 
+def address_and_port(listen: str) -> tuple[str, int]:
+    """Return both halves of what the kind `LISTEN` allows; an IPv6 address without its brackets."""
+    address, _, port = listen.rpartition(":")
+    return address.removeprefix("[").removesuffix("]"), int(port)
+
+
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and 0 < int(text) < 65536
 

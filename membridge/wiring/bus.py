@@ -109,7 +109,7 @@ async def service_bus(service: Service, settings: Settings, name: str, *, deadli
     options = runtime_options(settings, name, user=service.name)
 
     async def make(deadline: Deadline) -> None:
-        await ensure(bus, service.streams, service.buckets, replicas=settings.nats.replicas, deadline=deadline)
+        await ensure(bus, service.all_streams, service.all_buckets, replicas=settings.nats.replicas, deadline=deadline)
 
     async with connect(options, deadline=deadline.sooner(CONNECT)) as bus:
         await make(deadline)

@@ -12,17 +12,21 @@ from functools import partial
 from pathlib import Path
 
 from membridge.aio.backoff import kept_running
-from membridge.aio.lifecycle import Part, Ready
+from membridge.aio.lifecycle import Part, Ready, awaited_for
 from membridge.errors import MembridgeError, SettingsError
 from membridge.settings import Settings
 from membridge.settings.services import discover
 from membridge.system.logging import get_logger
 from membridge.wiring.nats_permissions import NOTHING, Permissions
+from schemas import buckets, streams
 from schemas.buckets import Bucket
 from schemas.node import Empty
 from schemas.streams import Stream
 from schemas.subjects import Operation
 from schemas.wire import Wire
+
+#: Seconds for which the parts of `up` after a service wait for it.
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,18 @@ class Migrations:
     folder: Path
     #: The table that names the newest step the database has; `alembic_version_<service>` if empty.
     version_table: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """Where a service answers HTTP, and as which host."""
+
+    #: `ADDRESS:PORT`.
+    listen: str
+    #: Names that it may be asked by, beside `localhost` and the address itself.
+    hosts: tuple[str, ...] = ()
+    #: Whether a proxy in front of it speaks TLS for it.
+    behind_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +68,8 @@ class Service:
     operations: tuple[Operation[Wire, Wire], ...] = ()
     #: What else it publishes and subscribes to. Its operations, streams and buckets need not be repeated.
     permissions: Permissions = NOTHING
+    #: Where it answers HTTP, if it does: `services.web.service.served` does the rest but its routes.
+    web: Callable[[Settings], WebOptions] | None = None
     #: The streams and buckets that it alone reads and writes.
     streams: tuple[Stream, ...] = ()
     buckets: tuple[Bucket[Wire], ...] = ()
@@ -63,6 +81,21 @@ class Service:
     overview: Callable[[Settings], str] = lambda _: "runs"
     #: A question that only reads; `membridge doctor` asks it where the service is enabled.
     probe: Operation[Empty, Wire] | None = None
+
+    @property
+    def all_streams(self) -> tuple[Stream, ...]:
+        """Its streams, and those that services which answer HTTP share."""
+        return self.streams if self.web is None else (*self.streams, *streams.WEB)
+
+    @property
+    def all_buckets(self) -> tuple[Bucket[Wire], ...]:
+        """Its buckets, and those that services which answer HTTP share."""
+        return self.buckets if self.web is None else (*self.buckets, *buckets.WEB)
+
+    def described(self, settings: Settings) -> str:
+        """Return its line in the overview of `up`: what it does, and its address where it answers HTTP."""
+        does = self.overview(settings)
+        return does if self.web is None else f"{does} at http://{self.web(settings).listen}"
 
     @property
     def unit(self) -> str:
@@ -84,16 +117,17 @@ def installed() -> list[Service]:
 def supervised(service: Service, settings: Settings) -> Part:
     """Return the part of `up` that runs a service: it reports a failure and tries again, and the others go on.
 
-    Only wrong settings end it: SettingsError.
+    They do not wait for one that takes long to start either. Only wrong settings end it: SettingsError.
     """
-    log, event = get_logger(service.logger), f"{service.name} not running"
+    log = get_logger(service.logger)
+    not_running, not_ready = f"{service.name} not running", f"{service.name} not ready"
 
     async def run(ready: Ready) -> None:
         def failed(failure: Exception, pause: float) -> None:
             if isinstance(failure, SettingsError):
                 raise failure
             log.error(
-                event,
+                not_running,
                 reason=failure.message if isinstance(failure, MembridgeError) else repr(failure),
                 remedy=failure.remedy if isinstance(failure, MembridgeError) else "",
                 in_seconds=round(pause, 1),
@@ -103,4 +137,7 @@ def supervised(service: Service, settings: Settings) -> Part:
 
         await kept_running(partial(service.part, settings, ready), name=service.name, on_failure=failed)
 
-    return run
+    def late() -> None:
+        log.warning(not_ready, seconds=PATIENCE)
+
+    return awaited_for(PATIENCE, run, late=late)

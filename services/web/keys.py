@@ -7,6 +7,7 @@ sha256 is stored, and it is compared in constant time whether or not the id exis
 import base64
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from hashlib import sha256
 from hmac import compare_digest
@@ -16,7 +17,15 @@ import msgspec
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
 from membridge.bus.kv import Kv
-from membridge.errors import CredentialsError, ForbiddenError, NotFoundError
+from membridge.errors import (
+    BusUnavailableError,
+    CredentialsError,
+    DeadlineExceededError,
+    ForbiddenError,
+    MembridgeError,
+    NotFoundError,
+    RevisionMovedError,
+)
 from membridge.system import clock
 from schemas.node import Empty
 from schemas.web import ApiKey, IssuedKey, IssueKeyRequest, KeyInfo, KeyRequest, KeysReply, Role
@@ -53,6 +62,10 @@ class Keyring:
         """Read the copy anew now."""
         await self._mirror.refresh()
 
+    async def check(self) -> None:
+        """Raise UnavailableError while keys cannot be read."""
+        self._mirror.entries()
+
     def listen(self, changed: Callable[[], None]) -> None:
         """Have `changed` called whenever a key was issued or revoked."""
         self._mirror.listen(changed)
@@ -85,7 +98,11 @@ class Keyring:
         """Make a key that may do nothing that `by` may not. Raises ForbiddenError."""
         if beyond := [scope for scope in wanted.scopes if not by.may(scope, wanted.role)]:
             raise ForbiddenError(f"your key may not give {wanted.role} of {', '.join(beyond)}", field="scopes")
-        return await issue(self._mirror.kv, wanted, by=by.actor, deadline=deadline)
+        issued = await issue(self._mirror.kv, wanted, by=by.actor, deadline=deadline)
+        # Known here at once; a read that fails is made again by `run`.
+        with suppress(MembridgeError):
+            await self._mirror.refresh()
+        return issued
 
     async def revoke(self, key_id: str, *, by: Identity, deadline: Deadline) -> KeyInfo:
         """Revoke a key: what it opened ends, sessions and streams too. Raises NotFoundError."""
@@ -116,8 +133,32 @@ async def issue(kv: Kv[ApiKey], wanted: IssueKeyRequest, *, by: str, deadline: D
         created_by=by,
         expires_at=None if wanted.days is None else clock.stamp(now + timedelta(days=wanted.days)),
     )
-    await kv.create(key_id, key, deadline=deadline)
+    await _keep(kv, key, deadline=deadline)
     return IssuedKey(key=_shown(key), secret=f"{PREFIX}_{key_id}_{secret}")
+
+
+async def _keep(kv: Kv[ApiKey], key: ApiKey, *, deadline: Deadline) -> None:
+    """Store a new key. A lost answer is looked up: with a second key, the first would be one that nobody has."""
+    try:
+        await kv.create(key.id, key, deadline=_half(deadline))
+    except (BusUnavailableError, DeadlineExceededError) as error:
+        left = _half(deadline)
+        try:
+            if await kv.get(key.id, deadline=left) is None:
+                await kv.create(key.id, key, deadline=left)
+        except RevisionMovedError:
+            # The first try came through after all.
+            return
+        except MembridgeError:
+            raise DeadlineExceededError(
+                f"no answer from NATS: the key {key.id} may be stored",
+                remedy=f"if GET /api/v1/keys lists it, revoke it: DELETE /api/v1/keys/{key.id}; then issue another",
+            ) from error
+
+
+def _half(deadline: Deadline) -> Deadline:
+    """Return a deadline that leaves as much time as it takes."""
+    return deadline.sooner(deadline.remaining() / 2)
 
 
 def endpoints(keyring: Keyring) -> list[Endpoint]:

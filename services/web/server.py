@@ -13,7 +13,7 @@ from typing import cast
 
 from aiohttp import web
 
-from membridge.errors import InvalidRequestError
+from membridge.errors import InvalidRequestError, UnavailableError
 from membridge.system.logging import get_logger
 from services.web.errors import request_id_of, response_of
 from services.web.limits import Flights
@@ -72,6 +72,13 @@ class _Connection(web.RequestHandler):
             return
         super().connection_made(transport)
 
+    def data_received(self, data: bytes) -> None:
+        """Take what belongs to a request that is being answered, also at a stop: aiohttp throws it away then."""
+        ends = self._close
+        self._close = ends and not self._request_in_progress
+        super().data_received(data)
+        self._close = ends or self._close
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -90,7 +97,7 @@ class _Connection(web.RequestHandler):
 
 @asynccontextmanager
 async def serve(app: web.Application, flights: Flights, listening: Listening) -> AsyncGenerator[tuple[str, int]]:
-    """Answer during the body, which gets the host and the port. Errors: OSError when the address is taken.
+    """Answer during the body, which gets the host and the port. Raises UnavailableError when the address is taken.
 
     When the body ends, in whatever way, no connection is taken any more, requests that run have `grace` seconds left,
     and what is left then is answered with `unavailable`.
@@ -99,9 +106,7 @@ async def serve(app: web.Application, flights: Flights, listening: Listening) ->
     await runner.setup()
     manager = cast("web.Server", runner.server)
     try:
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(manager, listening), listening.host, listening.port, ssl=listening.tls, backlog=1_024
-        )
+        server = await _bound(manager, listening)
         try:
             host, port = server.sockets[0].getsockname()[:2]
             yield str(host), int(port)
@@ -113,3 +118,16 @@ async def serve(app: web.Application, flights: Flights, listening: Listening) ->
                 log.warning("requests cut off", rows=late)
     finally:
         await runner.cleanup()
+
+
+async def _bound(manager: web.Server, listening: Listening) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(
+            lambda: _Connection(manager, listening), listening.host, listening.port, ssl=listening.tls, backlog=1_024
+        )
+    except OSError as error:
+        reason = (error.strerror or str(error)).rpartition(": ")[2]
+        raise UnavailableError(
+            f"cannot listen at {listening.host}:{listening.port}: {reason}",
+            remedy="stop what listens there, or set another address: `membridge config show` names the setting",
+        ) from error

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
 from membridge.bus.kv import Kv
-from membridge.errors import CredentialsError, ForbiddenError
+from membridge.errors import CredentialsError, ForbiddenError, RevisionMovedError, UnavailableError
 from membridge.system import clock
 from schemas.errors import ErrorCode
 from schemas.node import Empty
-from schemas.web import EndedSession, LoginRequest, Role, SessionReply
+from schemas.web import EndedSession, LoginRequest, Role, SessionReply, SessionSecret
 from services.web.identity import Identity
 from services.web.keys import Keyring
 from services.web.limits import Rate, RateLimit
@@ -35,6 +36,8 @@ LOGINS = Rate(per_second=5 / 60, burst=5)
 SECRET = 32
 #: The header that carries the token.
 CSRF = "X-CSRF-Token"
+#: The one entry of its bucket.
+_SHARED = "cookies"
 _ANY_KEY = Permission("", Role.READER)
 _OVER = CredentialsError("the session is over", remedy="log in again")
 
@@ -175,6 +178,23 @@ class Sessions:
     def _sign(self, purpose: str, text: str) -> str:
         signed = hmac.digest(self._secret, f"{purpose}:{text}".encode("utf-8", "surrogatepass"), sha256)
         return base64.urlsafe_b64encode(signed).decode().rstrip("=")
+
+
+async def shared_secret(kv: Kv[SessionSecret], *, deadline: Deadline) -> bytes:
+    """Return what cookies are signed with; the first server makes it. Errors: those of the bus."""
+    kept = await kv.get(_SHARED, deadline=deadline)
+    if kept is None:
+        made = SessionSecret(secret=secrets.token_urlsafe(SECRET))
+        try:
+            await kv.create(_SHARED, made, deadline=deadline)
+        except RevisionMovedError:
+            # Another server was first.
+            kept = await kv.get(_SHARED, deadline=deadline)
+        else:
+            return made.secret.encode()
+    if kept is None:
+        raise UnavailableError("the secret of sessions cannot be read at present", remedy="try again")
+    return kept.value.secret.encode()
 
 
 def endpoints(sessions: Sessions) -> list[Endpoint]:

@@ -1,4 +1,4 @@
-"""Writes docs/reference/nats.md from the catalogue in `schemas`: `python -m tests.docs.nats_reference`."""
+"""Writes docs/reference/nats.md from `schemas` and the services: `python -m tests.docs.nats_reference`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,9 +6,13 @@ from typing import Any
 
 import msgspec
 
+from membridge.wiring.service import installed
 from schemas import buckets, errors, streams, subjects
+from schemas.buckets import Bucket
 from schemas.events import Event
+from schemas.streams import Stream
 from schemas.subjects import Operation
+from schemas.wire import Wire
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "nats.md"
 
@@ -17,9 +21,9 @@ NODE = (subjects.ADD_PROJECT, subjects.REMOVE_PROJECT, subjects.PROJECTS)
 
 _HEAD = """# NATS reference
 
-Generated from `schemas/`; a test compares it. Bodies are JSON. An unknown field is ignored, an ill-typed one is
-answered with a 400-class service error that names it. `{project}` is a canonical id (`membridge project list`),
-`{node}` a node id.
+Generated from `schemas/` and the declared services; a test compares it. Bodies are JSON. An unknown field is ignored,
+an ill-typed one is answered with a 400-class service error that names it. `{project}` is a canonical id
+(`membridge project list`), `{node}` a node id.
 
 A reply that one message does not hold comes in several, with the header `Membridge-Part: 1/3` and so on. A request that
 one message does not hold has no body but the headers `Membridge-Body-At`, an inbox of the caller, and
@@ -73,8 +77,11 @@ def render() -> str:
             *_operations(LEADERSHIP),
             "## Projects of a node\n",
             *_operations(NODE),
-            "## The task runtime, answered by any coordinator\n",
-            *_operations(subjects.CLIENT_OPERATIONS),
+            *(
+                line
+                for one in installed()
+                for line in (f"## Answered by {one.summary}\n", *_operations(one.operations))
+            ),
             "## What a worker says of its leases\n",
             *_operations(subjects.REPORTING_OPERATIONS),
             "## Orders, answered by the worker that they name\n",
@@ -86,17 +93,20 @@ def render() -> str:
             "| type | fields |\n|---|---|",
             *_events(),
             "\n## Buckets\n",
-            "| bucket | value | TTL | history |\n|---|---|---|---|",
+            "| bucket | of | value | TTL | history |\n|---|---|---|---|---|",
             *(
-                f"| `{bucket.name}` | `{bucket.value.__name__}` | {f'{bucket.ttl:g} s' if bucket.ttl else 'none'} "
-                f"| {bucket.history} |"
-                for bucket in (*buckets.ALL, *buckets.RUNTIME, *buckets.WEB)
+                f"| `{bucket.name}` | {owner} | `{bucket.value.__name__}` "
+                f"| {f'{bucket.ttl:g} s' if bucket.ttl else 'none'} | {bucket.history} |"
+                for owner, _, owned in _owned()
+                for bucket in owned
             ),
             "\n## Streams\n",
-            "| stream | subjects | forgets by |\n|---|---|---|",
+            "| stream | of | subjects | forgets by |\n|---|---|---|---|",
             *(
-                f"| `{stream.name}` | {', '.join(f'`{subject}`' for subject in stream.subjects)} | {stream.retention} |"
-                for stream in (*streams.ALL, *streams.RUNTIME, *streams.WEB)
+                f"| `{stream.name}` | {owner} | {', '.join(f'`{subject}`' for subject in stream.subjects)} "
+                f"| {stream.retention} |"
+                for owner, owned, _ in _owned()
+                for stream in owned
             ),
             "\n## Errors\n",
             _ERRORS,
@@ -108,6 +118,15 @@ def render() -> str:
             "",
         ]
     )
+
+
+def _owned() -> list[tuple[str, tuple[Stream, ...], tuple[Bucket[Wire], ...]]]:
+    """Return the streams and buckets by their owner: nodes, each service, and what those with HTTP share."""
+    return [
+        ("nodes", streams.ALL, buckets.ALL),
+        *((one.name, one.streams, one.buckets) for one in installed()),
+        ("services with HTTP", streams.WEB, buckets.WEB),
+    ]
 
 
 def _operations(operations: Iterable[Operation[Any, Any]]) -> list[str]:

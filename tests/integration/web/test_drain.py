@@ -8,7 +8,7 @@ import pytest
 from schemas.errors import ErrorCode
 from services.web.server import Listening
 from tests.fixtures.pace import pause
-from tests.fixtures.toy_web import Answer, Toy, ask, toy_served
+from tests.fixtures.toy_web import Answer, Toy, ask, begun, parsed, toy_served
 
 
 async def test_requests_that_run_are_answered_and_no_others_are_taken() -> None:
@@ -47,6 +47,22 @@ async def test_a_stop_under_load_loses_no_answer_to_what_it_began() -> None:
     # What the handler saw, a client has the answer to.
     assert len([one for one in answers if one.status == 200]) == len(toy.calls)
     assert {one.status for one in answers} <= {200, 503}
+
+
+async def test_a_body_that_is_on_its_way_arrives() -> None:
+    async with asyncio.TaskGroup() as group, AsyncExitStack() as stack:
+        toy = await stack.enter_async_context(toy_served())
+        reader, writer = await begun(toy, "PUT", "/notes/a", len(b'{"text":"t"}'), key="admin")
+        stopped = group.create_task(stack.aclose())
+        while not toy.flights.draining:
+            await pause()
+        writer.write(b'{"text":')
+        await writer.drain()
+        writer.write(b'"t"}')
+        assert parsed(await reader.read()).status == 200
+        writer.close()
+        await stopped
+    assert toy.notes["a"].text == "t"
 
 
 async def test_what_does_not_end_in_time_is_told_so() -> None:

@@ -12,7 +12,7 @@ from services.web import sessions
 from services.web.routes import Call
 from services.web.sessions import Sessions
 from tests.fixtures.toy_web import Answer, ask
-from tests.fixtures.web_access import SECRET, Guarded, guarded
+from tests.fixtures.web_access import Guarded, guarded
 
 SAME = "Sec-Fetch-Site: same-origin"
 
@@ -67,7 +67,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(served: Gua
     cookie = (await ask(served.toy, "POST", "/api/v1/session", body=key)).headers["set-cookie"]
     assert cookie.startswith("membridge=")
     assert {"Path=/", "HttpOnly", "SameSite=Strict", "Max-Age=43200"} <= set(cookie.split("; "))
-    behind = Sessions(SECRET, served.keyring, served.sessions._ended.kv, behind_tls=True)
+    behind = Sessions(b"s" * sessions.SECRET, served.keyring, served.sessions._ended.kv, behind_tls=True)
     call = Call("r", _soon(), "203.0.113.7")
     await behind.login(msgspec.json.decode(key, type=sessions.LoginRequest), call)
     assert call.headers[0][1].startswith("__Host-membridge=")

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from membridge.aio.lifecycle import Part, PartEndedError, Ready, run
+from membridge.aio.lifecycle import Part, PartEndedError, Ready, awaited_for, run
 from membridge.aio.tasks import apart
 from membridge.errors import DiskFullError
 
@@ -108,6 +108,27 @@ async def test_a_part_starts_only_when_the_one_before_serves() -> None:
         diary.stopping.set()
 
     assert diary.lines[:3] == ["slow starts", "next starts", "ready"]
+
+
+async def test_a_part_that_is_slow_to_start_is_named_once_and_the_next_one_starts() -> None:
+    diary = Diary()
+    go = asyncio.Event()
+
+    async def slow(ready: Ready) -> None:
+        await go.wait()
+        await diary.part("slow")(ready)
+
+    late, soon = (
+        awaited_for(seconds, part, late=lambda: diary.lines.append("late"))
+        for seconds, part in ((0.0, slow), (60.0, diary.part("soon")))
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(diary.run(slow=late, soon=soon))
+        await diary.serving.wait()
+        go.set()
+        diary.stopping.set()
+
+    assert diary.lines[:3] == ["late", "soon starts", "ready"]
 
 
 async def test_a_failure_cancels_the_siblings_and_is_raised() -> None:

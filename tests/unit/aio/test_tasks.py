@@ -7,7 +7,7 @@ import pytest
 
 from membridge.aio.tasks import answerable, background
 from membridge.errors import DiskFullError, MembridgeError, NotFoundError
-from membridge.system.logging import get_logger
+from membridge.system.logging import Logger
 
 
 async def test_tasks_are_cancelled_when_the_body_ends() -> None:
@@ -55,15 +55,30 @@ async def test_a_cancellation_stays_a_cancellation() -> None:
     assert task.cancelled()
 
 
-def test_a_caller_is_told_our_error_what_a_disk_says_or_nothing_of_the_inside(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    log, ours = get_logger("test"), NotFoundError("no such thing")
-    full = OSError(errno.ENOSPC, "no room", "/disk/file")
+class Noted(Logger):
+    """A logger that keeps what it is told: level, event, fields."""
+
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.lines: list[tuple[str, str, dict[str, object]]] = []
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        self.lines.append(("warning", event, fields))
+
+    def error(self, event: str, /, **fields: object) -> None:
+        self.lines.append(("error", event, fields))
+
+
+def test_a_caller_is_told_our_error_what_a_disk_says_or_nothing_of_the_inside() -> None:
+    log, ours = Noted(), NotFoundError("no such thing")
+    full, inside = OSError(errno.ENOSPC, "no room", "/disk/file"), ExceptionGroup("", [KeyError("a secret")])
 
     assert answerable(ExceptionGroup("", [KeyError("x"), ours]), log) is ours
-    assert capsys.readouterr().err == ""
-    assert isinstance(said := answerable(ExceptionGroup("", [full]), log), DiskFullError)
-    assert "/disk/file" in said.message
-    inside = answerable(ExceptionGroup("", [KeyError("a secret")]), log)
-    assert (type(inside), inside.message) == (MembridgeError, "internal error")
+    assert log.lines == []
+    assert isinstance(said := answerable(ExceptionGroup("", [full]), log, subject="s"), DiskFullError)
+    told = answerable(inside, log, subject="s")
+    assert (type(told), told.message) == (MembridgeError, "internal error")
+    assert log.lines == [
+        ("warning", "request failed", {"reason": said.message, "remedy": said.remedy, "subject": "s"}),
+        ("error", "request failed", {"exc_info": inside, "subject": "s"}),
+    ]

@@ -1,6 +1,7 @@
 """What a service declares, how it is found, and how `up` keeps it running."""
 
 import asyncio
+import io
 import re
 import subprocess
 import sys
@@ -11,13 +12,16 @@ import pytest
 
 from membridge.access import runtime_permissions
 from membridge.aio.lifecycle import Ready
+from membridge.aio.tasks import background
 from membridge.embedded.nats_server import bundled_config
 from membridge.errors import SettingsError, UnavailableError
 from membridge.settings import Settings, load, services
 from membridge.settings.kinds import FLAG
 from membridge.settings.services import discover
 from membridge.settings.table import setting
-from membridge.wiring.service import Service, installed, supervised
+from membridge.system import logging
+from membridge.wiring import service
+from membridge.wiring.service import Service, WebOptions, installed, supervised
 from schemas import buckets, streams
 from services.coordinator.service import SERVICE
 
@@ -40,7 +44,7 @@ def found(monkeypatch: pytest.MonkeyPatch, **targets: str) -> tuple[set[str], st
     monkeypatch.setattr(
         services, "entry_points", lambda _: {"coordinator": "services.coordinator.service:SERVICE", **here}
     )
-    return {service.name for service in installed()}, "\n".join(discover().warnings)
+    return {one.name for one in installed()}, "\n".join(discover().warnings)
 
 
 def test_a_service_that_cannot_be_used_is_left_out_and_reported(
@@ -109,6 +113,38 @@ def test_a_service_reaches_its_own_streams_and_buckets_only() -> None:
     ]
 
 
+async def test_the_parts_after_a_service_do_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PATIENCE", 0.01)
+    ready, served, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    written = io.StringIO()
+    monkeypatch.setattr(logging, "_lines", logging._Lines(written, "info", logging._Mask(()), logging._Json()))
+
+    async def part(_settings: Settings, says_ready: Ready) -> None:
+        await go.wait()
+        says_ready()
+        served.set()
+        await asyncio.Event().wait()
+
+    async with background() as group, asyncio.timeout(30.0):
+        group.create_task(supervised(replace(OTHER, part=part), load({}, tmp_path))(ready.set))
+        await ready.wait()
+        assert '"event":"other not ready"' in written.getvalue()
+        go.set()
+        await served.wait()
+    assert written.getvalue().count("\n") == 1
+
+
+def test_a_service_that_answers_http_has_keys_sessions_and_an_audit(tmp_path: Path) -> None:
+    web = replace(OTHER, web=lambda _: WebOptions(listen="127.0.0.1:8080"), overview=lambda _: "runs")
+    rights, without = runtime_permissions.service(web), runtime_permissions.service(OTHER)
+
+    assert set(web.all_streams) - set(OTHER.all_streams) == set(streams.WEB)
+    assert set(web.all_buckets) - set(OTHER.all_buckets) == set(buckets.WEB)
+    assert set(rights.subscribe) - set(without.subscribe) == {f"$KV.{bucket.name}.>" for bucket in buckets.WEB}
+    assert "membridge.web.audit.entry.*" in set(rights.publish) - set(without.publish)
+    assert web.described(load({}, tmp_path)) == "runs at http://127.0.0.1:8080"
+
+
 def test_a_node_reads_the_declarations_and_loads_nothing_of_the_services() -> None:
     code = (
         "import sys, pathlib, membridge.node.main, membridge.settings as s; s.load({}, pathlib.Path('/none'));"
@@ -122,7 +158,7 @@ def test_a_node_reads_the_declarations_and_loads_nothing_of_the_services() -> No
 
 def test_all_that_is_declared_fits_the_server() -> None:
     most = re.search(r"^\s*max_file_store: (\d+)GB$", bundled_config().read_text("utf-8"), re.MULTILINE)
-    owned = [kept for service in installed() for kept in (*service.streams, *service.buckets)]
+    owned = [kept for one in installed() for kept in (*one.all_streams, *one.all_buckets)]
     declared = sum(kept.max_bytes for kept in (*streams.ALL, *buckets.ALL, *owned))
 
     assert most is not None

@@ -1,0 +1,106 @@
+"""The composition: who may ask, what streams, what is always answered. A service adds its routes."""
+
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import background
+from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv
+from membridge.settings import Settings
+from membridge.settings.kinds import address_and_port
+from membridge.system.logging import get_logger
+from membridge.wiring.service import Service
+from schemas import buckets
+from services.web import health, keys, openapi, sessions
+from services.web.app import Kit, make_app
+from services.web.audit import stream_audit
+from services.web.auth import RATES, Gate, Rates
+from services.web.broadcast import broadcasting
+from services.web.health import Check
+from services.web.keys import Keyring
+from services.web.limits import Flights
+from services.web.metrics import Metrics
+from services.web.routes import Call, Endpoint, Method, Permission, Route
+from services.web.server import Listening, serve
+from services.web.sessions import Sessions
+from services.web.streaming import Streams
+
+__all__ = ["Access", "Call", "Endpoint", "Method", "Permission", "Route", "admitting", "served"]
+
+log = get_logger("membridge.web")
+
+#: Requests that are answered at once.
+AT_ONCE = 256
+#: Seconds to read keys and sessions for the first time.
+OPEN = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may ask: keys and sessions, and the guard over both."""
+
+    keyring: Keyring
+    sessions: Sessions
+    gate: Gate
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return the routes by which administrators manage keys, and browsers log in."""
+        return [*keys.endpoints(self.keyring), *sessions.endpoints(self.sessions)]
+
+
+@asynccontextmanager
+async def admitting(
+    bus: Bus, *, hosts: Collection[str] = (), behind_tls: bool = False, rates: Rates = RATES
+) -> AsyncGenerator[Access]:
+    """Keep keys and sessions current during the body. Errors: those of the bus."""
+    deadline = Deadline.after(OPEN)
+    secret = await sessions.shared_secret(Kv(bus, buckets.SESSION_SECRET), deadline=deadline)
+    keyring = Keyring(Kv(bus, buckets.API_KEYS))
+    live = Sessions(secret, keyring, Kv(bus, buckets.ENDED_SESSIONS), behind_tls=behind_tls)
+    await keyring.refresh()
+    await live.refresh()
+    async with background() as group:
+        group.create_task(keyring.run(_unheard), name="keys")
+        group.create_task(live.run(_unheard), name="sessions")
+        yield Access(keyring, live, Gate(keyring, live, hosts=hosts, rates=rates))
+
+
+@asynccontextmanager
+async def served(
+    service: Service,
+    settings: Settings,
+    bus: Bus,
+    endpoints: Sequence[Endpoint],
+    *,
+    checks: Mapping[str, Check] | None = None,
+) -> AsyncGenerator[tuple[str, int]]:
+    """Answer `endpoints` over HTTP during the body, which gets host and port; `/ready` makes `checks` too.
+
+    When the body ends, running requests end first: `bus` must outlive it. Errors: those of the bus; UnavailableError
+    when the address is taken.
+    """
+    if service.web is None:
+        raise LookupError(f"{service.name} declares no address")
+    web = service.web(settings)
+    host, port = address_and_port(web.listen)
+    flights = Flights(AT_ONCE)
+    metrics = Metrics(flights)
+    async with (
+        admitting(bus, hosts={one.lower() for one in (host, *web.hosts)}, behind_tls=web.behind_tls) as access,
+        broadcasting(bus) as broadcast,
+    ):
+        streams = Streams(broadcast, access.gate.recheck, flights, metrics)
+        access.gate.listen(streams.recheck)
+        needed = {"keys": access.keyring.check, **(checks or {})}
+        every = [*endpoints, *access.endpoints(), *health.endpoints(needed, metrics, flights)]
+        every.append(openapi.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
+        app = make_app(every, Kit(access.gate, stream_audit(bus), metrics, flights, streams))
+        async with serve(app, flights, Listening(host, port)) as (host, port):
+            log.info("listening", address=f"http://{host}:{port}")
+            yield host, port
+
+
+def _unheard() -> None:
+    """Take no notice that a copy is current: it was read before."""
