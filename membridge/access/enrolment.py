@@ -168,7 +168,7 @@ class Enrolment:
             member = membership.members[node]
             await self._save(membership)
             # Notified while its key is still valid, and only after the change is saved.
-            led = await self._offboarding.tell(member, call.by)
+            led = await self._offboarding.notify(member, call.by)
             await self._apply(membership)
             await self._offboarding.free(member, call.by, led)
         log.info("node revoked", node=node, by=call.by)

@@ -126,10 +126,10 @@ class EnrolmentPart:
         await self._reload(Deadline.after(RELOAD))
 
     def _store_endpoint(self, project: ProjectId) -> Endpoint:
-        async def tell(request: Empty, call: Call) -> StoreConfig:
+        async def answer(request: Empty, call: Call) -> StoreConfig:
             del request, call
             return self._store
 
         return Endpoint(
-            operation=subjects.STORE_CONFIG, subject=subjects.STORE_CONFIG.at(project=project), handler=tell
+            operation=subjects.STORE_CONFIG, subject=subjects.STORE_CONFIG.at(project=project), handler=answer
         )

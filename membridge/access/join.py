@@ -85,8 +85,8 @@ async def join(line: Line, place: Place) -> Joined:
         await RpcClient(bus).request(subjects.ENROL, request, deadline=Deadline.after(ENTER))
     await threads.run(door.unlink, missing_ok=True)
     store = await _store(url, ca_file, keys, place.node, next(iter(projects)))
-    told = await threads.run(_told, line, place, url, keys, projects, store)
-    file = await threads.run(join_config.save, place.folder, told)
+    config = await threads.run(_config_of, line, place, url, keys, projects, store)
+    file = await threads.run(join_config.save, place.folder, config)
     return Joined(place.node, tuple(line.projects), url, file)
 
 
@@ -119,7 +119,7 @@ async def _store(url: str, ca_file: Path, keys: Path, node: NodeId, project: Pro
         )
 
 
-def _told(
+def _config_of(
     line: Line, place: Place, url: str, keys: Path, projects: dict[ProjectId, str], store: StoreConfig
 ) -> JoinConfig:
     others = [other for other in line.urls if other != url]

@@ -23,19 +23,19 @@ class JoinConfig:
     projects: Sequence[tuple[str, Path]] = field(default_factory=tuple)
 
 
-def save(config_dir: Path, said: JoinConfig) -> Path:
+def save(config_dir: Path, config: JoinConfig) -> Path:
     """Write the file into `config_dir` and return its path. Raises DiskFullError and FileAccessError."""
     path = config_dir / ENROLLED
-    files.save(path, render(said).encode())
+    files.save(path, render(config).encode())
     return path
 
 
-def render(said: JoinConfig) -> str:
+def render(config: JoinConfig) -> str:
     """Return the file's text as TOML; a JSON string or list of strings is one in TOML too."""
     lines = ["# Written by Membridge; what you set in config.toml goes before it."]
-    for group, fields in said.settings.items():
+    for group, fields in config.settings.items():
         lines += ["", f"[{group}]", *(f"{name} = {_quoted(value)}" for name, value in fields.items())]
-    for name, database in said.projects:
+    for name, database in config.projects:
         lines += ["", "[[projects]]", f"name = {_quoted(name)}", f"database = {_quoted(str(database))}"]
     return "\n".join([*lines, ""])
 

@@ -30,7 +30,7 @@ V = TypeVar("V", bound=Wire)
 log = get_logger("membridge.access")
 
 #: Seconds to notify a node, and to free what it held in one project.
-TELL, FREE = 2.0, 5.0
+NOTIFY, FREE = 2.0, 5.0
 
 
 class Offboarding:
@@ -39,15 +39,15 @@ class Offboarding:
     def __init__(self, host: NodeId, accounts: Mapping[ProjectId, Bus]) -> None:
         self.host, self._accounts = host, accounts
 
-    async def tell(self, member: Member, by: str) -> dict[ProjectId, LeaderRecord]:
+    async def notify(self, member: Member, by: str) -> dict[ProjectId, LeaderRecord]:
         """Notify a node of its revocation; one that does not run learns it when the server refuses its key.
 
-        Returns the leaderships that the node holds: a notified node gives them back itself. Takes `TELL` seconds at
+        Returns the leaderships that the node holds: a notified node gives them back itself. Takes `NOTIFY` seconds at
         most, however many projects the node has.
         """
         if member.role is not MemberRole.NODE:
             return {}
-        deadline = Deadline.after(TELL)
+        deadline = Deadline.after(NOTIFY)
         led = await self._led(member, deadline=deadline)
         for bus in self._of(member).values():
             try:

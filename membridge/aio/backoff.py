@@ -1,4 +1,4 @@
-"""Back-off: the pause between two tries, doubled with each failure in a row up to a bound, with jitter: the one."""
+"""The one back-off: the pause between two tries doubles with each failure in a row up to a bound, with jitter."""
 
 import asyncio
 import random
@@ -9,16 +9,16 @@ from typing import NoReturn
 from membridge.aio.lifecycle import PartEndedError
 from membridge.aio.tasks import apart
 
-#: Seconds of the first and of the longest pause, unless told otherwise: a node is current soon after an outage.
+#: Default seconds of the first and the longest pause: a node catches up soon after an outage.
 FIRST, MOST = 0.5, 10.0
-#: Seconds of work after which the next failure counts as a first one again.
+#: Seconds of work after which the next failure counts as the first again.
 HEALTHY = 60.0
-#: Failures beyond which the pause would be longer than any bound.
+#: Failures after which the pause would exceed any bound.
 _ENOUGH = 16
 
 
 def jittered(seconds: float, *, least: float = 0.5) -> float:
-    """Return `seconds` shortened by chance, to the share `least` at most: many that wait do not come at once."""
+    """Return `seconds` shortened at random, to `least` of it at most, so that many waiters do not come at once."""
     return seconds * random.uniform(least, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
@@ -28,7 +28,7 @@ def pause_after(failures: int, *, first: float = FIRST, most: float = MOST) -> f
 
 
 class Backoff:
-    """Counts the failures of one caller in a row, and says how long it waits after each."""
+    """Counts one caller's failures in a row; returns how long to wait after each."""
 
     def __init__(self, first: float = FIRST, most: float = MOST) -> None:
         self.failures = 0
@@ -52,9 +52,9 @@ async def kept_running(
     first: float = FIRST,
     most: float = MOST,
 ) -> NoReturn:
-    """Run `act` again and again until cancelled, after a pause each time that it failed or ended.
+    """Run `act` again and again until cancelled, with a pause whenever it fails or ends.
 
-    `on_failure` gets the failure and the seconds of the pause; what it raises ends the loop.
+    `on_failure` gets the failure and the seconds of the pause; if it raises, the loop ends.
     """
     backoff = Backoff(first, most)
     while True:

@@ -1,6 +1,6 @@
-"""Deadline: one monotonic instant, made by the caller and handed down.
+"""Deadline: one monotonic instant, made by the caller and passed down.
 
-Whoever receives a deadline uses it and never sets a second timeout beside it.
+A function that receives a deadline uses it and sets no timeout of its own beside it.
 """
 
 import asyncio
@@ -33,17 +33,17 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Whether the instant is over."""
+        """Whether the instant has passed."""
         return time.monotonic() >= self.at
 
     def check(self, what: str) -> None:
-        """Raise DeadlineExceededError naming `what` when the instant is over; for threads, which none can cancel."""
+        """Raise DeadlineExceededError naming `what` if the instant has passed: for threads, which run on."""
         if self.passed:
             raise DeadlineExceededError(f"{what} took too long")
 
     @asynccontextmanager
     async def scope(self, what: str) -> AsyncGenerator[None]:
-        """Cancel the body when the instant comes and raise DeadlineExceededError naming `what` instead."""
+        """Cancel the body when the instant comes, and raise DeadlineExceededError naming `what`."""
         limit = asyncio.timeout(self.remaining())
         try:
             async with limit:
@@ -55,7 +55,7 @@ class Deadline:
 
 
 async def comes_within(event: asyncio.Event, seconds: float | None) -> bool:
-    """Wait for `event`, for at most so many seconds, None for as long as it takes; return whether it came."""
+    """Wait for `event` for at most `seconds`, without limit for None; return whether it came."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

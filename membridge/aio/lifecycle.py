@@ -1,8 +1,8 @@
 """Run the parts of a process: start in order, watch, stop in reverse.
 
-A part is a coroutine function `part(ready)` that says when it serves and runs until cancelled. Nothing here knows what
-a part does. The order of stopping is the same for a request, a failure and a cancellation: a part may rely on those
-before it while it stops.
+A part is a coroutine function `part(ready)` that calls `ready` once it serves and runs until cancelled. Nothing here
+knows what a part does. Parts stop in the same order after a request, a failure and a cancellation: a part may rely on
+those before it while it stops.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ async def run(
 ) -> list[str]:
     """Run `parts` until `stopping` is set; return the names of those that needed more than `drain` seconds to stop.
 
-    A stop request that arrives during start-up is honoured: parts not yet started never start. `on_stopping` is called
-    when stopping begins, for whatever reason, before any part is cancelled.
-    Raises ExceptionGroup with the failures; by then every other part has been cancelled and has cleaned up.
+    After a stop request during start-up no further part starts. `on_stopping` is called when stopping begins, for
+    whatever reason, before any part is cancelled.
+    Raises ExceptionGroup with the failures, after every other part was cancelled and has cleaned up.
     """
     watch = _Watch()
     running: dict[str, asyncio.Task[None]] = {}
@@ -81,13 +81,13 @@ def awaited_for(seconds: float, part: Part, *, late: Callable[[], None]) -> Part
 
 
 class _Watch:
-    """Notes what ends a run: a request to stop, or the first failure of a part."""
+    """Records what ends a run: a request to stop, or the first failure of a part."""
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
-        #: Set when the part that starts just now serves, and when none is to be waited for any more.
+        #: Set when the part that is starting serves, or when it need not be awaited any more.
         self.awaited = asyncio.Event()
-        #: Whether parts are being stopped: then one may return.
+        #: Whether parts are being stopped: only then may one return.
         self.asked = False
         self.failures: list[Exception] = []
 
@@ -114,10 +114,10 @@ class _Watch:
 
 
 async def _stop(running: dict[str, asyncio.Task[None]], drain: float, late: list[str]) -> None:
-    """Cancel the parts one after the other, the last one first; name those that need longer than `drain` in `late`.
+    """Cancel the parts one after the other, the last one first; add those that need longer than `drain` to `late`.
 
-    Those are cancelled once more at the end, after another `drain` seconds: a library may have swallowed the first
-    cancellation, and such a part would run for ever.
+    Those are cancelled once more at the end, after another `drain` seconds: if a library swallowed the first
+    cancellation, the part would run for ever.
     """
     for name, task in reversed(running.items()):
         task.cancel()

@@ -1,6 +1,6 @@
-"""Tasks side by side: one per item, as long as a body lasts, apart.
+"""Concurrent tasks: one per item, in the background of a body, or apart from the caller.
 
-And their failures: the first instead of a group of them, and the one that a caller is told of.
+And their failures: the first instead of a group, and the one that a caller gets as an answer.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 @contextmanager
 def first_failure() -> Generator[None]:
-    """Raise the failure that a task group in the body ended with as itself, not inside a group of groups.
+    """Raise the failure of a task group in the body as itself, not inside a group of groups.
 
-    The siblings of a failed task were cancelled because of it; where several failed the first error of ours is raised.
+    Its siblings were cancelled because of it. If several failed, the first error of ours is raised.
     """
     try:
         yield
@@ -28,7 +28,7 @@ def first_failure() -> Generator[None]:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return the failure that says most of what went wrong: of a group the first error of ours, else the first."""
+    """Return the most telling failure: of a group the first error of ours, else the first."""
     failures = list(leaves(error))
     return next((one for one in failures if isinstance(one, MembridgeError)), failures[0])
 
@@ -43,22 +43,22 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def answerable(error: BaseException, log: Logger, **fields: object) -> MembridgeError:
-    """Return the error that a caller is told of: ours, or what a disk says; any other is `internal`, and in the log.
+    """Return the error for the caller: ours, or that of a file; any other becomes `internal` and is logged.
 
-    `fields` say in the log which request failed.
+    `fields` identify the failed request in the log.
     """
     cause = cause_of(error)
     if isinstance(cause, MembridgeError):
         return cause
-    if (said := of_file(cause)) is not None:
-        log.warning("request failed", reason=said.message, remedy=said.remedy, **fields)
-        return said
+    if (ours := of_file(cause)) is not None:
+        log.warning("request failed", reason=ours.message, remedy=ours.remedy, **fields)
+        return ours
     log.error("request failed", exc_info=error, **fields)
     return MembridgeError("internal error")
 
 
 async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
-    """Await `act(item)` for every item, `at_once` at a time; the first failure cancels the rest and is raised."""
+    """Await `act(item)` for every item, `at_once` of them concurrently; the first failure cancels the rest."""
     free = asyncio.Semaphore(at_once)
 
     async def one(item: T) -> None:
@@ -90,10 +90,10 @@ async def background() -> AsyncGenerator[asyncio.TaskGroup]:
 
 
 async def apart(act: Awaitable[None], *, name: str) -> Exception | None:
-    """Await `act` in a task of its own and return the failure it ended with, None when it ended well.
+    """Await `act` in a task of its own and return its failure, None if it succeeded.
 
-    A failure does not touch the caller, its task group or its siblings. A cancellation of the caller cancels `act`.
-    The task of its own matters on Python 3.11: after a TaskGroup failed, its task looks cancelled for ever.
+    A failure does not affect the caller, its task group or its siblings. A cancellation of the caller cancels `act`. On
+    Python 3.11 a task in which a TaskGroup failed looks cancelled for ever; so `act` has its own.
     """
     failures: list[Exception] = []
 

@@ -1,7 +1,7 @@
 """Blocking work off the event loop: one bounded pool of threads for SQLite, hashing and compression.
 
-A call that is cancelled while its thread runs waits for the thread, because nothing may reuse files under a running
-copy. A call that is cancelled while it waits for a thread never runs.
+A call that is cancelled while its thread runs waits for the thread, because nothing may reuse files during a copy. A
+call that is cancelled while it waits for a thread never runs.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ _POOL = ThreadPoolExecutor(THREADS, thread_name_prefix="blocking")
 async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function` in the pool and return its result.
 
-    Cancellation is delivered after the thread has ended, so that what it had open is closed by then; at once when no
-    thread has begun with it. Long functions take a `Deadline` and check it. What the operating system says about a
-    file, and the function did not translate itself, is raised as DiskFullError or FileAccessError.
+    A cancellation is raised after the thread has ended and closed its files; at once if no thread has begun yet. Long
+    functions take a `Deadline` and check it. An OSError about a file that the function did not translate becomes
+    DiskFullError or FileAccessError.
     """
     call = _POOL.submit(_translating, functools.partial(function, *args, **kwargs))
     future = asyncio.wrap_future(call)
@@ -34,7 +34,7 @@ async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         while not future.done():
             await asyncio.wait({future})
     except asyncio.CancelledError:
-        # True only for a call that no thread has taken, and none takes it afterwards.
+        # True only for a call that no thread has begun; none begins it afterwards.
         if not call.cancel():
             await _ended(future)
         raise
@@ -45,9 +45,9 @@ def _translating(call: Callable[[], T]) -> T:
     try:
         return call()
     except OSError as error:
-        if (told := files.of_file(error)) is None:
+        if (translated := files.of_file(error)) is None:
             raise
-        raise told from error
+        raise translated from error
 
 
 async def _ended(future: "asyncio.Future[T]") -> None:

@@ -49,7 +49,7 @@ log = get_logger("membridge.embedded")
 
 @dataclass(frozen=True, slots=True)
 class NatsServer:
-    """A running server. Its process belongs to whoever started it."""
+    """A running server. What started it owns its process."""
 
     url: str
     monitor_url: str

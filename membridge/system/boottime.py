@@ -4,6 +4,6 @@ import time
 
 
 def boottime() -> float:
-    """Return the seconds since the machine started, those that it slept included."""
+    """Return the seconds since the machine started, including suspend."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)

@@ -1,14 +1,14 @@
-"""Child processes that end with their parent, however it ends: SIGKILL and a short memory give it no time to end them.
+"""Child processes that end with their parent, even after SIGKILL or for lack of memory, when it cannot end them.
 
-Linux alone can do that. Elsewhere a child is an ordinary one, and its parent's next life looks for it.
+Only Linux can do that. Elsewhere they are ordinary children, and the parent's next start looks for them.
 """
 
 import os
 import sys
 from collections.abc import Sequence
 
-#: Asks the kernel for SIGTERM when the parent ends, then becomes the program. The parent may have ended before.
-#: A Python without ctypes starts the program anyway.
+#: Asks the kernel for SIGTERM at the parent's end, which may have come already, then becomes the program. A Python
+#: without ctypes starts the program anyway.
 _TIE = """\
 import os, sys
 try:
@@ -28,10 +28,10 @@ except OSError as error:
 def tied(command: Sequence[str]) -> list[str]:
     """Return the command that runs `command` as a child which gets SIGTERM when this process ends.
 
-    The child is to be started from a thread that lives as long as the process: the kernel watches that thread. It
-    keeps its process id while it becomes the program, about 20 ms later.
+    Start the child from a thread that lives as long as the process: the kernel watches that thread. The child becomes
+    the program after about 20 ms, with the same process id.
     """
-    # An upgrade may have taken away the Python that this process runs on.
+    # An upgrade may have removed the Python of this process.
     if sys.platform != "linux" or not os.access(sys.executable, os.X_OK):
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]

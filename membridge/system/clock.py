@@ -1,19 +1,19 @@
-"""Instants: the one place that writes an ISO 8601 stamp and the one that reads it.
+"""Instants: the only place that writes and reads ISO 8601 time stamps.
 
-On the wire and on disk an instant is ISO 8601 with its offset from UTC; a person reads local time with its zone. A
-text without an offset names no instant: it is rejected, not guessed.
+On the wire and on disk an instant is ISO 8601 with its offset from UTC; people read local time with its zone. A text
+without an offset is rejected: it could be any of several instants.
 """
 
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """Return the present instant, by the wall clock."""
+    """Return the present instant by the wall clock."""
     return datetime.now(UTC)
 
 
 def stamp(at: datetime | float | None = None) -> str:
-    """Return an instant, or seconds since 1970, or now, as the wire has it: UTC, to the millisecond."""
+    """Return an instant, seconds since 1970, or now as a stamp: UTC, to the millisecond."""
     when = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at or now()
     return when.astimezone(UTC).isoformat(timespec="milliseconds")
 
@@ -27,7 +27,7 @@ def parse(text: str) -> datetime:
 
 
 def known(text: str | None) -> datetime | None:
-    """Return the instant in `text`; None where there is none."""
+    """Return the instant in `text`; None if it has none."""
     try:
         return parse(text or "")
     except ValueError:
@@ -46,9 +46,9 @@ def written(text: str) -> datetime:
 
 
 def local(at: str, *, exact: bool = False) -> str:
-    """Return the instant `at` as local time with its zone, `2026-01-31T18:00:05+01:00`; any other text as it is.
+    """Return the instant `at` as local time with its zone, `2026-01-31T18:00:05+01:00`; any other text unchanged.
 
-    With `exact`, to the millisecond: for an instant that a command takes.
+    With `exact`, to the millisecond: for an instant that is then given to a command.
     """
     try:
         shown = parse(at).astimezone()

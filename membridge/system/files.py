@@ -1,7 +1,7 @@
-"""Files: sums, writes that are whole or not there, free room, and the one table from OSError to this project's errors.
+"""Files: checksums, atomic writes, free room, and the one table from OSError to this project's errors.
 
-A full disk, a failing one, a missing folder or a missing right becomes a sentence with the file's name and a remedy, in
-every command and in the daemon's log; never a traceback.
+A full or failing disk, a missing folder or permission becomes a sentence with the file's name and a remedy, in every
+command and in the daemon's log; never a traceback.
 """
 
 import errno
@@ -54,14 +54,14 @@ def copy(source: Path, target: Path) -> None:
 
 
 def fresh_folder(folder: Path) -> None:
-    """Make an empty folder of one's own, in the place of what is there."""
+    """Make `folder` empty and readable only for its owner; what it held is removed."""
     with translated(folder):
         remove(folder)
         folder.mkdir(mode=0o700, parents=True)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with what it holds; what is gone is fine. Raises OSError."""
+    """Remove a file, or a folder with its content, if it exists. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         import shutil  # noqa: PLC0415 - it brings three archive formats along
 
@@ -71,13 +71,13 @@ def remove(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete what nobody needs any more. That it cannot be deleted is no failure: the next attempt tries again."""
+    """Delete a file that is not needed any more. A failure is ignored: the next attempt tries again."""
     with suppress(OSError):
         remove(path)
 
 
 def sweep(folder: Path, pattern: str) -> None:
-    """Remove what a process that was killed left in `folder` under names like `pattern`, a day old or more."""
+    """Remove what a killed process left in `folder` under names like `pattern`, if it is at least a day old."""
     yesterday = clock.now().timestamp() - 86_400
     for path in folder.glob(pattern):
         with suppress(OSError):
@@ -86,7 +86,7 @@ def sweep(folder: Path, pattern: str) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the room that is left on the disk of `folder`, or of the nearest folder above it that is there."""
+    """Return the free room on the disk of `folder`, or of the nearest existing folder above it."""
     while not folder.exists():
         folder = folder.parent
     with translated(folder):
@@ -108,7 +108,7 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-#: What errno says about room, and about a disk that fails.
+#: The numbers of a full disk, and of a failing one.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FAILING = frozenset(
     number for name in ("EIO", "ENXIO", "ENODEV", "EUCLEAN", "EREMOTEIO") if (number := getattr(errno, name, None))
@@ -117,15 +117,15 @@ FAILING = frozenset(
 
 @contextmanager
 def translated(path: Path) -> Generator[None]:
-    """Raise DiskFullError or FileAccessError, naming `path`, for what the operating system says in the body."""
+    """Raise an OSError of the body as DiskFullError or FileAccessError that names `path`."""
     try:
         yield
     except OSError as error:
         raise meaning(error, path) from error
 
 
-#: What helps where a file can neither be read nor written.
-CHECK = "check the permissions and the disk that holds it"
+#: What helps if a file cannot be read or written.
+CHECK = "check its permissions, and the disk that it is on"
 
 
 def meaning(
@@ -135,9 +135,9 @@ def meaning(
     otherwise: type[MembridgeError] = FileAccessError,
     remedy: str = CHECK,
 ) -> MembridgeError:
-    """Return what the operating system said about `path`, or the path that it names, as an error of this project.
+    """Return an OSError about `path`, or about the path that it names, as an error of this project.
 
-    Where it is neither a full disk nor a failing one it is an error of the kind `otherwise`, with `remedy`.
+    If neither a full nor a failing disk is the cause, it is of the class `otherwise`, with `remedy`.
     """
     named = error.filename2 or error.filename
     if path is None:
@@ -150,21 +150,21 @@ def meaning(
 
 
 def of_file(error: BaseException) -> MembridgeError | None:
-    """Return what the operating system said about a file as an error of this project; None for any other exception."""
-    # A server's are not a disk's.
+    """Return an OSError about a file as an error of this project; None for any other exception."""
+    # Errors of a connection are not those of a disk.
     if not isinstance(error, OSError) or isinstance(error, ConnectionError | TimeoutError):
         return None
     return meaning(error)
 
 
 def full(path: Path) -> DiskFullError:
-    """Return the error for a file that has no room to be written."""
+    """Return the error for a write without room."""
     return DiskFullError(f"no space left while writing {path}")
 
 
 def failing(path: Path, reason: str) -> FileAccessError:
-    """Return the error for a file whose disk did not do what it was asked to."""
+    """Return the error for a file whose disk fails."""
     return FileAccessError(
         f"{path}: {reason}",
-        remedy="the disk may be failing: read the system's log (`dmesg`) and copy what is on it to another disk",
+        remedy="the disk may be failing: copy its data to another disk, and read the system's log (`dmesg`)",
     )

@@ -1,6 +1,6 @@
-"""Loads a library without other ones that it takes where it finds them, and that a daemon never uses.
+"""Import a library while hiding optional dependencies that a daemon never uses.
 
-For memory alone: a library that is loaded already is left as it is, and what was refused can be imported afterwards.
+Only to save memory: a library that is already loaded stays as it is, and the hidden ones can be imported afterwards.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """Logs: one JSON object a line on standard error, or readable text on a terminal.
 
-Field names are declared here once. A secret never leaves: known values, secrets in addresses and fields with a
-secret's name are masked before a line is rendered. A log call never raises, whatever happens to standard error.
+Field names are declared here once. Secrets are masked before a line is rendered: known values, secrets in addresses,
+and fields with a secret's name. A log call never raises, whatever happens to standard error.
 """
 
 import logging
@@ -69,7 +69,7 @@ FIELDS: Final[Mapping[str, str]] = {
 }
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-#: What every record of the standard library has, and what its `extra` may not override here.
+#: Attributes of every standard library record, which `extra` must not override.
 _RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _RESERVED: Final = frozenset({"event", "exc_info", "exception", "level", "ts"})
 _BASIC = (str, int, float, bool, type(None))
@@ -77,14 +77,14 @@ _MASK: Final = "***"
 _SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|credential|authorization|api_?key|seed", re.IGNORECASE)
 _USERINFO: Final = re.compile(r"(?<=://)[^\s,]+(?=@)")
 _COLOURS: Final = {"debug": "2", "warning": "33", "error": "31"}
-#: A known secret shorter than this is masked only as a whole value: cutting it out of words would garble them.
+#: A known secret shorter than this is masked only as a whole value: masking it inside words would garble them.
 _SHORTEST_CUT: Final = 4
 
 _bound: ContextVar[Mapping[str, object]] = ContextVar("bound log fields")
 
 
 class Logger:
-    """What a module logs with: one sentence about what happened, and fields of `FIELDS`."""
+    """A module's logger: one sentence about what happened, and fields of `FIELDS`."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -98,11 +98,11 @@ class Logger:
         _lines.add("info", event, self._module, fields)
 
     def warning(self, event: str, /, **fields: object) -> None:
-        """Log what went wrong and was coped with."""
+        """Log what went wrong and was handled."""
         _lines.add("warning", event, self._module, fields)
 
     def error(self, event: str, /, **fields: object) -> None:
-        """Log what went wrong and needs somebody."""
+        """Log what went wrong and needs attention."""
         _lines.add("error", event, self._module, fields)
 
     def exception(self, event: str, /, **fields: object) -> None:
@@ -117,7 +117,7 @@ def get_logger(name: str) -> Logger:
 
 @contextmanager
 def bound(**fields: object) -> Generator[None]:
-    """Give every line logged within the context these fields, in the tasks that start there too."""
+    """Add these fields to every line logged in the body, also by the tasks that it starts."""
     token = _bound.set({**_bound.get({}), **fields})
     try:
         yield
@@ -130,8 +130,8 @@ def setup(
 ) -> None:
     """Send the lines of this process to `stream`, standard error unless given.
 
-    `form` is `json`, `text` or `auto`: text on a terminal and JSON elsewhere. `secrets` are values that no line may
-    show. What is logged by the standard library comes out the same way, from other packages only `warning` and above.
+    `form` is `json`, `text` or `auto`: text on a terminal and JSON elsewhere. No line shows the values in `secrets`.
+    Records of the standard library's logging come out the same way; of other packages only `warning` and above.
     """
     global _lines  # noqa: PLW0603 - where a process logs to is one thing for all its modules
     target = stream or sys.stderr
@@ -149,12 +149,12 @@ def setup(
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Return False for what asyncio warns of at the end of each TLS connection: it means nothing for us."""
+    """Return False for asyncio's meaningless warning at the end of each TLS connection."""
     return "eof_received() has no effect when using ssl" not in record.getMessage()
 
 
 class _Forward(logging.Handler):
-    """Brings a record of the standard library's logging, its `extra` fields too, into the same stream of lines."""
+    """Writes the standard library's log records, with their `extra` fields, into the same stream."""
 
     def emit(self, record: logging.LogRecord) -> None:
         extra = {key: value for key, value in vars(record).items() if key not in _RECORD and key not in _RESERVED}
@@ -164,7 +164,7 @@ class _Forward(logging.Handler):
 
 
 class _Mask:
-    """Replaces secrets, in whatever value they stand."""
+    """Replaces secrets in any value."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._whole = frozenset(secret for secret in secrets if secret)
@@ -172,7 +172,7 @@ class _Mask:
         self._cut = re.compile("|".join(map(re.escape, cut))) if cut else None
 
     def masked(self, fields: Mapping[str, object]) -> dict[str, object]:
-        """Return the fields without secrets, every value one that JSON has."""
+        """Return the fields without secrets, as JSON values."""
         return {key: self._field(key, value) for key, value in fields.items()}
 
     def _field(self, key: str, value: object) -> object:
@@ -226,7 +226,7 @@ class _Json:
 
 
 class _Lines:
-    """Writes whole lines, one at a time; a stream that is gone loses them quietly."""
+    """Writes whole lines, one at a time; if the stream is gone, they are lost."""
 
     def __init__(self, stream: TextIO, level: str, mask: _Mask, form: _Text | _Json) -> None:
         self._stream, self._least, self._mask, self._form = stream, _LEVELS[level], mask, form

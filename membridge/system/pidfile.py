@@ -1,4 +1,4 @@
-"""One daemon of a kind per state folder, where the running one is, and whether a process is alive."""
+"""At most one daemon of a kind per state folder, its process id, and whether a process is alive."""
 
 import fcntl
 import os
@@ -12,10 +12,10 @@ from membridge.system import files
 
 @contextmanager
 def only_one(state: Path, kind: str) -> Generator[None]:
-    """Hold the place of the one `kind` in this state folder during the body.
+    """Be the only `kind` in this state folder during the body.
 
-    The place is a locked file, so it is free again after any end of the process. Raises AlreadyRunningError that names
-    the process in the place.
+    The file is locked, so it is free again however the process ends. Raises AlreadyRunningError that names the other
+    process.
     """
     path = state / f"{kind}.pid"
     with files.translated(path):
@@ -37,17 +37,17 @@ def only_one(state: Path, kind: str) -> Generator[None]:
         try:
             yield
         finally:
-            # The lock counts, and ends with the file; a name that stays names a process that is gone.
+            # Only the lock counts, and it ends with the file; a process id that stays in it names a dead process.
             with suppress(OSError):
                 os.ftruncate(file.fileno(), 0)
 
 
 def holder(state: Path, kind: str) -> str | None:
-    """Return the process id in the place of the one `kind`, None when no process holds it. Blocking."""
+    """Return the process id of the running `kind`, None when none runs. Blocking."""
     try:
         with (state / f"{kind}.pid").open("r", encoding="ascii") as file:
             pid = file.read(32).strip()
-            # The lock is tried only where a process is named: a try would get in the way of one that starts.
+            # Try the lock only if the file names a process: trying would disturb one that is starting.
             if not pid.isdecimal() or not is_alive(int(pid)):
                 return None
             try:
@@ -60,7 +60,7 @@ def holder(state: Path, kind: str) -> str | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether the process runs: a zombie does not, its parent only has not looked yet."""
+    """Return whether the process runs; a zombie does not, its parent only has not waited for it yet."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -71,5 +71,5 @@ def is_alive(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return True
-    # The state follows the name, which may hold anything.
+    # The state follows the name, which may contain anything.
     return stat.rpartition(b")")[2].split()[:1] != [b"Z"]

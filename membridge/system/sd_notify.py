@@ -1,6 +1,6 @@
-"""Tell systemd how the daemon is: READY, STOPPING, WATCHDOG, as datagrams to $NOTIFY_SOCKET (sd_notify(3)).
+"""Report the daemon's state to systemd: READY, STOPPING, WATCHDOG, as datagrams to $NOTIFY_SOCKET (sd_notify(3)).
 
-Without systemd nothing is sent. A message that cannot be delivered is dropped: the daemon's work does not depend on it.
+Without systemd nothing is sent. A message that cannot be delivered is dropped: the daemon does not depend on it.
 """
 
 import asyncio
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Where to tell it, and every how many seconds systemd wants a sign of life (None: never)."""
+    """The socket's address, and the watchdog interval in seconds (None: no watchdog)."""
 
     address: str | None
     watchdog: float | None
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Notifier":
-        """Return the notifier that the environment asks for."""
+        """Return the notifier for this environment."""
         usec = environ.get("WATCHDOG_USEC", "")
         return cls(environ.get("NOTIFY_SOCKET") or None, int(usec) / 1e6 if usec.isdecimal() and int(usec) else None)
 
-    def tell(self, state: str) -> None:
+    def send(self, state: str) -> None:
         """Send one state, such as `READY=1`."""
         if self.address is None:
             return
@@ -33,19 +33,19 @@ class Notifier:
             channel.sendto(state.encode(), address)
 
     def ready(self) -> None:
-        """Say that all of it serves."""
-        self.tell("READY=1")
+        """Report that every part serves."""
+        self.send("READY=1")
 
     def stopping(self) -> None:
-        """Say that it begins to stop: systemd shows it, and expects no more of it."""
-        self.tell("STOPPING=1")
+        """Report that it is stopping: systemd shows it, and expects no watchdog message any more."""
+        self.send("STOPPING=1")
 
     async def alive(self, ready: Callable[[], None]) -> None:
-        """Be the part that says every half watchdog interval that the event loop turns; idle without a watchdog."""
+        """Report twice per watchdog interval that the event loop runs; idle without a watchdog."""
         ready()
         if self.watchdog is None:
             await asyncio.Event().wait()
             return
         while True:
-            self.tell("WATCHDOG=1")
+            self.send("WATCHDOG=1")
             await asyncio.sleep(self.watchdog / 2)

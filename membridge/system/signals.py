@@ -1,4 +1,4 @@
-"""The signals that ask a process to stop, as an event of its loop."""
+"""The signals that stop a process, as an event of its loop."""
 
 import asyncio
 import os
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def signals_set(stopping: asyncio.Event) -> Generator[None]:
-    """Let SIGTERM, SIGINT and SIGHUP set `stopping` during the body; a second SIGTERM or SIGINT ends the process.
+    """Have SIGTERM, SIGINT and SIGHUP set `stopping` during the body; a second SIGTERM or SIGINT ends the process.
 
-    A closed terminal sends SIGHUP, often twice: by the kernel and by the shell. Under `nohup` it stays ignored.
+    A closed terminal sends SIGHUP, often twice: from the kernel and from the shell. Under `nohup` it stays ignored.
     """
     loop = asyncio.get_running_loop()
     numbers = [signal.SIGTERM, signal.SIGINT]
@@ -36,7 +36,7 @@ def signals_set(stopping: asyncio.Event) -> Generator[None]:
 
 
 def _leave(terminals: list[int]) -> None:
-    """Let what is still written go nowhere: a write to a closed terminal fails, at the latest when Python ends."""
+    """Discard further output: a write to a closed terminal fails, at the latest when Python ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in terminals:
         os.dup2(nowhere, number)

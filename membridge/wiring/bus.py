@@ -1,4 +1,4 @@
-"""The bus as the settings say: how to connect, and the streams and buckets that must be there."""
+"""The bus from the settings: how to connect, and which streams and buckets must exist."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -31,7 +31,7 @@ from schemas.wire import Wire
 
 log = get_logger("membridge.bus")
 
-#: Seconds that streams and buckets may take to be created, and that a service takes to connect.
+#: Seconds to create streams and buckets, and for a service to connect.
 OPEN_DEADLINE, CONNECT = 30.0, 10.0
 
 
@@ -45,9 +45,9 @@ class Buckets:
 
 
 def bus_options(settings: Settings, name: str, key: Path | None = None) -> BusOptions:
-    """Return how to connect, as the settings say; `name` is what NATS shows of this connection.
+    """Return the settings' bus options; NATS shows the connection as `name`.
 
-    `key` is this node's seed for a project's own account, where the server has such.
+    `key` is this node's seed for a project's account, on a server with accounts.
     """
     nats = settings.nats
     return BusOptions(
@@ -65,11 +65,11 @@ def bus_options(settings: Settings, name: str, key: Path | None = None) -> BusOp
 
 
 def runtime_options(settings: Settings, name: str, *, user: str = RUNTIME) -> BusOptions:
-    """Return how to connect to the task runtime: where the server has accounts, with this machine's key for it.
+    """Return the bus options for the task runtime; on a server with accounts, with this machine's key for it.
 
     `user` is the name of a service that connects with a key of its own.
 
-    Raises CredentialsError when there is none.
+    Raises CredentialsError when the key is missing.
     """
     keys = settings.nats.keys_dir
     if keys is None:
@@ -77,8 +77,9 @@ def runtime_options(settings: Settings, name: str, *, user: str = RUNTIME) -> Bu
     key = keys / f"{user}.seed"
     if not key.is_file():
         raise CredentialsError(
-            f"this machine has no {user} key",
-            remedy="let it be invited, and run `membridge join --replace LINE`"
+            f"this machine has no {user} key: {key} is missing",
+            remedy="ask for an invitation (`membridge invite` on the server's machine) and run "
+            "`membridge join LINE --replace`"
             if user == RUNTIME
             else f"run `membridge {user}` on the machine of `membridge up --listen`, which makes that key",
         )
@@ -89,20 +90,20 @@ def runtime_options(settings: Settings, name: str, *, user: str = RUNTIME) -> Bu
 async def ensure(
     bus: Bus, wanted: Sequence[Stream], opened: Sequence[Bucket[Wire]], *, replicas: int, deadline: Deadline
 ) -> None:
-    """Create what is missing of these streams and buckets, and update what is declared otherwise by now."""
+    """Create missing streams and buckets, and update those whose declaration has changed."""
     await ensure_streams(bus, wanted, replicas=replicas, deadline=deadline)
     for bucket in opened:
         await open_bucket(bus, bucket, replicas=replicas, deadline=deadline)
 
 
 async def ensure_all(bus: Bus, settings: Settings, *, deadline: Deadline) -> None:
-    """Create what is missing of the streams and buckets of nodes."""
+    """Create the missing streams and buckets of nodes."""
     await ensure(bus, streams.ALL, buckets.ALL, replicas=settings.nats.replicas, deadline=deadline)
 
 
 @asynccontextmanager
 async def service_bus(service: Service, settings: Settings, name: str, *, deadline: Deadline) -> AsyncGenerator[Bus]:
-    """Connect as a service, and create what is missing of its streams and buckets; `name` is what NATS shows.
+    """Connect as a service, and create its missing streams and buckets; NATS shows the connection as `name`.
 
     Errors: CredentialsError, BusUnavailableError.
     """
@@ -119,7 +120,7 @@ async def service_bus(service: Service, settings: Settings, name: str, *, deadli
 
 
 async def keep_ensured(bus: Bus, store: ObjectStore, settings: Settings, ready: Ready) -> None:
-    """Be the part that creates a node's streams, buckets and store again when a server comes back without them."""
+    """Create a node's streams, buckets and store again when a server comes back without them; runs until cancelled."""
 
     async def make(deadline: Deadline) -> None:
         await ensure_all(bus, settings, deadline=deadline)
@@ -131,7 +132,7 @@ async def keep_ensured(bus: Bus, store: ObjectStore, settings: Settings, ready: 
 
 
 async def made_again(bus: Bus, make: Callable[[Deadline], Awaitable[None]]) -> NoReturn:
-    """Call `make` after each new connection, until it works: a server may come back without its memory."""
+    """Call `make` after each reconnect until it succeeds: the server may have lost its store."""
     generation = bus.generation
     while True:
         generation = await bus.wait_generation(generation)
@@ -144,7 +145,7 @@ async def made_again(bus: Bus, make: Callable[[Deadline], Awaitable[None]]) -> N
 
 
 async def open_buckets(bus: Bus, settings: Settings, *, deadline: Deadline) -> Buckets:
-    """Create what is missing of streams and buckets, and open those that a node uses."""
+    """Create missing streams and buckets, and open those that a node uses."""
     await ensure_all(bus, settings, deadline=deadline)
     return Buckets(
         heads=Kv(bus, buckets.HEADS),

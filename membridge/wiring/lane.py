@@ -1,4 +1,4 @@
-"""The lane of a project as the settings say: its state folder, its journal, its policies, its announcer."""
+"""The lane of a project from the settings: its state folder, journal, policies and announcer."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ def lane_folder(settings: Settings, config: ProjectConfig) -> Path:
 async def open_lane(
     bus: Bus, store: ObjectStore, opened: Buckets, settings: Settings, config: ProjectConfig
 ) -> AsyncGenerator[Lane]:
-    """Open a project's lane: its folder, journal and the announcer of its facts."""
+    """Open a project's lane, with its folder, journal and announcer of events."""
     folder = lane_folder(settings, config)
     journal = await threads.run(Journal, folder / "journal.db")
     lane_settings, keep, keep_backups = settings.lane, settings.keep, settings.backup

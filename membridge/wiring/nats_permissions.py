@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-#: Each user has the inboxes under its own name. Whoever answers may write to all of them: an inbox's last part cannot
-#: be guessed, and the server's own way (`allow_responses`) forgets whom it owes an answer at each change of users.
+#: Each user has the inboxes under its own name. A user that answers may write to all of them: the last part of an inbox
+#: cannot be guessed, and the server's own rule (`allow_responses`) forgets open requests at each change of users.
 INBOX = "_INBOX"
 ANSWERS = f"{INBOX}.>"
-#: Asking services who they are, and being asked.
+#: Discovery of services: to ask, and to be asked.
 DISCOVERY = tuple(f"$SRV.{verb}{rest}" for verb in ("PING", "INFO", "STATS") for rest in ("", ".>"))
 
 

@@ -1,9 +1,9 @@
-"""The contract of a service: all that the rest of Membridge knows of one.
+"""The contract of a service: all that the rest of Membridge knows about one.
 
-A package declares a `Service` and lists it in its entry-point group `membridge.services`. The command line, `membridge
-up`, `doctor`, the systemd units, the accounts of nats-server and the settings derive from the declaration. They belong
-to membridge, which never imports `services`; that is why the class is here and not there. The module that declares a
-service is imported by every process: it imports the service's own code only inside the functions it names.
+A package declares a `Service` in its entry-point group `membridge.services`. The command line, `membridge up`,
+`doctor`, the systemd units, the accounts of nats-server and the settings derive from the declaration. The class is here
+because membridge never imports `services`. Every process imports the module that declares a service, so that module
+imports the service's own code only inside functions.
 """
 
 from collections.abc import Awaitable, Callable
@@ -31,11 +31,11 @@ PATIENCE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Migrations:
-    """A service's version line: the folder of its Alembic steps, oldest first by their numbers."""
+    """A service's version line: the folder of its Alembic steps, numbered from the oldest."""
 
     service: str
     folder: Path
-    #: The table that names the newest step the database has; `alembic_version_<service>` if empty.
+    #: The table with the newest step that the database has; `alembic_version_<service>` if empty.
     version_table: str = ""
 
 
@@ -55,7 +55,7 @@ class WebOptions:
 class Service:
     """A service. `name` also names its settings group, its command, its unit, its part of `up` and its NATS user.
 
-    `summary` completes "Run …". `part` serves until cancelled; an error means that it could not begin or go on.
+    `summary` completes "Run …". `part` serves until cancelled; an error means that it could not start or continue.
     """
 
     name: str
@@ -64,22 +64,22 @@ class Service:
     #: Whether `membridge up` starts it.
     enabled: Callable[[Settings], bool]
     part: Callable[[Settings, Ready], Awaitable[None]]
-    #: What it answers; nodes and front ends may ask for it.
+    #: The operations that it answers; nodes and front ends may request them.
     operations: tuple[Operation[Wire, Wire], ...] = ()
-    #: What else it publishes and subscribes to. Its operations, streams and buckets need not be repeated.
+    #: Further subjects that it publishes and subscribes to, beside its operations, streams and buckets.
     permissions: Permissions = NOTHING
-    #: Where it answers HTTP, if it does: `services.web.service.served` does the rest but its routes.
+    #: Its address, if it answers HTTP: `services.web.service.served` does the rest but its routes.
     web: Callable[[Settings], WebOptions] | None = None
-    #: The streams and buckets that it alone reads and writes.
+    #: The streams and buckets that only it reads and writes.
     streams: tuple[Stream, ...] = ()
     buckets: tuple[Bucket[Wire], ...] = ()
-    #: Whether it reads and writes the object store in NATS, where snapshots are kept without an S3.
+    #: Whether it uses the object store in NATS, where snapshots are without an S3.
     objects: bool = False
-    #: The steps that made its tables, if it has any.
+    #: The migrations of its tables, if it has any.
     migrations: Migrations | None = None
-    #: What the overview of `up` says of it.
+    #: Its line in the overview of `up`.
     overview: Callable[[Settings], str] = lambda _: "runs"
-    #: A question that only reads; `membridge doctor` asks it where the service is enabled.
+    #: A request that only reads; `membridge doctor` sends it if the service is enabled.
     probe: Operation[Empty, Wire] | None = None
 
     @property
@@ -109,13 +109,13 @@ class Service:
 
 
 def installed() -> list[Service]:
-    """Return the services that are installed, in the order of their names. Blocking."""
+    """Return the installed services, in the order of their names. Blocking."""
     found = discover().services
     return [service for name in sorted(found) if isinstance(service := found[name], Service)]
 
 
 def supervised(service: Service, settings: Settings) -> Part:
-    """Return the part of `up` that runs a service: it reports a failure and tries again, and the others go on.
+    """Return the part of `up` that runs a service: it logs a failure and tries again, while other parts go on.
 
     They do not wait for one that takes long to start either. Only wrong settings end it: SettingsError.
     """
@@ -132,7 +132,7 @@ def supervised(service: Service, settings: Settings) -> Part:
                 remedy=failure.remedy if isinstance(failure, MembridgeError) else "",
                 in_seconds=round(pause, 1),
             )
-            # What comes after it must not wait for it.
+            # The parts after it must not wait for it.
             ready()
 
         await kept_running(partial(service.part, settings, ready), name=service.name, on_failure=failed)

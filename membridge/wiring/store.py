@@ -1,4 +1,4 @@
-"""The object store as the settings say: JetStream or an S3, encrypted or not."""
+"""The object store from the settings: JetStream or an S3, encrypted or not."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -29,7 +29,7 @@ async def open_store(bus: Bus | None, settings: Settings) -> AsyncGenerator[Obje
 
 
 def key_source(settings: Settings) -> KeySource:
-    """Return where the settings say that this node's keys are."""
+    """Return the settings' source of this node's keys."""
     passphrase = settings.store.encryption_passphrase
     return KeySource(
         file=settings.store.encryption_key_file, passphrase=passphrase.reveal() if passphrase is not None else None
@@ -42,8 +42,8 @@ async def open_backend(bus: Bus | None, settings: Settings) -> AsyncGenerator[Ob
     store = settings.store
     if store.backend is StoreKind.JETSTREAM:
         if bus is None:
-            raise BusUnavailableError("snapshots are kept in NATS, which was not reached")
-        # Who has a key of its own for an account may not purge; the account's operator does.
+            raise BusUnavailableError("snapshots are stored in NATS, which cannot be reached")
+        # A node with a key of its own may not purge; the account's operator does.
         purges = settings.nats.keys_dir is None
         async with open_jetstream(bus, replicas=settings.nats.replicas, purges=purges) as opened:
             yield opened

@@ -32,16 +32,16 @@ CALL = Call("0", "membridge.access.revoke", {}, Deadline.after(60.0), "someone@a
 
 
 class Recorded(Offboarding):
-    """Notes who was told, and whom the saved membership counted in at that moment."""
+    """Records which members were notified, and which ones the saved membership had then."""
 
     def __init__(self, server_files: ServerFiles) -> None:
         super().__init__(A, {})
-        self.told: list[tuple[str, list[str]]] = []
+        self.notified: list[tuple[str, list[str]]] = []
         self._files = server_files
 
-    async def tell(self, member: Member, by: str) -> dict[ProjectId, LeaderRecord]:
-        self.told.append((member.node, [one.node for one in self._files.membership().enrolled()]))
-        return await super().tell(member, by)
+    async def notify(self, member: Member, by: str) -> dict[ProjectId, LeaderRecord]:
+        self.notified.append((member.node, [one.node for one in self._files.membership().enrolled()]))
+        return await super().notify(member, by)
 
 
 class Server:
@@ -95,12 +95,12 @@ async def test_the_servers_own_machine_cannot_be_revoked(place: Place) -> None:
         await place.revoke("a")
     assert (refused.value.field, "stop `membridge up`" in (refused.value.remedy or "")) == ("node", True)
     assert [member.node for member in place.server_files.membership().enrolled()] == ["a", "b"]
-    assert (place.offboarding.told, (place.server_files.folder / "access.log").exists()) == ([], False)
+    assert (place.offboarding.notified, (place.server_files.folder / "access.log").exists()) == ([], False)
 
 
 async def test_a_node_is_told_once_the_roster_is_saved_without_it(place: Place) -> None:
     assert await place.revoke("b") == ["a"]
-    assert place.offboarding.told == [("b", ["a"])]
+    assert place.offboarding.notified == [("b", ["a"])]
     assert place.key not in place.server.reads
 
 
@@ -111,7 +111,7 @@ async def test_a_roster_that_cannot_be_saved_leaves_the_node_in_and_untold(place
     (saved / "in the way").mkdir(parents=True)
     with pytest.raises((MembridgeError, OSError)):
         await place.revoke("b")
-    assert place.offboarding.told == []
+    assert place.offboarding.notified == []
     assert [member.node for member in place.enrolment.membership.enrolled()] == ["a", "b"]
     (saved / "in the way").rmdir()
     saved.rmdir()
@@ -164,7 +164,7 @@ class Silent(Bus):
 async def test_telling_takes_its_time_once_however_many_projects_are_silent() -> None:
     accounts: dict[ProjectId, Bus] = {canonical_id(name): Silent() for name in ("p", "q", "r")}
     member = Member(node=B, keys=dict.fromkeys(accounts, "U"), enrolled_at="now")
-    assert await Offboarding(A, accounts).tell(member, "someone@a") == {}
+    assert await Offboarding(A, accounts).notify(member, "someone@a") == {}
     waited = [until.at for bus in accounts.values() if isinstance(bus, Silent) for until in bus.waited]
     assert len(waited) > len(accounts)
     assert len(set(waited)) == 1

@@ -19,7 +19,7 @@ def channel(tmp_path: Path) -> socket.socket:
 
 def test_a_state_reaches_the_socket(tmp_path: Path, channel: socket.socket) -> None:
     with channel:
-        Notifier.of({"NOTIFY_SOCKET": str(tmp_path / "notify")}).tell("READY=1")
+        Notifier.of({"NOTIFY_SOCKET": str(tmp_path / "notify")}).send("READY=1")
         assert channel.recv(100) == b"READY=1"
 
 
@@ -27,14 +27,14 @@ def test_an_abstract_socket_is_reached_too() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind("\0membridge-test-notify")
         heard.settimeout(5.0)
-        Notifier("@membridge-test-notify", None).tell("STOPPING=1")
+        Notifier("@membridge-test-notify", None).send("STOPPING=1")
         assert heard.recv(100) == b"STOPPING=1"
 
 
 def test_without_systemd_nothing_is_sent_and_nothing_fails(tmp_path: Path) -> None:
     assert Notifier.of({}) == Notifier(None, None)
-    Notifier(None, None).tell("READY=1")
-    Notifier(str(tmp_path / "nobody"), None).tell("READY=1")
+    Notifier(None, None).send("READY=1")
+    Notifier(str(tmp_path / "nobody"), None).send("READY=1")
 
 
 async def test_the_watchdog_hears_a_sign_of_life(tmp_path: Path, channel: socket.socket) -> None:
