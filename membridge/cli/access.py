@@ -148,8 +148,8 @@ def join(
     file = settings.node.config_dir / ENROLLED
     if file.exists() and not replace:
         raise InvalidRequestError(
-            f"this machine has joined a memory already: {file}",
-            remedy="to leave that memory for this one run `membridge join --replace LINE`",
+            f"this machine has already joined a memory: see {file}",
+            remedy="to leave that one run `membridge join --replace LINE`",
         )
     name = NodeId(node) if node else said.node or settings.node.id
     path = Path(os.path.abspath(database.expanduser())) if database else settings.project.database  # noqa: PTH100 - a link stays a link
@@ -182,14 +182,16 @@ def _check_own_settings(settings: Settings, line: "Line", node: NodeId, database
             continue
         becomes = f"would make it {value}" if value is not None else "sets it itself"
         also = f", or join with `--node {own}`" if key == "node.id" and line.node is None else ""
+        unset = settings.unset(key)
         raise InvalidRequestError(
-            f"{key} is {own}, set by {origin}, and this join {becomes}", remedy=f"remove it there{also}", field=key
+            f"{key} is {own}, set by {origin}, and this join {becomes}", remedy=f"{unset}{also}", field=key
         )
     origin = settings.origins["nats.urls"]
     if origin not in {DEFAULT, str(written)} and not set(settings.nats.urls) <= set(line.urls):
+        unset = settings.unset("nats.urls")
         raise InvalidRequestError(
-            f"nats.urls is set by {origin}, and the invitation is for the server {line.urls[0]}",
-            remedy="remove it there",
+            f"nats.urls, set by {origin}, does not name {line.urls[0]}, the server of the invitation",
+            remedy=f"{unset}",
             field="nats.urls",
         )
 
@@ -267,7 +269,7 @@ def server_files_of(invocation: Invocation) -> "ServerFiles":
     folder = settings.node.state_dir / "access"
     if settings.nats.listen is None or not (folder / "nats-server.conf").is_file():
         raise InvalidRequestError(
-            "this machine runs no server for other machines",
+            "this machine does not run a server for other machines",
             remedy="run `membridge up --listen 0.0.0.0:4222` here, or run this command on the machine where it runs",
         )
     return ServerFiles(folder, Listening.of(str(settings.nats.listen)), given_in(settings.nats))

@@ -127,7 +127,7 @@ def ask_node(invocation: Invocation, operation: Operation[Q, R], request: Q, nod
         return asyncio.run(asked())
     except NoResponderError as error:
         raise NoResponderError(
-            f"no daemon of node {node} answers", remedy="`membridge nodes` lists those that are present"
+            f"no daemon of node {node} answers", remedy="run `membridge nodes` to list those that are present"
         ) from error
 
 
@@ -159,7 +159,7 @@ async def of_runtime(bus: Bus, operation: Operation[Q, R], request: Q) -> R:
     try:
         return await RpcClient(bus).request(operation, request)
     except NoResponderError as error:
-        raise NoResponderError("no coordinator answers", remedy=NO_COORDINATOR) from error
+        raise NoResponderError("no coordinator answers: tasks need one", remedy=NO_COORDINATOR) from error
 
 
 def ask_runtime(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:

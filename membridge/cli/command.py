@@ -60,7 +60,7 @@ class Invocation:
     def confirm(self, question: str, *, otherwise: str) -> None:
         """Ask whether to go on. Raises RefusedError, which says `otherwise`, for a no and without a terminal."""
         if self.as_json or not sys.stdin.isatty():
-            raise RefusedError(f"{otherwise}: there is no terminal to ask on", remedy="run it again with --yes")
+            raise RefusedError(f"{otherwise}: without a terminal it cannot ask", remedy="run it again with --yes")
         if not click.confirm(question):
             raise RefusedError(otherwise)
 

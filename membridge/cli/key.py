@@ -87,7 +87,7 @@ def rotate(invocation: Invocation) -> None:
     keys = (new_key(), *read_file(path))
     if len(keys) > MOST:
         raise InvalidRequestError(
-            f"{path} holds {MOST} keys, the most there may be",
+            f"{path} holds {MOST} keys, and no more are allowed",
             remedy="run `membridge key seal`, then remove the oldest lines of the file",
         )
     write_file(path, keys)

@@ -28,7 +28,7 @@ def status(invocation: Invocation) -> None:
         reply = requests.ask(invocation, subjects.STATUS, Empty())
     except BusUnavailableError as error:
         remedy = error.remedy or None
-        raise BusUnavailableError(f"{error.message}: nothing is synchronised", remedy=remedy) from error
+        raise BusUnavailableError(f"{error.message}, so nothing is synchronised", remedy=remedy) from error
     invocation.show(reply, print_status)
 
 

@@ -230,13 +230,15 @@ def _spec(prompt: str, form: str, timeout: int, budget: int, given: dict[str, ob
         try:
             prompt = Path(prompt[1:]).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequestError(f"cannot read the prompt from {prompt[1:]}: {error}", field="prompt") from error
+            raise InvalidRequestError(
+                f"cannot read the prompt from {prompt[1:]}: {getattr(error, 'strerror', None) or error}", field="prompt"
+            ) from error
     if given["not_before"] is not None:
         given = {**given, "not_before": _instant(str(given["not_before"]))}
     if (size := len(prompt.encode("utf-8", "replace"))) > MOST_PROMPT:
         raise TooLargeError(
-            f"the prompt has {size:,} bytes, more than any coordinator takes ({MOST_PROMPT:,})",
-            remedy="shorten it, or name files for the worker to read with --hint",
+            f"the prompt has {size:,} bytes, at most {MOST_PROMPT:,} are allowed",
+            remedy="shorten it, or name files for the worker to read: `--hint FILE`",
             field="prompt",
         )
     fields = {

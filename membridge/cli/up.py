@@ -22,7 +22,7 @@ from membridge.errors import InvalidRequestError
 from membridge.node import daemon, registry
 from membridge.objectstore.encryption.keys import key_text, read_file
 from membridge.settings import DEFAULT, LOOPBACK, Settings, StoreKind, load
-from membridge.settings.kinds import LISTEN
+from membridge.settings.kinds import LISTEN, show
 from membridge.system.pidfile import only_one
 from membridge.system.sd_notify import Notifier
 from membridge.system.signals import signals_set
@@ -74,7 +74,7 @@ async def _serve(settings: Settings) -> None:
     if reached.nats.nkey_seed_file != own.node:
         raise InvalidRequestError(
             f"`membridge up` starts a server with keys of its own, but the settings name others: {_others(reached)}",
-            remedy="unset them, or run `membridge node` to use a server of your own",
+            remedy="remove them there, or run `membridge node` to use a server of your own",
             field="nats",
         )
     projects = [project.id for project in await threads.run(registry.load, reached)]
@@ -136,9 +136,10 @@ async def _serve_others(settings: Settings, listen: str) -> None:
     await threads.run(join_config.save, settings.node.config_dir, JoinConfig(config))
     reached = await threads.run(load, os.environ, Path.home())
     if reached.nats.urls != (listening.local_url,):
+        unset = reached.unset("nats.urls")
         raise InvalidRequestError(
-            f"MEMBRIDGE_NATS_URL names another server ({reached.origins['nats.urls']})",
-            remedy="unset it: `membridge up --listen` starts the server here",
+            "`membridge up --listen` starts a server here, but the setting nats.urls names another one",
+            remedy=f"{unset}, or run `membridge node` to use that server",
             field="nats.urls",
         )
     await _run(server, reached, {"access": lambda ready: enrolment.run(membership, ready)})
@@ -169,9 +170,11 @@ def store_config(settings: Settings) -> StoreConfig:
 def _port(settings: Settings) -> int:
     address = urlsplit(settings.nats.urls[0])
     if len(settings.nats.urls) != 1 or address.hostname not in LOOPBACK:
+        unset = settings.unset("nats.urls")
         raise InvalidRequestError(
-            f"MEMBRIDGE_NATS_URL names a server elsewhere ({address.hostname}), but `membridge up` starts one here",
-            remedy="run `membridge node` to use that server, or unset MEMBRIDGE_NATS_URL",
+            f"`membridge up` starts a server here, but the setting nats.urls names {show(settings.nats.urls)}",
+            remedy=f"{unset}, or run `membridge node` to use that server",
+            field="nats.urls",
         )
     return address.port or 4222
 

@@ -85,9 +85,14 @@ class Settings:
         found = next((group for group in self.services.values() if isinstance(group, kind)), None)
         if found is None:
             raise SettingsError(
-                f"no installed service has the settings {kind.__name__}", remedy="install the package again"
+                f"no installed service has the settings {kind.__name__}", remedy="install Membridge again"
             )
         return found
+
+    def unset(self, key: str) -> str:
+        """Return how a person takes away the value of `key`, where it is set, for a remedy."""
+        origin = self.origins[key]
+        return f"unset {origin[4:]}" if origin.startswith("env ") else f"remove {key} from {origin}"
 
     def value(self, item: Setting) -> object:
         """Return the value of one line of the table."""
@@ -198,7 +203,7 @@ def _checked(kind: Kind[T], raw: Raw, home: Path, *, field: str) -> T:
     except ValueError as error:
         shown = kind.quote(raw.value)
         source = "" if raw.origin.startswith("env ") else f" in {raw.origin}"
-        raise SettingsError(f"{raw.label} = {shown}{source}: allowed is {kind.allowed}", field=field) from error
+        raise SettingsError(f"{raw.label} = {shown}{source}: must be {kind.allowed}", field=field) from error
 
 
 def _derived(values: Mapping[str, Any], where: Locations, environ: Mapping[str, str], home: Path) -> dict[str, object]:
@@ -278,12 +283,16 @@ def _projects(
     databases: dict[str, str] = {}
     for project in found:
         if project.name in names:
-            raise SettingsError(f"project {project.name!r} is configured twice: allowed is once", field="projects")
+            raise SettingsError(
+                f"project {project.name!r} is configured twice",
+                remedy=f"remove one from {where.config}",
+                field="projects",
+            )
         other = databases.setdefault(os.path.realpath(project.database), project.name)
         if other != project.name:
             raise SettingsError(
-                f"projects {other!r} and {project.name!r} have the same database {project.database}: "
-                "allowed is one project for each database",
+                f"projects {other!r} and {project.name!r} have the same database {project.database}",
+                remedy="give each project a database of its own",
                 field="projects",
             )
         names.add(project.name)
@@ -303,7 +312,7 @@ def _check_together(settings: Settings) -> None:
     lane, store = settings.lane, settings.store
     if lane.quiet_max_seconds < lane.quiet_seconds:
         raise SettingsError(
-            f"lane.quiet_max_seconds = {lane.quiet_max_seconds:g}: allowed is nothing below lane.quiet_seconds, "
+            f"lane.quiet_max_seconds = {lane.quiet_max_seconds:g}: must be at least lane.quiet_seconds, "
             f"which is {lane.quiet_seconds:g}",
             field="lane.quiet_max_seconds",
         )
@@ -312,26 +321,31 @@ def _check_together(settings: Settings) -> None:
     own = (nats.certificate_file, nats.certificate_key_file, nats.certificate_authority_file)
     if any(own) and not all(own):
         raise SettingsError(
-            "nats.certificate_file: allowed is a certificate, its key and its authority together, or none of them",
+            "nats.certificate_file, certificate_key_file and certificate_authority_file belong together",
+            remedy="set all three, or none of them",
             field="nats.certificate_file",
         )
     if store.backend is StoreKind.S3:
         for key in ("endpoint", "access_key", "secret_key"):
             if getattr(store, key) is None:
                 item = _declared(f"store.{key}")
-                raise SettingsError(f"{item.declared.env} is not set: an S3 store needs it", field=item.key)
+                raise SettingsError(
+                    f"{item.declared.env} is not set: an S3 store needs it",
+                    remedy="set it, or MEMBRIDGE_STORE=jetstream to keep snapshots in NATS",
+                    field=item.key,
+                )
 
 
 def _check_encryption(store: StoreSettings) -> None:
     if store.encrypted and store.publish_legacy:
         raise SettingsError(
-            "store.publish_legacy = true: allowed is false with encryption on, because that layout is not encrypted",
+            "store.publish_legacy = true: must be false with encryption on, because that layout is not encrypted",
             field="store.publish_legacy",
         )
     passphrase = store.encryption_passphrase
     if passphrase is not None and len(passphrase.reveal()) < SHORTEST_PASSPHRASE:
         raise SettingsError(
-            f"store.encryption_passphrase = {passphrase}: allowed is {SHORTEST_PASSPHRASE} characters and more",
+            f"store.encryption_passphrase = {passphrase}: must have at least {SHORTEST_PASSPHRASE} characters",
             field="store.encryption_passphrase",
         )
 

@@ -62,13 +62,17 @@ def read(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}", field=path.name) from error
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}", remedy="check its owner and permissions", field=path.name
+        ) from error
     if len(body) > MAX_FILE_BYTES:
-        raise SettingsError(f"{path} is larger than {MAX_FILE_BYTES} bytes", field=path.name)
+        raise SettingsError(f"{path} is too large for a file of settings: over {MAX_FILE_BYTES} bytes", field=path.name)
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8 text: byte {error.start}", field=path.name) from error
+        raise SettingsError(
+            f"{path} is not UTF-8 text: see byte {error.start}", remedy="save it as UTF-8", field=path.name
+        ) from error
 
 
 def from_toml(text: str, path: Path, table: Sequence[Setting]) -> FileValues:
@@ -78,7 +82,7 @@ def from_toml(text: str, path: Path, table: Sequence[Setting]) -> FileValues:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{path} is not TOML: {_one_line(error)}", field=path.name) from error
+        raise SettingsError(f"{path} is not valid TOML: {_one_line(error)}", field=path.name) from error
     known = tuple(item.key for item in table if item.declared.in_file)
     groups = dict.fromkeys(item.group for item in table)
     values: dict[str, Raw] = {}
@@ -104,8 +108,8 @@ def _refuse_two_values(first: Raw | None, second: Raw, key: str) -> None:
     if first is not None and (first.value, type(first.value)) != (second.value, type(second.value)):
         former = first.label if second.label == key else second.label
         raise SettingsError(
-            f"{key} and {former} in {second.origin} differ, and {former} is the old name of {key}: "
-            f"keep {key} and remove {former}",
+            f"{key} and {former} in {second.origin} differ, and {former} is the old name of {key}",
+            remedy=f"keep {key} and remove {former}",
             field=key,
         )
 
@@ -146,7 +150,7 @@ def from_legacy(text: str, path: Path, environ: Mapping[str, str], table: Sequen
         if name in keys:
             if value is None:
                 raise SettingsError(
-                    f"{name} in {path} line {number}: allowed is plain text, quoted if need be; nothing is executed",
+                    f"{name} in {path} line {number}: must be plain text, quoted if need be; nothing is executed",
                     field=keys[name],
                 )
             values[keys[name]] = Raw(value, str(path), name)
@@ -199,7 +203,7 @@ def _projects(content: object, path: Path) -> tuple[Mapping[str, object], ...]:
     for item in items:
         if not isinstance(item, dict):
             raise SettingsError(
-                f"projects in {path}: allowed are [[projects]] with name and database", field="projects"
+                f"projects in {path}: must be tables [[projects]] with name and database", field="projects"
             )
         project = cast("dict[str, object]", item)
         for key in project:

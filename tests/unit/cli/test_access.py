@@ -36,7 +36,7 @@ def line(home: Path, node: str | None = None) -> str:
         ("MEMBRIDGE_NODE_ID", "bob", "node.id is bob, set by env MEMBRIDGE_NODE_ID"),
         ("CLAUDE_PROJECT_ID", "other", "project.name is other, set by env CLAUDE_PROJECT_ID"),
         ("CLAUDE_MEM_DB", "/elsewhere.db", "project.database is /elsewhere.db, set by env CLAUDE_MEM_DB"),
-        ("MEMBRIDGE_NATS_URL", "nats://hub:4222", "nats.urls is set by env MEMBRIDGE_NATS_URL"),
+        ("MEMBRIDGE_NATS_URL", "nats://hub:4222", "nats.urls, set by env MEMBRIDGE_NATS_URL"),
         ("MEMBRIDGE_NATS_KEYS_DIR", "/keys", "nats.keys_dir is /keys, set by env MEMBRIDGE_NATS_KEYS_DIR"),
     ],
 )

@@ -194,7 +194,7 @@ def test_a_wrong_setting_is_one_line(run: Callable[..., int], capsys: pytest.Cap
     assert run("config", MEMBRIDGE_QUIET_SECONDS="soon") == 1
 
     assert capsys.readouterr().err == (
-        "error: MEMBRIDGE_QUIET_SECONDS = 'soon': allowed is a number above 0, at most 60\n"
+        "error: MEMBRIDGE_QUIET_SECONDS = 'soon': must be a number above 0, at most 60\n"
     )
 
 

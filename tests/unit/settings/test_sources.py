@@ -45,7 +45,7 @@ def test_variables_are_filled_from_earlier_lines_and_the_environment() -> None:
 
 @pytest.mark.parametrize("written", ["$(touch /tmp/x)", "`id`", '"$(id)"', '"open', "a b", "a | b", "${X:-y}", "a > b"])
 def test_what_would_need_a_shell_is_refused_and_not_run(written: str) -> None:
-    with pytest.raises(SettingsError, match=r"MINIO_BUCKET in /h/config.env line 2: allowed is plain text") as caught:
+    with pytest.raises(SettingsError, match=r"MINIO_BUCKET in /h/config.env line 2: must be plain text") as caught:
         from_legacy(f"# old\nMINIO_BUCKET={written}", PATH, {}, TABLE)
 
     assert caught.value.field == "store.bucket"
