@@ -31,7 +31,7 @@ def resolve(path: Path) -> Path:
     with translated(path):
         real = path.resolve(strict=True)
     if not real.is_file():
-        raise DatabaseInvalidError(f"{path} is not a file")
+        raise DatabaseInvalidError(f"{path} is not a file", remedy="check CLAUDE_MEM_DB; it names claude-mem.db")
     return real
 
 
@@ -128,4 +128,6 @@ def check_is_claude_mem(connection: Connection, path: Path, *, schema: str = "ma
 def require_directory(target: Path) -> None:
     """Raise DatabaseMissingError when the folder of a file to be written is not there."""
     if not target.parent.is_dir():
-        raise DatabaseMissingError(f"there is no folder {target.parent}")
+        raise DatabaseMissingError(
+            f"there is no folder {target.parent}", remedy="make the folder, or check CLAUDE_MEM_DB"
+        )

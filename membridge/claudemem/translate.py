@@ -20,7 +20,7 @@ from membridge.system import files
 
 #: Bytes free below which a disk counts as full: SQLite's smallest files do not fit then.
 _ROOM = 256 << 10
-_OWNER = "check its owner and permissions"
+_OWNER = "check its owner and permissions, and those of its folder"
 #: What helps against a damaged database, with a backup and without one.
 RESTORE = "run `membridge backups restore newest`, or without a backup `membridge pull --replace`"
 

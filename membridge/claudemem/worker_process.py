@@ -71,7 +71,9 @@ async def stop_worker(data_dir: Path, *, process_control: bool, deadline: Deadli
         os.kill(found.pid, signal.SIGTERM)
     while is_alive(found.pid):
         if deadline.passed:
-            raise UnavailableError(f"claude-mem's worker {found.pid} does not stop")
+            raise UnavailableError(
+                f"claude-mem's worker (pid {found.pid}) does not stop", remedy=f"end it with `kill -9 {found.pid}`"
+            )
         await asyncio.sleep(0.05)
     return True
 
@@ -79,7 +81,7 @@ async def stop_worker(data_dir: Path, *, process_control: bool, deadline: Deadli
 def _check_allowed(*, process_control: bool) -> None:
     if not process_control:
         raise ForbiddenError(
-            "claude-mem's worker is not stopped by membridge",
+            "membridge may not stop claude-mem's worker",
             remedy="set MEMBRIDGE_ALLOW_PROCESS_CONTROL=1 to allow it",
         )
 

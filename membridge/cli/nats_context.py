@@ -91,7 +91,7 @@ def _keyless(settings: Settings, urls: tuple[str, ...]) -> InvalidRequestError:
     if pidfile.holder(settings.node.state_dir, "up") is not None:
         return InvalidRequestError(
             f"this machine has no key for {server}, which is not the server of the running `membridge up`",
-            remedy="run `membridge config show`, and remove the nats.urls and keys that are not those of `membridge up`",
+            remedy="run `membridge config show`, and remove nats.urls and keys that are not those of `membridge up`",
         )
     return InvalidRequestError(
         f"the server at {server} has no users, so there is nothing to sign in with",

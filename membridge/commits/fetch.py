@@ -50,7 +50,7 @@ async def fetch(replica: Replica, head: SnapshotRecord, *, progress: ProgressTra
                     raise
     plan = await _plan(replica, head, None, deadline=deadline)
     if plan is None:
-        raise CorruptObjectError(f"the snapshots of {replica.name} do not form a chain", remedy=_RECOVER)
+        raise CorruptObjectError(f"snapshots of {replica.name} are missing from the store", remedy=_RECOVER)
     return await _build(replica, head, plan, progress=progress, deadline=deadline)
 
 
@@ -67,7 +67,7 @@ async def _plan(
         plan = chain.plan(head, position, records, gone)
     except chain.BrokenChainError as error:
         raise CorruptObjectError(
-            f"the snapshots of {replica.name} do not form a chain: {error}", remedy=_RECOVER
+            f"the snapshots of {replica.name} do not build on each other: {error}", remedy=_RECOVER
         ) from error
     if plan is not None and plan.from_full and plan.descends and not await threads.run(_is_intact, replica, position):
         return None
@@ -103,7 +103,9 @@ async def _build(
 
 def _verify(staged: Path, head: SnapshotRecord, plan: FetchPlan, deadline: Deadline) -> None:
     if staged.stat().st_size != head.page_size * head.page_count or files.sha256_of(staged) != head.sha256:
-        raise CorruptObjectError(f"the database of seq {head.seq} is not the one that was committed")
+        raise CorruptObjectError(
+            f"the database built from snapshot {head.seq} is not the committed one: its sha256 differs"
+        )
     # The committing node ran a full check. After a delta only the pages that a merge reads are checked again.
     if plan.from_full:
         database.quick_check(staged, deadline=deadline)

@@ -145,7 +145,8 @@ async def _records(
     hole = chain.hole(head, records)
     if hole is not None or records[head.seq].nonce != head.nonce:
         raise RefusedError(
-            f"the chain of the head of {replica.name} is damaged at seq {hole or head.seq}: nothing is deleted",
+            f"the newest snapshot of {replica.name} builds on snapshot {hole or head.seq}, which is damaged: "
+            "nothing is deleted",
             remedy="run `membridge verify`",
         )
     return records, damaged
@@ -172,7 +173,7 @@ async def _carry_out(replica: Replica, plan: _Plan, *, progress: ProgressTracker
 
 def _own(replica: Replica, key: str) -> str:
     if not key.startswith(layout.snapshots(replica.project)):
-        raise CorruptObjectError(f"a record of {replica.name} names {key}, which is not the project's")
+        raise CorruptObjectError(f"a commit record of {replica.name} names {key}, an object of another project")
     return key
 
 

@@ -105,7 +105,7 @@ async def settle(replica: Replica, *, deadline: Deadline) -> KnownHead | None:
             continue
         if beyond.parent_sha256 != head.sha256 or beyond.epoch < head.epoch:
             raise CorruptObjectError(
-                f"the commit record of seq {beyond.seq} does not build on the head",
+                f"the commit record of snapshot {beyond.seq} does not build on the newest snapshot before it",
                 remedy="run `membridge recover --from mirror` on the node whose memory is the newest",
             )
         known = await _move(replica, beyond, revision=known.revision, deadline=deadline)
@@ -150,11 +150,15 @@ async def commit(replica: Replica, record: SnapshotRecord, known: KnownHead | No
         try:
             winner = await fetch_record(replica, record.seq, deadline=deadline)
         except CorruptObjectError:
-            raise HeadMovedError(f"seq {record.seq} of {replica.name} is taken by a record that is damaged") from error
+            raise HeadMovedError(
+                f"snapshot {record.seq} of {replica.name} exists, and its record is damaged"
+            ) from error
         if winner.nonce != record.nonce:
             if winner.epoch > record.epoch:
                 raise _stale(replica, record, winner) from error
-            raise HeadMovedError(f"seq {record.seq} of {replica.name} was committed by {winner.node}") from error
+            raise HeadMovedError(
+                f"node {winner.node} committed snapshot {record.seq} of {replica.name} first"
+            ) from error
     return await _move(replica, record, revision=known.revision if known else 0, deadline=deadline)
 
 
@@ -168,10 +172,10 @@ async def fetch_record(replica: Replica, seq: Seq, *, deadline: Deadline) -> Sna
     try:
         record = decode(body, SnapshotRecord)
     except WireError as error:
-        raise CorruptObjectError(f"{key} is not a commit record: {error}") from error
+        raise CorruptObjectError(f"object {key} is not a commit record: {error}") from error
     _check_format(record)
     if record.seq != seq or record.project != replica.project:
-        raise CorruptObjectError(f"{key} is the record of another snapshot")
+        raise CorruptObjectError(f"object {key} is the commit record of another snapshot")
     return record
 
 
@@ -212,7 +216,7 @@ async def _check_unmoved(
         return
     if entry is not None and entry.value.record.epoch > record.epoch:
         raise _stale(replica, record, entry.value.record)
-    raise HeadMovedError(f"the head of {replica.name} moved before seq {record.seq} was committed")
+    raise HeadMovedError(f"another node committed to {replica.name} before snapshot {record.seq}")
 
 
 async def newest_record(replica: Replica, *, deadline: Deadline) -> SnapshotRecord | None:
@@ -271,18 +275,18 @@ async def _move(replica: Replica, record: SnapshotRecord, *, revision: int, dead
             raise
         if entry is not None and entry.value.record.epoch > record.epoch:
             raise _stale(replica, record, entry.value.record) from error
-        raise HeadMovedError(f"the head of {replica.name} moved while seq {record.seq} was being committed") from error
+        raise HeadMovedError(f"another node committed to {replica.name} during snapshot {record.seq}") from error
     return KnownHead(record, moved)
 
 
 def _stale(replica: Replica, record: SnapshotRecord, winner: SnapshotRecord) -> StaleEpochError:
     return StaleEpochError(
-        f"epoch {record.epoch} of project {replica.name} is over, {winner.node} committed under epoch {winner.epoch}"
+        f"node {winner.node} is primary of {replica.name} now: epoch {winner.epoch}, not {record.epoch}"
     )
 
 
 def _check_format(record: SnapshotRecord) -> None:
     if record.format > FORMAT:
         raise UnsupportedFormatError(
-            f"seq {record.seq} was written in format {record.format}, this version reads up to {FORMAT}"
+            f"snapshot {record.seq} was written in format {record.format}, this version reads up to {FORMAT}"
         )

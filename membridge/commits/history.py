@@ -60,7 +60,7 @@ async def resolve(replica: Replica, state: str, *, deadline: Deadline) -> Snapsh
         return known.record
     record = await heads.find_record(replica, seq, deadline=deadline) if seq < known.record.seq else None
     if record is None:
-        raise NotFoundError(f"seq {seq} of {replica.name} is not kept", remedy="run `membridge history`")
+        raise NotFoundError(f"{replica.name} has no snapshot {seq}, or not any more", remedy="run `membridge history`")
     return record
 
 
@@ -68,7 +68,7 @@ def _instant(text: str) -> datetime:
     at = clock.known(text)
     if at is None:
         raise InvalidRequestError(
-            f"{text!r} is not a time with its zone", remedy="write it as 2026-01-31T18:00:00Z", field="state"
+            f"{text!r} is not a time with a zone", remedy="write it as 2026-01-31T18:00:00Z", field="state"
         )
     return at
 
@@ -84,7 +84,7 @@ async def _newest_at(replica: Replica, head: SnapshotRecord, at: datetime, *, de
         if made is not None and made <= at:
             return record
     raise NotFoundError(
-        f"no snapshot of {replica.name} is as old as {at.isoformat()}", remedy="run `membridge history`"
+        f"{replica.name} has no snapshot from {at.isoformat()} or before", remedy="run `membridge history`"
     )
 
 

@@ -82,4 +82,4 @@ def _from_mirror(replica: Replica, record: SnapshotRecord, target: Path) -> bool
 
 
 def _broken(record: SnapshotRecord, why: str) -> CorruptObjectError:
-    return CorruptObjectError(f"seq {record.seq} cannot be restored: {why}", remedy="run `membridge verify`")
+    return CorruptObjectError(f"snapshot {record.seq} cannot be restored: {why}")

@@ -84,7 +84,7 @@ async def fetch(replica: Replica, announcement: ProposalAnnouncement, *, deadlin
     expected = layout.proposal(replica.project, announcement.node, announcement.id)
     if announcement.key != expected or announcement.project != replica.project:
         raise CorruptObjectError(
-            f"proposal {announcement.id} of {announcement.node} names an object that is not its own"
+            f"proposal {announcement.id} of node {announcement.node} names an object that is not its own"
         )
     body = await replica.store.get(announcement.key, deadline=deadline)
     return await threads.run(_unpack, announcement, body)
@@ -104,17 +104,17 @@ def _pack(replica: Replica, rows: list[ProposedRow], device_id: str | None) -> t
 
 
 def _unpack(announcement: ProposalAnnouncement, body: bytes) -> ProposalBundle:
-    what = f"proposal {announcement.id} of {announcement.node}"
+    what = f"proposal {announcement.id} of node {announcement.node}"
     if hashlib.sha256(body).hexdigest() != announcement.sha256:
-        raise CorruptObjectError(f"{what} is damaged: its sha256 is not the announced one")
+        raise CorruptObjectError(f"{what} is damaged: its sha256 is not the announced one", remedy="")
     try:
         with zstandard.ZstdDecompressor().stream_reader(body) as reader:
             content = reader.read(MAX_BUNDLE_BYTES + 1)
         if len(content) > MAX_BUNDLE_BYTES:
-            raise CorruptObjectError(f"{what} is larger than {MAX_BUNDLE_BYTES} bytes")
+            raise CorruptObjectError(f"{what} is larger than {MAX_BUNDLE_BYTES} bytes", remedy="")
         bundle = _BUNDLE.decode(content)
     except (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptObjectError(f"{what} cannot be read: {error}") from error
+        raise CorruptObjectError(f"{what} cannot be read: {error}", remedy="") from error
     if bundle.node != announcement.node or bundle.project != announcement.project:
-        raise CorruptObjectError(f"{what} claims to be of node {bundle.node}")
+        raise CorruptObjectError(f"{what} claims to be from node {bundle.node}", remedy="")
     return bundle

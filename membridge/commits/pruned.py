@@ -54,7 +54,7 @@ async def _block(replica: Replica, block: int, *, deadline: Deadline) -> dict[Se
     except ObjectMissingError:
         return {}
     except WireError as error:
-        raise CorruptObjectError(f"{key} cannot be read: {error}", remedy="delete it") from error
+        raise CorruptObjectError(f"object {key} cannot be read: {error}", remedy="delete it from the store") from error
     return {
         seq: Position(seq, epoch, sha256)
         for seq, epoch, sha256 in zip(held.seqs, held.epochs, held.sha256, strict=False)

@@ -88,10 +88,10 @@ def _decompress(record: SnapshotRecord, stored: Path, staged: Path) -> None:
             for chunk in zstandard.ZstdDecompressor().read_to_iter(source, write_size=files.BLOCK):
                 written += len(chunk)
                 if written > limit:
-                    raise CorruptObjectError(f"the full snapshot of seq {record.seq} is longer than it should be")
+                    raise CorruptObjectError(f"the object of snapshot {record.seq} is longer than its database")
                 target.write(chunk)
         except zstandard.ZstdError as error:
-            raise CorruptObjectError(f"the full snapshot of seq {record.seq} does not decompress") from error
+            raise CorruptObjectError(f"the object of snapshot {record.seq} does not decompress") from error
 
 
 def _patch(record: SnapshotRecord, stored: Path, staged: Path) -> None:
@@ -101,14 +101,14 @@ def _patch(record: SnapshotRecord, stored: Path, staged: Path) -> None:
             reader = delta.Reader(_chunks(source.fileno()))
             header = reader.header
             if header.result.hex() != record.sha256 or header.parent.hex() != record.parent_sha256:
-                raise CorruptObjectError(f"the delta of seq {record.seq} belongs to another snapshot")
+                raise CorruptObjectError(f"the object of snapshot {record.seq} is a delta of another snapshot")
             # The map keeps the parent's length, so pages beyond it have no dictionary, as when they were encoded;
             # each page is read through the map before it is written.
             for page in reader.pages(image):
                 os.pwrite(target.fileno(), page.content, page.number * header.page_size)
             os.ftruncate(target.fileno(), header.page_count * header.page_size)
     except delta.MalformedDeltaError as error:
-        raise CorruptObjectError(f"the delta of seq {record.seq} is damaged: {error}") from error
+        raise CorruptObjectError(f"the delta of snapshot {record.seq} is damaged: {error}") from error
     finally:
         image.close()
 

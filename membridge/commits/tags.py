@@ -72,7 +72,8 @@ async def put(replica: Replica, name: str, record: SnapshotRecord, *, move: bool
         if known.seq == tag.seq:
             return known
         raise ConflictError(
-            f"tag {name} is that of seq {known.seq}", remedy=f"`membridge tag {name} {tag.seq} --move` takes it away"
+            f"tag {name} already names snapshot {known.seq}",
+            remedy=f"to move it run `membridge tag {name} {tag.seq} --move`",
         ) from error
     return tag
 
@@ -87,9 +88,9 @@ async def delete(replica: Replica, name: str, *, deadline: Deadline) -> Tag:
 def checked(name: str) -> str:
     """Return `name`, or raise InvalidRequestError for what cannot name a snapshot."""
     if not TOKEN.fullmatch(name):
-        raise InvalidRequestError(f"tag {name!r} is not allowed: 1 to 64 of A-Z a-z 0-9 _ -", field="name")
+        raise InvalidRequestError(f"{name!r} is not a valid tag: use 1 to 64 of A-Z a-z 0-9 _ -", field="name")
     if name in RESERVED or name.isdecimal():
-        raise InvalidRequestError(f"{name} cannot be a tag: it names a snapshot already", field="name")
+        raise InvalidRequestError(f"{name} cannot be a tag: it already names a snapshot", field="name")
     return name
 
 
@@ -99,7 +100,7 @@ def _read(replica: Replica, key: str, body: bytes) -> Tag:
     try:
         tag = decode(body, Tag)
     except WireError as error:
-        raise CorruptObjectError(f"{key} is not a valid tag: {error}", remedy=remedy) from error
+        raise CorruptObjectError(f"object {key} is not a valid tag: {error}", remedy=remedy) from error
     if layout.tag(replica.project, tag.name) != key or tag.project != replica.project:
-        raise CorruptObjectError(f"{key} is another tag", remedy=remedy)
+        raise CorruptObjectError(f"object {key} holds another tag", remedy=remedy)
     return tag

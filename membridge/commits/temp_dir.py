@@ -30,6 +30,6 @@ def check_room(folder: Path, record: SnapshotRecord) -> None:
     free = files.free_bytes(folder)
     if free < needed:
         raise DiskFullError(
-            f"no room to restore seq {record.seq} in {folder}: {needed} bytes needed, {free} free",
+            f"no room to restore snapshot {record.seq} in {folder}: {needed} bytes needed, {free} free",
             remedy="free some space and try again; nothing was changed",
         )

@@ -144,7 +144,9 @@ class _Verification:
     def _chain_of(self, records: dict[Seq, SnapshotRecord], seq: Seq) -> dict[Seq, SnapshotRecord]:
         chosen = records.get(seq)
         if chosen is None:
-            raise NotFoundError(f"seq {seq} of {self.replica.name} is not kept", remedy="run `membridge history`")
+            raise NotFoundError(
+                f"{self.replica.name} has no snapshot {seq}, or not any more", remedy="run `membridge history`"
+            )
         return {number: record for number, record in records.items() if chosen.full_seq <= number <= seq}
 
     def _check_links(self, records: dict[Seq, SnapshotRecord]) -> set[Seq]:

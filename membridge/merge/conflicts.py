@@ -156,7 +156,7 @@ class Journal:
         with self._lock, translated(self._path):
             row = self._connection.row("SELECT payload FROM quarantine WHERE id = ?", (identity,))
         if row is None or not isinstance(row[0], bytes):
-            raise NotFoundError(f"nothing with id {identity} is in quarantine")
+            raise NotFoundError(f"nothing in quarantine has the id {identity}", remedy="run `membridge quarantine`")
         return row[0]
 
     def drop(self, identity: str) -> None:
@@ -209,7 +209,9 @@ class Journal:
             self._connection.run("COMMIT")
         elif found > VERSION:
             self._connection.close()
-            raise UnsupportedFormatError(f"journal {self._path} is of format {found}, this node knows {VERSION}")
+            raise UnsupportedFormatError(
+                f"the journal {self._path} has format {found}, this version reads up to {VERSION}"
+            )
 
     def _change(self, sql: str, bindings: tuple[str | int, ...], what: str) -> None:
         with self._lock, translated(self._path), self._connection.apsw:

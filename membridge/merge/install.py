@@ -155,6 +155,6 @@ def _publish(staged: Path, live: Path) -> None:
         os.link(staged, live)
     except FileExistsError as error:
         raise ConflictError(
-            f"a database {live} has appeared meanwhile", remedy="run `membridge pull` again: it merges"
+            f"a database appeared at {live} during the pull", remedy="run `membridge pull` again: it merges"
         ) from error
     files.sync_path(live.parent)

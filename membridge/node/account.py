@@ -49,7 +49,9 @@ class Account:
         settings, key = self._settings, self._key
         if key is not None and not await threads.run(key.is_file):
             raise CredentialsError(
-                f"this machine has no key {key}", remedy="ask for an invitation (`membridge invite`) and join again"
+                f"this machine's key {key} is missing",
+                remedy="ask for an invitation (`membridge invite` on the server's machine) and run "
+                "`membridge join LINE --replace`",
             )
         async with AsyncExitStack() as own:
             options = bus_options(settings, f"membridge-node-{settings.node.id}", key)

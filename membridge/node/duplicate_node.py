@@ -56,6 +56,6 @@ def another(found: NodePresence) -> AlreadyRunningError:
     """Return the error that says which machine has this name too."""
     where = ", ".join(found.addresses) or found.os
     return AlreadyRunningError(
-        f"another machine is node {found.node} too: {where}, started {clock.local(found.started_at)}",
-        remedy="give one of them another name with MEMBRIDGE_NODE_ID; a copied disk or SD card copies the name",
+        f"another machine is also called {found.node}: {where}, started {clock.local(found.started_at)}",
+        remedy="give one of them another MEMBRIDGE_NODE_ID; a copied disk or SD card copies the name",
     )

@@ -63,7 +63,9 @@ class HistoryOperations:
         async with self._project.keeping(deadline):
             record = await history.resolve(lane, request.state, deadline=deadline)
             if record is None:
-                raise InvalidRequestError("there is no snapshot 0 to tag", field="state")
+                raise InvalidRequestError(
+                    "there is no snapshot 0 to tag", remedy="run `membridge history`", field="state"
+                )
             tag = await tags.put(lane, name, record, move=request.move, deadline=deadline)
         return TagsReply(tags=[tag])
 
@@ -189,7 +191,7 @@ class HistoryOperations:
         record = await history.resolve(self._project.lane, name, deadline=deadline)
         if record is None:
             raise InvalidRequestError(
-                "there is no snapshot 0 to restore: `membridge history` lists them", field="state"
+                "there is no snapshot 0 to restore", remedy="run `membridge history`", field="state"
             )
         return record
 

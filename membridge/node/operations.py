@@ -206,11 +206,13 @@ class Operations:
 
 def _chosen(items: list[Quarantined], request: QuarantineAction) -> Quarantined:
     if request.id is None:
-        raise InvalidRequestError(f"{request.action} needs the id of an item", field="id")
+        raise InvalidRequestError(
+            f"{request.action} needs the id of an item", remedy="run `membridge quarantine`", field="id"
+        )
     for item in items:
         if item.id == request.id:
             return item
-    raise NotFoundError(f"nothing with id {request.id} is in quarantine", remedy="run `membridge quarantine`")
+    raise NotFoundError(f"nothing in quarantine has the id {request.id}", remedy="run `membridge quarantine`")
 
 
 def resident_bytes() -> int:

@@ -419,7 +419,9 @@ class Project:
 
     def _check_may_write(self) -> None:
         if self._bounds.dryrun:
-            raise RefusedError("this node only describes what it would do", remedy="unset MEMBRIDGE_AGENT_DRYRUN")
+            raise RefusedError(
+                "this node is on a dry run: it only shows what it would do", remedy="unset MEMBRIDGE_AGENT_DRYRUN"
+            )
 
     async def _pull_as_primary(
         self, progress: ProgressTracker, queue: WorkQueue | None, *, deadline: Deadline

@@ -155,7 +155,7 @@ class ProjectsPart:
     def revocation(self) -> RevokedError:
         """Return why this machine's key is no longer accepted, and who revoked it if that is known."""
         if self._revoked.is_set():
-            return RevokedError(f"this machine was revoked{self._revoked_by}: it is not part of the memory any more")
+            return RevokedError(f"this machine was revoked{self._revoked_by}: it no longer takes part in the memory")
         return RevokedError("NATS refuses this machine's key: it was revoked, or the server was set up anew")
 
     def _begin(self, group: asyncio.TaskGroup, config: ProjectConfig) -> _Place:
@@ -258,9 +258,9 @@ class ProjectsPart:
     async def _add(self, group: asyncio.TaskGroup, request: AddProjectRequest, call: Call) -> ProjectsReply:
         if not self._grows:
             raise ForbiddenError(
-                "this node has a key for each project and none for a new one",
+                "this node has a key for each project, and none for a new one",
                 remedy="on the server's machine stop `membridge up`, run `membridge project add NAME --database PATH` "
-                "and start it again; then let each joined machine in anew: there `membridge nodes revoke NODE` and "
+                "and start it again; then for each joined machine: there `membridge nodes revoke NODE` and "
                 "`membridge invite`, on the joined machine `membridge join --replace LINE`",
             )
         async with call.deadline.sooner(ADD_DEADLINE).scope(f"adding project {request.name}"), self._adding:

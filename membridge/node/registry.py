@@ -44,7 +44,9 @@ def checked(settings: Settings, name: str, database: str | None) -> ProjectConfi
         raise InvalidRequestError(str(error), field="name") from error
     path = Path(database).expanduser() if database else settings.projects[0].database
     if not path.is_absolute():
-        raise InvalidRequestError(f"the database {path} is not an absolute path", field="database")
+        raise InvalidRequestError(
+            f"the path of the database, {path}, is not absolute", remedy="begin it with /", field="database"
+        )
     known = {config.id: config for config in load(settings)}
     there = known.get(project)
     if there is not None and (database is None or _same(there.database, path)):
@@ -85,8 +87,8 @@ def removable(settings: Settings, name: str) -> ProjectConfig:
         )
     if found.id in {one.id for one in settings.projects}:
         raise RefusedError(
-            f"project {found.name} is named by the settings of this node and would be back at the next start",
-            remedy="take it out of the settings, which `membridge config show` lists with their origin, and restart",
+            f"project {found.name} is in this node's settings, so it would be back at the next start",
+            remedy="remove it there (`membridge config show` shows where that is) and restart",
             field="name",
         )
     return found

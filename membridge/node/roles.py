@@ -83,7 +83,7 @@ class AsSeen:
 
     def epoch_for_commit(self) -> int:
         """Raise LeaseLostError: an observer never commits."""
-        raise LeaseLostError("this process does not lead")
+        raise LeaseLostError("this process only observes: it never commits")
 
     async def changed(self, since: LeadershipView) -> LeadershipView:
         """Wait for ever: what was read does not change."""

@@ -42,7 +42,7 @@ def push_action(role: Role, *, snapshot: bool, allow_secondary_push: bool, prima
     leads = f"{primary} is primary" if primary else "no node is primary"
     raise SecondaryPushBlockedError(
         f"this node is not primary ({leads}), so it commits no snapshots",
-        remedy="run `membridge push` to propose its rows, or `membridge leader select` this node; "
+        remedy="run `membridge push` to propose its rows, or `membridge leader select NODE` to make this node primary; "
         "`ALLOW_SECONDARY_PUSH=1 membridge push --snapshot` commits anyway",
     )
 
@@ -52,7 +52,7 @@ def check_primary(role: Role, what: str, *, primary: str | None) -> None:
     if role is Role.PRIMARY:
         return
     leads = f"{primary} is primary" if primary else "no node is primary"
-    remedy = f"run it on {primary}" if primary else "run `membridge leader select` to choose one"
+    remedy = f"run it on {primary}" if primary else "run `membridge leader select NODE` to choose one"
     raise RefusedError(f"only the primary {what}, and {leads}", remedy=remedy)
 
 

@@ -33,7 +33,9 @@ class UnservedProject:
 
     def __init__(self, settings: Settings, config: ProjectConfig) -> None:
         self._settings, self._config = settings, config
-        self.failure: MembridgeError = NotServedError(f"project {config.name} is being opened", remedy="try again")
+        self.failure: MembridgeError = NotServedError(
+            f"project {config.name} is still being opened", remedy="try again"
+        )
 
     def failed(self, failure: Exception) -> bool:
         """Note why the project is not served; return whether that is news."""

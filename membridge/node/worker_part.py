@@ -60,10 +60,14 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
     try:
         arguments = attempt.split(wanted.claude_arguments)
     except ValueError as error:
-        raise SettingsError(f"worker.claude_arguments: {error}", field="worker.claude_arguments") from error
+        raise SettingsError(
+            f"worker.claude_arguments cannot be split into arguments: {error}", field="worker.claude_arguments"
+        ) from error
     if settings.node.id in subjects.RESERVED_WORKERS:
         raise SettingsError(
-            f"a worker cannot be called {settings.node.id}", remedy="set MEMBRIDGE_NODE_ID", field="node.id"
+            f"the name {settings.node.id} is reserved, so it cannot be a worker's",
+            remedy="set MEMBRIDGE_NODE_ID to another name",
+            field="node.id",
         )
     root = wanted.root or settings.node.state_dir / "work"
     await threads.run(root.mkdir, mode=0o700, parents=True, exist_ok=True)

@@ -62,7 +62,10 @@ async def fetch(lane: Lane, target: Path, *, progress: ProgressTracker, deadline
 
 def _verified(key: str, target: Path, expected: str | None, deadline: Deadline) -> Imported:
     if expected is not None and files.sha256_of(target) != expected:
-        raise CorruptObjectError(f"object {key} is damaged: its sha256 is not the recorded one")
+        raise CorruptObjectError(
+            f"object {key} is damaged: its sha256 is not the recorded one",
+            remedy="upload it again with the older tool, or restore it from the store's backup",
+        )
     database.quick_check(target, deadline=deadline)
     facts = database.inspect(target, deadline=deadline)
     return Imported(sum(facts.rows.values()), target.stat().st_size)

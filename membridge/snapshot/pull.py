@@ -141,9 +141,8 @@ def _check_forward(lane: Lane, head: SnapshotRecord) -> None:
     position = lane.mirror.position()
     if position is not None and chain.went_back(head, position):
         raise HeadMovedError(
-            f"the head of {lane.name} went back from seq {position.seq} to {head.seq}",
-            remedy="a store lost data, this node's memory is untouched: on the primary run "
-            "`membridge recover --from mirror`",
+            f"the newest snapshot of {lane.name} was {position.seq} and is now {head.seq}: a store lost data",
+            remedy="this node's memory is untouched; on the primary run `membridge recover --from mirror`",
         )
 
 

@@ -47,7 +47,7 @@ _GET_BACK = (
     "to get the rows back run `membridge restore --seq {seq}`; "
     "if they were deleted on purpose, `membridge push --allow-shrink`"
 )
-_RESTORE_AGAIN = "nothing was committed: run `membridge restore --seq {seq}` again"
+_RESTORE_AGAIN = "nothing was committed; run `membridge restore --seq {seq}` again"
 _FROM_MIRROR = "run `membridge recover --from mirror`: it commits the newest state that this node has seen"
 
 
@@ -193,12 +193,12 @@ async def current_head(lane: Lane, epoch: Epoch, *, progress: ProgressTracker, d
         return None
     head = known.record
     if head.epoch > epoch:
-        raise StaleEpochError(f"epoch {epoch} of project {lane.name} is over, {head.node} leads epoch {head.epoch}")
+        raise StaleEpochError(f"node {head.node} is primary of {lane.name} now: epoch {head.epoch}, not {epoch}")
     position = lane.mirror.position()
     if not known.stored and (position is None or position.sha256 != head.sha256):
         # A full snapshot without its rows would delete them where they are.
         raise ObjectMissingError(
-            f"the store has lost snapshot {head.seq} of {lane.name}, and this node has never had it",
+            f"the object store has lost snapshot {head.seq} of {lane.name}, and this node never pulled it",
             remedy="run `membridge recover --from mirror` on the node whose memory is the newest",
         )
     if known.stored and position != Position(head.seq, head.epoch, head.sha256):
@@ -289,12 +289,18 @@ def _copy_mirror(lane: Lane, staged: Path, progress: ProgressTracker, deadline: 
     del progress
     last, is_forgotten = lane.mirror.last(), lane.mirror.position() is None
     if last is None:
-        raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="run `membridge recover --from database`")
+        raise NotFoundError(
+            f"this node has no mirror of {lane.name}: it has never pushed or pulled a snapshot",
+            remedy="run `membridge recover --from database`",
+        )
     position, mirror = last
     files.copy(mirror, staged)
     facts, sha256 = database.inspect(staged, deadline=deadline), files.sha256_of(staged)
     if sha256 != position.sha256:
-        raise CorruptObjectError(f"the mirror of {lane.name} is damaged", remedy="recover from another node's mirror")
+        raise CorruptObjectError(
+            f"this node's mirror of {lane.name}, its copy of snapshot {position.seq}, is damaged",
+            remedy="run `membridge recover --from mirror` on another node, or `membridge recover --from database` here",
+        )
     return Copy(staged, sha256, facts.page_size, facts.page_count, facts.rows, forgotten=is_forgotten)
 
 
@@ -321,9 +327,9 @@ async def _check_newest(lane: Lane, known: KnownHead | None, *, from_mirror: boo
         current = newest is None or (position is not None and position.seq >= newest.seq)
     if not current:
         raise RefusedError(
-            f"this node's mirror is not snapshot {known.record.seq if known else newest.seq if newest else 0}, "
-            "the newest one: what it lacks would be deleted",
-            remedy="recover on the node whose mirror is the newest: `membridge nodes`",
+            f"this node has not pulled snapshot {known.record.seq if known else newest.seq if newest else 0}, the "
+            "newest one: recovering from here would delete its rows everywhere",
+            remedy="run `membridge recover` on a node with the highest seq in `membridge nodes`",
         )
 
 

@@ -86,7 +86,7 @@ async def folder_lock(folder: Path, *, deadline: Deadline) -> AsyncGenerator[Non
             except BlockingIOError as error:
                 if deadline.passed:
                     raise LeaseHeldError(
-                        f"another membridge process works in {folder}", owner="", remedy="wait for it to finish"
+                        f"another membridge process uses {folder}", owner="", remedy="wait for it to finish"
                     ) from error
             await asyncio.sleep(jittered(FILE_RETRY))
         yield
@@ -124,7 +124,7 @@ async def _acquire(
             raise LeaseHeldError(
                 f"{owner} has been pushing this project since {clock.local(entry.value.since)}",
                 owner=owner,
-                remedy="wait for it, or run `FORCE_PUSH=1 membridge push` to take the lock over",
+                remedy="wait for it, or run `FORCE_PUSH=1 membridge push` to take the push lock over",
             )
         await asyncio.sleep(jittered(min(1.0, options.grace / 8)))
 
@@ -144,7 +144,7 @@ async def _renew(lease: Lease[PushLeaseRecord], record: PushLeaseRecord, options
             except LeaseGoneError:
                 await lease.acquire(record, None, ttl=options.ttl, deadline=deadline)
         except RevisionMovedError as error:
-            raise LeaseLostError("the push lock was taken over by another push", remedy="push again") from error
+            raise LeaseLostError("another push has taken the push lock over", remedy="push again") from error
         except MembridgeError:
             # NATS is away: the commit will say so if it stays away.
             continue

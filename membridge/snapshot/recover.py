@@ -24,15 +24,15 @@ from schemas.node import Finding
 async def recover(
     lane: Lane, request: RecoverRequest, *, epoch: Epoch | None, progress: ProgressTracker, deadline: Deadline
 ) -> RecoverReply:
-    """Make the stores agree on a head, from the source of `request`; `epoch` is this node's, None where are no roles.
+    """Make the stores agree on a head, from the source of `request`; `epoch` is this node's, None without roles.
 
-    A preview only says what is lost. Errors: RefusedError when nothing is, NotFoundError and RefusedError when another
-    source is the one to recover from, those of `push_full`.
+    A preview only returns what is lost. Errors: RefusedError when nothing is, NotFoundError and RefusedError when
+    another source is needed, those of `push_full`.
     """
     source = request.source
     if source is RecoverySource.STORE:
         if request.preview:
-            raise InvalidRequestError("recovering from the object store has no preview: it changes no row")
+            raise InvalidRequestError("recovering from the object store has no preview, as it changes no row")
         with progress.step("head"):
             return await _from_store(lane, deadline=deadline)
     lost = await _lost(lane, progress=progress, deadline=deadline)
@@ -72,9 +72,9 @@ async def _lost(lane: Lane, *, progress: ProgressTracker, deadline: Deadline) ->
     gone = [one for one in found.findings if one.finding is Finding.FAIL or one.what == "record"]
     if gone:
         return f"snapshot {gone[-1].seq or known.record.seq}: {gone[-1].detail}"
-    whole = f"nothing is lost: the object store has snapshot {known.record.seq}, the newest, whole"
+    whole = f"nothing is lost: the object store has all of snapshot {known.record.seq}, the newest"
     if known.revision == 0:
-        raise RefusedError(f"{whole}; NATS alone does not know it", remedy="run `membridge recover --from store`")
+        raise RefusedError(f"{whole}; only NATS has lost its name", remedy="run `membridge recover --from store`")
     raise RefusedError(whole, remedy="to send what this machine has, run `membridge push`")
 
 
@@ -88,12 +88,12 @@ async def _from_store(lane: Lane, *, deadline: Deadline) -> RecoverReply:
     known = await heads.settle(lane, deadline=deadline)
     if known is None:
         raise NotFoundError(
-            f"the object store has no snapshot of {lane.name}", remedy="`membridge recover --from mirror`"
+            f"the object store has no snapshot of {lane.name}", remedy="run `membridge recover --from mirror`"
         )
     if not known.stored:
         raise RefusedError(
-            f"the object store has no record of seq {known.record.seq}, which NATS names as the head",
-            remedy="`membridge recover --from mirror`",
+            f"the object store has lost snapshot {known.record.seq}, which NATS names as the newest",
+            remedy="run `membridge recover --from mirror`",
         )
     rebuilt = before is None or before.revision != known.revision
     head = known.record

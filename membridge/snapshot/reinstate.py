@@ -23,6 +23,8 @@ from schemas.commits import NEWEST
 from schemas.snapshot import Backup
 
 _LIST = "`membridge backups` lists them"
+_REPLACE = "run `membridge pull --replace`: it installs the newest snapshot and keeps a damaged database as a file"
+_RESTORE = "run `membridge history` and go back to a snapshot with `membridge restore --seq N`"
 #: The reason of the backup that is taken before another one is put back. `newest` never means such a one: the command
 #: that was killed and is run again would undo itself.
 _REASON = "backup"
@@ -100,13 +102,16 @@ def _chosen(lane: Lane, name: str, deadline: Deadline) -> Backup:
         for one in found:
             if one.reason != _REASON and _is_sound(one, deadline):
                 return one
+        sound = lane.database.exists() and not _damage(lane, deadline)
         raise NotFoundError(
-            f"there is no backup of {lane.name} that SQLite can read",
-            remedy="run `membridge pull --replace`: it installs the newest snapshot and keeps the damaged file",
+            f"there is no backup of {lane.name} that SQLite can read"
+            if found
+            else f"there is no backup of {lane.name}",
+            remedy=_RESTORE if sound else _REPLACE,
         )
     backup = next((one for one in found if one.id == name), None)
     if backup is None:
-        raise NotFoundError(f"{lane.name} has no backup {name}", remedy=_LIST)
+        raise NotFoundError(f"there is no backup {name} of {lane.name}", remedy=_LIST)
     if not _is_sound(backup, deadline):
         raise DatabaseCorruptError(f"backup {name} is damaged", remedy=f"choose another one: {_LIST}")
     return backup

@@ -88,7 +88,7 @@ async def take_back(
         await push.current_head(lane, epoch, progress=progress, deadline=deadline)
     newest = lane.mirror.path()
     if newest is None:
-        raise NotFoundError(f"this node has no mirror of {lane.name}", remedy="run `membridge pull`")
+        raise NotFoundError(f"this node has no mirror of {lane.name} to compare with", remedy="run `membridge pull`")
     async with temp_dir(lane) as folder:
         state = await materialize.build(lane, record, folder, progress=progress, deadline=deadline)
         save = backups.BeforeWrite(lane, "restore", progress, deadline)

@@ -88,7 +88,7 @@ async def test_a_tag_is_set_once_moved_when_asked_and_deleted(make_box: MakeBox)
     box, other = await with_three_commits(make_box), make_box("b")
     await tag(box, "v1", 1)
     await tag(other, "v1", 1)
-    with pytest.raises(ConflictError, match="that of seq 1"):
+    with pytest.raises(ConflictError, match="already names snapshot 1"):
         await tag(other, "v1", 2)
     await tag(other, "v1", 2, move=True)
     assert [(one.name, one.seq, one.node) for one in await tags.listed(box.lane, deadline=soon())] == [("v1", 2, "b")]

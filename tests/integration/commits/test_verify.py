@@ -56,7 +56,7 @@ async def test_a_sound_memory_is_restored_as_a_whole_and_nothing_is_found(make_b
     assert (await look(box, seq=2)).restored == 2
     sampled = await look(box, sample=2)
     assert (sampled.records, sampled.read_objects, sampled.restored) == (6, 2, 0)
-    with pytest.raises(NotFoundError, match="seq 40"):
+    with pytest.raises(NotFoundError, match="no snapshot 40"):
         await look(box, seq=40)
 
 

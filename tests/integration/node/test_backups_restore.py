@@ -98,12 +98,14 @@ async def test_a_damaged_primary_comes_back_without_a_daemon_and_deletes_nothing
     assert memory_rows(b.database) == now
     assert all(everything[table] | restored[table] <= now[table] for table in now)
 
-    # Without any backup the newest snapshot takes the place of a damaged one.
+    # Without any backup a sound database goes back to a snapshot, and the newest one takes the place of a damaged one.
     shutil.rmtree(Path(newest["path"]).parent)
+    code, said = await a.command("backups", "restore", "newest", "--yes")
+    assert (code, "`membridge restore --seq N`" in said) == (1, True)
     ruin(a)
     code, said = await a.command("backups", "restore", "newest", "--yes")
     assert code == 1
-    assert "that SQLite can read" in said
+    assert "there is no backup of" in said
     replaced = await command(a, *remedy_of(said))
     assert replaced["outcome"] == "installed"
     assert Path(replaced["set_aside"]).name in {path.name for path in a.database.parent.iterdir()}

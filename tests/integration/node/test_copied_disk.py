@@ -36,7 +36,7 @@ async def test_the_copy_does_not_start_beside_the_first_and_says_why(make_machin
         async with asyncio.timeout(SOON):
             assert await copy.process.wait() == 1
         said = copy.log.read_text()
-        assert "another machine is node a too" in said
+        assert "another machine is also called a" in said
         assert "MEMBRIDGE_NODE_ID" in said
         # A time of another machine, in the form that every page has.
         assert re.search(r"started \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d\b", said)
@@ -72,5 +72,5 @@ async def test_a_node_that_meets_its_double_later_stops(make_machine: MakeMachin
     assert a.process is not None
     async with asyncio.timeout(SOON):
         assert await a.process.wait() == 1
-    assert "another machine is node a too" in a.log.read_text()
+    assert "another machine is also called a" in a.log.read_text()
     assert json.loads((await make_machine("b").command("nodes", "--json"))[1])["nodes"][0]["instance"] == "another"

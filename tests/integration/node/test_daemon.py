@@ -215,7 +215,7 @@ async def test_a_project_is_removed_and_added_again_and_loses_nothing(make_machi
     code, output = await a.command("project", "remove", "other")
     assert (code, "was not removed" in output, "--yes" in output) == (1, True, True)
     code, output = await a.command("project", "remove", PROJECT, "--yes")
-    assert (code, "named by the settings" in output) == (1, True)
+    assert (code, "in this node's settings" in output) == (1, True)
     code, output = await a.command("project", "remove", "nothing", "--yes")
     assert (code, "does not serve" in output) == (1, True)
 

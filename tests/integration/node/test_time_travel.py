@@ -86,7 +86,7 @@ async def test_every_one_of_them_answers_on_nats_and_without_a_daemon(make_machi
     assert (await RpcClient(bus).request(subjects.TAG, TagAction(), **where)).tags == []
     with pytest.raises(RemoteError, match="there is no snapshot 0 to tag"):
         await RpcClient(bus).request(subjects.TAG, TagAction(action=TagAct.SET, name="none", state="0"), **where)
-    with pytest.raises(RemoteError, match="there is no snapshot 0 to restore: `membridge history`"):
+    with pytest.raises(RemoteError, match="there is no snapshot 0 to restore"):
         await RpcClient(bus).request(subjects.RESTORE, RestoreRequest(state="0"), **where)
     assert (await RpcClient(bus).request(subjects.VERIFY, VerifyRequest(sample=1), **where)).read_objects == 1
     projects = a.home / ".local" / "state" / "membridge" / "projects"

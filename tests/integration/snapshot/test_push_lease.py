@@ -64,7 +64,7 @@ async def test_a_push_ends_when_another_one_takes_the_lock_for_real(locks: Kv[Pu
         ):
             await asyncio.get_running_loop().create_future()
 
-    with pytest.raises(LeaseLostError, match="taken over"):
+    with pytest.raises(LeaseLostError, match="has taken the push lock over"):
         await push()
     assert await entry_of(locks) is None
 

@@ -91,7 +91,7 @@ async def test_a_worker_that_died_is_told_as_such(tmp_path: Path) -> None:
 
 async def test_a_worker_is_left_alone_unless_control_is_allowed(tmp_path: Path) -> None:
     deadline = Deadline.after(1)
-    with pytest.raises(ForbiddenError, match="not stopped"):
+    with pytest.raises(ForbiddenError, match="may not stop"):
         await worker_process.stop_worker(tmp_path, process_control=False, deadline=deadline)
 
 
