@@ -14,27 +14,22 @@ A deletion changes none of them downwards. What is not told: an older file with 
 only updates are missing from it and its pages happen to have been counted the same.
 """
 
-import struct
 from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 
 from membridge.aio.deadline import Deadline
-from membridge.claudemem import open_files
+from membridge.claudemem import open_files, wal
 from membridge.claudemem.connection import open_live
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import quoted, travelling_tables
+from membridge.claudemem.wal import WalFile
 
 #: Newest rows of each table that are noted: one is enough unless it is deleted later.
 NEWEST = 8
 #: Restarts of a WAL that count as going back: each adds one to the salt, and a new WAL begins with one by chance.
 _RESTARTS = 1 << 16
-#: The WAL's index, in native order: version, unused, changes, flags, page size, frames, pages, checksum, salt.
-_INDEX = struct.Struct("=III2BHII8s8s")
-_INDEX_VERSION = 3_007_000
-_INDEX_SUM = struct.Struct("=II")
-_WAL_HEAD, _FRAME_HEAD = 32, 24
 _CHANGE_COUNTER = 24
 
 
@@ -122,23 +117,9 @@ def _changes(path: Path) -> int:
 
 
 def _wal(path: Path) -> WalMark | None:
-    """Return where SQLite itself sees the end of the WAL: the header of its index. None without a WAL."""
-    head = open_files.read(Path(f"{path}-shm"), _INDEX.size + _INDEX_SUM.size, 0)
-    if head is None or len(head) < _INDEX.size + _INDEX_SUM.size or _sum(head[: _INDEX.size]) != head[_INDEX.size :]:
-        return None
-    version, _, _, _, _, _, frames, _, total, salt = _INDEX.unpack_from(head)
-    if version != _INDEX_VERSION or not frames:
-        return None
-    # The index has the numbers in the machine's order, the WAL's frames always in the one of networks.
-    return WalMark(salt.hex(), frames, struct.pack(">II", *struct.unpack("=II", total)).hex())
-
-
-def _sum(head: bytes) -> bytes:
-    first = second = 0
-    for one, other in struct.iter_unpack("=II", head):
-        first = (first + one + second) & 0xFFFF_FFFF
-        second = (second + other + first) & 0xFFFF_FFFF
-    return _INDEX_SUM.pack(first, second)
+    """Return where SQLite itself sees the end of the WAL. None without a WAL, or with an empty one."""
+    state = wal.state(path)
+    return WalMark(state.salt.hex(), state.frames, state.total.hex()) if state is not None and state.frames else None
 
 
 def _wal_lost(path: Path, before: WalMark, now: WalMark | None) -> bool:
@@ -156,10 +137,8 @@ def _wal_lost(path: Path, before: WalMark, now: WalMark | None) -> bool:
 def _total_at(path: Path, mark: WalMark) -> str | None:
     """Return the checksum in the WAL at a frame of the same salt; None when the WAL has begun anew meanwhile."""
     try:
-        with Path(f"{path}-wal").open("rb") as wal:
-            page_size = int.from_bytes(wal.read(_WAL_HEAD)[8:12], "big")
-            wal.seek(_WAL_HEAD + (mark.frames - 1) * (_FRAME_HEAD + page_size))
-            frame = wal.read(_FRAME_HEAD)
+        with WalFile(path) as frames:
+            frame = frames.frame(mark.frames)
     except FileNotFoundError:
         return None
-    return frame[16:24].hex() if frame[8:16].hex() == mark.salt else None
+    return frame.total.hex() if frame is not None and frame.salt.hex() == mark.salt else None

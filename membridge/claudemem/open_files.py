@@ -30,7 +30,7 @@ def descriptors(path: Path) -> Iterator[int]:
     except (OSError, ValueError):
         return
     for number in numbers:
-        if _is(number, wanted):
+        if is_file(number, wanted):
             yield number
 
 
@@ -46,7 +46,7 @@ def read(path: Path, size: int, offset: int) -> bytes | None:
         except OSError:
             continue
         # Another thread may have closed it meanwhile, and the number may be another file's by now.
-        if _is(number, wanted):
+        if is_file(number, wanted):
             return found
     return None
 
@@ -96,7 +96,8 @@ def _held(answer: bytes) -> tuple[int, int]:
     return (fields[3], fields[2]) if sys.platform == "darwin" else (fields[0], fields[4])
 
 
-def _is(number: int, wanted: os.stat_result) -> bool:
+def is_file(number: int, wanted: os.stat_result) -> bool:
+    """Whether a descriptor is of the file that `wanted` was read of."""
     try:
         found = os.fstat(number)
     except OSError:

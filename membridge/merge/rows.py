@@ -3,6 +3,7 @@
 A column that holds a rowid reads as the natural key of the row it points at, as JSON text.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from membridge.claudemem.sql import Connection
@@ -52,6 +53,28 @@ class Reader:
             return self.connection.row(f"SELECT {columns} FROM {self._from()} WHERE t.rowid = ?", (rowid,))  # noqa: S608 - names from the schema, quoted
         except UnicodeDecodeError:
             return None
+
+    def keys(self, first: int, last: int) -> Iterator[tuple[int, Key | None]]:
+        """Yield the rows with a rowid from `first` to `last` and their keys, as `key` does, in order."""
+        columns = ", ".join(self._value(column) for column in self.table.key)
+        where = "WHERE t.rowid BETWEEN ? AND ? ORDER BY t.rowid"
+        try:
+            for rowid, *key in self.connection.each(
+                f"SELECT t.rowid, {columns} FROM {self._from()} {where}",  # noqa: S608 - names from the schema, quoted
+                (first, last),
+            ):
+                if isinstance(rowid, int):
+                    yield rowid, tuple(key)
+                    first = rowid + 1
+        except UnicodeDecodeError:
+            sql = f"SELECT t.rowid FROM {self._from()} {where}"  # noqa: S608 - names from the schema, quoted
+            for rowid in self.connection.numbers(sql, (first, last)):
+                yield rowid, self.key(rowid)
+
+    def keys_where(self, column: str, value: Value) -> list[Key | None]:
+        """Return the keys of the rows that hold `value` in an indexed column."""
+        sql = f"SELECT t.rowid FROM {self._from()} WHERE t.{quoted(column)} = ?"  # noqa: S608 - names from the schema, quoted
+        return [self.key(rowid) for rowid in self.connection.numbers(sql, (value,))]
 
     def _lookup(self, key: Key) -> tuple[str, ...]:
         """Return the columns to look a bucket up by: an index that few rows share the value in."""

@@ -1,6 +1,6 @@
 """Merging a snapshot into the live database: base is the old mirror, theirs the new one, ours what is there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from membridge.merge.rows import Key, Reader, shape_of
 from membridge.merge.three_way import Row
 from membridge.merge.write import RowWriter
 
+#: Is told the keys of each table under which two databases differ.
+Compared = Callable[[Mapping[str, Sequence[Key]]], None]
+
 
 def merge_snapshot(  # noqa: PLR0913 - three databases, and what every long work takes
     live: Path,
@@ -28,15 +31,17 @@ def merge_snapshot(  # noqa: PLR0913 - three databases, and what every long work
     deadline: Deadline,
     progress: Callable[[int, int], None] | None = None,
     save: Callable[[], None] | None = None,
+    compared: Compared | None = None,
 ) -> MergeReport:
     """Merge the snapshot `theirs` into `live`; where both changed a row since `base`, theirs stays.
 
     `base` and `theirs` are files that no program writes. `save` is called once before the first write to
-    `live`. Transactions are short: a merge that fails half-way has changed whole rows only, and the next one goes on.
+    `live`; before that `compared` is told under which keys the two differ. Transactions are short: a merge that fails
+    half-way has changed whole rows only, and the next one goes on.
     Errors: the database's, DiskFullError, DeadlineExceededError.
     """
     terms = Terms(source=source, decide=three_way.merge, journal=journal, save=save)
-    return merge_files(live, theirs, base=base, terms=terms, deadline=deadline, progress=progress)
+    return merge_files(live, theirs, base=base, terms=terms, deadline=deadline, progress=progress, compared=compared)
 
 
 def restore_snapshot(  # noqa: PLR0913 - three databases, and what every long work takes
@@ -57,7 +62,7 @@ def restore_snapshot(  # noqa: PLR0913 - three databases, and what every long wo
     return merge_files(live, target, base=newest, terms=terms, deadline=deadline)
 
 
-def merge_files(
+def merge_files(  # noqa: PLR0913 - three databases, and what every long work takes
     live: Path,
     theirs: Path,
     *,
@@ -65,15 +70,16 @@ def merge_files(
     terms: Terms,
     deadline: Deadline,
     progress: Callable[[int, int], None] | None = None,
+    compared: Compared | None = None,
 ) -> MergeReport:
     """Merge `theirs` into `live` by the rule in `terms`."""
     with ExitStack() as stack:
-        with open_to_compare(live, theirs, deadline=deadline) as compared:
+        with open_to_compare(live, theirs, deadline=deadline) as both:
             found = [
-                (one.ours, one.theirs, one.columns, one.keys(compared))
-                for one in difference(compared)
-                if not one.is_empty
+                (one.ours, one.theirs, one.columns, one.keys(both)) for one in difference(both) if not one.is_empty
             ]
+        if compared is not None:
+            compared({ours.name: keys for ours, _, _, keys in found})
         other = stack.enter_context(open_frozen(theirs, deadline=deadline))
         older = stack.enter_context(open_frozen(base, deadline=deadline)) if base is not None else None
         bases = travelling_tables(older) if older is not None else {}

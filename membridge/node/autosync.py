@@ -175,6 +175,8 @@ class AutoSync:
             pulled = await self._catch_up()
         if due.changed_first is not None or due.role or pulled or (due.look and await self._is_left()):
             await self._send(role)
+        elif due.look:
+            await _audit_daily(project)
 
     async def _is_left(self) -> bool:
         """Return whether there are rows to send, other than those that were offered and wait for the primary."""
@@ -238,25 +240,47 @@ async def _lasting(what: str, watch_on: Callable[[], Awaitable[None]]) -> None:
 async def _collect_daily(project: Project, jobs: Jobs) -> None:
     """Delete snapshots that are no longer kept when this node is primary and a day has passed; the first begins now.
 
-    A file in the project's folder holds the time of the last collection, so restarts do not count as days. A failure is
-    logged and retried after the next push.
+    A failure is logged and retried after the next push.
     """
     if project.roles.view().role is not Role.PRIMARY:
         return
-    stamp, now = project.lane.folder / "collected", clock.now().timestamp()
-    last = await threads.run(_read_stamp, stamp)
-    if last is not None and not rules.collects_now(last, now):
-        return
+
+    async def collect() -> None:
+        reply = await jobs.run(
+            "gc",
+            lambda progress: project.collect_garbage(GcRequest(), progress, deadline=project.deadline()),
+        )
+        log.info("garbage collected", deleted=reply.snapshots, bytes=reply.freed_bytes)
+
     try:
-        if last is not None:
-            reply = await jobs.run(
-                "gc",
-                lambda progress: project.collect_garbage(GcRequest(), progress, deadline=project.deadline()),
-            )
-            log.info("garbage collected", deleted=reply.snapshots, bytes=reply.freed_bytes)
-        await threads.run(files.save, stamp, str(now).encode())
+        await _daily(project.lane.folder / "collected", collect)
     except MembridgeError as error:
         log.warning("garbage not collected", reason=error.message, remedy=error.remedy)
+
+
+async def _audit_daily(project: Project) -> None:
+    """Compare everything when a day has passed, whatever the cheap way says. A failure is retried at the next look."""
+
+    async def audit() -> None:
+        missed = await project.audit(deadline=project.deadline())
+        if missed:
+            # What was missed is found from now on; that it was missed is a defect.
+            log.error("rows had been missed", rows=missed, remedy="please report it with this node's log")
+
+    try:
+        await _daily(project.lane.folder / "audited", audit)
+    except MembridgeError as error:
+        log.info("rows not audited", reason=error.message)
+
+
+async def _daily(stamp: Path, task: Callable[[], Awaitable[None]]) -> None:
+    """Do a task if it was not done for a day. A file has the time of the last one, so restarts do not count as days."""
+    last, now = await threads.run(_read_stamp, stamp), clock.now().timestamp()
+    if last is not None and not rules.is_daily_due(last, now):
+        return
+    if last is not None:
+        await task()
+    await threads.run(files.save, stamp, str(now).encode())
 
 
 def _read_stamp(stamp: Path) -> float | None:
@@ -265,7 +289,7 @@ def _read_stamp(stamp: Path) -> float | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
-        # Damaged: of an instant so long ago that a collection is due.
+        # Damaged: of an instant so long ago that the task is due.
         return 0.0
 
 

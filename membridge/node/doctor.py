@@ -22,11 +22,13 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.claudemem import database, worker_process
 from membridge.errors import MembridgeError
+from membridge.merge.row_index import INDEX_FILE, missed_in
 from membridge.node import leadership_part, services_check
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings, StoreKind
 from membridge.system import clock, files, pidfile
 from membridge.system.files import meaning
+from membridge.wiring.lane import lane_folder
 from schemas import buckets
 from schemas.node import Check, Finding
 
@@ -81,6 +83,7 @@ class Doctor:
             "lock": self._check_lock,
             "leadership": self._check_leadership,
             "database": self._check_database,
+            "rows": self._check_rows,
             "sqlite": self._check_sqlite,
             "claude-mem worker": self._check_worker,
             "hooks": self._check_hooks,
@@ -195,6 +198,17 @@ class Doctor:
         except MembridgeError:
             return "the head was not looked at"
         return f"head at seq {known.value.record.seq}" if known else "no snapshot yet"
+
+    async def _check_rows(self, deadline: Deadline) -> Check:
+        del deadline
+        missed = await threads.run(missed_in, lane_folder(self._settings, self._config) / INDEX_FILE)
+        if missed:
+            return _warn(
+                "rows",
+                f"comparisons of everything found {missed} keys that had been missed, and healed it",
+                "please report it with this node's log",
+            )
+        return _ok("rows", "no change was missed")
 
     async def _check_sqlite(self, deadline: Deadline) -> Check:
         del deadline

@@ -37,7 +37,7 @@ from membridge.node.bounds import Bounds
 from membridge.node.deliveries import announcement_of, set_aside
 from membridge.node.roles import Roles
 from membridge.node.unsynced import Unsynced
-from membridge.snapshot import proposals, pull, push, recover, reinstate, restore, rollback_guard
+from membridge.snapshot import proposals, pull, push, recover, reinstate, restore, rollback_guard, standing
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.push_lease import PushClaim, folder_lock, push_lease
 from membridge.snapshot.reinstate import Reinstated
@@ -82,13 +82,7 @@ class Project:
         )
         async with self._syncing(progress, heals=not request.allow_shrink, deadline=deadline):
             if self._bounds.dryrun:
-                rows = await threads.run(
-                    collect.collect,
-                    self.lane.database,
-                    self.lane.mirror.path(),
-                    journal=self.lane.journal,
-                    deadline=deadline,
-                )
+                rows = await threads.run(standing.proposable, self.lane, deadline=deadline)
                 return PushReply(outcome=PushOutcome.DRY_RUN, rows=len(rows))
             if action is rules.PushAction.PROPOSE:
                 return await self._propose(progress, allow_shrink=request.allow_shrink, deadline=deadline)
@@ -185,7 +179,7 @@ class Project:
             mirror_seq=seq,
             mirror_sha256=position.sha256 if position else "",
             lag=self._head_seq - seq,
-            rows=await threads.run(self._rows),
+            rows=self._unsynced.by_table,
             unsynced=self._unsynced.rows,
             quarantined=counts.quarantined,
             conflicts=counts.conflicts,
@@ -210,6 +204,11 @@ class Project:
     async def count_unsynced(self, *, deadline: Deadline) -> int:
         """Count the rows that the canonical memory lacks."""
         return await self._unsynced.count(deadline=deadline)
+
+    async def audit(self, *, deadline: Deadline) -> int:
+        """Compare all rows with the mirror; return how many keys differ of which the row index did not know."""
+        async with self._alone(deadline):
+            return await threads.run(standing.audit, self.lane, deadline=deadline)
 
     async def restore(
         self, record: SnapshotRecord, progress: ProgressTracker, *, limit: int = 0, deadline: Deadline
@@ -328,7 +327,6 @@ class Project:
         attempt = 0
         while True:
             attempt += 1
-            before = await self._unsynced.stamps()
             epoch = await self._epoch(as_secondary=as_secondary, deadline=deadline)
             try:
                 reply = await push.push(
@@ -345,7 +343,6 @@ class Project:
                 await asyncio.sleep(pause_after(attempt))
                 continue
             self._head_seq = reply.seq or self._head_seq
-            await self._unsynced.none_since(before)
             return reply
 
     async def _epoch(self, *, as_secondary: bool, deadline: Deadline) -> int:
@@ -461,9 +458,3 @@ class Project:
                 # What was committed is committed: one that comes again changes nothing, and gc deletes what stays.
                 log.info("proposal not tidied up", proposal=announcement.id, reason=error.message)
         return len(merged)
-
-    def _rows(self) -> dict[str, int]:
-        try:
-            return database.inspect(self.lane.database, deadline=Deadline.after(2.0)).rows
-        except MembridgeError:
-            return {}

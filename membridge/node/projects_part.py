@@ -191,7 +191,7 @@ class ProjectsPart:
 
     async def _host(self, place: _Place) -> None:
         bus, config = self._bus, place.config
-        async with open_lane(bus, self._store, self._opened, self._settings, config) as lane:
+        async with open_lane(bus, self._store, self._opened, self._settings, config, lasting=True) as lane:
             queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
             if not self._settings.leadership.enabled:
                 project = Project(bus, lane, NoRoles(), self._opened.push_leases, bounds_of(self._settings))

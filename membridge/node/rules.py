@@ -9,8 +9,8 @@ from enum import StrEnum
 from membridge.errors import PrimaryPullRefusedError, RefusedError, SecondaryPushBlockedError
 from schemas.leadership import Role
 
-#: Seconds between two collections of garbage.
-COLLECT_EVERY = 86_400.0
+#: Seconds between two collections of garbage, and between two comparisons of everything.
+A_DAY = 86_400.0
 
 
 class PushAction(StrEnum):
@@ -62,12 +62,12 @@ def check_restore(role: Role, *, newest: bool, primary: str | None) -> None:
         check_primary(role, "restores an earlier memory", primary=primary)
 
 
-def collects_now(last: float, now: float) -> bool:
-    """Return whether a collection is due; `last` is the time of the previous one, in seconds of one clock.
+def is_daily_due(last: float, now: float) -> bool:
+    """Return whether a daily task is due; `last` is the time of the previous one, in seconds of one clock.
 
-    A clock that was set back makes it due: collecting once more harms nothing.
+    A clock that was set back makes it due: doing it once more harms nothing.
     """
-    return not 0.0 <= now - last < COLLECT_EVERY
+    return not 0.0 <= now - last < A_DAY
 
 
 def proposes_now(node: str, *, leader: str | None, preferred: str | None) -> bool:

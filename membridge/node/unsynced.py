@@ -8,8 +8,9 @@ from pathlib import Path
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.errors import DatabaseBusyError, DatabaseInvalidError, DeadlineExceededError
-from membridge.merge import collect
+from membridge.snapshot import standing
 from membridge.snapshot.lane import Lane
+from membridge.snapshot.standing import Numbers
 from membridge.system.logging import get_logger
 
 log = get_logger("membridge.project")
@@ -22,23 +23,22 @@ Stamps = tuple[tuple[int, int, int] | None, ...]
 
 
 class Unsynced:
-    """The count of one project. `rows` is the newest one."""
+    """The count of one project. `rows` is the newest one; `by_table` has all rows of the database as of then."""
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._counted: tuple[object, ...] | None = None
         self.rows = 0
+        self.by_table: dict[str, int] = {}
 
     async def count(self, *, deadline: Deadline) -> int:
         """Compare the database with the mirror and return the number of rows that only this machine has."""
-        lane, found = self._lane, 0
+        lane, found = self._lane, Numbers({}, 0)
         compared = await threads.run(self._compared)
         if await threads.run(lane.database.exists):
-            found = await threads.run(
-                collect.unsynced, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
-            )
-        self.rows, self._counted = found, compared
-        return found
+            found = await threads.run(standing.numbers, lane, deadline=deadline)
+        self.rows, self.by_table, self._counted = found.unsynced, found.rows, compared
+        return found.unsynced
 
     async def refresh(self) -> None:
         """Count again when the database or the mirror changed since the last count."""
@@ -49,14 +49,6 @@ class Unsynced:
         except (DeadlineExceededError, DatabaseBusyError, DatabaseInvalidError) as error:
             # Keep the last number; the next sync reports the problem with the database.
             log.debug("unsynced rows not counted", reason=error.message)
-
-    async def stamps(self) -> Stamps:
-        """Return what the database looks like now, for `none_since`."""
-        return await threads.run(_stamps, self._lane.database)
-
-    async def none_since(self, stamps: Stamps) -> None:
-        """Note that everything was synced that the database held at `stamps`; what came later is counted next time."""
-        self.rows, self._counted = 0, (stamps, await threads.run(self._lane.mirror.position))
 
     def _compared(self) -> tuple[object, ...]:
         return _stamps(self._lane.database), self._lane.mirror.position()

@@ -10,6 +10,7 @@ from pathlib import Path
 from membridge.commits.replica import Replica
 from membridge.merge.conflicts import Journal
 from membridge.merge.report import Source
+from membridge.merge.row_index import RowIndex
 from membridge.snapshot.backup_retention import BackupPolicy
 from schemas.events import Event
 from schemas.identity import NodeId
@@ -26,10 +27,14 @@ class LanePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane(Replica):
-    """One project on one node: its replica and `database`, the live database that claude-mem writes."""
+    """One project on one node: its replica and `database`, the live database that claude-mem writes.
+
+    `index` tells which of its rows may differ from the mirror.
+    """
 
     database: Path
     journal: Journal
+    index: RowIndex
     announce: Callable[[Event], Awaitable[None]]
     policy: LanePolicy = field(default_factory=LanePolicy)
 

@@ -17,9 +17,9 @@ from membridge.claudemem import database
 from membridge.commits import proposal_bundles
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import ShrinkRefusedError
-from membridge.merge import collect, proposal
+from membridge.merge import proposal
 from membridge.merge.report import MergeReport
-from membridge.snapshot import rollback_guard
+from membridge.snapshot import rollback_guard, standing
 from membridge.snapshot.lane import Lane
 from membridge.system import clock, files
 from schemas.events import ProposalMerged, ProposalSubmitted
@@ -54,9 +54,7 @@ async def prepare(
     from the canonical memory than the bound allows, the database's and the store's errors.
     """
     with progress.step("compare"):
-        rows = await threads.run(
-            collect.collect, lane.database, lane.mirror.path(), journal=lane.journal, deadline=deadline
-        )
+        rows = await threads.run(standing.proposable, lane, deadline=deadline)
     if not allow_shrink:
         await rollback_guard.check(lane, deadline=deadline)
         await threads.run(_check_shrink, lane, rows, deadline)

@@ -22,6 +22,7 @@ from membridge.merge.report import MergeReport
 from membridge.snapshot import backups, legacy
 from membridge.snapshot.backups import BeforeWrite
 from membridge.snapshot.lane import Lane
+from membridge.snapshot.standing import Comparing
 from membridge.system import files
 from schemas.snapshot import PullOutcome, PullReply, SnapshotRecord
 
@@ -78,13 +79,15 @@ async def bring_up(
     save = backups.BeforeWrite(lane, "replace" if replace else "merge", progress, deadline)
     try:
         fetched = await fetch.fetch(lane, head, progress=progress, deadline=deadline)
+        compared = Comparing(lane, head.sha256)
         aside = await threads.run(overwrite.set_aside, lane.database) if damaged else None
         outcome, report = await _take_in(
-            lane, head, fetched, save, replace=replace, progress=progress, deadline=deadline
+            lane, head, fetched, save, compared, replace=replace, progress=progress, deadline=deadline
         )
         # The mirror must never know of a row that a power cut can still take from the database: it would look deleted.
         await threads.run(durable.force, lane.database)
         await threads.run(lane.mirror.advance, fetched.position)
+        await threads.run(compared.moved)
     except BaseException:
         # What was fetched is as large as the database, and the next pull fetches it again.
         await threads.run(lane.mirror.sweep)
@@ -98,6 +101,7 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
     head: SnapshotRecord,
     fetched: Fetched,
     save: BeforeWrite,
+    compared: Comparing,
     *,
     replace: bool,
     progress: ProgressTracker,
@@ -123,6 +127,7 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
             )
         return PullOutcome.REPLACED, report
     with progress.step("merge"):
+        await threads.run(compared.begin, deadline)
         report = await threads.run(
             snapshot.merge_snapshot,
             lane.database,
@@ -132,6 +137,7 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
             journal=lane.journal,
             deadline=deadline,
             save=save,
+            compared=compared.found,
         )
     return PullOutcome.MERGED, report
 

@@ -33,7 +33,7 @@ from membridge.errors import (
     StaleEpochError,
 )
 from membridge.merge import collect, install
-from membridge.snapshot import legacy, pull, rollback_guard
+from membridge.snapshot import legacy, pull, rollback_guard, standing
 from membridge.snapshot.lane import Lane
 from membridge.system import clock, files
 from schemas.events import SnapshotCommitted
@@ -55,7 +55,8 @@ _FROM_MIRROR = "run `membridge recover --from mirror`: it commits the newest sta
 class Copy:
     """A consistent copy of the live database and its facts; `alone` when it is sent as a full snapshot.
 
-    `forgotten` when it is a forgotten mirror: no base of the live database, which may lack rows that it has.
+    `forgotten` when it is a forgotten mirror: no base of the live database, which may lack rows that it has. `since` is
+    where the row index stood before the live database was copied, None for a copy of something else.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Copy:
     rows: dict[str, int]
     alone: bool = False
     forgotten: bool = False
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,12 @@ async def push(
     await threads.run(install.sweep, lane.database)
     with progress.step("head"):
         known = await current_head(lane, epoch, progress=progress, deadline=deadline)
+    same = None
+    if known is not None and known.stored:
+        with progress.step("compare"):
+            same = await threads.run(standing.is_memory_of, lane, known.record, deadline=deadline)
+        if same:
+            return _unchanged(known)
     staged = await threads.run(lane.mirror.stage)
     packed_path = staged.with_name("packed.part")
     try:
@@ -109,8 +117,10 @@ async def push(
         elif not allow_shrink:
             await rollback_guard.check(lane, deadline=deadline)
             _check_shrink(lane, known.record if known else None, copy, remedy=_GET_BACK)
-        if known is not None and known.stored and await threads.run(_is_same_memory, lane, known, copy, deadline):
-            return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
+        if known is not None and known.stored and same is None:
+            same = await threads.run(_is_same_memory, lane, known, copy, deadline)
+            if same:
+                return _unchanged(known)
         return await _commit(lane, known, copy, packed_path, epoch=epoch, progress=progress, deadline=deadline)
     finally:
         await threads.run(_remove, [packed_path, staged])
@@ -206,6 +216,10 @@ async def current_head(lane: Lane, epoch: Epoch, *, progress: ProgressTracker, d
     return known
 
 
+def _unchanged(known: KnownHead) -> PushReply:
+    return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
+
+
 async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every long work takes
     lane: Lane,
     known: KnownHead | None,
@@ -277,12 +291,13 @@ def _remove(leftovers: list[Path]) -> None:
 
 
 def _copy(lane: Lane, staged: Path, progress: ProgressTracker, deadline: Deadline) -> Copy:
+    since = standing.turn(lane, deadline=deadline)
     facts = database.inspect(lane.database, deadline=deadline)
     database.copy_database(lane.database, staged, deadline=deadline, progress=progress.advance)
     copied = database.inspect(staged, deadline=deadline)
     if copied.page_count * copied.page_size != staged.stat().st_size:
         copied = facts
-    return Copy(staged, files.sha256_of(staged), copied.page_size, copied.page_count, copied.rows)
+    return Copy(staged, files.sha256_of(staged), copied.page_size, copied.page_count, copied.rows, since=since)
 
 
 def _copy_mirror(lane: Lane, staged: Path, progress: ProgressTracker, deadline: Deadline) -> Copy:
@@ -431,6 +446,7 @@ def _advance(lane: Lane, copy: Copy, record: SnapshotRecord) -> None:
     try:
         lane.mirror.adopt(copy.path, position)
         lane.mirror.advance(position)
+        standing.moved(lane, record.sha256, {}, since=copy.since)
     except BaseException:
         # The commit stands; this node's next push or pull fetches what it could not keep.
         lane.mirror.sweep()

@@ -10,6 +10,7 @@ from membridge.bus.publisher import announce
 from membridge.commits.chain import ChainPolicy
 from membridge.commits.retention import SnapshotPolicy
 from membridge.merge.conflicts import Journal
+from membridge.merge.row_index import INDEX_FILE, RowIndex
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot.backup_retention import BackupPolicy
@@ -24,11 +25,15 @@ def lane_folder(settings: Settings, config: ProjectConfig) -> Path:
 
 @asynccontextmanager
 async def open_lane(
-    bus: Bus, store: ObjectStore, opened: Buckets, settings: Settings, config: ProjectConfig
+    bus: Bus, store: ObjectStore, opened: Buckets, settings: Settings, config: ProjectConfig, *, lasting: bool = False
 ) -> AsyncGenerator[Lane]:
-    """Open a project's lane, with its folder, journal and announcer of events."""
+    """Open a project's lane, with its folder, journal, row index and announcer of events.
+
+    A `lasting` one is a daemon's: it keeps watching the live database.
+    """
     folder = lane_folder(settings, config)
     journal = await threads.run(Journal, folder / "journal.db")
+    index = RowIndex(folder / INDEX_FILE, config.database, lasting=lasting)
     lane_settings, keep, keep_backups = settings.lane, settings.keep, settings.backup
     try:
         yield Lane(
@@ -40,6 +45,7 @@ async def open_lane(
             store=store,
             heads=opened.heads,
             journal=journal,
+            index=index,
             announce=lambda event: announce(bus, event),
             chain=ChainPolicy(lane_settings.chain_max_deltas, lane_settings.chain_max_percent),
             retention=SnapshotPolicy(keep.last, keep.hourly, keep.daily, keep.weekly),
@@ -55,4 +61,5 @@ async def open_lane(
             ),
         )
     finally:
+        await threads.run(index.close)
         await threads.run(journal.close)

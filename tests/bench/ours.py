@@ -20,6 +20,7 @@ from membridge.bus.streams import ensure_streams
 from membridge.commits.progress import ProgressTracker
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.merge.conflicts import Journal
+from membridge.merge.row_index import RowIndex
 from membridge.objectstore.encryption.guard import PlainStore
 from membridge.objectstore.encryption.keys import KeySource
 from membridge.objectstore.encryption.store import EncryptedStore
@@ -100,7 +101,10 @@ async def _lane(scene: Scene, bus: Bus, bucket: str, name: str, *, sealed: bool)
     heads = await open_bucket(bus, buckets.HEADS, replicas=1, deadline=_soon())
     s3 = scene.s3
     options = S3Options(endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, bucket=bucket)
-    with closing(Journal(folder / "journal.db")) as journal:
+    with (
+        closing(Journal(folder / "journal.db")) as journal,
+        closing(RowIndex(folder / "rows.db", folder / "claude-mem.db")) as index,
+    ):
         async with open_s3(options) as opened:
             store = EncryptedStore(opened, KeySource(passphrase="of the bench")) if sealed else PlainStore(opened)
             # As the daemon does while the database is quiet.
@@ -114,6 +118,7 @@ async def _lane(scene: Scene, bus: Bus, bucket: str, name: str, *, sealed: bool)
                 store=store,
                 heads=heads,
                 journal=journal,
+                index=index,
                 announce=_unheard,
             )
 

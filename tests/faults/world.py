@@ -21,6 +21,7 @@ from membridge.commits.progress import ProgressTracker
 from membridge.commits.retention import SnapshotPolicy
 from membridge.leadership.view import LeadershipView
 from membridge.merge.conflicts import Journal
+from membridge.merge.row_index import RowIndex
 from membridge.node.project import Bounds, Project
 from membridge.node.roles import NoRoles, Roles
 from membridge.objectstore.protocol import ObjectStore
@@ -132,6 +133,8 @@ class World:
         home = folder / name
         journal = Journal(home / "state" / "journal.db")
         self._stack.callback(journal.close)
+        index = RowIndex(home / "state" / "rows.db", home / "claude-mem.db")
+        self._stack.callback(index.close)
 
         lane = Lane(
             project=project,
@@ -142,6 +145,7 @@ class World:
             store=self.store,
             heads=self.heads,
             journal=journal,
+            index=index,
             announce=partial(announce, self.bus),
             chain=ChainPolicy(max_deltas=terms.max_deltas, max_percent=1e6),
             retention=SnapshotPolicy(last=terms.keep_last, hourly=0, daily=0, weekly=0)

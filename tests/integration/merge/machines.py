@@ -81,7 +81,7 @@ class Machine:
 
     def unsynced(self) -> int:
         """Count what the canonical memory lacks."""
-        return collect.unsynced(self.live, self.mirror, journal=self.journal, deadline=soon())
+        return len(collect.collect(self.live, self.mirror, journal=self.journal, deadline=soon()))
 
 
 def sync(primary: Machine, *secondaries: Machine, rounds: int = 2) -> None:

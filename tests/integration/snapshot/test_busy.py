@@ -15,8 +15,8 @@ from membridge.bus.connection import Bus
 from membridge.claudemem import database, patience
 from membridge.claudemem.connection import open_live
 from membridge.errors import DatabaseBusyError
-from membridge.merge import collect, proposal
-from membridge.snapshot import backups
+from membridge.merge import proposal
+from membridge.snapshot import backups, standing
 from schemas.identity import NodeId, canonical_id
 from schemas.proposal import ProposalBundle, ProposedRow
 from tests.fixtures.databases import add_observation, execute, make_database, titles
@@ -100,9 +100,7 @@ async def test_a_locked_database_is_said_within_seconds_with_the_holders_pid(
     acts: dict[str, Callable[[], Awaitable[object]]] = {
         "push": b.push,
         "pull": b.pull,
-        "status": lambda: threads.run(
-            collect.unsynced, b.database, b.lane.mirror.path(), journal=b.lane.journal, deadline=soon()
-        ),
+        "status": lambda: threads.run(standing.numbers, b.lane, deadline=soon()),
         "take in": merges(b),
         "backup": lambda: threads.run(backups.take, b.lane, "merge", deadline=soon()),
     }

@@ -76,4 +76,4 @@ def test_only_a_primary_deletes_and_the_refusal_says_who_is() -> None:
 
 @pytest.mark.parametrize(("passed", "due"), [(0, False), (86_399, False), (86_400, True), (-1, True)])
 def test_garbage_is_due_after_a_day_and_after_a_clock_that_went_back(passed: float, due: bool) -> None:
-    assert rules.collects_now(1_000_000.0, 1_000_000.0 + passed) is due
+    assert rules.is_daily_due(1_000_000.0, 1_000_000.0 + passed) is due

@@ -1,0 +1,138 @@
+"""How the live database stands to the mirror: its rows, and those that the canonical memory lacks. Blocking.
+
+Everybody who asks gets the answer from here, so that `status`, the nodes' presence, a proposal and a push agree. Read
+from the row index, at the cost of what changed; an index that cannot be used costs a comparison of everything, and
+nothing else.
+"""
+
+from dataclasses import dataclass
+
+from membridge.aio.deadline import Deadline
+from membridge.claudemem import database
+from membridge.merge import collect
+from membridge.merge.collect import OpenRows
+from membridge.merge.index_file import IndexFileError
+from membridge.merge.row_index import Keys, MirrorFile, Standing
+from membridge.snapshot.lane import Lane
+from membridge.system.logging import get_logger
+from schemas.proposal import ProposedRow
+from schemas.snapshot import SnapshotRecord
+
+log = get_logger("membridge.snapshot")
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Rows of the live database by table, and how many of them the canonical memory lacks."""
+
+    rows: dict[str, int]
+    unsynced: int
+
+
+def numbers(lane: Lane, *, deadline: Deadline) -> Numbers:
+    """Count the live database's rows. Errors: the database's, DeadlineExceededError."""
+    mirror = _mirror(lane)
+    try:
+        standing = lane.index.catch_up(mirror, deadline=deadline)
+        if mirror is None:
+            return Numbers(standing.rows, sum(standing.rows.values()))
+        return Numbers(standing.rows, len(_open_rows(lane, mirror, standing, deadline).rows))
+    except IndexFileError as error:
+        _report(error)
+    rows = database.inspect(lane.database, deadline=deadline).rows
+    if mirror is None:
+        return Numbers(rows, sum(rows.values()))
+    return Numbers(rows, len(collect.collect(lane.database, mirror.path, journal=lane.journal, deadline=deadline)))
+
+
+def proposable(lane: Lane, *, deadline: Deadline) -> list[ProposedRow]:
+    """Return the rows that the canonical memory lacks, as `collect` does. Errors: as `numbers`."""
+    mirror = _mirror(lane)
+    if mirror is not None:
+        try:
+            return _open_rows(lane, mirror, lane.index.catch_up(mirror, deadline=deadline), deadline).rows
+        except IndexFileError as error:
+            _report(error)
+    return collect.collect(lane.database, mirror.path if mirror else None, journal=lane.journal, deadline=deadline)
+
+
+def is_memory_of(lane: Lane, head: SnapshotRecord, *, deadline: Deadline) -> bool | None:
+    """Whether the live database holds what `head` does; None when only a comparison of everything could tell."""
+    mirror = _mirror(lane)
+    if mirror is None or mirror.sha256 != head.sha256:
+        return None
+    try:
+        standing = lane.index.catch_up(mirror, deadline=deadline)
+        return standing.rows == head.rows and not _open_rows(lane, mirror, standing, deadline).differs
+    except IndexFileError as error:
+        _report(error)
+        return None
+
+
+def audit(lane: Lane, *, deadline: Deadline) -> int:
+    """Compare everything; return how many keys differ of which the index did not know. Errors: as `numbers`."""
+    mirror = _mirror(lane)
+    if mirror is None or not lane.database.exists():
+        return 0
+    try:
+        return lane.index.audit(mirror, deadline=deadline)
+    except IndexFileError as error:
+        _report(error)
+        return 0
+
+
+def turn(lane: Lane, *, deadline: Deadline) -> int | None:
+    """Return where the index stands before the live database is copied or compared; `moved` takes it."""
+    try:
+        return lane.index.catch_up(_mirror(lane), deadline=deadline).turn
+    except IndexFileError as error:
+        _report(error)
+        return None
+
+
+def moved(lane: Lane, sha256: str, keys: Keys, *, since: int | None) -> None:
+    """Note that the mirror is another one, which differs from the live database under `keys` only, as of `since`."""
+    if since is None:
+        return
+    try:
+        lane.index.moved(sha256, keys, turn=since)
+    except IndexFileError as error:
+        _report(error)
+
+
+class Comparing:
+    """A merge that compares the live database with `sha256`, the next mirror, and tells the index what it finds."""
+
+    def __init__(self, lane: Lane, sha256: str) -> None:
+        self._lane, self._sha256 = lane, sha256
+        self._since: int | None = None
+        self._keys: Keys | None = None
+
+    def begin(self, deadline: Deadline) -> None:
+        """Note where the index stands before the merge compares."""
+        self._since = turn(self._lane, deadline=deadline)
+
+    def found(self, keys: Keys) -> None:
+        """Note the keys under which the two differ."""
+        self._keys = keys
+
+    def moved(self) -> None:
+        """Note that what was compared is the mirror now; what was not compared is found out when it is needed."""
+        if self._keys is not None:
+            moved(self._lane, self._sha256, self._keys, since=self._since)
+
+
+def _open_rows(lane: Lane, mirror: MirrorFile, standing: Standing, deadline: Deadline) -> OpenRows:
+    found = collect.collect_open(lane.database, mirror.path, standing.open, journal=lane.journal, deadline=deadline)
+    if found.equal:
+        lane.index.settled(found.equal, turn=standing.turn)
+    return found
+
+
+def _mirror(lane: Lane) -> MirrorFile | None:
+    position, path = lane.mirror.position(), lane.mirror.path()
+    return None if position is None or path is None else MirrorFile(position.sha256, path)
+
+
+def _report(error: IndexFileError) -> None:
+    log.warning("row index not used, everything compared", reason=str(error))
