@@ -69,14 +69,14 @@ class Enrolment:
         self,
         folder: Path,
         membership: Membership,
-        door: EnrolmentAddress,
+        address: EnrolmentAddress,
         apply: Callable[[Membership], Awaitable[None]],
         offboarding: Offboarding,
         *,
         now: Callable[[], float] = boottime,
     ) -> None:
         self.membership = membership
-        self._folder, self._address, self._apply, self._offboarding = folder, door, apply, offboarding
+        self._folder, self._address, self._apply, self._offboarding = folder, address, apply, offboarding
         self._log = AccessLog(folder / "access.log")
         self._turn, self._now = asyncio.Lock(), now
         self._ends: dict[str, float] = {}

@@ -77,7 +77,7 @@ class EnrolmentPart:
         )
         async with AsyncExitStack() as stack, background() as group:
             operators = await self._enter(stack, "desk", jetstream=False)
-            door = await self._enter(stack, "doorkeeper", jetstream=False)
+            joining = await self._enter(stack, "doorkeeper", jetstream=False)
             for project in membership.projects:
                 bus = accounts[project] = await self._enter(stack, f"operator-{project}")
                 await self._tended(group, bus, project, partial(self._provision, bus, project))
@@ -86,7 +86,7 @@ class EnrolmentPart:
             await self._tended(group, runtime, RUNTIME, partial(self._provision_runtime, runtime))
             await enrolment.start()
             await stack.enter_async_context(serve(operators, IDENTITY, enrolment.operator_endpoints()))
-            await stack.enter_async_context(serve(door, IDENTITY, enrolment.enrolment_endpoints()))
+            await stack.enter_async_context(serve(joining, IDENTITY, enrolment.enrolment_endpoints()))
             ready()
             await asyncio.Event().wait()
 

@@ -28,6 +28,7 @@ from schemas.node import Empty
 
 #: Seconds to find a server of the invitation, to enrol, and until the new key works.
 FIND, ENTER, ACCEPTED = 10.0, 60.0, 15.0
+#: The enrolment user, as the server names it.
 DOOR = "door"
 #: The file of the keys that encrypt the store's objects.
 SEALING = "sealing.keys"
@@ -61,9 +62,9 @@ async def join(line: Line, place: Place) -> Joined:
     keys = place.folder / "keys" / line.id
     projects = {canonical_id(name): name for name in line.projects}
     url, authority = await _find(line)
-    ca_file, door = keys / "authority.pem", keys / f"{DOOR}.seed"
+    ca_file, enrolment_seed = keys / "authority.pem", keys / f"{DOOR}.seed"
     await threads.run(files.save, ca_file, authority.encode())
-    await threads.run(files.save, door, f"{line.door}\n".encode())
+    await threads.run(files.save, enrolment_seed, f"{line.door}\n".encode())
     public = {project: await threads.run(provide_key, _seed(keys, project)) for project in projects}
     request = EnrolRequest(
         invitation=line.id,
@@ -76,14 +77,14 @@ async def join(line: Line, place: Place) -> Joined:
     options = BusOptions(
         urls=(url,),
         name=f"membridge-join-{place.node}",
-        nkey_seed=door,
+        nkey_seed=enrolment_seed,
         ca_file=ca_file,
         inbox_prefix=f"{INBOX}.{DOOR}",
         jetstream=False,
     )
     async with connect(options, deadline=Deadline.after(FIND)) as bus:
         await RpcClient(bus).request(subjects.ENROL, request, deadline=Deadline.after(ENTER))
-    await threads.run(door.unlink, missing_ok=True)
+    await threads.run(enrolment_seed.unlink, missing_ok=True)
     store = await _store(url, ca_file, keys, place.node, next(iter(projects)))
     config = await threads.run(_config_of, line, place, url, keys, projects, store)
     file = await threads.run(join_config.save, place.folder, config)

@@ -65,7 +65,10 @@ class Gate:
             raise CredentialsError("this needs a key", remedy=_NO_KEY)
         if not call.identity.may(route.permission.scope, route.permission.role):
             wanted = f"{route.permission.role} of {route.permission.scope}"
-            raise ForbiddenError(f"key {call.identity.name} may not do this: it needs {wanted}")
+            raise ForbiddenError(
+                f"key {call.identity.name} may not do this: it needs {wanted}",
+                remedy="ask an administrator for a key with that role and scope",
+            )
 
     def recheck(self, identity: Identity) -> None:
         """Raise CredentialsError when a caller that was let in would not be now; UnavailableError when none can say."""
@@ -85,7 +88,10 @@ class Gate:
         except ValueError:
             name = ""
         if name not in self._hosts:
-            raise ForbiddenError(f"this server is not called {name or 'nothing'}", remedy="use a name it is set up for")
+            raise ForbiddenError(
+                f"this server does not answer to the host name {name or '(none)'}",
+                remedy="use its address, or a host name from its settings",
+            )
 
     def _identify(self, request: web.Request, route: AnyRoute, call: Call) -> Identity:
         if key := _key_of(request):
@@ -123,4 +129,4 @@ def _check_origin(request: web.Request, *, said: bool = False) -> None:
         # No browser: those send one of the two.
         allowed = not said
     if not allowed:
-        raise ForbiddenError("a page of another site sent this request")
+        raise ForbiddenError("a page of another site sent this request", remedy="send it from a page of this server")

@@ -85,14 +85,14 @@ def translated(error: BaseException, operation: str) -> MembridgeError:
     if isinstance(cause, web.HTTPException) and cause.status < 500:
         return _of_aiohttp(cause)
     if isinstance(cause, web.RequestPayloadError):
-        return InvalidRequestError("the body could not be read: it is cut off or not chunked as it says")
+        return InvalidRequestError("the body could not be read: it ended early, or its chunks are malformed")
     return answerable(error, log, operation=operation)
 
 
 def _of_aiohttp(error: web.HTTPException) -> MembridgeError:
     match error:
         case web.HTTPNotFound():
-            return NotFoundError("nothing is at this address", remedy="GET /openapi.json lists every route")
+            return NotFoundError("there is nothing at this address", remedy="GET /openapi.json lists every route")
         case web.HTTPMethodNotAllowed():
             return NoSuchMethodError(error.method, sorted(error.allowed_methods))
         case web.HTTPRequestEntityTooLarge():

@@ -97,7 +97,10 @@ class Keyring:
     async def issue(self, wanted: IssueKeyRequest, *, by: Identity, deadline: Deadline) -> IssuedKey:
         """Make a key that may do nothing that `by` may not. Raises ForbiddenError."""
         if beyond := [scope for scope in wanted.scopes if not by.may(scope, wanted.role)]:
-            raise ForbiddenError(f"your key may not give {wanted.role} of {', '.join(beyond)}", field="scopes")
+            raise ForbiddenError(
+                f"your key cannot grant the role {wanted.role} for {', '.join(beyond)}: it does not have it",
+                field="scopes",
+            )
         issued = await issue(self._mirror.kv, wanted, by=by.actor, deadline=deadline)
         # Known here at once; a read that fails is made again by `run`.
         with suppress(MembridgeError):

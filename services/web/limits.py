@@ -77,7 +77,7 @@ class Flights:
     async def one(self) -> AsyncGenerator[None]:
         """Answer one request in the body. Raises OverloadedError at the bound, UnavailableError when it is cut off."""
         if len(self._scopes) >= self._most:
-            raise OverloadedError("the server answers as many requests as it can")
+            raise OverloadedError("too many requests at once")
         if self.draining:
             raise stopping()
         scope = asyncio.timeout(None)

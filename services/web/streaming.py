@@ -76,7 +76,7 @@ class Streams:
         if self._flights.draining:
             raise stopping()
         if len(self._open) >= self.limits.most or self._of_one[caller] >= self.limits.most_of_one:
-            raise OverloadedError("there are as many open streams as there may be", seconds=self.limits.heartbeat)
+            raise OverloadedError("too many streams are open", seconds=self.limits.heartbeat)
         scope = asyncio.timeout(None)
         self._open[scope] = call.identity
         self._of_one[caller] += 1
@@ -128,7 +128,11 @@ def position_of(request: web.Request) -> Position | None:
         return None
     found = _ID.fullmatch(text)
     if found is None:
-        raise InvalidRequestError("Last-Event-ID is not the id of an item", field="last_event_id")
+        raise InvalidRequestError(
+            "Last-Event-ID is not the id of an item",
+            remedy="send the last id that you got, or none",
+            field="last_event_id",
+        )
     return Position(int(found[2]) + 1, found[1] or "")
 
 

@@ -33,7 +33,9 @@ async def send_messages(request: web.Request, call: Call, streams: Streams, sour
         heartbeat=streams.limits.heartbeat, max_msg_size=MESSAGE, compress=False, timeout=CLOSE
     )
     if not socket.can_prepare(request).ok:
-        raise InvalidRequestError("this address is a WebSocket", remedy="connect with `ws://` or `wss://`")
+        raise InvalidRequestError(
+            "this address accepts only WebSocket connections", remedy="connect with `ws://` or `wss://`"
+        )
     socket.headers.update({**HEADERS, "X-Request-Id": call.request_id})
     async with streams.opened(call, "socket") as scope, streams.broadcast.joined(source) as channel:
         call.streaming = True

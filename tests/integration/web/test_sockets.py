@@ -95,4 +95,4 @@ async def test_a_page_of_another_site_opens_no_socket_with_its_visitors_cookie(b
 async def test_a_request_without_an_upgrade_is_refused(bus: Bus) -> None:
     async with guarded(bus) as served:
         answer = await ask(served.toy, "GET", "/socket", key=await served.key(Role.READER))
-        assert (answer.status, answer.error.detail) == (400, "this address is a WebSocket")
+        assert (answer.status, answer.error.detail) == (400, "this address accepts only WebSocket connections")
