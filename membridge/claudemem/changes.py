@@ -6,14 +6,14 @@ import apsw
 
 from membridge.claudemem.sql import Connection
 
-#: Milliseconds to wait for a lock: a look that finds the database locked is made again soon.
+#: Milliseconds to wait for a lock: if the database is locked, the check is repeated soon.
 _PATIENCE = 50
 
 
 class ChangeWatcher:
-    """Tells whether anybody committed to the database at a path since the last look.
+    """Reports whether the database at a path has changed since the last check.
 
-    Survives a file that is missing, replaced or damaged: each of these turns is a change, told once. May be used from
+    Survives a file that is missing, replaced or damaged: each of these turns counts as one change. May be used from
     any thread, by one at a time.
     """
 

@@ -17,7 +17,7 @@ from membridge.claudemem.sql import Connection
 from membridge.claudemem.translate import translated
 from membridge.errors import DatabaseInvalidError, DatabaseMissingError
 
-#: Virtual machine steps between two looks at the deadline: under a millisecond of work.
+#: Virtual machine steps between two checks of the deadline: under a millisecond of work.
 _STEPS = 20_000
 #: Tables without which a SQLite database is not claude-mem's.
 _SIGNATURE = frozenset({"sdk_sessions", "observations", "session_summaries", "schema_versions"})

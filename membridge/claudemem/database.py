@@ -1,4 +1,4 @@
-"""A claude-mem database as a file: what it is, a consistent copy of it, and its health.
+"""A claude-mem database as a file: its facts, a consistent copy of it, and its health.
 
 The worker keeps writing meanwhile. A copy for other machines is scrubbed of what belongs to this one; a backup is not.
 """
@@ -38,7 +38,7 @@ class DatabaseFacts:
 
 
 def inspect(path: Path, *, deadline: Deadline) -> DatabaseFacts:
-    """Return what the database at `path` is, without writing to it.
+    """Return the facts of the database at `path`, without writing to it.
 
     Errors: DatabaseMissingError, DatabaseInvalidError (not SQLite, or not claude-mem's), DatabaseCorruptError,
     DatabaseBusyError.
@@ -63,7 +63,7 @@ def copy_database(
 ) -> None:
     """Make `target` a consistent copy of the live database, without machine-local data.
 
-    Pages keep their positions, so that two copies differ where the database changed. `progress` is told pages done and
+    Pages keep their positions, so that two copies differ where the database changed. `progress` gets pages done and
     pages in all. Errors: the database's, DiskFullError, DeadlineExceededError; `target` is then gone.
     """
     _copy(source, target, deadline, progress, scrubbing=True)
@@ -104,7 +104,7 @@ def quick_check(path: Path, *, deadline: Deadline) -> None:
 
 
 def check_memory(frozen: Path, *, deadline: Deadline) -> None:
-    """Raise DatabaseCorruptError when what travels of a file that nobody writes is damaged.
+    """Raise DatabaseCorruptError when the memory in a file that no program writes is damaged.
 
     Leaves the search index alone, which is most of the file and is never read from there.
     """

@@ -1,4 +1,4 @@
-"""What another program committed to its database, forced to the disk.
+"""Force to the disk what another program committed to its database.
 
 claude-mem's worker commits with `synchronous = NORMAL`: its newest rows are in the kernel's memory until the next
 checkpoint, and a power cut takes them. Whatever must not be ahead of the live database, such as a snapshot that other
@@ -17,10 +17,10 @@ from membridge.system import files
 
 
 def force(live: Path) -> None:
-    """Force everything that is committed in the database at `live` to the disk, by whomever it was. Blocking.
+    """Force everything that is committed in the database at `live` to the disk, whatever program did it. Blocking.
 
     The WAL first: what a checkpoint moves meanwhile is in the file when that follows. Errors: DatabaseMissingError,
-    DiskFullError, FileAccessError on a disk that refuses.
+    DiskFullError, FileAccessError on a failing disk.
     """
     real = resolve(live)
     with translated(live):

@@ -7,10 +7,10 @@ no program deleted. No single number shows every case, so several are noted, and
 - The newest rows of each such table. If a new row has the id of one of them, the table was at an earlier state when it
   was written: a worker that went on writing after the power cut brings the ids back up, but not to the same rows.
 - The WAL: its salt, the number of its frames and the checksum over all of them. Fewer frames under the same salt, or
-  another checksum at the same frame, is a WAL that lost its end. This also tells of updates that are gone.
+  another checksum at the same frame, is a WAL that lost its end. This also shows lost updates.
 - The change counter of the file, which each checkpoint takes along.
 
-A deletion changes none of them downwards. What is not told: an older file with a WAL that was folded into it, when
+A deletion changes none of them downwards. Not recognised: an older file with a WAL that was folded into it, when
 only updates are missing from it and its pages happen to have been counted the same.
 """
 
@@ -34,7 +34,7 @@ _CHANGE_COUNTER = 24
 
 
 class WalMark(msgspec.Struct, frozen=True):
-    """Where the WAL stood: `salt` and `total` (the checksum over its frames) as hex."""
+    """The position of the WAL: `salt` and `total` (the checksum over its frames) as hex."""
 
     salt: str
     frames: int
@@ -42,7 +42,7 @@ class WalMark(msgspec.Struct, frozen=True):
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """What was noted: the highest ids, the newest rows (id and birth), the end of the WAL, the change counter."""
+    """The marks: the highest ids, the newest rows (id and birth), the end of the WAL, the change counter."""
 
     sequences: dict[str, int] = {}
     newest: dict[str, dict[int, int | str]] = {}
@@ -57,7 +57,7 @@ def read(path: Path, *, deadline: Deadline) -> Marks:
 
 
 def look(path: Path, before: Marks, *, deadline: Deadline) -> tuple[Marks, str]:
-    """Return the marks of the live database now, and by what it is behind `before`: nothing when it is not."""
+    """Return the marks of the live database now, and what proves that it is behind `before`; empty if nothing does."""
     with open_live(path, deadline=deadline) as connection:
         connection.run("BEGIN")
         real = path.resolve()

@@ -1,4 +1,4 @@
-"""What a connection's own descriptors of a live database's files tell, and do, that SQLite offers no call for.
+"""Use a connection's own descriptors of a live database's files for what SQLite has no call for.
 
 To open such a file once more and close it would drop every POSIX lock that this process holds on it. So what is needed
 (the file forced to the disk, the header of the WAL's index, who holds a lock) goes through the descriptors that SQLite
@@ -35,7 +35,7 @@ def descriptors(path: Path) -> Iterator[int]:
 
 
 def read(path: Path, size: int, offset: int) -> bytes | None:
-    """Return bytes of a file that a connection has open; None when none has."""
+    """Return bytes of a file that a connection has open; None if none has it open."""
     try:
         wanted = path.stat()
     except OSError:
@@ -59,7 +59,7 @@ def force(path: Path) -> None:
 
 
 def lock_holder(path: Path) -> int | None:
-    """Return the pid of another process whose lock on the database is in the way; None if it cannot be told."""
+    """Return the pid of another process whose lock on the database is in the way; None if that is unknown."""
     index = Path(f"{path}-shm")
     asked = [(index, span, fcntl.F_WRLCK) for span in _WAL_LOCKS] if index.exists() else []
     asked.append((path, _DATABASE_LOCKS, fcntl.F_RDLCK))

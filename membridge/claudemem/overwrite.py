@@ -1,4 +1,4 @@
-"""A database file put in the place of the live one: over a usable one by SQLite, in the place of a damaged one by name.
+"""Replace the live database with a file: a usable one is overwritten through SQLite, a damaged one moved aside.
 
 Nothing is ever renamed over a usable database: another program's connections would go on writing to the old file.
 """
@@ -23,14 +23,14 @@ from membridge.errors import (
 )
 from membridge.system import clock, files
 
-#: Pages written between two looks at the deadline; the write lock is held all the while.
+#: Pages written between two checks of the deadline, under the write lock.
 _PAGES = 4_096
-#: claude-mem's queue of work that is still to be done.
+#: claude-mem's queue of pending work.
 _PENDING = "pending_messages"
 
 
 class Condition(Enum):
-    """What the live database is: not there, one that SQLite can open, or a file that it cannot use."""
+    """The state of the live database: absent, usable by SQLite, or damaged."""
 
     MISSING = auto()
     USABLE = auto()
@@ -38,7 +38,7 @@ class Condition(Enum):
 
 
 def condition(path: Path, *, deadline: Deadline) -> Condition:
-    """Return what the live database is. A usable one may still have damaged pages.
+    """Return the state of the live database. A usable one may still have damaged pages.
 
     Errors: DatabaseInvalidError for the database of another program, and where the file may not be read;
     DatabaseBusyError.
@@ -95,7 +95,7 @@ def overwrite(source: Path, live: Path, *, deadline: Deadline) -> None:
         try:
             with target.apsw.backup("main", frozen, "main") as pages:
                 while not pages.done:
-                    # Asked before: the last step commits.
+                    # Checked before: the last step commits.
                     deadline.check("restoring the backup")
                     pages.step(_PAGES)
         finally:
@@ -114,7 +114,7 @@ def set_aside(live: Path) -> Path:
     with translated(live):
         _move(real, aside)
         if others := holders(aside):
-            # It was opened between the look and the move. A new file in its place would be missed by that program.
+            # It was opened between the check and the move; that program would not see a new file in its place.
             _move(aside, real)
             raise _held(live, others)
     return aside

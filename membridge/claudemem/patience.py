@@ -26,7 +26,7 @@ class Patience:
         self._moved = 0.0
 
     def wait(self, tries: int) -> bool:
-        """Wait a moment and return True to try again. Raises DatabaseBusyError when it makes no sense any more."""
+        """Wait a moment and return True to try again. Raises DatabaseBusyError when waiting is pointless."""
         now, seen = time.monotonic(), self._state()
         if tries == 0 or seen != self._seen:
             self._seen, self._moved = seen, now
@@ -37,7 +37,7 @@ class Patience:
         return True
 
     def _state(self) -> tuple[int, ...]:
-        """Return what changes when anybody writes: by names, never by opening the files."""
+        """Return a value that changes with every write; never opens the files."""
         found: list[int] = []
         for suffix in ("", "-wal", "-journal"):
             try:
@@ -50,7 +50,7 @@ class Patience:
 
 
 def busy(path: Path, silence: float) -> DatabaseBusyError:
-    """Return the error for a lock that stays, with its holder where the system tells."""
+    """Return the error for a lock that stays, with its holder if the system shows it."""
     pid = lock_holder(path)
     holder = "another program" if pid is None else f"process {pid}{_name(pid)}"
     since = f", which has written nothing for {silence:.0f} s" if silence > SILENCE else ""

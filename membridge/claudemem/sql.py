@@ -1,4 +1,4 @@
-"""A typed face of apsw: what a statement returns is narrowed here, once, and nowhere else."""
+"""Typed access to apsw: the types of results are narrowed here and nowhere else."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
@@ -40,7 +40,7 @@ class Connection:
         return self.row(sql, bindings) is not None
 
     def number(self, sql: str, bindings: Bindings = ()) -> int:
-        """Return the first row's first column as a number, 0 when it is none."""
+        """Return the first row's first column as a number, 0 if it is not one."""
         row = self.row(sql, bindings)
         return row[0] if row and isinstance(row[0], int) else 0
 

@@ -1,4 +1,4 @@
-"""Which of claude-mem's tables and columns are memory, and what a row is known by.
+"""Which of claude-mem's tables and columns are memory, and which columns identify a row.
 
 Read from the schema that is there, so that versions may differ. Rowids never travel: a column that holds one is read
 and written as the natural key of the row it points at.
@@ -30,9 +30,9 @@ REFERENCE_KEYS = {
     "session_summaries": ("memory_session_id", "created_at_epoch"),
     "user_prompts": ("content_session_id", "prompt_number"),
 }
-#: Columns that hold a rowid without the schema saying so.
+#: Columns that hold a rowid although the schema does not declare it.
 _KNOWN_REFERENCES = {"session_db_id": "sdk_sessions", "observation_id": "observations"}
-#: What stands for a column that an older version lacks but that is part of a key.
+#: Values for key columns that an older version lacks.
 KEY_DEFAULTS = {"platform_source": "claude"}
 
 _CORE = {
@@ -48,7 +48,7 @@ _CORE = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as declared. `filled` when a row that does not name it gets a value all the same."""
+    """A column as declared. `filled`: a row that does not name it still gets a value."""
 
     name: str
     type: str

@@ -1,4 +1,4 @@
-"""What SQLite says, as this project's errors: the one place that reads apsw's exceptions."""
+"""SQLite's errors as this project's; only this module reads apsw's exceptions."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ RESTORE = "run `membridge backups restore newest`, or without a backup `membridg
 
 @contextmanager
 def translated(path: Path) -> Generator[None]:
-    """Raise what goes wrong with the database at `path` in the body as an error that names it."""
+    """Raise SQLite's and the system's errors in the body as ours, naming `path`."""
     try:
         yield
     except apsw.Error as error:
@@ -59,7 +59,7 @@ def _says_full(error: BaseException | None) -> bool:
 
 
 def _is_full(folder: Path) -> bool:
-    """Whether the disk is full: SQLite does not say so of its index of the WAL, nor of a file it cannot make."""
+    """Whether the disk is full: SQLite does not report that for the WAL's index or a file that it cannot create."""
     try:
         facts = os.statvfs(folder)
     except OSError:
@@ -75,7 +75,7 @@ def _cannot_open(path: Path) -> MembridgeError:
 
 _MEANINGS: tuple[tuple[tuple[type[apsw.Error], ...], Callable[[Path], MembridgeError]], ...] = (
     (
-        # A protocol error is a lock that was never got, after SQLite's own ten seconds of tries.
+        # A protocol error is a lock that SQLite did not get in ten seconds of tries.
         (apsw.BusyError, apsw.LockedError, apsw.ProtocolError),
         lambda path: DatabaseBusyError(f"database {path} stayed locked by another program"),
     ),

@@ -1,4 +1,4 @@
-"""claude-mem's worker: whether it runs, whether it is healthy, and, only if allowed, stop it.
+"""Find claude-mem's worker, check its health and, only if allowed, stop it.
 
 Found by its pid file and health URL on this machine. A sync needs none of this: the worker keeps running.
 """
@@ -16,7 +16,7 @@ from membridge.system.pidfile import is_alive
 
 #: Seconds within which a healthy worker answers.
 PATIENCE = 2.0
-#: Bytes of an answer that are looked at.
+#: Most bytes of an answer that are read.
 _MAX_ANSWER = 1 << 20
 _PID_FILE = "worker.pid"
 _SETTINGS = "settings.json"
@@ -93,7 +93,7 @@ def _address(data_dir: Path, named: dict[str, object]) -> tuple[int, str]:
     port = named.get("port", values.get("CLAUDE_MEM_WORKER_PORT"))
     host = values.get("CLAUDE_MEM_WORKER_HOST")
     number = int(port) if isinstance(port, int | str) and str(port).isdigit() else 0
-    # A worker that listens everywhere is asked where it surely listens.
+    # A worker that listens everywhere is asked on loopback.
     return number, host if isinstance(host, str) and host not in {"", "0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104 - compared, not bound
 
 

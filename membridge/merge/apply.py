@@ -1,4 +1,4 @@
-"""Carrying out a merge on the live database, in transactions that the worker hardly notices.
+"""Carry out a merge on the live database, in transactions that the worker hardly notices.
 
 What becomes of a bucket is decided under the write lock, on the rows that are there then: nothing that the worker wrote
 since the comparison is overruled. Killed at any point and run again, the result is the same.
@@ -113,14 +113,14 @@ class Merger:
     ) -> MergeReport:
         """Merge all buckets, sessions that go last, then check the tables that were written.
 
-        `progress` is told buckets done and buckets in all after each transaction. Errors: the database's, and
+        `progress` gets buckets done and buckets in all after each transaction. Errors: the database's, and
         DeadlineExceededError; what was committed by then stays, and the next merge goes on from there.
         """
         total = sum(one.size for one in work)
         steps = _steps(work)
         done = 0
         if self._connection.texts("PRAGMA journal_mode") == ["wal"]:
-            # The caller forces the WAL to the disk once, before anything is told that relies on it.
+            # The caller forces the WAL to the disk once, before anything relies on it.
             self._connection.run("PRAGMA synchronous = NORMAL")
         while ahead := list(islice(steps, _AHEAD)):
             while ahead:

@@ -47,7 +47,7 @@ def collect(
 class OpenRows:
     """What was found under some keys: the rows to propose, the keys without a difference, and whether any has one.
 
-    `differs` tells of every row, those included that are in quarantine or that no other machine could take in.
+    `differs` covers every row, also those that are in quarantine or that no other machine could take in.
     """
 
     rows: list[ProposedRow]

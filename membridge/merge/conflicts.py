@@ -1,4 +1,4 @@
-"""The journal: versions of rows that lost a conflict, and what was set aside because it could not be taken in.
+"""The journal: versions of rows that lost a conflict, and what was set aside because it could not be merged.
 
 A small SQLite file of its own in the project's folder, each entry known by its content, so that a merge that is killed
 and run again neither loses nor doubles one. A loser is on the disk before the live database's transaction begins that
@@ -160,7 +160,7 @@ class Journal:
         return row[0]
 
     def drop(self, identity: str) -> None:
-        """Show it no more. A row stays known as set aside: it must not look as if a user had deleted it."""
+        """Hide an entry. A row stays known as set aside: it must not look as if a user had deleted it."""
         self._change(
             "UPDATE quarantine SET dropped = 1 WHERE id = ? AND kind = 'row' AND NOT dropped;"
             "DELETE FROM quarantine WHERE id = ? AND kind != 'row'",
@@ -268,7 +268,7 @@ def plain_row(values: Values) -> dict[str, int | float | str | None]:
 
 
 def row_payload(table: str, values: Values) -> bytes:
-    """Return what a row is known by in quarantine."""
+    """Return the bytes that identify a row in quarantine."""
     return msgspec.json.encode({"table": table, "row": plain_row(values)}, order="sorted")
 
 
@@ -278,7 +278,7 @@ def row_identity(payload: bytes) -> str:
 
 
 def loser_identity(loser: Lost) -> str:
-    """Return what a conflict is known by."""
+    """Return the id of a conflict."""
     return _sum(loser.table.encode(), _body(loser))
 
 

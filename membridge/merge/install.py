@@ -1,4 +1,4 @@
-"""A snapshot as this machine's database: installed where there is none, or put in the place of what is there."""
+"""Make a snapshot this machine's database: install it where there is none, or replace the one that is there."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -146,7 +146,7 @@ def _raise_sequence(connection: Connection, table: Table, own_device: str | None
 
 def _publish(staged: Path, live: Path) -> None:
     files.sync_path(staged)
-    # What a database that is gone left behind would be replayed into the new one.
+    # Leftovers of a deleted database would be replayed into the new one.
     for suffix in ("-wal", "-shm", "-journal"):
         stale = Path(f"{live}{suffix}")
         if stale.exists() and not live.exists():

@@ -18,7 +18,7 @@ _TRIVIAL = (None, "", "[]", "{}")
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How versions are known: `unique` buckets hold one row only, else one of the `identity` columns must be equal."""
+    """How versions are recognised: `unique` buckets hold one row, else one of the `identity` columns must be equal."""
 
     identity: tuple[str, ...] = ()
     unique: bool = False

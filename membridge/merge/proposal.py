@@ -1,4 +1,4 @@
-"""Merging a proposal on the primary: the rows of a secondary, where both changed a row ours stays."""
+"""Merge a proposal, the rows of a secondary, on the primary; where both changed a row, ours stays."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from schemas.proposal import ProposalBundle, ProposedRow
 def merge_proposal(live: Path, bundle: ProposalBundle, *, journal: Journal, deadline: Deadline) -> MergeReport:
     """Merge the rows of `bundle` into `live`. Merging it twice changes nothing.
 
-    A row that does not fit is set aside in the journal, the rest is taken in. Rows of tables that this database lacks
+    A row that does not fit is set aside in the journal, the rest is merged. Rows of tables that this database lacks
     are left out: they stay where they are. Errors: the database's, DiskFullError, DeadlineExceededError.
     """
     source = Source(node=bundle.node, device_id=bundle.device_id)

@@ -1,4 +1,4 @@
-"""Rows out of a database: the bucket of a key, as the rules see it.
+"""Read rows from a database: the bucket of a key, in the form of the rules.
 
 A column that holds a rowid reads as the natural key of the row it points at, as JSON text.
 """
@@ -13,7 +13,7 @@ from membridge.merge.three_way import Row, Shape, Value, Values
 
 Key = tuple[Value, ...]
 
-#: Rows that share an indexed value beyond which another way is looked for.
+#: If more rows share an indexed value, another way to find them is tried.
 CROWDED = 64
 
 #: Columns by which a bucket is looked up: each has an index in every version, and few rows share a value.
@@ -27,7 +27,7 @@ _LOOKUP = {
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads one table of one database, whose own rows are of `device`: nothing for this machine's."""
+    """Reads one table of one database, whose own rows are of `device`; empty for this machine's."""
 
     connection: Connection
     table: Table
@@ -131,7 +131,7 @@ def key_of(table: Table, values: Values) -> Key:
 
 
 def origin_names(carried: Values, rowid: int | None, device: str) -> frozenset[tuple[str, str]]:
-    """Return what a row is known by: its origin, or its rowid in the database of `device` (nothing: this machine).
+    """Return the origins of a row: its origin, or its rowid in the database of `device` (nothing: this machine).
 
     A row that came to `device` from elsewhere may be one of this machine's own.
     """

@@ -1,4 +1,4 @@
-"""Merging a snapshot into the live database: base is the old mirror, theirs the new one, ours what is there."""
+"""Merge a snapshot into the live database: base is the old mirror, theirs the new one, ours the live database."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""Single rows into the live database: inserted as another machine's, updated in what differs, deleted.
+"""Write single rows into the live database: insert another machine's, update what differs, delete.
 
 Runs inside a transaction of the caller's. Whatever belongs to this machine stays: an update touches no local column, an
 inserted row is stamped so that claude-mem's own sync never takes it for one of this machine's unsent rows.
