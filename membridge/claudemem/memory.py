@@ -1,9 +1,9 @@
 """The memory that a database holds, whatever its layout: to compare two machines."""
 
-import hashlib
 from pathlib import Path
 
 from membridge.aio.deadline import Deadline
+from membridge.claudemem import canonical
 from membridge.claudemem.connection import open_live
 from membridge.claudemem.tables import KEY_DEFAULTS, expression, quoted, travelling_tables
 
@@ -11,31 +11,22 @@ from membridge.claudemem.tables import KEY_DEFAULTS, expression, quoted, travell
 _PATIENCE = 60.0
 
 
-def memory_rows(path: Path) -> dict[str, set[str]]:
-    """Return the travelling rows of each table, each as the sorted SQL literals of its columns that are not NULL.
+def memory_rows(path: Path) -> dict[str, set[bytes]]:
+    """Return the travelling rows of each table in their canonical form, as a set.
 
-    Columns without a value are left out, so that databases of different claude-mem versions can be compared.
+    A column without a value is not in it, so that databases of different claude-mem versions can be compared.
     """
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[bytes]] = {}
     with open_live(path, deadline=Deadline.after(_PATIENCE)) as connection:
         connection.run("BEGIN")
         for table in travelling_tables(connection).values():
-            names = sorted({*table.travelling, *(column for column in table.key if column in KEY_DEFAULTS)})
-            columns = ", ".join(f"quote({expression(table, name, alias='t')})" for name in names)
+            names = [*table.travelling, *(name for name in table.key if name in KEY_DEFAULTS and not table.has(name))]
+            columns = ", ".join(expression(table, name, alias="t") for name in names)
             rows = connection.each(f"SELECT {columns} FROM {quoted(table.name)} t")  # noqa: S608 - from the schema, quoted
-            found[table.name] = {
-                ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True) if value != "NULL")
-                for row in rows
-            }
+            found[table.name] = {canonical.encode(table, dict(zip(names, row, strict=True))) for row in rows}
     return found
 
 
-def memory_digest(path: Path) -> str:
-    """Return a digest of all travelling rows, the same wherever they lie and in whatever order they came."""
-    digest = hashlib.sha256()
-    for name, rows in sorted(memory_rows(path).items()):
-        if rows:
-            digest.update(f"{name}\0{len(rows)}\0".encode())
-            for row in sorted(rows):
-                digest.update(f"{row}\0".encode())
-    return digest.hexdigest()
+def memory_sum(path: Path) -> str:
+    """Return the sum of all travelling rows, the same wherever they lie and in whatever order they came."""
+    return canonical.total(row for rows in memory_rows(path).values() for row in rows).hex()

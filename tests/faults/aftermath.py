@@ -14,7 +14,7 @@ from tests.faults.template import SNAPSHOT, leftovers, orphans
 from tests.faults.world import Node, soon
 from tests.fixtures.databases import rows_of
 
-Memory = dict[str, set[str]]
+Memory = dict[str, set[bytes]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from membridge.claudemem import database
-from membridge.claudemem.memory import memory_digest
+from membridge.claudemem.memory import memory_sum
 from tests.fixtures.databases import grow, rows_of, stop_writing, titles, writing_process
 from tests.integration.merge.machines import Machine, soon, sync
 
@@ -21,7 +21,7 @@ def test_a_merge_beside_a_writer_loses_nothing(tmp_path: Path) -> None:
     assert len(committed) > 1
     assert committed | titles(a.live) <= titles(b.live) | {"worker 0"}
     sync(a, b)
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
 
 
 def test_a_copy_beside_a_writer_is_consistent(tmp_path: Path) -> None:
@@ -66,4 +66,4 @@ def test_a_killed_merge_is_finished_by_the_next(tmp_path: Path) -> None:
 
     assert ended.returncode == -9
     assert 0 < half < len(titles(a.live))
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from membridge.claudemem.memory import memory_digest, memory_rows
+from membridge.claudemem.memory import memory_rows, memory_sum
 from membridge.merge.report import MergeReport
 from tests.fixtures.databases import Writer, connect, execute, rows_of
 from tests.integration.merge.machines import Machine, sync
@@ -98,7 +98,7 @@ def test_all_machines_end_with_one_memory_and_nothing_is_lost(steps: list[tuple[
 
         sync(world.primary, *world.machines[1:], rounds=3)
 
-        digests = {machine.name: memory_digest(machine.live) for machine in world.machines}
+        digests = {machine.name: memory_sum(machine.live) for machine in world.machines}
         assert len(set(digests.values())) == 1, [memory_rows(machine.live) for machine in world.machines]
         for machine in world.machines:
             left = {row[0] for row in rows_of(machine.live, "SELECT narrative FROM observations")}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.claudemem.memory import memory_digest
+from membridge.claudemem.memory import memory_sum
 from membridge.errors import ConflictError
 from membridge.merge import collect, install
 from membridge.merge.report import MergeReport
@@ -27,7 +27,7 @@ def test_an_installed_snapshot_is_the_same_memory_and_all_of_it_is_foreign(tmp_p
 
     install.install(mirror, live, source=a.source, deadline=soon())
 
-    assert memory_digest(live) == memory_digest(a.live)
+    assert memory_sum(live) == memory_sum(a.live)
     assert rows_of(live, UNSENT) == [(0,)]
     assert rows_of(live, "SELECT count(*) FROM observations WHERE synced_at IS NULL OR sync_rev != '1'") == [(0,)]
     assert rows_of(live, "SELECT origin_device_id, origin_local_id FROM observations WHERE id IN (4, 5)") == [
@@ -57,12 +57,12 @@ def test_an_installed_database_takes_part_in_merges(tmp_path: Path) -> None:
 
 def test_a_database_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
     a, b = Machine.make("node-a", tmp_path, empty=False), Machine.make("node-b", tmp_path)
-    before = memory_digest(b.live)
+    before = memory_sum(b.live)
 
     with pytest.raises(ConflictError, match="appeared"):
         install.install(a.push(), b.live, source=a.source, deadline=soon())
 
-    assert memory_digest(b.live) == before
+    assert memory_sum(b.live) == before
 
 
 def test_a_wal_of_a_lost_database_is_not_replayed_into_the_new_one(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_wal_of_a_lost_database_is_not_replayed_into_the_new_one(tmp_path: Pat
 
     install.install(a.push(), b.live, source=a.source, deadline=soon())
 
-    assert memory_digest(b.live) == memory_digest(a.live)
+    assert memory_sum(b.live) == memory_sum(a.live)
     assert Path(f"{wal}.orphan").read_bytes() == stale
 
 
@@ -122,7 +122,7 @@ def test_what_a_killed_install_left_is_not_replayed_into_the_next(tmp_path: Path
 
     install.install(a.push(), live, source=a.source, deadline=soon())
 
-    assert memory_digest(live) == memory_digest(a.live)
+    assert memory_sum(live) == memory_sum(a.live)
     assert rows_of(live, "PRAGMA integrity_check") == [("ok",)]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.claudemem.memory import memory_digest
+from membridge.claudemem.memory import memory_sum
 from membridge.merge import install
 from tests.fixtures.databases import OLD, add_observation, execute, rows_of, titles
 from tests.integration.merge.machines import Machine, fill, soon, sync
@@ -76,7 +76,7 @@ def test_every_newer_node_gives_an_older_nodes_row_the_same_values(tmp_path: Pat
 
     assert rows_of(first.live, "SELECT count(DISTINCT uuid) FROM sdk_sessions") == [(3,)]
     assert rows_of(first.live, "SELECT DISTINCT typeof(vector), length(vector) FROM observations") == [("blob", 0)]
-    assert memory_digest(first.live) == memory_digest(second.live)
+    assert memory_sum(first.live) == memory_sum(second.live)
 
 
 def test_a_session_that_only_its_rows_name_is_made_where_a_new_column_must_not_be_empty(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from membridge.claudemem.memory import memory_digest
+from membridge.claudemem.memory import memory_sum
 from schemas.identity import NodeId
 from schemas.proposal import ProposalBundle, ProposedRow
 from tests.fixtures.databases import add_observation, execute, rows_of
@@ -66,7 +66,7 @@ def test_rows_before_their_session_end_in_that_session_on_every_machine(
     assert wanted[0][0] != memory
     for machine in (a, c):
         assert [row for row in rows_of(machine.live, SESSIONS) if row[1] == memory] == wanted
-    assert memory_digest(a.live) == memory_digest(b.live) == memory_digest(c.live)
+    assert memory_sum(a.live) == memory_sum(b.live) == memory_sum(c.live)
     assert a.unsynced() == b.unsynced() == c.unsynced() == 0
 
 
@@ -92,7 +92,7 @@ def test_a_session_whose_memory_id_comes_after_its_rows_has_them(machines: tuple
     b.pull(a.push(), a.source)
     sync(a, b)
 
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
     assert [row for row in rows_of(a.live, SESSIONS) if row[1] == memory] == [
         row for row in rows_of(b.live, SESSIONS) if row[1] == memory
     ]

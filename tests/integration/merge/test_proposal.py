@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from membridge.claudemem.memory import memory_digest
+from membridge.claudemem.memory import memory_sum
 from membridge.merge import collect
 from membridge.merge.report import MergeReport
 from schemas.proposal import ProposalBundle
@@ -53,7 +53,7 @@ def test_the_primary_takes_a_proposal_in_once(machines: tuple[Machine, Machine])
 
     assert (first.inserted, first.quarantined) == (6, 0)
     assert again == MergeReport()
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
     assert b.collect() == []
 
 
@@ -97,7 +97,7 @@ def test_a_row_edited_after_it_was_proposed_stays_one_memory(machines: tuple[Mac
 
     sync(a, b)
 
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
     assert len(titles(a.live) & {"draft", "final"}) == 1
     kept = b.journal.conflicts()[0].lost.row
     assert kept is not None

@@ -1,6 +1,6 @@
 """Merging a snapshot into a live database: what travels, what stays, and what a merge never does."""
 
-from membridge.claudemem.memory import memory_digest, memory_rows
+from membridge.claudemem.memory import memory_rows, memory_sum
 from membridge.merge.report import MergeReport
 from tests.fixtures.databases import Writer, add_observation, connect, execute, rows_of, titles
 from tests.integration.merge.machines import Machine, fill, sync
@@ -19,7 +19,7 @@ def test_both_write_and_both_know_everything(machines: tuple[Machine, Machine]) 
 
     sync(a, b)
 
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
     assert len(memory_rows(a.live)["observations"]) == 320 + 2 * 9
     assert b.unsynced() == 0
 
@@ -145,7 +145,7 @@ def test_a_session_that_theirs_deleted_stays_while_ours_has_rows_in_it(machines:
     for machine in (a, b):
         assert "only here" in titles(machine.live)
         assert rows_of(machine.live, "SELECT 1 FROM sdk_sessions WHERE memory_session_id = ?", (memory,))
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
 
 
 def test_a_session_deleted_everywhere_is_gone_with_its_rows(machines: tuple[Machine, Machine]) -> None:
@@ -160,7 +160,7 @@ def test_a_session_deleted_everywhere_is_gone_with_its_rows(machines: tuple[Mach
     for machine in (a, b):
         assert not rows_of(machine.live, "SELECT 1 FROM sdk_sessions WHERE memory_session_id = ?", (memory,))
         assert not rows_of(machine.live, "SELECT 1 FROM observations WHERE memory_session_id = ?", (memory,))
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
 
 
 def test_new_rows_bring_a_session_back_that_ours_had_deleted(machines: tuple[Machine, Machine]) -> None:
@@ -210,7 +210,7 @@ def test_no_observation_loses_its_session_in_a_conflict_of_memory_ids(machines: 
 
     sync(a, b)
 
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
     for machine in (a, b):
         assert {"node-a", "node-b"} <= titles(machine.live)
         assert rows_of(machine.live, "PRAGMA foreign_key_check") == []
@@ -255,5 +255,5 @@ def test_two_memories_with_one_content_hash_are_both_kept(machines: tuple[Machin
 
     sync(a, b)
 
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
     assert {"on node-a", "on node-b"} <= titles(a.live)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.claudemem.memory import memory_digest, memory_rows
+from membridge.claudemem.memory import memory_rows, memory_sum
 from membridge.errors import MembridgeError
 from membridge.merge import apply, install, snapshot
 from tests.fixtures.databases import OLD, Writer, add_observation, execute, grow, rows_of, titles
@@ -151,7 +151,7 @@ def test_a_merge_that_was_cut_goes_on_where_it_was(
     b.pull(head, a.source)
 
     assert 320 < half < 350
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
 
 
 class _CutError(Exception):
@@ -172,13 +172,13 @@ def test_a_transaction_that_fails_changes_nothing(machines: tuple[Machine, Machi
     b.pull(a.push(), a.source)
     for machine, title in ((a, "theirs"), (b, "ours")):
         execute(machine.live, "UPDATE observations SET title = ? WHERE title = 'first'", (title,))
-    head, before = a.push(), memory_digest(b.live)
+    head, before = a.push(), memory_sum(b.live)
     execute(b.folder / "journal.db", "DROP TABLE conflicts")
 
     with pytest.raises(MembridgeError):
         b.pull(head, a.source)
 
-    assert memory_digest(b.live) == before
+    assert memory_sum(b.live) == before
 
 
 def test_replacing_makes_the_memory_theirs_and_keeps_what_is_local(machines: tuple[Machine, Machine]) -> None:
@@ -231,7 +231,7 @@ def test_a_session_with_thousands_of_rows_of_one_moment_merges(machines: tuple[M
 
     assert report.inserted == 3_001
     assert edited.updated == 3_000
-    assert memory_digest(a.live) == memory_digest(b.live)
+    assert memory_sum(a.live) == memory_sum(b.live)
 
 
 def test_a_large_merge_never_holds_the_lock_for_long(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ async def run_and_lose_nats(make_machine: MakeMachine, folder: Path, source: str
             await until(bus, b, lambda seen: seen.project.head_seq > seq and seen.project.lag == 0)
             for machine in (a, b):
                 await until(bus, machine, lambda seen: _settled(a.database, b.database) and not seen.project.unsynced)
-            assert {row for row in memory_rows(a.database)["observations"] if "only-b" in row}
+            assert {row for row in memory_rows(a.database)["observations"] if b"only-b" in row}
 
 
 def _settled(one: Path, other: Path) -> bool:

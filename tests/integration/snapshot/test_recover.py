@@ -145,7 +145,7 @@ async def test_an_object_missing_in_the_heads_chain_is_healed(make_box: MakeBox)
     await recovered(a, MIRROR)
     await new.pull()
     assert memory_rows(new.database) == {
-        table: {row for row in rows if "only-a" not in row} for table, rows in memory_rows(a.database).items()
+        table: {row for row in rows if b"only-a" not in row} for table, rows in memory_rows(a.database).items()
     }
     assert (await b.pull()).deleted == 0
 

@@ -9,7 +9,7 @@ import pytest
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.claudemem.connection import open_live
-from membridge.claudemem.memory import memory_digest
+from membridge.claudemem.memory import memory_sum
 from membridge.claudemem.translate import translated
 from membridge.errors import (
     DatabaseBusyError,
@@ -152,7 +152,7 @@ def test_a_copy_holds_what_is_still_in_the_wal_and_nothing_machine_local(claude_
 
     assert rows_of(copy, "SELECT count(*) FROM sync_state") == [(0,)]
     assert b"very-secret-words" not in copy.read_bytes()
-    assert memory_digest(copy) == memory_digest(claude_mem_copy)
+    assert memory_sum(copy) == memory_sum(claude_mem_copy)
 
 
 def test_ten_new_rows_change_few_pages_of_a_copy(claude_mem_copy: Path, tmp_path: Path) -> None:

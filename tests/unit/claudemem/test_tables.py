@@ -6,7 +6,7 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_live
-from membridge.claudemem.memory import memory_digest, memory_rows
+from membridge.claudemem.memory import memory_rows, memory_sum
 from membridge.claudemem.tables import Table, expression, local_tables, shared_columns, travelling_tables
 from tests.fixtures.databases import NEW, OLD, connect, execute, make_database
 
@@ -95,7 +95,7 @@ def test_the_same_memory_has_one_digest_wherever_its_rows_lie(tmp_path: Path) ->
     execute(old, "PRAGMA foreign_keys = OFF")
     execute(old, "UPDATE observations SET id = id + 5000, synced_at = 9, content_hash = hex(randomblob(8))")
 
-    assert memory_digest(new) == memory_digest(old)
+    assert memory_sum(new) == memory_sum(old)
     execute(old, "UPDATE observations SET title = 'x' WHERE id = 5001")
-    assert memory_digest(new) != memory_digest(old)
+    assert memory_sum(new) != memory_sum(old)
     assert len(memory_rows(new)["observations"] - memory_rows(old)["observations"]) == 1
