@@ -63,6 +63,8 @@ class RowIndex:
         self._view = LiveView(live, stays_open=lasting)
         self._lock = threading.Lock()
         self._file: IndexFile | None = None
+        #: Why it could not be used last, for whoever reports it.
+        self.problem = ""
 
     def close(self) -> None:
         """Close the file and the connection to the live database."""

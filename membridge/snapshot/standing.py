@@ -38,7 +38,7 @@ def numbers(lane: Lane, *, deadline: Deadline) -> Numbers:
             return Numbers(standing.rows, sum(standing.rows.values()))
         return Numbers(standing.rows, len(_open_rows(lane, mirror, standing, deadline).rows))
     except IndexFileError as error:
-        _report(error)
+        _report(lane, error)
     rows = database.inspect(lane.database, deadline=deadline).rows
     if mirror is None:
         return Numbers(rows, sum(rows.values()))
@@ -52,7 +52,7 @@ def proposable(lane: Lane, *, deadline: Deadline) -> list[ProposedRow]:
         try:
             return _open_rows(lane, mirror, lane.index.catch_up(mirror, deadline=deadline), deadline).rows
         except IndexFileError as error:
-            _report(error)
+            _report(lane, error)
     return collect.collect(lane.database, mirror.path if mirror else None, journal=lane.journal, deadline=deadline)
 
 
@@ -65,7 +65,7 @@ def is_memory_of(lane: Lane, head: SnapshotRecord, *, deadline: Deadline) -> boo
         standing = lane.index.catch_up(mirror, deadline=deadline)
         return standing.rows == head.rows and not _open_rows(lane, mirror, standing, deadline).differs
     except IndexFileError as error:
-        _report(error)
+        _report(lane, error)
         return None
 
 
@@ -77,7 +77,7 @@ def audit(lane: Lane, *, deadline: Deadline) -> int:
     try:
         return lane.index.audit(mirror, deadline=deadline)
     except IndexFileError as error:
-        _report(error)
+        _report(lane, error)
         return 0
 
 
@@ -86,7 +86,7 @@ def turn(lane: Lane, *, deadline: Deadline) -> int | None:
     try:
         return lane.index.catch_up(_mirror(lane), deadline=deadline).turn
     except IndexFileError as error:
-        _report(error)
+        _report(lane, error)
         return None
 
 
@@ -97,7 +97,7 @@ def moved(lane: Lane, sha256: str, keys: Keys, *, since: int | None) -> None:
     try:
         lane.index.moved(sha256, keys, turn=since)
     except IndexFileError as error:
-        _report(error)
+        _report(lane, error)
 
 
 class Comparing:
@@ -134,5 +134,8 @@ def _mirror(lane: Lane) -> MirrorFile | None:
     return None if position is None or path is None else MirrorFile(position.sha256, path)
 
 
-def _report(error: IndexFileError) -> None:
-    log.warning("row index not used, everything compared", reason=str(error))
+def _report(lane: Lane, error: IndexFileError) -> None:
+    # A repeated reason is logged at debug level.
+    tell = log.debug if lane.index.problem == str(error) else log.warning
+    lane.index.problem = str(error)
+    tell("row index not used, everything compared", reason=str(error))
