@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from membridge.claudemem import database
 from membridge.claudemem.memory import memory_sum
 from membridge.merge import collect
 from membridge.merge.report import MergeReport
@@ -18,7 +19,7 @@ def test_a_machine_without_a_mirror_proposes_everything(tmp_path: Path) -> None:
 
     rows = collect.collect(b.live, None, deadline=soon())
 
-    assert len(rows) == collect.unsynced(b.live, None, deadline=soon()) == 40 + 320 + 40 + 93
+    assert len(rows) == sum(database.inspect(b.live, deadline=soon()).rows.values()) == 40 + 320 + 40 + 93
     assert [row.table for row in rows[:40]] == ["sdk_sessions"] * 40
 
 
