@@ -105,6 +105,8 @@ class NotFoundError(MembridgeError):
 class ObjectMissingError(NotFoundError):
     """The object store has no object of that key."""
 
+    default_remedy = "run `membridge verify`: it lists what is missing, and what helps"
+
 
 class DatabaseMissingError(NotFoundError):
     """There is no database file."""
@@ -138,7 +140,7 @@ class ShrinkRefusedError(RefusedError):
 
 
 class FencedError(MembridgeError):
-    """Another node moved on; nothing was written."""
+    """Another node took over or committed meanwhile; nothing was written."""
 
     code = ErrorCode.HEAD_MOVED
 

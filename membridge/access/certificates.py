@@ -25,6 +25,7 @@ LIFE, RENEW_BEFORE = timedelta(days=3650), timedelta(days=365)
 #: They are valid from before now: boards without a battery have slow clocks.
 EARLIER = timedelta(days=2)
 _PEM = serialization.Encoding.PEM
+_GIVEN = "set MEMBRIDGE_TLS_CERT_FILE and MEMBRIDGE_TLS_CA_FILE to certificates in PEM form"
 _NAMES = "get one with this machine's name or address as subject alternative name"
 _ANEW = "restore it from a backup, or delete its folder: then every machine has to be invited anew"
 
@@ -192,7 +193,7 @@ def _save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     files.save(path, body)
 
 
-def _certificate(path: Path, *, remedy: str = "") -> x509.Certificate:
+def _certificate(path: Path, *, remedy: str = _GIVEN) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:

@@ -28,7 +28,7 @@ _NEW_KEYS = "ask for a new invitation (`membridge invite` on the server's machin
 class InvitationRefusedError(ForbiddenError):
     """An invitation that is not valid here: unknown, used, expired, or for another machine."""
 
-    default_remedy = "ask for a new one: `membridge invite` on the server's machine"
+    default_remedy = "ask for a new invitation: `membridge invite` on the server's machine"
 
 
 class InvitationState(StrEnum):
@@ -119,7 +119,7 @@ def enrol(membership: Membership, request: EnrolRequest, *, now: str) -> Members
         raise InvitationRefusedError("the invitation has expired")
     if request.node in RESERVED_WORKERS:
         raise InvitationRefusedError(
-            f"the name {request.node} is reserved", remedy="join under another name: `--node NAME`"
+            f"the name {request.node} is reserved", remedy="run `membridge join LINE --node NAME` with another name"
         )
     there = membership.members.get(request.node)
     if known.state is InvitationState.USED:
@@ -129,15 +129,15 @@ def enrol(membership: Membership, request: EnrolRequest, *, now: str) -> Members
         raise InvitationRefusedError("the invitation was used already")
     if known.node is not None and known.node != request.node:
         raise InvitationRefusedError(
-            f"the invitation is for node {known.node}", remedy=f"join with `--node {known.node}`"
+            f"the invitation is for node {known.node}", remedy=f"run `membridge join LINE --node {known.node}`"
         )
     if set(request.keys) != set(known.projects):
         raise InvitationRefusedError("the request has keys for other projects than the invitation")
     if there is not None and there.revoked_at is None:
         raise InvitationRefusedError(
             f"there is already a node {request.node}",
-            remedy=f"join with another `--node NAME`, or first run `membridge nodes revoke {request.node}` on the "
-            "server's machine",
+            remedy="run `membridge join LINE --node NAME` with another name, or first "
+            f"`membridge nodes revoke {request.node}` on the server's machine",
         )
     _check_keys(membership, request, InvitationRefusedError, _NEW_KEYS)
     member = Member(node=request.node, keys=dict(request.keys), enrolled_at=now, runtime_key=request.runtime_key)

@@ -54,7 +54,7 @@ def answerable(error: BaseException, log: Logger, **fields: object) -> Membridge
         log.warning("request failed", reason=ours.message, remedy=ours.remedy, **fields)
         return ours
     log.error("request failed", exc_info=error, **fields)
-    return MembridgeError("internal error")
+    return MembridgeError("internal error", remedy="read the log of the process that answered")
 
 
 async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], *, at_once: int) -> None:

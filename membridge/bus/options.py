@@ -81,7 +81,7 @@ class BusOptions:
         if (self.credentials or self.nkey_seed) and importlib.util.find_spec("nkeys") is None:
             raise CredentialsError(
                 "signing in with a credentials file or nkey needs the package `nkeys`",
-                remedy="install it beside membridge, or use a user and password in the URL",
+                remedy="run `pip install nkeys` in Membridge's environment, or put user and password into the URL",
             )
 
     @property

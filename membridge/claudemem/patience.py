@@ -54,10 +54,10 @@ def busy(path: Path, silence: float) -> DatabaseBusyError:
     pid = lock_holder(path)
     holder = "another program" if pid is None else f"process {pid}{_name(pid)}"
     since = f", which has written nothing for {silence:.0f} s" if silence > SILENCE else ""
-    find = f"find the program with `lsof {path}`, then" if pid is None else ""
+    find = f"find the program with `lsof {path}`, then " if pid is None else ""
     return DatabaseBusyError(
         f"the database {path} is locked by {holder}{since}",
-        remedy=f"{find} wait for it or end it, and try again".strip(),
+        remedy=f"{find}wait for it or end it, and try again",
     )
 
 

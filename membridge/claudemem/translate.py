@@ -48,7 +48,7 @@ def _translate(error: apsw.Error, path: Path) -> MembridgeError:
             return make(path)
     if isinstance(error, apsw.CorruptError):
         return DatabaseCorruptError(f"database {path} is damaged: {error}", remedy=RESTORE)
-    return DatabaseInvalidError(f"database {path}: {error}")
+    return DatabaseInvalidError(f"database {path}: {error}", remedy="run `membridge doctor`")
 
 
 def _says_full(error: BaseException | None) -> bool:

@@ -178,7 +178,7 @@ def print_checks(reply: DoctorReply) -> None:
     skipped = sum(check.finding is Finding.SKIPPED for check in reply.checks)
     if failed or warned or skipped:
         found = f"{units.count(failed, 'failure')}, {units.count(warned, 'warning')}"
-        tables.line(f"\n{found}, {skipped} not looked at" if skipped else f"\n{found}")
+        tables.line(f"\n{found}, {skipped} not checked" if skipped else f"\n{found}")
     else:
         tables.line("\nall is well")
 

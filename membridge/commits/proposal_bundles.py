@@ -84,7 +84,7 @@ async def fetch(replica: Replica, announcement: ProposalAnnouncement, *, deadlin
     expected = layout.proposal(replica.project, announcement.node, announcement.id)
     if announcement.key != expected or announcement.project != replica.project:
         raise CorruptObjectError(
-            f"proposal {announcement.id} of node {announcement.node} names an object that is not its own"
+            f"proposal {announcement.id} of node {announcement.node} names an object that is not its own", remedy=""
         )
     body = await replica.store.get(announcement.key, deadline=deadline)
     return await threads.run(_unpack, announcement, body)

@@ -120,7 +120,7 @@ class Journal:
 
     def drop_conflict(self, number: int) -> None:
         """Forget a conflict. Raises NotFoundError."""
-        self._change("DELETE FROM conflicts WHERE id = ?", (number,), f"conflict {number}")
+        self._change("DELETE FROM conflicts WHERE id = ?", (number,), f"conflict {number}", "run `membridge conflicts`")
 
     def quarantine(self, kind: str, subject: str, reason: str, payload: bytes) -> str:
         """Set something aside and return its id; the same payload again counts as another attempt."""
@@ -166,6 +166,7 @@ class Journal:
             "DELETE FROM quarantine WHERE id = ? AND kind != 'row'",
             (identity, identity),
             f"item {identity}",
+            "run `membridge quarantine`",
         )
 
     def resolve(self, payloads: Iterable[bytes]) -> None:
@@ -213,13 +214,13 @@ class Journal:
                 f"the journal {self._path} has format {found}, this version reads up to {VERSION}"
             )
 
-    def _change(self, sql: str, bindings: tuple[str | int, ...], what: str) -> None:
+    def _change(self, sql: str, bindings: tuple[str | int, ...], what: str, remedy: str) -> None:
         with self._lock, translated(self._path), self._connection.apsw:
             connection = self._connection
             before = connection.apsw.total_changes()
             connection.run(sql, bindings)
             if connection.apsw.total_changes() == before:
-                raise NotFoundError(f"{what} is not in the journal")
+                raise NotFoundError(f"{what} is not in the journal", remedy=remedy)
 
     def _trim(self, table: str, order: str, content: str) -> None:
         over = (

@@ -43,19 +43,19 @@ LARGE_WAL_BYTES = 256 << 20
 
 Examination = Callable[[Deadline], Awaitable[Check]]
 
-#: What a check needs before it can say anything: without NATS these lines are skipped, not guessed.
+#: Checks that need NATS: without it they are skipped.
 OVER_NATS = ("jetstream", "lock", "leadership", "clock")
 
 
-class _NotLookedAtError(MembridgeError):
-    """A check that cannot be made because something else is away."""
+class _SkippedError(MembridgeError):
+    """A check that was skipped because what it needs is not available."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What the doctor can look at: NATS and the object store, or the reason why each was not opened.
+    """What the doctor can reach: NATS and the object store, or the reason why each was not opened.
 
-    `project` is why the project is not served, None when it is; `daemon` says how the daemon of this node is.
+    `project` is why the project is not served, None when it is; `daemon` checks the daemon of this node.
     """
 
     bus: Bus | MembridgeError
@@ -128,7 +128,7 @@ class Doctor:
         account = await health.jetstream_use(self._bus(), deadline=deadline)
         used = f"{account.streams} streams, {account.storage_bytes / 1e6:.1f} MB stored"
         if account.storage_limit_bytes > 0 and account.storage_bytes > 0.9 * account.storage_limit_bytes:
-            return _warn("jetstream", f"{used}, nearly full", "raise max_file in nats-server.conf")
+            return _warn("jetstream", f"{used}, nearly full", "raise max_file_store in nats-server.conf")
         return _ok("jetstream", used)
 
     async def _check_store(self, deadline: Deadline) -> Check:
@@ -157,7 +157,7 @@ class Doctor:
             raise self._skipped(store)
         described = await store.describe(deadline=deadline)
         if not described.encrypted_with:
-            return _ok("encryption", f"off: who runs the store at {described.location} can read the memory")
+            return _ok("encryption", f"off: the operator of the store at {described.location} can read the memory")
         if described.decrypted_with:
             found = (
                 f"encrypted with key {described.encrypted_with}, also decrypted with "
@@ -196,7 +196,7 @@ class Doctor:
         try:
             known = await Kv(self._bus(), buckets.HEADS).get(self._config.id, deadline=deadline.sooner(5.0))
         except MembridgeError:
-            return "the head was not looked at"
+            return "the head was not checked"
         return f"head at seq {known.value.record.seq}" if known else "no snapshot yet"
 
     async def _check_rows(self, deadline: Deadline) -> Check:
@@ -274,22 +274,22 @@ class Doctor:
 
     @staticmethod
     def _skipped(why: MembridgeError) -> MembridgeError:
-        return _NotLookedAtError(f"not looked at: {why.message}")
+        return _SkippedError(f"not checked: {why.message}")
 
 
 def this_process() -> Check:
-    """Return the daemon's line, said by the daemon itself."""
+    """Return the daemon's line, from the daemon itself."""
     return _ok("daemon", f"pid {os.getpid()}")
 
 
 def without_daemon(settings: Settings) -> Check:
-    """Return the daemon's line, said by a command that no daemon answered. Blocking."""
+    """Return the daemon's line, from a command that no daemon answered. Blocking."""
     pid = pidfile.holder(settings.node.state_dir, "node")
     if pid is None:
         return _warn(
             "daemon", "no daemon runs: nothing is synchronised", "start it with `membridge up` or `membridge node`"
         )
-    return _warn("daemon", f"pid {pid} runs and did not answer", "see its log; it answers when it reaches NATS")
+    return _warn("daemon", f"pid {pid} runs and did not answer", "read its log; it answers once it reaches NATS")
 
 
 def _refused(folders: Sequence[Path]) -> str:
@@ -305,13 +305,13 @@ async def _line(name: str, check: Examination, deadline: Deadline) -> Check:
     try:
         async with deadline.scope(name):
             return await check(deadline)
-    except _NotLookedAtError as error:
+    except _SkippedError as error:
         return Check(name=name, finding=Finding.SKIPPED, detail=error.message)
     except MembridgeError as error:
         return _fail(name, error.message, error.remedy)
     except OSError as error:
-        told = meaning(error)
-        return _fail(name, told.message, told.remedy)
+        ours = meaning(error)
+        return _fail(name, ours.message, ours.remedy)
 
 
 def _without_guesses(lines: dict[str, Check], over_nats: Iterable[str]) -> list[Check]:
@@ -322,7 +322,7 @@ def _without_guesses(lines: dict[str, Check], over_nats: Iterable[str]) -> list[
     if lines["object store"].finding is Finding.FAIL:
         skipped["encryption"] = "the object store does not answer"
     return [
-        Check(name=name, finding=Finding.SKIPPED, detail=f"not looked at: {skipped[name]}")
+        Check(name=name, finding=Finding.SKIPPED, detail=f"not checked: {skipped[name]}")
         if name in skipped and check.finding is Finding.FAIL
         else check
         for name, check in lines.items()

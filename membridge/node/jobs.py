@@ -115,7 +115,7 @@ class Jobs:
         known = TOKEN.fullmatch(job_id) is not None
         found = await self._read(job_id, limit=1, deadline=deadline) if known else []
         if not found:
-            raise NotFoundError(f"there is no job {job_id}", remedy="list them: `membridge jobs`", field="id")
+            raise NotFoundError(f"there is no job {job_id}", remedy="run `membridge jobs`", field="id")
         return found[0]
 
     async def abandon_left(self) -> None:

@@ -83,7 +83,7 @@ def removable(settings: Settings, name: str) -> ProjectConfig:
     found = next((one for one in load(settings) if name in {one.name, one.id}), None)
     if found is None:
         raise UnknownProjectError(
-            f"this node does not serve project {name!r}", remedy="list them: `membridge project list`", field="name"
+            f"this node does not serve project {name!r}", remedy="run `membridge project list`", field="name"
         )
     if found.id in {one.id for one in settings.projects}:
         raise RefusedError(

@@ -22,7 +22,7 @@ from membridge.system import files
 from schemas.commits import NEWEST
 from schemas.snapshot import Backup
 
-_LIST = "`membridge backups` lists them"
+_LIST = "run `membridge backups`"
 _REPLACE = "run `membridge pull --replace`: it installs the newest snapshot and keeps a damaged database as a file"
 _RESTORE = "run `membridge history` and go back to a snapshot with `membridge restore --seq N`"
 #: The reason of the backup that is taken before another one is put back. `newest` never means such a one: the command
@@ -113,7 +113,7 @@ def _chosen(lane: Lane, name: str, deadline: Deadline) -> Backup:
     if backup is None:
         raise NotFoundError(f"there is no backup {name} of {lane.name}", remedy=_LIST)
     if not _is_sound(backup, deadline):
-        raise DatabaseCorruptError(f"backup {name} is damaged", remedy=f"choose another one: {_LIST}")
+        raise DatabaseCorruptError(f"backup {name} is damaged", remedy=f"{_LIST} and choose another one")
     return backup
 
 

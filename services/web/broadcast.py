@@ -74,7 +74,7 @@ class Channel:
             self._fail(error)
         except Exception:
             log.exception("channel ended", subject=self.source.subject)
-            self._fail(MembridgeError("internal error"))
+            self._fail(MembridgeError("internal error", remedy="read the log of this server"))
 
     def has(self, at: Position) -> bool:
         """Whether a client at this position can read on here."""

@@ -99,6 +99,7 @@ class Keyring:
         if beyond := [scope for scope in wanted.scopes if not by.may(scope, wanted.role)]:
             raise ForbiddenError(
                 f"your key cannot grant the role {wanted.role} for {', '.join(beyond)}: it does not have it",
+                remedy="use a key that has it",
                 field="scopes",
             )
         issued = await issue(self._mirror.kv, wanted, by=by.actor, deadline=deadline)

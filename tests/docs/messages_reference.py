@@ -23,7 +23,8 @@ _HEAD = """# Messages
 
 Every error that Membridge reports, by code. Generated from the source; a test compares it. A name in braces stands
 for a value. The shell prints the message after `error:` and the remedy below it; `--json` and NATS carry both with the
-code.
+code. Try again says whether the same request can succeed later: `yes`, `no`, `later` (after a pause), `after_reread`
+(once the caller has read the present state) or `if_idempotent` (it may have been carried out already).
 """
 
 
@@ -109,6 +110,7 @@ def messages() -> list[Message]:
 
 
 def _of(module: str, tree: ast.Module) -> Iterator[Message]:
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not node.args or isinstance(node.args[0], ast.Starred):
             continue
@@ -116,10 +118,23 @@ def _of(module: str, tree: ast.Module) -> Iterator[Message]:
         if kind is None or kind.name in CARRIES:
             continue
         given = next((keyword.value for keyword in node.keywords if keyword.arg == "remedy"), None)
-        remedies = (list(templates(given)) if given is not None else []) or [kind.remedy]
+        around = [one for one in functions if one.lineno <= node.lineno <= (one.end_lineno or 0)]
+        if isinstance(given, ast.Name) and around:
+            given = _assigned(around[-1], given.id) or given
+        remedies = [kind.remedy] if given is None else list(templates(given)) or [f"{{{_name(given)}}}"]
         for text in templates(node.args[0]):
             for remedy in remedies:
                 yield Message(module, text, remedy, kind.code)
+
+
+def _assigned(function: ast.AST, name: str) -> ast.expr | None:
+    """Return what a function assigns to `name`, if it does so once."""
+    values = [
+        node.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name
+    ]
+    return values[0] if len(values) == 1 else None
 
 
 def templates(value: ast.expr) -> Iterator[str]:
@@ -152,7 +167,10 @@ def _name(value: ast.expr) -> str:
     match value:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name.strip("_")
-        case ast.Call(func=ast.Attribute(attr="join"), args=[inner]):
+        case (
+            ast.Call(func=ast.Attribute(attr="join"), args=[inner])
+            | ast.Call(func=ast.Attribute(attr="format", value=inner))
+        ):
             return _name(inner)
         case ast.Call(args=[ast.Name() | ast.Attribute() | ast.Call() as inner, *_]):
             return _name(inner)

@@ -57,7 +57,7 @@ async def test_a_store_that_was_unsealed_is_sealed_and_its_key_exchanged(
     plain, sealed = {"PRIMARY_NODE_ID": "a", **on(s3_options)}, with_key(tmp_path)
     before = make_machine("a", memory=True, **plain)
     await command(before, "push")
-    assert "off: who runs the store" in found(await command(before, "doctor"))
+    assert "off: the operator of the store" in found(await command(before, "doctor"))
 
     a, b = make_machine("a", **plain, **sealed), make_machine("b", **plain, **sealed)
     first = (await command(a, "key", "new"))["keys"][0]["id"]

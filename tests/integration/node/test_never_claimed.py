@@ -39,7 +39,7 @@ async def test_without_nats_every_other_line_of_the_doctor_is_still_checked(make
     assert found(lines, "skipped") == {*OVER_NATS, "object store", "encryption"}
     assert found(lines, "ok") >= HERE
     assert lines["daemon"]["detail"] == "no daemon runs: nothing is synchronised"
-    assert "the head was not looked at" in lines["database"]["detail"]
+    assert "the head was not checked" in lines["database"]["detail"]
     # What is wrong on this machine is found without NATS too.
     a.database.write_bytes(b"not a database, whatever its name says" * 100)
     assert found(await examined(a), "fail") == {"nats", "database"}

@@ -33,9 +33,9 @@ def test_the_doctor_shows_remedies_for_what_is_not_ok(printed: Callable[[], list
 
 def test_what_was_not_looked_at_is_neither_well_nor_a_failure(printed: Callable[[], list[str]]) -> None:
     state.print_checks(
-        DoctorReply(checks=[Check(name="clock", finding=Finding.SKIPPED, detail="not looked at: NATS is away")])
+        DoctorReply(checks=[Check(name="clock", finding=Finding.SKIPPED, detail="not checked: NATS is away")])
     )
 
     lines = printed()
-    assert lines[2] == "SKIPPED  clock  not looked at: NATS is away"
-    assert lines[-1] == "0 failures, 0 warnings, 1 not looked at"
+    assert lines[2] == "SKIPPED  clock  not checked: NATS is away"
+    assert lines[-1] == "0 failures, 0 warnings, 1 not checked"
