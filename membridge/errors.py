@@ -294,9 +294,10 @@ class OverloadedError(UnavailableError):
 
 
 class DeadlineExceededError(MembridgeError):
-    """Time ran out."""
+    """An operation took longer than its deadline."""
 
     code = ErrorCode.DEADLINE_EXCEEDED
+    default_remedy = "try again; if that does not help run `membridge doctor`"
 
 
 class RemoteError(MembridgeError):

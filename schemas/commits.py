@@ -1,7 +1,7 @@
 """The history of a memory on the wire: its commits, tags, differences, and findings of `verify`.
 
 A `state` is named by a seq, by `head`, by a tag, by `@` and an instant (the newest commit that is not younger), or by
-`0`, which is no memory at all.
+`0`, the empty memory.
 """
 
 from enum import StrEnum

@@ -100,7 +100,7 @@ class Operation(Generic[Q_co, R_co]):
     #: Seconds a caller waits at most.
     deadline: float
     impact: Impact
-    #: The field that makes a request large, for who is told that one is too large.
+    #: The field that makes a request large, named when one is too large.
     largest: str | None = None
 
     def at(self, **tokens: str) -> str:
@@ -112,7 +112,7 @@ class Operation(Generic[Q_co, R_co]):
         return wildcard(self.subject)
 
     def to_primary(self) -> "Operation[Q_co, R_co]":
-        """Return the same operation, addressed to whoever is primary."""
+        """Return the same operation, addressed to the primary."""
         return replace(self, subject=f"membridge.{{project}}.primary.{self.name}")
 
 
@@ -174,7 +174,7 @@ LEADERSHIP_SELECT = Operation(
 LEADERSHIP_RESIGN = Operation(
     "resign", "membridge.{project}.leadership.resign", Empty, LeadershipReply, deadline=30.0, impact=Impact.WRITE
 )
-#: Which machines are present, for whoever may not read their entries.
+#: Which machines are present, for users that may not read their entries.
 NODES = Operation("nodes", "membridge.{project}.nodes", Empty, NodesReply, deadline=5.0, impact=Impact.READ)
 
 #: Answered by any node of the project, and the last one by its primary.
@@ -210,7 +210,7 @@ REVOKE = Operation("revoke", "membridge.access.revoke", RevokeRequest, MembersRe
 ADMIT = Operation("admit", "membridge.access.admit", AdmitRequest, MembersReply, deadline=30.0, impact=Impact.WRITE)
 MEMBERS = Operation("members", "membridge.access.members", Empty, MembersReply, deadline=5.0, impact=Impact.READ)
 ACCESS_LOG = Operation("log", "membridge.access.audit_log", Empty, AccessLogReply, deadline=5.0, impact=Impact.READ)
-#: What an enrolled node is told over its own connection: where snapshots are kept.
+#: Where snapshots are kept, for an enrolled node over its own connection.
 STORE_CONFIG = Operation(
     "store_config", "membridge.{project}.access.store", Empty, StoreConfig, deadline=5.0, impact=Impact.READ
 )
@@ -258,7 +258,7 @@ CLIENT_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
     SUBMIT, TASK, TASKS, CANCEL, REQUEUE, RESULT, RUNS, LEASES, WORKERS, WORKER, DRAIN, RESUME, REMOVE_WORKER,
     ARTIFACTS, ARTIFACT, AUDIT, STATS, EVENTS,
 )  # fmt: skip
-#: What a worker says of its leases; nobody may speak for another, so its name is in the subject.
+#: A worker's requests about its leases; its name is in the subject, so that none can send them for another.
 REPORTING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (LEASE, HEARTBEAT, PART, REPORT, HAND_BACK)
 #: Answered by any coordinator; what writes is passed on to the one that schedules.
 RUNTIME_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (*CLIENT_OPERATIONS, *REPORTING_OPERATIONS)
@@ -291,7 +291,7 @@ def of_task(task_id: str) -> str:
     return fill(TASK_EVENT.removesuffix(".{kind}.{by}"), task=task_id) + ".*.*"
 
 
-#: Facts; `{kind}` is the event's name in snake case, `{node}` who tells it: nobody may speak for another. Kept by the
+#: Events; `{kind}` is the event's name in snake case, `{node}` its sender: none can send for another. Kept by the
 #: EVENTS stream.
 EVENT = "membridge.{project}.event.{kind}.{node}"
 #: Where a running job is; not kept.

@@ -121,7 +121,7 @@ class LiveView:
                 return opened, look
         except BaseException as error:
             self.close()
-            # Files that were replaced under a connection say nothing of those that are there now.
+            # Files that were replaced under a connection say nothing about the present ones.
             if not is_old or not isinstance(error, _OF_OLD_FILES):
                 raise
         self.close()

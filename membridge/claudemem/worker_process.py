@@ -111,7 +111,9 @@ async def _request(method: str, host: str, port: int, path: str, deadline: Deadl
             finally:
                 writer.close()
     except (OSError, TimeoutError) as error:
-        raise UnavailableError(f"claude-mem's worker does not answer on {host}:{port}") from error
+        raise UnavailableError(
+            f"claude-mem's worker does not answer on {host}:{port}", remedy="restart Claude Code, which starts it again"
+        ) from error
     return answer
 
 

@@ -337,5 +337,8 @@ def _conclude(invocation: Invocation, reply: ResultReply) -> None:
     if reply.task.status is not TaskStatus.COMPLETED:
         failed = reply.result.error_message if reply.result is not None else None
         why = failed or reply.task.reason
-        raise RefusedError(f"task {reply.task.id} is {reply.task.status.value}{': ' + why if why else ''}")
+        raise RefusedError(
+            f"task {reply.task.id} is {reply.task.status.value}{': ' + why if why else ''}",
+            remedy=f"to see its attempts run `membridge task runs --task {reply.task.id}`",
+        )
     invocation.show(reply, print_result)

@@ -17,7 +17,7 @@ from membridge.merge.rows import Key, Reader, shape_of
 from membridge.merge.three_way import Row
 from membridge.merge.write import RowWriter
 
-#: Is told the keys of each table under which two databases differ.
+#: Gets the keys of each table under which two databases differ.
 Compared = Callable[[Mapping[str, Sequence[Key]]], None]
 
 
@@ -36,7 +36,7 @@ def merge_snapshot(  # noqa: PLR0913 - three databases, and what every long work
     """Merge the snapshot `theirs` into `live`; where both changed a row since `base`, theirs stays.
 
     `base` and `theirs` are files that no program writes. `save` is called once before the first write to
-    `live`; before that `compared` is told under which keys the two differ. Transactions are short: a merge that fails
+    `live`; before that `compared` gets the keys under which the two differ. Transactions are short: a merge that fails
     half-way has changed whole rows only, and the next one goes on.
     Errors: the database's, DiskFullError, DeadlineExceededError.
     """

@@ -9,7 +9,7 @@ def install_method(prefix: Path, package: Path) -> InstallMethod:
     """Return how an environment in the folder `prefix`, which runs the package in the folder `package`, was made.
 
     pipx keeps environments in `pipx/venvs`, uv those of its tools in `uv/tools`; a package outside of its environment
-    is somebody's source.
+    is a source checkout.
     """
     if not package.is_relative_to(prefix):
         return InstallMethod.SOURCE

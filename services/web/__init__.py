@@ -20,8 +20,8 @@ from membridge import bus as bus  # noqa: E402 - as said
 def _load_aiohttp() -> None:
     """Import aiohttp's server without two things that cost memory from its import on, and that services never use.
 
-    The certificates of all authorities, 2 MB: services call nobody over HTTPS; whoever does in such a process makes an
-    SSL context of its own. And `argparse`, 0.6 MB, for a command line of aiohttp's own.
+    The certificates of all authorities, 2 MB: services make no HTTPS requests, and code that does in such a process
+    needs an SSL context of its own. And `argparse`, 0.6 MB, for a command line of aiohttp's own.
     """
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
     before = {name: os.environ[name] for name in names if name in os.environ}

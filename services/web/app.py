@@ -114,7 +114,7 @@ def _middleware(kit: Kit) -> Middleware:
 async def _audit_refusal(kit: Kit, request: web.Request, call: Call, error: MembridgeError) -> None:
     route = request[_ENDPOINT].route if _ENDPOINT in request else None
     known = call.identity is not ANYBODY and error.code is not ErrorCode.RATE_LIMITED
-    # Of callers that nobody knows only wrong keys, which are rare: others could fill the audit.
+    # Of unknown callers only wrong keys, which are rare: other refusals could fill the audit.
     if route is not None and (call.wrong_key or (known and (route.writes or error.code in DENIED))):
         await kit.audit(entry_of(route, request.path, call, error.code.value))
 

@@ -80,7 +80,7 @@ def response_of(error: MembridgeError, request_id: str) -> web.Response:
 
 
 def translated(error: BaseException, operation: str) -> MembridgeError:
-    """Return the error that a client is told of: ours as it is, aiohttp's by its meaning, any other as `internal`."""
+    """Return the error for the client: ours unchanged, aiohttp's by its meaning, any other as `internal`."""
     cause = cause_of(error)
     if isinstance(cause, web.HTTPException) and cause.status < 500:
         return _of_aiohttp(cause)

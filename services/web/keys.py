@@ -142,7 +142,7 @@ async def issue(kv: Kv[ApiKey], wanted: IssueKeyRequest, *, by: str, deadline: D
 
 
 async def _keep(kv: Kv[ApiKey], key: ApiKey, *, deadline: Deadline) -> None:
-    """Store a new key. A lost answer is looked up: with a second key, the first would be one that nobody has."""
+    """Store a new key. A lost answer is looked up: a second key would leave the first one without a holder."""
     try:
         await kv.create(key.id, key, deadline=_half(deadline))
     except (BusUnavailableError, DeadlineExceededError) as error:

@@ -147,7 +147,7 @@ class Route(Generic[Q, R]):
             texts = {**({} if self.has_body else query), **{name: [value] for name, value in path.items()}}
             plain = {name: self._plain(name, found) for name, found in texts.items() if name in self.fields}
             if self.has_body:
-                # Read as any object first: what is wrong with it is said before the fields are looked at.
+                # Read as any object first, so that its own errors come before those of its fields.
                 decode_request(body, _Object, limit=self.most_bytes)
                 plain = {**msgspec.json.decode(body or b"{}", type=dict[str, Any]), **plain}
             parsed = convert(plain, self.request)

@@ -77,7 +77,7 @@ class Sessions:
         self._logins = RateLimit(LOGINS)
 
     async def run(self, ready: Ready) -> None:
-        """Keep the list of those that were logged out current until cancelled."""
+        """Keep the list of ended sessions current until cancelled."""
         await self._ended.run(ready)
 
     async def refresh(self) -> None:
@@ -146,7 +146,7 @@ class Sessions:
         self._header(call, "", 0)
 
     def shown(self, identity: Identity) -> SessionReply:
-        """Return what a caller is told of itself."""
+        """Return what a caller may see of itself."""
         return SessionReply(
             key_id=identity.key_id,
             name=identity.name,

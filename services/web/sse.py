@@ -38,7 +38,7 @@ async def send_events(request: web.Request, call: Call, streams: Streams, source
                     await response.write(_frames(news, call.request_id))
     if not response.prepared:
         raise stopping()
-    # The end of what is sent tells the client that this was no accident of the connection.
+    # A proper end of the body shows the client that the connection did not break.
     await response.write_eof()
     return response
 
