@@ -36,7 +36,7 @@ class Ours:
     #: Resident bytes of an idle daemon, fresh and after ten pushes to S3.
     idle_rss_bytes: int
     idle_rss_after_pushes_bytes: int
-    #: The same lanes with every object sealed before it leaves the node.
+    #: The same lanes with every object encrypted before it leaves the node.
     sealed_push_seconds: float
     sealed_push_bytes: int
     sealed_full_push_seconds: float

@@ -18,6 +18,8 @@ from tests.bench.results import Ours
 
 #: The idle daemon of claude-mem-minio, which is not here to be measured.
 OLD_AGENT_RSS = 50 << 20
+#: The reference of the rows with encryption.
+_PLAIN = "not encrypted"
 
 INTRODUCTION = """\
 Written by `just bench` on {day}. Every reference was measured in the same run, on the same machine, against the same S3
@@ -71,14 +73,14 @@ def rows(ours: Ours | None, litestream: Litestream, old: WholeFile) -> list[Row]
         Row("idle RSS, fresh", mine.get("idle_rss_bytes"), "MiB", 40 << 20, OLD_AGENT_RSS, "old agent, not this run"),
         Row("idle RSS after ten pushes to S3", mine.get("idle_rss_after_pushes_bytes"), "MiB", 40 << 20, OLD_AGENT_RSS,
             "old agent, not this run"),
-        Row(f"{push}, sealed", mine.get("sealed_push_bytes"), "KB", None, mine.get("push_bytes"), "not sealed"),
-        Row(f"{push}, sealed", mine.get("sealed_push_seconds"), "s", None, mine.get("push_seconds"), "not sealed"),
-        Row("full push, sealed", mine.get("sealed_full_push_seconds"), "s", None, mine.get("full_push_seconds"),
-            "not sealed"),
-        Row("cold pull, sealed", mine.get("sealed_cold_pull_seconds"), "s", None, mine.get("cold_pull_seconds"),
-            "not sealed"),
-        Row("pull and merge, sealed", mine.get("sealed_delta_pull_seconds"), "s", None, mine.get("delta_pull_seconds"),
-            "not sealed"),
+        Row(f"{push}, encrypted", mine.get("sealed_push_bytes"), "KB", None, mine.get("push_bytes"), _PLAIN),
+        Row(f"{push}, encrypted", mine.get("sealed_push_seconds"), "s", None, mine.get("push_seconds"), _PLAIN),
+        Row("full push, encrypted", mine.get("sealed_full_push_seconds"), "s", None, mine.get("full_push_seconds"),
+            _PLAIN),
+        Row("cold pull, encrypted", mine.get("sealed_cold_pull_seconds"), "s", None, mine.get("cold_pull_seconds"),
+            _PLAIN),
+        Row("pull and merge, encrypted", mine.get("sealed_delta_pull_seconds"), "s", None,
+            mine.get("delta_pull_seconds"), _PLAIN),
     ]  # fmt: skip
 
 

@@ -141,7 +141,7 @@ class EncryptedStore(StoreLayer):
         await self.inner.delete(_checked(key), deadline=deadline)
 
     async def head(self, key: str, *, deadline: Deadline) -> ObjectInfo | None:
-        """Return what an object is."""
+        """Return an object's facts, None when there is none."""
         info = await self.inner.head(_checked(key), deadline=deadline)
         return info and replace(info, size_bytes=envelope.content_size(info.size_bytes))
 
