@@ -1,4 +1,4 @@
-"""The page of messages says what the source says, and every command that a message names exists."""
+"""The page of messages says what the source says; every command and variable that a message names exists."""
 
 import re
 
@@ -9,7 +9,8 @@ from membridge.cli.main import root
 from tests.docs.messages_reference import PAGE, kinds, messages, render
 
 SAID = sorted({text for message in messages() for text in (message.text, message.remedy)})
-NAMED = sorted({line for text in SAID for line in re.findall(r"`(membridge [^`{][^`]*)`", text)})
+NAMED = sorted({line for text in SAID for line in re.findall(r"`(?:[A-Z_]+=\S+ )?(membridge [^`{][^`]*)`", text)})
+VARIABLES = sorted({name for text in SAID for name in re.findall(r"\b[A-Z]+_[A-Z_]+[A-Z]\b(?!})", text)})
 
 
 def test_the_page_is_the_one_that_the_source_gives() -> None:
@@ -25,6 +26,13 @@ def test_every_error_class_and_most_messages_are_found() -> None:
 
     assert declared <= kinds().keys()
     assert len(messages()) > 250
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_every_variable_that_a_message_names_exists(name: str) -> None:
+    page = PAGE.with_name("configuration.md").read_text(encoding="utf-8")
+
+    assert f"`{name}`" in page
 
 
 @pytest.mark.parametrize("line", NAMED)
