@@ -1,4 +1,4 @@
-"""The web kit: what every service that answers HTTP stands on. It never knows a task, a project or a database.
+"""The web kit: the base of every service that answers HTTP. It never knows a task, a project or a database.
 
 A service declares each route once (`routes.Route`); validation, permission, document and test table derive from that.
 """

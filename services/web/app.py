@@ -1,4 +1,4 @@
-"""The application factory: routes in, an aiohttp application out. Each request passes here, and is answered here.
+"""The application factory: routes in, an aiohttp application out. Each request is answered here.
 
 In order: request id, rates, caller, permission, body within its bound, decoding, handler, answer; all of it within the
 route's deadline. Every refusal on the way is an error of the one table.
@@ -30,14 +30,14 @@ from services.web.websocket import send_messages
 
 log = get_logger("membridge.web")
 
-#: Seconds within which a client takes an answer: one that does not read is cut off.
+#: Seconds that a client has to read an answer before it is disconnected.
 SEND = 30.0
-#: What is audited even of a request that changes nothing.
+#: Refusals that are audited even if the request would change nothing.
 DENIED = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN})
 #: Fields that a query may have.
 MOST_FIELDS = 100
 
-#: Finds out who asks and whether that caller may; raises what it is refused with, else sets `call.identity`.
+#: Identifies the caller and checks its rights; raises the refusal, else sets `call.identity`.
 Guard = Callable[[web.Request, Endpoint, Call], Awaitable[None]]
 Answered = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -154,7 +154,7 @@ def _query(request: web.Request) -> dict[str, list[str]]:
 
 
 async def _expect(request: web.Request) -> None:
-    """Do nothing yet: a client that waits for leave to send its body gets that once it may send one at all."""
+    """Do nothing yet: a client gets its `100 Continue` only once it may send a body at all."""
 
 
 async def _body(request: web.Request, endpoint: Endpoint) -> bytes:
@@ -194,13 +194,13 @@ def _response(endpoint: Endpoint, reply: Wire, call: Call) -> web.Response:
 async def _refuse(request: web.Request, error: MembridgeError, call: Call) -> web.StreamResponse:
     response = response_of(error, call.request_id)
     if not request.content.is_eof():
-        # What is left of the body is not worth reading: the connection ends with this answer.
+        # The rest of the body is not read: the connection ends with this answer.
         response.force_close()
     return await _send(request, response)
 
 
 async def _send(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """Send an answer; cut off a client that does not read it."""
+    """Send an answer; disconnect a client that does not read it."""
     async with taken_within(SEND, request, "answer"):
         await response.prepare(request)
         await response.write_eof()

@@ -1,4 +1,4 @@
-"""The audit: who changed what over HTTP and who was refused to, written before the answer leaves."""
+"""The audit: every change and refusal over HTTP with its caller, written before the answer is sent."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ Audit = Callable[[AuditEntry], Awaitable[None]]
 
 
 def stream_audit(bus: Bus) -> Audit:
-    """Return what keeps entries in the WEB_AUDIT stream. One that cannot be kept is logged whole; the answer stands."""
+    """Return a writer to the WEB_AUDIT stream. An entry that cannot be stored is logged whole; the answer stands."""
 
     async def add(entry: AuditEntry) -> None:
         subject = subjects.fill(subjects.WEB_AUDIT, by=entry.by.partition(":")[2] or entry.by)
@@ -37,7 +37,7 @@ def stream_audit(bus: Bus) -> Audit:
 
 
 def entry_of(route: AnyRoute, path: str, call: Call, outcome: str) -> AuditEntry:
-    """Return what is to be remembered of a request."""
+    """Return the audit entry of a request."""
     return AuditEntry(
         at=clock.stamp(),
         action=route.name,

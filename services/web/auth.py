@@ -1,4 +1,4 @@
-"""Who asks, and whether that caller may: host, key or session, origin, rate and permission, in this order.
+"""Identify the caller and check its rights: host, key or session, origin, rate and permission, in this order.
 
 A key counts wherever it comes from; a session only from the pages of this server. Whoever shows wrong keys is slowed
 down by address, before the next one is looked at.
@@ -17,14 +17,14 @@ from services.web.limits import Rate, RateLimit
 from services.web.routes import AnyRoute, Call, Endpoint, Kind
 from services.web.sessions import CSRF, Sessions
 
-#: Names by which a server on this machine may always be asked.
+#: Host names that a server on this machine always answers to.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _NO_KEY = "show a key in the header `Authorization: Bearer KEY`, or log in"
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one caller may ask, by key, or by address where it shows none; and its wrong keys, by address."""
+    """Rates of one caller's requests, by key, or by address without one; and of its wrong keys, by address."""
 
     read: Rate
     write: Rate
@@ -40,7 +40,7 @@ RATES = Rates(
 
 
 class Gate:
-    """The guard of an application. `hosts` are further names that this server may be asked by."""
+    """The guard of an application. `hosts` are further host names that this server answers to."""
 
     def __init__(
         self, keyring: Keyring, sessions: Sessions, *, hosts: Collection[str] = (), rates: Rates = RATES
@@ -50,7 +50,7 @@ class Gate:
         self._refused = RateLimit(rates.refused)
 
     async def __call__(self, request: web.Request, endpoint: Endpoint, call: Call) -> None:
-        """Set `call.identity`, or raise what the caller is refused with."""
+        """Set `call.identity`, or raise the refusal."""
         route = endpoint.route
         self._check_host(request)
         if route.permission is not None:
@@ -71,18 +71,18 @@ class Gate:
             )
 
     def recheck(self, identity: Identity) -> None:
-        """Raise CredentialsError when a caller that was let in would not be now; UnavailableError when none can say."""
+        """Raise CredentialsError if an earlier caller would be refused now; UnavailableError while that is unknown."""
         if identity.key_id:
             self._keyring.holder(identity.key_id)
             self._sessions.check(identity)
 
     def listen(self, changed: Callable[[], None]) -> None:
-        """Have `changed` called whenever a caller that was let in might not be any more."""
+        """Have `changed` called whenever an earlier caller might be refused now."""
         self._keyring.listen(changed)
         self._sessions.listen(changed)
 
     def _check_host(self, request: web.Request) -> None:
-        """Refuse names that are not ours: a page elsewhere may have had its own name point here."""
+        """Refuse other host names: the owner of a page elsewhere may have pointed its own name here."""
         try:
             name = urlsplit(f"//{request.headers.get(hdrs.HOST, '')}").hostname or ""
         except ValueError:
@@ -119,7 +119,7 @@ def _key_of(request: web.Request) -> str:
 
 
 def _check_origin(request: web.Request, *, said: bool = False) -> None:
-    """Refuse what a page of another site has its visitor's browser send; with `said`, what does not say its site."""
+    """Refuse requests that a page of another site has a browser send; with `said`, also those that name no site."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get(hdrs.ORIGIN)
     if site is not None:
         allowed = site in {"same-origin", "none"}

@@ -56,7 +56,7 @@ class Channel:
 
     def __init__(self, bus: Bus, source: Source, end: Position) -> None:
         self.source, self.end, self.covers = source, end, end.seq
-        #: What ended the reader for good, and why nothing can be read at present.
+        #: The error that ended the reader for good, and the reason why nothing can be read at present.
         self.failure: MembridgeError | None = None
         self.trouble: MembridgeError | None = None
         self._bus = bus
@@ -81,7 +81,7 @@ class Channel:
         return at.life == self.end.life and self.covers <= at.seq <= self.end.seq
 
     def since(self, at: Position) -> list[tuple[int, bytes]]:
-        """Return the items from a position on; raise what ended the reader."""
+        """Return the items from a position on; raise the error that ended the reader."""
         if self.failure is not None:
             raise self.failure
         found: list[tuple[int, bytes]] = []
@@ -92,7 +92,7 @@ class Channel:
         return found[::-1]
 
     async def moves(self, seconds: float) -> bool:
-        """Wait for news, at most so long; return whether there was any."""
+        """Wait for news for at most `seconds`; return whether there was any."""
         return await comes_within(self._moved, seconds)
 
     def _take(self, news: News[bytes]) -> None:
@@ -161,7 +161,7 @@ class Broadcast:
     ) -> AsyncGenerator[News[bytes]]:
         """Yield a channel's items from `start` on, from now on when None; news of nothing after `heartbeat` seconds.
 
-        A position that the stream has not reached, or does not know any more, is a reset.
+        A position that the stream has not reached, or has dropped, is a reset.
         """
         at, told = start or channel.end, channel.trouble
         if at.seq > channel.end.seq and at.seq > (end := await channel.source.end()).seq:

@@ -1,6 +1,6 @@
 """Errors as HTTP: status and body from the one table in `schemas.errors`.
 
-aiohttp's own refusals become errors of ours first, so that a client sees one form whatever refused it. An unexpected
+aiohttp's own refusals become errors of ours first, so that a client sees one form of errors. An unexpected
 exception answers `internal` and its request id, nothing else.
 """
 
@@ -29,7 +29,7 @@ log = get_logger("membridge.web")
 
 #: Characters of an error's message at most.
 MESSAGE = 1_000
-#: Seconds after which a client may come back when nothing more exact is known.
+#: Seconds after which a client may try again, if nothing more exact is known.
 LATER = 1
 #: A request id that is taken from the client as it is.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -45,7 +45,7 @@ HEADERS: Mapping[str, str] = {
 
 
 class NoSuchMethodError(MethodNotAllowedError):
-    """An address that answers other methods than the one it was asked with."""
+    """An address that answers other methods than the request's."""
 
     def __init__(self, method: str, allowed: Sequence[str]) -> None:
         super().__init__(f"this address answers {', '.join(allowed)}, not {method}")
@@ -53,19 +53,19 @@ class NoSuchMethodError(MethodNotAllowedError):
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
-    """Return the id that the client gave its request, a new one when it gave none that can stand in a log."""
+    """Return the client's id of the request, a new one if it sent none or one that a log cannot show."""
     given = headers.get("X-Request-Id", "")
     return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def body_of(error: MembridgeError, request_id: str) -> ErrorBody:
-    """Return the body that tells a client of `error`."""
+    """Return the body of an answer with `error`."""
     detail, field = (shortened(storable(text), MESSAGE) for text in (error.message, error.field or ""))
     return ErrorBody(error=error.code, detail=detail, remedy=error.remedy, field=field or None, request_id=request_id)
 
 
 def response_of(error: MembridgeError, request_id: str) -> web.Response:
-    """Return the answer that tells a client of `error`."""
+    """Return the answer with `error`."""
     mapping = error.mapping
     headers = {**HEADERS, "X-Request-Id": request_id}
     if mapping.http == 401:

@@ -1,4 +1,4 @@
-"""Whether a process answers (`/health`) and whether it should be asked (`/ready`), and its counters (`/metrics`)."""
+"""Whether a process answers (`/health`), whether it can serve (`/ready`), and its counters (`/metrics`)."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -11,7 +11,7 @@ from services.web.limits import Flights
 from services.web.metrics import CONTENT_TYPE, Metrics
 from services.web.routes import Call, Endpoint, Kind, Method, Permission, Route, Text
 
-#: Checks one thing that the service needs; raises a MembridgeError when it is not there.
+#: Checks one thing that the service needs; raises a MembridgeError when that is not available.
 Check = Callable[[], Awaitable[None]]
 
 HEALTH = Route("health", Method.GET, "/health", Empty, Health, "Whether the process answers.", None, deadline=2.0)

@@ -1,4 +1,4 @@
-"""Who asks: a key, directly or through a session, or anybody."""
+"""The caller: a key, directly or through a session, or an anonymous one."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ _RANK = {role: rank for rank, role in enumerate(Role)}
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. `key_id` is empty for one that showed no key; `session` is set for a browser's."""
+    """A caller. `key_id` is empty for one without a key; `session` is set for a browser's."""
 
     key_id: str
     name: str
@@ -29,5 +29,5 @@ class Identity:
         return f"key:{self.key_id}" if self.key_id else "anybody"
 
 
-#: Whoever shows no key.
+#: A caller without a key.
 ANYBODY = Identity("", "", Role.READER, frozenset())

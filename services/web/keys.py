@@ -33,7 +33,7 @@ from services.web.identity import Identity
 from services.web.mirror import Mirror
 from services.web.routes import Call, Endpoint, Method, Permission, Route
 
-#: How every key begins, so that people and secret scanners know one.
+#: The beginning of every key, so that people and secret scanners recognise one.
 PREFIX = "mbk"
 #: Characters of a key at most.
 LONGEST = 256
@@ -71,7 +71,7 @@ class Keyring:
         self._mirror.listen(changed)
 
     def identify(self, text: str) -> Identity:
-        """Return who shows the key `text`. Raises CredentialsError; UnavailableError while keys cannot be read."""
+        """Return the caller of the key `text`. Raises CredentialsError; UnavailableError while keys cannot be read."""
         entries = self._mirror.entries()
         prefix, _, rest = text[:LONGEST].partition("_")
         key_id, _, secret = rest.partition("_")
@@ -83,7 +83,7 @@ class Keyring:
         return _identity(entry.value)
 
     def holder(self, key_id: str) -> Identity:
-        """Return who holds the key of an id, as what it may do now. Raises CredentialsError when it is not valid."""
+        """Return the caller of the key of an id, with its rights now. Raises CredentialsError if it is not valid."""
         entry = self._mirror.entries().get(key_id)
         if entry is None or not _is_valid(entry.value):
             raise CredentialsError(_REFUSED, remedy=_REMEDY)
@@ -95,7 +95,7 @@ class Keyring:
         return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)
 
     async def issue(self, wanted: IssueKeyRequest, *, by: Identity, deadline: Deadline) -> IssuedKey:
-        """Make a key that may do nothing that `by` may not. Raises ForbiddenError."""
+        """Make a key without rights that `by` does not have. Raises ForbiddenError."""
         if beyond := [scope for scope in wanted.scopes if not by.may(scope, wanted.role)]:
             raise ForbiddenError(
                 f"your key cannot grant the role {wanted.role} for {', '.join(beyond)}: it does not have it",
@@ -109,7 +109,7 @@ class Keyring:
         return issued
 
     async def revoke(self, key_id: str, *, by: Identity, deadline: Deadline) -> KeyInfo:
-        """Revoke a key: what it opened ends, sessions and streams too. Raises NotFoundError."""
+        """Revoke a key; its sessions and streams end too. Raises NotFoundError."""
         kv = self._mirror.kv
         entry = await kv.get(key_id, deadline=deadline)
         if entry is None:
@@ -118,13 +118,13 @@ class Keyring:
         if key.revoked_at is None:
             key = msgspec.structs.replace(key, revoked_at=clock.stamp(), revoked_by=by.actor)
             await kv.update(key_id, key, revision=entry.revision, deadline=deadline)
-            # This server's own copy at once; the others hear of it.
+            # This server's own copy at once; the others read it after the news.
             await self._mirror.refresh()
         return _shown(key)
 
 
 async def issue(kv: Kv[ApiKey], wanted: IssueKeyRequest, *, by: str, deadline: Deadline) -> IssuedKey:
-    """Make and store a key; the first one of a system is made by this alone."""
+    """Make and store a key; a system's first key is made only by this."""
     key_id, secret = base64.b32encode(secrets.token_bytes(8))[:12].decode().lower(), secrets.token_urlsafe(32)
     now = clock.now()
     key = ApiKey(
@@ -161,7 +161,7 @@ async def _keep(kv: Kv[ApiKey], key: ApiKey, *, deadline: Deadline) -> None:
 
 
 def _half(deadline: Deadline) -> Deadline:
-    """Return a deadline that leaves as much time as it takes."""
+    """Return a deadline after half of the remaining time."""
     return deadline.sooner(deadline.remaining() / 2)
 
 

@@ -1,4 +1,4 @@
-"""Bounds on how much one caller and all callers together may ask."""
+"""Bounds on the requests of one caller and of all callers together."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from membridge.errors import OverloadedError, UnavailableError
 
 #: Callers that one limit remembers; the one that was quiet for longest is forgotten first.
 CALLERS = 10_000
-#: Seconds in which requests that are cut off must have answered so.
+#: Seconds that cut-off requests have to answer so.
 CUT_OFF = 1.0
 
 
@@ -41,13 +41,13 @@ class RateLimit:
         return len(self._callers)
 
     def check(self, caller: str) -> None:
-        """Raise OverloadedError, which knows for how long, when `caller` has no token left; take none."""
+        """Raise OverloadedError, with the seconds to wait, when `caller` has no token left; take none."""
         tokens = self._tokens(caller)
         if tokens < 1.0:
             raise OverloadedError("too many requests in a short time", seconds=(1.0 - tokens) / self._rate.per_second)
 
     def take(self, caller: str) -> None:
-        """Take a token. Raises OverloadedError, which knows for how long there will be none."""
+        """Take a token. Raises OverloadedError with the seconds to wait when there is none."""
         self.check(caller)
         self._callers[caller] = (self._tokens(caller) - 1.0, self._clock())
         self._callers.move_to_end(caller)
@@ -100,7 +100,7 @@ class Flights:
         self._told.append(act)
 
     async def drain(self, grace: float) -> int:
-        """Let what runs finish for `grace` seconds, then cut it off; return how many requests that were."""
+        """Let running requests finish for `grace` seconds, then cut them off; return how many were cut off."""
         self.draining = True
         for act in self._told:
             act()

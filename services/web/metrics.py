@@ -1,4 +1,4 @@
-"""What a server counts of itself, in the text form that Prometheus reads."""
+"""A server's counters, in the text form that Prometheus reads."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -35,7 +35,7 @@ _BODILESS = frozenset({"GET", "DELETE"})
 
 
 class Method(StrEnum):
-    """How a route is asked."""
+    """The HTTP method of a route."""
 
     GET = "GET"
     POST = "POST"
@@ -45,7 +45,7 @@ class Method(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a route answers with: one JSON body, a text, or a stream as server-sent events or over a WebSocket."""
+    """The kind of a route's answer: one JSON body, a text, or a stream as server-sent events or over a WebSocket."""
 
     JSON = "json"
     TEXT = "text"
@@ -55,7 +55,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What a caller needs: a role, and the scope it holds for; every key has the empty scope."""
+    """The role that a caller needs, and the scope for which; every key has the empty scope."""
 
     scope: str
     role: Role
@@ -63,7 +63,7 @@ class Permission:
 
 @dataclass(slots=True)
 class Call:
-    """The circumstances of one request, and what its answer gets beside the body."""
+    """The context of one request, and what its answer gets beside the body."""
 
     request_id: str
     deadline: Deadline
@@ -93,7 +93,7 @@ class Route(Generic[Q, R]):
     request: type[Q]
     reply: type[R]
     summary: str
-    #: None for what anybody may ask.
+    #: None if every caller may use it.
     permission: Permission | None
     #: Seconds within which it is answered; a stream has no such bound once it has begun.
     deadline: float = 15.0
@@ -102,15 +102,15 @@ class Route(Generic[Q, R]):
     kind: Kind = Kind.JSON
     #: The type of a text.
     content_type: str = "application/json"
-    #: Codes of errors that it answers beside those that any route does.
+    #: Codes of errors that it answers beside those of every route.
     errors: tuple[ErrorCode, ...] = ()
 
     def bind(self, handler: Callable[[Q, Call], Awaitable[R]]) -> "Endpoint":
-        """Return the route with what answers it."""
+        """Return the route with its handler."""
         return Endpoint(self, handler)
 
     def stream(self, handler: Callable[[Q, Call], Awaitable[Source]]) -> "Endpoint":
-        """Return the route of a stream, with what names its source; `reply` is the type of an item."""
+        """Return the route of a stream, with the handler that names its source; `reply` is the type of an item."""
         return Endpoint(self, handler)
 
     @cached_property
@@ -130,7 +130,7 @@ class Route(Generic[Q, R]):
 
     @property
     def writes(self) -> bool:
-        """Whether asking it changes something."""
+        """Whether its requests change something."""
         return self.method is not Method.GET
 
     @cached_property
@@ -178,7 +178,7 @@ def _check_text(body: bytes) -> None:
 
 
 def _number(text: str) -> str | int:
-    """Return the whole number that a text is, so that its bound is what refuses it."""
+    """Return the whole number in a text, so that its bounds are checked."""
     return int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
 
 
@@ -192,7 +192,7 @@ AnyRoute = Route[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A route and what answers it."""
+    """A route and its handler."""
 
     route: AnyRoute
     handler: Handler

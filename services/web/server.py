@@ -73,7 +73,7 @@ class _Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take what belongs to a request that is being answered, also at a stop: aiohttp throws it away then."""
+        """Accept the data of a running request, also at a stop, when aiohttp would drop it."""
         ends = self._close
         self._close = ends and not self._request_in_progress
         super().data_received(data)
@@ -99,8 +99,8 @@ class _Connection(web.RequestHandler):
 async def serve(app: web.Application, flights: Flights, listening: Listening) -> AsyncGenerator[tuple[str, int]]:
     """Answer during the body, which gets the host and the port. Raises UnavailableError when the address is taken.
 
-    When the body ends, in whatever way, no connection is taken any more, requests that run have `grace` seconds left,
-    and what is left then is answered with `unavailable`.
+    However the body ends, no further connection is accepted, running requests have `grace` seconds left, and the rest
+    is answered with `unavailable`.
     """
     runner = web.AppRunner(app, shutdown_timeout=listening.linger)
     await runner.setup()

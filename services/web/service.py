@@ -1,4 +1,4 @@
-"""The composition: who may ask, what streams, what is always answered. A service adds its routes."""
+"""The composition: access, streams, and the routes that every service answers. A service adds its own routes."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -39,7 +39,7 @@ OPEN = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask: keys and sessions, and the guard over both."""
+    """Access: keys and sessions, and the guard over both."""
 
     keyring: Keyring
     sessions: Sessions
@@ -103,4 +103,4 @@ async def served(
 
 
 def _unheard() -> None:
-    """Take no notice that a copy is current: it was read before."""
+    """Ignore that a copy is current: it was read before."""

@@ -58,7 +58,7 @@ LOGOUT = Route("logout", Method.DELETE, "/api/v1/session", Empty, Empty, "End th
 
 @dataclass(frozen=True, slots=True)
 class _Cookie:
-    """What a cookie says: which session over which key, and the seconds since 1970 when it began and was last used."""
+    """The content of a cookie: session, key, and the seconds since 1970 when it began and was last used."""
 
     session: str
     key_id: str
@@ -89,7 +89,7 @@ class Sessions:
         return "__Host-membridge" if secure or self._behind_tls else "membridge"
 
     def identify(self, text: str, call: Call) -> Identity:
-        """Return whose session a cookie is, and renew it now and then. Raises CredentialsError."""
+        """Return the caller with the session of a cookie, and renew it now and then. Raises CredentialsError."""
         cookie, now = self._read(text), _now()
         if cookie is None or now - cookie.began > LAST or now - cookie.used > IDLE:
             raise _OVER
@@ -106,7 +106,7 @@ class Sessions:
         self._ended.listen(changed)
 
     def check(self, identity: Identity) -> None:
-        """Raise CredentialsError when the session that a caller came by is over."""
+        """Raise CredentialsError when the caller's session is over."""
         if identity.session and (identity.session in self._ended.entries() or _now() > identity.until):
             raise _OVER
 
@@ -138,7 +138,7 @@ class Sessions:
         return self.shown(call.identity)
 
     async def logout(self, call: Call) -> None:
-        """End the session of a call, for everybody who has its cookie."""
+        """End the session of a call, wherever its cookie is."""
         if call.identity.session:
             record = EndedSession(key_id=call.identity.key_id, at=clock.stamp())
             await self._ended.kv.put(call.identity.session, record, deadline=call.deadline)
@@ -181,7 +181,7 @@ class Sessions:
 
 
 async def shared_secret(kv: Kv[SessionSecret], *, deadline: Deadline) -> bytes:
-    """Return what cookies are signed with; the first server makes it. Errors: those of the bus."""
+    """Return the secret that signs cookies; the first server makes it. Errors: those of the bus."""
     kept = await kv.get(_SHARED, deadline=deadline)
     if kept is None:
         made = SessionSecret(secret=secrets.token_urlsafe(SECRET))

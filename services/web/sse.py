@@ -16,7 +16,7 @@ from services.web.limits import stopping
 from services.web.routes import Call
 from services.web.streaming import Streams, id_of, position_of, taken_within
 
-#: Milliseconds after which a browser comes back.
+#: Milliseconds after which a browser reconnects.
 RETRY = b"retry: 2000\n\n"
 _LIFE = b": alive\n\n"
 
@@ -44,7 +44,7 @@ async def send_events(request: web.Request, call: Call, streams: Streams, source
 
 
 def _frames(news: News[bytes], request_id: str) -> bytes:
-    """Return what a client is sent of `news`."""
+    """Return `news` as sent to a client."""
     frames: list[bytes] = []
     if news.reset:
         frames.append(_frame(id_of(news.begins - 1, news.next), b"{}", b"reset"))

@@ -1,4 +1,4 @@
-"""The streams that clients have open: how many there may be, and what ends them.
+"""The open streams of clients: their bounds, and what ends them.
 
 A stream ends when the key or session that opened it ends, when the server stops, and when its client does not read.
 """
@@ -20,7 +20,7 @@ from services.web.limits import Flights, stopping
 from services.web.metrics import Metrics
 from services.web.routes import Call
 
-#: What an item is called: the life of its stream and its sequence there, or the sequence alone.
+#: The id of an item: the life of its stream and its sequence there, or only the sequence.
 _ID = re.compile(r"(?:([A-Za-z0-9_.:+-]{1,64})/)?(\d{1,15})")
 
 
@@ -36,7 +36,7 @@ class StreamLimits:
 
 @asynccontextmanager
 async def taken_within(seconds: float, request: web.Request, what: str) -> AsyncGenerator[None]:
-    """Cut a client off that does not take in time what the body sends: its `what`. Raises ConnectionResetError."""
+    """Disconnect a client that does not read the `what` that the body sends in time. Raises ConnectionResetError."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -47,7 +47,7 @@ async def taken_within(seconds: float, request: web.Request, what: str) -> Async
 
 
 class Streams:
-    """The open streams of an application. `recheck` raises CredentialsError for a caller who may not read on."""
+    """The open streams of an application. `recheck` raises CredentialsError for a caller that may not read on."""
 
     def __init__(
         self,
