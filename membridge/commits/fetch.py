@@ -92,7 +92,8 @@ async def _build(
                 replica, plan.commits, staged, work, progress=progress, deadline=deadline
             )
         except (CorruptObjectError, ObjectMissingError) as error:
-            error.remedy = error.remedy or _RECOVER
+            if error.remedy == error.default_remedy:
+                error.remedy = _RECOVER
             raise
         with progress.step("verify"):
             await threads.run(_verify, staged, head, plan, deadline)

@@ -143,7 +143,7 @@ async def test_an_s3_that_refuses_is_told_apart_and_its_secret_stays_secret(
     cases = [
         (replace(s3_options, secret_key="not-the-secret-key"), "refused the access key"),
         (replace(s3_options, bucket="no-such-bucket"), "no-such-bucket does not exist"),
-        (replace(s3_options, endpoint="http://127.0.0.1:9"), "does not answer"),
+        (replace(s3_options, endpoint="http://127.0.0.1:9"), "is not available"),
     ]
     for options, said in cases:
         code, output = await on(options).command("push")
