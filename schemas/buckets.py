@@ -32,17 +32,6 @@ class PushLeaseRecord(Wire, frozen=True, kw_only=True):
     nonce: Line = ""
 
 
-class Stickiness(Wire, frozen=True, kw_only=True):
-    """Which worker ran a context last, and the CLI session that it has there.
-
-    `context_id` is empty in an entry of a release whose contexts were their own keys.
-    """
-
-    worker_id: Line
-    session: Sentence | None = None
-    context_id: Line = ""
-
-
 class SchedulerRecord(Wire, frozen=True, kw_only=True):
     """Which coordinator schedules, under which epoch of the database."""
 
@@ -75,10 +64,9 @@ SETTINGS = Bucket("settings", ProjectSettings, ttl=None, history=8, max_bytes=16
 ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, PUSH_LEASES, HEADS, EPOCHS, SETTINGS)
 
 LEASES = Bucket("leases", Lease, ttl=3_900.0, history=1, max_bytes=64 << 20, announced=True)
-STICKY = Bucket("sticky", Stickiness, ttl=3_600.0, history=1, max_bytes=64 << 20)
 SCHEDULING = Bucket("scheduling", SchedulerRecord, ttl=10.0, history=1, max_bytes=1 << 20)
 #: Those of the task runtime; its coordinator makes them.
-RUNTIME: tuple[Bucket[Wire], ...] = (LEASES, STICKY, SCHEDULING)
+RUNTIME: tuple[Bucket[Wire], ...] = (LEASES, SCHEDULING)
 
 API_KEYS = Bucket("api_keys", ApiKey, ttl=None, history=1, max_bytes=16 << 20)
 #: As long as a session may last.

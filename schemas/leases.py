@@ -49,6 +49,18 @@ class Accepted(Wire, frozen=True, kw_only=True):
     reason: Sentence = ""
 
 
+class Orders(Wire, frozen=True, kw_only=True):
+    """Orders for one worker that were decided together."""
+
+    orders: Annotated[list[Order], Meta(min_length=1, max_length=1_024)]
+
+
+class OrderAnswers(Wire, frozen=True, kw_only=True):
+    """The answers to orders, in their order."""
+
+    answers: Annotated[list[Accepted], Meta(max_length=1_024)]
+
+
 class LeaseRequest(Wire, frozen=True, kw_only=True):
     """A worker outside the nodes asks for a task: for `task_id`, or for the next one whose labels it has.
 

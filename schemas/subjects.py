@@ -51,7 +51,8 @@ from schemas.leases import (
     LeaseRequest,
     LeasesReply,
     LeasesRequest,
-    Order,
+    OrderAnswers,
+    Orders,
     OutputPart,
     Report,
 )
@@ -265,7 +266,7 @@ RUNTIME_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (*CLIENT_OPERATIONS, *RE
 #: Where the coordinator that schedules answers what others pass on.
 SCHEDULER = "membridge.scheduler.{operation}"
 
-RUN = Operation("run", "membridge.worker.{worker}.run", Order, Accepted, deadline=10.0, impact=Impact.WRITE)
+RUN = Operation("run", "membridge.worker.{worker}.run", Orders, OrderAnswers, deadline=10.0, impact=Impact.WRITE)
 STOP = Operation("cancel", "membridge.worker.{worker}.cancel", LeaseClaim, Accepted, deadline=10.0, impact=Impact.WRITE)
 WORKER_STATUS = Operation(
     "status", "membridge.worker.{worker}.status", Empty, WorkerStatusReply, deadline=5.0, impact=Impact.READ

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from schemas.fields import MANY, MOST_WHOLE, Instant, Line, Named, Number, Text, Uuid, Whole
 from schemas.tasks import TaskStatus
@@ -18,8 +19,20 @@ class TaskEventKind(StrEnum):
     STDERR = "stderr"
 
 
+class TaskStep(Wire, frozen=True, kw_only=True):
+    """A status that a task passed through."""
+
+    status: TaskStatus | None
+    at: Instant
+    text: Text = ""
+    attempt: Number = 0
+
+
 class TaskEvent(Wire, frozen=True, kw_only=True):
-    """An event of a task. `seq` is its place in the stream, 0 in an event that is pushed."""
+    """An event of a task. `seq` is its place in the stream, 0 in an event that is pushed.
+
+    `passed` is what happened to the task in the same transaction before it had this status, oldest first.
+    """
 
     task_id: Uuid
     kind: TaskEventKind
@@ -28,6 +41,15 @@ class TaskEvent(Wire, frozen=True, kw_only=True):
     status: TaskStatus | None = None
     attempt: Number = 0
     seq: Whole = 0
+    passed: Annotated[list[TaskStep], Meta(max_length=1_024)] = []
+
+    def steps(self) -> "list[TaskEvent]":
+        """Return this event as single ones: what the task passed through, then this one."""
+        return [
+            *(replace(self, status=step.status, at=step.at, text=step.text, attempt=step.attempt, passed=[])
+              for step in self.passed),
+            replace(self, passed=[]) if self.passed else self,
+        ]  # fmt: skip
 
 
 def decode_task_event(body: bytes) -> TaskEvent | None:

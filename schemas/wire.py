@@ -7,6 +7,7 @@ refused with its path. Decoding never looks at more than the bound the caller na
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TypeVar, cast
 
 import msgspec
@@ -43,9 +44,14 @@ def decode(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -> W:
     if len(body) > limit:
         raise WireError(f"body of {len(body)} bytes is over the limit of {limit}")
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        return _decoder(kind).decode(body or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _refused(error, kind) from error
+
+
+@cache
+def _decoder(kind: type[W]) -> msgspec.json.Decoder[W]:
+    return msgspec.json.Decoder(kind)
 
 
 def decode_request(body: bytes, kind: type[W], *, limit: int = MAX_BODY_BYTES) -> W:

@@ -17,7 +17,7 @@ from membridge.aio.backoff import Backoff
 from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import background
 from membridge.bus import errors
-from membridge.bus.errors import ApiError, translated
+from membridge.bus.errors import ApiError
 from membridge.bus.inbox import Inbox
 from membridge.bus.message import Message, size_of
 from membridge.bus.nats_client import Callbacks, NatsClient
@@ -108,8 +108,10 @@ class Bus:
         what = f"publishing to {subject}"
         client = self._ready(what)
         self._check_size(what, body, headers)
-        with translated(what):
+        try:
             await client.publish(subject, body, reply=reply, headers=dict(headers) if headers else None)
+        except (Error, OSError, asyncio.InvalidStateError) as error:
+            raise errors.of_client(error, what) from error
 
     async def request(
         self, subject: str, body: bytes = b"", *, deadline: Deadline, headers: Mapping[str, str] | None = None

@@ -4,10 +4,8 @@ Only this module knows their classes and codes. Refused credentials have no code
 server's protocol.
 """
 
-import asyncio
 import re
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import NoReturn
 
 import msgspec
@@ -89,17 +87,6 @@ class ConsumerDamagedError(BusUnavailableError):
     """The server cannot read its file of a consumer, and makes no other of that name on its disk."""
 
     default_remedy = "try again: a running node makes one in the server's memory"
-
-
-@contextmanager
-def translated(what: str) -> Generator[None]:
-    """Raise nats-py's errors in the body as ours; `what` names the act and its object."""
-    try:
-        yield
-    except MembridgeError:
-        raise
-    except (errors.Error, OSError, asyncio.InvalidStateError) as error:
-        raise of_client(error, what) from error
 
 
 def of_client(error: BaseException, what: str) -> MembridgeError:

@@ -40,6 +40,8 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Fals
     deny_delete: bool = True
     allow_msg_ttl: bool = False
     subject_delete_marker_ttl: int = 0
+    #: `async`: the server flushes in the background. A stream cannot change it, and replicas cannot have it.
+    persist_mode: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class StreamState(msgspec.Struct, frozen=True):
@@ -114,6 +116,8 @@ async def ensure_stream(bus: Bus, config: StreamConfig, *, deadline: Deadline) -
         await call(bus, f"STREAM.CREATE.{config.name}", config, _StreamReply, deadline=deadline)
         return
     wanted: dict[str, Any] = msgspec.to_builtins(config)
+    # Decided when the stream was made.
+    wanted.pop("persist_mode", None)
     current = {name: there.config.get(name, default) for name, default in _UNSET.items()} | there.config
     if any(current.get(name) != value for name, value in wanted.items()):
         # What we do not declare (description, placement, metadata) stays as the operator set it.

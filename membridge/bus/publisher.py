@@ -51,7 +51,7 @@ class Publisher:
         """Publish what is queued until cancelled."""
         ready()
         while True:
-            await _publish(self._bus, await self._waiting.get(), Deadline.after(EVENT_DEADLINE))
+            await _publish(self._bus, await self._waiting.get())
 
     async def finish(self, *, deadline: Deadline) -> None:
         """Publish what still waits."""
@@ -67,12 +67,12 @@ class Publisher:
 
 async def announce(bus: Bus, event: Event) -> None:
     """Publish a project's event and wait until the stream of events has it. A failure is logged, not raised."""
-    await _publish(bus, _of(event), Deadline.after(EVENT_DEADLINE))
+    await _publish(bus, _of(event))
 
 
 async def tell(bus: Bus, subject: str, body: bytes) -> None:
     """Publish a message for those that listen now. A failure is logged, not raised."""
-    await _publish(bus, _Message(subject, body, kept=False), Deadline.after(EVENT_DEADLINE))
+    await _publish(bus, _Message(subject, body, kept=False))
 
 
 def _of(event: Event) -> _Message:
@@ -81,9 +81,10 @@ def _of(event: Event) -> _Message:
     return _Message(subject, encode_event(event), kept=True)
 
 
-async def _publish(bus: Bus, message: _Message, deadline: Deadline) -> None:
+async def _publish(bus: Bus, message: _Message, deadline: Deadline | None = None) -> None:
     try:
         if message.kept:
+            deadline = deadline or Deadline.after(EVENT_DEADLINE)
             await bus.stream_publish(message.subject, message.body, message_id=secrets.token_hex(16), deadline=deadline)
         else:
             await bus.publish(message.subject, message.body)

@@ -8,6 +8,7 @@ and answers the rest; no request is left without a reply.
 import asyncio
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from membridge.errors import InvalidRequestError, MembridgeError, OverloadedErro
 from membridge.system import clock
 from membridge.system.logging import bound, get_logger
 from schemas.subjects import Operation
-from schemas.wire import Wire, WireError, decode_request, encode
+from schemas.wire import Wire, WireError, decode_request, encode, shortened
 
 log = get_logger("membridge.service")
 
@@ -69,17 +70,23 @@ class Call:
 
 
 Handler = Callable[[Any, Call], Awaitable[Wire]]
+#: Takes a request without waiting and returns the future of its answer; None leaves the request to the handler.
+Prompt = Callable[[Any, Call], "asyncio.Future[Any] | None"]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An operation, the subject it is answered on, what answers it, and how many requests that works on at once."""
+    """An operation, the subject it is answered on, what answers it, and how many requests that works on at once.
+
+    `prompt` spares a request its task, where what it asks for waits in a queue with a bound and an end of its own.
+    """
 
     operation: Operation[Wire, Wire]
     subject: str
     handler: Handler
     queue: str = ""
     at_once: int = AT_ONCE
+    prompt: Prompt | None = None
 
 
 @dataclass(slots=True)
@@ -96,19 +103,24 @@ class _Service:
         self._id = secrets.token_hex(11)
         self._started = clock.stamp().replace("+00:00", "Z")
         self._stats = [_Stats() for _ in endpoints]
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
+        #: Answers of prompt requests, to be published in the order in which they came.
+        self._answers: deque[tuple[Message, bytes, dict[str, str] | None]] = deque()
+        self._answered = asyncio.Event()
         #: Large requests are fetched a few at a time: together they take as much memory as that.
         self._large = asyncio.Semaphore(LARGE)
 
     async def listen(self, group: asyncio.TaskGroup, endpoint: Endpoint, stats: _Stats, heard: Subscription) -> None:
-        free, mine = asyncio.Semaphore(endpoint.at_once), set[asyncio.Task[None]]()
+        free, mine = asyncio.Semaphore(endpoint.at_once), set[asyncio.Future[Any]]()
         async for message in heard:
             if not _is_request(message):
                 continue
             if len(mine) >= endpoint.at_once + WAITING:
                 await self._turn_away(stats, message, OverloadedError("too many requests at once"))
                 continue
-            task = group.create_task(self._answer(endpoint, stats, message, free), name=endpoint.operation.name)
+            task = self._prompted(endpoint, stats, message) if endpoint.prompt is not None else None
+            if task is None:
+                task = group.create_task(self._answer(endpoint, stats, message, free), name=endpoint.operation.name)
             for tasks in (mine, self._running):
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
@@ -127,6 +139,59 @@ class _Service:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=CUT_OFF)
+
+    def _prompted(self, endpoint: Endpoint, stats: _Stats, message: Message) -> "asyncio.Future[Any] | None":
+        """Hand a request to the endpoint's `prompt`; None if it is for the handler."""
+        if endpoint.prompt is None or bulk.AT in message.headers:
+            return None
+        began, request_id = time.perf_counter_ns(), _request_id(message)
+        try:
+            request = _decoded(endpoint, message.body)
+            deadline = Deadline.after(endpoint.operation.deadline)
+            call = Call(request_id, message.subject, message.headers, deadline, caller_of(message))
+            answer = endpoint.prompt(request, call)
+        except MembridgeError as error:
+            answer = asyncio.get_running_loop().create_future()
+            answer.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - the caller is told, and the service goes on
+            answer = asyncio.get_running_loop().create_future()
+            answer.set_exception(answerable(error, log, request_id=request_id, subject=message.subject))
+        if answer is None:
+            return None
+        stats.requests += 1
+
+        def answered(answer: "asyncio.Future[Wire]") -> None:
+            stats.nanoseconds += time.perf_counter_ns() - began
+            error = UnavailableError(_STOPPING) if answer.cancelled() else answer.exception()
+            if error is None:
+                self._answers.append((message, encode(answer.result()), None))
+            else:
+                if not isinstance(error, MembridgeError):
+                    error = answerable(error, log, request_id=request_id, subject=message.subject)
+                self._answers.append((message, *self._refused(stats, error, request_id)))
+            self._answered.set()
+
+        answer.add_done_callback(answered)
+        return answer
+
+    async def send_answers(self) -> None:
+        """Publish the answers of prompt requests until cancelled."""
+        while True:
+            await self._answered.wait()
+            self._answered.clear()
+            await self._send_all()
+
+    async def send_last_answers(self) -> None:
+        """Publish those that are left."""
+        # The callbacks of what was cancelled last run in the next turn of the loop.
+        await asyncio.sleep(0)
+        await self._send_all()
+
+    async def _send_all(self) -> None:
+        while self._answers:
+            # It stays until it is sent: better twice than not at all when the sending is cut off.
+            await self._reply(*self._answers[0])
+            self._answers.popleft()
 
     async def _answer(self, endpoint: Endpoint, stats: _Stats, message: Message, free: asyncio.Semaphore) -> None:
         request_id, deadline = _request_id(message), Deadline.after(endpoint.operation.deadline)
@@ -161,11 +226,7 @@ class _Service:
         if bulk.AT in message.headers:
             async with deadline.scope(endpoint.operation.name), self._large:
                 body = await bulk.fetched(self._bus, message, deadline=deadline)
-        bulk.check(len(body))
-        try:
-            request = decode_request(body, endpoint.operation.request, limit=bulk.MOST_REQUEST)
-        except WireError as error:
-            raise InvalidRequestError(str(error), field=error.field) from error
+        request = _decoded(endpoint, body)
         call = Call(request_id, message.subject, message.headers, deadline, caller_of(message))
         with bound(request_id=request_id):
             async with deadline.scope(endpoint.operation.name):
@@ -173,10 +234,12 @@ class _Service:
 
     def _refused(self, stats: _Stats, error: MembridgeError, request_id: str) -> tuple[bytes, dict[str, str]]:
         stats.errors += 1
-        stats.last_error = _cut(error.message)
+        stats.last_error = shortened(error.message, MESSAGE)
         # A message may quote what it refuses, and an answer must be sendable.
         reply = error.reply(request_id)
-        reply = msgspec.structs.replace(reply, message=_cut(reply.message), field=_cut(reply.field or "") or None)
+        reply = msgspec.structs.replace(
+            reply, message=shortened(reply.message, MESSAGE), field=shortened(reply.field or "", MESSAGE) or None
+        )
         headers = {
             "Nats-Service-Error": " ".join(reply.message.split()),
             "Nats-Service-Error-Code": str(error.mapping.nats),
@@ -272,6 +335,7 @@ async def serve(
         async with asyncio.TaskGroup() as group:
             listeners: list[asyncio.Task[None]] = []
             heard_by: list[tuple[_Stats, Subscription]] = []
+            sending: asyncio.Task[None] | None = None
             try:
                 async with AsyncExitStack() as stack:
                     for endpoint, stats in zip(endpoints, service.stats(), strict=True):
@@ -283,6 +347,7 @@ async def serve(
                     for verb, subject in service.discovery_subjects():
                         heard = await stack.enter_async_context(bus.subscribe(subject, bound=WAITING))
                         listeners.append(group.create_task(service.discover(verb, heard)))
+                    sending = group.create_task(service.send_answers())
                     yield
             finally:
                 for listener in listeners:
@@ -290,10 +355,17 @@ async def serve(
                 for stats, heard in heard_by:
                     await service.refuse_unread(stats, heard)
                 await service.drain()
+                if sending is not None:
+                    sending.cancel()
+                await service.send_last_answers()
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MESSAGE else f"{text[: MESSAGE - 1]}…"
+def _decoded(endpoint: Endpoint, body: bytes) -> Wire:
+    bulk.check(len(body))
+    try:
+        return decode_request(body, endpoint.operation.request, limit=bulk.MOST_REQUEST)
+    except WireError as error:
+        raise InvalidRequestError(str(error), field=error.field) from error
 
 
 def _is_request(message: Message) -> bool:

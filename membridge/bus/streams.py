@@ -46,6 +46,7 @@ async def _ensure(bus: Bus, stream: Stream, *, replicas: int, deadline: Deadline
         max_age=nanoseconds(stream.max_age),
         max_msgs_per_subject=stream.per_subject or -1,
         no_ack=not stream.acked,
+        persist_mode="async" if not stream.acked and replicas == 1 else msgspec.UNSET,
     )
     await jetstream.ensure_stream(bus, config, deadline=deadline)
 

@@ -24,7 +24,7 @@ from schemas import subjects
 from schemas.errors import AGAIN, TABLE, ErrorCode
 from schemas.fields import MOST_NUMBER
 from schemas.identity import NodeId
-from schemas.leases import Accepted, LeaseClaim, Order, OutputPart, Report
+from schemas.leases import Accepted, LeaseClaim, Order, OrderAnswers, Orders, OutputPart, Report
 from schemas.node import Empty
 from schemas.results import Metrics, ResultStatus
 from schemas.subjects import Operation
@@ -108,7 +108,7 @@ class Worker:
             if self._to_return:
                 group.create_task(self._return_earlier(), name="leases of an earlier process")
             endpoints = [
-                self._endpoint(subjects.RUN, lambda order: self._take(group, order)),
+                self._endpoint(subjects.RUN, lambda orders: self._take_all(group, orders)),
                 self._endpoint(subjects.STOP, self._stop),
                 self._endpoint(subjects.WORKER_STATUS, self._status),
             ]
@@ -132,7 +132,10 @@ class Worker:
 
         return Endpoint(operation, operation.at(worker=self._node), handle)
 
-    async def _take(self, group: asyncio.TaskGroup, order: Order) -> Accepted:
+    async def _take_all(self, group: asyncio.TaskGroup, orders: Orders) -> OrderAnswers:
+        return OrderAnswers(answers=[self._take(group, order) for order in orders.orders])
+
+    def _take(self, group: asyncio.TaskGroup, order: Order) -> Accepted:
         if order.lease.id in self._running:
             return Accepted(accepted=True)
         if not self._open:

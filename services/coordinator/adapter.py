@@ -1,22 +1,21 @@
-"""The port over NATS: requests to workers, leases and sticky workers in KV, events, large outputs as objects.
+"""The port over NATS: requests to workers, leases in KV, events, large outputs as objects.
 
 Nothing here decides. KV follows the database; where the two differ, the database is right.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
-from membridge.bus.publisher import tell
+from membridge.bus.publisher import Publisher
 from membridge.bus.rpc import RpcClient
-from membridge.errors import RevisionMovedError
+from membridge.errors import BusUnavailableError, RevisionMovedError
 from membridge.objectstore.protocol import ObjectStore
 from membridge.system.logging import get_logger
 from schemas import subjects
-from schemas.buckets import Stickiness
-from schemas.identity import token_of
-from schemas.leases import Accepted, Lease, LeaseClaim, Order
+from schemas.leases import Accepted, Lease, LeaseClaim, Order, Orders
 from schemas.task_events import TaskEvent
 from schemas.wire import encode
 
@@ -34,16 +33,22 @@ class Adapter:
 
     bus: Bus
     leases: Kv[Lease]
-    sticky: Kv[Stickiness]
+    publisher: Publisher
     objects: ObjectStore
     #: The revision of each lease's entry in KV, for the next compare-and-set.
     revisions: dict[str, int] = field(default_factory=dict[str, int])
 
-    async def send(self, order: Order) -> Accepted:
-        """Ask a worker to run a task."""
-        return await RpcClient(self.bus).request(
-            subjects.RUN, order, deadline=Deadline.after(ASK), worker=order.lease.worker_id
+    async def send(self, worker_id: str, orders: Sequence[Order]) -> Sequence[Accepted]:
+        """Ask a worker to run tasks."""
+        reply = await RpcClient(self.bus).request(
+            subjects.RUN, Orders(orders=[*orders]), deadline=Deadline.after(ASK), worker=worker_id
         )
+        if len(reply.answers) != len(orders):
+            raise BusUnavailableError(
+                f"worker {worker_id} answered {len(reply.answers)} of {len(orders)} orders",
+                remedy="update membridge on that machine",
+            )
+        return reply.answers
 
     async def stop(self, claim: LeaseClaim) -> None:
         """Ask a worker to stop a task."""
@@ -69,15 +74,11 @@ class Adapter:
         self.revisions.pop(lease.id, None)
         await self.leases.delete(lease.id, deadline=Deadline.after(ENTRY))
 
-    async def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
-        """Remember which worker knows a context."""
-        value = Stickiness(worker_id=worker_id, session=session, context_id=context_id)
-        await self.sticky.put(token_of(context_id), value, deadline=Deadline.after(ENTRY))
-
-    async def announce(self, event: TaskEvent) -> None:
+    def announce(self, event: TaskEvent) -> None:
         """Publish an event; a failure is logged."""
-        subject = subjects.fill(subjects.TASK_EVENT, task=event.task_id, kind=event.kind.value, by=subjects.COORDINATOR)
-        await tell(self.bus, subject, encode(event))
+        # The ids are the coordinator's own: `fill` need not check them.
+        subject = subjects.TASK_EVENT.format(task=event.task_id, kind=event.kind.value, by=subjects.COORDINATOR)
+        self.publisher.tell(subject, encode(event))
 
     async def store(self, key: str, content: bytes) -> None:
         """Put an output into the object store."""

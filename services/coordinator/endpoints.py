@@ -8,7 +8,7 @@ import asyncio
 import codecs
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,9 +30,11 @@ from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, Artifacts
 from schemas.runs import RunsReply, RunsRequest
 from schemas.subjects import Operation
 from schemas.task_events import EventsReply, EventsRequest, decode_task_event
-from schemas.tasks import Task, TaskRequest, TasksReply, TasksRequest, TaskStatus
+from schemas.tasks import Task, TaskRequest, TaskSpec, TasksReply, TasksRequest, TaskStatus
 from schemas.wire import Wire
 from schemas.workers import Worker, WorkerRequest, WorkersReply
+from services.coordinator.engine.placing import explain
+from services.coordinator.engine.workers import all_shown, shown
 from services.coordinator.runtime import Runtime
 from services.coordinator.store.queries import Queries
 
@@ -66,7 +68,7 @@ class Endpoints:
     def of_scheduler(self) -> list[Endpoint]:
         """Return the endpoints of the coordinator that schedules."""
         return [
-            self._by_name(subjects.SUBMIT, lambda runtime, spec, actor: runtime.submit(spec, actor=actor)),
+            self._by_name(subjects.SUBMIT, _submit, _submit),
             self._of_runtime(subjects.TASK, self.task),
             self._by_name(
                 subjects.CANCEL,
@@ -76,11 +78,11 @@ class Endpoints:
             self._by_name(
                 subjects.REMOVE_WORKER, lambda runtime, asked, actor: runtime.remove_worker(asked.id, actor=actor)
             ),
-            self._of_runtime(subjects.LEASE, lambda runtime, request: runtime.pulling.lease(request)),
-            self._of_runtime(subjects.HEARTBEAT, lambda runtime, claim: runtime.heartbeat(claim)),
-            self._of_runtime(subjects.PART, lambda runtime, part: runtime.take_part(part)),
-            self._of_runtime(subjects.REPORT, lambda runtime, report: runtime.report(report)),
-            self._of_runtime(subjects.HAND_BACK, lambda runtime, claim: runtime.hand_back(claim)),
+            self._of_runtime(subjects.LEASE, Runtime.lease),
+            self._of_runtime(subjects.HEARTBEAT, Runtime.heartbeat, Runtime.heartbeat),
+            self._of_runtime(subjects.PART, Runtime.take_part),
+            self._of_runtime(subjects.REPORT, Runtime.report, Runtime.report_short),
+            self._of_runtime(subjects.HAND_BACK, Runtime.hand_back),
             self._of_runtime(subjects.WORKERS, self.workers),
             self._of_runtime(subjects.WORKER, self.worker),
             self._by_name(
@@ -104,21 +106,48 @@ class Endpoints:
             _question(subjects.EVENTS, self.events),
         ]
 
-    def _of_runtime(self, operation: Operation[Q, R], answer: Callable[[Runtime, Q], Awaitable[R]]) -> Endpoint:
-        return self._by_name(operation, lambda runtime, request, _: answer(runtime, request))
+    def _of_runtime(
+        self,
+        operation: Operation[Q, R],
+        answer: Callable[[Runtime, Q], Awaitable[R]],
+        prompt: "Callable[[Runtime, Q], asyncio.Future[R] | None] | None" = None,
+    ) -> Endpoint:
+        return self._by_name(
+            operation,
+            lambda runtime, request, _: answer(runtime, request),
+            (lambda runtime, request, _: prompt(runtime, request)) if prompt is not None else None,
+        )
 
-    def _by_name(self, operation: Operation[Q, R], answer: Callable[[Runtime, Q, str], Awaitable[R]]) -> Endpoint:
-        """Return an endpoint whose `answer` also gets who asks, for the audit."""
+    def _by_name(
+        self,
+        operation: Operation[Q, R],
+        answer: Callable[[Runtime, Q, str], Awaitable[R]],
+        prompt: "Callable[[Runtime, Q, str], asyncio.Future[R] | None] | None" = None,
+    ) -> Endpoint:
+        """Return an endpoint whose `answer` also gets who asks, for the audit; `prompt` is what the most use."""
         subject = subjects.fill(subjects.SCHEDULER, operation=operation.name)
+
+        def actor(call: Call) -> str:
+            # Only coordinators may write to the scheduler's subject, and they name whose request they pass on.
+            return (call.headers.get(CALLER) if call.subject == subject else None) or call.by
 
         async def handle(request: Q, call: Call) -> R:
             if self.runtime is None:
                 raise UnavailableError("this coordinator is not the one that schedules", remedy="try again")
-            # Only coordinators may write to the scheduler's subject, and they name whose request they pass on.
-            passed_on = call.headers.get(CALLER) if call.subject == subject else None
-            return await answer(self.runtime, request, passed_on or call.by)
+            return await answer(self.runtime, request, actor(call))
 
-        return Endpoint(replace(operation, subject=subject), subject, handle, at_once=AT_ONCE)
+        def at_once(request: Q, call: Call) -> "asyncio.Future[R] | None":
+            if self.runtime is None or prompt is None:
+                return None
+            return prompt(self.runtime, request, actor(call))
+
+        return Endpoint(
+            replace(operation, subject=subject),
+            subject,
+            handle,
+            at_once=AT_ONCE,
+            prompt=at_once if prompt is not None else None,
+        )
 
     def _passed_on(self, endpoint: Endpoint) -> Endpoint:
         async def handle(request: Wire, call: Call) -> Wire:
@@ -128,8 +157,13 @@ class Endpoints:
                 return await endpoint.handler(request, call)
             return await self._at_scheduler(endpoint.operation, request, call)
 
+        def prompt(request: Wire, call: Call) -> "asyncio.Future[Any] | None":
+            if isinstance(request, LeaseClaim | LeaseRequest):
+                _check_caller(request, call.subject)
+            return endpoint.prompt(request, call) if endpoint.prompt is not None else None
+
         shared = next(one for one in subjects.RUNTIME_OPERATIONS if one.name == endpoint.operation.name)
-        return Endpoint(shared, shared.pattern(), handle, queue=GROUP, at_once=AT_ONCE)
+        return Endpoint(shared, shared.pattern(), handle, queue=GROUP, at_once=AT_ONCE, prompt=prompt)
 
     async def _at_scheduler(self, operation: Operation[Wire, Wire], request: Wire, call: Call) -> Wire:
         deadline, client = call.deadline, RpcClient(self._bus, on_behalf_of=call.by)
@@ -148,21 +182,23 @@ class Endpoints:
     async def task(self, runtime: Runtime, request: TaskRequest) -> Task:
         """Return a task, with what it waits for."""
         found = await self._queries.task(request.id)
-        live = runtime.live_tasks.tasks.get(found.id)
+        state = await runtime.settled()
+        live = state.tasks.get(found.id)
         if live is None or live.status is not TaskStatus.QUEUED:
             return found
-        reasons = (live.reason, runtime.scheduler.explain(live))
+        reasons = (live.reason, explain(state, live, asyncio.get_running_loop().time()))
         return msgspec.structs.replace(found, reason="; ".join(reason for reason in reasons if reason))
 
     async def workers(self, runtime: Runtime, request: Empty) -> WorkersReply:
         """List workers."""
         del request
-        return WorkersReply(workers=runtime.workers.all())
+        return WorkersReply(workers=all_shown(await runtime.settled()))
 
     async def worker(self, runtime: Runtime, request: WorkerRequest) -> Worker:
         """Return a worker with its active leases."""
-        held = [one.lease for one in runtime.live_tasks.leases.values() if one.lease.worker_id == request.id]
-        return msgspec.structs.replace(runtime.workers.get(request.id), leases=held)
+        state = await runtime.settled()
+        held = [one.lease for one in state.leases.values() if one.lease.worker_id == request.id]
+        return msgspec.structs.replace(shown(state, request.id), leases=held)
 
     async def tasks(self, request: TasksRequest) -> TasksReply:
         """List tasks."""
@@ -219,7 +255,7 @@ class Endpoints:
         )
         events = [(seq, event) for seq, body in page.items if (event := decode_task_event(body))]
         return EventsReply(
-            events=[msgspec.structs.replace(event, seq=seq) for seq, event in events],
+            events=[msgspec.structs.replace(step, seq=seq) for seq, event in events for step in event.steps()],
             next_start=page.next.seq if page.more else None,
             resume=page.next.seq,
             first=page.first,
@@ -239,17 +275,22 @@ class Endpoints:
     async def stats(self, runtime: Runtime, request: Empty) -> StatsReply:
         """Count."""
         del request
-        workers: dict[str, int] = {}
-        for worker in runtime.workers.all():
+        state, workers = await runtime.settled(), dict[str, int]()
+        for worker in all_shown(state):
             workers[worker.status.value] = workers.get(worker.status.value, 0) + 1
+        active_leases = len(state.leases)
         return StatsReply(
             tasks=await self._queries.counts(),
             workers=workers,
-            active_leases=len(runtime.live_tasks.leases),
+            active_leases=active_leases,
             leader=self._name,
             answered_by=self._name,
             database=self._database,
         )
+
+
+def _submit(runtime: Runtime, spec: TaskSpec, actor: str) -> "asyncio.Future[Task]":
+    return runtime.submit(spec, actor=actor)
 
 
 def _check_caller(claim: LeaseClaim | LeaseRequest, subject: str) -> None:

@@ -14,6 +14,8 @@ from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.node import Empty, NodePresence
 from schemas.workers import Worker, WorkerPresence, WorkerStatus
+from services.coordinator.engine.events import Believed, Heard, Silent
+from services.coordinator.engine.workers import given_to
 from services.coordinator.runtime import Runtime
 
 log = get_logger("membridge.coordinator")
@@ -39,9 +41,9 @@ class Liveness:
             self._asked[presence.node] = presence
         elif presence.worker is None:
             self._answered.pop(presence.node, None)
-            self._runtime.silence(presence.node)
+            self._runtime.post(Silent((presence.node,)))
         elif presence.worker.status is not WorkerStatus.ONLINE or self._answered.get(presence.node) == _life(presence):
-            self._runtime.hear(to_worker(presence, presence.worker))
+            self._runtime.post(Heard(to_worker(presence, presence.worker)))
         else:
             self._asked[presence.node] = None
             self._group.create_task(self._probe(presence), name=f"asks {presence.node}")
@@ -51,12 +53,13 @@ class Liveness:
         last: NodePresence | None = presence
         try:
             async with self._free:
-                given = self._runtime.given_to(presence.node)
+                given = given_to(await self._runtime.settled(), presence.node)
                 answer = await self._client.request(
                     subjects.WORKER_STATUS, Empty(), deadline=Deadline.after(PROBE), worker=presence.node
                 )
             self._answered[presence.node] = _life(presence)
-            self._runtime.believe(presence.node, answer.running, given)
+            running = frozenset(answer.running)
+            self._runtime.post(Believed(worker_id=presence.node, running=running, given=given))
         except MembridgeError as error:
             log.info("worker does not answer", node=presence.node, reason=error.message)
             # Its next presence is the next chance; one that came during the probe counts now.

@@ -3,6 +3,7 @@
 The runtime knows this protocol only, so its rules are tested and measured without NATS.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.leases import Accepted, Lease, LeaseClaim, Order
@@ -12,8 +13,8 @@ from schemas.task_events import TaskEvent
 class Port(Protocol):
     """Carries out what the runtime decided. A failure raises a MembridgeError unless a method says otherwise."""
 
-    async def send(self, order: Order) -> Accepted:
-        """Ask a worker to run a task."""
+    async def send(self, worker_id: str, orders: Sequence[Order]) -> Sequence[Accepted]:
+        """Ask a worker to run tasks; return its answers in their order."""
         ...
 
     async def stop(self, claim: LeaseClaim) -> None:
@@ -28,12 +29,8 @@ class Port(Protocol):
         """Delete a lease from KV."""
         ...
 
-    async def stick(self, context_id: str, worker_id: str, session: str | None) -> None:
-        """Remember which worker knows a context, and its session there."""
-        ...
-
-    async def announce(self, event: TaskEvent) -> None:
-        """Publish an event; never raises."""
+    def announce(self, event: TaskEvent) -> None:
+        """Publish an event, after those before it; never raises."""
         ...
 
     async def store(self, key: str, content: bytes) -> None:

@@ -28,11 +28,14 @@ from schemas.node import Empty, NodePresence
 from schemas.wire import WireError, decode, encode
 from services.coordinator.adapter import Adapter
 from services.coordinator.endpoints import Endpoints
+from services.coordinator.engine.events import Compared, Lapsed, Silent
+from services.coordinator.engine.reports import ROUND
+from services.coordinator.engine.state import Limits
+from services.coordinator.engine.workers import silent_since
 from services.coordinator.liveness import Liveness
-from services.coordinator.runtime import ROUND, SILENCE, Limits, Runtime
+from services.coordinator.runtime import Runtime
 from services.coordinator.store.epoch import begin_tenure, group_commit_of
 from services.coordinator.store.queries import Queries
-from services.coordinator.workers import Workers
 from services.database.engine import Engine
 
 log = get_logger("membridge.coordinator")
@@ -43,6 +46,8 @@ KEY, RENEW = "tasks", 3.0
 WRITE = 2.0
 #: Seconds until a coordinator whose tenure failed tries again: at first, and after several short tenures.
 PAUSE, MOST_PAUSE = 1.0, 15.0
+#: Seconds without a presence message after which a worker counts as offline.
+SILENCE = 30.0
 #: Seconds that reading a bucket may take.
 READ = 3.0
 
@@ -108,22 +113,17 @@ async def _schedule(resources: Resources, lease: Lease[SchedulerRecord]) -> None
     epoch = await begin_tenure(resources.engine)
     record = SchedulerRecord(coordinator=resources.name, epoch=epoch)
     log.info("tenure begun", epoch=epoch, name=resources.name)
-    async with asyncio.TaskGroup() as group:
+    async with group_commit_of(resources.engine, epoch) as group_commit, asyncio.TaskGroup() as group:
         group.create_task(_keep(lease, record), name="scheduler's key")
-        group_commit = group_commit_of(resources.engine, epoch)
-        group.create_task(group_commit.run(_quietly), name="group commit")
-        workers = Workers(await resources.queries.known_workers())
-        runtime = Runtime(group, group_commit, resources.queries, workers, resources.adapter, resources.limits)
+        runtime = Runtime(group, group_commit, resources.queries, resources.adapter, resources.limits)
+        group.create_task(resources.adapter.publisher.run(), name="events")
         try:
-            sticky = await resources.adapter.sticky.entries(deadline=Deadline.after(READ))
             kept = await resources.adapter.leases.entries(deadline=Deadline.after(READ))
-            ties = {
-                tie.value.context_id or key: (tie.value.worker_id, tie.value.session) for key, tie in sticky.items()
-            }
-            await runtime.load(ties, kept.keys())
+            await runtime.load(kept.keys())
+            group.create_task(runtime.run(), name="shell")
             group.create_task(_hear_expiries(resources, runtime), name="expiries")
             group.create_task(_hear(resources, runtime), name="presence")
-            group.create_task(_reconcile(resources, runtime), name="reconciliation")
+            group.create_task(_compare(resources, runtime), name="comparison with KV")
             async with _answering(resources, runtime):
                 await asyncio.get_running_loop().create_future()
         finally:
@@ -188,26 +188,21 @@ async def _hear_expiries(resources: Resources, runtime: Runtime) -> None:
     """End leases of earlier tenures when their entries in KV expire."""
     async with aclosing(expiries(resources.adapter.leases)) as keys:
         async for lease_id in keys:
-            runtime.lapse(lease_id)
+            runtime.post(Lapsed(lease_id))
 
 
-async def _reconcile(resources: Resources, runtime: Runtime) -> None:
-    """Every round: mark silent workers as offline, and make KV agree with the live leases."""
+async def _compare(resources: Resources, runtime: Runtime) -> None:
+    """Every round: mark silent workers as offline, and make KV agree with the active leases."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(ROUND)
-        for name in runtime.workers.silent_since(loop.time() - SILENCE):
-            runtime.silence(name)
+        if silent := silent_since(await runtime.settled(), loop.time() - SILENCE):
+            runtime.post(Silent(silent))
         try:
             kept = await resources.adapter.leases.entries(deadline=Deadline.after(ROUND))
-            for lease in runtime.reconcile(kept.keys()):
-                await resources.adapter.hold(lease)
-            for entry in kept.values():
-                if entry.key not in runtime.live_tasks.leases:
-                    await resources.adapter.let_go(entry.value)
+            runtime.post(Compared(frozenset(kept)))
+            state = await runtime.settled()
+            for entry in [entry for entry in kept.values() if entry.key not in state.leases]:
+                await resources.adapter.let_go(entry.value)
         except MembridgeError as error:
-            log.info("leases not reconciled", reason=error.message)
-
-
-def _quietly() -> None:
-    """Ignore that the group commit is ready."""
+            log.info("leases not compared", reason=error.message)

@@ -5,6 +5,7 @@ see what is committed, and only that. No secret of the address is ever shown.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +30,11 @@ T = TypeVar("T")
 Engine = AsyncEngine
 #: Seconds that SQLite waits for another process' transaction.
 BUSY_SECONDS = 10.0
+#: What every connection to SQLite is set to.
+#: A checkpoint writes each page once that many transactions changed: rarely, it spares the disk the others.
+SQLITE_PRAGMAS = (
+    "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -8192", "wal_autocheckpoint = 4000",
+)  # fmt: skip
 #: Connections: one for the group commit, the others for readers.
 POOL = 5
 _MIGRATING: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
@@ -126,9 +132,20 @@ def is_of_values(error: BaseException) -> bool:
     more than 64 bits, and UnicodeError for half of a surrogate pair.
     """
     if isinstance(error, DBAPIError):
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        return isinstance(error, IntegrityError | DataError) or state[:2] in {"22", "23"}
-    return isinstance(error, StatementError | OverflowError | UnicodeError)
+        return isinstance(error, IntegrityError | DataError) or _state_of(error.orig)[:2] in {"22", "23"}
+    if _state_of(error)[:2] in {"22", "23"} or isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
+        return True
+    # asyncpg's own refusal of a value is a ValueError.
+    return isinstance(error, StatementError | OverflowError | ValueError)
+
+
+def is_of_database(error: BaseException) -> bool:
+    """Whether an error is the database's or its driver's."""
+    return isinstance(error, SQLAlchemyError | OSError | sqlite3.Error) or type(error).__module__.startswith("asyncpg")
+
+
+def _state_of(error: BaseException | None) -> str:
+    return str(getattr(error, "sqlstate", None) or "")
 
 
 def cause_of(error: BaseException) -> str:
@@ -139,6 +156,6 @@ def cause_of(error: BaseException) -> str:
 
 def _prepare_sqlite(connection: DBAPIConnection, _: object) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -8192"):
+    for pragma in SQLITE_PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -2,20 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
 
-from sqlalchemy import BindParameter, Executable, Table, bindparam, update
+from sqlalchemy import Table
 
 Value = str | int | float | None
 Row = Mapping[str, Value]
 
 
+class Verb(Enum):
+    """What a statement does."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
-    """A write. `key` names the parameter by which a later row of one transaction replaces an earlier one."""
+    """A write of many rows to one table; `columns` are the names that each of the rows has.
 
-    name: str
-    sql: Executable
+    An update and a delete find their row by `id`; of several rows with one `key` in a transaction the last one counts.
+    """
+
+    verb: Verb
+    table: Table
+    columns: tuple[str, ...]
     key: str | None = None
 
 
@@ -27,7 +39,16 @@ class Write:
     row: Row
 
 
-def update_by_id(table: Table, *columns: str) -> Executable:
-    """Return an update of `columns` in the row of an id; its parameters are the names with `b_` before them."""
-    values: dict[str, BindParameter[Any]] = {column: bindparam(f"b_{column}") for column in columns}
-    return update(table).where(table.c.id == bindparam("b_id")).values(values)
+def insert_into(table: Table, *, numbered: str | None = None) -> Statement:
+    """Return an insert; the database counts the column `numbered` itself."""
+    return Statement(Verb.INSERT, table, tuple(column.name for column in table.columns if column.name != numbered))
+
+
+def update_by_id(table: Table, *columns: str) -> Statement:
+    """Return an update of `columns` in the row of an id."""
+    return Statement(Verb.UPDATE, table, (*columns, "id"), key="id")
+
+
+def delete_by_id(table: Table) -> Statement:
+    """Return a delete of the row of an id."""
+    return Statement(Verb.DELETE, table, ("id",), key="id")

@@ -14,7 +14,7 @@ PLACES = {
     r"CLOCK_BOOTTIME": {"membridge/system/boottime.py"},
     r"\berr_code\b": {"membridge/bus/errors.py"},
     r"\bfsync\(": {"membridge/system/files.py"},
-    r"\}…": {"schemas/wire.py", "membridge/bus/service.py"},
+    r"\}…": {"schemas/wire.py"},
 }
 
 

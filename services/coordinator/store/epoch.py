@@ -1,15 +1,18 @@
 """The epoch of the coordinator that schedules: it grows with each tenure, and an older tenure commits nothing more."""
 
+from contextlib import AbstractAsyncContextManager
+
 from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import UnavailableError
 from services.coordinator.store.statements import STATEMENTS
 from services.coordinator.store.tables import scheduling
 from services.database.engine import to_its_end, unavailable
-from services.database.group_commit import GroupCommit
+from services.database.group_commit import Fence, GroupCommit, open_group_commit
+from services.database.writer import FencedRow
 
 #: Seconds that taking the next epoch may take.
 BEGIN_SECONDS = 30.0
@@ -24,16 +27,13 @@ async def begin_tenure(engine: AsyncEngine) -> int:
         raise unavailable(engine.url, error) from error
 
 
-def group_commit_of(engine: AsyncEngine, epoch: int) -> GroupCommit:
-    """Return the writer of the tenure that has this epoch."""
-
-    async def fence(connection: AsyncConnection) -> None:
-        # An update, so that on PostgreSQL a successor waits for this transaction to end.
-        own = update(scheduling).where(scheduling.c.name == _NAME, scheduling.c.epoch == epoch)
-        if (await connection.execute(own.values(epoch=epoch))).rowcount != 1:
-            raise UnavailableError("another coordinator schedules now", remedy="try again")
-
-    return GroupCommit(engine, fence=fence, statements=STATEMENTS)
+def group_commit_of(engine: AsyncEngine, epoch: int) -> AbstractAsyncContextManager[GroupCommit]:
+    """Open the writer of the tenure that has this epoch."""
+    fence = Fence(
+        FencedRow(scheduling, {"name": _NAME, "epoch": epoch}),
+        UnavailableError("another coordinator schedules now", remedy="try again"),
+    )
+    return open_group_commit(engine, fence=fence, statements=STATEMENTS)
 
 
 async def _next_epoch(engine: AsyncEngine) -> int:

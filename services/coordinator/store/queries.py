@@ -4,7 +4,7 @@ Reads only: writes go through the group commit. Callers get wire types, never ro
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from sqlalchemy import Select, and_, func, or_, select
@@ -22,7 +22,6 @@ from schemas.runs import Run, RunsRequest, RunStatus
 from schemas.tasks import OutputFormat, Policy, Task, TaskSpec, TaskStatus, Work
 from services.coordinator.store.tables import artifacts, audit, leases, results, tasks, workers
 from services.database.engine import to_its_end, unavailable
-from services.database.statements import Row
 
 #: Seconds that one query may take.
 READ_SECONDS = 15.0
@@ -33,80 +32,14 @@ GLANCE = 200
 
 #: A row by its columns' names.
 _Columns = Mapping[str, Any]
+_WITHOUT_PROMPT = [column for column in tasks.c if column.name != "prompt"]
 
 
-def task_row(task: Task, *, not_before: float) -> Row:
-    """Return a new task's row."""
-    return {
-        "id": task.id,
-        "context_id": task.context_id,
-        "agent_slug": task.agent_slug,
-        "prompt": task.prompt,
-        "context_hints": _text(task.context_hints),
-        "timeout_sec": task.policy.timeout_sec,
-        "budget": task.policy.budget,
-        "desired_format": task.desired_format.value,
-        "max_attempts": task.max_attempts,
-        "priority": task.priority,
-        "idempotency_key": task.idempotency_key,
-        "labels": _text(task.labels),
-        "created_at": task.created_at,
-        "status": task.status.value,
-        "updated_at": task.updated_at,
-        "not_before": not_before,
-        "lease_id": None,
-        "worker_id": None,
-        "attempts": 0,
-        "interruptions": 0,
-        "reason": "",
-    }
+class RecordedTask(NamedTuple):
+    """A task of the database, and its place among all tasks."""
 
-
-def lease_row(lease: Lease) -> Row:
-    """Return a new lease's row."""
-    return {
-        "id": lease.id,
-        "task_id": lease.task_id,
-        "worker_id": lease.worker_id,
-        "context_id": lease.context_id,
-        "started_at": lease.started_at,
-        "expires_at": lease.expires_at,
-        "ttl_seconds": lease.ttl_seconds,
-        "status": lease.status.value,
-        "last_heartbeat": lease.last_heartbeat,
-    }
-
-
-def result_row(result: Result, *, lease_id: str) -> Row:
-    """Return the row of the result of an attempt."""
-    return {
-        "task_id": result.task_id,
-        "lease_id": lease_id,
-        "id": result.id,
-        "worker_id": result.worker_id,
-        "artifact_id": result.artifact_id,
-        "status": result.status.value,
-        "output": result.output,
-        "error_message": result.error_message,
-        "duration_ms": result.metrics.duration_ms,
-        "tokens_used": result.metrics.tokens_used,
-        "completed_at": result.completed_at,
-    }
-
-
-def artifact_row(artifact: Artifact, *, object_key: str | None) -> Row:
-    """Return an artifact's row; `object_key` is where its content is when it is not in the row."""
-    return {
-        "id": artifact.id,
-        "task_id": artifact.task_id,
-        "job_id": artifact.job_id,
-        "type": artifact.type.value,
-        "created_at": artifact.created_at,
-        "entity_refs": _text(artifact.entity_refs),
-        "tags": _text(artifact.tags),
-        "content": artifact.content,
-        "object_key": object_key,
-    }
+    seq: int
+    task: Task
 
 
 class Queries:
@@ -122,10 +55,32 @@ class Queries:
             raise NotFoundError(f"there is no task {task_id}")
         return to_task(rows[0])
 
-    async def task_of_key(self, idempotency_key: str) -> Task | None:
-        """Return the task that was submitted under a key."""
-        rows = await self._rows(select(tasks).where(tasks.c.idempotency_key == idempotency_key))
-        return to_task(rows[0]) if rows else None
+    async def recorded(self, task_ids: Collection[str]) -> dict[str, RecordedTask]:
+        """Return those of these tasks that exist, by id, their prompts left out."""
+        rows = await self._rows(select(*_WITHOUT_PROMPT).where(tasks.c.id.in_(task_ids)))
+        return {str(row["id"]): RecordedTask(int(row["seq"]), to_task({**row, "prompt": " "})) for row in rows}
+
+    async def tasks_of_keys(self, keys: Collection[str]) -> dict[str, str]:
+        """Return the ids of the tasks that were submitted under these idempotency keys."""
+        rows = await self._rows(select(tasks.c.idempotency_key, tasks.c.id).where(tasks.c.idempotency_key.in_(keys)))
+        return {str(row["idempotency_key"]): str(row["id"]) for row in rows}
+
+    async def last_seq(self) -> int:
+        """Return the largest place that a task has."""
+        rows = await self._rows(select(func.max(tasks.c.seq).label("seq")))
+        return int(rows[0]["seq"] or 0)
+
+    async def last_runs(self, *, since: str, limit: int) -> list[tuple[str, str, str | None]]:
+        """Return context, worker and session of the newest results since an instant, oldest first."""
+        query = (
+            select(tasks.c.context_id, results.c.worker_id, results.c.session)
+            .join(tasks, tasks.c.id == results.c.task_id)
+            .where(results.c.completed_at >= since)
+            .order_by(results.c.seq.desc())
+            .limit(limit)
+        )
+        rows = await self._rows(query)
+        return [(str(row["context_id"]), str(row["worker_id"]), row["session"]) for row in reversed(rows)]
 
     async def tasks(
         self, *, status: TaskStatus | None, context_id: str | None, limit: int, before: str | None
@@ -141,35 +96,24 @@ class Queries:
         found = [to_task(row) for row in await self._rows(query)]
         return [msgspec.structs.replace(task, prompt=task.prompt[:GLANCE]) for task in found]
 
-    async def live(self, statuses: Sequence[TaskStatus], *, after: int, limit: int) -> list[tuple[int, Task]]:
+    async def live(self, statuses: Sequence[TaskStatus], *, after: int, limit: int) -> list[RecordedTask]:
         """Return the tasks of these states with a seq above `after`, oldest first, their prompts left out."""
-        columns = [column for column in tasks.c if column.name != "prompt"]
         query = (
-            select(*columns)
+            select(*_WITHOUT_PROMPT)
             .where(tasks.c.status.in_([status.value for status in statuses]), tasks.c.seq > after)
             .order_by(tasks.c.seq)
             .limit(limit)
         )
-        return [(int(row["seq"]), to_task({**row, "prompt": " "})) for row in await self._rows(query)]
-
-    async def earlier(self, task_id: str, statuses: Collection[TaskStatus]) -> list[str]:
-        """Return the ids of the tasks of a task's context, of these states, that were submitted before it."""
-        own = select(tasks.c.context_id, tasks.c.seq).where(tasks.c.id == task_id).subquery()
-        query = select(tasks.c.id).where(
-            tasks.c.context_id == own.c.context_id,
-            tasks.c.seq < own.c.seq,
-            tasks.c.status.in_([status.value for status in statuses]),
-        )
-        return [str(row["id"]) for row in await self._rows(query)]
+        return [RecordedTask(int(row["seq"]), to_task({**row, "prompt": " "})) for row in await self._rows(query)]
 
     async def active_leases(self) -> list[Lease]:
         """Return the active leases."""
         rows = await self._rows(select(leases).where(leases.c.status == LeaseStatus.ACTIVE.value))
         return [_lease(row) for row in rows]
 
-    async def has_lease(self, lease_id: str) -> bool:
-        """Whether a lease with this id ever existed."""
-        return bool(await self._rows(select(leases.c.id).where(leases.c.id == lease_id)))
+    async def leases_among(self, lease_ids: Collection[str]) -> set[str]:
+        """Return those of these ids that a lease ever had."""
+        return {str(row["id"]) for row in await self._rows(select(leases.c.id).where(leases.c.id.in_(lease_ids)))}
 
     async def leases(self, request: LeasesRequest) -> list[Lease]:
         """Return leases, newest first, and one more than the limit where there are more."""
@@ -328,7 +272,3 @@ def _artifact(row: _Columns) -> Artifact:
 
 def _stamp(seconds: float) -> str | None:
     return clock.stamp(min(seconds, LATEST)) if seconds else None
-
-
-def _text(items: Sequence[str]) -> str:
-    return msgspec.json.encode(items).decode()

@@ -2,30 +2,25 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, delete, insert
-
 from services.coordinator.store.tables import artifacts, audit, leases, results, tasks, workers
-from services.database.statements import Statement, update_by_id
+from services.database.statements import Statement, delete_by_id, insert_into, update_by_id
 
-INSERT_TASK = Statement("insert task", insert(tasks))
-UPDATE_TASK = Statement(
-    "update task",
-    update_by_id(
-        tasks, "status", "updated_at", "not_before", "lease_id", "worker_id", "attempts", "interruptions", "reason"
-    ),
-    key="b_id",
+#: The tenure numbers tasks itself: their order is that of its decisions.
+INSERT_TASK = insert_into(tasks)
+UPDATE_TASK = update_by_id(
+    tasks, "status", "updated_at", "not_before", "lease_id", "worker_id", "attempts", "interruptions", "reason"
 )
-INSERT_LEASE = Statement("insert lease", insert(leases))
-UPDATE_LEASE = Statement("update lease", update_by_id(leases, "status", "expires_at", "last_heartbeat"), key="b_id")
-INSERT_RESULT = Statement("insert result", insert(results))
-INSERT_ARTIFACT = Statement("insert artifact", insert(artifacts))
-INSERT_WORKER = Statement("insert worker", insert(workers))
-UPDATE_WORKER = Statement("update worker", update_by_id(workers, "drained"), key="b_id")
-DELETE_WORKER = Statement("delete worker", delete(workers).where(workers.c.id == bindparam("b_id")), key="b_id")
-INSERT_AUDIT = Statement("insert audit", insert(audit))
+INSERT_LEASE = insert_into(leases)
+UPDATE_LEASE = update_by_id(leases, "status", "expires_at", "last_heartbeat")
+INSERT_RESULT = insert_into(results, numbered="seq")
+INSERT_ARTIFACT = insert_into(artifacts, numbered="seq")
+INSERT_WORKER = insert_into(workers)
+UPDATE_WORKER = update_by_id(workers, "drained")
+DELETE_WORKER = delete_by_id(workers)
+INSERT_AUDIT = insert_into(audit, numbered="id")
 
-#: The sequence within a transaction: a row before the rows that name it, and a delete before an insert of the same key.
+#: The sequence within a transaction: a row before what changes it, and a delete before an insert of the same key.
 STATEMENTS: Sequence[Statement] = (
-    INSERT_TASK, UPDATE_TASK, INSERT_LEASE, UPDATE_LEASE, INSERT_ARTIFACT, INSERT_RESULT,
-    DELETE_WORKER, INSERT_WORKER, UPDATE_WORKER, INSERT_AUDIT,
+    INSERT_TASK, INSERT_LEASE, INSERT_ARTIFACT, INSERT_RESULT, INSERT_AUDIT, UPDATE_TASK, UPDATE_LEASE,
+    DELETE_WORKER, INSERT_WORKER, UPDATE_WORKER,
 )  # fmt: skip

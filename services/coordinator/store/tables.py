@@ -70,6 +70,8 @@ results = Table(
     Column("duration_ms", Integer, nullable=False),
     Column("tokens_used", Integer),
     Column("completed_at", String(32), nullable=False),
+    #: The CLI's session, for the next task of the context.
+    Column("session", String(128)),
 )
 
 Index("results_task", results.c.task_id, results.c.seq)

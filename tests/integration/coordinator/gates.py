@@ -1,97 +1,93 @@
-"""Points at which a test holds a runtime, or lets it fail: commits of its database, and the reading of a task."""
+"""Points at which a test holds a runtime, or lets it fail: its transactions, and the reading of a task."""
 
 import asyncio
-from collections.abc import Generator
+import sqlite3
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 
-from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.util import await_only
+from asyncpg.exceptions import ConnectionDoesNotExistError
 
 from membridge.errors import UnavailableError
 from schemas.tasks import Task
 from services.coordinator.store.queries import Queries
-from services.database.engine import Engine
+from services.database.group_commit import GroupCommit
+from services.database.writer import FencedRow, Grouped, Writer
 
 
 class Commit(Enum):
-    """What becomes of a commit: it is not sent, or it is done and its answer is lost."""
+    """What becomes of a transaction: it is not sent, or it is committed and the answer is lost."""
 
     REFUSED = "refused"
     ANSWER_LOST = "answer lost"
 
 
 @contextmanager
-def failing(engine: Engine, how: Commit) -> Generator[list[Commit]]:
-    """Let each commit fail during the body; yield what happened to them."""
-    dialect, happened = engine.sync_engine.dialect, list[Commit]()
-    commit = dialect.do_commit
+def failing(group_commit: GroupCommit, how: Commit) -> Generator[list[Commit]]:
+    """Let each transaction fail during the body; yield what happened to them."""
+    happened = list[Commit]()
+    closed = ConnectionDoesNotExistError if group_commit._url.get_backend_name() == "postgresql" else sqlite3.Error
 
-    def fail(connection: PoolProxiedConnection) -> None:
+    async def fail(writer: Writer, fence: FencedRow, grouped: Grouped) -> None:
         happened.append(how)
         if how is Commit.ANSWER_LOST:
-            commit(connection)
-        raise dialect.loaded_dbapi.OperationalError("the connection was closed")  # type: ignore[attr-defined]
+            await writer.transact(fence, grouped)
+        raise closed("the connection was closed")
 
-    dialect.do_commit = fail  # type: ignore[method-assign]
-    try:
+    with _hooked(group_commit, fail):
         yield happened
-    finally:
-        dialect.do_commit = commit  # type: ignore[method-assign]
 
 
 @contextmanager
-def held(engine: Engine) -> Generator[asyncio.Event]:
-    """Let each commit wait during the body; yield what is set when the first one does."""
-    dialect, waits, free = engine.sync_engine.dialect, asyncio.Event(), asyncio.Event()
-    commit = dialect.do_commit
+def held(group_commit: GroupCommit) -> Generator[asyncio.Event]:
+    """Let each transaction wait during the body; yield what is set when the first one does."""
+    waits, free = asyncio.Event(), asyncio.Event()
 
-    def hold(connection: PoolProxiedConnection) -> None:
+    async def hold(writer: Writer, fence: FencedRow, grouped: Grouped) -> None:
         waits.set()
-        await_only(free.wait())
-        commit(connection)
+        await free.wait()
+        await writer.transact(fence, grouped)
 
-    dialect.do_commit = hold  # type: ignore[method-assign]
+    with _hooked(group_commit, hold):
+        try:
+            yield waits
+        finally:
+            free.set()
+
+
+Instead = Callable[[Writer, FencedRow, Grouped], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hooked:
+    """A writer that does something else instead."""
+
+    writer: Writer
+    instead: Instead
+
+    async def transact(self, fence: FencedRow, grouped: Grouped) -> None:
+        await self.instead(self.writer, fence, grouped)
+
+
+@contextmanager
+def _hooked(group_commit: GroupCommit, instead: Instead) -> Generator[None]:
+    writer = group_commit._writer
+    group_commit._writer = _Hooked(writer, instead)
     try:
-        yield waits
+        yield
     finally:
-        dialect.do_commit = commit  # type: ignore[method-assign]
-        free.set()
+        group_commit._writer = writer
 
 
-class Meeting(Queries):
-    """Records in which the readers of a task meet: each waits for `number` of them, or until no more can come.
+class Unreadable(Queries):
+    """Queries of which the next `failures` readings of a task fail."""
 
-    The next `failures` readings fail.
-    """
-
-    number = 1
     failures = 0
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
-        self._there: list[asyncio.Event] = []
-
     async def task(self, task_id: str) -> Task:
-        """Return a task when all have read it."""
+        """Return a task."""
         if self.failures:
             self.failures -= 1
             raise UnavailableError("the database does not answer")
-        found = await super().task(task_id)
-        met = asyncio.Event()
-        self._there.append(met)
-        if len(self._there) >= self.number:
-            self.part()
-        try:
-            # Another one that may not read yet is waited for in vain.
-            async with asyncio.timeout(0.05):
-                await met.wait()
-        except TimeoutError:
-            self.part()
-        return found
-
-    def part(self) -> None:
-        """Let all go on that wait here."""
-        for one in self._there:
-            one.set()
-        self._there.clear()
+        return await super().task(task_id)

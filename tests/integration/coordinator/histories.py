@@ -2,25 +2,37 @@
 
 import asyncio
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
+from contextlib import suppress
+from typing import TypeVar
 
-from membridge.errors import FencedError, MembridgeError
+from msgspec.structs import replace
+
+from membridge.errors import FencedError, MembridgeError, NotFoundError
 from schemas.leases import Accepted, LeaseClaim, Order, Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import Task, TaskSpec, TaskStatus
 from schemas.workers import Capabilities, Worker, WorkerStatus
-from services.coordinator.machine import LIVE
-from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.engine.events import Event, Expired, Heard
+from services.coordinator.engine.machine import LIVE
+from services.coordinator.engine.state import Limits, State
+from services.coordinator.runtime import Runtime
 from services.coordinator.store.epoch import begin_tenure, group_commit_of
 from services.coordinator.store.queries import Queries
-from services.coordinator.workers import Workers
 from services.database.engine import Engine
 from services.database.group_commit import GroupCommit
 from tests.fixtures.idle_port import IdlePort
 from tests.fixtures.pace import pause
 
+R = TypeVar("R")
+
 #: Leases that end while a test waits.
 SHORT = Limits(lease_seconds=1, margin_seconds=0)
+
+
+async def answered(asked: Awaitable[R]) -> R:
+    """Return an answer: a future of it as a coroutine, for a task."""
+    return await asked
 
 
 class AcceptingPort(IdlePort):
@@ -30,10 +42,10 @@ class AcceptingPort(IdlePort):
         self.orders: list[Order] = []
         self.arrived = asyncio.Event()
 
-    async def send(self, order: Order) -> Accepted:
-        self.orders.append(order)
+    async def send(self, worker_id: str, orders: Sequence[Order]) -> Sequence[Accepted]:
+        self.orders += orders
         self.arrived.set()
-        return Accepted(accepted=True)
+        return await super().send(worker_id, orders)
 
 
 class History:
@@ -50,31 +62,82 @@ class History:
         self.engine, self.port, self.chance = engine, port, chance
         self.queries: Queries = Queries(engine)
         self._group, self._limits = group, limits
-        self.runtime: Runtime | None = None
-        self._group_commit: asyncio.Task[None] | None = None
+        self._runtime: Runtime | None = None
+        self._group_commit: GroupCommit | None = None
+        self.tenure: asyncio.Task[None] | None = None
+        #: What ended the last tenure.
+        self.ended_by: list[Exception] = []
         self.tasks: list[Task] = []
         #: Results that were accepted, by task.
         self.accepted: dict[str, list[str]] = {}
 
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime of the last tenure."""
+        assert self._runtime is not None
+        return self._runtime
+
+    @property
+    def group_commit(self) -> GroupCommit:
+        """The group commit of the last tenure."""
+        assert self._group_commit is not None
+        return self._group_commit
+
     async def begin(self, kept: Collection[str] = ()) -> Runtime:
         """Begin a tenure; `kept` are the leases that are still in KV."""
-        group_commit = group_commit_of(self.engine, await begin_tenure(self.engine))
-        self._group_commit = self._group.create_task(_run(group_commit))
-        workers = Workers(await self.queries.known_workers())
-        self.runtime = Runtime(self._group, group_commit, self.queries, workers, self.port, self._limits)
-        await self.runtime.load({}, kept)
+        begun = asyncio.Event()
+        self.tenure = self._group.create_task(self._schedule(await begin_tenure(self.engine), kept, begun))
+        waiting = self._group.create_task(begun.wait())
+        await asyncio.wait({self.tenure, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        assert begun.is_set(), self.ended_by
         for name in ("w1", "w2"):
             self.hear(name)
+        await self.applied()
         return self.runtime
+
+    async def _schedule(self, epoch: int, kept: Collection[str], begun: asyncio.Event) -> None:
+        self.ended_by = []
+        try:
+            async with group_commit_of(self.engine, epoch) as group_commit, asyncio.TaskGroup() as group:
+                runtime = Runtime(group, group_commit, self.queries, self.port, self._limits)
+                self._group_commit, self._runtime = group_commit, runtime
+                try:
+                    await runtime.load(kept)
+                    begun.set()
+                    await runtime.run()
+                finally:
+                    runtime.close()
+        except* MembridgeError as errors:
+            self.ended_by += errors.exceptions
+
+    async def state(self) -> State:
+        """Return the state, to be read before the next await."""
+        return await self.runtime.settled()
+
+    async def applied(self, event: Event | None = None) -> State:
+        """Wait until an event and all before it are applied; return the state."""
+        if event is not None:
+            self.runtime.post(event)
+        # Events are applied in their order: once one is answered, so are those before it.
+        with suppress(NotFoundError):
+            await self.runtime.drain("nobody", drained=True, actor="test")
+        return await self.state()
+
+    async def expire(self, lease_id: str) -> None:
+        """Let the time of a lease be over now."""
+        state = await self.state()
+        if (held := state.leases.get(lease_id)) is not None:
+            state.leases[lease_id] = replace(held, until=0.0)
+        await self.applied(Expired(lease_id))
 
     def hear(self, name: str, labels: Sequence[str] = ()) -> None:
         """Let a worker say that it is there."""
-        assert self.runtime is not None
         capabilities = Capabilities(claude_cli=True, max_concurrency=2, labels=list(labels))
-        self.runtime.hear(Worker(id=name, node_id=name, status=WorkerStatus.ONLINE, capabilities=capabilities))
+        worker = Worker(id=name, node_id=name, status=WorkerStatus.ONLINE, capabilities=capabilities)
+        self.runtime.post(Heard(worker))
 
     async def agree(self) -> None:
-        """Wait until the live tasks agree with the database; fail when they never do."""
+        """Wait until the state agrees with the database; fail when it never does."""
         try:
             async with asyncio.timeout(10.0):
                 while (apart := await self._apart()) is not None:
@@ -85,26 +148,21 @@ class History:
         assert apart is None, apart
 
     async def _apart(self) -> str | None:
-        """Return in what the live tasks and the database differ."""
-        assert self.runtime is not None
+        """Return in what the state and the database differ."""
         rows = [task for _, task in await self.queries.live([*LIVE], after=0, limit=10_000)]
         stored = {task.id: (task.status, task.attempts, task.interruptions, task.lease_id) for task in rows}
         leases = {lease.id for lease in await self.queries.active_leases()}
-        live_tasks = self.runtime.live_tasks
-        believed = {
-            one.id: (one.status, one.attempts, one.interruptions, one.lease_id) for one in live_tasks.tasks.values()
-        }
-        if (stored, leases) == (believed, set(live_tasks.leases)):
+        state = await self.state()
+        believed = {one.id: (one.status, one.attempts, one.interruptions, one.lease_id) for one in state.tasks.values()}
+        if (stored, leases) == (believed, set(state.leases)):
             return None
-        return f"stored {stored} under {leases}, believed {believed} under {set(live_tasks.leases)}"
+        return f"stored {stored} under {leases}, believed {believed} under {set(state.leases)}"
 
     async def kill(self) -> None:
         """End the tenure as SIGKILL would: nothing more is written."""
-        assert self._group_commit is not None
-        assert self.runtime is not None
-        self.runtime.close()
-        self._group_commit.cancel()
-        await asyncio.wait({self._group_commit})
+        assert self.tenure is not None
+        self.tenure.cancel()
+        await asyncio.wait({self.tenure})
 
     async def step(self, runtime: Runtime) -> None:
         """Do something; what is refused must be refused for a reason and change nothing."""
@@ -132,7 +190,7 @@ class History:
 
     async def _speak(self, runtime: Runtime, what: str, order: Order) -> None:
         claim = LeaseClaim(lease_id=order.lease.id, task_id=order.task.id, worker_id=order.lease.worker_id)
-        live = runtime.live_tasks.leases.get(order.lease.id)
+        live = (await runtime.settled()).leases.get(order.lease.id)
         if what == "beat":
             await runtime.heartbeat(claim)
         elif what == "back":
@@ -170,10 +228,3 @@ class History:
                 assert task.id not in holders
         contexts = [lease.context_id for lease in leases]
         assert len(contexts) == len(set(contexts)), "two tasks of one context run at once"
-
-
-async def _run(group_commit: GroupCommit) -> None:
-    try:
-        await group_commit.run(lambda: None)
-    except MembridgeError:
-        return

@@ -12,7 +12,8 @@ from membridge.system import clock
 from schemas.leases import LeaseClaim, Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import TaskSpec, TaskStatus
-from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.engine.placing import explain
+from services.coordinator.engine.state import Limits
 from services.coordinator.store.migrations import MIGRATIONS
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace
@@ -31,19 +32,14 @@ async def history_on(url: str, folder: Path, limits: Limits | None = None) -> As
         await history.kill()
 
 
-def of(history: History) -> Runtime:
-    assert history.runtime is not None
-    return history.runtime
-
-
 async def submitted(history: History, context: str = "c", **more: object) -> str:
     spec = TaskSpec(context_id=context, agent_slug="x", prompt="p", **more)  # type: ignore[arg-type]
-    return (await of(history).submit(spec, actor="test")).id
+    return (await history.runtime.submit(spec, actor="test")).id
 
 
 async def until(history: History, task: str, status: TaskStatus) -> None:
     async with asyncio.timeout(20.0):
-        while of(history).live_tasks.tasks[task].status is not status:  # noqa: ASYNC110 - no event tells
+        while (await history.state()).tasks[task].status is not status:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0)
 
 
@@ -56,14 +52,14 @@ async def end(history: History, task: str, *, success: bool = True) -> None:
         status=ResultStatus.SUCCESS if success else ResultStatus.ERROR, output="o" if success else None,
         error_message=None if success else "e",
     )  # fmt: skip
-    await of(history).report(report)
+    await history.runtime.report(report)
 
 
-def waits_for(history: History, task: str) -> str:
+async def waits_for(history: History, task: str) -> str:
     """Return what a queued task waits for."""
-    state = of(history).live_tasks.tasks[task]
-    assert state.status is TaskStatus.QUEUED
-    return of(history).scheduler.explain(state)
+    state = await history.state()
+    assert state.tasks[task].status is TaskStatus.QUEUED
+    return explain(state, state.tasks[task], asyncio.get_running_loop().time())
 
 
 def ran(history: History) -> list[str]:
@@ -75,17 +71,17 @@ async def test_the_next_one_waits_while_the_first_waits_for_its_next_attempt(dat
     async with history_on(database_url, tmp_path) as history:
         first, second, elsewhere = await submitted(history), await submitted(history), await submitted(history, "other")
         await until(history, first, TaskStatus.RUNNING)
-        assert waits_for(history, second).startswith(f"waits for task {first} of its context, which runs on w")
+        assert (await waits_for(history, second)).startswith(f"waits for task {first} of its context, which runs on w")
         await end(history, first, success=False)
         await end(history, elsewhere)
         for _ in range(2):
-            assert f"task {first} of its context, which waits too: its next attempt begins at 2" in waits_for(
-                history, second
+            assert f"task {first} of its context, which waits too: its next attempt begins at 2" in (
+                await waits_for(history, second)
             )
             # The next tenure keeps the order, too.
             await history.kill()
             await history.begin()
-        await of(history).requeue(first, actor="test")
+        await history.runtime.requeue(first, actor="test")
         await end(history, first)
         await end(history, second)
         assert ran(history) == [first, elsewhere, first, second]
@@ -97,8 +93,10 @@ async def test_the_next_one_waits_while_the_first_waits_for_a_label(database_url
         first, second = await submitted(history, labels=["gpu"]), await submitted(history, priority=9)
         await end(history, await submitted(history, "other"))
         lacking = "no eligible worker because w1 lacks gpu; w2 lacks gpu"
-        assert waits_for(history, first) == lacking
-        assert waits_for(history, second) == f"waits for task {first} of its context, which waits too: {lacking}"
+        assert (await waits_for(history, first)) == lacking
+        assert (
+            await waits_for(history, second)
+        ) == f"waits for task {first} of its context, which waits too: {lacking}"
         history.hear("w3", ["gpu"])
         await end(history, first)
         await end(history, second)
@@ -116,20 +114,20 @@ async def test_the_next_one_waits_while_the_first_may_not_begin_and_not_longer(
             await submitted(history),
         )
         await end(history, await submitted(history, "other"))
-        assert waits_for(history, first) == f"it does not begin before {later}"
+        assert (await waits_for(history, first)) == f"it does not begin before {later}"
         for waiting in (second, third):
-            assert f"task {first} of its context, which waits too: it does not begin before" in waits_for(
-                history, waiting
+            assert f"task {first} of its context, which waits too: it does not begin before" in (
+                await waits_for(history, waiting)
             )
-        await of(history).cancel(first, reason="", actor="test")
+        await history.runtime.cancel(first, reason="", actor="test")
         await end(history, second)
         await end(history, third)
         # Revived, the first is first again.
         fourth = await submitted(history)
         await until(history, fourth, TaskStatus.RUNNING)
         fifth = await submitted(history)
-        await of(history).requeue(first, actor="test")
-        assert waits_for(history, first).startswith(f"waits for task {fourth} of its context, which runs on w")
+        await history.runtime.requeue(first, actor="test")
+        assert (await waits_for(history, first)).startswith(f"waits for task {fourth} of its context, which runs on w")
         for one in (fourth, first, fifth):
             await end(history, one)
         assert ran(history)[1:] == [second, third, fourth, first, fifth]
@@ -141,11 +139,12 @@ async def test_one_revived_while_the_next_runs_is_first_again_however_that_one_i
     async with history_on(database_url, tmp_path) as history:
 
         async def hand_back(task: str) -> None:
-            lease = of(history).live_tasks.leases[of(history).live_tasks.tasks[task].lease_id or ""].lease
-            await of(history).hand_back(LeaseClaim(lease_id=lease.id, task_id=task, worker_id=lease.worker_id))
+            state = await history.state()
+            lease = state.leases[state.tasks[task].lease_id or ""].lease
+            await history.runtime.hand_back(LeaseClaim(lease_id=lease.id, task_id=task, worker_id=lease.worker_id))
 
         async def expire(task: str) -> None:
-            of(history).expire(of(history).live_tasks.tasks[task].lease_id or "")
+            await history.expire((await history.state()).tasks[task].lease_id or "")
 
         async def fail(task: str) -> None:
             await end(history, task, success=False)
@@ -155,15 +154,17 @@ async def test_one_revived_while_the_next_runs_is_first_again_however_that_one_i
             first, second = await submitted(history, context, max_attempts=1), await submitted(history, context)
             await fail(first)
             await until(history, second, TaskStatus.RUNNING)
-            await of(history).requeue(first, actor="test")
-            assert waits_for(history, first).startswith(f"waits for task {second} of its context, which runs on w")
+            await history.runtime.requeue(first, actor="test")
+            assert (await waits_for(history, first)).startswith(
+                f"waits for task {second} of its context, which runs on w"
+            )
             await given_up(second)
             for name in ("w1", "w2"):
                 history.hear(name)
             await end(history, first)
             if given_up is fail:
                 # Its next attempt is not waited for.
-                await of(history).requeue(second, actor="test")
+                await history.runtime.requeue(second, actor="test")
             await end(history, second)
             assert ran(history)[-4:] == [first, second, first, second], context
             await history.agree()
@@ -178,7 +179,7 @@ async def test_a_priority_counts_against_other_contexts_alone(database_url: str,
             await submitted(history, priority=1), await submitted(history, priority=9),
             await submitted(history, "urgent", priority=5),
         )  # fmt: skip
-        assert waits_for(history, urgent) == "all eligible workers are full"
+        assert (await waits_for(history, urgent)) == "all eligible workers are full"
         await end(history, blocking[0])
         for one in (urgent, low, high, *blocking[1:]):
             await end(history, one)
@@ -191,7 +192,7 @@ async def test_without_serial_contexts_nobody_waits(database_url: str, tmp_path:
         await until(history, second, TaskStatus.RUNNING)
         third = await submitted(history)
         await until(history, third, TaskStatus.RUNNING)
-        assert waits_for(history, first) == "no eligible worker because w1 lacks gpu; w2 lacks gpu"
+        assert (await waits_for(history, first)) == "no eligible worker because w1 lacks gpu; w2 lacks gpu"
         await history.agree()
 
 

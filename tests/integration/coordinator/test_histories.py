@@ -15,7 +15,9 @@ from membridge.errors import LeaseLostError, MembridgeError
 from schemas.leases import LeaseClaim, Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import Policy, TaskSpec, TaskStatus
-from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.engine.events import Compared, Lapsed
+from services.coordinator.engine.state import Limits, State
+from services.coordinator.runtime import Runtime
 from services.coordinator.store.epoch import begin_tenure
 from services.coordinator.store.migrations import MIGRATIONS
 from services.coordinator.store.queries import Queries
@@ -59,7 +61,12 @@ async def test_an_old_term_writes_nothing_any_more(database_url: str, tmp_path: 
         with pytest.raises(MembridgeError, match="another coordinator"):
             await old.submit(TaskSpec(context_id="c", agent_slug="a", prompt="p"), actor="test")
         assert await Queries(engine).counts() == {}
-        old.close()
+        # That ended it.
+        assert history.tenure is not None
+        await asyncio.wait({history.tenure})
+        assert [error.message for error in history.ended_by if isinstance(error, MembridgeError)] == [
+            "another coordinator schedules now"
+        ]
 
 
 async def test_a_silent_worker_loses_its_task_within_the_leases_time_and_a_second(
@@ -99,11 +106,8 @@ async def test_a_silent_worker_loses_its_task_within_the_leases_time_and_a_secon
 async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it_was_heard_of(
     database_url: str, tmp_path: Path, heard_of: bool, told_by: str
 ) -> None:
-    def end(runtime: Runtime, lease_id: str) -> None:
-        if told_by == "marker":
-            runtime.lapse(lease_id)
-        else:
-            runtime.reconcile([])
+    async def end(history: History, lease_id: str) -> State:
+        return await history.applied(Lapsed(lease_id) if told_by == "marker" else Compared(frozenset()))
 
     async with (
         open_engine(parse_url(database_url, tmp_path / "x"), MIGRATIONS, deadline=Deadline.after(30.0)) as engine,
@@ -114,18 +118,16 @@ async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it
         task = await runtime.submit(TaskSpec(context_id="c", agent_slug="a", prompt="p"), actor="test")
         await history.port.arrived.wait()
         lease = history.port.orders[0].lease
-        end(runtime, lease.id)
-        assert lease.id in runtime.live_tasks.leases, "this tenure leased it, so its own timer decides"
+        assert lease.id in (await end(history, lease.id)).leases, "this tenure leased it, so its own timer decides"
         await history.kill()
         history.port.arrived.clear()
         runtime = await history.begin({lease.id})
         if heard_of:
             claim = LeaseClaim(lease_id=lease.id, task_id=task.id, worker_id=lease.worker_id)
             await runtime.heartbeat(claim)
-            end(runtime, lease.id)
-            assert lease.id in runtime.live_tasks.leases
+            assert lease.id in (await end(history, lease.id)).leases
         else:
-            end(runtime, lease.id)
+            await end(history, lease.id)
             async with asyncio.timeout(10.0):
                 await history.port.arrived.wait()
             again = history.port.orders[-1]
@@ -135,8 +137,8 @@ async def test_a_lease_of_an_earlier_term_ends_when_the_server_says_so_unless_it
 
 async def _finish(history: History, runtime: Runtime) -> None:
     async with asyncio.timeout(60.0):
-        while runtime.live_tasks.tasks:
-            for lease_id, held in list(runtime.live_tasks.leases.items()):
+        while (await runtime.settled()).tasks:
+            for lease_id, held in list((await runtime.settled()).leases.items()):
                 report = Report(
                     lease_id=lease_id, task_id=held.lease.task_id, worker_id=held.lease.worker_id,
                     status=ResultStatus.SUCCESS, output="o", metrics=Metrics(duration_ms=1),
@@ -146,7 +148,8 @@ async def _finish(history: History, runtime: Runtime) -> None:
                 except MembridgeError:
                     continue
             history.port.arrived.clear()
-            if runtime.live_tasks.tasks and not runtime.live_tasks.leases:
+            state = await runtime.settled()
+            if state.tasks and not state.leases:
                 async with asyncio.timeout(20.0):
                     await history.port.arrived.wait()
             await asyncio.sleep(0)

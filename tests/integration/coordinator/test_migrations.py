@@ -16,7 +16,8 @@ from membridge.wiring.service import Migrations
 from schemas.leases import Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import TaskSpec, TaskStatus
-from services.coordinator.runtime import Limits
+from services.coordinator.engine.state import Limits
+from services.coordinator.engine.workers import is_drained
 from services.coordinator.store.migrations import MIGRATIONS
 from services.coordinator.store.tables import metadata
 from services.database.engine import open_engine, parse_url
@@ -92,11 +93,13 @@ async def test_a_database_that_an_earlier_version_made_continues(database_url: s
     ):
         async with engine.connect() as connection:
             assert await connection.run_sync(differences) == []
-            assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == "0002"
+            assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == "0003"
             names = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
             assert [name for name in names if "version" in name] == ["alembic_version"]
         history = History(engine, AcceptingPort(), group, random.Random(1), Limits())
-        runtime, port = await history.begin(), history.port
+        # The old lease is still in KV: it has not expired.
+        (held,) = await history.queries.active_leases()
+        runtime, port = await history.begin({held.id}), history.port
         tasks = {
             task.prompt: task
             for task in await history.queries.tasks(status=None, context_id=None, limit=10, before=None)
@@ -104,7 +107,7 @@ async def test_a_database_that_an_earlier_version_made_continues(database_url: s
         done = await history.queries.result(tasks["said before the move"].id)
         assert done is not None
         assert done.metrics == Metrics(duration_ms=7, tokens_used=12)
-        assert runtime.workers.is_drained("w2")
+        assert is_drained(await history.state(), "w2")
         # The same key is the same task, and the next one of the context runs when the one under the old lease is over.
         again = TaskSpec(context_id="x", agent_slug="y", prompt="another", idempotency_key="k1")
         assert (await runtime.submit(again, actor="test")).id == tasks["said before the move"].id
@@ -120,9 +123,15 @@ async def test_a_database_that_an_earlier_version_made_continues(database_url: s
                 status=ResultStatus.SUCCESS,
                 output="o",
                 metrics=Metrics(duration_ms=1),
+                session="s9",
             )
         )
         assert (await history.queries.task(order.task.id)).status is TaskStatus.COMPLETED
+        await history.kill()
+        # What the old version wrote has no session; what this one writes has.
+        await history.begin()
+        tie = (await history.state()).ties[order.task.context_id]
+        assert (tie.worker_id, tie.session) == ("w1", "s9")
         await history.kill()
 
 
@@ -136,7 +145,7 @@ async def test_each_service_has_a_line_of_its_own_in_one_database(database_url: 
             open_engine(url, migrations, deadline=Deadline.after(30.0)) as engine,
             engine.connect() as connection,
         ):
-            for table, step in (("alembic_version", "0002"), ("alembic_version_notes", "0001")):
+            for table, step in (("alembic_version", "0003"), ("alembic_version_notes", "0001")):
                 if table == "alembic_version" or migrations.service == "notes":
                     assert await connection.scalar(text(f"SELECT version_num FROM {table}")) == step
 

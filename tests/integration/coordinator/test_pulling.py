@@ -19,7 +19,7 @@ from schemas.results import Metrics, ResultStatus
 from schemas.runs import Run, RunsRequest, RunStatus
 from schemas.tasks import Policy, TaskRequest, TaskSpec, TaskStatus
 from schemas.workers import WorkerRequest, WorkerStatus
-from services.coordinator.runtime import REASON
+from services.coordinator.engine.reports import REASON
 from services.coordinator.store.migrations import MIGRATIONS
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import OpenPlace, Place, soon
@@ -190,7 +190,7 @@ async def test_a_worker_that_is_no_node_and_falls_silent_loses_its_task(database
         orders: list[Order] = []
         async with asyncio.timeout(20.0):
             while len(orders) < 2:
-                found = (await runtime.pulling.lease(request)).order
+                found = (await runtime.lease(request)).order
                 orders += [found] if found is not None else []
                 await asyncio.sleep(0)
         assert [order.task.attempts for order in orders] == [1, 2]

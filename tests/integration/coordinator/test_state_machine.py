@@ -6,9 +6,9 @@ The model says what an event does to a task; the database is what is looked at. 
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,8 +20,11 @@ from membridge.errors import LeaseLostError
 from schemas.leases import Lease, LeaseClaim, Order, Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import Task, TaskSpec, TaskStatus
-from services.coordinator.machine import WrongStateError
-from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.engine.events import Believed
+from services.coordinator.engine.machine import WrongStateError
+from services.coordinator.engine.state import Limits
+from services.coordinator.engine.workers import given_to
+from services.coordinator.runtime import Runtime
 from services.coordinator.store.migrations import MIGRATIONS
 from services.database.engine import open_engine, parse_url
 from tests.fixtures.tasks import create_database
@@ -73,10 +76,9 @@ class Tasks(RuleBasedStateMachine):
 
     @property
     def runtime(self) -> Runtime:
-        assert self.history.runtime is not None
         return self.history.runtime
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Awaitable[T]) -> T:
         """Do something, within a time that is never needed."""
 
         async def bounded() -> T:
@@ -94,7 +96,8 @@ class Tasks(RuleBasedStateMachine):
 
         async def found() -> Order | None:
             while True:
-                lease = self.runtime.live_tasks.tasks[task].lease_id if task in self.runtime.live_tasks.tasks else None
+                live = (await self.history.state()).tasks.get(task)
+                lease = live.lease_id if live is not None else None
                 order = next((one for one in self.history.port.orders if one.lease.id == lease), None)
                 if lease is None or order is not None:
                     return order
@@ -123,7 +126,7 @@ class Tasks(RuleBasedStateMachine):
         row = self.row(task)
         assert (row.status, row.attempts) == (COMPLETED, order.task.attempts)
         # Said again it is refused, and nothing changes.
-        self.refused(task, self.runtime.report(report_of(order.lease, success=True)))
+        self.refused(task, lambda: self.runtime.report(report_of(order.lease, success=True)))
 
     @rule(task=tasks)
     def fail(self, task: str) -> None:
@@ -145,24 +148,18 @@ class Tasks(RuleBasedStateMachine):
         # Its attempt was given back, unless it was taken up again meanwhile.
         assert row.attempts == order.task.attempts - (row.status is QUEUED)
         assert row.status in AGAIN
-        self.refused(task, self.runtime.hand_back(claim_of(order.lease)))
+        self.refused(task, lambda: self.runtime.hand_back(claim_of(order.lease)))
 
     @rule(task=tasks)
     def expire(self, task: str) -> None:
         order = self.live(task)
         if order is None:
             return
-
-        async def expired() -> None:
-            self.runtime.expire(order.lease.id)
-            while (await self.history.queries.task(task)).lease_id == order.lease.id:  # noqa: ASYNC110 - no event tells
-                await asyncio.sleep(0)
-
-        self.run(expired())
+        self.run(self.history.expire(order.lease.id))
         row = self.row(task)
         last = order.task.attempts == order.task.max_attempts
         assert row.status in ({DEAD} if last else AGAIN)
-        self.refused(task, self.runtime.report(report_of(order.lease, success=True)))
+        self.refused(task, lambda: self.runtime.report(report_of(order.lease, success=True)))
 
     @rule(task=tasks)
     def beat(self, task: str) -> None:
@@ -177,10 +174,10 @@ class Tasks(RuleBasedStateMachine):
         if not others:
             return
         lease = others[number % len(others)].lease
-        if lease.id in self.runtime.live_tasks.leases:
+        if lease.id in self.run(self.history.state()).leases:
             return
-        self.refused(lease.task_id, self.runtime.heartbeat(claim_of(lease)))
-        self.refused(lease.task_id, self.runtime.report(report_of(lease, success=True)))
+        self.refused(lease.task_id, lambda: self.runtime.heartbeat(claim_of(lease)))
+        self.refused(lease.task_id, lambda: self.runtime.report(report_of(lease, success=True)))
 
     @rule(task=tasks)
     def cancel(self, task: str) -> None:
@@ -216,7 +213,9 @@ class Tasks(RuleBasedStateMachine):
         for lease in before:
             # The worker that runs it says so, as when a new tenure probes it.
             running = [one.task_id for one in before if one.worker_id == lease.worker_id]
-            self.runtime.believe(lease.worker_id, running, self.runtime.given_to(lease.worker_id))
+            given = given_to(self.run(self.history.state()), lease.worker_id)
+            said = Believed(worker_id=lease.worker_id, running=frozenset(running), given=given)
+            self.run(self.history.applied(said))
 
     @invariant()
     def promises_hold(self) -> None:
@@ -241,11 +240,11 @@ class Tasks(RuleBasedStateMachine):
                 assert result is not None
                 assert result.status is ResultStatus.SUCCESS
 
-    def refused(self, task: str, work: Coroutine[Any, Any, object]) -> None:
+    def refused(self, task: str, say: Callable[[], Awaitable[object]]) -> None:
         """The word is refused as one under a lease that is not live, and what was accepted stays what it was."""
         before = self.run(self.history.queries.result(task))
         with pytest.raises(LeaseLostError):
-            self.run(work)
+            self.run(say())
         assert self.run(self.history.queries.result(task)) == before
 
 

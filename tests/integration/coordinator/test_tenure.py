@@ -54,7 +54,7 @@ async def test_an_unknown_error_ends_the_tenure_and_not_the_process(opened: Open
         identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks")
         async with app.resources_of(SERVICE, place.settings) as resources:
             adapter = Broken(
-                resources.adapter.bus, resources.adapter.leases, resources.adapter.sticky, resources.adapter.objects
+                resources.adapter.bus, resources.adapter.leases, resources.adapter.publisher, resources.adapter.objects
             )
             async with serve(resources.bus, identity, resources.endpoints.shared()):
                 await tenure.contend(replace(resources, adapter=adapter), ready.set)

@@ -1,18 +1,18 @@
 """Group commit with the tables, statements and fence of a service that is not the coordinator, on each database."""
 
-import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import UnavailableError
 from services.database.engine import Engine, open_engine, parse_url
-from services.database.group_commit import GroupCommit, UnstorableError, durable
+from services.database.group_commit import Fence, UnstorableError, in_halves, open_group_commit
 from services.database.migrate import Migrations
-from services.database.statements import Statement, Write, update_by_id
+from services.database.statements import Write, insert_into, update_by_id
+from services.database.writer import FencedRow
 
 STEP = """\
 import sqlalchemy as sa
@@ -24,9 +24,12 @@ down_revision = None
 
 def upgrade():
     op.create_table("notes", sa.Column("id", sa.Integer(), primary_key=True), sa.Column("text", sa.Text()))
+    op.create_table("owners", sa.Column("name", sa.Text(), primary_key=True))
+    op.execute("INSERT INTO owners (name) VALUES ('me')")
 """
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("text", sa.Text))
-INSERT, UPDATE = Statement("insert", sa.insert(NOTES)), Statement("update", update_by_id(NOTES, "text"), key="b_id")
+OWNERS = sa.Table("owners", sa.MetaData(), sa.Column("name", sa.Text, primary_key=True))
+INSERT, UPDATE = insert_into(NOTES), update_by_id(NOTES, "text")
 
 
 def insert(number: int) -> Write:
@@ -34,7 +37,7 @@ def insert(number: int) -> Write:
 
 
 def update(number: int, text: str) -> Write:
-    return Write(UPDATE, {"b_id": number, "b_text": text})
+    return Write(UPDATE, {"id": number, "text": text})
 
 
 async def stored(engine: Engine) -> dict[int, str]:
@@ -44,36 +47,28 @@ async def stored(engine: Engine) -> dict[int, str]:
 
 async def test_a_service_brings_its_tables_statements_and_fence(database_url: str, tmp_path: Path) -> None:
     (tmp_path / "0001_notes.py").write_text(STEP, encoding="utf-8")
-    mine = True
-
-    async def fence(connection: AsyncConnection) -> None:
-        # In the transaction itself: what it reads is what the transaction is committed on.
-        assert connection.in_transaction()
-        if not mine:
-            raise UnavailableError("another process writes now")
-
-    async def write(engine: Engine, group_commit: GroupCommit) -> None:
-        nonlocal mine
-        async with asyncio.TaskGroup() as group, asyncio.timeout(20.0):
-            group.create_task(group_commit.run(lambda: None))
-            # The statements' sequence decides, and of several updates of one row the last one.
-            await durable(group_commit.submit([update(1, "first"), update(1, "last"), insert(1)]))
-            good, bad, also_good = (group_commit.submit([insert(number)], key=f"{number}") for number in (2, 1, 3))
-            await durable(good)
-            with pytest.raises(UnstorableError):
-                await durable(bad)
-            await durable(also_good)
-            assert await stored(engine) == {1: "last", 2: "new", 3: "new"}
-            mine = False
-            with pytest.raises(UnavailableError, match="another process"):
-                await durable(group_commit.submit([insert(4)]))
-
+    fence = Fence(FencedRow(OWNERS, {"name": "me"}), UnavailableError("another process writes now"))
     url = parse_url(database_url, tmp_path / "unused")
-    async with open_engine(url, Migrations("notes", tmp_path), deadline=Deadline.after(30.0)) as engine:
-        group_commit = GroupCommit(engine, fence=fence, statements=(INSERT, UPDATE))
-        with pytest.raises(ExceptionGroup) as ended:
-            await write(engine, group_commit)
-        assert [type(error) for error in ended.value.exceptions] == [UnavailableError]
+    async with (
+        open_engine(url, Migrations("notes", tmp_path), deadline=Deadline.after(30.0)) as engine,
+        open_group_commit(engine, fence=fence, statements=(INSERT, UPDATE)) as group_commit,
+    ):
+        kept, refused = list[int](), list[int]()
+
+        async def commit(numbers: Sequence[int]) -> None:
+            await group_commit.commit(map(insert, numbers), stored=lambda: kept.extend(numbers))
+
+        # The statements' sequence decides, and of several updates of one row the last one.
+        await group_commit.commit([update(1, "first"), update(1, "last"), insert(1)], stored=lambda: kept.append(1))
+        await in_halves([2, 1, 3], commit, lambda number, _: refused.append(number))
+        assert (kept, refused) == ([1, 2, 3], [1])
+        assert await stored(engine) == {1: "last", 2: "new", 3: "new"}
+        with pytest.raises(UnstorableError):
+            await commit([1])
+        async with engine.begin() as connection:
+            await connection.execute(sa.update(OWNERS).values(name="another"))
+        # In the transaction itself: what it reads is what the transaction is committed on.
         with pytest.raises(UnavailableError, match="another process"):
-            group_commit.submit([insert(5)])
+            await commit([4])
+        assert kept == [1, 2, 3]
         assert await stored(engine) == {1: "last", 2: "new", 3: "new"}
