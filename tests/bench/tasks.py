@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,14 +31,16 @@ from schemas.leases import Accepted, Order, Report
 from schemas.results import Metrics, ResultStatus
 from schemas.tasks import TaskSpec
 from schemas.workers import Capabilities, Worker, WorkerStatus
-from services.coordinator.runtime import Limits, Runtime
+from services.coordinator.engine.events import Heard
+from services.coordinator.engine.state import Limits
+from services.coordinator.runtime import Runtime
 from services.coordinator.store.epoch import begin_tenure, group_commit_of
 from services.coordinator.store.migrations import MIGRATIONS
 from services.coordinator.store.queries import Queries
-from services.coordinator.workers import Workers
 from services.database.engine import open_engine, parse_url
+from tests.bench import flame
 from tests.bench.table import machine
-from tests.bench.tasks_over_nats import measure
+from tests.bench.tasks_over_nats import Whole, ended, measure
 from tests.fixtures.idle_port import IdlePort
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-tasks.md"
@@ -46,10 +48,25 @@ IN_FLIGHT, PROMPT, QUEUED, IDLE = 64, "p" * 500, 100_000, 300
 
 INTRODUCTION = """\
 Written by `python -m tests.bench.tasks` on {day}. {in_flight} tasks in flight, prompts of {size} bytes, a worker that
-does nothing; created, leased, started and completed are each on disk (fsync) before they are acknowledged. The runtime
-by itself is one process, without NATS; BullMQ beside it with Redis 7 and `appendfsync always`. Over NATS there are a
-client, a coordinator, workers and a server that syncs each write, four processes on this machine, from a submission to
-the news of its completion; leases and ties are in KV and events in a stream then, too.
+does nothing; created, leased, started and completed are each on disk (fsync) before they are acknowledged.
+
+The whole way is what counts: a client submits to a coordinator over NATS, a worker gets the order and reports, and the
+client has the news of the completion; client, coordinator, workers and server are processes of their own. BullMQ beside
+it has a client, a worker and Redis 7 with `appendfsync always`, also processes of their own. The runtime by itself is
+one process, without NATS.
+"""
+WHERE = """\
+## Where the time goes
+
+Milliseconds of the processor for one lifecycle, by process, on the whole way:
+
+"""
+FLAME = """\
+
+![flame graph of the coordinator](benchmarks-tasks.svg)
+
+The coordinator's Python, SQLite, by `py-spy --gil`: what has 1 % or more. Orange is the coordinator, yellow the rest of
+Membridge, blue nats-py. SQLite itself runs in the thread of the transactions, without Python's lock.
 """
 
 
@@ -62,10 +79,12 @@ class Nobody(IdlePort):
     arrived: dict[str, float] = field(default_factory=dict[str, float])
     ended: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
 
-    async def send(self, order: Order) -> Accepted:
-        self.arrived[order.task.context_id] = time.perf_counter()
-        self.group.create_task(self._work(order))
-        return Accepted(accepted=True)
+    async def send(self, worker_id: str, orders: Sequence[Order]) -> Sequence[Accepted]:
+        del worker_id
+        for order in orders:
+            self.arrived[order.task.context_id] = time.perf_counter()
+            self.group.create_task(self._work(order))
+        return [Accepted(accepted=True)] * len(orders)
 
     async def _work(self, order: Order) -> None:
         assert self.runtime is not None
@@ -90,24 +109,20 @@ class Numbers:
 async def runtime_on(url: str, folder: Path, *, workers: int) -> AsyncGenerator[tuple[Runtime, Nobody]]:
     """Run a tenure on a database."""
     async with open_engine(parse_url(url, folder / "tasks.db"), MIGRATIONS, deadline=Deadline.after(60.0)) as engine:
-        group_commit = group_commit_of(engine, await begin_tenure(engine))
-        async with asyncio.TaskGroup() as group:
-            writing = group.create_task(group_commit.run(lambda: None))
+        epoch = await begin_tenure(engine)
+        async with group_commit_of(engine, epoch) as group_commit, asyncio.TaskGroup() as group:
             nobody = Nobody(group)
-            queries = Queries(engine)
-            nobody.runtime = Runtime(
-                group, group_commit, queries, Workers(await queries.known_workers()), nobody, Limits()
-            )
-            await nobody.runtime.load({})
+            nobody.runtime = Runtime(group, group_commit, Queries(engine), nobody, Limits())
+            await nobody.runtime.load()
+            running = group.create_task(nobody.runtime.run())
             for number in range(workers):
                 capabilities = Capabilities(claude_cli=True, max_concurrency=32)
                 name = f"w{number}"
-                nobody.runtime.hear(
-                    Worker(id=name, node_id=name, status=WorkerStatus.ONLINE, capabilities=capabilities)
-                )
+                worker = Worker(id=name, node_id=name, status=WorkerStatus.ONLINE, capabilities=capabilities)
+                nobody.runtime.post(Heard(worker))
             yield nobody.runtime, nobody
             nobody.runtime.close()
-            writing.cancel()
+            running.cancel()
 
 
 async def lifecycles(url: str, folder: Path, seconds: float) -> Numbers:
@@ -154,7 +169,7 @@ async def queue_up(folder: Path) -> int:
             async with asyncio.TaskGroup() as group:
                 for number in range(start, start + 5_000):
                     group.create_task(one(number))
-        assert len(runtime.live_tasks.queue) == QUEUED
+        assert len((await runtime.settled()).tasks) == QUEUED
         return _resident()
 
 
@@ -164,24 +179,27 @@ def _resident() -> int:
 
 
 def bullmq(modules: Path, folder: Path, seconds: float) -> float | None:
-    """Return BullMQ's lifecycles a second on a Redis that syncs each write; None where one of the two is missing."""
+    """Return BullMQ's lifecycles a second on a Redis that syncs each write; None where one of the two is missing.
+
+    Client and worker are processes of their own, as ours are.
+    """
     redis, node = shutil.which("redis-server"), shutil.which("node")
     if redis is None or node is None or not (modules / "node_modules" / "bullmq").is_dir():
         return None
-    port = 16_399
-    command = [redis, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes",
+    port = "16399"
+    script = str(Path(__file__).with_name("bullmq.mjs"))
+    command = [redis, "--port", port, "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes",
                "--appendfsync", "always", "--save", ""]  # fmt: skip
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        asyncio.run(_answers(port))
-        script = Path(__file__).with_name("bullmq.mjs")
-        done = subprocess.run(
-            [node, str(script), str(port), str(seconds)], cwd=modules, capture_output=True, text=True, check=True
-        )
-        return float(done.stdout)
-    finally:
-        server.terminate()
-        server.wait()
+    with ended(subprocess.Popen(command, stdout=subprocess.DEVNULL)):
+        asyncio.run(_answers(int(port)))
+        worker = subprocess.Popen([node, script, "worker", port], cwd=modules, stdout=subprocess.PIPE, text=True)
+        with ended(worker):
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+            done = subprocess.run(
+                [node, script, "client", port, str(seconds)], cwd=modules, capture_output=True, text=True, check=True
+            )
+    return float(done.stdout)
 
 
 async def _answers(port: int) -> None:
@@ -217,18 +235,22 @@ def main() -> None:
             sys.stdout.write(f"{uvloop.run(queue_up(folder))}\n")
             return
         sqlite = uvloop.run(lifecycles("", folder, options.seconds))
-        over_nats = [measure("", folder / "n1", seconds=options.seconds, in_flight=IN_FLIGHT, prompt=PROMPT)]
+        over_nats = {"SQLite": measure("", folder / "n1", seconds=options.seconds, in_flight=IN_FLIGHT, prompt=PROMPT)}
         server = get_server(folder / "pg")
         try:
             synced = uvloop.run(_fsync(str(folder / "pg")))
             address = f"postgresql://postgres@/postgres?host={folder / 'pg'}"
             postgres = uvloop.run(lifecycles(address, folder, options.seconds))
-            over_nats.append(
-                measure(address, folder / "n2", seconds=options.seconds, in_flight=IN_FLIGHT, prompt=PROMPT)
+            over_nats["PostgreSQL"] = measure(
+                address, folder / "n2", seconds=options.seconds, in_flight=IN_FLIGHT, prompt=PROMPT
             )
         finally:
             server.cleanup()
         reference = bullmq(options.bullmq, folder, options.seconds)
+        if shutil.which("py-spy") is not None:
+            stacks = folder / "stacks"
+            measure("", folder / "n3", seconds=options.seconds, in_flight=IN_FLIGHT, prompt=PROMPT, profile=stacks)
+            flame.write(stacks, PAGE.with_suffix(".svg"), "services/coordinator, the whole way over NATS, SQLite")
         child = subprocess.run(
             [sys.executable, "-m", "tests.bench.tasks", "--memory"], capture_output=True, text=True, check=True
         )
@@ -243,22 +265,41 @@ def _page(
     synced: str,
     reference: float | None,
     resident: int,
-    over_nats: Sequence[float],
+    over_nats: Mapping[str, Whole],
 ) -> str:
-    said = f"{reference:,.0f}/s (BullMQ, this run)" if reference else "2,500-4,200/s (BullMQ, not measured in this run)"
+    said = f"{reference:,.0f}/s (BullMQ, this run)" if reference else "not measured in this run"
     rows = [
-        ("lifecycles, SQLite", f"{sqlite.lifecycles:,.0f}/s", "2,000/s", said),
-        (f"lifecycles, PostgreSQL ({synced})", f"{postgres.lifecycles:,.0f}/s", "2,000/s", said),
-        ("the whole way over NATS, SQLite", f"{over_nats[0]:,.0f}/s", "", ""),
-        ("the whole way over NATS, PostgreSQL", f"{over_nats[1]:,.0f}/s", "", ""),
+        *((f"the whole way over NATS, {name}", f"{whole.rate:,.0f}/s", "BullMQ's", said)
+          for name, whole in over_nats.items()),
+        ("the runtime alone, SQLite", f"{sqlite.lifecycles:,.0f}/s", "2,000/s", ""),
+        (f"the runtime alone, PostgreSQL ({synced})", f"{postgres.lifecycles:,.0f}/s", "2,000/s", ""),
         ("dispatch when idle, SQLite: p50, p99", _delays(sqlite), "5, 20 ms", ""),
         ("dispatch when idle, PostgreSQL: p50, p99", _delays(postgres), "5, 20 ms", ""),
         (f"RSS with {QUEUED:,} queued tasks", f"{resident / (1 << 20):.0f} MiB", "200 MiB", ""),
-    ]
-    lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    ]  # fmt: skip
+    table = _table(("measured", "Membridge", "goal", "reference"), rows)
+    names = list(dict.fromkeys(name for whole in over_nats.values() for name in whole.milliseconds))
+    spent = _table(
+        ("database", *names, "all"),
+        [(database, *(f"{whole.milliseconds[name]:.2f}" if name in whole.milliseconds else "" for name in names),
+          f"{sum(whole.milliseconds.values()):.2f}") for database, whole in over_nats.items()],
+    )  # fmt: skip
     introduction = INTRODUCTION.format(day=datetime.now(UTC).date(), in_flight=IN_FLIGHT, size=len(PROMPT))
-    table = f"| measured | Membridge | goal | reference |\n|---|---|---|---|\n{lines}"
-    return f"# Benchmarks of the task runtime\n\n{introduction}\n{table}\n## Machine\n\n{machine()}"
+    picture = FLAME if PAGE.with_suffix(".svg").exists() else ""
+    parts = (
+        "# Benchmarks of the task runtime\n",
+        introduction,
+        table,
+        f"{WHERE}{spent}{picture}",
+        "## Machine\n",
+        machine(),
+    )
+    return "\n".join(parts)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _delays(numbers: Numbers) -> str:

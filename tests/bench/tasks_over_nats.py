@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -39,30 +41,86 @@ WORKERS = ("w0", "w1", "w2", "w3")
 SOON = 60.0
 
 
-def measure(database_url: str, folder: Path, *, seconds: float, in_flight: int, prompt: str) -> float:
-    """Return lifecycles a second, from a submission to the news of its completion."""
-    with start_nats(folder / "nats") as server, _coordinator(server.url, database_url, folder), _workers(server.url):
-        return uvloop.run(_submit(server.url, seconds=seconds, in_flight=in_flight, prompt=prompt))
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Lifecycles a second, from a submission to the news of its completion; and the processor's milliseconds that each
+    process took for one.
+    """
+
+    rate: float
+    milliseconds: dict[str, float]
+
+
+def measure(
+    database_url: str, folder: Path, *, seconds: float, in_flight: int, prompt: str, profile: Path | None = None
+) -> Whole:
+    """Measure one database. With `profile`, py-spy writes the coordinator's stacks there."""
+    with (
+        start_nats(folder / "nats") as server,
+        _coordinator(server.url, database_url, folder) as coordinator,
+        _workers(server.url) as workers,
+    ):
+        processes = {"client": os.getpid(), "coordinator": coordinator, "workers": workers, "nats-server": server.pid}
+        if "host=" in database_url:
+            # The line of a server that has begun: its process.
+            pid = Path(database_url.partition("host=")[2], "postmaster.pid").read_text(encoding="ascii").split()[0]
+            processes["PostgreSQL"] = int(pid)
+        spent = list[dict[str, float]]()
+
+        def look() -> None:
+            spent.append({name: _cpu(pid) for name, pid in processes.items()})
+
+        with _profiled(coordinator, profile, seconds):
+            rate = uvloop.run(_submit(server.url, look, seconds=seconds, in_flight=in_flight, prompt=prompt))
+        lifecycles = rate * seconds
+        return Whole(rate, {name: 1e3 * (spent[1][name] - spent[0][name]) / lifecycles for name in processes})
+
+
+def _cpu(pid: int) -> float:
+    """Return the processor's seconds of a process, and of those that it has forked and that run."""
+    spent, ticks = 0.0, os.sysconf("SC_CLK_TCK")
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, _, rest = stat.read_text(encoding="utf-8").rpartition(")")
+            fields = rest.split()
+            if int(name.split()[0]) == pid or (int(fields[1]) == pid and pid != os.getpid()):
+                spent += (int(fields[11]) + int(fields[12])) / ticks
+    return spent
 
 
 @contextmanager
-def _coordinator(url: str, database_url: str, folder: Path) -> Generator[None]:
+def _profiled(pid: int, stacks: Path | None, seconds: float) -> Generator[None]:
+    if stacks is None:
+        yield
+        return
+    command = ["py-spy", "record", "--gil", "-r", "400", "-d", str(round(seconds)), "-f", "raw", "-o", str(stacks)]
+    spy = subprocess.Popen([*command, "-p", str(pid)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield
+    spy.wait(timeout=SOON)
+
+
+@contextmanager
+def _coordinator(url: str, database_url: str, folder: Path) -> Generator[int]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "MEMBRIDGE_NATS_URL": url}
     if database_url:
         environment["DATABASE_URL"] = database_url
-    with _process([sys.executable, "-m", "membridge.cli.main", "coordinator"], environment):
-        yield
-
-
-@contextmanager
-def _workers(url: str) -> Generator[None]:
-    with _process([sys.executable, "-m", "tests.bench.tasks_over_nats", url], dict(os.environ)):
-        yield
-
-
-@contextmanager
-def _process(command: list[str], environment: dict[str, str]) -> Generator[None]:
+    command = [sys.executable, "-m", "membridge.cli.main", "coordinator"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    with ended(process):
+        yield process.pid
+
+
+@contextmanager
+def _workers(url: str) -> Generator[int]:
+    command = [sys.executable, "-m", "tests.bench.tasks_over_nats", url]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    with ended(process):
+        yield process.pid
+
+
+@contextmanager
+def ended(process: "subprocess.Popen[Any]") -> Generator[None]:
+    """End a process with the body."""
     try:
         yield
     finally:
@@ -76,7 +134,7 @@ async def _connected(url: str, name: str) -> AsyncGenerator[Bus]:
         yield bus
 
 
-async def _submit(url: str, *, seconds: float, in_flight: int, prompt: str) -> float:
+async def _submit(url: str, look: Callable[[], None], *, seconds: float, in_flight: int, prompt: str) -> float:
     completed: dict[str, asyncio.Event] = {}
     async with _connected(url, "bench client") as bus:
         client = RpcClient(bus)
@@ -101,10 +159,12 @@ async def _submit(url: str, *, seconds: float, in_flight: int, prompt: str) -> f
                 return done
 
             hearing = group.create_task(hear())
+            look()
             began = time.perf_counter()
             async with asyncio.TaskGroup() as places:
                 tasks = [places.create_task(place(began + seconds)) for _ in range(in_flight)]
             rate = sum(task.result() for task in tasks) / (time.perf_counter() - began)
+            look()
             hearing.cancel()
     return rate
 
