@@ -85,7 +85,7 @@ class Bus:
 
     @property
     def max_payload(self) -> int:
-        """The bytes that the server takes in one message, as it said last."""
+        """The bytes that the server allows in one message, as it said last."""
         return self._nats.client.max_payload
 
     async def wait_generation(self, after: int) -> int:
@@ -136,7 +136,7 @@ class Bus:
             if not asked and self._asked.get(subject.lower()) is asked:
                 del self._asked[subject.lower()]
         if not message.body and errors.status_of(message.headers) == 503:
-            raise NoResponderError(f"nobody answers {subject}", remedy="check that the service it belongs to runs")
+            raise NoResponderError(f"no process answers {subject}", remedy="check that the service it belongs to runs")
         return message
 
     async def stream_publish(
@@ -167,7 +167,7 @@ class Bus:
         try:
             ack = msgspec.json.decode(reply.body, type=PubAck)
         except msgspec.DecodeError as error:
-            raise BusUnavailableError(f"{what}: the answer is not JetStream's") from error
+            raise BusUnavailableError(f"{what}: the answer is not valid JSON", remedy=errors.UPGRADE) from error
         if ack.error is not None:
             errors.raise_api(ack.error, what)
         return ack.seq
@@ -299,7 +299,7 @@ class Bus:
         # nats-py leaves the headers out of its own check, and the server closes the connection of who goes over.
         size, limit = len(body) + size_of(headers), self.max_payload
         if size > limit:
-            raise TooLargeError(f"{what}: {size} bytes, the server takes {limit}", remedy="send less at once")
+            raise TooLargeError(f"{what}: {size} bytes, the server allows {limit}", remedy="send less at once")
 
     async def _on_up(self) -> None:
         # Before anything hears of the new connection: by then every subscription is in place.
@@ -319,7 +319,7 @@ class Bus:
                 future.set_exception(
                     ForbiddenError(
                         f"this user may not send requests to {subject}",
-                        remedy="ask on that machine, or as an operator where `membridge up --listen` runs",
+                        remedy="run the command on that machine, or as an operator where `membridge up --listen` runs",
                     )
                 )
 

@@ -92,9 +92,7 @@ class ConsumerDamagedError(BusUnavailableError):
 def of_client(error: BaseException, what: str) -> MembridgeError:
     """Return our error for an exception of nats-py or of the socket below it."""
     if is_refusal(error):
-        return CredentialsError(
-            f"{what}: NATS refused the credentials", remedy="check the user, credentials file or nkey of this node"
-        )
+        return CredentialsError(f"{what}: NATS refused the credentials", remedy=CREDENTIALS)
     for foreign, ours, sentence in _TABLE:
         if isinstance(error, foreign):
             return ours(f"{what}{sentence}")
@@ -148,6 +146,10 @@ def raise_api(error: ApiError, what: str) -> NoReturn:
 
 #: What helps if the server accepts connections but its JetStream does not answer.
 STUCK = "read nats-server's log and restart it; if its files are damaged: docs/recovery.md, 'NATS was lost'"
+#: What helps if the server refuses the credentials.
+CREDENTIALS = (
+    "compare nats.urls, nats.credentials_file and nats.nkey_seed_file with the server's users: `membridge config show`"
+)
 #: What helps if the server's JetStream answers otherwise than every supported version does.
 UPGRADE = "upgrade nats-server, or use `membridge up`, which brings its own"
 

@@ -64,7 +64,9 @@ class Inbox:
         parts.append(arrived)
         number, _, count = arrived.headers[PART].partition("/")
         if number != str(len(parts)) or _size(parts) > MOST:
-            future.set_exception(BusUnavailableError(f"a part of the reply to {arrived.subject} is missing"))
+            future.set_exception(
+                BusUnavailableError(f"a part of the reply to {arrived.subject} is missing", remedy="try again")
+            )
         elif number == count:
             future.set_result(replace(parts[0], body=b"".join(part.body for part in parts)))
 

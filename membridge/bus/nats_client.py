@@ -216,9 +216,7 @@ def _told(error: BaseException, where: str, options: BusOptions) -> MembridgeErr
             f"NATS at {where} refused the credentials of this machine: it was revoked, or the server was set up anew"
         )
     if errors.is_refusal(error):
-        return CredentialsError(
-            f"NATS at {where} refused the credentials", remedy="check the user, credentials file or nkey of this node"
-        )
+        return CredentialsError(f"NATS at {where} refused the credentials", remedy=errors.CREDENTIALS)
     if isinstance(error, ConnectionRefusedError):
         return BusUnavailableError(f"nothing listens at {where}")
     if isinstance(error, TimeoutError):

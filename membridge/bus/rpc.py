@@ -42,7 +42,10 @@ class RpcClient:
         try:
             return decode(reply.body, op.reply, limit=MAX_REPLY)
         except WireError as error:
-            raise BusUnavailableError(f"the answer to {op.name} cannot be read: {error}") from error
+            raise BusUnavailableError(
+                f"the answer to {op.name} cannot be read: {error}",
+                remedy="upgrade membridge if another node runs a newer version",
+            ) from error
 
     async def _sent(
         self, op: Operation[Q, R], subject: str, body: bytes, headers: dict[str, str], *, deadline: Deadline

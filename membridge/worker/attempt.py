@@ -20,7 +20,7 @@ from membridge.aio.deadline import Deadline
 from membridge.errors import MembridgeError
 from membridge.worker import context, process
 from membridge.worker.context import Sources
-from membridge.worker.process import Cut, Ended, Program
+from membridge.worker.process import ExceededLimit, Program, ProgramResult
 from membridge.worker.worker import AttemptResult
 from schemas.leases import Order
 from schemas.results import Metrics, ResultStatus
@@ -88,7 +88,7 @@ class Claude:
             return _error(f"{self.binary} cannot be run: {error.strerror or error}", began)
         return _outcome(order, ended, began)
 
-    async def _run(self, order: Order, text: str, session: str | None) -> Ended:
+    async def _run(self, order: Order, text: str, session: str | None) -> ProgramResult:
         resume = ("--resume", session) if session else ()
         program = Program(
             command=(self.binary, "-p", "--output-format", "json", *self.arguments, *resume),
@@ -115,13 +115,15 @@ async def find_claude(wanted: str) -> tuple[str, str] | None:
         ended = await process.run(program, "", line=lambda _: None)
     except OSError:
         return None
-    return (path, ended.output.decode("utf-8", "replace").strip()) if ended.code == 0 and ended.cut is None else None
+    return (
+        (path, ended.output.decode("utf-8", "replace").strip()) if ended.code == 0 and ended.exceeded is None else None
+    )
 
 
-def _outcome(order: Order, ended: Ended, began: float) -> AttemptResult:
-    if ended.cut is Cut.TIME:
+def _outcome(order: Order, ended: ProgramResult, began: float) -> AttemptResult:
+    if ended.exceeded is ExceededLimit.TIME:
         return _error(f"claude took longer than {order.task.policy.timeout_sec} s, the task's timeout", began, ended)
-    if ended.cut is Cut.OUTPUT:
+    if ended.exceeded is ExceededLimit.OUTPUT:
         return _error("claude printed more than a result may have", began, ended)
     try:
         answer = _answer(ended.output)
@@ -157,13 +159,13 @@ def _answer(output: bytes) -> _Answer:
         return msgspec.convert(json.loads(output.decode("utf-8", "replace")), _Answer)
 
 
-def _error(message: str, began: float, ended: Ended | None = None) -> AttemptResult:
+def _error(message: str, began: float, ended: ProgramResult | None = None) -> AttemptResult:
     lines = "\n".join(ended.errors) if ended is not None else ""
     whole = f"{message}\n{lines}" if lines else message
     return AttemptResult(ResultStatus.ERROR, Metrics(duration_ms=_milliseconds(began)), error_message=whole[:MESSAGE])
 
 
-def _said(ended: Ended) -> list[str]:
+def _said(ended: ProgramResult) -> list[str]:
     return [*ended.errors, ended.output[:MESSAGE].decode("utf-8", "replace")]
 
 

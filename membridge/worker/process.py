@@ -32,8 +32,8 @@ LINES, LINE = 20, 2_048
 _CHUNK = 64 << 10
 
 
-class Cut(StrEnum):
-    """Why we ended a program."""
+class ExceededLimit(StrEnum):
+    """The limit for which the worker ended a program."""
 
     TIME = "time"
     OUTPUT = "output"
@@ -52,13 +52,13 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How it ended: its code (negative: a signal), output, last lines of standard error, and why we ended it."""
+class ProgramResult:
+    """How a program ended: its code (negative: a signal), output, last lines of standard error, limit it exceeded."""
 
     code: int
     output: bytes
     errors: tuple[str, ...]
-    cut: Cut | None = None
+    exceeded: ExceededLimit | None = None
 
 
 def allowed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -66,7 +66,7 @@ def allowed(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name in NAMES or name.startswith(BEGINNINGS)}
 
 
-async def run(program: Program, text: str, *, line: Callable[[str], None]) -> Ended:
+async def run(program: Program, text: str, *, line: Callable[[str], None]) -> ProgramResult:
     """Run it with `text` on standard input; `line` is told each line of standard error. Raises OSError."""
     process = await asyncio.create_subprocess_exec(
         *tied(program.command),
@@ -78,7 +78,7 @@ async def run(program: Program, text: str, *, line: Callable[[str], None]) -> En
         start_new_session=True,
     )
     output, errors = bytearray(), deque[str](maxlen=LINES)
-    cut: Cut | None = None
+    exceeded: ExceededLimit | None = None
     try:
         async with asyncio.TaskGroup() as group:
             feeding = group.create_task(_feed(process, text.encode()), name="standard input")
@@ -89,10 +89,10 @@ async def run(program: Program, text: str, *, line: Callable[[str], None]) -> En
                     if await reading:
                         await process.wait()
                     else:
-                        cut = Cut.OUTPUT
+                        exceeded = ExceededLimit.OUTPUT
             except TimeoutError:
-                cut = Cut.TIME
-            if cut is not None:
+                exceeded = ExceededLimit.TIME
+            if exceeded is not None:
                 await _end(process, program.grace)
             # A grandchild may keep the pipes open for ever.
             _signal(process, signal.SIGKILL)
@@ -103,7 +103,7 @@ async def run(program: Program, text: str, *, line: Callable[[str], None]) -> En
         _signal(process, signal.SIGKILL)
         await process.wait()
         _close(process)
-    return Ended(process.returncode or 0, bytes(output), tuple(errors), cut)
+    return ProgramResult(process.returncode or 0, bytes(output), tuple(errors), exceeded)
 
 
 async def _feed(process: asyncio.subprocess.Process, body: bytes) -> None:

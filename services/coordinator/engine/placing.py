@@ -114,7 +114,7 @@ def _named(step: Step, event: Asked, task_id: str) -> TaskState:
     if live is None and event.status is msgspec.UNSET:
         raise UnreadError
     if live is None and event.status is None:
-        raise NotFoundError(f"there is no task {task_id}")
+        raise NotFoundError(f"there is no task {task_id}", remedy="list them: `membridge task list`")
     if live is None or live.status is not QUEUED:
         raise WrongStateError(f"task {task_id} is {live.status if live else event.status} and cannot be leased")
     if not ready.is_next(state, live):

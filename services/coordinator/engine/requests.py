@@ -66,5 +66,5 @@ def _task(step: Step, task_id: str, known: KnownTask) -> TaskState:
     if isinstance(known, TaskState):
         return known
     if known is None:
-        raise NotFoundError(f"there is no task {task_id}")
+        raise NotFoundError(f"there is no task {task_id}", remedy="list them: `membridge task list`")
     raise UnreadError

@@ -180,7 +180,7 @@ def shown(state: State, worker_id: str) -> Worker:
     """Return a worker. Raises NotFoundError."""
     known, recorded = state.workers.get(worker_id), state.recorded.get(worker_id)
     if known is None and recorded is None:
-        raise NotFoundError(f"there is no worker {worker_id}")
+        raise NotFoundError(f"there is no worker {worker_id}", remedy="list them: `membridge worker list`")
     if known is None:
         absent = Worker(id=worker_id, node_id=worker_id, status=WorkerStatus.OFFLINE, detail="not heard of")
         known = Known(worker=absent, heard=0.0)

@@ -52,7 +52,7 @@ class Queries:
         """Return a task. Raises NotFoundError."""
         rows = await self._rows(select(tasks).where(tasks.c.id == task_id))
         if not rows:
-            raise NotFoundError(f"there is no task {task_id}")
+            raise NotFoundError(f"there is no task {task_id}", remedy="list them: `membridge task list`")
         return to_task(rows[0])
 
     async def recorded(self, task_ids: Collection[str]) -> dict[str, RecordedTask]:
@@ -142,7 +142,7 @@ class Queries:
         """Return an artifact and its object's key. Raises NotFoundError."""
         rows = await self._rows(select(artifacts).where(artifacts.c.id == artifact_id))
         if not rows:
-            raise NotFoundError(f"there is no artifact {artifact_id}")
+            raise NotFoundError(f"there is no artifact {artifact_id}", remedy="list them: `membridge artifact list`")
         return _artifact(rows[0]), rows[0]["object_key"]
 
     async def artifacts(self, *, task_id: str | None, limit: int) -> list[Artifact]:
