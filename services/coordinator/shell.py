@@ -27,8 +27,6 @@ log = get_logger("membridge.coordinator")
 
 #: Events that wait at most for one more request to be taken, and that one transaction takes at most.
 PENDING, BATCH = 16_384, 512
-#: Turns of the event loop that a batch waits for company: callers of the last one ask again within a few.
-TURNS = 12
 _STOPPED = "this coordinator stopped scheduling"
 
 #: Of the type that its event promises.
@@ -149,8 +147,6 @@ class Shell:
                 async with asyncio.TaskGroup() as group:
                     while True:
                         await self._wake.wait()
-                        for _ in range(TURNS):
-                            await asyncio.sleep(0)
                         self._wake.clear()
                         await self._round(group)
         except MembridgeError as error:
