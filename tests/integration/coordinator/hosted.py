@@ -21,7 +21,6 @@ from services.coordinator.engine.effects import Effect
 from services.coordinator.engine.events import Event, Lapsed, Now, Stirred
 from services.coordinator.engine.state import Limits, State
 from services.coordinator.runtime import Runtime
-from services.coordinator.shell import TURNS
 from services.coordinator.shell import Answer as Future
 from services.coordinator.store import tables as store
 from services.coordinator.store.epoch import begin_tenure, group_commit_of
@@ -242,7 +241,7 @@ class _Tenure(IdlePort):
                     asked.append((item, self._ask(item)))
                 else:
                     shell.post(item)
-            for _ in range(2 * TURNS):
+            for _ in range(24):
                 await asyncio.sleep(0)
         self.writer.free.set()
         await self.idle()
