@@ -295,7 +295,7 @@ class _Tenure(IdlePort):
     def _carried(self, effect: Effect | None, answer: Future | None, *more: object) -> None:
         if self.left is not None:
             if self.left == 0:
-                raise _CrashError
+                raise _CrashError("killed between two effects")
             self.left -= 1
         self._carry(effect, answer, *more)
 
