@@ -38,7 +38,7 @@ from services.coordinator.engine.step import claim_of
 from services.coordinator.lease_entries import LeaseEntries
 from services.coordinator.outputs import Outputs
 from services.coordinator.port import Port
-from services.coordinator.shell import Answer
+from services.coordinator.shell import Answer, fail
 from services.coordinator.store.queries import Queries
 
 log = get_logger("membridge.coordinator")
@@ -169,8 +169,7 @@ class Carrier:
             try:
                 _resolve(answer, await reading())
             except MembridgeError as error:
-                if answer is not None and not answer.done():
-                    answer.set_exception(error)
+                fail(answer, error)
 
         self._in_background(read)
 

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 from membridge.aio.tasks import first_failure
@@ -90,8 +91,8 @@ class Shell:
         self._waiting = deque[Entry]()
         #: Events that have to be applied to what is durable; they go first.
         self._deferred = list[Entry]()
-        #: Events that are in no other place, because the database is being asked about them.
-        self._taken = list[Entry]()
+        #: Events that are in no other place: the database is being asked about them, or they are written in halves.
+        self._taken, self._halved = list[Entry](), list[Entry]()
         self._readers = list[asyncio.Future[None]]()
         #: What is being applied, and what is being written.
         self._open, self._writing = _Batch(), _Batch()
@@ -158,10 +159,10 @@ class Shell:
             if self._writing.stored:
                 # Durable: whoever waits must not hear that it failed. The next tenure sees to the rest.
                 self._release(self._writing)
-            for entry in (*self._writing.entries, *self._open.entries, *self._taken, *self._waiting):
+            left = (self._writing.entries, self._open.entries, self._halved, self._taken, self._deferred, self._waiting)
+            for entry in chain.from_iterable(left):
                 # What nobody waits for, the next tenure finds out for itself.
-                if entry.answer is not None:
-                    refuse(entry, self._failure)
+                fail(entry.answer, self._failure)
             self._waiting.clear()
             self._let_read()
 
@@ -178,7 +179,8 @@ class Shell:
             # What the database says counts only while no transaction is under way.
             await self._write_all(group)
             self._taken = [*await self._look_ups.fill_in(self._taken)]
-        self._apply(self._taken, self._open)
+        if self._taken:
+            self._apply(self._taken, self._open)
         self._taken = []
         if self._writing.commit is not None and len(self._open.entries) >= BATCH:
             await asyncio.wait({self._writing.commit})
@@ -217,9 +219,9 @@ class Shell:
         # What was applied after it built on it: both are applied again, this one in halves.
         self._state.rewind(0)
         self._waiting.extendleft(reversed(self._open.entries))
-        self._open, self._writing, self._taken = _Batch(), _Batch(), [*batch.entries]
+        self._open, self._writing, self._halved = _Batch(), _Batch(), batch.entries
         await in_halves(batch.entries, self._apply_and_write, refuse)
-        self._taken = []
+        self._halved = []
 
     async def _commit(self, batch: _Batch) -> MembridgeError | None:
         """Store a batch; return what that failed with."""
@@ -276,9 +278,8 @@ class Shell:
             if not isinstance(outcome, MembridgeError):
                 for effect in outcome:
                     self._carry(effect, answer)
-            elif answer is not None and not answer.done():
-                answer.set_exception(outcome)
-                answer.exception()
+            else:
+                fail(answer, outcome)
         self._carry(None, None)
 
     def _let_read(self) -> None:
@@ -296,7 +297,12 @@ def refuse(entry: Entry, error: MembridgeError) -> None:
     """Answer an event with an error; one that nobody waits for is logged."""
     if entry.answer is None:
         log.warning("event refused", name=type(entry.event).__name__, reason=error.message)
-    elif not entry.answer.done():
-        entry.answer.set_exception(error)
+    fail(entry.answer, error)
+
+
+def fail(answer: Answer | None, error: MembridgeError) -> None:
+    """Answer with an error, unless nobody waits or the caller has given up."""
+    if answer is not None and not answer.done():
+        answer.set_exception(error)
         # The caller may be gone, and asyncio would log an exception that nobody retrieved.
-        entry.answer.exception()
+        answer.exception()

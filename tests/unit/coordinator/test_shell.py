@@ -371,3 +371,44 @@ async def test_what_was_applied_on_top_of_a_rejected_change_is_decided_anew() ->
         state = await made.shell.settled()
         assert {*state.tasks} == {*state.lines} == {"c"}
         on_top[1].cancel()
+
+
+async def test_an_event_that_waits_for_the_database_survives_the_rejection_of_the_transaction_before_it() -> None:
+    async with stage() as made:
+        made.commits.free.clear()
+        made.commits.rejects = {"a"}
+        first = [made.shell.ask(submitted(name)) for name in ("a", "b")]
+        await made.commits.began.wait()
+        looked_up = list[int]()
+
+        async def fill_in(batch: Sequence[Entry]) -> Sequence[Entry]:
+            looked_up.append(len(batch))
+            return batch
+
+        made.wanted, made.fill_in = lambda batch: any(isinstance(entry.event, Requeued) for entry in batch), fill_in
+        needy = made.shell.ask(Requeued(task_id="elsewhere", actor="test", known=None))
+        # It is taken now, and waits for the transaction under way.
+        while made.shell._waiting:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+        made.commits.free.set()
+        assert isinstance(await answer_of(first[0]), UnstorableError)
+        assert cast("Task", await first[1]).id == "b"
+        assert isinstance(await answer_of(needy), NotFoundError)
+        assert looked_up == [1]
+
+
+async def test_an_event_that_was_put_off_is_answered_when_the_shell_is_stopped() -> None:
+    async with stage() as made:
+        await made.shell.ask(submitted("a"))
+        made.commits.free.clear()
+        made.commits.began.clear()
+        ends = made.shell.ask(Cancelled(task_id="a", reason="", actor="test"))
+        # The task ends in the same transaction, so this one is for the next.
+        put_off = made.shell.ask(Requeued(task_id="a", actor="test"))
+        await made.commits.began.wait()
+        assert made.running is not None
+        made.running.cancel()
+        await asyncio.sleep(0)
+        made.commits.free.set()
+        assert isinstance(await answer_of(put_off), UnavailableError)
+        ends.cancel()
