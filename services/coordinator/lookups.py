@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from membridge.errors import InvalidRequestError, MembridgeError
 from membridge.system import clock
+from services.coordinator.engine import machine
 from services.coordinator.engine.events import Asked, Cancelled, Event, Loaded, Requeued, Submitted
 from services.coordinator.engine.machine import LIVE, TaskState
 from services.coordinator.engine.reports import CONTEXTS, STICKY_SECONDS
@@ -27,22 +28,20 @@ class Lookups:
 
     def wanted(self, batch: Sequence[Entry]) -> bool:
         """Whether any of the events needs something."""
-        return any(self._needs(entry.event) is not _NOTHING for entry in batch)
+        return any(self._need(entry.event) is not None for entry in batch)
 
     async def fill_in(self, batch: Sequence[Entry]) -> Sequence[Entry]:
         """Fill in what the events need; refuse those whose reading failed and return the others."""
-        needs = [self._needs(entry.event) for entry in batch]
-        if all(need is _NOTHING for need in needs):
-            return batch
+        needs = [self._need(entry.event) for entry in batch]
         try:
-            known = await self._read(needs)
+            known = await self._read([need for need in needs if need is not None])
         except MembridgeError as error:
             for entry, need in zip(batch, needs, strict=True):
-                if need is not _NOTHING:
+                if need is not None:
                     refuse(entry, error)
-            return [entry for entry, need in zip(batch, needs, strict=True) if need is _NOTHING]
+            return [entry for entry, need in zip(batch, needs, strict=True) if need is None]
         for entry, need in zip(batch, needs, strict=True):
-            if need is not _NOTHING:
+            if need is not None:
                 entry.event = _filled(entry.event, need, known)
         return batch
 
@@ -56,21 +55,18 @@ class Lookups:
             leases=await self._queries.leases_among(leases) if leases else set(),
         )
 
-    def _needs(self, event: Event) -> "_Need":
+    def _need(self, event: Event) -> "_Need | None":
         match event:
-            case Submitted(task=task):
-                need = _Need(key=task.idempotency_key)
-            case Cancelled(task_id=task_id) | Requeued(task_id=task_id):
-                need = _Need(task=None if task_id in self._state.tasks else task_id)
+            case Submitted(task=task) if task.idempotency_key is not None:
+                return _Need(key=task.idempotency_key)
+            case Cancelled(task_id=task_id) | Requeued(task_id=task_id) if task_id not in self._state.tasks:
+                return _Need(task=task_id)
             case Asked(request=request, lease_id=lease_id):
-                wanted = request.task_id
-                need = _Need(
-                    task=None if wanted in self._state.tasks else wanted,
-                    lease=lease_id if request.nonce and lease_id not in self._state.leases else None,
-                )
+                task = request.task_id if request.task_id not in self._state.tasks else None
+                lease = lease_id if request.nonce and lease_id not in self._state.leases else None
+                return _Need(task=task, lease=lease) if task is not None or lease is not None else None
             case _:
-                return _NOTHING
-        return need if need != _NOTHING else _NOTHING
+                return None
 
     async def load(self, kept: Collection[str]) -> Loaded:
         """Return what a new tenure begins with; `kept` are the leases that KV has."""
@@ -111,9 +107,6 @@ class _Known:
     leases: Collection[str]
 
 
-_NOTHING = _Need()
-
-
 def _filled(event: Event, need: _Need, known: _Known) -> Event:
     match event:
         case Submitted() if need.key is not None:
@@ -147,21 +140,5 @@ def instant(text: str | None) -> float:
 
 
 def state_of(recorded: RecordedTask) -> TaskState:
-    """Return the part of a task that changes."""
-    task = recorded.task
-    return TaskState(
-        id=task.id,
-        context_id=task.context_id,
-        status=task.status,
-        priority=task.priority,
-        max_attempts=task.max_attempts,
-        labels=frozenset(task.labels),
-        timeout_sec=task.policy.timeout_sec,
-        seq=recorded.seq,
-        attempts=task.attempts,
-        interruptions=task.interruptions,
-        not_before=instant(task.not_before),
-        lease_id=task.lease_id,
-        worker_id=task.worker_id,
-        reason=task.reason,
-    )
+    """Return the part of a task of the database that changes."""
+    return machine.state_of(recorded.task, seq=recorded.seq, not_before=instant(recorded.task.not_before))

@@ -5,6 +5,7 @@ import random
 import secrets
 import uuid
 from collections.abc import Collection
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -96,7 +97,7 @@ class Runtime:
             )
         not_before = instant(spec.not_before)
         at = clock.now()
-        task = new_task(spec, ordered_id(at.timestamp(), secrets.token_bytes(10)), at=clock.stamp(at))
+        task = new_task(spec, _new_id(at), at=clock.stamp(at))
         if size > LONG and (whole := len(encode(task))) > MOST_REQUEST - ENVELOPE:
             raise TooLargeError(
                 f"the prompt is too large: its task has {whole:,} bytes, at most {MOST_REQUEST - ENVELOPE:,} fit",
@@ -115,7 +116,7 @@ class Runtime:
     def lease(self, request: LeaseRequest) -> asyncio.Future[Leased]:
         """Lease a task to a worker that asks, if there is one for it. Errors: those of `placing.asked`."""
         name = f"{request.worker_id} {request.nonce}"
-        lease_id = str(uuid.uuid5(NAMESPACE, name) if request.nonce else uuid.uuid4())
+        lease_id = str(uuid.uuid5(NAMESPACE, name)) if request.nonce else _new_id(clock.now())
         return self._shell.ask(Asked(request=request, lease_id=lease_id))
 
     def heartbeat(self, claim: LeaseClaim) -> asyncio.Future[Lease]:
@@ -166,5 +167,10 @@ class Runtime:
 
 def _reported(report: Report, artifact: Artifact | None = None, object_key: str | None = None) -> Reported:
     chance = random.random()  # noqa: S311 - jitter
-    result_id = ordered_id(clock.now().timestamp(), secrets.token_bytes(10))
-    return Reported(report=report, result_id=result_id, chance=chance, artifact=artifact, object_key=object_key)
+    return Reported(
+        report=report, result_id=_new_id(clock.now()), chance=chance, artifact=artifact, object_key=object_key
+    )
+
+
+def _new_id(at: datetime) -> str:
+    return ordered_id(at.timestamp(), secrets.token_bytes(10))

@@ -4,12 +4,12 @@ from msgspec.structs import replace
 
 from membridge.system import clock
 from schemas.leases import Lease, LeaseStatus
-from services.coordinator.engine import machine, reports
+from services.coordinator.engine import reports
 from services.coordinator.engine.effects import LeaseChanged
 from services.coordinator.engine.events import Loaded, Now
 from services.coordinator.engine.machine import HELD, LEASED
 from services.coordinator.engine.state import Held
-from services.coordinator.engine.step import ITSELF, Step
+from services.coordinator.engine.step import Step
 
 
 def loaded(step: Step, event: Loaded) -> None:
@@ -36,7 +36,7 @@ def loaded(step: Step, event: Loaded) -> None:
         state.put(state.tasks, task.id, task)
     for task in event.tasks:
         if task.status in HELD and (task.lease_id or "") not in state.leases:
-            step.change(task, machine.expire(task), "expired", ITSELF, "it had no lease")
+            step.expire(task, "it had no lease")
         elif task.status not in HELD:
             step.await_turn(task)
     for lease in leases.values():

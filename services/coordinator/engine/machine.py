@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from membridge.errors import ConflictError
-from schemas.tasks import TaskStatus
+from schemas.tasks import Task, TaskStatus
 
 QUEUED, LEASED, RUNNING = TaskStatus.QUEUED, TaskStatus.LEASED, TaskStatus.RUNNING
 COMPLETED, FAILED, DEAD = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.DEAD
@@ -47,6 +47,26 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     lease_id: str | None = None
     worker_id: str | None = None
     reason: str = ""
+
+
+def state_of(task: Task, *, seq: int, not_before: float) -> TaskState:
+    """Return the part of a task that changes; `not_before` in seconds of the wall clock."""
+    return TaskState(
+        id=task.id,
+        context_id=task.context_id,
+        status=task.status,
+        priority=task.priority,
+        max_attempts=task.max_attempts,
+        labels=frozenset(task.labels),
+        timeout_sec=task.policy.timeout_sec,
+        seq=seq,
+        attempts=task.attempts,
+        interruptions=task.interruptions,
+        not_before=not_before,
+        lease_id=task.lease_id,
+        worker_id=task.worker_id,
+        reason=task.reason,
+    )
 
 
 def lease(task: TaskState, *, lease_id: str, worker_id: str) -> TaskState:

@@ -26,8 +26,8 @@ from services.coordinator.engine.events import (
     Unreadable,
 )
 from services.coordinator.engine.machine import LEASED, TaskState
-from services.coordinator.engine.state import Held, Tie, waits
-from services.coordinator.engine.step import ITSELF, Step, expiry
+from services.coordinator.engine.state import Tie, waits
+from services.coordinator.engine.step import ITSELF, Step, claimed, expiry
 
 #: Characters of an error that become the task's reason, and those of them that the audit keeps; its result has all.
 REASON, DETAIL = 4_000, 500
@@ -43,7 +43,7 @@ _YES = Reply(Accepted(accepted=True))
 
 def renewed(step: Step, event: Renewed) -> None:
     """Renew a lease for its full time to live. Raises LeaseLostError."""
-    _, held = step.claimed(event.claim)
+    _, held = claimed(step.state, event.claim)
     lease = replace(
         held.lease,
         last_heartbeat=step.now.stamp,
@@ -58,7 +58,7 @@ def renewed(step: Step, event: Renewed) -> None:
 def reported(step: Step, event: Reported) -> None:
     """Accept the result of an attempt. Errors: LeaseLostError, InvalidRequestError with the field."""
     report, now = event.report, step.now
-    before, _ = step.claimed(report)
+    before, _ = claimed(step.state, report)
     success = report.status is ResultStatus.SUCCESS
     if success and event.artifact is None:
         raise InvalidRequestError("a success needs an output", field="output")
@@ -92,11 +92,11 @@ def stick(step: Step, context_id: str, worker_id: str, session: str | None) -> N
 def handed_back(step: Step, event: HandedBack) -> None:
     """Queue a task again that its worker returns because it stops. Raises LeaseLostError."""
     claim = event.claim
-    before, _ = step.claimed(claim)
-    after = machine.hand_back(before, reason=claim.reason or "handed back")
-    step.change(before, after, "handed_back", claim.worker_id, after.reason)
+    before, _ = claimed(step.state, claim)
+    reason = claim.reason or "handed back"
+    step.hand_back(before, claim.worker_id, reason)
     # It is stopping: no more tasks until its next presence message.
-    workers.lose(step, claim.worker_id, WorkerStatus.SYNCING, after.reason)
+    workers.lose(step, claim.worker_id, WorkerStatus.SYNCING, reason)
     step.emit(_YES)
 
 
@@ -141,7 +141,7 @@ def expired(step: Step, event: Expired) -> None:
     if held is None:
         return
     if held.until <= step.now.loop:
-        expire(step, held)
+        step.expire(step.state.tasks[held.lease.task_id])
     else:
         # Loops round: a timer may fire a moment before its instant, and would never fire again.
         step.emit(expiry(held))
@@ -151,7 +151,7 @@ def lapsed(step: Step, event: Lapsed) -> None:
     """End a lease whose entry in KV expired, unless this tenure renewed it: then its timer decides."""
     held = step.state.leases.get(event.lease_id)
     if held is not None and held.by_server:
-        expire(step, held)
+        step.expire(step.state.tasks[held.lease.task_id])
 
 
 def compared(step: Step, event: Compared) -> None:
@@ -159,23 +159,15 @@ def compared(step: Step, event: Compared) -> None:
     missing = [held for lease_id, held in step.state.leases.items() if lease_id not in event.kept]
     for held in missing:
         if held.by_server:
-            expire(step, held)
+            step.expire(step.state.tasks[held.lease.task_id])
         elif step.now.wall - clock.parse(held.lease.started_at).timestamp() > ROUND:
             step.emit(Hold(held.lease))
-
-
-def expire(step: Step, held: Held) -> None:
-    """Take a task from a worker that was not heard of."""
-    before = step.state.tasks[held.lease.task_id]
-    after = machine.expire(before)
-    step.change(before, after, "expired", ITSELF, after.reason, lease=LeaseStatus.EXPIRED)
 
 
 def _take_back(step: Step, claim: LeaseClaim, why: str, until: float = 0.0) -> None:
     before = _leased(step, claim)
     if before is not None:
-        after = machine.hand_back(before, reason=why[:WHY], until=until)
-        step.change(before, after, "handed_back", claim.worker_id, after.reason)
+        step.hand_back(before, claim.worker_id, why[:WHY], until)
 
 
 def _leased(step: Step, claim: LeaseClaim) -> TaskState | None:

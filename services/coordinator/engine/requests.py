@@ -22,17 +22,7 @@ def submitted(step: Step, event: Submitted) -> None:
             step.emit(ReplyTask(first or str(event.known)))
             return
         state.put(state.fresh_keys, name, task.id)
-    fresh = TaskState(
-        id=task.id,
-        context_id=task.context_id,
-        status=task.status,
-        priority=task.priority,
-        max_attempts=task.max_attempts,
-        labels=frozenset(task.labels),
-        timeout_sec=task.policy.timeout_sec,
-        seq=state.next("seq"),
-        not_before=event.not_before,
-    )
+    fresh = machine.state_of(task, seq=state.next("seq"), not_before=event.not_before)
     step.emit(NewTask(task, fresh))
     step.note("submitted", task.id, event.actor)
     step.tell(fresh, "")

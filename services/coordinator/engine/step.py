@@ -59,10 +59,6 @@ class Step:
         )  # fmt: skip
         self.effects.append(Tell(event))
 
-    def claimed(self, claim: LeaseClaim) -> tuple[TaskState, Held]:
-        """Return the task and lease that `claim` names; raise LeaseLostError when that lease is not the active one."""
-        return claimed(self.state, claim)
-
     def begin(self, task: TaskState) -> None:
         """Give a task that is new here its place in its context, its timer and its place in the queue."""
         state = self.state
@@ -104,6 +100,15 @@ class Step:
             self.await_turn(after)
         else:
             self.begin(after)
+
+    def expire(self, task: TaskState, detail: str = "") -> None:
+        """Take a task from a worker that was not heard of."""
+        after = machine.expire(task)
+        self.change(task, after, "expired", ITSELF, detail or after.reason, lease=LeaseStatus.EXPIRED)
+
+    def hand_back(self, task: TaskState, actor: str, reason: str, until: float = 0.0) -> None:
+        """Take a task back from a worker that does not run it; it does not begin again before `until`."""
+        self.change(task, machine.hand_back(task, reason=reason, until=until), "handed_back", actor, reason)
 
     def grant(
         self, before: TaskState, worker_id: str, actor: str, detail: str, lease_id: str

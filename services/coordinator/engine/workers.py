@@ -6,7 +6,7 @@ How many leases a worker holds is counted here, never taken from its presence.
 from msgspec.structs import replace
 
 from membridge.errors import NotFoundError, RefusedError
-from schemas.leases import LeaseRequest, LeaseStatus
+from schemas.leases import LeaseRequest
 from schemas.workers import Capabilities, Worker, WorkerStatus
 from services.coordinator.engine import machine
 from services.coordinator.engine.effects import NewWorker, Reply, WorkerDrained, WorkerRemoved
@@ -81,11 +81,9 @@ def believed(step: Step, event: Believed) -> None:
             if held.unconfirmed:
                 step.change(task, machine.start(task), "started", event.worker_id)
         elif task.status is RUNNING:
-            after = machine.expire(task)
-            step.change(task, after, "expired", ITSELF, after.reason, lease=LeaseStatus.EXPIRED)
+            step.expire(task)
         elif held.unconfirmed:
-            after = machine.hand_back(task, reason=f"{event.worker_id} never received it")
-            step.change(task, after, "handed_back", ITSELF, after.reason)
+            step.hand_back(task, ITSELF, f"{event.worker_id} never received it")
 
 
 def drained(step: Step, event: Drained) -> None:
