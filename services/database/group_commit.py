@@ -8,16 +8,15 @@ caller stops writing.
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from membridge.aio.deadline import Deadline
-from membridge.errors import InvalidRequestError, MembridgeError
+from membridge.errors import InvalidRequestError
 from services.database.engine import cause_of, is_of_database, is_of_values, to_its_end, unavailable
-from services.database.statements import Row, Statement, Write
-from services.database.writer import FencedRow, FenceError, Writer, open_writer
+from services.database.statements import Row, Statement, Verb, Write
+from services.database.writer import Fence, Writer, open_writer
 
 T = TypeVar("T")
 
@@ -29,14 +28,6 @@ class UnstorableError(InvalidRequestError):
     """The database rejected the values of a change. Nothing of that change is stored; other changes are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """A row that is there as long as this process may write; without it `fenced` is raised."""
-
-    row: FencedRow
-    fenced: MembridgeError
-
-
 @asynccontextmanager
 async def open_group_commit(
     engine: AsyncEngine, *, fence: Fence, statements: Sequence[Statement]
@@ -46,8 +37,8 @@ async def open_group_commit(
     Raises UnavailableError.
     """
     try:
-        async with open_writer(engine) as writer:
-            yield GroupCommit(engine, writer, fence, statements)
+        async with open_writer(engine, fence) as writer:
+            yield GroupCommit(engine, writer, statements)
     except Exception as error:
         if is_of_database(error):
             raise unavailable(engine.url, error) from error
@@ -57,8 +48,8 @@ async def open_group_commit(
 class GroupCommit:
     """Writes to one database; made by `open_group_commit`."""
 
-    def __init__(self, engine: AsyncEngine, writer: Writer, fence: Fence, statements: Sequence[Statement]) -> None:
-        self._url, self._writer, self._fence = engine.url, writer, fence
+    def __init__(self, engine: AsyncEngine, writer: Writer, statements: Sequence[Statement]) -> None:
+        self._url, self._writer = engine.url, writer
         self._places = {statement: place for place, statement in enumerate(statements)}
 
     async def commit(self, writes: Iterable[Write], *, stored: Callable[[], None]) -> None:
@@ -70,8 +61,6 @@ class GroupCommit:
         """
         try:
             await to_its_end(self._transact(self._grouped(writes), stored))
-        except FenceError as error:
-            raise self._fence.fenced from error
         except Exception as error:
             if is_of_values(error):
                 raise UnstorableError(f"the database rejects it: {cause_of(error)}") from error
@@ -81,15 +70,15 @@ class GroupCommit:
 
     async def _transact(self, grouped: list[tuple[Statement, list[Row]]], stored: Callable[[], None]) -> None:
         async with Deadline.after(COMMIT_SECONDS).scope("a transaction"):
-            await self._writer.transact(self._fence.row, grouped)
+            await self._writer.transact(grouped)
         stored()
 
     def _grouped(self, writes: Iterable[Write]) -> list[tuple[Statement, list[Row]]]:
-        """Return the rows by statement, in the statements' sequence; of rows with one key the last."""
+        """Return the rows by statement, in the statements' sequence; of several changes of one row the last."""
         found: dict[Statement, dict[object, Row]] = {}
         for write in writes:
             rows = found.setdefault(write.statement, {})
-            key = write.row[write.statement.key] if write.statement.key else len(rows)
+            key = len(rows) if write.statement.verb is Verb.INSERT else write.row["id"]
             rows[key] = write.row
         return [
             (statement, list(found[statement].values())) for statement in sorted(found, key=self._places.__getitem__)
@@ -108,5 +97,5 @@ async def in_halves(
         except UnstorableError as error:
             if len(part) > 1:
                 parts += [part[len(part) // 2 :], part[: len(part) // 2]]
-            for one in part if len(part) == 1 else ():
-                refuse(one, error)
+            else:
+                refuse(part[0], error)

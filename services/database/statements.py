@@ -22,13 +22,12 @@ class Verb(Enum):
 class Statement:
     """A write of many rows to one table; `columns` are the names that each of the rows has.
 
-    An update and a delete find their row by `id`; of several rows with one `key` in a transaction the last one counts.
+    An update and a delete find their row by `id`; of several of one row in a transaction the last one counts.
     """
 
     verb: Verb
     table: Table
     columns: tuple[str, ...]
-    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,9 @@ def insert_into(table: Table, *, numbered: str | None = None) -> Statement:
 
 def update_by_id(table: Table, *columns: str) -> Statement:
     """Return an update of `columns` in the row of an id."""
-    return Statement(Verb.UPDATE, table, (*columns, "id"), key="id")
+    return Statement(Verb.UPDATE, table, (*columns, "id"))
 
 
 def delete_by_id(table: Table) -> Statement:
     """Return a delete of the row of an id."""
-    return Statement(Verb.DELETE, table, ("id",), key="id")
+    return Statement(Verb.DELETE, table, ("id",))

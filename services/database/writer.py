@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Float, Integer, Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from membridge.errors import MembridgeError
 from services.database.engine import BUSY_SECONDS, SQLITE_PRAGMAS
 from services.database.statements import Row, Statement, Value, Verb
 
@@ -28,65 +29,62 @@ T = TypeVar("T")
 Grouped = Sequence[tuple[Statement, Sequence[Row]]]
 
 
-class FenceError(Exception):
-    """The row of the fence is not there any more; nothing is stored."""
-
-
 @dataclass(frozen=True, slots=True)
-class FencedRow:
-    """A row that is in `table`, with these values, as long as this process may write."""
+class Fence:
+    """A row that is in `table`, with these values, as long as this process may write; without it `fenced` is raised."""
 
     table: Table
     row: Row
+    fenced: MembridgeError
 
 
 class Writer(Protocol):
     """A connection that writes."""
 
-    async def transact(self, fence: FencedRow, grouped: Grouped) -> None:
-        """Check the fence, execute each statement with all its rows, and commit. Errors: FenceError, the driver's."""
+    async def transact(self, grouped: Grouped) -> None:
+        """Check the fence, execute each statement with all its rows, and commit. Errors: the fence's, the driver's."""
         ...
 
 
 @asynccontextmanager
-async def open_writer(engine: AsyncEngine) -> AsyncGenerator[Writer]:
+async def open_writer(engine: AsyncEngine, fence: Fence) -> AsyncGenerator[Writer]:
     """Open a connection beside those of the engine. Errors: the driver's."""
     quote = engine.dialect.identifier_preparer.quote
     if engine.dialect.name == "sqlite":
         with ThreadPoolExecutor(1, thread_name_prefix="commit") as thread:
             connection = await _in(thread, _connect, engine.url.database or "")
             try:
-                yield _Sqlite(thread, connection, quote)
+                yield _Sqlite(thread, connection, quote, fence)
             finally:
                 await _in(thread, connection.close)
     else:
         async with engine.connect() as connection:
-            yield _Postgres((await connection.get_raw_connection()).driver_connection, quote)
+            yield _Postgres((await connection.get_raw_connection()).driver_connection, quote, fence)
 
 
 class _Sqlite:
-    def __init__(self, thread: ThreadPoolExecutor, connection: sqlite3.Connection, quote: Callable[[str], str]) -> None:
-        self._thread, self._connection, self._quote = thread, connection, quote
+    def __init__(
+        self, thread: ThreadPoolExecutor, connection: sqlite3.Connection, quote: Callable[[str], str], fence: Fence
+    ) -> None:
+        self._thread, self._connection, self._quote, self._fence = thread, connection, quote, fence
+        self._check = _checking(fence, quote, ["?"] * len(fence.row))
         self._prepared: dict[Statement, str] = {}
 
-    async def transact(self, fence: FencedRow, grouped: Grouped) -> None:
-        sql, values = _checking(fence, self._quote, "?")
+    async def transact(self, grouped: Grouped) -> None:
         bound = list[tuple[str, Sequence[Sequence[Value]]]]()
         for statement, rows in grouped:
             words = self._prepared.get(statement)
             if words is None:
                 words = self._prepared[statement] = _words(statement, self._quote, ["?"] * len(statement.columns))
             bound.append((words, [[row[name] for name in statement.columns] for row in rows]))
-        await _in(self._thread, self._transact, sql, values, bound)
+        await _in(self._thread, self._transact, bound)
 
-    def _transact(
-        self, fence: str, values: Sequence[Value], bound: Sequence[tuple[str, Sequence[Sequence[Value]]]]
-    ) -> None:
+    def _transact(self, bound: Sequence[tuple[str, Sequence[Sequence[Value]]]]) -> None:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if connection.execute(fence, values).rowcount != 1:
-                raise FenceError
+            if connection.execute(self._check, list(self._fence.row.values())).rowcount != 1:
+                raise self._fence.fenced
             for words, rows in bound:
                 connection.executemany(words, rows)
             connection.execute("COMMIT")
@@ -100,15 +98,16 @@ class _Postgres:
         self,
         connection: Any,
         quote: Callable[[str], str],
+        fence: Fence,
     ) -> None:
-        self._connection, self._quote = connection, quote
+        self._connection, self._quote, self._fence = connection, quote, fence
+        self._check = _checking(fence, quote, [f"${number}" for number in range(1, len(fence.row) + 1)])
         self._prepared: dict[tuple[Statement, ...], str] = {}
 
-    async def transact(self, fence: FencedRow, grouped: Grouped) -> None:
-        sql, values = _checking(fence, self._quote, "$")
+    async def transact(self, grouped: Grouped) -> None:
         async with self._connection.transaction():
-            if await self._connection.execute(sql, *values) != "UPDATE 1":
-                raise FenceError
+            if await self._connection.execute(self._check, *self._fence.row.values()) != "UPDATE 1":
+                raise self._fence.fenced
             for inserts, part in groupby(grouped, lambda one: one[0].verb is Verb.INSERT):
                 if inserts:
                     await self._insert([*part])
@@ -163,12 +162,11 @@ def _words(statement: Statement, quote: Callable[[str], str], places: Sequence[s
             return f"DELETE FROM {table} WHERE id = {places[-1]}"
 
 
-def _checking(fence: FencedRow, quote: Callable[[str], str], mark: str) -> tuple[str, Sequence[Value]]:
-    """Return an update that changes nothing in the row of the fence: it waits for whoever is changing that row."""
-    table, names = quote(fence.table.name), [quote(name) for name in fence.row]
-    places = [mark if mark == "?" else f"{mark}{index}" for index in range(1, len(names) + 1)]
+def _checking(fence: Fence, quote: Callable[[str], str], places: Sequence[str]) -> str:
+    """Return an update that changes nothing in the row of the fence: it waits for a transaction that changes it."""
+    names = [quote(name) for name in fence.row]
     found = " AND ".join(f"{name} = {place}" for name, place in zip(names, places, strict=True))
-    return f"UPDATE {table} SET {names[0]} = {names[0]} WHERE {found}", list(fence.row.values())
+    return f"UPDATE {quote(fence.table.name)} SET {names[0]} = {names[0]} WHERE {found}"
 
 
 def _postgres_type(table: Table, column: str) -> str:

@@ -11,8 +11,8 @@ from membridge.errors import UnavailableError
 from services.coordinator.store.statements import STATEMENTS
 from services.coordinator.store.tables import scheduling
 from services.database.engine import to_its_end, unavailable
-from services.database.group_commit import Fence, GroupCommit, open_group_commit
-from services.database.writer import FencedRow
+from services.database.group_commit import GroupCommit, open_group_commit
+from services.database.writer import Fence
 
 #: Seconds that taking the next epoch may take.
 BEGIN_SECONDS = 30.0
@@ -29,10 +29,8 @@ async def begin_tenure(engine: AsyncEngine) -> int:
 
 def group_commit_of(engine: AsyncEngine, epoch: int) -> AbstractAsyncContextManager[GroupCommit]:
     """Open the writer of the tenure that has this epoch."""
-    fence = Fence(
-        FencedRow(scheduling, {"name": _NAME, "epoch": epoch}),
-        UnavailableError("another coordinator schedules now", remedy="try again"),
-    )
+    fenced = UnavailableError("another coordinator schedules now", remedy="try again")
+    fence = Fence(scheduling, {"name": _NAME, "epoch": epoch}, fenced)
     return open_group_commit(engine, fence=fence, statements=STATEMENTS)
 
 

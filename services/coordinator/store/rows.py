@@ -45,7 +45,7 @@ def writes_of(effects: Iterable[Effect]) -> list[Write]:
             if (row := fresh.get(effect.task.id)) is not None:
                 row.update(_changing(effect.task, effect.at))
             else:
-                writes.append(Write(UPDATE_TASK, _task_update(effect)))
+                writes.append(Write(UPDATE_TASK, {"id": effect.task.id, **_changing(effect.task, effect.at)}))
         elif isinstance(effect, NewTask):
             row = fresh[effect.task.id] = _task_row(effect.task, effect.state)
             writes.append(Write(INSERT_TASK, row))
@@ -53,21 +53,6 @@ def writes_of(effects: Iterable[Effect]) -> list[Write]:
             statement, row_of = known
             writes.append(Write(statement, row_of(effect)))
     return writes
-
-
-def _task_update(changed: TaskChanged) -> Row:
-    task = changed.task
-    return {
-        "id": task.id,
-        "status": task.status.value,
-        "updated_at": changed.at,
-        "not_before": task.not_before,
-        "lease_id": task.lease_id,
-        "worker_id": task.worker_id,
-        "attempts": task.attempts,
-        "interruptions": task.interruptions,
-        "reason": task.reason,
-    }
 
 
 def _changing(task: TaskState, at: str) -> dict[str, Value]:

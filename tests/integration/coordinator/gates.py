@@ -13,7 +13,7 @@ from membridge.errors import UnavailableError
 from schemas.tasks import Task
 from services.coordinator.store.queries import Queries
 from services.database.group_commit import GroupCommit
-from services.database.writer import FencedRow, Grouped, Writer
+from services.database.writer import Grouped, Writer
 
 
 class Commit(Enum):
@@ -29,10 +29,10 @@ def failing(group_commit: GroupCommit, how: Commit) -> Generator[list[Commit]]:
     happened = list[Commit]()
     closed = ConnectionDoesNotExistError if group_commit._url.get_backend_name() == "postgresql" else sqlite3.Error
 
-    async def fail(writer: Writer, fence: FencedRow, grouped: Grouped) -> None:
+    async def fail(writer: Writer, grouped: Grouped) -> None:
         happened.append(how)
         if how is Commit.ANSWER_LOST:
-            await writer.transact(fence, grouped)
+            await writer.transact(grouped)
         raise closed("the connection was closed")
 
     with _hooked(group_commit, fail):
@@ -44,10 +44,10 @@ def held(group_commit: GroupCommit) -> Generator[asyncio.Event]:
     """Let each transaction wait during the body; yield what is set when the first one does."""
     waits, free = asyncio.Event(), asyncio.Event()
 
-    async def hold(writer: Writer, fence: FencedRow, grouped: Grouped) -> None:
+    async def hold(writer: Writer, grouped: Grouped) -> None:
         waits.set()
         await free.wait()
-        await writer.transact(fence, grouped)
+        await writer.transact(grouped)
 
     with _hooked(group_commit, hold):
         try:
@@ -56,7 +56,7 @@ def held(group_commit: GroupCommit) -> Generator[asyncio.Event]:
             free.set()
 
 
-Instead = Callable[[Writer, FencedRow, Grouped], Awaitable[None]]
+Instead = Callable[[Writer, Grouped], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class _Hooked:
     writer: Writer
     instead: Instead
 
-    async def transact(self, fence: FencedRow, grouped: Grouped) -> None:
-        await self.instead(self.writer, fence, grouped)
+    async def transact(self, grouped: Grouped) -> None:
+        await self.instead(self.writer, grouped)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from services.coordinator.store.epoch import begin_tenure, group_commit_of
 from services.coordinator.store.migrations import MIGRATIONS
 from services.coordinator.store.queries import Queries
 from services.database.engine import open_engine, parse_url
-from services.database.writer import FencedRow, Grouped, Writer
+from services.database.writer import Grouped, Writer
 from tests.fixtures.idle_port import IdlePort
 from tests.fixtures.task_engine.ledger import Tables
 from tests.fixtures.task_engine.model import LOOP, PLAIN, WALL, Fate
@@ -333,11 +333,11 @@ class _FailingWriter:
         self.free = asyncio.Event()
         self.free.set()
 
-    async def transact(self, fence: FencedRow, grouped: Grouped) -> None:
+    async def transact(self, grouped: Grouped) -> None:
         """Execute the statements and commit, or not, once that is let."""
         await self.free.wait()
         if self.fate is not False:
-            await self._writer.transact(fence, grouped)
+            await self._writer.transact(grouped)
         if self.fate is not None:
             raise ConnectionResetError("the connection was closed")
 

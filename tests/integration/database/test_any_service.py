@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from membridge.aio.deadline import Deadline
 from membridge.errors import UnavailableError
 from services.database.engine import Engine, open_engine, parse_url
-from services.database.group_commit import Fence, UnstorableError, in_halves, open_group_commit
+from services.database.group_commit import UnstorableError, in_halves, open_group_commit
 from services.database.migrate import Migrations
 from services.database.statements import Write, insert_into, update_by_id
-from services.database.writer import FencedRow
+from services.database.writer import Fence
 
 STEP = """\
 import sqlalchemy as sa
@@ -47,7 +47,7 @@ async def stored(engine: Engine) -> dict[int, str]:
 
 async def test_a_service_brings_its_tables_statements_and_fence(database_url: str, tmp_path: Path) -> None:
     (tmp_path / "0001_notes.py").write_text(STEP, encoding="utf-8")
-    fence = Fence(FencedRow(OWNERS, {"name": "me"}), UnavailableError("another process writes now"))
+    fence = Fence(OWNERS, {"name": "me"}, UnavailableError("another process writes now"))
     url = parse_url(database_url, tmp_path / "unused")
     async with (
         open_engine(url, Migrations("notes", tmp_path), deadline=Deadline.after(30.0)) as engine,
