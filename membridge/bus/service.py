@@ -118,7 +118,7 @@ class _Service:
             if len(mine) >= endpoint.at_once + WAITING:
                 await self._turn_away(stats, message, OverloadedError("too many requests at once"))
                 continue
-            task = self._prompted(endpoint, stats, message) if endpoint.prompt is not None else None
+            task = self._prompted(endpoint, stats, message)
             if task is None:
                 task = group.create_task(self._answer(endpoint, stats, message, free), name=endpoint.operation.name)
             for tasks in (mine, self._running):
@@ -150,12 +150,9 @@ class _Service:
             deadline = Deadline.after(endpoint.operation.deadline)
             call = Call(request_id, message.subject, message.headers, deadline, caller_of(message))
             answer = endpoint.prompt(request, call)
-        except MembridgeError as error:
-            answer = asyncio.get_running_loop().create_future()
-            answer.set_exception(error)
         except Exception as error:  # noqa: BLE001 - the caller is told, and the service goes on
             answer = asyncio.get_running_loop().create_future()
-            answer.set_exception(answerable(error, log, request_id=request_id, subject=message.subject))
+            answer.set_exception(error)
         if answer is None:
             return None
         stats.requests += 1
@@ -166,9 +163,8 @@ class _Service:
             if error is None:
                 self._answers.append((message, encode(answer.result()), None))
             else:
-                if not isinstance(error, MembridgeError):
-                    error = answerable(error, log, request_id=request_id, subject=message.subject)
-                self._answers.append((message, *self._refused(stats, error, request_id)))
+                said = answerable(error, log, request_id=request_id, subject=message.subject)
+                self._answers.append((message, *self._refused(stats, said, request_id)))
             self._answered.set()
 
         answer.add_done_callback(answered)

@@ -115,9 +115,9 @@ async def find_claude(wanted: str) -> tuple[str, str] | None:
         ended = await process.run(program, "", line=lambda _: None)
     except OSError:
         return None
-    return (
-        (path, ended.output.decode("utf-8", "replace").strip()) if ended.code == 0 and ended.exceeded is None else None
-    )
+    if ended.code or ended.exceeded is not None:
+        return None
+    return path, ended.output.decode("utf-8", "replace").strip()
 
 
 def _outcome(order: Order, ended: ProgramResult, began: float) -> AttemptResult:
