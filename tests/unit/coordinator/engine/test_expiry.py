@@ -1,7 +1,5 @@
 """What ends a lease without a word from its worker: its timer, its entry in KV, a comparison of the two."""
 
-import pytest
-
 from membridge.system import clock
 from schemas.leases import Lease, LeaseStatus
 from schemas.tasks import TaskStatus
@@ -13,15 +11,6 @@ from services.coordinator.engine.step import claim_of
 from tests.fixtures.task_engine.scene import LOOP, WALL, Scene, all_of, loaded, only, reported, sent
 
 QUEUED, LEASED, RUNNING, DEAD = TaskStatus.QUEUED, TaskStatus.LEASED, TaskStatus.RUNNING, TaskStatus.DEAD
-
-
-@pytest.fixture
-def scene() -> Scene:
-    """A worker that runs a task."""
-    made = Scene()
-    made.node("w")
-    made.run("t")
-    return made
 
 
 def kept(task: str = "t") -> Scene:

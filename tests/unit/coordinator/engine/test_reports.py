@@ -32,15 +32,6 @@ QUEUED, LEASED, RUNNING = TaskStatus.QUEUED, TaskStatus.LEASED, TaskStatus.RUNNI
 FAILED, COMPLETED, DEAD = TaskStatus.FAILED, TaskStatus.COMPLETED, TaskStatus.DEAD
 
 
-@pytest.fixture
-def scene() -> Scene:
-    """A worker that runs a task."""
-    made = Scene()
-    made.node("w")
-    made.run("t")
-    return made
-
-
 def test_a_heartbeat_renews_the_lease_for_its_whole_time(scene: Scene) -> None:
     lease = scene.lease("t")
     scene.passed += 100.0
