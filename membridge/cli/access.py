@@ -191,7 +191,7 @@ def _check_own_settings(settings: Settings, line: "Line", node: NodeId, database
         unset = settings.unset("nats.urls")
         raise InvalidRequestError(
             f"nats.urls, set by {origin}, does not name {line.urls[0]}, the server of the invitation",
-            remedy=f"{unset}",
+            remedy=unset,
             field="nats.urls",
         )
 

@@ -61,7 +61,10 @@ class ProjectConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that is configured. `origins` names each value's source; `warnings` are for the doctor."""
+    """Everything that is configured. `warnings` are for the doctor.
+
+    `origins` names each value's source, `labels` how that source spells the setting.
+    """
 
     node: NodeSettings
     project: FirstProject
@@ -78,6 +81,7 @@ class Settings:
     projects: tuple[ProjectConfig, ...]
     table: tuple[Setting, ...]
     origins: Mapping[str, str]
+    labels: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
     def of(self, kind: type[G]) -> G:
@@ -91,8 +95,8 @@ class Settings:
 
     def unset(self, key: str) -> str:
         """Return how a person takes away the value of `key`, where it is set, for a remedy."""
-        origin = self.origins[key]
-        return f"unset {origin[4:]}" if origin.startswith("env ") else f"remove {key} from {origin}"
+        origin, label = self.origins[key], self.labels[key]
+        return f"unset {label}" if origin.startswith("env ") else f"remove {label} from {origin}"
 
     def value(self, item: Setting) -> object:
         """Return the value of one line of the table."""
@@ -145,6 +149,7 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
         raw.update({key: one for key, one in source.values.items() if one.value not in ("", None)})
     values = {item.key: _parse(item, raw[item.key], home) for item in table if item.key in raw}
     origins = {item.key: raw[item.key].origin if item.key in raw else DEFAULT for item in table}
+    labels = {item.key: raw[item.key].label if item.key in raw else item.key for item in table}
     for key, value in _derived(values, where, environ, home).items():
         values.setdefault(key, value)
     services: dict[str, object] = {name: _group(kind, name, values) for name, kind in brought.items()}
@@ -165,6 +170,7 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
         projects=_projects(project, nats.keys_dir, files, where, home),
         table=table,
         origins=MappingProxyType(origins),
+        labels=MappingProxyType(labels),
     )
     _check_together(settings)
     return _with_warnings(settings, [*found.warnings, *(warning for one in files for warning in one.warnings)], where)

@@ -43,3 +43,17 @@ def test_a_server_elsewhere_in_the_file_is_named_and_the_remedy_works(
     assert f"remedy: remove nats.urls from {file}, or run `membridge node`" in capsys.readouterr().err
     file.write_text("[nats]\n")
     assert load(os.environ, home).origins["nats.urls"] == DEFAULT
+
+
+def test_a_server_elsewhere_in_the_old_tools_file_is_named_as_that_file_spells_it(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = home / ".claude-mem-minio" / "config.env"
+    file.parent.mkdir(parents=True)
+    file.write_text("export MEMBRIDGE_NATS_URL=nats://hub:4222\n")
+
+    assert main(["up"]) == 1
+
+    assert f"remedy: remove MEMBRIDGE_NATS_URL from {file}, or run `membridge node`" in capsys.readouterr().err
+    file.write_text("")
+    assert load(os.environ, home).origins["nats.urls"] == DEFAULT
