@@ -11,6 +11,7 @@ from membridge.bus.kv import Kv
 from membridge.settings import Settings
 from membridge.settings.kinds import address_and_port
 from membridge.system.logging import get_logger
+from membridge.wiring.bus import made_again
 from membridge.wiring.service import Service
 from schemas import buckets
 from services.web import health, keys, openapi, sessions
@@ -55,15 +56,20 @@ async def admitting(
     bus: Bus, *, hosts: Collection[str] = (), behind_tls: bool = False, rates: Rates = RATES
 ) -> AsyncGenerator[Access]:
     """Keep keys and sessions current during the body. Errors: those of the bus."""
-    deadline = Deadline.after(OPEN)
-    secret = await sessions.shared_secret(Kv(bus, buckets.SESSION_SECRET), deadline=deadline)
-    keyring = Keyring(Kv(bus, buckets.API_KEYS))
+    kept, keyring = Kv(bus, buckets.SESSION_SECRET), Keyring(Kv(bus, buckets.API_KEYS))
+    secret = await sessions.shared_secret(kept, deadline=Deadline.after(OPEN))
     live = Sessions(secret, keyring, Kv(bus, buckets.ENDED_SESSIONS), behind_tls=behind_tls)
+
+    async def agree(deadline: Deadline) -> None:
+        live.sign_with(await sessions.shared_secret(kept, deadline=deadline))
+
     await keyring.refresh()
     await live.refresh()
     async with background() as group:
         group.create_task(keyring.run(_unheard), name="keys")
         group.create_task(live.run(_unheard), name="sessions")
+        # A NATS server that comes back empty has no secret, and a web server that starts then makes another.
+        group.create_task(made_again(bus, agree), name="secret of sessions")
         yield Access(keyring, live, Gate(keyring, live, hosts=hosts, rates=rates))
 
 

@@ -70,9 +70,8 @@ class Sessions:
     """The sessions of a system. `secret` is the same on every server; `behind_tls` when a proxy speaks TLS for it."""
 
     def __init__(self, secret: bytes, keyring: Keyring, ended: Kv[EndedSession], *, behind_tls: bool = False) -> None:
-        if len(secret) < SECRET:
-            raise ValueError(f"the secret of sessions has {SECRET} bytes at least")
-        self._secret, self._keyring, self._behind_tls = secret, keyring, behind_tls
+        self.sign_with(secret)
+        self._keyring, self._behind_tls = keyring, behind_tls
         self._ended = Mirror(ended)
         self._logins = RateLimit(LOGINS)
 
@@ -83,6 +82,12 @@ class Sessions:
     async def refresh(self) -> None:
         """Read the copy anew now."""
         await self._ended.refresh()
+
+    def sign_with(self, secret: bytes) -> None:
+        """Sign cookies with `secret` from now on; sessions under another one are over."""
+        if len(secret) < SECRET:
+            raise ValueError(f"the secret of sessions has {SECRET} bytes at least")
+        self._secret = secret
 
     def cookie_name(self, *, secure: bool) -> str:
         """Return the name of the cookie; the prefix keeps it from every other host and from plain connections."""
