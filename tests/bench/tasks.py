@@ -250,7 +250,9 @@ def main() -> None:
         if shutil.which("py-spy") is not None:
             stacks = folder / "stacks"
             measure("", folder / "n3", seconds=options.seconds, in_flight=IN_FLIGHT, prompt=PROMPT, profile=stacks)
-            flame.write(stacks, PAGE.with_suffix(".svg"), "services/coordinator, the whole way over NATS, SQLite")
+            # py-spy writes nothing where it may not trace another process.
+            if stacks.exists():
+                flame.write(stacks, PAGE.with_suffix(".svg"), "services/coordinator, the whole way over NATS, SQLite")
         child = subprocess.run(
             [sys.executable, "-m", "tests.bench.tasks", "--memory"], capture_output=True, text=True, check=True
         )

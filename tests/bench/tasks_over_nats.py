@@ -1,7 +1,7 @@
 """Lifecycles of tasks the whole way: a client, a coordinator and workers on a nats-server, each a process of its own.
 
 What the runtime alone does is in `tests.bench.tasks`; this adds what everybody pays who uses it: requests to a
-coordinator, orders to a worker, its report, leases and ties in KV, events, and a server that syncs what it keeps.
+coordinator, orders to a worker, its report, events, and a server that syncs what it keeps.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ def _profiled(pid: int, stacks: Path | None, seconds: float) -> Generator[None]:
         yield
         return
     command = ["py-spy", "record", "--gil", "-r", "400", "-d", str(round(seconds)), "-f", "raw", "-o", str(stacks)]
-    spy = subprocess.Popen([*command, "-p", str(pid)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    spy = subprocess.Popen([*command, "-p", str(pid)], stdout=subprocess.DEVNULL)
     yield
     spy.wait(timeout=SOON)
 
