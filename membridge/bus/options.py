@@ -67,17 +67,19 @@ class BusOptions:
                     field="nats_url",
                 )
         if self.credentials is not None:
-            text = _read(self.credentials, "credentials file")
+            text = _read(self.credentials, "credentials file", "MEMBRIDGE_NATS_CREDENTIALS_FILE")
             if not all(mark in text for mark in _CREDENTIAL_MARKS):
                 raise CredentialsError(
                     f"{self.credentials} is not a NATS credentials file: it lacks the user's JWT or seed",
                     remedy="write it with `nsc generate creds`, or set MEMBRIDGE_NATS_CREDENTIALS_FILE to another",
                 )
-        if self.nkey_seed is not None and not _read(self.nkey_seed, "nkey seed").strip().startswith("SU"):
-            raise CredentialsError(
-                f"{self.nkey_seed} is not the nkey seed of a user, which begins with SU",
-                remedy="restore the file, or set MEMBRIDGE_NATS_NKEY_SEED_FILE to another",
-            )
+        if self.nkey_seed is not None:
+            text = _read(self.nkey_seed, "nkey seed", "MEMBRIDGE_NATS_NKEY_SEED_FILE")
+            if not text.strip().startswith("SU"):
+                raise CredentialsError(
+                    f"{self.nkey_seed} is not the nkey seed of a user, which begins with SU",
+                    remedy="restore the file, or set MEMBRIDGE_NATS_NKEY_SEED_FILE to another",
+                )
         if (self.credentials or self.nkey_seed) and importlib.util.find_spec("nkeys") is None:
             raise CredentialsError(
                 "signing in with a credentials file or nkey needs the package `nkeys`",
@@ -112,12 +114,11 @@ def plain_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "the address"
 
 
-def _read(path: Path, what: str) -> str:
+def _read(path: Path, what: str, setting: str) -> str:
+    remedy = f"restore the file, or set {setting} to another"
     try:
         return path.read_text("utf-8")
     except OSError as error:
-        raise files.meaning(
-            error, path, otherwise=CredentialsError, remedy=f"check the setting of the {what}"
-        ) from error
+        raise files.meaning(error, path, otherwise=CredentialsError, remedy=remedy) from error
     except UnicodeDecodeError as error:
-        raise CredentialsError(f"the {what} {path} is not text", remedy="restore the file, or set another") from error
+        raise CredentialsError(f"the {what} {path} is not text", remedy=remedy) from error

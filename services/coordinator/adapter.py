@@ -46,7 +46,7 @@ class Adapter:
         if len(reply.answers) != len(orders):
             raise BusUnavailableError(
                 f"worker {worker_id} answered {len(reply.answers)} of {len(orders)} orders",
-                remedy="update membridge on that machine",
+                remedy="upgrade membridge on that machine",
             )
         return reply.answers
 

@@ -19,7 +19,7 @@ from services.web.sessions import CSRF, Sessions
 
 #: Host names that a server on this machine always answers to.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_NO_KEY = "show a key in the header `Authorization: Bearer KEY`, or log in"
+_NO_KEY = "send a key in the header `Authorization: Bearer KEY`, or log in"
 
 
 @dataclass(frozen=True, slots=True)
