@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,9 +40,10 @@ AUTO = "auto-sync"
 LISTED = 100
 #: Seconds a record may take to reach the stream.
 RECORD_DEADLINE = 2.0
-#: Seconds before a job first reports progress, and between two reports.
+#: Seconds before a job first reports progress, between two reports, and until a step that stands still is told again.
 PROGRESS_AFTER = 1.0
 PROGRESS_EVERY = 0.5
+PROGRESS_AGAIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,8 @@ def _log_failure(job: Job, reason: str, *, remedy: str = "", code: str = "") -> 
 class _Throttle:
     """Forwards progress after a job's first second, then at a bounded rate. Safe to call from any thread.
 
-    Progress of the first second is forwarded when it is over, so that a stalled transfer is shown too.
+    Progress of the first second is forwarded when it is over, and what stands still is forwarded again, so that a
+    stalled transfer is shown, also to whoever looks later.
     """
 
     def __init__(self, local: Listener | None) -> None:
@@ -212,8 +215,10 @@ class _Throttle:
             self._loop.call_soon_threadsafe(self._told.set)
 
     async def next(self) -> tuple[str, int, int]:
-        """Wait for new progress and for its turn, and return the latest."""
-        await self._told.wait()
+        """Wait for new progress and for its turn, and return the latest; what stands still is told again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROGRESS_AGAIN if self._latest[0] else None):
+                await self._told.wait()
         await asyncio.sleep(max(0.0, self._next - time.monotonic()))
         self._told.clear()
         self._next = time.monotonic() + PROGRESS_EVERY
