@@ -167,7 +167,7 @@ async def test_nodes_go_on_when_one_of_three_servers_dies(
         await until(
             bus,
             machine,
-            lambda seen: (seen.project.rows["observations"], seen.project.unsynced) == (before + 6, 0),
+            lambda seen: (seen.project.rows.get("observations"), seen.project.unsynced) == (before + 6, 0),
             seconds=60.0,
         )
     assert memory_rows(a.database) == memory_rows(b.database)

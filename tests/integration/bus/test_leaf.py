@@ -71,14 +71,14 @@ async def test_a_node_at_a_leaf_shares_the_hubs_memory_and_catches_up_after_a_cu
         await at_leaf.start()
         await until(bus, at_leaf, lambda seen: seen.project.mirror_seq >= 1)
         await at_leaf.write(3, "at the leaf")
-        await until(bus, at_hub, lambda seen: seen.project.rows["observations"] == 323)
+        await until(bus, at_hub, lambda seen: seen.project.rows.get("observations") == 323)
         await asyncio.to_thread(line.stop_hub)
         await at_leaf.write(4, "while the line was down")
         await at_hub.write(5, "at the hub meanwhile")
         await asyncio.to_thread(line.start_hub)
         for machine in (at_hub, at_leaf):
             await until(
-                bus, machine, lambda seen: seen.project.rows["observations"] == 332 and seen.project.unsynced == 0
+                bus, machine, lambda seen: seen.project.rows.get("observations") == 332 and seen.project.unsynced == 0
             )
         assert memory_rows(at_hub.database) == memory_rows(at_leaf.database)
     finally:

@@ -228,7 +228,7 @@ async def test_a_project_is_removed_and_added_again_and_loses_nothing(make_machi
     assert sorted(memory_rows(other)) == sorted(memory_rows(a.database))
     # The other project goes on, and the next start serves no more.
     write(str(a.database), 1, "a")
-    await until(bus, a, lambda seen: seen.project.unsynced == 0 and seen.project.rows["observations"] == 321)
+    await until(bus, a, lambda seen: seen.project.unsynced == 0 and seen.project.rows.get("observations") == 321)
     await a.stop()
     write(str(other), 2, "while it was not served")
     await a.start()

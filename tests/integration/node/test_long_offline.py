@@ -28,7 +28,9 @@ async def test_a_long_offline_node_catches_up_and_proposes_what_it_wrote_meanwhi
         await until(
             bus,
             a,
-            lambda seen, wanted=wanted: seen.project.unsynced == 0 and seen.project.rows["observations"] >= wanted,
+            lambda seen, wanted=wanted: (
+                seen.project.unsynced == 0 and seen.project.rows.get("observations", 0) >= wanted
+            ),
         )
         await a.command("push")
     await b.write(30, "learned offline")
@@ -38,7 +40,9 @@ async def test_a_long_offline_node_catches_up_and_proposes_what_it_wrote_meanwhi
         await until(
             bus,
             machine,
-            lambda seen: (seen.project.rows["observations"], seen.project.unsynced, seen.project.lag) == (total, 0, 0),
+            lambda seen: (
+                (seen.project.rows.get("observations"), seen.project.unsynced, seen.project.lag) == (total, 0, 0)
+            ),
             seconds=120.0,
         )
     assert await asyncio.to_thread(memory_rows, a.database) == await asyncio.to_thread(memory_rows, b.database)
