@@ -15,6 +15,7 @@ MembridgeError
 ├── FileAccessError
 ├── TooLargeError
 ├── MethodNotAllowedError
+├── MisdirectedError
 ├── UnsupportedMediaTypeError
 ├── UnavailableError         BusUnavailableError · StoreUnavailableError · NoResponderError · OverloadedError
 ├── DeadlineExceededError
@@ -250,6 +251,12 @@ class MethodNotAllowedError(MembridgeError):
     """The path exists, but not with this method."""
 
     code = ErrorCode.METHOD_NOT_ALLOWED
+
+
+class MisdirectedError(MembridgeError):
+    """A request for another host than this server."""
+
+    code = ErrorCode.MISDIRECTED
 
 
 class UnsupportedMediaTypeError(MembridgeError):

@@ -18,6 +18,7 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    MISDIRECTED = "misdirected"
     PRIMARY_PULL_REFUSED = "primary_pull_refused"
     SECONDARY_PUSH_BLOCKED = "secondary_push_blocked"
     STALE_EPOCH = "stale_epoch"
@@ -70,6 +71,7 @@ TABLE: dict[ErrorCode, Mapping] = {
     ErrorCode.FORBIDDEN: Mapping(403, 403, 1, Retry.NO, "warning"),
     ErrorCode.NOT_FOUND: Mapping(404, 404, 1, Retry.AFTER_REREAD, "debug"),
     ErrorCode.METHOD_NOT_ALLOWED: Mapping(405, 405, 1, Retry.NO, "debug"),
+    ErrorCode.MISDIRECTED: Mapping(421, 421, 1, Retry.NO, "warning"),
     ErrorCode.PRIMARY_PULL_REFUSED: Mapping(409, 409, 2, Retry.NO, "info"),
     ErrorCode.SECONDARY_PUSH_BLOCKED: Mapping(409, 409, 3, Retry.NO, "info"),
     ErrorCode.STALE_EPOCH: Mapping(409, 409, 1, Retry.AFTER_REREAD, "info"),

@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from schemas.errors import ErrorCode
-from schemas.fields import MANY, Instant, Line, Sentence, Text
+from schemas.fields import MANY, Instant, Line, Number, Sentence, Text
 from schemas.identity import Sha256
 from schemas.wire import Wire
 
@@ -19,6 +19,15 @@ class ErrorBody(Wire, frozen=True, kw_only=True, omit_defaults=True):
     request_id: Text
     remedy: Text = ""
     field: Text | None = None
+
+
+class Problem(ErrorBody, frozen=True, kw_only=True, omit_defaults=True):
+    """The same with the members of RFC 9457, for a client that accepts `application/problem+json`."""
+
+    type: Line
+    title: Line
+    status: Number
+    instance: Sentence
 
 
 class Health(Wire, frozen=True, kw_only=True):
@@ -107,8 +116,9 @@ class LoginRequest(Wire, frozen=True, kw_only=True):
 class SessionReply(Wire, frozen=True, kw_only=True):
     """Who asks. `csrf_token` goes into the header `X-CSRF-Token` of what a session changes; a key needs none."""
 
-    key_id: KeyId
-    name: KeyName
+    #: The id of an issued key, or what the server calls a caller that it admits otherwise.
+    key_id: Line
+    name: Line
     role: Role
     scopes: Annotated[list[Scope], MANY]
     csrf_token: Line = ""

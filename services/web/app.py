@@ -19,7 +19,7 @@ from membridge.system.logging import bound, get_logger
 from schemas.errors import ErrorCode
 from schemas.wire import Wire, encode
 from services.web.audit import Audit, entry_of
-from services.web.errors import HEADERS, request_id_of, response_of, translated
+from services.web.errors import HEADERS, PROBLEM, request_id_of, response_of, translated
 from services.web.identity import ANYBODY
 from services.web.limits import Flights
 from services.web.metrics import Metrics
@@ -36,6 +36,8 @@ SEND = 30.0
 DENIED = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN})
 #: Fields that a query may have.
 MOST_FIELDS = 100
+#: The type of bodies.
+JSON = "application/json"
 
 #: Identifies the caller and checks its rights; raises the refusal, else sets `call.identity`.
 Guard = Callable[[web.Request, Endpoint, Call], Awaitable[None]]
@@ -160,12 +162,15 @@ async def _expect(request: web.Request) -> None:
 async def _body(request: web.Request, endpoint: Endpoint) -> bytes:
     """Return the body; raise TooLargeError at the first byte over the bound, whatever the headers say."""
     most = endpoint.route.most_bytes if endpoint.route.has_body else 0
+    # A form of a page needs no permission to be sent here: also an empty one is refused.
+    if endpoint.route.has_body and request.headers.get(hdrs.CONTENT_TYPE) and request.content_type != JSON:
+        raise UnsupportedMediaTypeError(f"the body is {request.content_type}, not JSON")
     if not request.can_read_body:
         return b""
     if (request.content_length or 0) > most:
         raise TooLargeError(f"the body of {request.content_length:,} bytes is over the limit of {most:,}")
-    if endpoint.route.has_body and request.content_type != "application/json":
-        raise UnsupportedMediaTypeError(f"the body is {request.content_type}, not JSON")
+    if endpoint.route.has_body and request.content_type != JSON:
+        raise UnsupportedMediaTypeError("the body has no content type: send it as JSON")
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise UnsupportedMediaTypeError("the body is compressed")
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
@@ -192,7 +197,8 @@ def _response(endpoint: Endpoint, reply: Wire, call: Call) -> web.Response:
 
 
 async def _refuse(request: web.Request, error: MembridgeError, call: Call) -> web.StreamResponse:
-    response = response_of(error, call.request_id)
+    problem = request.path if PROBLEM in request.headers.get(hdrs.ACCEPT, "") else None
+    response = response_of(error, call.request_id, problem=problem)
     if not request.content.is_eof():
         # The rest of the body is not read: the connection ends with this answer.
         response.force_close()

@@ -1,16 +1,19 @@
 """Identify the caller and check its rights: host, key or session, origin, rate and permission, in this order.
 
-A key counts wherever it comes from; a session only from the pages of this server. Whoever shows wrong keys is slowed
-down by address, before the next one is looked at.
+A key counts wherever it comes from. A session, or a request without a key where none is needed, counts only from the
+pages of this server: any web page can have a browser send requests to this machine. An address that shows wrong keys is
+slowed down before the next one is compared.
 """
 
+import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from hmac import compare_digest
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from membridge.errors import CredentialsError, ForbiddenError
+from membridge.errors import CredentialsError, ForbiddenError, MisdirectedError
 from services.web.identity import ANYBODY, Identity
 from services.web.keys import Keyring
 from services.web.limits import Rate, RateLimit
@@ -39,13 +42,55 @@ RATES = Rates(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class HeaderKey:
+    """A key from the settings, which callers send in a header of its own; only its sha256 is kept."""
+
+    header: str
+    sha256: bytes
+    identity: Identity
+
+    @classmethod
+    def of(cls, header: str, secret: str, identity: Identity) -> "HeaderKey":
+        """Return the key `secret`."""
+        return cls(header, _digest(secret), identity)
+
+
+def nobody(_: AnyRoute, __: str) -> Identity:
+    """Admit no caller without a key."""
+    return ANYBODY
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Which callers a service admits beside those with an issued key or a session.
+
+    `without_key` returns the identity of a caller without a key, for a route and the caller's address.
+    """
+
+    keys: tuple[HeaderKey, ...] = ()
+    without_key: Callable[[AnyRoute, str], Identity] = nobody
+    remedy: str = _NO_KEY
+
+
+#: Only callers with an issued key.
+ISSUED_ONLY = Admission()
+
+
 class Gate:
     """The guard of an application. `hosts` are further host names that this server answers to."""
 
     def __init__(
-        self, keyring: Keyring, sessions: Sessions, *, hosts: Collection[str] = (), rates: Rates = RATES
+        self,
+        keyring: Keyring,
+        sessions: Sessions,
+        *,
+        hosts: Collection[str] = (),
+        rates: Rates = RATES,
+        admission: Admission = ISSUED_ONLY,
     ) -> None:
         self._keyring, self._sessions, self._hosts = keyring, sessions, LOOPBACK | frozenset(hosts)
+        self._admission = admission
         self._reads, self._writes = RateLimit(rates.read), RateLimit(rates.write)
         self._refused = RateLimit(rates.refused)
 
@@ -62,7 +107,7 @@ class Gate:
         if route.permission is None:
             return
         if call.identity is ANYBODY:
-            raise CredentialsError("this needs a key", remedy=_NO_KEY)
+            raise CredentialsError("this needs a key", remedy=self._admission.remedy)
         if not call.identity.may(route.permission.scope, route.permission.role):
             wanted = f"{route.permission.role} of {route.permission.scope}"
             raise ForbiddenError(
@@ -72,7 +117,7 @@ class Gate:
 
     def recheck(self, identity: Identity) -> None:
         """Raise CredentialsError if an earlier caller would be refused now; UnavailableError while that is unknown."""
-        if identity.key_id:
+        if identity.key_id and identity.issued:
             self._keyring.holder(identity.key_id)
             self._sessions.check(identity)
 
@@ -88,29 +133,51 @@ class Gate:
         except ValueError:
             name = ""
         if name not in self._hosts:
-            raise ForbiddenError(
+            raise MisdirectedError(
                 f"this server does not answer to the host name {name or '(none)'}",
                 remedy="use its address, or a host name from its settings",
             )
 
     def _identify(self, request: web.Request, route: AnyRoute, call: Call) -> Identity:
-        if key := _key_of(request):
+        if (key := _key_of(request)) or any(request.headers.get(one.header) for one in self._admission.keys):
             self._refused.check(call.address)
             try:
-                return self._keyring.identify(key)
+                return self._keyring.identify(key) if key else self._by_header(request, route)
             except CredentialsError:
                 self._refused.take(call.address)
                 call.wrong_key = True
                 raise
         cookie = request.cookies.get(self._sessions.cookie_name(secure=call.secure), "")
         if not cookie:
-            return ANYBODY
+            identity = self._admission.without_key(route, call.address)
+            if identity is not ANYBODY and (route.writes or route.kind is Kind.SOCKET):
+                _check_origin(request, said=route.kind is Kind.SOCKET)
+            return identity
         identity = self._sessions.identify(cookie, call)
         if route.writes or route.kind is Kind.SOCKET:
             _check_origin(request, said=route.kind is Kind.SOCKET)
         if route.writes:
             self._sessions.check_csrf(identity.session, request.headers.get(CSRF, ""))
         return identity
+
+    def _by_header(self, request: web.Request, route: AnyRoute) -> Identity:
+        """Return the caller of the keys in headers of their own: of several, the one that may use the route.
+
+        Raises CredentialsError if one of them is wrong.
+        """
+        found = [(one, sent) for one in self._admission.keys if (sent := request.headers.get(one.header))]
+        # All are compared, so that the time shows nothing.
+        right = [compare_digest(_digest(sent), one.sha256) for one, sent in found]
+        if not all(right):
+            wrong = found[right.index(False)][0].header
+            raise CredentialsError(f"the key in {wrong} is not the one of this server", remedy=self._admission.remedy)
+        permission, callers = route.permission, [one.identity for one, _ in found]
+        fits = (one for one in callers if permission is not None and one.may(permission.scope, permission.role))
+        return next(fits, callers[0])
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 def _key_of(request: web.Request) -> str:

@@ -22,7 +22,7 @@ from membridge.errors import (
     UnavailableError,
 )
 from membridge.system.logging import get_logger
-from schemas.web import ErrorBody
+from schemas.web import ErrorBody, Problem
 from schemas.wire import encode, shortened, storable
 
 log = get_logger("membridge.web")
@@ -31,6 +31,8 @@ log = get_logger("membridge.web")
 MESSAGE = 1_000
 #: Seconds after which a client may try again, if nothing more exact is known.
 LATER = 1
+#: The type of an error body with the members of RFC 9457, for clients that accept it.
+PROBLEM = "application/problem+json"
 #: A request id that is taken from the client as it is.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: On every answer. What a browser shows of them is never cached, framed, or taken for another type.
@@ -64,8 +66,8 @@ def body_of(error: MembridgeError, request_id: str) -> ErrorBody:
     return ErrorBody(error=error.code, detail=detail, remedy=error.remedy, field=field or None, request_id=request_id)
 
 
-def response_of(error: MembridgeError, request_id: str) -> web.Response:
-    """Return the answer with `error`."""
+def response_of(error: MembridgeError, request_id: str, *, problem: str | None = None) -> web.Response:
+    """Return the answer with `error`; with the path as `problem` it has the members of RFC 9457 too."""
     mapping = error.mapping
     headers = {**HEADERS, "X-Request-Id": request_id}
     if mapping.http == 401:
@@ -75,8 +77,13 @@ def response_of(error: MembridgeError, request_id: str) -> web.Response:
         headers["Retry-After"] = str(max(LATER, math.ceil(seconds or LATER)))
     if isinstance(error, NoSuchMethodError):
         headers["Allow"] = ", ".join(error.allowed)
-    body = encode(body_of(error, request_id))
-    return web.Response(status=mapping.http, headers=headers, body=body, content_type="application/json")
+    said = body_of(error, request_id)
+    if problem is None:
+        return web.Response(status=mapping.http, headers=headers, body=encode(said), content_type="application/json")
+    members = {one: getattr(said, one) for one in said.__struct_fields__}
+    kind, title = f"urn:membridge:error:{error.code}", error.code.value.replace("_", " ")
+    whole = Problem(**members, type=kind, title=title, status=mapping.http, instance=storable(problem)[:MESSAGE])
+    return web.Response(status=mapping.http, headers=headers, body=encode(whole), content_type=PROBLEM)
 
 
 def translated(error: BaseException, operation: str) -> MembridgeError:

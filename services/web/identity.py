@@ -18,6 +18,8 @@ class Identity:
     session: str = ""
     #: When that session ends whatever happens, in seconds since 1970.
     until: int = 0
+    #: Whether its key is one of the issued ones; a service may admit callers by others, or without one.
+    issued: bool = True
 
     def may(self, scope: str, role: Role) -> bool:
         """Whether this caller's role suffices in a scope; any scope of its own does for the empty one."""
@@ -26,7 +28,7 @@ class Identity:
     @property
     def actor(self) -> str:
         """What logs and the audit call this caller."""
-        return f"key:{self.key_id}" if self.key_id else "anybody"
+        return (f"key:{self.key_id}" if self.issued else self.key_id) if self.key_id else "anybody"
 
 
 #: A caller without a key.

@@ -8,7 +8,8 @@ import msgspec
 from membridge import __version__
 from schemas.errors import TABLE, ErrorCode
 from schemas.node import Empty
-from schemas.web import ErrorBody
+from schemas.web import ErrorBody, Problem
+from services.web.errors import PROBLEM
 from services.web.routes import AnyRoute, Call, Endpoint, Kind, Method, Route, Text
 
 #: A part of the document.
@@ -17,9 +18,12 @@ Json = dict[str, Any]
 OPENAPI = Route("openapi", Method.GET, "/openapi.json", Empty, Text, "This document.", None, kind=Kind.TEXT)
 _REF = "#/components/schemas/{name}"
 #: What any route may answer, and beside that one with a permission, and one with a body.
-_ALWAYS = (ErrorCode.INVALID_REQUEST, ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED)
+_ALWAYS = (
+    ErrorCode.INVALID_REQUEST, ErrorCode.TOO_LARGE, ErrorCode.MISDIRECTED, ErrorCode.RATE_LIMITED,
+    ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED,
+)  # fmt: skip
 _GUARDED = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)
-_WITH_BODY = (ErrorCode.TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+_WITH_BODY = (ErrorCode.UNSUPPORTED_MEDIA_TYPE,)
 
 
 def endpoint(routes: Sequence[AnyRoute], title: str) -> Endpoint:
@@ -35,7 +39,7 @@ def endpoint(routes: Sequence[AnyRoute], title: str) -> Endpoint:
 def document(routes: Sequence[AnyRoute], title: str) -> Json:
     """Return the document of `routes`."""
     kinds = [kind for route in routes for kind in (route.request, route.reply) if kind is not Text]
-    unique = list(dict.fromkeys([*kinds, ErrorBody]))
+    unique = list(dict.fromkeys([*kinds, ErrorBody, Problem]))
     schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
     named = dict(zip(unique, schemas, strict=True))
     paths: dict[str, Json] = {}
@@ -47,6 +51,7 @@ def document(routes: Sequence[AnyRoute], title: str) -> Json:
         "paths": paths,
         "components": {
             "schemas": components,
+            "responses": _refusals(),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
             },
@@ -107,14 +112,23 @@ def _reply(route: AnyRoute, named: dict[Any, Json]) -> Json:
 def _errors(route: AnyRoute) -> Json:
     codes = [
         *_ALWAYS,
-        *(_GUARDED if route.permission is not None else ()),
+        *(_GUARDED if route.permission is not None else (ErrorCode.FORBIDDEN,) if route.writes else ()),
         *(_WITH_BODY if route.has_body else ()),
         *route.errors,
     ]
+    return {
+        str(status): {"$ref": f"#/components/responses/{status}"}
+        for status in sorted({TABLE[one].http for one in codes})
+    }
+
+
+def _refusals() -> Json:
+    """Return the answers with an error, by status: routes refer to them, so that the document stays small."""
+    forms = {"application/json": ErrorBody, PROBLEM: Problem}
+    content = {form: {"schema": {"$ref": _REF.format(name=kind.__name__)}} for form, kind in forms.items()}
     by_status: dict[int, list[str]] = {}
-    for code in dict.fromkeys(codes):
-        by_status.setdefault(TABLE[code].http, []).append(code.value)
-    content = {"application/json": {"schema": {"$ref": _REF.format(name=ErrorBody.__name__)}}}
+    for code, mapping in TABLE.items():
+        by_status.setdefault(mapping.http, []).append(code.value)
     return {
         str(status): {"description": ", ".join(found), "content": content}
         for status, found in sorted(by_status.items())

@@ -17,7 +17,7 @@ from schemas import buckets
 from services.web import health, keys, openapi, sessions
 from services.web.app import Kit, make_app
 from services.web.audit import stream_audit
-from services.web.auth import RATES, Gate, Rates
+from services.web.auth import ISSUED_ONLY, RATES, Admission, Gate, HeaderKey, Rates
 from services.web.broadcast import broadcasting
 from services.web.health import Check
 from services.web.keys import Keyring
@@ -28,7 +28,9 @@ from services.web.server import Listening, serve
 from services.web.sessions import Sessions
 from services.web.streaming import Streams
 
-__all__ = ["Access", "Call", "Endpoint", "Method", "Permission", "Route", "admitting", "served"]
+__all__ = [
+    "Access", "Admission", "Call", "Endpoint", "HeaderKey", "Method", "Permission", "Route", "admitting", "served",
+]  # fmt: skip
 
 log = get_logger("membridge.web")
 
@@ -53,7 +55,12 @@ class Access:
 
 @asynccontextmanager
 async def admitting(
-    bus: Bus, *, hosts: Collection[str] = (), behind_tls: bool = False, rates: Rates = RATES
+    bus: Bus,
+    *,
+    hosts: Collection[str] = (),
+    behind_tls: bool = False,
+    rates: Rates = RATES,
+    admission: Admission = ISSUED_ONLY,
 ) -> AsyncGenerator[Access]:
     """Keep keys and sessions current during the body. Errors: those of the bus."""
     kept, keyring = Kv(bus, buckets.SESSION_SECRET), Keyring(Kv(bus, buckets.API_KEYS))
@@ -70,7 +77,7 @@ async def admitting(
         group.create_task(live.run(_unheard), name="sessions")
         # A NATS server that comes back empty has no secret, and a web server that starts then makes another.
         group.create_task(made_again(bus, agree), name="secret of sessions")
-        yield Access(keyring, live, Gate(keyring, live, hosts=hosts, rates=rates))
+        yield Access(keyring, live, Gate(keyring, live, hosts=hosts, rates=rates, admission=admission))
 
 
 @asynccontextmanager
@@ -81,8 +88,11 @@ async def served(
     endpoints: Sequence[Endpoint],
     *,
     checks: Mapping[str, Check] | None = None,
+    admission: Admission = ISSUED_ONLY,
 ) -> AsyncGenerator[tuple[str, int]]:
     """Answer `endpoints` over HTTP during the body, which gets host and port; `/ready` makes `checks` too.
+
+    `admission` says which callers are admitted beside those with an issued key.
 
     When the body ends, running requests end first: `bus` must outlive it. Errors: those of the bus; UnavailableError
     when the address is taken.
@@ -94,7 +104,12 @@ async def served(
     flights = Flights(AT_ONCE)
     metrics = Metrics(flights)
     async with (
-        admitting(bus, hosts={one.lower() for one in (host, *web.hosts)}, behind_tls=web.behind_tls) as access,
+        admitting(
+            bus,
+            hosts={one.lower() for one in (host, *web.hosts)},
+            behind_tls=web.behind_tls,
+            admission=admission,
+        ) as access,
         broadcasting(bus) as broadcast,
     ):
         streams = Streams(broadcast, access.gate.recheck, flights, metrics)

@@ -125,7 +125,7 @@ async def test_the_document_has_every_route_with_its_parameters_and_bodies() -> 
         assert [(one["name"], one["in"], one["required"]) for one in put["parameters"]] == [("id", "path", True)]
         assert list(put["requestBody"]["content"]["application/json"]["schema"]["properties"]) == ["text"]
         assert (put["x-scope"], put["x-role"]) == ("notes", "operator")
-        assert set(put["responses"]) == {"200", "400", "401", "403", "413", "415", "429", "503", "504"}
+        assert set(put["responses"]) == {"200", "400", "401", "403", "413", "415", "421", "429", "503", "504"}
         listed = shown["paths"]["/notes"]["get"]["parameters"]
         assert [(one["name"], one["in"]) for one in listed] == [
             ("limit", "query"),
