@@ -1,4 +1,7 @@
-"""Has the live database changed? Cheap enough to ask twice a second, in WAL and in rollback mode."""
+"""Has the live database changed? Cheap enough to ask twice a second, in WAL and in rollback mode.
+
+When to ask, `change_events` says.
+"""
 
 from pathlib import Path
 
@@ -22,17 +25,21 @@ class ChangeWatcher:
         self._connection: Connection | None = None
         self._file: tuple[int, int] | None = None
         self._version: int | None = None
+        #: Whether the last check found the database locked: it says nothing then.
+        self.is_locked = False
         self.changed()
 
     def changed(self) -> bool:
         """Return whether the database changed since the last call, or since the watcher was made."""
         before = (self._file, self._version)
+        self.is_locked = False
         file = self._identity()
         if file != self._file or self._connection is None:
             self._reopen(file)
         try:
             self._version = self._read_version()
         except apsw.BusyError:
+            self.is_locked = True
             return False
         except apsw.Error:
             self.close()

@@ -80,6 +80,19 @@ class RowIndex:
         with self._lock:
             return self._catch_up(mirror, deadline)
 
+    def feed(self, *, deadline: Deadline) -> None:
+        """Take in what changed in the live database, unless the index is in use: before its WAL begins anew over it.
+
+        Errors: the live database's.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            with self._transaction() as file:
+                self._look(file, deadline)
+        finally:
+            self._lock.release()
+
     def moved(self, sha256: str, keys: Keys, *, turn: int) -> None:
         """Hold the live database against another mirror from now on.
 

@@ -8,7 +8,7 @@ so; no failure ends the worker or a watcher.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from membridge.aio.lifecycle import Ready
 from membridge.aio.tasks import first_failure
 from membridge.bus.streams import Delivery, WorkQueue
 from membridge.bus.watch import watch
-from membridge.claudemem.changes import ChangeWatcher
+from membridge.claudemem.change_events import changes
 from membridge.errors import DatabaseMissingError, MembridgeError
 from membridge.node import rules
 from membridge.node.jobs import Jobs
@@ -35,8 +35,6 @@ from schemas.snapshot import PushOutcome, PushRequest
 
 log = get_logger("membridge.autosync")
 
-#: Seconds between two looks at the live database: one stat and one pragma on an open connection.
-LOOK_EVERY = 0.25
 #: Seconds that giving leadership away may take.
 GIVE_WAY = 15.0
 
@@ -90,18 +88,14 @@ class AutoSync:
             self._wake()
 
     async def _watch_database(self) -> None:
-        watcher = await threads.run(ChangeWatcher, self._project.lane.database)
-        try:
-            while True:
-                if await threads.run(watcher.changed):
-                    now = time.monotonic()
-                    self._due.changed_last = now
-                    if self._due.changed_first is None:
-                        self._due.changed_first = now
-                    self._wake()
-                await asyncio.sleep(LOOK_EVERY)
-        finally:
-            await threads.run(watcher.close)
+        async with aclosing(changes(self._project.lane.database)) as seen:
+            async for _ in seen:
+                now = time.monotonic()
+                self._due.changed_last = now
+                if self._due.changed_first is None:
+                    self._due.changed_first = now
+                self._wake()
+                await self._project.feed_index()
 
     async def _watch_role(self) -> None:
         roles = self._project.roles

@@ -55,6 +55,8 @@ log = get_logger("membridge.project")
 
 #: Times that a commit is tried again after another node committed first (without roles that is normal).
 COMMIT_TRIES = 6
+#: Seconds that the row index may take to take in what changed.
+FEED = 30.0
 
 
 class Project:
@@ -204,6 +206,13 @@ class Project:
     async def count_unsynced(self, *, deadline: Deadline) -> int:
         """Count the rows that the canonical memory lacks."""
         return await self._unsynced.count(deadline=deadline)
+
+    async def feed_index(self) -> None:
+        """Let the row index take in what changed, if the database can be read now; the next count does it otherwise."""
+        try:
+            await threads.run(standing.feed, self.lane, deadline=Deadline.after(FEED))
+        except MembridgeError as error:
+            log.debug("row index not fed", reason=error.message)
 
     async def audit(self, *, deadline: Deadline) -> int:
         """Compare all rows with the mirror; return how many keys differ of which the row index did not know."""

@@ -69,6 +69,14 @@ def is_memory_of(lane: Lane, head: SnapshotRecord, *, deadline: Deadline) -> boo
         return None
 
 
+def feed(lane: Lane, *, deadline: Deadline) -> None:
+    """Let the index take in what changed in the live database. Errors: the database's, DeadlineExceededError."""
+    try:
+        lane.index.feed(deadline=deadline)
+    except IndexFileError as error:
+        _report(lane, error)
+
+
 def audit(lane: Lane, *, deadline: Deadline) -> int:
     """Compare everything; return how many keys differ of which the index did not know. Errors: as `numbers`."""
     mirror = _mirror(lane)

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -16,16 +17,21 @@ from membridge.claudemem.memory import memory_rows
 from membridge.commits import heads, layout
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import LeaseLostError, MembridgeError, NotFoundError, ShrinkRefusedError
+from membridge.merge import row_index
+from membridge.merge.row_index import RowIndex
 from membridge.node.autosync import AutoSync
 from membridge.node.jobs import Jobs
 from membridge.node.project import Bounds, Project
 from membridge.node.roles import NoRoles
 from membridge.node.rules import Quiet
+from membridge.snapshot import standing
+from membridge.snapshot.lane import Lane
 from membridge.snapshot.push_lease import PushLeaseOptions
 from membridge.testing.writer import write
 from schemas import buckets
 from schemas.identity import Seq
 from schemas.snapshot import PushReply, PushRequest
+from tests.fixtures.databases import add_observation, execute
 from tests.fixtures.lanes import Box, MakeBox, soon
 from tests.fixtures.machines import SAMPLE
 
@@ -154,6 +160,41 @@ async def test_a_change_that_no_watcher_saw_is_found_and_a_watcher_that_failed_b
         async with asyncio.timeout(60.0):
             await asked.wait()
     assert failed
+
+
+async def test_each_wal_is_read_before_it_begins_anew_though_nothing_is_pushed(
+    make_box: MakeBox, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A WAL that began anew unread costs a comparison of everything."""
+    box = with_memory(make_box("a"))
+    # As a daemon's: it keeps its connection.
+    index = RowIndex(box.lane.folder / "lasting.db", box.database, lasting=True)
+    project = await project_of(replace(box, lane=replace(box.lane, index=index)), bus)
+    monkeypatch.setattr("membridge.node.rules.quiet_wait", lambda *_: NEVER)
+    fed, loop, complete, feed = asyncio.Event(), asyncio.get_running_loop(), list[object](), standing.feed
+
+    def feeding(lane: Lane, *, deadline: Deadline) -> None:
+        feed(lane, deadline=deadline)
+        loop.call_soon_threadsafe(fed.set)
+
+    class Log:
+        def debug(self, event: str, **fields: object) -> None:
+            complete.append((event, fields["reason"]))
+
+    monkeypatch.setattr(standing, "feed", feeding)
+    async with syncing(project, bus, NEVER):
+        await head_at(box, 1)
+        await project.count_unsynced(deadline=soon())
+        monkeypatch.setattr(row_index, "log", Log())
+        for number in range(6):
+            execute(box.database, "PRAGMA wal_checkpoint(RESTART)")
+            fed.clear()
+            add_observation(box.database, f"row {number}")
+            async with asyncio.timeout(30.0):
+                await fed.wait()
+        assert await project.count_unsynced(deadline=soon()) >= 6
+    index.close()
+    assert complete == []
 
 
 def _fails(sync: AutoSync) -> bool:
