@@ -19,7 +19,9 @@ class Empty(Wire, frozen=True, kw_only=True):
 class ProjectPresence(Wire, frozen=True, kw_only=True):
     """One project as its node sees it. `lag` is how many commits the mirror is behind the head.
 
-    `error` is why the node cannot serve the project now; the numbers say nothing then.
+    Each number has the time that it is of: `head_at`, `mirror_at`, `counted_at` for `rows` and `unsynced`, `journal_at`
+    for `quarantined` and `conflicts`; empty before there was one. `error` is why the node cannot serve the project now;
+    the numbers say nothing then.
     """
 
     project: WireProjectId
@@ -36,6 +38,10 @@ class ProjectPresence(Wire, frozen=True, kw_only=True):
     conflicts: Whole = 0
     database: Sentence = ""
     error: Sentence = ""
+    head_at: Instant = ""
+    mirror_at: Instant = ""
+    counted_at: Instant = ""
+    journal_at: Instant = ""
 
 
 class InstallMethod(StrEnum):
@@ -73,7 +79,7 @@ class NodesReply(Wire, frozen=True, kw_only=True):
 
 
 class StatusReply(Wire, frozen=True, kw_only=True):
-    """A node's state for one project, read at the time of asking.
+    """A node's state for one project as of `answered_at`, by the node's clock; older numbers have times of their own.
 
     `running` is False when no daemon answered and the command read the state itself: nothing is synchronised then.
     """
@@ -86,6 +92,7 @@ class StatusReply(Wire, frozen=True, kw_only=True):
     uptime_seconds: float = 0.0
     last_error: Text | None = None
     running: bool = True
+    answered_at: Instant = ""
 
 
 class AddProjectRequest(Wire, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import click
 from membridge.cli import access, requests, tables, units
 from membridge.cli.command import ON_NODE, DefaultGroup, Invocation, command
 from membridge.errors import BusUnavailableError
+from membridge.system import clock
 from schemas import subjects
 from schemas.leadership import Role
 from schemas.node import Check, DoctorReply, Empty, Finding, Job, JobsReply, NodePresence, NodesReply, StatusReply
@@ -17,6 +18,8 @@ NO_PRIMARY = "no node is primary: run `membridge leader select NODE`"
 #: The first columns are as wide as they must be; the result is folded below its heading.
 JOB_COLUMNS = ("id", "started", "~node", "~by", "kind", "state", "took>", "*result")
 STEP_COLUMNS = ("step", "took>")
+#: Seconds for which a number counts as read for the answer that it is in.
+RECENT = 2.0
 #: Last characters of a job's id, by which `jobs show` finds it too.
 SHORT_ID = 8
 
@@ -115,13 +118,25 @@ def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
         return
     yield "role", _role(reply)
     behind = f", {units.count(project.lag, 'commit')} behind" if project.lag else ", up to date"
-    yield "snapshot", f"{project.mirror_seq} of {project.head_seq}{behind}" if project.head_seq else "none yet"
+    seen = _as_of(project.head_at, reply)
+    yield "snapshot", f"{project.mirror_seq} of {project.head_seq}{behind}{seen}" if project.head_seq else "none yet"
     yield "database", tables.short(project.database)
-    yield "rows", ", ".join(f"{number:,} {table}" for table, number in project.rows.items())
-    yield "unsynced", units.count(project.unsynced, "row") if project.unsynced else ""
-    yield "conflicts", f"{project.conflicts}: see `membridge conflicts`" if project.conflicts else ""
-    yield "quarantined", f"{project.quarantined}: see `membridge quarantine`" if project.quarantined else ""
+    counted, noted = _as_of(project.counted_at, reply), _as_of(project.journal_at, reply)
+    rows = ", ".join(f"{number:,} {table}" for table, number in project.rows.items())
+    yield "rows", f"{rows}{counted}" if rows else "none" if project.counted_at else "not counted yet"
+    yield "unsynced", f"{units.count(project.unsynced, 'row')}{counted}" if project.unsynced else ""
+    yield "conflicts", f"{project.conflicts}{noted}: see `membridge conflicts`" if project.conflicts else ""
+    yield "quarantined", f"{project.quarantined}{noted}: see `membridge quarantine`" if project.quarantined else ""
     yield "last error", reply.last_error or ""
+    yield "as of", tables.when(reply.answered_at)
+
+
+def _as_of(at: str, reply: StatusReply) -> str:
+    """Return of when a number is: nothing for one that was read for this answer."""
+    then, now = clock.known(at), clock.known(reply.answered_at)
+    if then is None or now is None or (now - then).total_seconds() < RECENT:
+        return ""
+    return f" (as of {units.ago(at, now)})"
 
 
 def _job_facts(job: Job) -> Iterator[tuple[str, str]]:

@@ -83,7 +83,7 @@ class AutoSync:
         lane = self._project.lane
         async for change in watch(lane.heads, lane.project):
             if change.entry is not None:
-                self._project.saw_head(change.entry.value.record.seq)
+                self._project.figures.saw_head(change.entry.value.record.seq)
             self._due.head = True
             self._wake()
 
@@ -95,6 +95,7 @@ class AutoSync:
                 if self._due.changed_first is None:
                     self._due.changed_first = now
                 self._wake()
+                self._project.figures.changed()
                 await self._project.feed_index()
 
     async def _watch_role(self) -> None:

@@ -16,10 +16,12 @@ from membridge.bus.service import Call, Endpoint
 from membridge.bus.streams import WorkQueue
 from membridge.errors import InvalidRequestError, NotFoundError
 from membridge.node.doctor import Doctor
+from membridge.node.figures import AT_ONCE
 from membridge.node.history_operations import HistoryOperations
 from membridge.node.jobs import LISTED, Jobs, RequestContext
 from membridge.node.project import Project
 from membridge.snapshot import backups
+from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.node import DoctorReply, Empty, Job, JobRequest, JobsReply, StatusReply
@@ -108,17 +110,17 @@ class Operations:
         return await self.answer(operation, request, RequestContext(by=call.by, deadline=call.deadline))
 
     async def status(self, request: Empty, context: RequestContext) -> StatusReply:
-        """Say how the project stands, read now."""
+        """Say how the project stands: as of now if that can be read at once, else as it was last, with the time."""
         del request
-        project = self._project
-        await project.is_behind(deadline=context.deadline)
-        if not project.busy:
-            # In the middle of a merge the count would take as long as the merge, and mean nothing.
-            await project.count_unsynced(deadline=context.deadline)
+        project, deadline = self._project, context.deadline
+        if self.running:
+            deadline = deadline.sooner(AT_ONCE if not project.busy else AT_ONCE / 10)
+        await project.look_at_head(deadline=deadline)
         return StatusReply(
             node=project.lane.node,
             version=__version__,
             project=await project.presence(),
+            answered_at=clock.stamp(),
             primary=project.roles.view().leader,
             rss_bytes=resident_bytes(),
             uptime_seconds=round(time.monotonic() - self._began, 3),

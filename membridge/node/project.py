@@ -6,7 +6,7 @@ role once, at its start; if it becomes stale, the fence rejects the commit.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import msgspec
@@ -24,6 +24,7 @@ from membridge.errors import (
     CorruptObjectError,
     DatabaseCorruptError,
     DatabaseMissingError,
+    DeadlineExceededError,
     HeadMovedError,
     MembridgeError,
     ObjectMissingError,
@@ -31,12 +32,11 @@ from membridge.errors import (
     ShrinkRefusedError,
 )
 from membridge.merge import collect
-from membridge.merge.conflicts import Counts
 from membridge.node import rules
 from membridge.node.bounds import Bounds
 from membridge.node.deliveries import announcement_of, set_aside
+from membridge.node.figures import Figures
 from membridge.node.roles import Roles
-from membridge.node.unsynced import Unsynced
 from membridge.snapshot import proposals, pull, push, recover, reinstate, restore, rollback_guard, standing
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.push_lease import PushClaim, folder_lock, push_lease
@@ -66,8 +66,7 @@ class Project:
         self._bus, self._push_leases, self._bounds = bus, push_leases, bounds
         self.lane, self.roles = lane, roles
         self._turn = asyncio.Lock()
-        self._unsynced = Unsynced(lane)
-        self._head_seq = 0
+        self.figures = Figures(lane, self._turn.locked)
 
     def deadline(self) -> Deadline:
         """Return the deadline of an operation that starts now."""
@@ -117,7 +116,7 @@ class Project:
         known = await heads.read(self.lane, deadline=deadline)
         if known is None:
             return False
-        self._head_seq = known.record.seq
+        self.figures.saw_head(known.record.seq)
         return await self._behind(known.record.seq, known.record.sha256)
 
     async def has_nothing(self, *, deadline: Deadline) -> bool:
@@ -129,7 +128,7 @@ class Project:
         """Merge the head, whatever the role."""
         async with self._syncing(progress, deadline=deadline):
             if self._bounds.dryrun:
-                return PullReply(outcome=PullOutcome.DRY_RUN, seq=self._head_seq)
+                return PullReply(outcome=PullOutcome.DRY_RUN, seq=self.figures.kept.head_seq)
             return await pull.pull(self.lane, replace=False, progress=progress, deadline=deadline)
 
     async def lead(self, epoch: int, *, deadline: Deadline) -> None:
@@ -141,7 +140,7 @@ class Project:
         """Merge announced proposals, commit once, acknowledge."""
         async with self._syncing(progress, deadline=deadline):
             merged = await self._take_in(deliveries, progress, deadline=deadline)
-        return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=merged, seq=self._head_seq)
+        return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=merged, seq=self.figures.kept.head_seq)
 
     async def take_in_set_aside(
         self, announcement: ProposalAnnouncement, progress: ProgressTracker, *, deadline: Deadline
@@ -158,35 +157,31 @@ class Project:
             await proposals.take_in(self.lane, announcement, allow_shrink=True, progress=progress, deadline=deadline)
             if is_primary:
                 await self._commit(progress, PushRequest(allow_shrink=True), deadline=deadline)
-        return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=1, seq=self._head_seq)
+        return PullReply(outcome=PullOutcome.TOOK_PROPOSALS, proposals=1, seq=self.figures.kept.head_seq)
 
     async def presence(self) -> ProjectPresence:
-        """Return the project as this node sees it, without asking a server."""
-        lane, view, position, error = self.lane, self.roles.view(), None, ""
-        try:
-            position = lane.mirror.position()
-            counts = await threads.run(lane.journal.counts)
-            if not self.busy:
-                await self._unsynced.refresh()
-        except MembridgeError as failure:
-            counts, error = Counts(0, 0), failure.message
-        seq = position.seq if position else 0
-        self._head_seq = max(self._head_seq, seq)
+        """Return the project as this node sees it, at once and without asking a server."""
+        lane, view, kept = self.lane, self.roles.view(), await self.figures.current()
+        head_seq = max(kept.head_seq, kept.mirror_seq)
         return ProjectPresence(
             project=lane.project,
             name=lane.name,
             role=view.role,
             epoch=view.epoch,
-            head_seq=self._head_seq,
-            mirror_seq=seq,
-            mirror_sha256=position.sha256 if position else "",
-            lag=self._head_seq - seq,
-            rows=self._unsynced.by_table,
-            unsynced=self._unsynced.rows,
-            quarantined=counts.quarantined,
-            conflicts=counts.conflicts,
+            head_seq=head_seq,
+            head_at=kept.head_at,
+            mirror_seq=kept.mirror_seq,
+            mirror_sha256=kept.mirror_sha256,
+            mirror_at=kept.mirror_at,
+            lag=head_seq - kept.mirror_seq,
+            rows=kept.rows,
+            unsynced=kept.unsynced,
+            counted_at=kept.counted_at,
+            quarantined=kept.quarantined,
+            conflicts=kept.conflicts,
+            journal_at=kept.journal_at,
             database=str(lane.database),
-            error=error[:4_096],
+            error=kept.error[:4_096],
         )
 
     @property
@@ -194,18 +189,22 @@ class Project:
         """Whether a push or a pull runs here now."""
         return self._turn.locked()
 
-    def saw_head(self, seq: int) -> None:
-        """Note the head that a watcher saw."""
-        self._head_seq = seq
+    async def look_at_head(self, *, deadline: Deadline) -> None:
+        """Read the head, for the figures; one that does not come in time stays as it was. Errors: the store's."""
+        with suppress(DeadlineExceededError):
+            async with deadline.scope("reading the head"):
+                known = await heads.read(self.lane, deadline=deadline)
+            if known is not None:
+                self.figures.saw_head(known.record.seq)
 
     async def unsynced(self) -> int:
         """Return the number of rows that the canonical memory lacks, counted again if something changed."""
-        await self._unsynced.refresh()
-        return self._unsynced.rows
+        await self.figures.refresh()
+        return self.figures.kept.unsynced
 
     async def count_unsynced(self, *, deadline: Deadline) -> int:
         """Count the rows that the canonical memory lacks."""
-        return await self._unsynced.count(deadline=deadline)
+        return await self.figures.count(deadline=deadline)
 
     async def feed_index(self) -> None:
         """Let the row index take in what changed, if the database can be read now; the next count does it otherwise."""
@@ -307,6 +306,7 @@ class Project:
                 yield
         finally:
             self._turn.release()
+            self.figures.changed()
 
     def _pushing(self, deadline: Deadline, *, force: bool = False) -> AbstractAsyncContextManager[None]:
         claim = PushClaim(self.lane.project, self.lane.node, self.roles.view().epoch)
@@ -351,7 +351,8 @@ class Project:
                     raise
                 await asyncio.sleep(pause_after(attempt))
                 continue
-            self._head_seq = reply.seq or self._head_seq
+            if reply.seq:
+                self.figures.saw_head(reply.seq)
             return reply
 
     async def _epoch(self, *, as_secondary: bool, deadline: Deadline) -> int:
@@ -440,7 +441,7 @@ class Project:
             return reply
         merged = await self._take_in(deliveries, progress, deadline=deadline)
         return msgspec.structs.replace(
-            reply, outcome=PullOutcome.TOOK_PROPOSALS, proposals=merged, seq=max(reply.seq, self._head_seq)
+            reply, outcome=PullOutcome.TOOK_PROPOSALS, proposals=merged, seq=max(reply.seq, self.figures.kept.head_seq)
         )
 
     async def _take_in(self, deliveries: list[Delivery], progress: ProgressTracker, *, deadline: Deadline) -> int:

@@ -214,6 +214,7 @@ class ProjectsPart:
         at = subjects.NODES.at(project=lane.project)
         answered.append(Endpoint(operation=subjects.NODES, subject=at, handler=self._nodes, queue="nodes"))
         async with serve(bus, self.identity(), answered), asyncio.TaskGroup() as group:
+            group.create_task(project.figures.run(), name="figures")
             if self._settings.lane.auto_sync:
                 quiet = Quiet(self._settings.lane.quiet_seconds, self._settings.lane.quiet_max_seconds)
                 sync = AutoSync(

@@ -47,6 +47,27 @@ def test_status_says_where_the_node_stands(printed: Callable[[], list[str]]) -> 
     assert not any("quarantined" in line for line in lines)
 
 
+def test_status_says_of_when_a_number_is_that_was_not_read_now(printed: Callable[[], list[str]]) -> None:
+    now = before(0)
+    project = presence(head_at=now, counted_at=before(120), journal_at=before(11.5), conflicts=1, quarantined=2)
+
+    state.print_status(StatusReply(node=LAPTOP, version="0.1.0", project=project, primary=PI, answered_at=now))
+
+    lines = printed()
+    assert "snapshot     118 of 120, 2 commits behind" in lines
+    assert "rows         12,320 observations (as of 2 min ago)" in lines
+    assert "unsynced     3 rows (as of 2 min ago)" in lines
+    assert "conflicts    1 (as of 11 s ago): see `membridge conflicts`" in lines
+    assert "quarantined  2 (as of 11 s ago): see `membridge quarantine`" in lines
+    assert lines[-1].startswith("as of        2")
+
+
+def test_status_of_a_node_that_has_counted_nothing_yet_says_so(printed: Callable[[], list[str]]) -> None:
+    state.print_status(StatusReply(node=LAPTOP, version="0.1.0", project=presence(rows={}), answered_at=before(0)))
+
+    assert "rows      not counted yet" in printed()
+
+
 def test_status_of_a_new_project_says_that_nobody_leads(printed: Callable[[], list[str]]) -> None:
     project = presence(role=Role.NONE, head_seq=0, mirror_seq=0, lag=0, rows={}, unsynced=0)
 

@@ -1,0 +1,162 @@
+"""What the daemon keeps of one project, each figure with its time: `status`, presence and auto-sync answer from here.
+
+One round at a time reads what changed since the last one. A round runs when something may have changed and every few
+seconds; who asks may wait for one, but no longer than wished: while a push or a pull has the database, the figures of
+before it are the answer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from membridge.aio import threads
+from membridge.aio.deadline import Deadline, comes_within
+from membridge.errors import DatabaseBusyError, DeadlineExceededError, MembridgeError
+from membridge.snapshot import standing
+from membridge.snapshot.lane import Lane
+from membridge.snapshot.standing import Numbers
+from membridge.system import clock
+from membridge.system.logging import get_logger
+
+log = get_logger("membridge.project")
+
+#: Seconds that a count may take if nobody gave a deadline.
+REFRESH = 30.0
+#: Seconds between two rounds if nothing is known to have changed.
+EVERY = 10.0
+#: Seconds that a round lasts before those who wait for it get the figures that there are.
+AT_ONCE = 1.0
+
+#: What changes with each write to a database: its file and its write-ahead log.
+Stamps = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass(slots=True)
+class Kept:
+    """The figures. A time is empty until there was a figure; `error` is why the last round could not read them."""
+
+    head_seq: int = 0
+    head_at: str = ""
+    mirror_seq: int = 0
+    mirror_sha256: str = ""
+    mirror_at: str = ""
+    rows: dict[str, int] = field(default_factory=dict[str, int])
+    unsynced: int = 0
+    counted_at: str = ""
+    conflicts: int = 0
+    quarantined: int = 0
+    journal_at: str = ""
+    error: str = ""
+
+
+class Figures:
+    """Keeps the figures of one project. `is_busy` says whether a push or a pull has the database now."""
+
+    def __init__(self, lane: Lane, is_busy: Callable[[], bool]) -> None:
+        self._lane, self._is_busy = lane, is_busy
+        self._counted: tuple[object, ...] | None = None
+        self._turn = asyncio.Lock()
+        self._wanted, self._read = asyncio.Event(), asyncio.Event()
+        self._runs = False
+        self.kept = Kept()
+
+    async def run(self) -> None:
+        """Keep the figures up until cancelled."""
+        self._runs = True
+        try:
+            while True:
+                self._wanted.clear()
+                read, self._read = self._read, asyncio.Event()
+                await self.refresh()
+                read.set()
+                await comes_within(self._wanted, EVERY)
+        finally:
+            self._runs = False
+            self._read.set()
+
+    def changed(self) -> None:
+        """Note that the database changed: the next round counts."""
+        self._counted = None
+        self._wanted.set()
+
+    def saw_head(self, seq: int) -> None:
+        """Note the head that was seen now."""
+        self.kept.head_seq, self.kept.head_at = seq, clock.stamp()
+
+    async def current(self) -> Kept:
+        """Return the figures as of now if they can be read at once, and those that are kept otherwise."""
+        if not self._runs:
+            await self.refresh()
+        elif not self._is_busy():
+            # The round that begins next reads what was there when it was asked for; one that runs may not.
+            read = self._read
+            self._wanted.set()
+            await comes_within(read, AT_ONCE)
+        return self.kept
+
+    async def refresh(self) -> None:
+        """Read the figures, those of the database if it or the mirror changed. A problem is kept as the `error`."""
+        try:
+            async with self._turn:
+                await self._read_own_files()
+                if not self._is_busy():
+                    await self._recount()
+        except (DeadlineExceededError, DatabaseBusyError) as error:
+            # The figures of before stay, with their time.
+            log.debug("unsynced rows not counted", reason=error.message)
+        except MembridgeError as error:
+            self.kept.error = error.message
+            return
+        self.kept.error = ""
+
+    async def count(self, *, deadline: Deadline) -> int:
+        """Compare the database with the mirror and return the number of rows that only this machine has."""
+        async with self._turn:
+            return await self._count(deadline)
+
+    async def _recount(self) -> None:
+        at = clock.stamp()
+        if await threads.run(self._compared) == self._counted:
+            self.kept.counted_at = at
+        else:
+            await self._count(Deadline.after(REFRESH))
+
+    async def _count(self, deadline: Deadline) -> int:
+        lane, found, kept = self._lane, Numbers({}, 0), self.kept
+        at = clock.stamp()
+        compared = await threads.run(self._compared)
+        self._counted = compared
+        try:
+            if await threads.run(lane.database.exists):
+                found = await threads.run(standing.numbers, lane, deadline=deadline)
+        except BaseException:
+            self._counted = None
+            raise
+        kept.rows, kept.unsynced, kept.counted_at = found.rows, found.unsynced, at
+        return found.unsynced
+
+    async def _read_own_files(self) -> None:
+        lane, kept, at = self._lane, self.kept, clock.stamp()
+        position = await threads.run(lane.mirror.position)
+        kept.mirror_seq, kept.mirror_sha256 = (position.seq, position.sha256) if position else (0, "")
+        kept.mirror_at = at
+        if kept.mirror_seq > kept.head_seq:
+            kept.head_seq, kept.head_at = kept.mirror_seq, at
+        counts = await threads.run(lane.journal.counts)
+        kept.conflicts, kept.quarantined, kept.journal_at = counts.conflicts, counts.quarantined, at
+
+    def _compared(self) -> tuple[object, ...]:
+        return _stamps(self._lane.database), self._lane.mirror.position()
+
+
+def _stamps(database: Path) -> Stamps:
+    return tuple(_stamp(path) for path in (database, database.with_name(f"{database.name}-wal")))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
