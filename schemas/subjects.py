@@ -41,6 +41,7 @@ from schemas.commits import (
     VerifyReply,
     VerifyRequest,
 )
+from schemas.gateway import GatewayStatus
 from schemas.identity import token
 from schemas.leadership import LeadershipReply, SelectRequest
 from schemas.leases import (
@@ -77,7 +78,7 @@ from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, Pu
 from schemas.task_events import EventsReply, EventsRequest
 from schemas.tasks import Task, TaskRequest, TaskSpec, TasksReply, TasksRequest
 from schemas.wire import Wire
-from schemas.workers import Worker, WorkerRequest, WorkersReply, WorkerStatusReply
+from schemas.workers import Registration, Worker, WorkerRequest, WorkersReply, WorkerStatusReply
 
 Q_co = TypeVar("Q_co", bound=Wire, covariant=True)
 R_co = TypeVar("R_co", bound=Wire, covariant=True)
@@ -248,6 +249,7 @@ def _by_worker(name: str, request: type[Q_co], reply: type[R_co], *, deadline: f
     return Operation(name, f"membridge.runtime.{name}.{{worker}}", request, reply, deadline, Impact.WRITE)
 
 
+REGISTER = _by_worker("register", Registration, Worker)
 LEASE = _by_worker("lease", LeaseRequest, Leased)
 HEARTBEAT = _by_worker("heartbeat", LeaseClaim, Lease)
 PART = _by_worker("part", OutputPart, Accepted)
@@ -260,7 +262,9 @@ CLIENT_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
     ARTIFACTS, ARTIFACT, AUDIT, STATS, EVENTS,
 )  # fmt: skip
 #: A worker's requests about its leases; its name is in the subject, so that none can send them for another.
-REPORTING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (LEASE, HEARTBEAT, PART, REPORT, HAND_BACK)
+REPORTING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
+    REGISTER, LEASE, HEARTBEAT, PART, REPORT, HAND_BACK,
+)  # fmt: skip
 #: Answered by any coordinator; what writes is passed on to the one that schedules.
 RUNTIME_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (*CLIENT_OPERATIONS, *REPORTING_OPERATIONS)
 #: Where the coordinator that schedules answers what others pass on.
@@ -278,8 +282,11 @@ WORKER_PRESENCE = "membridge.worker.{worker}.presence"
 ROLL_CALL = "membridge.runtime.roll_call"
 #: Whom a coordinator's task events are of.
 COORDINATOR = "coordinator"
-#: Names that no worker may have: its requests would be on a subject that a stream keeps, or its events another's.
-RESERVED_WORKERS = frozenset({"proposal", COORDINATOR})
+#: The service that answers front ends over HTTP.
+GATEWAY = "gateway"
+#: Names that no worker and no member may have: its requests would be on a subject that a stream keeps, its events
+#: another's, or its inboxes those of a service.
+RESERVED_WORKERS = frozenset({"proposal", COORDINATOR, GATEWAY})
 #: Answered by the worker they name.
 WORKER_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (RUN, STOP, WORKER_STATUS)
 
@@ -291,6 +298,11 @@ def of_task(task_id: str) -> str:
     """Return the subjects of all events of a task."""
     return fill(TASK_EVENT.removesuffix(".{kind}.{by}"), task=task_id) + ".*.*"
 
+
+#: Answered by any gateway.
+GATEWAY_STATUS = Operation(
+    "status", f"membridge.{GATEWAY}.status", Empty, GatewayStatus, deadline=5.0, impact=Impact.READ
+)
 
 #: Events; `{kind}` is the event's name in snake case, `{node}` its sender: none can send for another. Kept by the
 #: EVENTS stream.

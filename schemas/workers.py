@@ -63,6 +63,13 @@ class WorkerRequest(Wire, frozen=True, kw_only=True):
     id: Slug
 
 
+class Registration(Wire, frozen=True, kw_only=True):
+    """A worker outside the nodes says that it will ask for tasks, and which labels it has."""
+
+    worker_id: Slug
+    labels: Labels = []
+
+
 class WorkersReply(Wire, frozen=True, kw_only=True):
     """Workers, by id."""
 

@@ -90,6 +90,26 @@ def gateway(project: ProjectId, name: str) -> Permissions:
     )
 
 
+def service(project: ProjectId, name: str) -> Permissions:
+    """Return what a service that asks the nodes of each project may do there: what a gateway may, and read.
+
+    It reads which nodes are present, how the project is called, and past events. It stores nothing, so it can have the
+    server copy nothing of its own making.
+    """
+    asks = gateway(project, name)
+    buckets_read = (buckets.NODES, buckets.SETTINGS)
+    read = (streams.EVENTS.name, *(f"KV_{bucket.name}" for bucket in buckets_read))
+    return Permissions(
+        publish=(
+            *asks.publish,
+            "$JS.API.INFO",
+            *(f"$JS.API.STREAM.INFO.{one}" for one in read),
+            *(f"$JS.API.DIRECT.GET.{one}{rest}" for one in read for rest in ("", ".>")),
+        ),
+        subscribe=(*asks.subscribe, *(f"$KV.{bucket.name}.>" for bucket in buckets_read)),
+    )
+
+
 def enrolment_user(name: str) -> Permissions:
     """Return what a machine without a key may do: ask to be enrolled."""
     return Permissions((subjects.ENROL.at(),), (f"{INBOX}.{name}.>",))

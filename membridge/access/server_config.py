@@ -36,6 +36,8 @@ class OwnKeys:
     operators: dict[ProjectId, str]
     runtime_operator: str
     services: dict[str, str]
+    #: By project and service, for services that ask the nodes of each project.
+    in_projects: dict[ProjectId, dict[str, str]]
 
 
 def render(membership: Membership, own: OwnKeys, services: Sequence[Service]) -> str:
@@ -75,7 +77,8 @@ def render(membership: Membership, own: OwnKeys, services: Sequence[Service]) ->
             for member in membership.enrolled()
             if project in member.keys
         ]
-        users = [User(own.operators[project], EVERYTHING), *members]
+        asking = [User(key, permissions.service(project, name)) for name, key in own.in_projects[project].items()]
+        users = [User(own.operators[project], EVERYTHING), *asking, *members]
         accounts.append(_account(account_of(project), users, jetstream=True))
     return "accounts {\n" + "".join(accounts) + "}\n"
 

@@ -22,6 +22,7 @@ from membridge.embedded.nats_server import bundled_config
 from membridge.settings import RUNTIME, NatsSettings
 from membridge.settings.kinds import address_and_port
 from membridge.system import files
+from membridge.wiring.bus import project_key
 from membridge.wiring.nats_permissions import INBOX
 from membridge.wiring.service import Service, installed
 from schemas.identity import NodeId, ProjectId
@@ -108,6 +109,8 @@ class ServerFiles:
 
     def users(self, projects: Iterable[ProjectId], services: Iterable[Service]) -> OwnKeys:
         """Return the public keys of the server's own users, made where there are none."""
+        projects, services = list(projects), list(services)
+        asking = [service.name for service in services if service.in_projects]
         return OwnKeys(
             operator_service=provide_key(self.seed("desk")),
             caller=provide_key(self.seed("caller")),
@@ -116,6 +119,10 @@ class ServerFiles:
             operators={project: provide_key(self.operator_of(project)) for project in projects},
             runtime_operator=provide_key(self.seed(f"operator-{RUNTIME}")),
             services={service.name: provide_key(self.keys / f"{service.name}.seed") for service in services},
+            in_projects={
+                project: {name: provide_key(project_key(self.keys, name, project)) for name in asking}
+                for project in projects
+            },
         )
 
     def own_keys(self, projects: Iterable[ProjectId]) -> dict[ProjectId, str]:

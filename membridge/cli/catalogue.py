@@ -42,6 +42,7 @@ COMMANDS: dict[str, Entry] = {
     "worker": Entry("membridge.cli.worker:worker", "List, drain, resume or remove the workers that run tasks."),
     "artifact": Entry("membridge.cli.worker:artifact", "List or read the artifacts of tasks."),
     "key": Entry("membridge.cli.key:key", "Make, rotate and show encryption keys; encrypt old objects."),
+    "api-key": Entry("membridge.cli.api_key:api_key", "Make, list and revoke the keys of front ends that use HTTP."),
     "nats-context": Entry(
         "membridge.cli.nats_context:nats_context", "Write a context for the stock `nats` command line."
     ),

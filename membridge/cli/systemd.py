@@ -60,7 +60,7 @@ def _units(invocation: Invocation) -> list[Unit]:
             Unit(
                 name=service.unit,
                 runs=f"membridge {service.name}",
-                wanted=service.enabled(invocation.settings),
+                wanted=service.chosen(invocation.settings),
                 text=template.replace("@NAME@", service.name).replace("@SUMMARY@", service.summary),
             )
             for service in services

@@ -35,6 +35,13 @@ async def _answers(service: Service, probe: Operation[Empty, Wire], settings: Se
         try:
             await RpcClient(bus).request(probe, Empty(), deadline=deadline)
         except NoResponderError as error:
+            if not service.chosen(settings):
+                return Check(
+                    name=service.name,
+                    finding=Finding.SKIPPED,
+                    detail=f"no {service.name} answers",
+                    remedy=f"`membridge up` starts one, and `membridge {service.name}` runs it alone",
+                )
             raise NoResponderError(
                 f"no {service.name} answers", remedy=f"start it with `membridge {service.name}`, or `membridge up`"
             ) from error

@@ -55,6 +55,8 @@ class NodeProcess:
             "MEMBRIDGE_NATS_URL": self.nats_url,
             "MEMBRIDGE_NODE_ID": self.name,
             "CLAUDE_PROJECT_ID": self.project,
+            # Machines of one host cannot have the same port.
+            "MEMBRIDGE_GATEWAY": "0",
             **QUICK,
             **self.extra,
         }

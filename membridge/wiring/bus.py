@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+from membridge.aio import threads
 from membridge.aio.backoff import jittered
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
@@ -24,6 +25,7 @@ from membridge.system.logging import get_logger
 from membridge.wiring.service import Service
 from schemas import buckets, streams
 from schemas.buckets import Bucket, PushLeaseRecord
+from schemas.identity import ProjectId
 from schemas.node import NodePresence
 from schemas.snapshot import Head
 from schemas.streams import Stream
@@ -99,6 +101,45 @@ async def ensure(
 async def ensure_all(bus: Bus, settings: Settings, *, deadline: Deadline) -> None:
     """Create the missing streams and buckets of nodes."""
     await ensure(bus, streams.ALL, buckets.ALL, replicas=settings.nats.replicas, deadline=deadline)
+
+
+def project_key(keys: Path, service: str, project: ProjectId) -> Path:
+    """Return the file of a service's key for a project's account, in the folder of this machine's keys."""
+    return keys / service / f"{project}.seed"
+
+
+@asynccontextmanager
+async def project_buses(
+    service: Service, settings: Settings, name: str, *, runtime: Bus, deadline: Deadline
+) -> AsyncGenerator[dict[ProjectId | None, Bus]]:
+    """Connect a service to each project's account, to ask its nodes.
+
+    On a server without accounts all projects share `runtime`, which is under None.
+
+    Errors: CredentialsError, BusUnavailableError.
+    """
+    keys = settings.nats.keys_dir
+    if keys is None:
+        await ensure(
+            runtime, (streams.EVENTS,), (buckets.NODES, buckets.SETTINGS), replicas=settings.nats.replicas,
+            deadline=deadline,
+        )  # fmt: skip
+        yield {None: runtime}
+        return
+    found = await threads.run(lambda: sorted((keys / service.name).glob("*.seed")))
+    if not found:
+        raise CredentialsError(
+            f"this machine has no {service.name} key for any project: {keys / service.name} has none",
+            remedy=f"run `membridge {service.name}` on the machine of `membridge up --listen`, which makes those keys",
+        )
+    async with AsyncExitStack() as stack:
+        opened: dict[ProjectId | None, Bus] = {}
+        for key in found:
+            options = replace(bus_options(settings, name, key), inbox_prefix=f"_INBOX.{service.name}")
+            opened[ProjectId(key.stem)] = await stack.enter_async_context(
+                connect(options, deadline=deadline.sooner(CONNECT))
+            )
+        yield opened
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from membridge.aio.backoff import kept_running
 from membridge.aio.lifecycle import Part, Ready, awaited_for
 from membridge.errors import MembridgeError, SettingsError
-from membridge.settings import Settings
+from membridge.settings import DEFAULT, Settings
 from membridge.settings.services import discover
 from membridge.system.logging import get_logger
 from membridge.wiring.nats_permissions import NOTHING, Permissions
@@ -73,6 +73,8 @@ class Service:
     #: The streams and buckets that only it reads and writes.
     streams: tuple[Stream, ...] = ()
     buckets: tuple[Bucket[Wire], ...] = ()
+    #: Whether it asks the nodes of each project too, as a gateway does: it has a key for each project's account.
+    in_projects: bool = False
     #: Whether it uses the object store in NATS, where snapshots are without an S3.
     objects: bool = False
     #: The migrations of its tables, if it has any.
@@ -96,6 +98,13 @@ class Service:
         """Return its line in the overview of `up`: what it does, and its address where it answers HTTP."""
         does = self.overview(settings)
         return does if self.web is None else f"{does} at http://{self.web(settings).listen}"
+
+    def chosen(self, settings: Settings) -> bool:
+        """Whether the settings themselves enable it, rather than its default.
+
+        A unit is written for such a one, and without it the doctor fails.
+        """
+        return self.enabled(settings) and settings.origins.get(f"{self.name}.enabled") != DEFAULT
 
     @property
     def unit(self) -> str:

@@ -32,7 +32,7 @@ from schemas.subjects import Operation
 from schemas.task_events import EventsReply, EventsRequest, decode_task_event
 from schemas.tasks import Task, TaskRequest, TaskSpec, TasksReply, TasksRequest, TaskStatus
 from schemas.wire import Wire
-from schemas.workers import Worker, WorkerRequest, WorkersReply
+from schemas.workers import Registration, Worker, WorkerRequest, WorkersReply
 from services.coordinator.engine.placing import explain
 from services.coordinator.engine.workers import all_shown, shown
 from services.coordinator.runtime import Runtime
@@ -78,6 +78,7 @@ class Endpoints:
             self._by_name(
                 subjects.REMOVE_WORKER, lambda runtime, asked, actor: runtime.remove_worker(asked.id, actor=actor)
             ),
+            self._of_runtime(subjects.REGISTER, Runtime.register),
             self._of_runtime(subjects.LEASE, Runtime.lease),
             self._of_runtime(subjects.HEARTBEAT, Runtime.heartbeat, Runtime.heartbeat),
             self._of_runtime(subjects.PART, Runtime.take_part),
@@ -151,14 +152,14 @@ class Endpoints:
 
     def _passed_on(self, endpoint: Endpoint) -> Endpoint:
         async def handle(request: Wire, call: Call) -> Wire:
-            if isinstance(request, LeaseClaim | LeaseRequest):
+            if isinstance(request, LeaseClaim | LeaseRequest | Registration):
                 _check_caller(request, call.subject)
             if self.runtime is not None:
                 return await endpoint.handler(request, call)
             return await self._at_scheduler(endpoint.operation, request, call)
 
         def prompt(request: Wire, call: Call) -> "asyncio.Future[Any] | None":
-            if isinstance(request, LeaseClaim | LeaseRequest):
+            if isinstance(request, LeaseClaim | LeaseRequest | Registration):
                 _check_caller(request, call.subject)
             return endpoint.prompt(request, call) if endpoint.prompt is not None else None
 
@@ -293,7 +294,7 @@ def _submit(runtime: Runtime, spec: TaskSpec, actor: str) -> "asyncio.Future[Tas
     return runtime.submit(spec, actor=actor)
 
 
-def _check_caller(claim: LeaseClaim | LeaseRequest, subject: str) -> None:
+def _check_caller(claim: LeaseClaim | LeaseRequest | Registration, subject: str) -> None:
     """Raise ForbiddenError when the subject, which the server guards, is not that of the claim's worker."""
     if subject.rpartition(".")[2] != claim.worker_id:
         raise ForbiddenError(f"{subject} is not a subject of worker {claim.worker_id}", field="worker_id")

@@ -16,7 +16,7 @@ from schemas.leases import Accepted, Lease, LeaseClaim, Leased, LeaseRequest, Ou
 from schemas.results import Artifact, ResultStatus
 from schemas.tasks import Task, TaskSpec
 from schemas.wire import encode
-from schemas.workers import Worker
+from schemas.workers import Registration, Worker
 from services.coordinator.carrier import Carrier
 from services.coordinator.engine.events import (
     Asked,
@@ -24,6 +24,7 @@ from services.coordinator.engine.events import (
     Drained,
     Event,
     HandedBack,
+    Introduced,
     Removed,
     Renewed,
     Reported,
@@ -112,6 +113,10 @@ class Runtime:
     def requeue(self, task_id: str, *, actor: str) -> asyncio.Future[Task]:
         """Queue a failed or dead task again, at its old place. Errors: NotFoundError, WrongStateError."""
         return self._shell.ask(Requeued(task_id=task_id, actor=actor))
+
+    def register(self, registration: Registration) -> asyncio.Future[Worker]:
+        """Register a worker that will ask for tasks. Raises ConflictError for a node's worker."""
+        return self._shell.ask(Introduced(registration))
 
     def lease(self, request: LeaseRequest) -> asyncio.Future[Leased]:
         """Lease a task to a worker that asks, if there is one for it. Errors: those of `placing.asked`."""

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from schemas.leases import Lease, LeaseClaim, LeaseRequest, Report
 from schemas.results import Artifact
 from schemas.tasks import Task, TaskStatus
-from schemas.workers import Worker
+from schemas.workers import Registration, Worker
 from services.coordinator.engine.machine import TaskState
 from services.coordinator.engine.state import Recorded
 
@@ -130,6 +130,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     status: TaskStatus | UnsetType | None = UNSET
 
 
+class Introduced(msgspec.Struct, frozen=True):
+    """A worker that is not a node says that it will ask for tasks."""
+
+    registration: Registration
+
+
 class Heard(msgspec.Struct, frozen=True):
     """A node published the presence of its worker."""
 
@@ -195,5 +201,5 @@ class Stirred(msgspec.Struct, frozen=True):
 
 Event = (
     Loaded | Submitted | Cancelled | Requeued | Renewed | Reported | HandedBack | Taken | NotTaken | Unreadable
-    | Asked | Heard | Silent | Believed | Drained | Removed | Due | Expired | Lapsed | Compared | Stirred
+    | Asked | Introduced | Heard | Silent | Believed | Drained | Removed | Due | Expired | Lapsed | Compared | Stirred
 )  # fmt: skip

@@ -64,12 +64,7 @@ def asked(step: Step, event: Asked) -> None:
     """
     state, request = step.state, event.request
     worker_id = request.worker_id
-    if workers.takes_orders(state, worker_id):
-        raise ConflictError(
-            f"worker {worker_id} may not ask for tasks: a node of that name runs and is given them",
-            remedy="choose another worker_id",
-            field="worker_id",
-        )
+    workers.check_pulls(state, worker_id)
     held = state.leases.get(event.lease_id)
     if held is not None:
         step.emit(ReplyOrder(state.tasks[held.lease.task_id], held.lease))

@@ -5,12 +5,12 @@ How many leases a worker holds is counted here, never taken from its presence.
 
 from msgspec.structs import replace
 
-from membridge.errors import NotFoundError, RefusedError
+from membridge.errors import ConflictError, NotFoundError, RefusedError
 from schemas.leases import LeaseRequest
-from schemas.workers import Capabilities, Worker, WorkerStatus
+from schemas.workers import Capabilities, Registration, Worker, WorkerStatus
 from services.coordinator.engine import machine
 from services.coordinator.engine.effects import NewWorker, Reply, WorkerDrained, WorkerRemoved
-from services.coordinator.engine.events import Believed, Drained, Heard, Removed, Silent, UnreadError
+from services.coordinator.engine.events import Believed, Drained, Heard, Introduced, Removed, Silent, UnreadError
 from services.coordinator.engine.machine import RUNNING
 from services.coordinator.engine.routing import Candidate
 from services.coordinator.engine.state import Held, Known, Recorded, State
@@ -28,7 +28,25 @@ def heard(step: Step, event: Heard) -> None:
     state.put(state.workers, worker.id, Known(worker=worker, heard=step.now.loop, held=held))
 
 
-def pulled(step: Step, request: LeaseRequest) -> None:
+def introduced(step: Step, event: Introduced) -> None:
+    """Take in a worker that will ask for tasks itself. Raises ConflictError for a node's worker."""
+    registration = event.registration
+    check_pulls(step.state, registration.worker_id)
+    pulled(step, registration)
+    step.emit(Reply(shown(step.state, registration.worker_id)))
+
+
+def check_pulls(state: State, worker_id: str) -> None:
+    """Raise ConflictError for the name of a node's worker, which receives orders."""
+    if takes_orders(state, worker_id):
+        raise ConflictError(
+            f"worker {worker_id} may not ask for tasks: a node of that name runs and is given them",
+            remedy="choose another worker_id",
+            field="worker_id",
+        )
+
+
+def pulled(step: Step, request: LeaseRequest | Registration) -> None:
     """Take in a worker that asks for tasks itself."""
     state, name = step.state, request.worker_id
     _register(step, name)

@@ -218,7 +218,7 @@ async def test_the_doctor_reports_that_nats_is_away(environ: dict[str, str], run
     assert ended.code == 1
     found = {check["name"]: check["finding"] for check in json.loads(ended.out)["checks"]}
     assert {name for name, finding in found.items() if finding == "skipped"} == {
-        "jetstream", "object store", "encryption", "lock", "leadership", "clock",
+        "jetstream", "object store", "encryption", "lock", "leadership", "clock", "gateway",
     }  # fmt: skip
     assert (found["nats"], found["disk"], found["settings"], found["daemon"]) == ("fail", "ok", "ok", "warn")
 

@@ -17,7 +17,7 @@ WRITING = {
     "project add", "project remove", "tag", "gc", "restore", "backups restore", "recover",
     "key new", "key rotate", "key seal",
     "coordinator", "task submit", "task cancel", "task requeue", "worker drain", "worker resume", "worker remove",
-    "nats-context", "units",
+    "nats-context", "units", "gateway", "api-key new", "api-key revoke",
 }  # fmt: skip
 
 

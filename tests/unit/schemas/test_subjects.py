@@ -66,7 +66,7 @@ def test_no_stream_captures_a_request() -> None:
     # A worker's name is the third token, which no stream's word may be.
     named = [operation.at(worker="w") for operation in subjects.WORKER_OPERATIONS]
     words = {subject.split(".")[2] for subject in captured if len(subject.split(".")) == len(named[0].split("."))}
-    assert words == subjects.RESERVED_WORKERS - {subjects.COORDINATOR}
+    assert words == subjects.RESERVED_WORKERS - {subjects.COORDINATOR, subjects.GATEWAY}
     of_workers = {operation.subject for operation in subjects.WORKER_OPERATIONS}
     requests = named + [one.pattern() for one in OPERATIONS.values() if one.subject not in of_workers]
     requests += [operation.to_primary().pattern() for operation in subjects.NODE_OPERATIONS]

@@ -6,8 +6,9 @@ from msgspec.structs import replace
 from membridge.errors import ConflictError, LeaseLostError, NotFoundError
 from schemas.leases import Leased
 from schemas.tasks import TaskStatus
-from services.coordinator.engine.effects import NewLease, Reply, ReplyOrder, Send, TaskChanged
-from services.coordinator.engine.events import Asked, Cancelled, Drained, UnreadError
+from schemas.workers import Registration, Worker, WorkerStatus
+from services.coordinator.engine.effects import NewLease, NewWorker, Reply, ReplyOrder, Send, TaskChanged
+from services.coordinator.engine.events import Asked, Cancelled, Drained, Introduced, UnreadError
 from services.coordinator.engine.machine import WrongStateError
 from tests.fixtures.task_engine.scene import WALL, Scene, all_of, asked, only, reported
 
@@ -28,6 +29,21 @@ def test_what_a_worker_asks_for_it_runs() -> None:
     assert (order.task.status, order.task.worker_id, order.lease.id) == (RUNNING, "p", "l")
     assert (scene.status("t"), all_of(effects, Send)) == (RUNNING, [])
     scene.do(reported(order.lease))
+
+
+def test_a_worker_is_registered_without_a_task() -> None:
+    scene = Scene()
+    scene.submit("t")
+    effects = scene.do(Introduced(Registration(worker_id="p", labels=["gpu"])))
+    worker = only(effects, Reply).value
+    assert isinstance(worker, Worker)
+    assert (worker.id, worker.status, worker.capabilities.labels) == ("p", WorkerStatus.ONLINE, ["gpu"])
+    assert worker.registered_at
+    assert (only(effects, NewWorker).worker_id, all_of(effects, NewLease)) == ("p", [])
+    # Told again, it is the same one.
+    assert all_of(scene.do(Introduced(Registration(worker_id="p"))), NewWorker) == []
+    scene.node("w")
+    assert scene.refused(Introduced(Registration(worker_id="w")), ConflictError).field == "worker_id"
 
 
 def test_without_a_task_the_answer_says_why() -> None:

@@ -1,0 +1,56 @@
+"""The gateway as a service: what `membridge up`, the accounts of nats-server and the units know of it.
+
+Every process reads this module. It imports the gateway itself only when it runs.
+"""
+
+from membridge.aio.lifecycle import Ready
+from membridge.settings import DEFAULT, Settings
+from membridge.wiring.nats_permissions import Permissions
+from membridge.wiring.service import Service, WebOptions
+from schemas import streams, subjects
+from services.gateway.settings import GatewaySettings
+
+
+async def _part(settings: Settings, ready: Ready) -> None:
+    from services.gateway import app  # noqa: PLC0415 - aiohttp is loaded only where HTTP is answered
+
+    await app.answer(SERVICE, settings, ready)
+
+
+def _web(settings: Settings) -> WebOptions:
+    own = settings.of(GatewaySettings)
+    return WebOptions(listen=own.listen, hosts=own.host_names(), behind_tls=own.behind_tls)
+
+
+def _enabled(settings: Settings) -> bool:
+    """Whether this machine runs one: not by default where it joined the server of another one."""
+    has_keys = settings.nats.keys_dir is None or settings.nats.listen is not None
+    own = settings.of(GatewaySettings)
+    return own.enabled and (has_keys or settings.origins["gateway.enabled"] != DEFAULT)
+
+
+_TASKS = streams.TASKS.name
+
+SERVICE = Service(
+    name=subjects.GATEWAY,
+    summary="a gateway for front ends",
+    settings=GatewaySettings,
+    enabled=_enabled,
+    part=_part,
+    operations=(subjects.GATEWAY_STATUS,),
+    permissions=Permissions(
+        publish=(
+            *(operation.pattern() for operation in subjects.CLIENT_OPERATIONS),
+            # For workers that reach it over HTTP; they prove themselves by the id of their lease.
+            *(operation.pattern() for operation in subjects.REPORTING_OPERATIONS),
+            f"$JS.API.STREAM.INFO.{_TASKS}",
+            f"$JS.API.DIRECT.GET.{_TASKS}",
+            f"$JS.API.DIRECT.GET.{_TASKS}.>",
+        ),
+        subscribe=(subjects.wildcard(subjects.TASK_EVENT),),
+    ),
+    in_projects=True,
+    web=_web,
+    overview=lambda _: "tasks and memory over HTTP",
+    probe=subjects.GATEWAY_STATUS,
+)
