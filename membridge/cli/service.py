@@ -1,20 +1,14 @@
 """`membridge NAME` for each installed service: that service in the foreground, as systemd runs it."""
 
-import asyncio
 import os
-from functools import partial
+import sys
 
 import click
 
-from membridge.aio import lifecycle
 from membridge.cli.command import Command, Invocation, command
-from membridge.settings import Settings
-from membridge.system.logging import get_logger
+from membridge.cli.node import ALLOCATOR
 from membridge.wiring.service import Service, installed
 from schemas.subjects import Impact
-
-#: Seconds that a service may take to stop: longer than requests over HTTP, and then those over NATS, may take to end.
-DRAIN = 16.0
 
 
 def service_commands() -> dict[str, click.Command]:
@@ -24,35 +18,11 @@ def service_commands() -> dict[str, click.Command]:
 
 def _command(service: Service) -> Command:
     def run(invocation: Invocation) -> None:
-        import uvloop  # noqa: PLC0415 - loaded only where something runs
-
-        from membridge.wiring.logs import start_logging  # noqa: PLC0415 - as above
-
-        start_logging(invocation.settings)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(service, invocation.settings))
+        # As `membridge node` does: wrong settings are reported here, then this process becomes the service.
+        invocation.settings.secrets()
+        sys.stdout.flush()
+        arguments = [sys.executable, "-m", "membridge.wiring.service_process", service.name]
+        os.execve(sys.executable, arguments, {**(ALLOCATOR if service.lean else {}), **os.environ})  # noqa: S606 - our own
 
     run.__doc__ = f"Run {service.summary} until Ctrl-C."
     return command(service.name, impact=Impact.WRITE, warns=False)(run)
-
-
-async def _serve(service: Service, settings: Settings) -> None:
-    """Run a service until SIGTERM; end with its failure when it cannot begin."""
-    from membridge.system.sd_notify import Notifier  # noqa: PLC0415 - loaded only where something runs
-    from membridge.system.signals import signals_set  # noqa: PLC0415 - as above
-
-    stopping, notifier = asyncio.Event(), Notifier.of(os.environ)
-    log, event = get_logger(service.logger), f"{service.name} ready"
-
-    def ready() -> None:
-        notifier.ready()
-        log.info(event)
-
-    with signals_set(stopping):
-        await lifecycle.run(
-            {"watchdog": notifier.alive, service.name: partial(service.part, settings)},
-            stopping=stopping,
-            on_ready=ready,
-            on_stopping=notifier.stopping,
-            drain=DRAIN,
-        )

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from membridge.aio import threads
 from membridge.aio.backoff import jittered
@@ -17,9 +17,6 @@ from membridge.bus.connection import Bus, BusOptions, connect
 from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.streams import ensure_streams
 from membridge.errors import CredentialsError, MembridgeError
-from membridge.objectstore.encryption.guard import backend
-from membridge.objectstore.jetstream import JetStreamStore
-from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import RUNTIME, Settings
 from membridge.system.logging import get_logger
 from membridge.wiring.service import Service
@@ -30,6 +27,9 @@ from schemas.node import NodePresence
 from schemas.snapshot import Head
 from schemas.streams import Stream
 from schemas.wire import Wire
+
+if TYPE_CHECKING:
+    from membridge.objectstore.protocol import ObjectStore
 
 log = get_logger("membridge.bus")
 
@@ -160,8 +160,10 @@ async def service_bus(service: Service, settings: Settings, name: str, *, deadli
             yield bus
 
 
-async def keep_ensured(bus: Bus, store: ObjectStore, settings: Settings, ready: Ready) -> None:
+async def keep_ensured(bus: Bus, store: "ObjectStore", settings: Settings, ready: Ready) -> None:
     """Create a node's streams, buckets and store again when a server comes back without them; runs until cancelled."""
+    from membridge.objectstore.encryption.guard import backend  # noqa: PLC0415 - a service without a store needs neither
+    from membridge.objectstore.jetstream import JetStreamStore  # noqa: PLC0415 - as above
 
     async def make(deadline: Deadline) -> None:
         await ensure_all(bus, settings, deadline=deadline)

@@ -79,6 +79,8 @@ class Service:
     objects: bool = False
     #: The migrations of its tables, if it has any.
     migrations: Migrations | None = None
+    #: Whether its own process returns freed memory at once: one that is idle for months, not one that computes.
+    lean: bool = False
     #: Its line in the overview of `up`.
     overview: Callable[[Settings], str] = lambda _: "runs"
     #: A request that only reads; `membridge doctor` sends it if the service is enabled.

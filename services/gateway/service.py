@@ -50,6 +50,7 @@ SERVICE = Service(
         subscribe=(subjects.wildcard(subjects.TASK_EVENT),),
     ),
     in_projects=True,
+    lean=True,
     web=_web,
     overview=lambda _: "tasks and memory over HTTP",
     probe=subjects.GATEWAY_STATUS,
