@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from schemas.fields import Instant, Line, Sentence, Whole
+from schemas.gateway import Agent, Federation
 from schemas.identity import Epoch
 from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
 from schemas.leases import Lease
@@ -72,5 +73,10 @@ API_KEYS = Bucket("api_keys", ApiKey, ttl=None, history=1, max_bytes=16 << 20)
 #: As long as a session may last.
 ENDED_SESSIONS = Bucket("ended_sessions", EndedSession, ttl=43_200.0, history=1, max_bytes=16 << 20)
 SESSION_SECRET = Bucket("session_secret", SessionSecret, ttl=None, history=1, max_bytes=1 << 20)
+#: Machines without a node that old clients registered, and the server that a gateway passes requests on to.
+AGENTS = Bucket("agents", Agent, ttl=None, history=1, max_bytes=4 << 20)
+FEDERATION = Bucket("federation", Federation, ttl=None, history=1, max_bytes=1 << 20)
+#: Those of the gateway.
+GATEWAY: tuple[Bucket[Wire], ...] = (AGENTS, FEDERATION)
 #: Those of the services that answer HTTP, which share them.
 WEB: tuple[Bucket[Wire], ...] = (API_KEYS, ENDED_SESSIONS, SESSION_SECRET)

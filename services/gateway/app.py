@@ -12,11 +12,13 @@ from membridge.settings import Settings
 from membridge.wiring.bus import project_buses, service_bus
 from membridge.wiring.service import Service
 from schemas import subjects
+from schemas.buckets import AGENTS, FEDERATION
 from schemas.gateway import GatewayStatus
 from schemas.node import Empty
 from services.gateway.callers import admission_of
-from services.gateway.projects import Projects, reached
-from services.gateway.routes import all_endpoints
+from services.gateway.federation import Federated
+from services.gateway.projects import Projects, current, reached
+from services.gateway.routes import Known, all_endpoints
 from services.gateway.runtime import Runtime
 from services.web.service import served
 
@@ -31,11 +33,13 @@ async def answer(service: Service, settings: Settings, ready: Ready) -> None:
         service_bus(service, settings, name, deadline=deadline) as bus,
         project_buses(service, settings, name, runtime=bus, deadline=deadline) as buses,
         reached(buses) as projects,
+        current(bus, AGENTS) as agents,
+        current(bus, FEDERATION) as federation,
         served(
             service,
             settings,
             bus,
-            all_endpoints(settings, Runtime(bus), projects),
+            all_endpoints(Known(settings, Runtime(bus), projects, Federated(settings, federation), agents)),
             checks={"projects": projects.check},
             admission=admission,
         ) as (host, port),

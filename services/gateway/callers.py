@@ -26,6 +26,8 @@ SHORTEST = 16
 READ_TASKS, WRITE_TASKS = Permission(TASKS, Role.READER), Permission(TASKS, Role.OPERATOR)
 READ_MEMORY, WRITE_MEMORY = Permission(MEMORY, Role.READER), Permission(MEMORY, Role.OPERATOR)
 READ_AGENT, WRITE_AGENT = Permission(AGENT, Role.READER), Permission(AGENT, Role.OPERATOR)
+#: Where `/api/membridge` is passed on to.
+CONFIGURE = Permission(TASKS, Role.ADMIN)
 #: The old control plane: its clients show the key of administrators.
 ADMINISTER = Permission("control", Role.ADMIN)
 

@@ -10,22 +10,24 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import background
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.rpc import RpcClient
 from membridge.errors import InvalidRequestError, NoResponderError, NotFoundError
 from schemas import buckets
+from schemas.buckets import Bucket
 from schemas.identity import PROJECT, InvalidTokenError, NodeId, ProjectId, node_id
 from schemas.leadership import ProjectSettings, Role
 from schemas.node import NodePresence, ProjectPresence
-from schemas.subjects import Operation
+from schemas.subjects import GATEWAY, Impact, Operation
 from schemas.wire import Wire
 from services.web.mirror import Mirror
+from services.web.routes import Call
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
+V = TypeVar("V", bound=Wire)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,38 +97,38 @@ class Projects:
         return next(one for one in self.accounts if one.project in {None, project})
 
     async def ask(
-        self, project: ProjectId, operation: Operation[Q, R], request: Q, *, node: str | None, deadline: Deadline
+        self, project: ProjectId, operation: Operation[Q, R], request: Q, *, node: str | None, call: Call
     ) -> R:
-        """Return the answer of a project's node, of its primary without one.
+        """Return the answer of a project's node; without one of its primary, or of any node to a mere question.
 
         Errors: those of RpcClient; InvalidRequestError for a name that no node can have.
         """
-        client = RpcClient(self.account(project).bus)
+        if node is None and operation.impact is Impact.READ and self.primary(project) is None:
+            node = next((one.node for one, _ in self.served(project)), None)
+        client = _client(self.account(project), call)
         try:
             tokens = {"project": project} if node is None else {"project": project, "node": node_id(node)}
         except InvalidTokenError as error:
             raise InvalidRequestError(str(error), field="node") from error
         try:
             asked = operation.to_primary() if node is None else operation
-            return await client.request(asked, request, deadline=deadline, **tokens)
+            return await client.request(asked, request, deadline=call.deadline, **tokens)
         except NoResponderError as error:
             raise self._nobody(project, node) from error
 
-    async def of_project(self, project: ProjectId, operation: Operation[Q, R], request: Q, *, deadline: Deadline) -> R:
+    async def of_project(self, project: ProjectId, operation: Operation[Q, R], request: Q, *, call: Call) -> R:
         """Return the answer of any node of a project to a request about leadership."""
         try:
-            client = RpcClient(self.account(project).bus)
-            return await client.request(operation, request, deadline=deadline, project=project)
+            client = _client(self.account(project), call)
+            return await client.request(operation, request, deadline=call.deadline, project=project)
         except NoResponderError as error:
-            raise self._nobody(project, "any") from error
+            raise self._nobody(project, None, any_node=True) from error
 
-    async def of_daemon(self, node: str, operation: Operation[Q, R], request: Q, *, deadline: Deadline) -> R:
+    async def of_daemon(self, node: NodeId, operation: Operation[Q, R], request: Q, *, call: Call) -> R:
         """Return the answer of a daemon about all its projects."""
         account = next((one for one in self.accounts if node in one.nodes.entries()), self.accounts[0])
         try:
-            return await RpcClient(account.bus).request(operation, request, deadline=deadline, node=node_id(node))
-        except InvalidTokenError as error:
-            raise InvalidRequestError(str(error), field="node") from error
+            return await _client(account, call).request(operation, request, deadline=call.deadline, node=node)
         except NoResponderError as error:
             raise NoResponderError(
                 f"no daemon of node {node} answers", remedy="start it there: `membridge up` or `membridge node`"
@@ -136,8 +138,12 @@ class Projects:
         """Raise UnavailableError while projects cannot be read."""
         self.names()
 
-    def _nobody(self, project: ProjectId, node: str | None) -> NoResponderError:
+    def _nobody(self, project: ProjectId, node: str | None, *, any_node: bool = False) -> NoResponderError:
         present = ", ".join(one.node for one in self.nodes(project)) or "none"
+        if any_node or present == "none":
+            return NoResponderError(
+                f"no node of project {project} answers", remedy="start one: `membridge up` or `membridge node`"
+            )
         if node is None:
             return NoResponderError(
                 f"project {project} has no primary that answers; present nodes: {present}",
@@ -147,6 +153,10 @@ class Projects:
             f"node {node} of project {project} does not answer; present nodes: {present}",
             remedy="start it there: `membridge up` or `membridge node`",
         )
+
+
+def _client(account: Account, call: Call) -> RpcClient:
+    return RpcClient(account.bus, on_behalf_of=f"{call.identity.actor}@{GATEWAY}")
 
 
 def _served(account: Account) -> Iterator[tuple[NodePresence, ProjectPresence]]:
@@ -167,6 +177,16 @@ async def reached(buses: Mapping[ProjectId | None, Bus]) -> AsyncGenerator[Proje
             group.create_task(account.nodes.run(_unheard), name="nodes")
             group.create_task(account.settled.run(_unheard), name="projects")
         yield Projects(accounts)
+
+
+@asynccontextmanager
+async def current(bus: Bus, bucket: Bucket[V]) -> AsyncGenerator[Mirror[V]]:
+    """Keep a copy of a bucket current during the body. Errors: those of the bus."""
+    mirror = Mirror(Kv(bus, bucket))
+    await mirror.refresh()
+    async with background() as group:
+        group.create_task(mirror.run(_unheard), name=f"copy of {bucket.name}")
+        yield mirror
 
 
 def _unheard() -> None:

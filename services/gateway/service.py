@@ -7,7 +7,7 @@ from membridge.aio.lifecycle import Ready
 from membridge.settings import DEFAULT, Settings
 from membridge.wiring.nats_permissions import Permissions
 from membridge.wiring.service import Service, WebOptions
-from schemas import streams, subjects
+from schemas import buckets, streams, subjects
 from services.gateway.settings import GatewaySettings
 
 
@@ -49,6 +49,7 @@ SERVICE = Service(
         ),
         subscribe=(subjects.wildcard(subjects.TASK_EVENT),),
     ),
+    buckets=buckets.GATEWAY,
     in_projects=True,
     lean=True,
     web=_web,

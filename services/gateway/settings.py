@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from membridge.settings.kinds import FLAG, LISTEN, SECRET, TEXT, Secret, optional
+from membridge.settings.kinds import ENDPOINT, FLAG, LISTEN, SECRET, TEXT, Secret, optional
 from membridge.settings.table import setting
 
 
@@ -44,6 +44,12 @@ class GatewaySettings:
         optional(SECRET),
         env="MEMBRIDGE_AGENT_KEY",
         meaning="The key of agents, in the header `X-MEMBRIDGE-AGENT`.",
+    )
+
+    server_url: str | None = setting(
+        optional(ENDPOINT),
+        env="MEMBRIDGE_SERVER_URL",
+        meaning="Another gateway that `/api/membridge` is passed on to, with `MEMBRIDGE_ADMIN_KEY` as its key.",
     )
 
     def host_names(self) -> tuple[str, ...]:

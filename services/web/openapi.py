@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document of a service, from its routes and the structs that they name."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -28,10 +29,14 @@ _WITH_BODY = (ErrorCode.UNSUPPORTED_MEDIA_TYPE,)
 
 def endpoint(routes: Sequence[AnyRoute], title: str) -> Endpoint:
     """Return the route that shows the document of `routes` and of itself."""
-    text = Text(body=msgspec.json.encode(document([*routes, OPENAPI], title)).decode())
+
+    # Made when it is first asked for: most processes never are, and making it takes a megabyte.
+    @cache
+    def text() -> Text:
+        return Text(body=msgspec.json.encode(document([*routes, OPENAPI], title)).decode())
 
     async def show(_: Empty, __: Call) -> Text:
-        return text
+        return text()
 
     return OPENAPI.bind(show)
 

@@ -3,19 +3,43 @@
 Old clients use them.
 """
 
+from dataclasses import dataclass
+
 from membridge.settings import Settings
+from schemas.gateway import Agent
+from services.gateway.federation import Federated
 from services.gateway.projects import Projects
-from services.gateway.routes import runtime
+from services.gateway.routes import agent, control, membridge, projects, runtime
+from services.gateway.routes.control import Control
 from services.gateway.runtime import Runtime
+from services.web.mirror import Mirror
 from services.web.routes import Endpoint
 
 
-def all_endpoints(settings: Settings, tasks: Runtime, projects: Projects) -> list[Endpoint]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the routes answer from."""
+
+    settings: Settings
+    tasks: Runtime
+    projects: Projects
+    federated: Federated
+    agents: Mirror[Agent]
+
+    def connections(self) -> dict[str, str]:
+        """Return what the gateway is connected to, and how that is."""
+        config = self.federated.config()
+        server = {"server": config.connection or "unknown"} if config.server_url else {}
+        return {"nats": "connected" if self.tasks.bus.connected else "disconnected", **server}
+
+
+def all_endpoints(known: Known) -> list[Endpoint]:
     """Return every endpoint of the gateway."""
-    del settings
-
-    def connections() -> dict[str, str]:
-        return {"nats": "connected" if tasks.bus.connected else "disconnected"}
-
-    del projects
-    return [*runtime.endpoints(tasks, connections)]
+    plane = Control(known.settings, known.projects, known.agents)
+    return [
+        *runtime.endpoints(known.tasks, known.federated, known.connections),
+        *membridge.endpoints(known.projects, known.federated),
+        *projects.endpoints(known.projects),
+        *control.endpoints(plane),
+        *agent.endpoints(plane),
+    ]

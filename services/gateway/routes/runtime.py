@@ -11,10 +11,13 @@ from schemas.errors import ErrorCode
 from schemas.gateway import (
     MOST_BODY,
     CompleteTask,
+    ConnectionTest,
     HeartbeatTask,
     LeaseTask,
     RegisterWorker,
+    RuntimeConfig,
     RuntimeHealth,
+    SetRuntimeConfig,
 )
 from schemas.leases import Lease, LeaseClaim, Leased, LeaseRequest, LeasesReply, LeasesRequest
 from schemas.node import Empty
@@ -25,7 +28,8 @@ from schemas.task_events import EventsReply, EventsRequest
 from schemas.tasks import Task, TaskRequest, TaskSpec, TasksReply, TasksRequest
 from schemas.wire import Wire
 from schemas.workers import Registration, Worker, WorkerRequest, WorkersReply
-from services.gateway.callers import READ_TASKS, WRITE_TASKS
+from services.gateway.callers import CONFIGURE, READ_TASKS, WRITE_TASKS
+from services.gateway.federation import Federated
 from services.gateway.runtime import Runtime
 from services.web.routes import AnyRoute, Call, Endpoint, Method, Route
 
@@ -42,6 +46,18 @@ HEALTH_WAITS = 1.0
 HEALTH = Route(
     "runtime_health", GET, f"{_AT}/health", Empty, RuntimeHealth, "Whether tasks can be run.", None, deadline=5.0
 )
+CONFIG = Route(
+    "runtime_config", GET, f"{_AT}/config", Empty, RuntimeConfig, "The server that /api/membridge is passed on to.",
+    READ_TASKS,
+)  # fmt: skip
+SET_CONFIG = Route(
+    "set_runtime_config", POST, f"{_AT}/config", SetRuntimeConfig, RuntimeConfig,
+    "Pass /api/membridge on to another server.", CONFIGURE,
+)  # fmt: skip
+TEST = Route(
+    "test_connection", POST, f"{_AT}/test-connection", Empty, ConnectionTest, "Whether the configured server answers.",
+    None,
+)  # fmt: skip
 WORKERS = Route("workers", GET, f"{_AT}/workers", Empty, WorkersReply, "The workers.", READ_TASKS)
 REGISTER = Route(
     "register_worker", POST, f"{_AT}/workers", RegisterWorker, Worker, "Register a worker that leases its tasks.",
@@ -138,7 +154,7 @@ RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
 )
 
 
-def endpoints(runtime: Runtime, connections: Callable[[], dict[str, str]]) -> list[Endpoint]:
+def endpoints(runtime: Runtime, federated: Federated, connections: Callable[[], dict[str, str]]) -> list[Endpoint]:
     """Return the endpoints of tasks. `connections` says what else the gateway is connected to."""
     began = time.monotonic()
 
@@ -182,6 +198,9 @@ def endpoints(runtime: Runtime, connections: Callable[[], dict[str, str]]) -> li
 
     return [
         HEALTH.bind(health),
+        CONFIG.bind(federated.show),
+        SET_CONFIG.bind(federated.set),
+        TEST.bind(federated.test),
         REGISTER.bind(register),
         LEASE.bind(lease),
         LEASE_NEXT.bind(lease_next),

@@ -13,6 +13,7 @@ from tests.fixtures.pace import pause, written_to
 from tests.fixtures.ports import free_port
 from tests.fixtures.toy_web import Toy, ask
 from tests.integration.access.sites import SHARED, signed_in, site
+from tests.integration.web.test_memory import MOST, resident
 
 P = canonical_id(SHARED)
 
@@ -65,6 +66,16 @@ async def test_up_prints_its_address_and_the_first_key_is_made_by_a_command(make
     other = make_machine("b", memory=True, **{**settings(), "MEMBRIDGE_GATEWAY_LISTEN": f"{web.host}:{web.port}"})
     code, told = await other.command("gateway")
     assert (code, f"cannot listen at {web.host}:{web.port}" in told) == (1, True)
+
+
+async def test_an_idle_gateway_takes_at_most_45_mib(make_machine: MakeMachine) -> None:
+    machine = make_machine("a", **settings())
+    await machine.start("gateway")
+    web = web_of(machine)
+    await logged(machine, '"event":"gateway ready"')
+    assert (await ask(web, "GET", "/ready")).status == 200
+    assert machine.process is not None
+    assert resident(machine.process.pid) <= MOST
 
 
 async def test_it_refuses_to_be_open_to_the_network(make_machine: MakeMachine) -> None:

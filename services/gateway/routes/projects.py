@@ -1,0 +1,133 @@
+"""`/api/projects`: the history, conflicts, backups and jobs of a project, asked of its primary or of a node by name.
+
+Each route is one operation of a node: its request is the operation's with the project and the node beside it.
+"""
+
+from membridge.errors import InvalidRequestError
+from schemas import subjects
+from schemas.commits import DiffReply, HistoryReply, RestoreBackupReply, RestoreReply, TagsReply
+from schemas.errors import ErrorCode
+from schemas.gateway import (
+    ActOnQuarantine,
+    ActOnTags,
+    DiffSnapshots,
+    JobOfProject,
+    ListSnapshots,
+    OnNode,
+    PullNow,
+    PushNow,
+    RestoreFromBackup,
+    RestoreSnapshot,
+)
+from schemas.node import DoctorReply, Job, JobsReply, StatusReply
+from schemas.proposal import ConflictsReply, QuarantineReply
+from schemas.snapshot import BackupsReply, PullReply, PushReply
+from schemas.subjects import Operation
+from schemas.wire import Wire
+from services.gateway.callers import READ_MEMORY, WRITE_MEMORY
+from services.gateway.projects import Projects
+from services.web.routes import AnyRoute, Call, Endpoint, Method, Route
+
+GET, POST = Method.GET, Method.POST
+_AT = "/api/projects/{cid}"
+#: What a node may answer to any request about its memory, and to one that changes it.
+READS = (ErrorCode.NOT_FOUND, ErrorCode.DATABASE_INVALID, ErrorCode.CORRUPT_OBJECT, ErrorCode.FORBIDDEN)
+WRITES = (*READS, ErrorCode.CONFLICT, ErrorCode.DISK_FULL)
+#: Seconds that work on a memory may take, and a look at it.
+LONG, SHORT = 600.0, 30.0
+
+STATUS = Route(
+    "project_status",
+    GET,
+    f"{_AT}/status",
+    OnNode,
+    StatusReply,
+    "How a node sees the project.",
+    READ_MEMORY,
+    errors=READS,
+)
+DOCTOR = Route(
+    "project_doctor", GET, f"{_AT}/doctor", OnNode, DoctorReply, "What a node's doctor finds.", READ_MEMORY,
+    deadline=60.0, errors=READS,
+)  # fmt: skip
+SNAPSHOTS = Route(
+    "snapshots", GET, f"{_AT}/snapshots", ListSnapshots, HistoryReply, "Snapshots, newest first.", READ_MEMORY,
+    deadline=SHORT, errors=READS,
+)  # fmt: skip
+DIFF = Route(
+    "diff", GET, f"{_AT}/diff", DiffSnapshots, DiffReply, "Which rows differ between two states.", READ_MEMORY,
+    deadline=LONG, errors=WRITES,
+)  # fmt: skip
+RESTORE = Route(
+    "restore", POST, f"{_AT}/restore", RestoreSnapshot, RestoreReply,
+    "Restore a state as the memory; without `apply` say what would change.", WRITE_MEMORY, deadline=LONG, errors=WRITES,
+)  # fmt: skip
+TAGS = Route(
+    "tags", POST, f"{_AT}/tags", ActOnTags, TagsReply, "List, set or delete tags.", WRITE_MEMORY, deadline=120.0,
+    errors=WRITES,
+)  # fmt: skip
+CONFLICTS = Route(
+    "conflicts", GET, f"{_AT}/conflicts", OnNode, ConflictsReply, "Rows that two nodes changed differently.",
+    READ_MEMORY, errors=READS,
+)  # fmt: skip
+QUARANTINE = Route(
+    "quarantine", POST, f"{_AT}/quarantine", ActOnQuarantine, QuarantineReply,
+    "List, retry or drop what a node could not merge.", WRITE_MEMORY, deadline=120.0, errors=WRITES,
+)  # fmt: skip
+BACKUPS = Route(
+    "backups", GET, f"{_AT}/backups", OnNode, BackupsReply, "Backups of a node's database, newest first.", READ_MEMORY,
+    errors=READS,
+)  # fmt: skip
+RESTORE_BACKUP = Route(
+    "restore_backup", POST, f"{_AT}/backups/restore", RestoreFromBackup, RestoreBackupReply,
+    "Restore a node's database from a backup; without `apply` say what would change.", WRITE_MEMORY, deadline=LONG,
+    errors=WRITES,
+)  # fmt: skip
+PUSH = Route(
+    "push", POST, f"{_AT}/push", PushNow, PushReply, "Push a node's memory now.", WRITE_MEMORY, deadline=LONG,
+    errors=WRITES,
+)  # fmt: skip
+PULL = Route(
+    "pull", POST, f"{_AT}/pull", PullNow, PullReply, "Pull into a node's memory now.", WRITE_MEMORY, deadline=LONG,
+    errors=WRITES,
+)  # fmt: skip
+JOBS = Route("project_jobs", GET, f"{_AT}/jobs", OnNode, JobsReply, "Jobs, newest first.", READ_MEMORY, errors=READS)
+JOB = Route("project_job", GET, f"{_AT}/jobs/{{id}}", JobOfProject, Job, "A job.", READ_MEMORY, errors=READS)
+
+RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
+    (STATUS, subjects.STATUS),
+    (DOCTOR, subjects.DOCTOR),
+    (SNAPSHOTS, subjects.HISTORY),
+    (DIFF, subjects.DIFF),
+    (RESTORE, subjects.RESTORE),
+    (TAGS, subjects.TAG),
+    (CONFLICTS, subjects.CONFLICTS),
+    (QUARANTINE, subjects.QUARANTINE),
+    (BACKUPS, subjects.BACKUPS),
+    (RESTORE_BACKUP, subjects.RESTORE_BACKUP),
+    (PUSH, subjects.PUSH),
+    (PULL, subjects.PULL),
+    (JOBS, subjects.JOBS),
+    (JOB, subjects.JOB_BY_ID),
+)
+#: What is on one machine alone: its backups and its conflict journal. Restoring one needs to know whose.
+OF_ONE_MACHINE = frozenset({RESTORE_BACKUP.name})
+
+
+def endpoints(projects: Projects) -> list[Endpoint]:
+    """Return the endpoints of projects."""
+    return [_relayed(projects, route, operation) for route, operation in RELAYED]
+
+
+def _relayed(projects: Projects, route: AnyRoute, operation: Operation[Wire, Wire]) -> Endpoint:
+    names = operation.request.__struct_fields__
+
+    async def answer(request: Wire, call: Call) -> Wire:
+        cid, node = getattr(request, "cid"), getattr(request, "node")  # noqa: B009 - the fields of every such request
+        if node is None and route.name in OF_ONE_MACHINE:
+            raise InvalidRequestError("node is missing: whose backup?", field="node")
+        project = projects.checked(cid)
+        asked = operation.request(**{name: getattr(request, name) for name in names})
+        return await projects.ask(project, operation, asked, node=node, call=call)
+
+    return route.bind(answer)
