@@ -20,8 +20,9 @@ class ProjectPresence(Wire, frozen=True, kw_only=True):
     """One project as its node sees it. `lag` is how many commits the mirror is behind the head.
 
     Each number has the time that it is of: `head_at`, `mirror_at`, `counted_at` for `rows` and `unsynced`, `journal_at`
-    for `quarantined` and `conflicts`; empty before there was one. `error` is why the node cannot serve the project now;
-    the numbers say nothing then.
+    for `quarantined` and `conflicts`; empty before there was one. `audited_at` is when the last comparison of all rows
+    ended, `missed` how many keys such comparisons found that had been missed, ever. `error` is why the node cannot
+    serve the project now; the numbers say nothing then.
     """
 
     project: WireProjectId
@@ -42,6 +43,8 @@ class ProjectPresence(Wire, frozen=True, kw_only=True):
     mirror_at: Instant = ""
     counted_at: Instant = ""
     journal_at: Instant = ""
+    missed: Whole = 0
+    audited_at: Instant = ""
 
 
 class InstallMethod(StrEnum):

@@ -127,6 +127,8 @@ def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
     yield "unsynced", f"{units.count(project.unsynced, 'row')}{counted}" if project.unsynced else ""
     yield "conflicts", f"{project.conflicts}{noted}: see `membridge conflicts`" if project.conflicts else ""
     yield "quarantined", f"{project.quarantined}{noted}: see `membridge quarantine`" if project.quarantined else ""
+    yield "missed", f"{units.count(project.missed, 'key')}: see `membridge doctor`" if project.missed else ""
+    yield "compared", f"all rows, {units.ago(project.audited_at, clock.now())}" if project.audited_at else ""
     yield "last error", reply.last_error or ""
     yield "as of", tables.when(reply.answered_at)
 

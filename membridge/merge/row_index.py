@@ -17,6 +17,7 @@ from membridge.aio.deadline import Deadline
 from membridge.claudemem.btree import ALL, Range
 from membridge.claudemem.connection import open_to_compare
 from membridge.claudemem.live_view import LiveView, Look
+from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import REFERENCE_KEYS, Table
 from membridge.merge.difference import difference
 from membridge.merge.index_file import IndexFile, IndexFileError, packed, remove
@@ -65,6 +66,8 @@ class RowIndex:
         self._file: IndexFile | None = None
         #: Why it could not be used last, for whoever reports it.
         self.problem = ""
+        #: How many keys had been missed, ever; known once the file is open.
+        self.missed = 0
 
     def close(self) -> None:
         """Close the file and the connection to the live database."""
@@ -79,6 +82,20 @@ class RowIndex:
         """
         with self._lock:
             return self._catch_up(mirror, deadline)
+
+    @contextmanager
+    def looking(self, mirror: MirrorFile, *, deadline: Deadline) -> Generator[tuple[Standing, Connection]]:
+        """Give what may differ from the mirror, and the live database in the transaction that this is true of.
+
+        Errors: as `catch_up`, and those of the body, which undo nothing here.
+        """
+        with self._lock:
+            self._catch_up(mirror, deadline)
+            with self._transaction() as file, self._view.look(file.position(), deadline=deadline) as look:
+                self._take_look(file, look)
+                if file.get("mirror").decode() != mirror.sha256:
+                    raise IndexFileError("the database changed too much between two looks", is_damaged=False)
+                yield Standing(file.number("turn"), file.rows(), file.opened()), look.connection
 
     def feed(self, *, deadline: Deadline) -> None:
         """Take in what changed in the live database, unless the index is in use: before its WAL begins anew over it.
@@ -108,24 +125,12 @@ class RowIndex:
             for name, some in keys.items():
                 file.settle(name, map(packed, some), turn)
 
-    def audit(self, mirror: MirrorFile, *, deadline: Deadline) -> int:
-        """Compare everything, and return how many keys differ that are not open: what the cheap way has missed.
-
-        The index is not relied upon any more if there are some. Errors: as `catch_up`.
-        """
-        with self._lock:
-            known = self._catch_up(mirror, deadline)
-            found = _difference(self._live, mirror, deadline)
-            # What the worker wrote while everything was compared was not missed: it is taken in now.
-            later = self._catch_up(mirror, deadline)
-            missed = sum(
-                len(set(keys) - {*known.open.get(name, ()), *later.open.get(name, ())}) for name, keys in found.items()
-            )
-            if missed:
-                with self._transaction() as file:
-                    file.put("position", b"")
-                    file.put("missed", str(file.number("missed") + missed).encode())
-            return missed
+    def distrust(self, missed: int) -> None:
+        """Count keys that had been missed: they differ and are not open. The next look compares everything."""
+        with self._lock, self._transaction() as file:
+            file.put("position", b"")
+            self.missed = file.number("missed") + missed
+            file.put("missed", str(self.missed).encode())
 
     def _catch_up(self, mirror: MirrorFile | None, deadline: Deadline) -> Standing:
         with self._transaction() as file:
@@ -140,23 +145,27 @@ class RowIndex:
 
     def _look(self, file: IndexFile, deadline: Deadline) -> None:
         """Bring the keys to the state of the live database, and open those that may have changed since."""
-        before = file.position()
-        with self._view.look(before, deadline=deadline) as look:
-            if look.ranges is None or not _take_in(file, look, look.ranges):
-                log.debug("all rows compared", database=str(self._live), reason=look.why or "a column has no index")
-                for table in look.tables.values():
-                    for _ in _compared(file, look, table, {ALL}):
-                        pass
-                file.keep_only(look.tables)
-                file.put("mirror", b"")
-            if look.position != before:
-                file.set_position(look.position)
+        with self._view.look(file.position(), deadline=deadline) as look:
+            self._take_look(file, look)
+
+    def _take_look(self, file: IndexFile, look: Look) -> None:
+        if look.ranges is None or not _take_in(file, look, look.ranges):
+            log.debug("all rows compared", database=str(self._live), reason=look.why or "a column has no index")
+            for table in look.tables.values():
+                for _ in _compared(file, look, table, {ALL}):
+                    pass
+            file.keep_only(look.tables)
+            file.put("mirror", b"")
+        if look.position != file.position():
+            file.set_position(look.position)
 
     @contextmanager
     def _transaction(self) -> Generator[IndexFile]:
         try:
             if self._file is None:
                 self._file = IndexFile(self._path)
+                with self._file.transaction():
+                    self.missed = self._file.number("missed")
             with self._file.transaction():
                 yield self._file
         except IndexFileError as error:
@@ -172,7 +181,7 @@ class RowIndex:
 
 
 def missed_in(path: Path) -> int:
-    """Return how many keys the audits of the index at `path` have found that had been missed, ever."""
+    """Return how many keys the audits of the database of the index at `path` have found that had been missed, ever."""
     if not path.exists():
         return 0
     try:

@@ -42,6 +42,19 @@ class Reader:
         )
         return self._read(f"WHERE {conditions} ORDER BY t.rowid", key)
 
+    def values_from(self, columns: tuple[str, ...], first: int, most: int) -> list[tuple[Value, ...]]:
+        """Return rowids and columns of rows in the order of their rowids, from one rowid on.
+
+        Raises UnicodeDecodeError for text that is not UTF-8.
+        """
+        names = ", ".join(map(self._value, columns))
+        sql = f"SELECT t.rowid, {names} FROM {self._from()} WHERE t.rowid >= ? ORDER BY t.rowid LIMIT ?"  # noqa: S608 - names from the schema, quoted
+        return list(self.connection.each(sql, (first, most)))
+
+    def rows_from(self, first: int, most: int) -> list[Row]:
+        """Return rows in the order of their rowids, from one rowid on."""
+        return self._read("WHERE t.rowid >= ? ORDER BY t.rowid LIMIT ?", (first, most))
+
     def row(self, rowid: int) -> Row | None:
         """Return the row with a rowid, None when there is none."""
         return next(iter(self._read("WHERE t.rowid = ?", (rowid,))), None)

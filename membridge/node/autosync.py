@@ -170,8 +170,6 @@ class AutoSync:
             pulled = await self._catch_up()
         if due.changed_first is not None or due.role or pulled or (due.look and await self._is_left()):
             await self._send(role)
-        elif due.look:
-            await _audit_daily(project)
 
     async def _is_left(self) -> bool:
         """Return whether there are rows to send, other than those that were offered and wait for the primary."""
@@ -251,21 +249,6 @@ async def _collect_daily(project: Project, jobs: Jobs) -> None:
         await _daily(project.lane.folder / "collected", collect)
     except MembridgeError as error:
         log.warning("garbage not collected", reason=error.message, remedy=error.remedy)
-
-
-async def _audit_daily(project: Project) -> None:
-    """Compare everything when a day has passed, whatever the cheap way says. A failure is retried at the next look."""
-
-    async def audit() -> None:
-        missed = await project.audit(deadline=project.deadline())
-        if missed:
-            # What was missed is found from now on; that it was missed is a defect.
-            log.error("rows had been missed", rows=missed, remedy="please report it with this node's log")
-
-    try:
-        await _daily(project.lane.folder / "audited", audit)
-    except MembridgeError as error:
-        log.info("rows not audited", reason=error.message)
 
 
 async def _daily(stamp: Path, task: Callable[[], Awaitable[None]]) -> None:

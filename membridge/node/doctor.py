@@ -22,6 +22,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.claudemem import database, worker_process
 from membridge.errors import MembridgeError
+from membridge.merge.audit import AUDIT_FILE, noted
 from membridge.merge.row_index import INDEX_FILE, missed_in
 from membridge.node import leadership_part, services_check
 from membridge.objectstore.protocol import ObjectStore
@@ -201,14 +202,20 @@ class Doctor:
 
     async def _check_rows(self, deadline: Deadline) -> Check:
         del deadline
-        missed = await threads.run(missed_in, lane_folder(self._settings, self._config) / INDEX_FILE)
+        folder = lane_folder(self._settings, self._config)
+        missed, note = await threads.run(missed_in, folder / INDEX_FILE), await threads.run(noted, folder / AUDIT_FILE)
+        compared = (
+            f"all were compared last at {clock.local(note.ended_at)}" if note.ended_at else "none was compared yet"
+        )
+        if note.is_under_way:
+            compared += f", and are being compared since {clock.local(note.began_at)}"
         if missed:
             return _warn(
                 "rows",
-                f"comparisons of everything found {missed} keys that had been missed, and healed it",
+                f"comparisons of everything found {missed} keys that had been missed, and healed it; {compared}",
                 "please report it with this node's log",
             )
-        return _ok("rows", "no change was missed")
+        return _ok("rows", f"no change was missed; {compared}")
 
     async def _check_sqlite(self, deadline: Deadline) -> Check:
         del deadline

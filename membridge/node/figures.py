@@ -6,6 +6,7 @@ before it are the answer.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,14 @@ from pathlib import Path
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline, comes_within
 from membridge.errors import DatabaseBusyError, DeadlineExceededError, MembridgeError
+from membridge.leadership.view import LeadershipView
+from membridge.merge.audit import AUDIT_FILE, noted
 from membridge.snapshot import standing
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.standing import Numbers
 from membridge.system import clock
 from membridge.system.logging import get_logger
+from schemas.node import ProjectPresence
 
 log = get_logger("membridge.project")
 
@@ -25,8 +29,6 @@ log = get_logger("membridge.project")
 REFRESH = 30.0
 #: Seconds between two rounds if nothing is known to have changed.
 EVERY = 10.0
-#: Seconds that a round lasts before those who wait for it get the figures that there are.
-AT_ONCE = 1.0
 
 #: What changes with each write to a database: its file and its write-ahead log.
 Stamps = tuple[tuple[int, int, int] | None, ...]
@@ -47,18 +49,50 @@ class Kept:
     conflicts: int = 0
     quarantined: int = 0
     journal_at: str = ""
+    missed: int = 0
+    audited_at: str = ""
     error: str = ""
 
 
-class Figures:
-    """Keeps the figures of one project. `is_busy` says whether a push or a pull has the database now."""
+def presence_of(lane: Lane, view: LeadershipView, kept: Kept) -> ProjectPresence:
+    """Return the project of a lane as its node sees it."""
+    head_seq = max(kept.head_seq, kept.mirror_seq)
+    return ProjectPresence(
+        project=lane.project,
+        name=lane.name,
+        role=view.role,
+        epoch=view.epoch,
+        head_seq=head_seq,
+        head_at=kept.head_at,
+        mirror_seq=kept.mirror_seq,
+        mirror_sha256=kept.mirror_sha256,
+        mirror_at=kept.mirror_at,
+        lag=head_seq - kept.mirror_seq,
+        rows=kept.rows,
+        unsynced=kept.unsynced,
+        counted_at=kept.counted_at,
+        quarantined=kept.quarantined,
+        conflicts=kept.conflicts,
+        journal_at=kept.journal_at,
+        missed=kept.missed,
+        audited_at=kept.audited_at,
+        database=str(lane.database),
+        error=kept.error[:4_096],
+    )
 
-    def __init__(self, lane: Lane, is_busy: Callable[[], bool]) -> None:
-        self._lane, self._is_busy = lane, is_busy
+
+class Figures:
+    """Keeps the figures of one project.
+
+    `is_busy` says whether a push or a pull has the database now, `patience` how long an answer may wait for a round.
+    """
+
+    def __init__(self, lane: Lane, is_busy: Callable[[], bool], patience: Callable[[], float]) -> None:
+        self._lane, self._is_busy, self._patience = lane, is_busy, patience
         self._counted: tuple[object, ...] | None = None
         self._turn = asyncio.Lock()
         self._wanted, self._read = asyncio.Event(), asyncio.Event()
-        self._runs = False
+        self._runs, self._changed_at = False, time.monotonic()
         self.kept = Kept()
 
     async def run(self) -> None:
@@ -77,8 +111,12 @@ class Figures:
 
     def changed(self) -> None:
         """Note that the database changed: the next round counts."""
-        self._counted = None
+        self._counted, self._changed_at = None, time.monotonic()
         self._wanted.set()
+
+    def quiet_for(self) -> float:
+        """Return the seconds since the last change that was noted."""
+        return time.monotonic() - self._changed_at
 
     def saw_head(self, seq: int) -> None:
         """Note the head that was seen now."""
@@ -88,11 +126,11 @@ class Figures:
         """Return the figures as of now if they can be read at once, and those that are kept otherwise."""
         if not self._runs:
             await self.refresh()
-        elif not self._is_busy():
+        elif patience := self._patience():
             # The round that begins next reads what was there when it was asked for; one that runs may not.
             read = self._read
             self._wanted.set()
-            await comes_within(read, AT_ONCE)
+            await comes_within(read, patience)
         return self.kept
 
     async def refresh(self) -> None:
@@ -143,6 +181,8 @@ class Figures:
         kept.mirror_at = at
         if kept.mirror_seq > kept.head_seq:
             kept.head_seq, kept.head_at = kept.mirror_seq, at
+        kept.audited_at = (await threads.run(noted, lane.folder / AUDIT_FILE)).ended_at
+        kept.missed = lane.index.missed
         counts = await threads.run(lane.journal.counts)
         kept.conflicts, kept.quarantined, kept.journal_at = counts.conflicts, counts.quarantined, at
 

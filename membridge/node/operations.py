@@ -16,10 +16,9 @@ from membridge.bus.service import Call, Endpoint
 from membridge.bus.streams import WorkQueue
 from membridge.errors import InvalidRequestError, NotFoundError
 from membridge.node.doctor import Doctor
-from membridge.node.figures import AT_ONCE
 from membridge.node.history_operations import HistoryOperations
 from membridge.node.jobs import LISTED, Jobs, RequestContext
-from membridge.node.project import Project
+from membridge.node.project import BRIEFLY, Project
 from membridge.snapshot import backups
 from membridge.system import clock
 from membridge.system.logging import get_logger
@@ -114,7 +113,7 @@ class Operations:
         del request
         project, deadline = self._project, context.deadline
         if self.running:
-            deadline = deadline.sooner(AT_ONCE if not project.busy else AT_ONCE / 10)
+            deadline = deadline.sooner(max(project.patience(), BRIEFLY))
         await project.look_at_head(deadline=deadline)
         return StatusReply(
             node=project.lane.node,

@@ -32,10 +32,11 @@ from membridge.errors import (
     ShrinkRefusedError,
 )
 from membridge.merge import collect
+from membridge.merge.audit import AUDIT_FILE, Audit, AuditNote, Slice
 from membridge.node import rules
 from membridge.node.bounds import Bounds
 from membridge.node.deliveries import announcement_of, set_aside
-from membridge.node.figures import Figures
+from membridge.node.figures import Figures, presence_of
 from membridge.node.roles import Roles
 from membridge.snapshot import proposals, pull, push, recover, reinstate, restore, rollback_guard, standing
 from membridge.snapshot.lane import Lane
@@ -55,8 +56,12 @@ log = get_logger("membridge.project")
 
 #: Times that a commit is tried again after another node committed first (without roles that is normal).
 COMMIT_TRIES = 6
+#: Seconds that an answer may wait for newer figures: on its own, and while a comparison of everything has the database.
+AT_ONCE, BRIEFLY = 1.0, 0.05
 #: Seconds that the row index may take to take in what changed.
 FEED = 30.0
+#: Seconds that a slice of the comparison of everything may take, with whatever the row index has to catch up with.
+AUDIT = 60.0
 
 
 class Project:
@@ -66,7 +71,8 @@ class Project:
         self._bus, self._push_leases, self._bounds = bus, push_leases, bounds
         self.lane, self.roles = lane, roles
         self._turn = asyncio.Lock()
-        self.figures = Figures(lane, self._turn.locked)
+        self._audit, self._is_auditing = Audit(lane.folder / AUDIT_FILE, lane.index), False
+        self.figures = Figures(lane, lambda: self.busy, self.patience)
 
     def deadline(self) -> Deadline:
         """Return the deadline of an operation that starts now."""
@@ -161,33 +167,18 @@ class Project:
 
     async def presence(self) -> ProjectPresence:
         """Return the project as this node sees it, at once and without asking a server."""
-        lane, view, kept = self.lane, self.roles.view(), await self.figures.current()
-        head_seq = max(kept.head_seq, kept.mirror_seq)
-        return ProjectPresence(
-            project=lane.project,
-            name=lane.name,
-            role=view.role,
-            epoch=view.epoch,
-            head_seq=head_seq,
-            head_at=kept.head_at,
-            mirror_seq=kept.mirror_seq,
-            mirror_sha256=kept.mirror_sha256,
-            mirror_at=kept.mirror_at,
-            lag=head_seq - kept.mirror_seq,
-            rows=kept.rows,
-            unsynced=kept.unsynced,
-            counted_at=kept.counted_at,
-            quarantined=kept.quarantined,
-            conflicts=kept.conflicts,
-            journal_at=kept.journal_at,
-            database=str(lane.database),
-            error=kept.error[:4_096],
-        )
+        return presence_of(self.lane, self.roles.view(), await self.figures.current())
 
     @property
     def busy(self) -> bool:
         """Whether a push or a pull runs here now."""
-        return self._turn.locked()
+        return self._turn.locked() and not self._is_auditing
+
+    def patience(self) -> float:
+        """Return the seconds that an answer may wait for newer figures."""
+        if self.busy:
+            return 0.0
+        return BRIEFLY if self._is_auditing else AT_ONCE
 
     async def look_at_head(self, *, deadline: Deadline) -> None:
         """Read the head, for the figures; one that does not come in time stays as it was. Errors: the store's."""
@@ -213,10 +204,28 @@ class Project:
         except MembridgeError as error:
             log.debug("row index not fed", reason=error.message)
 
-    async def audit(self, *, deadline: Deadline) -> int:
-        """Compare all rows with the mirror; return how many keys differ of which the row index did not know."""
-        async with self._alone(deadline):
-            return await threads.run(standing.audit, self.lane, deadline=deadline)
+    async def audit_slice(self) -> Slice | None:
+        """Compare a slice of all rows with the mirror, unless a push or a pull has them; None when there was none.
+
+        One that comes meanwhile waits for the slice to end. Errors: the database's, those of the mirror's file.
+        """
+        if self._turn.locked():
+            return None
+        deadline = Deadline.after(AUDIT)
+        async with self._turn:
+            self._is_auditing = True
+            try:
+                async with folder_lock(self.lane.folder, deadline=deadline):
+                    found = await threads.run(standing.audit_slice, self.lane, self._audit, deadline=deadline)
+            finally:
+                self._is_auditing = False
+        if found is not None and (found.missed or found.is_last):
+            self.figures.changed()
+        return found
+
+    async def audited(self) -> AuditNote:
+        """Return how far the comparison of everything is, and when the last complete one ended."""
+        return await threads.run(lambda: self._audit.note)
 
     async def restore(
         self, record: SnapshotRecord, progress: ProgressTracker, *, limit: int = 0, deadline: Deadline

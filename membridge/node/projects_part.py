@@ -19,6 +19,7 @@ from membridge.leadership.elector import Elector
 from membridge.node import leadership_part, registry
 from membridge.node.autosync import AutoSync, ProposalIntake
 from membridge.node.bounds import bounds_of
+from membridge.node.daily_audit import DailyAudit
 from membridge.node.doctor import Doctor, Reached, this_process
 from membridge.node.duplicate_node import instance_of
 from membridge.node.jobs import Jobs
@@ -215,6 +216,7 @@ class ProjectsPart:
         answered.append(Endpoint(operation=subjects.NODES, subject=at, handler=self._nodes, queue="nodes"))
         async with serve(bus, self.identity(), answered), asyncio.TaskGroup() as group:
             group.create_task(project.figures.run(), name="figures")
+            group.create_task(DailyAudit(project).run(), name="daily audit")
             if self._settings.lane.auto_sync:
                 quiet = Quiet(self._settings.lane.quiet_seconds, self._settings.lane.quiet_max_seconds)
                 sync = AutoSync(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.merge import collect
+from membridge.merge.audit import Audit, Slice
 from membridge.merge.collect import OpenRows
 from membridge.merge.index_file import IndexFileError
 from membridge.merge.row_index import Keys, MirrorFile, Standing
@@ -77,16 +78,19 @@ def feed(lane: Lane, *, deadline: Deadline) -> None:
         _report(lane, error)
 
 
-def audit(lane: Lane, *, deadline: Deadline) -> int:
-    """Compare everything; return how many keys differ of which the index did not know. Errors: as `numbers`."""
+def audit_slice(lane: Lane, audit: Audit, *, deadline: Deadline) -> Slice | None:
+    """Compare a slice of everything; None where there is nothing to compare, or the index cannot be used now.
+
+    Errors: as `numbers`.
+    """
     mirror = _mirror(lane)
     if mirror is None or not lane.database.exists():
-        return 0
+        return None
     try:
-        return lane.index.audit(mirror, deadline=deadline)
+        return audit.go_on(mirror, deadline=deadline)
     except IndexFileError as error:
         _report(lane, error)
-        return 0
+        return None
 
 
 def turn(lane: Lane, *, deadline: Deadline) -> int | None:

@@ -9,6 +9,7 @@ import msgspec
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.merge import collect, snapshot
+from membridge.merge.audit import AUDIT_FILE, Audit
 from membridge.merge.conflicts import Journal
 from membridge.merge.index_file import IndexFileError
 from membridge.merge.report import Source
@@ -39,6 +40,7 @@ class IndexHistory(History):
         super().__init__(folder, seed)
         self._index = RowIndex(folder / INDEX_FILE, self.path, lasting=self.dice.random() < 0.8)
         self._journal = Journal(folder / "journal.db")
+        self._auditor = Audit(folder / AUDIT_FILE, self._index)
         self._mirrors = 0
         self._mirror = self._copied()
 
@@ -51,6 +53,7 @@ class IndexHistory(History):
     def restart(self) -> None:
         """Close the index, and now and then lose or damage its file."""
         self._index.close()
+        self._auditor = Audit(self.folder / AUDIT_FILE, self._index)
         way, file = self.dice.random(), self.folder / INDEX_FILE
         if way < 0.3:
             file.unlink(missing_ok=True)
@@ -65,7 +68,7 @@ class IndexHistory(History):
             self._push()
         elif way < 0.25:
             self._pull()
-        elif way < 0.35:
+        elif way < 0.5:
             self._audit()
 
     def _stand(self) -> int:
@@ -120,12 +123,17 @@ class IndexHistory(History):
         self._stand()
 
     def _audit(self) -> None:
-        try:
-            missed = self._index.audit(self._mirror, deadline=soon())
-        except IndexFileError:
-            return
-        if missed:
-            raise MissedRowError(f"seed {self.seed}: the audit found {missed} keys")
+        """Compare some slices: the rounds between them are what a writer, pushes and pulls do meanwhile."""
+        for _ in range(self.dice.choice([1, 1, 3, 1_000])):
+            try:
+                found = self._auditor.go_on(self._mirror, seconds=0.002, deadline=soon())
+            except IndexFileError:
+                return
+            if found.missed:
+                raise MissedRowError(f"seed {self.seed}: the audit found {found.missed} keys")
+            self.ways["audits"] += found.is_last
+            if found.is_last:
+                return
 
     def _copied(self) -> MirrorFile:
         self._mirrors += 1

@@ -13,8 +13,9 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
+from membridge.merge import audit
 from membridge.merge.conflicts import Journal
-from membridge.node import figures
+from membridge.node import project as project_module
 from membridge.node.jobs import Jobs, RequestContext
 from membridge.node.operations import Operations
 from membridge.node.project import Bounds, Project
@@ -116,6 +117,27 @@ async def test_while_a_push_has_the_database_the_numbers_of_before_are_the_answe
     assert after.project.counted_at > during.answered_at
 
 
+async def test_while_a_comparison_of_everything_has_the_index_an_answer_waits_only_a_moment(
+    make_box: MakeBox, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(make_box("a"), bus) as node, asyncio.TaskGroup() as group:
+        before = await node.status()
+        monkeypatch.setattr(project_module, "AT_ONCE", 3_600.0)
+        with held(monkeypatch, audit._Comparison, "go_on") as (waits, go_on):
+            slicing = group.create_task(node.project.audit_slice())
+            await asyncio.to_thread(waits.wait, 60.0)
+            add_observation(node.box.database, "new")
+            async with asyncio.timeout(30.0):
+                during = await node.status()
+            assert not slicing.done()
+            go_on.set()
+            await slicing
+        after = await node.status()
+
+    assert before.project.counted_at <= during.project.counted_at
+    assert during.project.unsynced == 0 < after.project.unsynced
+
+
 async def test_an_answer_needs_neither_the_index_nor_the_journal_nor_a_free_thread(
     make_box: MakeBox, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +145,7 @@ async def test_an_answer_needs_neither_the_index_nor_the_journal_nor_a_free_thre
     go_on = threading.Event()
     async with serving(make_box("a"), bus) as node, asyncio.TaskGroup() as group:
         before = await node.status()
-        monkeypatch.setattr(figures, "AT_ONCE", 0.05)
+        monkeypatch.setattr(project_module, "AT_ONCE", 0.05)
         with held(monkeypatch, Journal, "counts") as (waits, _):
             blocked = [group.create_task(threads.run(go_on.wait, 60.0)) for _ in range(threads.THREADS)]
             add_observation(node.box.database, "new")
@@ -143,7 +165,7 @@ async def test_a_database_that_another_program_has_locked_is_not_waited_for(
 ) -> None:
     async with serving(make_box("a"), bus) as node:
         before = await node.status()
-        monkeypatch.setattr(figures, "AT_ONCE", 0.05)
+        monkeypatch.setattr(project_module, "AT_ONCE", 0.05)
         node.box.lane.index.close()
         writer = connect(node.box.database)
         writer.execute("PRAGMA journal_mode = DELETE").fetchall()
@@ -161,7 +183,7 @@ async def test_a_head_that_does_not_come_is_the_one_that_is_known(
 ) -> None:
     async with serving(make_box("a"), bus) as node:
         before = await node.status()
-        monkeypatch.setattr("membridge.node.operations.AT_ONCE", 0.05)
+        monkeypatch.setattr(project_module, "AT_ONCE", 0.05)
 
         async def silent(_replica: object, *, deadline: Deadline) -> None:
             del deadline

@@ -62,6 +62,16 @@ def test_status_says_of_when_a_number_is_that_was_not_read_now(printed: Callable
     assert lines[-1].startswith("as of        2")
 
 
+def test_status_says_when_all_rows_were_compared_and_what_had_been_missed(printed: Callable[[], list[str]]) -> None:
+    project = presence(audited_at=before(7_205), missed=3)
+
+    state.print_status(StatusReply(node=LAPTOP, version="0.1.0", project=project, answered_at=before(0)))
+
+    lines = printed()
+    assert "missed    3 keys: see `membridge doctor`" in lines
+    assert "compared  all rows, 2 h ago" in lines
+
+
 def test_status_of_a_node_that_has_counted_nothing_yet_says_so(printed: Callable[[], list[str]]) -> None:
     state.print_status(StatusReply(node=LAPTOP, version="0.1.0", project=presence(rows={}), answered_at=before(0)))
 
