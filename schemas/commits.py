@@ -269,6 +269,7 @@ class RestoreBackupReply(Wire, frozen=True, kw_only=True):
 
     `damage` says what is wrong with that database, empty when it is sound; `saved` is the backup that was taken of
     it, `set_aside` the file it became if it is damaged. `open_in` names programs that have the database open now.
+    `writes` counts the writes that are taken back row by row; with 0 the database becomes what a full copy is.
     """
 
     applied: bool = False
@@ -283,6 +284,7 @@ class RestoreBackupReply(Wire, frozen=True, kw_only=True):
     open_in: Annotated[list[Sentence], MANY] = []
     seconds: float = 0.0
     job_id: Line = ""
+    writes: Whole = 0
 
 
 class RecoverySource(StrEnum):

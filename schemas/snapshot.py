@@ -146,13 +146,18 @@ class PullReply(Wire, frozen=True, kw_only=True):
 
 
 class Backup(Wire, frozen=True, kw_only=True):
-    """A copy of the live database from before a write; its `id` never changes."""
+    """What the live database was before a write; its `id` never changes.
+
+    It holds a `full_copy`, or the former content of the `rows` that the write touched, or both.
+    """
 
     path: Sentence
     size_bytes: Whole
     created_at: Instant
     reason: Sentence
     id: Line = ""
+    full_copy: bool = True
+    rows: Whole = 0
 
 
 class BackupsReply(Wire, frozen=True, kw_only=True):

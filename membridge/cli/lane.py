@@ -1,5 +1,7 @@
 """`membridge push` and `pull`, and the old tool's names for `push --snapshot` and `pull --replace`."""
 
+from pathlib import Path
+
 import click
 import msgspec
 
@@ -84,7 +86,7 @@ def describe_pull(reply: PullReply) -> str:
     if reply.unsynced:
         after.append(f"{units.count(reply.unsynced, 'row')} of this machine not yet in the shared memory")
     if reply.backup:
-        after.append(f"backup: {reply.backup}")
+        after.append(f"backup: {Path(reply.backup).stem}")
     if reply.set_aside:
         after.append(f"the damaged database is kept as {reply.set_aside}")
     return "\n".join(after)

@@ -131,7 +131,7 @@ def describe_restored(reply: RestoreReply) -> str:
     if reply.unsynced:
         after.append(f"kept: {units.count(reply.unsynced, 'row')} that no snapshot had")
     if reply.backup:
-        after.append(f"backup: {reply.backup}")
+        after.append(f"backup: {Path(reply.backup).stem}")
     return "\n".join(after)
 
 
@@ -211,13 +211,18 @@ def _taken(target: Path) -> ConflictError:
     return ConflictError(f"{target} already exists", remedy="choose another file, or overwrite it with --force")
 
 
-BACKUP_COLUMNS = ("*id", "when", "size>", "reason")
+BACKUP_COLUMNS = ("*id", "when", "holds", "size>")
+_STAYS = "Rows that only claude-mem wrote stay as they are."
 _REST = "The daemon brings back the rows of other machines; without it run `membridge pull`."
 
 
 @command("list", impact=Impact.READ)
 def list_backups(invocation: Invocation) -> None:
-    """List the backups that were made before writes."""
+    """List the backups of this machine's database.
+
+    One is made before each write. A full copy is the whole database; any other backup holds the rows that Membridge was
+    about to write.
+    """
     invocation.show(requests.ask(invocation, subjects.BACKUPS, Empty()), print_backups)
 
 
@@ -229,9 +234,10 @@ def list_backups(invocation: Invocation) -> None:
 def restore_backup(context: click.Context, invocation: Invocation, backup: str, show: bool, yes: bool) -> None:  # noqa: FBT001 - click's flags
     """Restore this machine's database from a backup.
 
-    ID is one of `membridge backups`, or `newest` for the newest undamaged one. The command shows what would change and
-    asks first. It also replaces a damaged database, and keeps that file. The next pull brings back the rows of other
-    machines.
+    ID is one of `membridge backups`, or `newest` for the newest one that can be restored. A full copy replaces the
+    database, a damaged one too, which is kept as a file. Any other backup takes back what Membridge wrote since; rows
+    that only claude-mem wrote stay. The command shows what would change and asks first. The next pull brings back the
+    rows of other machines.
     """
     limit = MOST_ROWS if show else 0
     if not yes:
@@ -258,12 +264,18 @@ def print_backups(reply: BackupsReply) -> None:
     """Print a line for each backup, and where they are."""
 
     def row(backup: Backup) -> tuple[str, ...]:
-        return (backup.id, tables.when(backup.created_at), units.size(backup.size_bytes), backup.reason)
+        size = units.size(backup.size_bytes)
+        return (backup.id, tables.when(backup.created_at), holds(backup), size)
 
     tables.table(BACKUP_COLUMNS, map(row, reply.backups), empty="no backup yet")
     if reply.backups:
         tables.line(f"\nin {tables.short(str(Path(reply.backups[0].path).parent))}")
         tables.line("`membridge backups restore ID` restores one.")
+
+
+def holds(backup: Backup) -> str:
+    """Return what a backup holds, in words."""
+    return "full copy" if backup.full_copy else units.count(backup.rows, "row")
 
 
 def print_backup_preview(reply: RestoreBackupReply) -> None:
@@ -272,15 +284,23 @@ def print_backup_preview(reply: RestoreBackupReply) -> None:
         tables.line(f"{reply.damage}\n")
     tables.line(f"what restoring backup {reply.backup} changes in this machine's database:\n")
     print_changes(reply.tables, reply.rows)
+    if reply.tables and reply.writes:
+        tables.line(f"\nMembridge's last {units.count(reply.writes, 'write')} would be taken back.")
+        tables.line(_STAYS)
     if reply.tables:
         tables.line(f"\nOnly this machine's database changes. {_REST}")
 
 
 def describe_backup_restored(reply: RestoreBackupReply) -> str:
     """Return what putting a backup back did, as a sentence or more."""
-    after = [f"the database is that of backup {reply.backup} ({describe_changes(reply.tables)})"]
+    changed = describe_changes(reply.tables)
+    after = [f"the database is that of backup {reply.backup} ({changed})"]
+    if reply.writes:
+        after = [f"{units.count(reply.writes, 'write')} taken back, to backup {reply.backup} ({changed})", _STAYS]
+        if kept := sum(one.kept for one in reply.tables):
+            after.append(f"left as they are: {units.count(kept, 'row')} that claude-mem changed or refers to")
     if reply.saved:
-        after.append(f"backup of what was there: {reply.saved}")
+        after.append(f"backup of what was there: {Path(reply.saved).stem}")
     if reply.set_aside:
         after.append(f"the damaged database is kept as {reply.set_aside}")
     if reply.open_in:

@@ -3,8 +3,9 @@
 What becomes of a bucket is decided under the write lock, on the rows that are there then: nothing that the worker wrote
 since the comparison is overruled. Killed at any point and run again, the result is the same.
 
-The journal is written while the lock is free, because the worker waits for no disk but its own. A transaction that
-overwrites a version of which the journal does not know is rolled back, the journal is written, and it is done again.
+Journal and undo record are written while the lock is free, because the worker waits for no disk but its own. A
+transaction that overwrites a version of which the journal does not know, or a row that is not in the undo record, is
+rolled back; both are written, and it is done again.
 """
 
 import time
@@ -19,6 +20,7 @@ from membridge.claudemem.database import check_tables
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table
 from membridge.merge.conflicts import Journal, Lost, loser_identity, row_identity, row_payload
+from membridge.merge.recorder import Recorder, Save
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.rows import Key, Reader
 from membridge.merge.three_way import Action, Decision, Row, RowEdit, Shape, edits
@@ -57,15 +59,15 @@ class TableWork:
 class Terms:
     """How a merge is carried out. `ours_stays` when ours is the canonical side of a clash.
 
-    `save` is called once, before the first transaction that writes and without its lock; a merge that has nothing to
-    write never calls it.
+    `save` is called once, before the first transaction that writes and without its lock, and gets the rows of each one;
+    a merge that has nothing to write never calls it.
     """
 
     source: Source
     decide: Decide
     journal: Journal
     ours_stays: bool = False
-    save: Callable[[], None] | None = None
+    save: Save | None = None
 
 
 Step = tuple[TableWork, Bucket]
@@ -100,6 +102,7 @@ class Merger:
         self._refused: list[Step] = []
         self._is_last = False
         self._unsaved = terms.save
+        self._recorder = Recorder(connection, terms.save)
         self._journalled: set[str] = set()
         self._aside = terms.journal.rows_aside()
 
@@ -142,28 +145,33 @@ class Merger:
         """Do as many steps as fit into one short transaction, one at least; return how many they were."""
         while True:
             deadline.check("merging")
-            count, unknown = self._try(steps)
-            if unknown:
+            count, unknown, unrecorded = self._try(steps)
+            if unknown or unrecorded:
                 # On the disk before the live database: a loser must not be gone because we were killed between the two.
                 self._terms.journal.add_conflicts(unknown.values())
                 self._journalled |= unknown.keys()
+                self._recorder.record()
             elif not count and self._unsaved is not None:
                 save, self._unsaved = self._unsaved, None
                 save()
             else:
                 break
+        self._recorder.committed()
         self._committed(path)
         if count < len(steps):
             time.sleep(PAUSE)
         return count
 
-    def _try(self, steps: Sequence[Step]) -> tuple[int, dict[str, Lost]]:
-        """Do one transaction; return its steps, and the losers that the journal lacks: it was rolled back for them."""
+    def _try(self, steps: Sequence[Step]) -> tuple[int, dict[str, Lost], bool]:
+        """Do one transaction; return its steps, the losers that the journal lacks, and if the undo record lacks rows.
+
+        It was rolled back if anything was lacking.
+        """
         self._tally = _Tally()
-        self._connection.run("BEGIN IMMEDIATE")
-        began = time.monotonic()
         count = 0
         try:
+            self._recorder.begin()
+            began = time.monotonic()
             for work, bucket in steps:
                 decision = self._decide(work, bucket)
                 if decision.changes and self._unsaved is not None:
@@ -174,12 +182,13 @@ class Merger:
                     break
             losers = {loser_identity(lost): lost for lost in self._tally.lost}
             unknown = {name: lost for name, lost in losers.items() if name not in self._journalled}
-            self._connection.run("ROLLBACK" if unknown else "COMMIT")
+            unrecorded = self._recorder.lacks()
+            self._connection.run("ROLLBACK" if unknown or unrecorded else "COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.run("ROLLBACK")
             raise
-        return count, unknown
+        return count, unknown, unrecorded
 
     def _committed(self, path: Path) -> None:
         """Take a committed transaction into account. Killed before, the next merge finds the same rows refused."""

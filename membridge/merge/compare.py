@@ -57,6 +57,21 @@ class Comparison:
             for name, counts in self.counts.items()
         ]
 
+    def count(self, table: str, change: RowChange) -> None:
+        """Count a row."""
+        counts = self.counts.setdefault(table, {})
+        counts[change] = counts.get(change, 0) + 1
+
+    def add(self, table: Table, before: Row | None, after: Row | None, limit: int) -> None:
+        """Count a row that became another one, and name it if fewer than `limit` are named."""
+        change = RowChange.CHANGED if before and after else RowChange.CAME if after else RowChange.WENT
+        row = after or before
+        if row is None:
+            return
+        self.count(table.name, change)
+        if len(self.rows) < limit:
+            self.rows.append(_described(table, change, row, before if after else None))
+
     def turned(self) -> "Comparison":
         """Return what became of the newer state in the older one."""
         return Comparison(
@@ -83,7 +98,7 @@ def compare(
     with opened(newer, older, deadline=deadline) as connection:
         for one in difference(connection):
             for before, after in _edits(connection, one):
-                _add(found, one.ours, before, after, limit)
+                found.add(one.ours, before, after, limit)
         ours, theirs = travelling_tables(connection), travelling_tables(connection, "theirs")
         for name in ours.keys() - theirs.keys():
             _add_all(found, Reader(connection, ours[name]), RowChange.CAME, limit)
@@ -119,17 +134,6 @@ def _add_all(found: Comparison, reader: Reader, change: RowChange, limit: int) -
         if row is not None:
             found.rows.append(_described(reader.table, change, row))
     found.counts.setdefault(reader.table.name, {})[change] = count
-
-
-def _add(found: Comparison, table: Table, before: Row | None, after: Row | None, limit: int) -> None:
-    change = RowChange.CHANGED if before and after else RowChange.CAME if after else RowChange.WENT
-    row = after or before
-    if row is None:
-        return
-    counts = found.counts.setdefault(table.name, {})
-    counts[change] = counts.get(change, 0) + 1
-    if len(found.rows) < limit:
-        found.rows.append(_described(table, change, row, before if after else None))
 
 
 def _described(table: Table, change: RowChange, row: Row, before: Row | None = None) -> RowDiff:

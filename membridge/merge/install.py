@@ -1,7 +1,7 @@
 """Make a snapshot this machine's database: install it where there is none, or replace the one that is there."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import apsw
@@ -16,6 +16,7 @@ from membridge.errors import ConflictError
 from membridge.merge import three_way
 from membridge.merge.apply import Terms
 from membridge.merge.conflicts import Journal
+from membridge.merge.recorder import Save
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.snapshot import merge_files
 from membridge.merge.three_way import Decision, Row, Shape
@@ -78,7 +79,7 @@ def replace(
     source: Source,
     journal: Journal,
     deadline: Deadline,
-    save: Callable[[], None] | None = None,
+    save: Save | None = None,
 ) -> MergeReport:
     """Make the memory of `live` exactly that of `mirror`, safely beside a running worker.
 

@@ -11,6 +11,7 @@ from membridge.claudemem.tables import CARRIED_COLUMNS, Table, travelling_tables
 from membridge.merge import three_way
 from membridge.merge.apply import Bucket, Merger, TableWork, Terms
 from membridge.merge.conflicts import Journal
+from membridge.merge.recorder import Save
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.rows import Key, key_of, origin_names, shape_of
 from membridge.merge.three_way import Favour, Row, Value
@@ -18,14 +19,18 @@ from membridge.merge.write import RowWriter
 from schemas.proposal import ProposalBundle, ProposedRow
 
 
-def merge_proposal(live: Path, bundle: ProposalBundle, *, journal: Journal, deadline: Deadline) -> MergeReport:
+def merge_proposal(
+    live: Path, bundle: ProposalBundle, *, journal: Journal, deadline: Deadline, save: Save | None = None
+) -> MergeReport:
     """Merge the rows of `bundle` into `live`. Merging it twice changes nothing.
 
-    A row that does not fit is set aside in the journal, the rest is merged. Rows of tables that this database lacks
-    are left out: they stay where they are. Errors: the database's, DiskFullError, DeadlineExceededError.
+    `save` keeps what the database was, as in `merge_snapshot`. A row that does not fit is set aside in the journal, the
+    rest is merged. Rows of tables that this database lacks are left out: they stay where they are. Errors: the
+    database's, DiskFullError, DeadlineExceededError.
     """
     source = Source(node=bundle.node, device_id=bundle.device_id)
-    terms = Terms(source=source, decide=partial(three_way.merge, favour=Favour.OURS), journal=journal, ours_stays=True)
+    decide = partial(three_way.merge, favour=Favour.OURS)
+    terms = Terms(source=source, decide=decide, journal=journal, ours_stays=True, save=save)
     with open_live(live, deadline=deadline) as connection:
         tables = travelling_tables(connection)
         offered = _Offered(bundle.rows, source.device)

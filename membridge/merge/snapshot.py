@@ -12,6 +12,7 @@ from membridge.merge import three_way
 from membridge.merge.apply import Bucket, Merger, TableWork, Terms
 from membridge.merge.conflicts import Journal
 from membridge.merge.difference import difference
+from membridge.merge.recorder import Save
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.rows import Key, Reader, shape_of
 from membridge.merge.three_way import Row
@@ -30,7 +31,7 @@ def merge_snapshot(  # noqa: PLR0913 - three databases, and what every long work
     journal: Journal,
     deadline: Deadline,
     progress: Callable[[int, int], None] | None = None,
-    save: Callable[[], None] | None = None,
+    save: Save | None = None,
     compared: Compared | None = None,
 ) -> MergeReport:
     """Merge the snapshot `theirs` into `live`; where both changed a row since `base`, theirs stays.
@@ -52,7 +53,7 @@ def restore_snapshot(  # noqa: PLR0913 - three databases, and what every long wo
     source: Source,
     journal: Journal,
     deadline: Deadline,
-    save: Callable[[], None] | None = None,
+    save: Save | None = None,
 ) -> MergeReport:
     """Make `live` what the earlier snapshot `target` is; rows that neither it nor the `newest` snapshot has stay.
 

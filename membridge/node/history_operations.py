@@ -176,11 +176,12 @@ class HistoryOperations:
             done = await reinstate.preview(lane, request.backup, limit=limit, progress=progress, deadline=deadline)
         return RestoreBackupReply(
             applied=request.apply,
-            backup=done.backup.id,
-            created_at=done.backup.created_at,
+            backup=done.backup,
+            created_at=done.created_at,
             tables=done.changes.tables(),
             rows=done.changes.rows,
             listed_all=done.changes.listed_all,
+            writes=done.writes,
             damage=done.damage,
             saved=str(done.saved) if done.saved else None,
             set_aside=str(done.aside) if done.aside else None,

@@ -310,20 +310,23 @@ class LaneSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupSettings:
-    """Backups of the live database, taken before it is written to."""
+    """Backups of the live database, made before it is written to.
+
+    The bounds hold for full copies and undo records together. The newest backup and the newest full copy always stay.
+    """
 
     max_days: int = setting(
         whole(1, 3650),
         default=14,
         env="PULL_BACKUP_MAX_DAYS",
         unit="days",
-        meaning="Backups older than this are removed.",
+        meaning="Backups older than this are removed. A full copy is made twice within this time, or more often.",
     )
     max_count: int = setting(
         whole(1, 10_000),
-        default=50,
+        default=1_000,
         env="PULL_BACKUP_MAX_COUNT",
-        unit="files",
+        unit="backups",
         meaning="Most backups kept for one project. The newest of each day and reason goes last.",
     )
     max_mib: int = setting(
@@ -331,7 +334,7 @@ class BackupSettings:
         default=4096,
         env="MEMBRIDGE_BACKUP_MAX_MIB",
         unit="MiB",
-        meaning="Most space that the backups of one project take. The newest one is always kept.",
+        meaning="Most space that the backups of one project take. Older full copies are removed first.",
     )
     max_disk_percent: float = setting(
         number(most=100),

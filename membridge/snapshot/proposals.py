@@ -20,6 +20,7 @@ from membridge.errors import ShrinkRefusedError
 from membridge.merge import proposal
 from membridge.merge.report import MergeReport
 from membridge.snapshot import rollback_guard, standing
+from membridge.snapshot.backups import BeforeWrite
 from membridge.snapshot.lane import Lane
 from membridge.system import clock, files
 from schemas.events import ProposalMerged, ProposalSubmitted
@@ -101,8 +102,9 @@ async def take_in(
     if not allow_shrink:
         await threads.run(_check_shrink, lane, bundle.rows, deadline)
     with progress.step("merge"):
+        save = BeforeWrite(lane, "proposal", progress, deadline)
         report = await threads.run(
-            proposal.merge_proposal, lane.database, bundle, journal=lane.journal, deadline=deadline
+            proposal.merge_proposal, lane.database, bundle, journal=lane.journal, deadline=deadline, save=save
         )
     await lane.announce(
         ProposalMerged(

@@ -72,7 +72,8 @@ async def preview(
             rehearsal = _Rehearsal(lane, record, head, folder)
             await threads.run(rehearsal.run, after, state=state, newest=newest, deadline=deadline)
         with progress.step("compare"):
-            changes = await threads.run(_changes, before, after, state, limit=limit, deadline=deadline)
+            changes = await threads.run(compare.compare, before, after, limit=limit, deadline=deadline)
+            await threads.run(_add_kept, changes, state, after, limit=limit, deadline=deadline)
             commits = await threads.run(collect.differs, after, newest, deadline=deadline)
     return Preview(changes, commits)
 
@@ -104,9 +105,8 @@ async def take_back(
                 save=save,
             )
         with progress.step("compare"):
-            changes = await threads.run(
-                _changes, save.path, lane.database, state, limit=limit, is_live=True, deadline=deadline
-            )
+            changes = await threads.run(save.changes, limit=limit, deadline=deadline)
+            await threads.run(_add_kept, changes, state, lane.database, limit=limit, is_live=True, deadline=deadline)
     return Restored(report, save.path, changes)
 
 
@@ -142,13 +142,10 @@ class _Rehearsal:
             journal.close()
 
 
-def _changes(
-    before: Path | None, after: Path, state: Path, *, limit: int, is_live: bool = False, deadline: Deadline
-) -> Comparison:
-    """Return what a restore of `state` changed from `before` (None: nothing) to `after`, and which rows it kept."""
-    changes = Comparison()
-    if before is not None:
-        changes = compare.compare(before, after, limit=limit, is_live=is_live, deadline=deadline)
+def _add_kept(
+    changes: Comparison, state: Path, after: Path, *, limit: int, is_live: bool = False, deadline: Deadline
+) -> None:
+    """Add to what a restore of `state` changed which rows of `after` it kept."""
     beyond = compare.compare(state, after, limit=limit, is_live=is_live, deadline=deadline)
     for table, counts in beyond.counts.items():
         if kept := counts.get(RowChange.CAME):
@@ -156,4 +153,3 @@ def _changes(
     kept_rows = [row for row in beyond.rows if row.change is RowChange.CAME]
     for row in kept_rows[: limit - len(changes.rows)]:
         changes.rows.append(msgspec.structs.replace(row, change=RowChange.KEPT))
-    return changes

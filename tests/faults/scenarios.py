@@ -231,6 +231,30 @@ async def put_a_backup_back(stage: Stage) -> object:
     return await node.project.restore_backup("newest", ProgressTracker(), deadline=soon())
 
 
+async def merged_often(stage: Stage) -> None:
+    """A merged three commits of b, each of which left a backup, and b committed more."""
+    a, b = remember(stage.node("a")), stage.node("b")
+    await a.push()
+    await b.pull()
+    for number in range(3):
+        change(b, f"b {number}")
+        learn(b, f"commit {number} of b")
+        await b.push()
+        await a.pull()
+    change(b, "b at last", forget=True)
+    learn(b, "committed by b")
+    await b.push()
+    learn(a, "more of a")
+    learn(b, "more of b")
+
+
+async def take_writes_back(stage: Stage) -> object:
+    node = stage.node("a")
+    oldest = min(one.id for one in backups.listed(node.lane) if not one.full_copy)
+    stage.arm()
+    return await node.project.restore_backup(oldest, ProgressTracker(), deadline=soon())
+
+
 async def collect_garbage(stage: Stage) -> object:
     node = stage.node("a")
     stage.arm()
@@ -314,6 +338,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("take in proposals", together, take_in, Terms(secondary="b"), each=propose_as_b, full=True),
     Scenario("backup and its retention", backed_up, back_up, Terms(max_backups=3), full=True),
     Scenario("a backup put back", backed_up_and_lost, put_a_backup_back, full=True),
+    Scenario("merge and join undo records", merged_often, pull, Terms(max_backups=3), full=True),
+    Scenario("writes taken back", merged_often, take_writes_back, full=True),
     Scenario("first act of a new primary", together, lead),
     Scenario("restore", with_three_snapshots, restore_the_first, only_answers=True),
     Scenario(

@@ -99,7 +99,7 @@ async def loose_chunks(world: World) -> set[str]:
 #: A mirror that was forgotten stays until there is another one.
 _AT_REST = re.compile(
     r"claude-mem\.db(-wal|-shm)?|state/(lane\.lock|journal\.db|rows\.db(-wal|-shm)?|submitted\.json|high-water\.json)"
-    r"|state/mirror/((position|former)\.json|[0-9a-f]{32}\.db)|state/backups/[0-9TZ.]+-[a-z]+\.db"
+    r"|state/mirror/((position|former)\.json|[0-9a-f]{32}\.db)|state/backups/[0-9TZ.]+-[a-z]+\.(db|undo)"
 )
 
 

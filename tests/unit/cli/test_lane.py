@@ -43,7 +43,7 @@ def test_a_pull_tells_what_is_left_to_look_at() -> None:
         "merged snapshot 7: 10 inserted, 1 deleted (5.0 KB in 0.3 s)",
         "1 conflict: see `membridge conflicts`",
         "2 rows of this machine not yet in the shared memory",
-        "backup: /b/x.db",
+        "backup: x",
     ]
 
 

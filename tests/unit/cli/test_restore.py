@@ -49,7 +49,7 @@ def test_restore_says_what_would_change_and_what_did(printed: Callable[[], list[
     )
     assert restore.describe_restored(done) == (
         "the database is that of snapshot 3 again (200 back, 4 removed); committed as snapshot 10\n"
-        "kept: 1 row that no snapshot had\nbackup: /b"
+        "kept: 1 row that no snapshot had\nbackup: b"
     )
     same = RestoreReply(applied=True, state_seq=9, head_seq=9, seq=9)
     assert "(no row changed); snapshot 9 stays the newest" in restore.describe_restored(same)

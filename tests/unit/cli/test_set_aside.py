@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from membridge.cli import restore, set_aside, units
 from schemas.commits import RestoreBackupReply, TableDiff
 from schemas.identity import NodeId, canonical_id
@@ -23,11 +25,13 @@ def test_a_backup_shows_its_id_and_the_folder_its_path(printed: Callable[[], lis
         id=name, path=f"{folder}/{name}.db", size_bytes=53_000_000, created_at=before(90_000), reason="merge"
     )
 
-    restore.print_backups(BackupsReply(backups=[taken]))
+    rows = msgspec.structs.replace(taken, path=f"{folder}/{name}.undo", size_bytes=5_700, full_copy=False, rows=29)
+    restore.print_backups(BackupsReply(backups=[taken, rows]))
 
     lines = printed()
     assert lines[2].startswith(name)
-    assert lines[2].endswith("merge")
+    assert lines[2].split()[-4:] == ["full", "copy", "53.0", "MB"]
+    assert lines[3].split()[-4:] == ["29", "rows", "5.7", "KB"]
     assert f"in {folder}" in lines
     assert lines[-1] == "`membridge backups restore ID` restores one."
 
@@ -50,8 +54,21 @@ def test_a_backup_put_back_says_what_changes_and_where_the_damaged_one_is(printe
     )  # fmt: skip
     said = restore.describe_backup_restored(done)
     assert said.startswith("the database is that of backup one (170 back, 3 removed)")
-    for part in ("/saved.db", "kept as /x.db.damaged-1", "restart bun (pid 7)", "run `membridge pull`"):
+    for part in ("what was there: saved\n", "kept as /x.db.damaged-1", "restart bun (pid 7)", "run `membridge pull`"):
         assert part in said
+
+
+def test_writes_that_are_taken_back_are_counted_with_the_rows_that_stay(printed: Callable[[], list[str]]) -> None:
+    found = [TableDiff(table="observations", came=1, went=3, kept=2)]
+    restore.print_backup_preview(RestoreBackupReply(backup="one", tables=found, writes=4))
+    lines = printed()
+    assert "Membridge's last 4 writes would be taken back." in lines
+    assert "Rows that only claude-mem wrote stay as they are." in lines
+    said = restore.describe_backup_restored(RestoreBackupReply(applied=True, backup="one", tables=found, writes=4))
+    assert said.startswith(
+        "4 writes taken back, to backup one (1 back, 3 removed)\nRows that only claude-mem wrote stay"
+    )
+    assert "left as they are: 2 rows that claude-mem changed or refers to" in said
 
 
 def test_a_conflict_shows_both_sides_on_one_line(printed: Callable[[], list[str]]) -> None:

@@ -50,7 +50,7 @@ def test_an_empty_environment_gives_the_defaults(home: Path) -> None:
     assert found.store.backend is StoreKind.JETSTREAM
     assert found.lane.lock_ttl_seconds == 7200
     assert found.lane.stale_lock_grace_seconds == 60
-    assert (found.backup.max_days, found.backup.max_count) == (14, 50)
+    assert (found.backup.max_days, found.backup.max_count) == (14, 1_000)
     assert found.leadership.policy is Policy.MANUAL
     assert found.node.state_dir == home / ".local/state/membridge"
     assert found.node.config_dir == home / ".config/membridge"
