@@ -305,6 +305,16 @@ class AgentStatus(Wire, frozen=True, kw_only=True):
     projects: Annotated[list[ProjectPresence], MANY] = []
 
 
+class FollowEvents(Wire, frozen=True, kw_only=True):
+    """Whose events to follow: those of one project, or all that the caller may read."""
+
+    project: ProjectName | None = None
+
+
+class AnyEvent(Wire, frozen=True, kw_only=True):
+    """An item of the event stream; its fields are those of the struct that its name stands for."""
+
+
 class OnNode(OfProject, frozen=True, kw_only=True):
     """Names a project, and the node to ask: its primary without one."""
 

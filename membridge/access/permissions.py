@@ -93,12 +93,12 @@ def gateway(project: ProjectId, name: str) -> Permissions:
 def service(project: ProjectId, name: str) -> Permissions:
     """Return what a service that asks the nodes of each project may do there: what a gateway may, and read.
 
-    It reads which nodes are present, how the project is called, and past events. It stores nothing, so it can have the
-    server copy nothing of its own making.
+    It reads which nodes are present, how the project is called, its jobs and past events. It stores nothing, so it can
+    have the server copy nothing of its own making.
     """
     asks = gateway(project, name)
     buckets_read = (buckets.NODES, buckets.SETTINGS)
-    read = (streams.EVENTS.name, *(f"KV_{bucket.name}" for bucket in buckets_read))
+    read = (streams.EVENTS.name, streams.JOBS.name, *(f"KV_{bucket.name}" for bucket in buckets_read))
     return Permissions(
         publish=(
             *asks.publish,
@@ -106,7 +106,11 @@ def service(project: ProjectId, name: str) -> Permissions:
             *(f"$JS.API.STREAM.INFO.{one}" for one in read),
             *(f"$JS.API.DIRECT.GET.{one}{rest}" for one in read for rest in ("", ".>")),
         ),
-        subscribe=(*asks.subscribe, *(f"$KV.{bucket.name}.>" for bucket in buckets_read)),
+        subscribe=(
+            *asks.subscribe,
+            subjects.JOB.format(project=project, node="*", job="*"),
+            *(f"$KV.{bucket.name}.>" for bucket in buckets_read),
+        ),
     )
 
 

@@ -121,7 +121,7 @@ async def project_buses(
     keys = settings.nats.keys_dir
     if keys is None:
         await ensure(
-            runtime, (streams.EVENTS,), (buckets.NODES, buckets.SETTINGS), replicas=settings.nats.replicas,
+            runtime, (streams.EVENTS, streams.JOBS), (buckets.NODES, buckets.SETTINGS), replicas=settings.nats.replicas,
             deadline=deadline,
         )  # fmt: skip
         yield {None: runtime}

@@ -19,6 +19,7 @@ from membridge.system.logging import bound, get_logger
 from schemas.errors import ErrorCode
 from schemas.wire import Wire, encode
 from services.web.audit import Audit, entry_of
+from services.web.broadcast import Source
 from services.web.errors import HEADERS, PROBLEM, request_id_of, response_of, translated
 from services.web.identity import ANYBODY
 from services.web.limits import Flights
@@ -26,6 +27,7 @@ from services.web.metrics import Metrics
 from services.web.routes import Call, Endpoint, Kind, Text
 from services.web.sse import send_events
 from services.web.streaming import Streams, taken_within
+from services.web.vector import send_vector
 from services.web.websocket import send_messages
 
 log = get_logger("membridge.web")
@@ -131,6 +133,8 @@ async def _stream(kit: Kit, streams: Streams, endpoint: Endpoint, request: web.R
     async with call.deadline.scope(route.name):
         await kit.guard(request, endpoint, call)
         source = await endpoint.handler(route.parse(request.match_info, _query(request), b""), call)
+    if not isinstance(source, Source):
+        return await send_vector(request, call, streams, source)
     send = send_events if route.kind is Kind.EVENTS else send_messages
     return await send(request, call, streams, source)
 

@@ -109,8 +109,11 @@ class Route(Generic[Q, R]):
         """Return the route with its handler."""
         return Endpoint(self, handler)
 
-    def stream(self, handler: Callable[[Q, Call], Awaitable[Source]]) -> "Endpoint":
-        """Return the route of a stream, with the handler that names its source; `reply` is the type of an item."""
+    def stream(self, handler: Callable[[Q, Call], Awaitable[Source | Mapping[str, Source]]]) -> "Endpoint":
+        """Return the route of a stream, with the handler that names its source; `reply` is the type of an item.
+
+        Several sources, by name, are sent as one stream: only as server-sent events.
+        """
         return Endpoint(self, handler)
 
     @cached_property

@@ -47,14 +47,15 @@ def _frames(news: News[bytes], request_id: str) -> bytes:
     """Return `news` as sent to a client."""
     frames: list[bytes] = []
     if news.reset:
-        frames.append(_frame(id_of(news.begins - 1, news.next), b"{}", b"reset"))
+        frames.append(frame(id_of(news.begins - 1, news.next), b"{}", b"reset"))
     if news.trouble is not None:
-        frames.append(_frame("", msgspec.json.encode(body_of(news.trouble, request_id)), b"trouble"))
-    frames += [_frame(id_of(seq, news.next), body) for seq, body in news.items]
+        frames.append(frame("", msgspec.json.encode(body_of(news.trouble, request_id)), b"trouble"))
+    frames += [frame(id_of(seq, news.next), body) for seq, body in news.items]
     return b"".join(frames) or _LIFE
 
 
-def _frame(name: str, body: bytes, event: bytes = b"") -> bytes:
+def frame(name: str, body: bytes, event: bytes = b"") -> bytes:
+    """Return one event as it is sent; without a name it is a message."""
     lines = [b"event: " + event] if event else []
     lines += [b"id: " + name.encode()] if name else []
     # A line break in a body would end its field; all three kinds of it do in this format.

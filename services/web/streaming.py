@@ -21,7 +21,7 @@ from services.web.metrics import Metrics
 from services.web.routes import Call
 
 #: The id of an item: the life of its stream and its sequence there, or only the sequence.
-_ID = re.compile(r"(?:([A-Za-z0-9_.:+-]{1,64})/)?(\d{1,15})")
+ID = re.compile(r"(?:([A-Za-z0-9_.:+-]{1,64})/)?(\d{1,15})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +126,18 @@ def position_of(request: web.Request) -> Position | None:
     text = request.headers.get("Last-Event-ID") or request.query.get("last_event_id") or ""
     if not text:
         return None
-    found = _ID.fullmatch(text)
+    found = ID.fullmatch(text)
     if found is None:
         raise InvalidRequestError(
             "Last-Event-ID is not the id of an item",
             remedy="send the last id that you got, or none",
             field="last_event_id",
         )
+    return position_in(found)
+
+
+def position_in(found: "re.Match[str]") -> Position:
+    """Return the position after the item of an id."""
     return Position(int(found[2]) + 1, found[1] or "")
 
 

@@ -9,7 +9,7 @@ from membridge.settings import Settings
 from schemas.gateway import Agent
 from services.gateway.federation import Federated
 from services.gateway.projects import Projects
-from services.gateway.routes import agent, control, membridge, projects, runtime
+from services.gateway.routes import agent, control, events, membridge, projects, runtime
 from services.gateway.routes.control import Control
 from services.gateway.runtime import Runtime
 from services.web.mirror import Mirror
@@ -40,6 +40,7 @@ def all_endpoints(known: Known) -> list[Endpoint]:
         *runtime.endpoints(known.tasks, known.federated, known.connections),
         *membridge.endpoints(known.projects, known.federated),
         *projects.endpoints(known.projects),
+        *events.endpoints(known.tasks, known.projects),
         *control.endpoints(plane),
         *agent.endpoints(plane),
     ]
