@@ -4,13 +4,16 @@ The only place that loads the client library. Never knows what a message means: 
 callers.
 
 nats-py imports aiohttp for websockets if it is installed, and importlib.metadata for its own version number: 13 MB that
-a daemon never uses. So nats-py is imported once while they are hidden. A process that needs them imports them itself,
-before or after.
+a daemon never uses. So nats-py is imported once while they are hidden. It also imports its JetStream client, whose API
+`bus.jetstream` speaks itself, with a parser of emails: 2 MB, of which its core needs three names of headers. A process
+that needs any of that imports it, before or after.
 """
 
 import sys
 
-from membridge.system.imports import load_without
+from membridge.bus.headers import Api
+from membridge.system.imports import hidden, load_later
 
 if "aiohttp" not in sys.modules:
-    load_without("nats.aio.client", ["aiohttp", "importlib.metadata"])
+    with hidden(["aiohttp", "importlib.metadata"]):
+        load_later("nats", "js", {"api": Api()})

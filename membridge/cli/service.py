@@ -6,7 +6,7 @@ import sys
 import click
 
 from membridge.cli.command import Command, Invocation, command
-from membridge.cli.node import ALLOCATOR
+from membridge.cli.lean import ALLOCATOR
 from membridge.wiring.service import Service, installed
 from schemas.subjects import Impact
 

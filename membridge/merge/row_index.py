@@ -29,7 +29,7 @@ log = get_logger("membridge.rows")
 #: Name of the file in a project's folder.
 INDEX_FILE = "rows.db"
 #: Rows that are read and written at once.
-_CHUNK = 4_096
+_CHUNK = 512
 
 #: Keys by table.
 Keys = Mapping[str, Iterable[Key]]

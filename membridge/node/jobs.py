@@ -22,7 +22,7 @@ from membridge.bus.publisher import tell
 from membridge.bus.streams import last_per_subject
 from membridge.commits.progress import Listener, ProgressTracker
 from membridge.errors import MembridgeError, NotFoundError
-from membridge.system import clock
+from membridge.system import clock, memory
 from membridge.system.logging import get_logger
 from schemas import streams, subjects
 from schemas.events import Progress, encode_event
@@ -99,6 +99,8 @@ class Jobs:
             _log_failure(job, type(error).__name__)
             await self._record(self._ended(job, progress, state, error=type(error).__name__))
             raise
+        finally:
+            memory.give_back()
         outcome = str(getattr(reply, "outcome", "done"))
         if job.requested_by != AUTO:
             log.info(

@@ -10,13 +10,8 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Self, TypeVar, TypeVarTuple, Unpack
 
-from membridge.system.imports import load_without
-
-# Archives, which nothing here makes; 0.2 MB.
-load_without("shutil", ["bz2", "lzma"])
-
 # Loaded before aiohttp: nats-py would take its websocket transport from it, which costs memory and is never used.
-from membridge import bus as bus  # noqa: E402 - as said
+from membridge import bus as bus
 
 
 def _type_var(name: str, *, covariant: bool = False, **for_type_checkers: object) -> TypeVar:

@@ -12,6 +12,7 @@ import pytest
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.objectstore.s3.client import S3Options, S3Store, open_s3
+from tests.fixtures.resident import resident
 
 SIZE = 256 << 20
 #: What the parent and the child may grow by.
@@ -28,7 +29,7 @@ class Peaks:
     def sample(self, pids: tuple[int, ...]) -> None:
         """Read how much each process has now."""
         for pid in pids:
-            self.most[pid] = max(self.most.get(pid, 0), rss(pid))
+            self.most[pid] = max(self.most.get(pid, 0), resident(pid))
         self.samples += 1
 
 
@@ -48,11 +49,6 @@ def watched(*pids: int) -> Generator[Peaks]:
     finally:
         over.set()
         thread.join()
-
-
-def rss(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def write_large(path: Path) -> None:
@@ -83,7 +79,7 @@ async def test_a_large_file_moves_in_little_memory_and_the_child_gives_it_all_ba
         await store.put("tiny", b"x", deadline=Deadline.after(20.0))
         child, parent = store.child_pid, os.getpid()
         assert child is not None
-        before = {pid: rss(pid) for pid in (parent, child)}
+        before = {pid: resident(pid) for pid in (parent, child)}
         grown: dict[str, int] = {}
         for way in ("up", "down"):
             with watched(parent, child) as peaks:

@@ -6,18 +6,13 @@ import sys
 from pathlib import Path
 
 from membridge.bus.connection import Bus
-from membridge.cli.node import ALLOCATOR
+from membridge.cli.lean import ALLOCATOR
 from tests.fixtures.event_stream import followed
+from tests.fixtures.resident import resident
 from tests.fixtures.toy_web import Toy, ask
 
 #: Bytes of resident memory of an idle process, with keys, sessions, streams, counters and the document.
 MOST = 45 << 20
-
-
-def resident(pid: int) -> int:
-    """Return the resident memory of a process in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.partition("VmRSS:")[2].split()[0]) << 10
 
 
 async def test_an_idle_process_takes_at_most_45_mib(bus: Bus, nats_url: str) -> None:
