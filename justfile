@@ -47,6 +47,10 @@ contracts:
 [group("work")]
 sweep *args:
     python -m tests.faults.sweep {{ args }}
+# Random histories of a writer, or of the real worker: `just real`, then --of worker-look,worker-index --seconds 600.
+[group("work")]
+changes *args:
+    python -m tests.changes {{ args }}
 # Measure against the reference programs, into docs/benchmarks.md and docs/benchmarks-tasks.md.
 [group("work")]
 bench *args:

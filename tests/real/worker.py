@@ -53,6 +53,14 @@ class Worker:
         reply = self._request("POST", "/api/memory/save", {"text": text, "project": project})
         return int(reply["id"])
 
+    def bring(self, rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+        """Import sessions, observations, summaries and prompts, as of another machine."""
+        return self._request("POST", "/api/import", rows)
+
+    def delete(self, kind: str, number: int) -> None:
+        """Delete an `observation`, a `summary` or a `prompt`. Raises WorkerError when there is none."""
+        self._request("DELETE", f"/api/{kind}/{number}")
+
     def memories(self, project: str) -> list[dict[str, Any]]:
         """Return every observation of `project` as the worker's own API gives it, newest first."""
         found: list[dict[str, Any]] = []
