@@ -37,6 +37,7 @@ pytest_plugins = [
     "tests.fixtures.tasks",
     "tests.fixtures.heard",
     "tests.fixtures.locks",
+    "tests.fixtures.copy_on_write",
 ]
 
 

@@ -216,6 +216,10 @@ class _Undoing:
         if _is_another(former, now) or (content is None and self._references.holds(former.key, now, self._coming)):
             done.kept.add(former.key)
             return
+        if content is not None and now is None and not self._references.finds(former, content, self._coming):
+            # What it belongs to was deleted since.
+            done.kept.add(former.key)
+            return
         if content is not None and now is not None:
             content = self._references.kept(former.key, now, content)
             if is_same(now, content):
@@ -239,11 +243,14 @@ class _References:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rows = RawRows(connection)
+        #: What refers to a table, and by what: table, column, the column that it holds. What a table refers to.
         self._by_table: dict[str, list[tuple[str, str, str]]] = {}
+        self._declared: dict[str, list[tuple[str, str, str]]] = {}
         for name in self._rows.tables():
             keys = connection.rows('SELECT "from", "table", "to" FROM pragma_foreign_key_list(?)', (name,))
             for column, target, held in keys:
                 self._by_table.setdefault(str(target), []).append((name, str(column), str(held or "id")))
+                self._declared.setdefault(name, []).append((str(column), str(target), str(held or "id")))
         for name, column, held in _UNDECLARED:
             if column in self._rows.columns(name):
                 self._by_table.setdefault(_SESSIONS, []).append((name, column, held))
@@ -251,11 +258,10 @@ class _References:
     def held_by(self, wanted: Iterable[Former]) -> set[tuple[str, str, Value]]:
         """Return by what the rows that are to come are referred to: table, column, value."""
         return {
-            (former.table, held, former.content.value(held))
+            (former.table, held, _held(former.key, former.content, held))
             for former in wanted
             if former.content is not None
             for _, _, held in self._by_table.get(former.table, ())
-            if former.content.has(held)
         }
 
     def holds(self, key: RowKey, row: Content | None, coming: AbstractSet[tuple[str, str, Value]]) -> bool:
@@ -263,8 +269,19 @@ class _References:
         return row is not None and any(
             self._refers(key, row, one)
             for one in self._by_table.get(key[0], ())
-            if not (row.has(one[2]) and (key[0], one[2], row.value(one[2])) in coming)
+            if (key[0], one[2], _held(key, row, one[2])) not in coming
         )
+
+    def finds(self, former: Former, content: Content, coming: AbstractSet[tuple[str, str, Value]]) -> bool:
+        """Whether every row that a foreign key of this one names is there, or is to come."""
+        for column, target, held in self._declared.get(former.table, ()):
+            value = content.value(column)
+            if value is None or (target, held, value) in coming:
+                continue
+            name = "rowid" if held not in self._rows.columns(target) else held
+            if not self._connection.exists(f"SELECT 1 FROM {quoted(target)} WHERE {quoted(name)} = ?", (value,)):  # noqa: S608 - from the schema, quoted
+                return False
+        return True
 
     def point_elsewhere(self, refused: Iterable[Former]) -> None:
         """Let what refers to sessions that do not fit refer to those that are in their place."""
@@ -292,11 +309,16 @@ class _References:
 
     def _refers(self, key: RowKey, row: Content, reference: tuple[str, str, str]) -> bool:
         name, column, held = reference
-        value = row.value(held) if row.has(held) else key[1]
+        value = _held(key, row, held)
         if value is None:
             return False
         sql = f"SELECT 1 FROM {quoted(name)} WHERE {quoted(column)} = ? LIMIT 1"  # noqa: S608 - from the schema, quoted
         return self._connection.exists(sql, (value,))
+
+
+def _held(key: RowKey, row: Content, column: str) -> Value:
+    """Return what a reference to a row holds: a column of it, or its rowid."""
+    return row.value(column) if row.has(column) else key[1]
 
 
 def _ordered(wanted: Iterable[Former]) -> Iterator[Former]:

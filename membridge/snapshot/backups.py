@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from membridge.aio.deadline import Deadline
-from membridge.claudemem import database
+from membridge.claudemem import clone, database
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.retention import DAY
 from membridge.errors import DatabaseCorruptError, DiskFullError, FileAccessError
@@ -238,7 +238,8 @@ def _copied(
     """Give a backup its full copy; return it, or the newest one where that is a copy of the same state."""
     part = backup.full_path.with_suffix(".part")
     try:
-        database.backup(lane.database, part, deadline=deadline)
+        if not clone.clone(lane.database, part, deadline=deadline):
+            database.backup(lane.database, part, deadline=deadline)
         with files.translated(part):
             for known in before[-1:]:
                 if _serves(known, backup.reason) and not undo_chain.rows_of(known) and _is_same(known.full_path, part):

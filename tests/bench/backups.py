@@ -1,6 +1,7 @@
 """`python -m tests.bench.backups`: what backups of two busy weeks weigh, and whether each one can be restored.
 
-A grown database takes in rows of another machine fifty times a day; the clock is moved on between two merges. Then a
+A grown database takes in rows of another machine fifty times a day, ten new observations and five that were edited;
+the clock is moved on between two merges. Then a
 sample of the backups is restored, each from the state after all of them, and compared row by row.
 """
 
@@ -41,8 +42,8 @@ class Calendar:
         return self.at
 
 
-def news(number: int, choices: random.Random) -> ProposalBundle:
-    """Return what another machine learned: a session, a prompt, ten observations, a summary."""
+def news(number: int, choices: random.Random, former: list[ProposedRow]) -> ProposalBundle:
+    """Return what another machine learned: a session, ten observations, a summary, and edits of five `former` rows."""
     memory, at = f"mem-other-{number}", 1_780_000_000_000 + number * 60_000
     stamp = clock.stamp(at / 1_000)
 
@@ -59,6 +60,14 @@ def news(number: int, choices: random.Random) -> ProposalBundle:
         row = of_session | {"type": "discovery", "title": text(6), "narrative": text(60), "facts": text(30)}
         rows.append(ProposedRow(table="observations", row=row, local_id=number * 10 + one + 1))
     rows.append(ProposedRow(table="session_summaries", row=of_session | {"learned": text(60)}, local_id=number + 1))
+    for known in choices.sample(former, min(5, len(former))):
+        assert known.row is not None
+        edited = known.row | {"narrative": text(60), "subtitle": text(6)}
+        former[former.index(known)] = made = ProposedRow(
+            table=known.table, row=edited, base=known.row, local_id=known.local_id
+        )
+        rows.append(made)
+    former.extend(row for row in rows if row.table == "observations" and row.base is None)
     return ProposalBundle(
         project=canonical_id("backed up"), node=NodeId("other"), device_id="other", base_seq=1, rows=rows
     )
@@ -79,12 +88,12 @@ def digest_of(path: Path) -> str:
 
 def merged(one: Machine, calendar: Calendar, days: int, per_day: int, sample: set[int]) -> Iterator[tuple[int, str]]:
     """Merge as often as wished; yield the weight of the folder after each, and the sum before those of the sample."""
-    choices = random.Random(1)
+    choices, former = random.Random(1), list[ProposedRow]()
     for number in range(days * per_day):
         calendar.at += timedelta(days=1 / per_day)
         digest = digest_of(one.database) if number in sample else ""
         save = one.save()
-        bundle = news(number, choices)
+        bundle = news(number, choices, former)
         proposal.merge_proposal(one.database, bundle, journal=one.lane.journal, deadline=soon(), save=save)
         yield sum(path.stat().st_size for path in one.lane.backups.iterdir()), digest
 
@@ -111,6 +120,8 @@ def run(folder: Path, mib: int, days: int, per_day: int, checks: int) -> int:
             f"{weight / 1e6:.0f} MB now, {most / 1e6:.0f} MB at most, "
             f"{sum(records) / max(1, len(records)):.0f} bytes a record, {seconds / total:.2f} s a merge"
         )
+        # The others are older than backups are kept.
+        wanted = {name: digest for name, digest in wanted.items() if name in {backup.id for backup in listed}}
         wrong = 0
         for name, digest in wanted.items():
             asyncio.run(one.restore(name))

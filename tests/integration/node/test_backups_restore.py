@@ -112,6 +112,37 @@ async def test_a_damaged_primary_comes_back_without_a_daemon_and_deletes_nothing
     assert memory_rows(a.database) == now
 
 
+async def test_merges_are_taken_back_beside_a_daemon_which_then_merges_them_again(
+    make_machine: MakeMachine, bus: Bus
+) -> None:
+    a, b = await pair(make_machine, bus)
+    await grown(a, b, bus)
+    for label in ("first", "second"):
+        await a.write(2, label)
+        await until(bus, b, lambda _: memory_rows(a.database) == memory_rows(b.database))
+    listed = (await command(b, "backups"))["backups"]
+    assert [one["full_copy"] for one in listed] == [False] * (len(listed) - 1) + [True]
+    assert all(one["size_bytes"] < 100_000 for one in listed[:-1])
+    code, shown = await b.command("backups")
+    assert code == 0
+    assert "full copy" in shown
+    assert f"{listed[0]['rows']} rows" in shown
+    await b.write(1, "of b")
+    await until(bus, b, lambda _: memory_rows(a.database) == memory_rows(b.database))
+    before = memory_rows(b.database)
+    wanted = listed[1]["id"]
+    code, shown = await b.command("backups", "restore", wanted)
+    assert code == 1
+    assert "would be taken back" in shown
+    done = await command(b, "backups", "restore", wanted, "--yes")
+    assert done["writes"] >= 2
+    assert sum(one["went"] for one in done["tables"] if one["table"] == "observations") >= 4
+    assert Path(done["saved"]).suffix == ".undo"
+    # What only this machine wrote was never gone, and the rest comes back from the others.
+    await until(bus, b, lambda seen: memory_rows(b.database) == before and not seen.project.unsynced)
+    assert memory_rows(a.database) == before
+
+
 def ruin(machine: NodeProcess) -> None:
     """Write over the beginning of the database, as a disk that fails does."""
     execute(machine.database, "PRAGMA wal_checkpoint(TRUNCATE)")
