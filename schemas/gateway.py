@@ -8,6 +8,7 @@ from schemas.commits import DiffRequest, HistoryRequest, RestoreBackupRequest, R
 from schemas.fields import MANY, Instant, Labels, Line, Named, Number, Reason, Sentence, Slug, Text, Uuid, Whole
 from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
 from schemas.leadership import Policy
+from schemas.memories import ForgetRequest, MemoriesRequest, MemoryRequest
 from schemas.node import JobRequest, ProjectPresence
 from schemas.proposal import QuarantineAction
 from schemas.results import Metrics, ResultStatus
@@ -379,6 +380,27 @@ class ActOnTags(TagAction, frozen=True, kw_only=True):
 
 class ActOnQuarantine(QuarantineAction, frozen=True, kw_only=True):
     """List, retry or drop what a node could not merge."""
+
+    cid: ProjectName
+    node: WireNodeId | None = None
+
+
+class ListMemories(MemoriesRequest, frozen=True, kw_only=True):
+    """The newest memories of a filter, as a node has them."""
+
+    cid: ProjectName
+    node: WireNodeId | None = None
+
+
+class OneMemory(MemoryRequest, frozen=True, kw_only=True):
+    """Names a memory of a project."""
+
+    cid: ProjectName
+    node: WireNodeId | None = None
+
+
+class ForgetMemories(ForgetRequest, frozen=True, kw_only=True):
+    """Forget memories of a project on every machine; without `apply` only say which."""
 
     cid: ProjectName
     node: WireNodeId | None = None

@@ -57,6 +57,14 @@ from schemas.leases import (
     OutputPart,
     Report,
 )
+from schemas.memories import (
+    ForgetReply,
+    ForgetRequest,
+    MemoriesReply,
+    MemoriesRequest,
+    MemoryReply,
+    MemoryRequest,
+)
 from schemas.node import (
     AddProjectRequest,
     DoctorReply,
@@ -153,13 +161,16 @@ RESTORE_BACKUP = _on_node(
 )
 CONFLICTS = _on_node("conflicts", Empty, ConflictsReply, deadline=10.0, impact=Impact.READ)
 QUARANTINE = _on_node("quarantine", QuarantineAction, QuarantineReply, deadline=120.0, impact=Impact.WRITE)
+MEMORIES = _on_node("memories", MemoriesRequest, MemoriesReply, deadline=30.0, impact=Impact.READ)
+MEMORY = _on_node("memory", MemoryRequest, MemoryReply, deadline=10.0, impact=Impact.READ)
+FORGET = _on_node("forget", ForgetRequest, ForgetReply, deadline=600.0, impact=Impact.WRITE)
 JOBS = _on_node("jobs", Empty, JobsReply, deadline=10.0, impact=Impact.READ)
 JOB_BY_ID = _on_node("job", JobRequest, Job, deadline=10.0, impact=Impact.READ)
 
 #: Answered by the node they name, for one project.
 NODE_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
     STATUS, PUSH, PULL, DOCTOR, HISTORY, DIFF, EXTRACT, RESTORE, VERIFY, TAG, GC, RECOVER, BACKUPS,
-    RESTORE_BACKUP, CONFLICTS, QUARANTINE, JOBS, JOB_BY_ID,
+    RESTORE_BACKUP, CONFLICTS, QUARANTINE, MEMORIES, MEMORY, FORGET, JOBS, JOB_BY_ID,
 )  # fmt: skip
 
 LEADERSHIP_GET = Operation(

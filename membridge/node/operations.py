@@ -18,6 +18,7 @@ from membridge.errors import InvalidRequestError, NotFoundError
 from membridge.node.doctor import Doctor
 from membridge.node.history_operations import HistoryOperations
 from membridge.node.jobs import LISTED, Jobs, RequestContext
+from membridge.node.memory_operations import MemoryOperations
 from membridge.node.project import BRIEFLY, Project
 from membridge.snapshot import backups
 from membridge.system import clock
@@ -46,6 +47,7 @@ class Operations:
     def __init__(self, project: Project, jobs: Jobs, queue: WorkQueue | None, doctor: Doctor) -> None:
         self._project, self._jobs, self._queue, self._doctor = project, jobs, queue, doctor
         self._history = HistoryOperations(project, jobs)
+        self._memories = MemoryOperations(project, jobs)
         self._began = time.monotonic()
         self.last_error: Callable[[], str | None] = lambda: None
         #: Whether this process is the daemon.
@@ -70,6 +72,9 @@ class Operations:
             subjects.BACKUPS.name: self.backups,
             subjects.CONFLICTS.name: self.conflicts,
             subjects.QUARANTINE.name: self.quarantine,
+            subjects.MEMORIES.name: self._memories.search,
+            subjects.MEMORY.name: self._memories.one,
+            subjects.FORGET.name: self._memories.forget,
             subjects.JOBS.name: self.jobs,
             subjects.JOB_BY_ID.name: self.job,
         }

@@ -5,9 +5,10 @@ role once, at its start; if it becomes stale, the fence rejects the commit.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
@@ -18,6 +19,7 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.streams import Delivery, WorkQueue, life_of
 from membridge.claudemem import database, worker_process
+from membridge.claudemem.search import Found
 from membridge.commits import gc, heads, proposal_bundles
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
@@ -38,7 +40,7 @@ from membridge.node.bounds import Bounds
 from membridge.node.deliveries import announcement_of, set_aside
 from membridge.node.figures import Figures, presence_of
 from membridge.node.roles import Roles
-from membridge.snapshot import proposals, pull, push, recover, reinstate, restore, rollback_guard, standing
+from membridge.snapshot import forget, proposals, pull, push, recover, reinstate, restore, rollback_guard, standing
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.push_lease import PushClaim, folder_lock, push_lease
 from membridge.snapshot.reinstate import Reinstated
@@ -261,6 +263,20 @@ class Project:
             self._check_may_write()
             await self._stop_worker(progress, deadline=deadline)
             return await reinstate.put_back(self.lane, name, limit=limit, progress=progress, deadline=deadline)
+
+    async def forget(
+        self, memories: Sequence[Found], progress: ProgressTracker, *, deadline: Deadline
+    ) -> tuple[int, Path | None, PushReply]:
+        """Forget memories here, then commit that, or propose it. Errors: as `push`, and those of the database."""
+        async with self._syncing(progress, heals=False, deadline=deadline):
+            self._check_may_write()
+            done, backup = await forget.forget(self.lane, memories, progress=progress, deadline=deadline)
+            if not done:
+                return done, backup, PushReply(outcome=PushOutcome.UNCHANGED)
+            if self.roles.view().role is Role.PRIMARY:
+                request = PushRequest(allow_shrink=True)
+                return done, backup, await self._commit(progress, request, deadline=deadline)
+            return done, backup, await self._propose(progress, allow_shrink=True, deadline=deadline)
 
     async def recover(self, request: RecoverRequest, progress: ProgressTracker, *, deadline: Deadline) -> RecoverReply:
         """Make the stores agree on a head again, as primary. Errors: RefusedError, and those of `recover`."""

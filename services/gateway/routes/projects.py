@@ -8,17 +8,22 @@ from schemas import subjects
 from schemas.commits import DiffReply, HistoryReply, RestoreBackupReply, RestoreReply, TagsReply
 from schemas.errors import ErrorCode
 from schemas.gateway import (
+    MOST_BODY,
     ActOnQuarantine,
     ActOnTags,
     DiffSnapshots,
+    ForgetMemories,
     JobOfProject,
+    ListMemories,
     ListSnapshots,
+    OneMemory,
     OnNode,
     PullNow,
     PushNow,
     RestoreFromBackup,
     RestoreSnapshot,
 )
+from schemas.memories import ForgetReply, MemoriesReply, MemoryReply
 from schemas.node import DoctorReply, Job, JobsReply, StatusReply
 from schemas.proposal import ConflictsReply, QuarantineReply
 from schemas.snapshot import BackupsReply, PullReply, PushReply
@@ -94,6 +99,17 @@ PULL = Route(
 JOBS = Route("project_jobs", GET, f"{_AT}/jobs", OnNode, JobsReply, "Jobs, newest first.", READ_MEMORY, errors=READS)
 JOB = Route("project_job", GET, f"{_AT}/jobs/{{id}}", JobOfProject, Job, "A job.", READ_MEMORY, errors=READS)
 
+MEMORIES = Route(
+    "memories", GET, f"{_AT}/memories", ListMemories, MemoriesReply, "Memories, newest first: by words and filters.",
+    READ_MEMORY, deadline=SHORT, errors=READS,
+)  # fmt: skip
+MEMORY = Route("memory", GET, f"{_AT}/memories/{{ref}}", OneMemory, MemoryReply, "A memory.", READ_MEMORY, errors=READS)
+FORGET = Route(
+    "forget", POST, f"{_AT}/memories/forget", ForgetMemories, ForgetReply,
+    "Forget memories on every machine; without `apply` say which.", WRITE_MEMORY, deadline=LONG, most_bytes=MOST_BODY,
+    errors=WRITES,
+)  # fmt: skip
+
 RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
     (STATUS, subjects.STATUS),
     (DOCTOR, subjects.DOCTOR),
@@ -107,6 +123,9 @@ RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
     (RESTORE_BACKUP, subjects.RESTORE_BACKUP),
     (PUSH, subjects.PUSH),
     (PULL, subjects.PULL),
+    (MEMORIES, subjects.MEMORIES),
+    (MEMORY, subjects.MEMORY),
+    (FORGET, subjects.FORGET),
     (JOBS, subjects.JOBS),
     (JOB, subjects.JOB_BY_ID),
 )
