@@ -75,8 +75,9 @@ def noted(path: Path) -> AuditNote:
 class Audit:
     """The audits of one project. Blocking; for one caller at a time, who keeps pushes and pulls away."""
 
-    def __init__(self, path: Path, index: RowIndex) -> None:
-        self._path, self._index = path, index
+    def __init__(self, path: Path, index: RowIndex, *, seconds: float | None = None) -> None:
+        """Keep the note at `path`; a slice compares for `seconds`."""
+        self._path, self._index, self._seconds = path, index, SLICE if seconds is None else seconds
         self._note: AuditNote | None = None
         self._unsaved = 0
         self._tables: dict[str, tuple[int, dict[str, Table]]] = {}
@@ -90,8 +91,8 @@ class Audit:
                 self._keep(msgspec.structs.replace(self._note, since=clock.stamp()), now=True)
         return self._note
 
-    def go_on(self, mirror: MirrorFile, *, seconds: float = SLICE, deadline: Deadline) -> Slice:
-        """Compare for some seconds; what had been missed is counted, and found from now on.
+    def go_on(self, mirror: MirrorFile, *, deadline: Deadline) -> Slice:
+        """Compare a slice; what had been missed is counted, and found from now on.
 
         Errors: the live database's, those of the mirror's file, IndexFileError.
         """
@@ -103,7 +104,7 @@ class Audit:
             canonical.run("BEGIN")
             tables = self._read("live", live), self._read(str(mirror.path), canonical)
             comparison = _Comparison(live, canonical, tables, standing)
-            place = comparison.go_on((note.side, note.table, note.row), until=time.monotonic() + seconds)
+            place = comparison.go_on((note.side, note.table, note.row), until=time.monotonic() + self._seconds)
             missed = comparison.missed
         if missed:
             self._index.distrust(missed)

@@ -40,7 +40,7 @@ class IndexHistory(History):
         super().__init__(folder, seed)
         self._index = RowIndex(folder / INDEX_FILE, self.path, lasting=self.dice.random() < 0.8)
         self._journal = Journal(folder / "journal.db")
-        self._auditor = Audit(folder / AUDIT_FILE, self._index)
+        self._auditor = Audit(folder / AUDIT_FILE, self._index, seconds=0.002)
         self._mirrors = 0
         self._mirror = self._copied()
 
@@ -53,7 +53,7 @@ class IndexHistory(History):
     def restart(self) -> None:
         """Close the index, and now and then lose or damage its file."""
         self._index.close()
-        self._auditor = Audit(self.folder / AUDIT_FILE, self._index)
+        self._auditor = Audit(self.folder / AUDIT_FILE, self._index, seconds=0.002)
         way, file = self.dice.random(), self.folder / INDEX_FILE
         if way < 0.3:
             file.unlink(missing_ok=True)
@@ -126,7 +126,7 @@ class IndexHistory(History):
         """Compare some slices: the rounds between them are what a writer, pushes and pulls do meanwhile."""
         for _ in range(self.dice.choice([1, 1, 3, 1_000])):
             try:
-                found = self._auditor.go_on(self._mirror, seconds=0.002, deadline=soon())
+                found = self._auditor.go_on(self._mirror, deadline=soon())
             except IndexFileError:
                 return
             if found.missed:

@@ -14,8 +14,11 @@ import apsw
 from membridge.aio import threads
 from membridge.commits import heads, layout, tags
 from membridge.commits.progress import ProgressTracker
-from membridge.errors import RefusedError
-from membridge.snapshot import backups
+from membridge.errors import FileAccessError, RefusedError
+from membridge.merge.audit import AUDIT_FILE, Audit
+from membridge.merge.row_index import INDEX_FILE
+from membridge.snapshot import backups, standing
+from membridge.snapshot.lane import Lane
 from schemas.commits import GcRequest, RecoverRequest, RecoverySource
 from schemas.identity import ProjectId
 from tests.faults import hand_over
@@ -248,6 +251,37 @@ async def merged_often(stage: Stage) -> None:
     learn(b, "more of b")
 
 
+async def with_a_missed_change(stage: Stage) -> None:
+    """The index of a has missed what a learned since."""
+    await together(stage)
+    lane = stage.node("a").lane
+    standing.numbers(lane, deadline=soon())
+    connection = connect(lane.folder / INDEX_FILE)
+    connection.execute("DELETE FROM open")
+    connection.close()
+
+
+async def compare_everything(stage: Stage) -> object:
+    """Audit a row at a time, until nothing is left that had been missed."""
+    lane = stage.node("a").lane
+    audit = Audit(lane.folder / AUDIT_FILE, lane.index, seconds=0.0)
+    stage.arm()
+    missed = await threads.run(_audited, lane, audit)
+    assert standing.numbers(lane, deadline=soon()).unsynced, "what had been missed was not healed"
+    return missed
+
+
+def _audited(lane: Lane, audit: Audit) -> int:
+    missed = 0
+    while True:
+        found = standing.audit_slice(lane, audit, deadline=soon())
+        if found is None:
+            raise FileAccessError("the row index cannot be used now")
+        missed += found.missed
+        if found.is_last:
+            return missed
+
+
 async def take_writes_back(stage: Stage) -> object:
     node = stage.node("a")
     oldest = min(one.id for one in backups.listed(node.lane) if not one.full_copy)
@@ -340,6 +374,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("a backup put back", backed_up_and_lost, put_a_backup_back, full=True),
     Scenario("merge and join undo records", merged_often, pull, Terms(max_backups=3), full=True),
     Scenario("writes taken back", merged_often, take_writes_back, full=True),
+    Scenario("comparison of everything", with_a_missed_change, compare_everything, full=True),
     Scenario("first act of a new primary", together, lead),
     Scenario("restore", with_three_snapshots, restore_the_first, only_answers=True),
     Scenario(

@@ -98,8 +98,8 @@ async def loose_chunks(world: World) -> set[str]:
 #: Files that a home may hold when nothing is going on.
 #: A mirror that was forgotten stays until there is another one.
 _AT_REST = re.compile(
-    r"claude-mem\.db(-wal|-shm)?|state/(lane\.lock|journal\.db|rows\.db(-wal|-shm)?|submitted\.json|high-water\.json)"
-    r"|state/mirror/((position|former)\.json|[0-9a-f]{32}\.db)|state/backups/[0-9TZ.]+-[a-z]+\.(db|undo)"
+    r"claude-mem\.db(-wal|-shm)?|state/(lane\.lock|journal\.db|rows\.db(-wal|-shm)?|submitted\.json|audit\.json"
+    r"|high-water\.json)|state/mirror/((position|former)\.json|[0-9a-f]{32}\.db)|state/backups/[0-9TZ.]+-[a-z]+\.(db|undo)"
 )
 
 

@@ -62,9 +62,9 @@ class Machine:
 
     def slices(self, between: Callable[[], object] = lambda: None, *, seconds: float = 0.002) -> int:
         """Go on until the audit is complete, a few rows at a time; return how many keys had been missed."""
-        missed = 0
+        missed, self.audit._seconds = 0, seconds
         while True:
-            found = self.audit.go_on(self.mirror, seconds=seconds, deadline=soon())
+            found = self.audit.go_on(self.mirror, deadline=soon())
             missed += found.missed
             if found.is_last:
                 break
@@ -149,7 +149,7 @@ def test_a_mirror_that_moves_makes_it_begin_again_but_not_for_ever(machine: Mach
             pushes += 1
             add_observation(machine.live, f"push {pushes}")
             machine.push()
-            machine.audit.go_on(machine.mirror, seconds=0.0, deadline=soon())
+            machine.audit.go_on(machine.mirror, deadline=soon())
             after = machine.audit.note
             began_again = after.table < "session_summaries"
             assert began_again == (pushes <= RESTARTS)
@@ -217,7 +217,7 @@ from membridge.merge.row_index import INDEX_FILE, MirrorFile, RowIndex
 
 folder, live, sha256, mirror = sys.argv[1:]
 index = RowIndex(Path(folder) / INDEX_FILE, Path(live), lasting=True)
-one = audit.Audit(Path(folder) / audit.AUDIT_FILE, index)
+one = audit.Audit(Path(folder) / audit.AUDIT_FILE, index, seconds=0.0)
 look, slices = audit._TableComparison.rows, 0
 
 def dying(*args):
@@ -229,7 +229,7 @@ def dying(*args):
 
 audit._TableComparison.rows = dying
 while True:
-    one.go_on(MirrorFile(sha256, Path(mirror)), seconds=0.0, deadline=Deadline.after(60.0))
+    one.go_on(MirrorFile(sha256, Path(mirror)), deadline=Deadline.after(60.0))
 """
 
 

@@ -37,7 +37,6 @@ pytestmark = pytest.mark.parametrize("lane_store", ["jetstream"], indirect=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small slices without pauses."""
     monkeypatch.setattr(audit, "SLICE", 0.0005)
-    monkeypatch.setattr(audit.Audit.go_on, "__kwdefaults__", {"seconds": 0.0005})
     for name in ("PAUSE", "PAUSES", "QUIET"):
         monkeypatch.setattr(daily_audit, name, 0.0)
 
