@@ -212,7 +212,7 @@ class Doctor:
         if missed:
             return _warn(
                 "rows",
-                f"comparisons of everything found {missed} keys that had been missed, and healed it; {compared}",
+                f"comparisons of everything found {missed} keys that had been missed, and healed them; {compared}",
                 "please report it with this node's log",
             )
         return _ok("rows", f"no change was missed; {compared}")

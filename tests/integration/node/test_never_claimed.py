@@ -4,14 +4,20 @@ import asyncio
 import json
 from collections.abc import Callable
 
+import msgspec
+
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.bus.watch import watch
+from membridge.merge.audit import AUDIT_FILE, AuditNote
+from membridge.merge.row_index import INDEX_FILE, RowIndex
 from membridge.objectstore.s3.client import S3Options
+from membridge.system import clock
 from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas.buckets import NODES
+from schemas.identity import canonical_id
 from schemas.leadership import Role
 from schemas.node import ProjectPresence
 from tests.fixtures.machines import PROJECT, SOON, MakeMachine, command, until
@@ -45,6 +51,28 @@ async def test_without_nats_every_other_line_of_the_doctor_is_still_checked(make
     assert found(await examined(a), "fail") == {"nats", "database"}
     code, output = await a.command("status")
     assert (code, "nothing is synchronised" in output) == (1, True), output
+
+
+async def test_when_all_rows_were_compared_and_what_had_been_missed_is_said_of_the_last_comparison(
+    make_machine: MakeMachine,
+) -> None:
+    a = make_machine("a", memory=True, MEMBRIDGE_NATS_URL=f"nats://127.0.0.1:{free_port()}")
+    assert (await examined(a))["rows"]["detail"] == "no change was missed; none was compared yet"
+
+    folder = a.home / ".local" / "state" / "membridge" / "projects" / canonical_id(a.project)
+    folder.mkdir(parents=True)
+    note = AuditNote(ended_at="2026-01-31T17:00:05.000+00:00", began_at="2026-02-01T17:00:00.000+00:00")
+    (folder / AUDIT_FILE).write_bytes(msgspec.json.encode(note))
+    index = RowIndex(folder / INDEX_FILE, a.database)
+    index.distrust(3)
+    index.close()
+
+    line = (await examined(a))["rows"]
+    assert line["finding"] == "warn"
+    assert line["detail"] == (
+        "comparisons of everything found 3 keys that had been missed, and healed them; all were compared last at "
+        f"{clock.local(note.ended_at)}, and are being compared since {clock.local(note.began_at)}"
+    )
 
 
 async def test_without_the_store_every_other_line_of_the_doctor_is_still_checked(
