@@ -4,6 +4,7 @@
 another name are a person's: they are listed and can be restored, and nothing here deletes them.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from membridge.system import clock, files
 
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
+_STAMPED = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 _FULL, _UNDO = ".db", ".undo"
 
 
@@ -93,6 +95,7 @@ def _parsed(name: str) -> tuple[datetime, str] | None:
     """Return the instant and the reason in a backup's id, None for the name of another file."""
     stamp, _, reason = name.rpartition("-")
     try:
-        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC), reason
+        # Of a thousand names `strptime` would take longer than everything else.
+        return (datetime.fromisoformat(stamp), reason) if _STAMPED.fullmatch(stamp) else None
     except ValueError:
         return None

@@ -195,9 +195,10 @@ def _opened(lane: Lane, deadline: Deadline) -> tuple[list[BackupFiles], Facts]:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     backup_files.sweep(folder)
     facts = undo_chain.facts_of(lane.database, deadline=deadline)
-    for newest in backup_files.own(folder)[-1:]:
-        undo_chain.settle(lane.database, newest, facts, deadline=deadline)
-    return backup_files.own(folder), facts
+    known = backup_files.own(folder)
+    if known and undo_chain.settle(lane.database, known[-1], facts, deadline=deadline):
+        known = backup_files.own(folder)
+    return known, facts
 
 
 def _unused(known: Sequence[BackupFiles], reason: str) -> tuple[BackupFiles, Sequence[BackupFiles]] | None:

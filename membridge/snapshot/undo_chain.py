@@ -60,17 +60,19 @@ def rows_of(backup: BackupFiles) -> int:
         return 0
 
 
-def settle(live: Path, backup: BackupFiles, facts: Facts, *, deadline: Deadline) -> None:
-    """Remove from the newest record the rows of a transaction that was never committed. Errors: the database's.
+def settle(live: Path, backup: BackupFiles, facts: Facts, *, deadline: Deadline) -> bool:
+    """Remove from the newest record the rows of a transaction that was never committed; return whether there were any.
 
-    What claude-mem inserts later under a rowid in it could be taken for a row of ours.
+    What claude-mem inserts later under a rowid in it could be taken for a row of ours. Errors: the database's.
     """
     header = header_of(backup)
     if header is None or not facts.continues(header.facts):
-        return
+        return False
     last = undo_record.last(backup.undo_path)
-    if last and put_back.is_undone(live, last, deadline=deadline):
-        undo_record.without_last(backup.undo_path)
+    if not last or not put_back.is_undone(live, last, deadline=deadline):
+        return False
+    undo_record.without_last(backup.undo_path)
+    return True
 
 
 def goes_on_from(live: Path, newest: BackupFiles, facts: Facts, *, deadline: Deadline) -> bool:
