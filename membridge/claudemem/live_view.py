@@ -142,7 +142,7 @@ class LiveView:
             self._open = _Open(connection, real, file)
             prepare(connection, real, deadline=deadline)
             check_is_claude_mem(connection, real)
-            connection.run("PRAGMA query_only = ON; PRAGMA cache_size = -256")
+            connection.run("PRAGMA query_only = ON; PRAGMA cache_size = -128")
         else:
             prepare(self._open.connection, real, deadline=deadline)
         return self._open

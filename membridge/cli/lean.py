@@ -36,7 +36,7 @@ def _without_docstrings(module: str, cache: Path) -> list[str]:
     # Where Python keeps nothing, every start would compile everything.
     if sys.dont_write_bytecode:
         return []
-    options = ["-OO"]
+    options = ["-OO", "-X", "no_debug_ranges"]
     if not all(map(_is_kept, (os.__file__, __file__))):
         sys.pycache_prefix = str(cache)
         options += ["-X", f"pycache_prefix={cache}"]

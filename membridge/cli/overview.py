@@ -5,10 +5,9 @@ It is up once its object store answers too. Until then it prints what is wrong, 
 
 import asyncio
 import shutil
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
-
-import click
 
 from membridge.aio import threads
 from membridge.aio.backoff import Backoff
@@ -46,7 +45,8 @@ async def announce(settings: Settings, services: Iterable[Service], ready: Ready
 def _print(text: str) -> None:
     # A closed terminal takes no output; no part fails for that.
     with suppress(OSError):
-        click.echo(text, err=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 async def _until_it_answers(store: ObjectStore, silent: str) -> None:

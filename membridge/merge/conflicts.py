@@ -88,7 +88,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._connection = Connection(apsw.Connection(str(path)))
             self._connection.apsw.set_busy_timeout(5_000)
-            self._connection.run("PRAGMA cache_size = -256")
+            self._connection.run("PRAGMA cache_size = -128")
             self._prepare()
 
     def close(self) -> None:

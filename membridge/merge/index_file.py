@@ -57,7 +57,7 @@ class IndexFile:
             self._connection.apsw.set_busy_timeout(_PATIENCE)
             try:
                 # What a power cut takes back is compared once more; a WAL that nobody forces is whole all the same.
-                self._connection.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -256")
+                self._connection.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -128")
                 self._prepare()
             except BaseException:
                 self._connection.close()

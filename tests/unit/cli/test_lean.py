@@ -53,7 +53,7 @@ def test_what_belongs_to_somebody_else_is_compiled_into_the_state_folder_once(
 
     for _ in range(2):
         sys.pycache_prefix = str(beside)
-        assert become(cache) == ["-OO", "-X", f"pycache_prefix={cache}", "-m", MODULE]
+        assert become(cache) == ["-OO", "-X", "no_debug_ranges", "-X", f"pycache_prefix={cache}", "-m", MODULE]
 
     assert len(runs) == 1
     assert not beside.exists()
