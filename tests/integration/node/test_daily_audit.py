@@ -2,14 +2,13 @@
 
 import asyncio
 import shutil
-import threading
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
-from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.kv import open_bucket
 from membridge.merge import audit, row_index
@@ -20,12 +19,11 @@ from membridge.node.daily_audit import DailyAudit
 from membridge.node.jobs import Jobs
 from membridge.node.project import Bounds, Project
 from membridge.node.roles import NoRoles
-from membridge.snapshot import standing
-from membridge.snapshot.lane import Lane
+from membridge.snapshot import push
 from membridge.snapshot.push_lease import PushLeaseOptions
 from membridge.system import clock
 from schemas import buckets
-from schemas.snapshot import PushRequest
+from schemas.snapshot import PushReply, PushRequest
 from tests.fixtures.databases import add_observation
 from tests.fixtures.lanes import Box, MakeBox, soon
 from tests.fixtures.machines import SAMPLE
@@ -146,19 +144,18 @@ async def test_it_makes_way_for_a_push_and_begins_again_with_the_new_mirror(
     for _ in range(2):
         await daily._turn()
     assert (await project.audited()).is_under_way
-    going_on, goes_on = threading.Event(), threading.Event()
-    turn = standing.turn
+    going_on, goes_on, commit = asyncio.Event(), asyncio.Event(), push.push
 
-    def held(lane: Lane, *, deadline: Deadline) -> int | None:
+    async def held(*args: Any, **kwargs: Any) -> PushReply:
         going_on.set()
-        assert goes_on.wait(60.0)
-        return turn(lane, deadline=deadline)
+        await goes_on.wait()
+        return await commit(*args, **kwargs)
 
-    monkeypatch.setattr(standing, "turn", held)
+    monkeypatch.setattr(push, "push", held)
     async with asyncio.TaskGroup() as group:
         add_observation(box.database, "pushed between two slices")
         group.create_task(jobs.run("push", lambda progress: project.push(PushRequest(), progress, deadline=soon())))
-        assert await asyncio.to_thread(going_on.wait, 60.0)
+        await going_on.wait()
         before = await project.audited()
         assert await daily._turn() == daily_audit.IDLE_AGAIN
         assert await project.audit_slice() is None

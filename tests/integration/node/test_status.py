@@ -5,7 +5,7 @@ import shutil
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -20,12 +20,12 @@ from membridge.node.jobs import Jobs, RequestContext
 from membridge.node.operations import Operations
 from membridge.node.project import Bounds, Project
 from membridge.node.roles import NoRoles
-from membridge.snapshot import standing
+from membridge.snapshot import push
 from membridge.snapshot.push_lease import PushLeaseOptions
 from membridge.system import clock
 from schemas import buckets
 from schemas.node import Empty, StatusReply
-from schemas.snapshot import PushRequest
+from schemas.snapshot import PushReply, PushRequest
 from tests.fixtures.databases import add_observation, connect
 from tests.fixtures.lanes import Box, MakeBox, soon
 from tests.fixtures.machines import SAMPLE
@@ -96,19 +96,26 @@ async def test_while_a_push_has_the_database_the_numbers_of_before_are_the_answe
 ) -> None:
     async with serving(make_box("a"), bus) as node, asyncio.TaskGroup() as group:
         before = await node.status()
-        with held(monkeypatch, standing, "turn") as (waits, go_on):
-            add_observation(node.box.database, "pushed")
-            pushing = group.create_task(
-                node.jobs.run(
-                    "push",
-                    lambda progress: node.project.push(PushRequest(), progress, deadline=node.project.deadline()),
-                )
+        index, waits, go_on, commit = node.box.lane.index, asyncio.Event(), asyncio.Event(), push.push
+
+        async def held_up(*args: Any, **kwargs: Any) -> PushReply:
+            with index._lock:
+                waits.set()
+                await go_on.wait()
+            return await commit(*args, **kwargs)
+
+        monkeypatch.setattr(push, "push", held_up)
+        add_observation(node.box.database, "pushed")
+        pushing = group.create_task(
+            node.jobs.run(
+                "push", lambda progress: node.project.push(PushRequest(), progress, deadline=node.project.deadline())
             )
-            await asyncio.to_thread(waits.wait, 60.0)
-            during = await node.status()
-            assert not pushing.done()
-            go_on.set()
-            await pushing
+        )
+        await waits.wait()
+        during = await node.status()
+        assert not pushing.done()
+        go_on.set()
+        await pushing
         after = await node.status()
 
     assert during.project.counted_at == before.project.counted_at < during.answered_at
