@@ -118,10 +118,10 @@ def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
         return
     yield "role", _role(reply)
     behind = f", {units.count(project.lag, 'commit')} behind" if project.lag else ", up to date"
-    seen = _as_of(project.head_at, reply)
+    seen = _as_of(project.head_at, reply.answered_at)
     yield "snapshot", f"{project.mirror_seq} of {project.head_seq}{behind}{seen}" if project.head_seq else "none yet"
     yield "database", tables.short(project.database)
-    counted, noted = _as_of(project.counted_at, reply), _as_of(project.journal_at, reply)
+    counted, noted = _as_of(project.counted_at, reply.answered_at), _as_of(project.journal_at, reply.answered_at)
     rows = ", ".join(f"{number:,} {table}" for table, number in project.rows.items())
     yield "rows", f"{rows}{counted}" if rows else "none" if project.counted_at else "not counted yet"
     yield "unsynced", f"{units.count(project.unsynced, 'row')}{counted}" if project.unsynced else ""
@@ -133,9 +133,9 @@ def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
     yield "as of", tables.when(reply.answered_at)
 
 
-def _as_of(at: str, reply: StatusReply) -> str:
-    """Return of when a number is: nothing for one that was read for this answer."""
-    then, now = clock.known(at), clock.known(reply.answered_at)
+def _as_of(at: str, told_at: str) -> str:
+    """Return of when a number is that a node told at an instant: nothing for one that it read for that."""
+    then, now = clock.known(at), clock.known(told_at)
     if then is None or now is None or (now - then).total_seconds() < RECENT:
         return ""
     return f" (as of {units.ago(at, now)})"
@@ -166,7 +166,8 @@ def _node_rows(node: NodePresence) -> Iterator[tuple[str, ...]]:
     if not node.projects:
         yield (*about, "", "", "", "", "")
     for project in node.projects:
-        numbers = (str(project.mirror_seq), str(project.lag), str(project.unsynced))
+        unsynced = f"{project.unsynced}{_as_of(project.counted_at, node.updated_at)}"
+        numbers = (str(project.mirror_seq), str(project.lag), unsynced)
         unknown = project.error and project.role is Role.NONE
         yield (*about, project.name, project.role, *(("?",) * 3 if unknown else numbers))
         about = ("", "", "")

@@ -101,6 +101,15 @@ def test_nodes_have_a_line_for_each_project(printed: Callable[[], list[str]]) ->
     assert len(lines) == 5
 
 
+def test_nodes_say_of_when_a_number_is_that_the_node_could_not_read(printed: Callable[[], list[str]]) -> None:
+    busy = presence(counted_at=before(120))
+    node = NodePresence(node=PI, version="0.1.0", python="", os="", arch="", updated_at=before(0), projects=[busy])
+
+    state.print_nodes(NodesReply(nodes=[node]))
+
+    assert printed()[2].endswith("118    2  3 (as of 2 min ago)")
+
+
 def test_nodes_say_which_project_has_no_primary_and_which_is_not_served(printed: Callable[[], list[str]]) -> None:
     failed = presence(name="work", role=Role.NONE, error="project work is not served: no space left")
     node = NodePresence(node=PI, version="0.1.0", python="", os="", arch="", projects=[presence(), failed])
