@@ -11,12 +11,12 @@ from schemas.fields import MANY, Instant, Line, Number, Sentence, Text, Whole
 from schemas.identity import Epoch, Seq, Sha256, WireNodeId, WireProjectId
 from schemas.wire import Wire
 
-#: Version of the layout in the object store; a reader refuses a newer one.
-FORMAT = 1
+#: Version of the layout in the object store; a reader refuses every other one.
+FORMAT = 2
 
 
 class SnapshotKind(StrEnum):
-    """Content of a commit: a whole file, changed pages, or only a new epoch."""
+    """Content of a commit: all rows, the rows that changed, or only a new epoch."""
 
     FULL = "full"
     DELTA = "delta"
@@ -34,9 +34,10 @@ class SnapshotObject(Wire, frozen=True, kw_only=True):
 class SnapshotRecord(Wire, frozen=True, kw_only=True):
     """The commit record of one seq, put into the object store only if absent.
 
-    `sha256`, `page_size` and `page_count` describe the resulting database file, `rows` its rows per table that travel.
-    `object` is None exactly for an empty commit. `full_seq` is the full snapshot the chain of this one starts at,
-    `full_bytes` the size of its object, `chain_bytes` the size of all deltas of the chain.
+    `sha256` names the state that results, over the sums of its tables; `rows` are its rows per table that travel, and
+    `size_bytes` is what it takes on the committing node's disk. `object` is None exactly for an empty commit.
+    `full_seq` is the full snapshot the chain of this one starts at, `full_bytes` the size of its object, `chain_bytes`
+    the size of all deltas of the chain.
     `device_id` is the claude-mem device of the committing node, if known.
     """
 
@@ -48,8 +49,7 @@ class SnapshotRecord(Wire, frozen=True, kw_only=True):
     parent_sha256: Sha256 | None = None
     kind: SnapshotKind
     sha256: Sha256
-    page_size: Whole
-    page_count: Whole
+    size_bytes: Whole = 0
     object: SnapshotObject | None = None
     full_seq: Seq = 0
     full_bytes: Whole = 0

@@ -7,7 +7,7 @@ attackers.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,7 @@ SUM_BYTES = 32
 #: Whole numbers up to here are the same as SQLite's integers and reals.
 _EXACT = 1 << 53
 _encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[int, str, dict[str, object]]).decode
 
 
 def encode(table: Table, values: Mapping[str, Value]) -> bytes:
@@ -33,10 +34,51 @@ def encode(table: Table, values: Mapping[str, Value]) -> bytes:
     return _encode((VERSION, table.name, content))
 
 
+def packer(table: Table, columns: Sequence[str]) -> Callable[[Sequence[Value]], bytes]:
+    """Return what `encode` is for rows that come as the values of `columns`: the same bytes, several times as fast."""
+    order = sorted(range(len(columns)), key=lambda number: columns[number])
+    plan = [(number, columns[number], columns[number] in table.references) for number in order]
+    name = table.name
+
+    def pack(values: Sequence[Value]) -> bytes:
+        content: dict[str, Value | list[Value]] = {}
+        for number, column, is_reference in plan:
+            value = values[number]
+            if value is None:
+                continue
+            if is_reference or isinstance(value, float):
+                content[column] = _column(table, column, value)
+            else:
+                content[column] = value
+        return _encode((VERSION, name, content))
+
+    return pack
+
+
+def decode(row: bytes) -> tuple[str, dict[str, object]]:
+    """Return the table and the columns of a canonical row. Raises ValueError for what is not one."""
+    try:
+        version, table, content = _decode(row)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a canonical row: {error}") from error
+    if version != VERSION:
+        raise ValueError(f"a row of version {version}, and only {VERSION} is known")
+    return table, content
+
+
 def total(rows: Iterable[bytes]) -> bytes:
-    """Return the sum of a set of rows in any order: of their blake2b-256 digests, modulo 2^256."""
-    sums = (int.from_bytes(hashlib.blake2b(row, digest_size=SUM_BYTES).digest(), "big") for row in rows)
-    return (sum(sums) % (1 << (8 * SUM_BYTES))).to_bytes(SUM_BYTES, "big")
+    """Return the sum of a set of rows in any order."""
+    return stored(sum(map(row_sum, rows)))
+
+
+def row_sum(row: bytes) -> int:
+    """Return the sum of one row: its blake2b-256 digest as a number. Sums of rows add up."""
+    return int.from_bytes(hashlib.blake2b(row, digest_size=SUM_BYTES).digest(), "big")
+
+
+def stored(added: int) -> bytes:
+    """Return sums that were added up as they are stored: modulo 2^256."""
+    return (added % (1 << (8 * SUM_BYTES))).to_bytes(SUM_BYTES, "big")
 
 
 def _column(table: Table, name: str, value: Value) -> Value | list[Value]:

@@ -14,11 +14,16 @@ import apsw
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.patience import Patience
 from membridge.claudemem.sql import Connection
+from membridge.claudemem.tables import MEMORY_FILE
 from membridge.claudemem.translate import translated
 from membridge.errors import DatabaseInvalidError, DatabaseMissingError
 
 #: Virtual machine steps between two checks of the deadline: under a millisecond of work.
 _STEPS = 20_000
+#: How the names of memory files end (`merge.memory_file`); they may be written while they are read.
+MEMORY_SUFFIX = ".memory"
+#: Milliseconds to wait for another user of a memory file, who needs it for himself only a moment.
+_MEMORY_WAIT = 10_000
 #: Tables without which a SQLite database is not claude-mem's.
 _SIGNATURE = frozenset({"sdk_sessions", "observations", "session_summaries", "schema_versions"})
 
@@ -55,7 +60,7 @@ def open_live(path: Path, *, deadline: Deadline) -> Generator[Connection]:
 
 @contextmanager
 def open_frozen(path: Path, *, deadline: Deadline) -> Generator[Connection]:
-    """Open a database file that no program writes, such as a mirror: no locks, no WAL, nothing left beside it."""
+    """Open a memory file, or a database file that no program writes: no locks then, no WAL, nothing left beside it."""
     real = resolve(path)
     with translated(path):
         connection = Connection(
@@ -63,6 +68,7 @@ def open_frozen(path: Path, *, deadline: Deadline) -> Generator[Connection]:
         )
         try:
             bound(connection, deadline)
+            connection.apsw.set_busy_timeout(_MEMORY_WAIT)
             check_is_claude_mem(connection, path)
             yield connection
         finally:
@@ -71,7 +77,7 @@ def open_frozen(path: Path, *, deadline: Deadline) -> Generator[Connection]:
 
 @contextmanager
 def open_to_compare(path: Path, other: Path, *, deadline: Deadline) -> Generator[Connection]:
-    """Open `path` read-only as `main` with the frozen file `other` attached as `theirs`."""
+    """Open `path` read-only as `main` with `other`, as `open_frozen` opens it, attached as `theirs`."""
     real, frozen = resolve(path), resolve(other)
     with translated(path):
         connection = Connection(apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI))
@@ -89,7 +95,7 @@ def open_to_compare(path: Path, other: Path, *, deadline: Deadline) -> Generator
 
 @contextmanager
 def open_frozen_pair(path: Path, other: Path, *, deadline: Deadline) -> Generator[Connection]:
-    """Open `path` as `main` with `other` attached as `theirs`, two files that no program writes."""
+    """Open `path` as `main` with `other` attached as `theirs`, both as `open_frozen` opens one."""
     frozen = resolve(other)
     with open_frozen(path, deadline=deadline) as connection, translated(other):
         connection.run("ATTACH ? AS theirs", (frozen_uri(frozen),))
@@ -112,12 +118,15 @@ def bound(connection: Connection, deadline: Deadline) -> None:
 
 
 def frozen_uri(path: Path) -> str:
-    """Return the URI that opens a file that no program writes; any character may stand in the path."""
-    return f"file:{quote(str(path))}?mode=ro&immutable=1"
+    """Return the URI that opens a memory file or one that no program writes; any character may stand in the path."""
+    frozen = "" if path.suffix == MEMORY_SUFFIX else "&immutable=1"
+    return f"file:{quote(str(path))}?mode=ro{frozen}"
 
 
 def check_is_claude_mem(connection: Connection, path: Path, *, schema: str = "main") -> None:
-    """Raise DatabaseInvalidError when the tables are not claude-mem's."""
+    """Raise DatabaseInvalidError when the tables are not claude-mem's, nor those of a memory file."""
+    if connection.number(f"PRAGMA {schema}.application_id") == MEMORY_FILE:
+        return
     found = connection.texts(f"SELECT name FROM {schema}.sqlite_schema WHERE type = 'table'")  # noqa: S608 - our own schema names
     if not _SIGNATURE.issubset(found):
         raise DatabaseInvalidError(

@@ -1,13 +1,15 @@
 """Which of claude-mem's tables and columns are memory, and which columns identify a row.
 
 Read from the schema that is there, so that versions may differ. Rowids never travel: a column that holds one is read
-and written as the natural key of the row it points at.
+and written as the natural key of the row it points at. In a memory file (`merge.memory_file`) it holds that key itself.
 """
 
 from dataclasses import dataclass
 
 from membridge.claudemem.sql import Connection
 
+#: `PRAGMA application_id` of a memory file.
+MEMORY_FILE = 0x4D656D42
 #: Columns that belong to the machine: never compared, never sent, never overwritten by an update.
 LOCAL_COLUMNS = frozenset(
     {"synced_at", "origin_device_id", "origin_local_id", "sync_rev", "relevance_count", "worker_port"}
@@ -58,7 +60,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a column that holds a rowid points at: a row of `table`, named by the SQL of its key's parts."""
+    """What a column that holds a rowid points at: a row of `table`, named by the SQL of its key's parts.
+
+    No parts in a memory file, where the column holds the key itself, as JSON.
+    """
 
     table: str
     key: tuple[str, ...]
@@ -92,7 +97,12 @@ def travelling_tables(connection: Connection, schema: str = "main") -> dict[str,
     names = connection.texts(
         "SELECT name FROM pragma_table_list WHERE schema = ? AND type = 'table' AND NOT wr", (schema,)
     )
-    found = [table for name in names if not _is_local(name) and (table := _table(connection, schema, name))]
+    is_named = connection.number(f"PRAGMA {schema}.application_id") == MEMORY_FILE
+    found = [
+        table
+        for name in names
+        if not _is_local(name) and (table := _table(connection, schema, name, is_named=is_named))
+    ]
     order = {name: number for number, name in enumerate(_CORE)}
     found.sort(key=lambda table: (order.get(table.name, len(order)), table.name))
     return {table.name: table for table in found}
@@ -121,7 +131,7 @@ def expression(table: Table, column: str, *, alias: str, schema: str = "main") -
         default = KEY_DEFAULTS.get(column)
         return "NULL" if default is None else f"'{default}'"
     reference = table.references.get(column)
-    if reference is None:
+    if reference is None or not reference.key:
         return f"{alias}.{quoted(column)}"
     return (
         f"(SELECT json_array({', '.join(reference.key)}) FROM {schema}.{quoted(reference.table)} target "  # noqa: S608 - names from the schema, quoted
@@ -133,9 +143,9 @@ def _is_local(name: str) -> bool:
     return name in _LOCAL_TABLES or name.startswith(_LOCAL_PREFIXES)
 
 
-def _table(connection: Connection, schema: str, name: str) -> Table | None:
+def _table(connection: Connection, schema: str, name: str, *, is_named: bool) -> Table | None:
     columns, rowid = _columns(connection, schema, name)
-    references = _references(connection, schema, name, columns)
+    references = _references(connection, schema, name, columns, is_named=is_named)
     travelling = tuple(
         column
         for column in columns
@@ -177,12 +187,14 @@ def _columns(connection: Connection, schema: str, name: str) -> tuple[dict[str, 
 
 
 def _references(
-    connection: Connection, schema: str, name: str, columns: dict[str, Column]
+    connection: Connection, schema: str, name: str, columns: dict[str, Column], *, is_named: bool
 ) -> dict[str, Reference | None]:
     """Return the columns that hold a rowid and what they point at; None for a row without a natural key."""
     pointed = {column: target for column, target in _KNOWN_REFERENCES.items() if column in columns}
     keys = connection.rows('SELECT "from", "table", "to" FROM pragma_foreign_key_list(?, ?)', (name, schema))
     pointed |= {str(column): str(target) for column, target, end in keys if end is None or end == "id"}
+    if is_named:
+        return {column: Reference(target, ()) for column, target in pointed.items()}
     return {column: _reference(connection, schema, target) for column, target in pointed.items()}
 
 

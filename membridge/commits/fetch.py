@@ -1,19 +1,22 @@
-"""Bring a mirror to the head: download missing objects, rebuild the file beside the old one, verify it.
+"""Fetch what brings a mirror to the head: the deltas since, or the whole state beside the old mirror.
 
-The old mirror and its position stay unchanged; the caller merges first, then advances the position.
+The mirror and its position stay unchanged; the caller merges first, then moves the mirror on.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.claudemem import database
 from membridge.commits import chain, heads, pruned, rebuild
 from membridge.commits.chain import FetchPlan, Position
+from membridge.commits.mirror import encoded
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
-from membridge.errors import CorruptObjectError, ObjectMissingError
+from membridge.errors import CorruptObjectError, DatabaseInvalidError, ObjectMissingError
+from membridge.merge.memory_file import MemoryFile, OtherMemoryError
+from membridge.merge.rows import Key
 from membridge.system import files
 from schemas.snapshot import SnapshotRecord
 
@@ -23,35 +26,72 @@ _RECOVER = "on the primary run `membridge recover --from mirror`"
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The new mirror, adopted but not yet current. `base` is the old one when the new one descends from it."""
+    """What leads to `position`: a staged memory file, or deltas that the mirror takes in, oldest first.
 
-    path: Path
+    `base` is the mirror when the new state descends from it.
+    """
+
     position: Position
     base: Path | None
     downloaded_bytes: int
+    staged: Path | None = None
+    deltas: tuple[tuple[SnapshotRecord, Path], ...] = ()
 
 
-async def fetch(replica: Replica, head: SnapshotRecord, *, progress: ProgressTracker, deadline: Deadline) -> Fetched:
-    """Build the database file of `head` in the mirror's folder and return it, verified.
+async def fetch(
+    replica: Replica,
+    head: SnapshotRecord,
+    *,
+    anew: bool = False,
+    whole: bool = False,
+    progress: ProgressTracker,
+    deadline: Deadline,
+) -> Fetched:
+    """Fetch what brings the mirror to `head`, verified; `anew` when the mirror cannot be relied on.
 
-    A mirror that disagrees with its position is rebuilt from the full snapshot and cannot be the base of a merge.
-    Errors: CorruptObjectError when an object or the result is not what its record says, ObjectMissingError when the
-    chain names an object that is gone; the mirror is then as before.
+    No deltas if `whole`: the result is a staged file, unless the mirror itself is the state of `head`. A mirror that
+    disagrees with its position is no base of a merge. Errors: CorruptObjectError when an object is not what its record
+    says, ObjectMissingError when the chain names an object that is gone; the mirror is then as before.
     """
-    position = replica.mirror.position()
-    if position is not None:
-        plan = await _plan(replica, head, position, deadline=deadline)
-        if plan is not None:
-            try:
-                return await _build(replica, head, plan, progress=progress, deadline=deadline)
-            except CorruptObjectError:
-                # Either the mirror or an object is damaged: rebuilding from the full snapshot shows which.
-                if plan.from_full:
-                    raise
-    plan = await _plan(replica, head, None, deadline=deadline)
+    position = None if anew else replica.mirror.position()
+    plan = await _plan(replica, head, position, deadline=deadline)
+    if plan is None or (whole and not plan.from_full and any(record.object for record in plan.commits)):
+        plan = await _plan(replica, head, None, deadline=deadline)
     if plan is None:
         raise CorruptObjectError(f"snapshots of {replica.name} are missing from the store", remedy=_RECOVER)
-    return await _build(replica, head, plan, progress=progress, deadline=deadline)
+    try:
+        return await _fetched(replica, head, plan, progress=progress, deadline=deadline)
+    except (CorruptObjectError, ObjectMissingError) as error:
+        if error.remedy == error.default_remedy:
+            error.remedy = _RECOVER
+        raise
+
+
+def take(replica: Replica, fetched: Fetched, *, deadline: Deadline) -> None:
+    """Make what was fetched the mirror. Blocking. Errors: CorruptObjectError, the mirror's."""
+    path = replica.mirror.path()
+    if fetched.staged is not None:
+        replica.mirror.adopt(fetched.staged, fetched.position)
+    elif path is not None:
+        with closing(MemoryFile(path, deadline=deadline)) as memory:
+            memory.begin()
+            keys_of(fetched, memory)
+            memory.commit(encoded(fetched.position))
+        replica.mirror.advance(fetched.position)
+
+
+def keys_of(fetched: Fetched, memory: MemoryFile) -> dict[str, set[Key]]:
+    """Take deltas into the mirror's transaction, which the caller ends; return the keys of their rows. Blocking."""
+    keys: dict[str, set[Key]] = {}
+    for record, path in fetched.deltas:
+        for name, some in rebuild.apply(record, path, memory).items():
+            keys.setdefault(name, set()).update(some)
+    return keys
+
+
+def work_folder(replica: Replica) -> Path:
+    """Return where fetched objects lie until they are taken in."""
+    return replica.mirror.directory / "objects.part"
 
 
 async def _plan(
@@ -69,52 +109,40 @@ async def _plan(
         raise CorruptObjectError(
             f"the snapshots of {replica.name} do not build on each other: {error}", remedy=_RECOVER
         ) from error
-    if plan is not None and plan.from_full and plan.descends and not await threads.run(_is_intact, replica, position):
+    if plan is not None and plan.from_full and plan.descends and not await threads.run(_is_whole, replica, deadline):
         return None
     return plan
 
 
-async def _build(
+async def _fetched(
     replica: Replica, head: SnapshotRecord, plan: FetchPlan, *, progress: ProgressTracker, deadline: Deadline
 ) -> Fetched:
     mirror, target = replica.mirror, Position(head.seq, head.epoch, head.sha256)
-    base = mirror.path() if plan.descends else None
-    if base is not None and all(record.object is None for record in plan.commits):
-        return Fetched(base, target, base, 0)
+    base = await threads.run(mirror.path) if plan.descends else None
     staged = await threads.run(mirror.stage)
-    work = staged.with_name("objects.part")
+    work = work_folder(replica)
     await threads.run(files.fresh_folder, work)
-    try:
-        if base is not None and not plan.from_full:
-            await threads.run(files.copy, base, staged)
-        try:
-            downloaded = await rebuild.rebuild(
-                replica, plan.commits, staged, work, progress=progress, deadline=deadline
-            )
-        except (CorruptObjectError, ObjectMissingError) as error:
-            if error.remedy == error.default_remedy:
-                error.remedy = _RECOVER
-            raise
-        with progress.step("verify"):
-            await threads.run(_verify, staged, head, plan, deadline)
-        return Fetched(await threads.run(mirror.adopt, staged, target), target, base, downloaded)
-    finally:
-        await threads.run(files.discard, work)
-
-
-def _verify(staged: Path, head: SnapshotRecord, plan: FetchPlan, deadline: Deadline) -> None:
-    if staged.stat().st_size != head.page_size * head.page_count or files.sha256_of(staged) != head.sha256:
-        raise CorruptObjectError(
-            f"the database built from snapshot {head.seq} is not the committed one: its sha256 differs"
-        )
-    # The committing node ran a full check. After a delta only the pages that a merge reads are checked again.
     if plan.from_full:
-        database.quick_check(staged, deadline=deadline)
-    else:
-        database.check_memory(staged, deadline=deadline)
+        with closing(MemoryFile(staged, deadline=deadline, building=True)) as memory:
+            done = await rebuild.rebuild(replica, plan.commits, memory, work, progress=progress, deadline=deadline)
+            with progress.step("verify"):
+                await threads.run(memory.settle)
+        return Fetched(target, base, done, staged=staged)
+    stored = [(record, record.object) for record in plan.commits if record.object is not None]
+    with progress.step("download"):
+        await rebuild.download(replica, [one for _, one in stored], work, deadline=deadline)
+    deltas = tuple((record, work / one.sha256) for record, one in stored)
+    return Fetched(target, base, sum(one.size_bytes for _, one in stored), deltas=deltas)
 
 
-def _is_intact(replica: Replica, position: Position | None) -> bool:
-    """Whether the mirror's file matches its position. No delta is applied to it, so nothing else would notice."""
+def _is_whole(replica: Replica, deadline: Deadline) -> bool:
+    """Whether the mirror holds its rows. No delta is taken into it, so nothing else would notice."""
     path = replica.mirror.path()
-    return path is not None and position is not None and files.sha256_of(path) == position.sha256
+    if path is None:
+        return False
+    try:
+        with closing(MemoryFile(path, deadline=deadline)) as memory:
+            memory.check()
+    except (OtherMemoryError, DatabaseInvalidError):
+        return False
+    return True

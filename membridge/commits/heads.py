@@ -288,5 +288,10 @@ def _stale(replica: Replica, record: SnapshotRecord, winner: SnapshotRecord) -> 
 def _check_format(record: SnapshotRecord) -> None:
     if record.format > FORMAT:
         raise UnsupportedFormatError(
-            f"snapshot {record.seq} was written in format {record.format}, this version reads up to {FORMAT}"
+            f"snapshot {record.seq} was written in format {record.format}, this version reads {FORMAT}"
+        )
+    if record.format < FORMAT:
+        raise UnsupportedFormatError(
+            f"the object store holds {record.project} as an unreleased version wrote it, in format {record.format}",
+            remedy="use an empty bucket, or delete the project's folder in this one; then run `membridge push`",
         )

@@ -1,17 +1,19 @@
-"""An earlier state as a file: rebuilt from its chain, or the mirror itself when it is that state."""
+"""An earlier state as a file: rebuilt from its chain, or a copy of the mirror when that is it."""
 
-import os
 import secrets
+from contextlib import closing
 from pathlib import Path
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
+from membridge.claudemem.connection import MEMORY_SUFFIX
 from membridge.commits import chain, heads, rebuild
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.commits.temp_dir import check_room, temp_dir
 from membridge.errors import CorruptObjectError
 from membridge.merge import install
+from membridge.merge.memory_file import MemoryFile, OtherMemoryError
 from membridge.merge.report import Source
 from membridge.system import files
 from schemas.snapshot import SnapshotRecord
@@ -20,14 +22,14 @@ from schemas.snapshot import SnapshotRecord
 async def build(
     replica: Replica, record: SnapshotRecord, folder: Path, *, progress: ProgressTracker, deadline: Deadline
 ) -> Path:
-    """Return a file in `folder`, to be read only, that is the database of `record`, compared with its sha256.
+    """Return a memory file in `folder` that holds the state of `record`, compared with its sums.
 
     Errors: CorruptObjectError, ObjectMissingError when the chain has a hole, DiskFullError, the store's.
     """
-    target, work = folder / f"{record.seq}.db", folder / f"{record.seq}.objects"
-    if await threads.run(_from_mirror, replica, record, target):
-        return target
+    target, work = folder / f"{record.seq}{MEMORY_SUFFIX}", folder / f"{record.seq}.objects"
     await threads.run(check_room, folder, record)
+    if await threads.run(_from_mirror, replica, record, target, deadline):
+        return target
     seqs = range(record.full_seq, record.seq)
     records = await heads.fetch_records(replica, seqs, deadline=deadline)
     try:
@@ -38,11 +40,11 @@ async def build(
         raise _broken(record, "its records do not form a chain")
     await threads.run(files.fresh_folder, work)
     try:
-        await rebuild.rebuild(replica, plan.commits, target, work, progress=progress, deadline=deadline)
+        with closing(MemoryFile(target, deadline=deadline, building=True)) as memory:
+            await rebuild.rebuild(replica, plan.commits, memory, work, progress=progress, deadline=deadline)
+            await threads.run(memory.settle)
     finally:
         await threads.run(files.remove, work)
-    if await threads.run(files.sha256_of, target) != record.sha256:
-        raise _broken(record, "the rebuilt database is not the committed one")
     return target
 
 
@@ -64,21 +66,22 @@ async def extract(replica: Replica, record: SnapshotRecord, *, progress: Progres
     return target
 
 
-def _from_mirror(replica: Replica, record: SnapshotRecord, target: Path) -> bool:
-    mirror = replica.mirror.path()
-    if mirror is None or mirror.stem != record.sha256[: len(mirror.stem)]:
+def _from_mirror(replica: Replica, record: SnapshotRecord, target: Path, deadline: Deadline) -> bool:
+    position, mirror = replica.mirror.position(), replica.mirror.path()
+    if position is None or mirror is None or position.sha256 != record.sha256:
         return False
-    try:
-        # A hard link keeps the file when a pull advances the mirror.
-        os.link(mirror, target)
-    except OSError:
-        return False
-    if files.sha256_of(target) == record.sha256:
-        return True
-    # The target is a hard link to the mirror: a write to it would change the mirror.
-    with files.translated(target):
-        target.unlink()
-    return False
+    with closing(MemoryFile(mirror, deadline=deadline)) as memory:
+        memory.copy_to(target, deadline=deadline)
+    with closing(MemoryFile(target, deadline=deadline)) as memory:
+        try:
+            memory.check()
+        except OtherMemoryError:
+            is_whole = False
+        else:
+            is_whole = memory.digest() == record.sha256
+    if not is_whole:
+        files.remove(target)
+    return is_whole
 
 
 def _broken(record: SnapshotRecord, why: str) -> CorruptObjectError:

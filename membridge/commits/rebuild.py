@@ -1,42 +1,40 @@
-"""Build a database file from a chain's objects: decompress the full snapshot, then apply the deltas' pages.
+"""Bring a memory file from state to state with a chain's objects: a full into an empty one, then deltas.
 
-Works on files in a temporary folder only; the caller verifies the result.
+Whatever an object holds, a memory file ends in the state that the record promises, or as it was.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import zstandard
-
 from membridge.aio import tasks, threads
 from membridge.aio.deadline import Deadline
-from membridge.commits import delta
-from membridge.commits.mirror import map_file
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.errors import CorruptObjectError
+from membridge.merge.memory_file import MemoryFile, OtherMemoryError
+from membridge.merge.row_stream import MalformedStreamError, decode
+from membridge.merge.rows import Key
 from membridge.system import files
-from schemas.snapshot import SnapshotKind, SnapshotObject, SnapshotRecord
+from schemas.snapshot import SnapshotObject, SnapshotRecord
 
 #: Objects downloaded at once.
-READERS = 4
-#: Deltas held on disk at once before they are applied; bounds the space a long chain needs.
-BATCH = 16
+READERS = 8
+#: Objects held on disk at once before they are applied; bounds the space a long chain needs.
+BATCH = 64
 
 
 async def rebuild(
     replica: Replica,
     commits: Sequence[SnapshotRecord],
-    staged: Path,
+    memory: MemoryFile,
     work: Path,
     *,
     progress: ProgressTracker,
     deadline: Deadline,
 ) -> int:
-    """Apply `commits` to `staged`, oldest first, and return the bytes downloaded; `work` is a folder for objects.
+    """Apply `commits` to a file that is being built, oldest first, and return the bytes downloaded.
 
-    The caller verifies the result. Errors: CorruptObjectError, ObjectMissingError, DiskFullError, the store's.
+    `work` is a folder for objects. Errors: CorruptObjectError, ObjectMissingError, DiskFullError, the store's.
     """
     objects = [(record, record.object) for record in commits if record.object is not None]
     total, done = sum(stored.size_bytes for _, stored in objects), 0
@@ -49,7 +47,7 @@ async def rebuild(
         with progress.step("apply"):
             for record, stored in batch:
                 path = work / stored.sha256
-                await threads.run(apply, record, path, staged)
+                await threads.run(apply, record, path, memory)
                 await threads.run(files.discard, path)
     return done
 
@@ -71,48 +69,23 @@ async def download(replica: Replica, objects: Sequence[SnapshotObject], work: Pa
     await tasks.each(objects, one, at_once=READERS)
 
 
-def apply(record: SnapshotRecord, stored: Path, staged: Path) -> None:
-    """Make `staged`, which is the parent of `record`, what the object `stored` says. Blocking."""
-    with files.translated(staged):
-        if record.kind is SnapshotKind.FULL:
-            _decompress(record, stored, staged)
-        else:
-            _patch(record, stored, staged)
+def apply(record: SnapshotRecord, stored: Path, memory: MemoryFile) -> dict[str, set[Key]]:
+    """Make `memory`, which is the parent of `record`, what the object `stored` says; return a delta's keys. Blocking.
 
-
-def _decompress(record: SnapshotRecord, stored: Path, staged: Path) -> None:
-    limit = record.page_size * record.page_count
-    with stored.open("rb") as source, staged.open("wb") as target:
-        written = 0
-        try:
-            for chunk in zstandard.ZstdDecompressor().read_to_iter(source, write_size=files.BLOCK):
-                written += len(chunk)
-                if written > limit:
-                    raise CorruptObjectError(f"the object of snapshot {record.seq} is longer than its database")
-                target.write(chunk)
-        except zstandard.ZstdError as error:
-            raise CorruptObjectError(f"the object of snapshot {record.seq} does not decompress") from error
-
-
-def _patch(record: SnapshotRecord, stored: Path, staged: Path) -> None:
-    image = map_file(staged)
+    In the caller's transaction, if the file is not being built. Raises CorruptObjectError.
+    """
     try:
-        with stored.open("rb") as source, staged.open("rb+") as target:
-            reader = delta.Reader(_chunks(source.fileno()))
-            header = reader.header
-            if header.result.hex() != record.sha256 or header.parent.hex() != record.parent_sha256:
-                raise CorruptObjectError(f"the object of snapshot {record.seq} is a delta of another snapshot")
-            # The map keeps the parent's length, so pages beyond it have no dictionary, as when they were encoded;
-            # each page is read through the map before it is written.
-            for page in reader.pages(image):
-                os.pwrite(target.fileno(), page.content, page.number * header.page_size)
-            os.ftruncate(target.fileno(), header.page_count * header.page_size)
-    except delta.MalformedDeltaError as error:
-        raise CorruptObjectError(f"the delta of snapshot {record.seq} is damaged: {error}") from error
-    finally:
-        image.close()
+        with files.translated(stored):
+            keys = memory.take_in(decode(chunks_of(stored)))
+    except (MalformedStreamError, OtherMemoryError) as error:
+        raise CorruptObjectError(f"the object of snapshot {record.seq} cannot be used: {error}") from error
+    if memory.digest() != record.sha256:
+        raise CorruptObjectError(f"the memory built from snapshot {record.seq} is not the committed one")
+    return keys
 
 
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    while chunk := os.read(descriptor, files.BLOCK):
-        yield chunk
+def chunks_of(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file."""
+    with path.open("rb") as file:
+        while block := file.read(files.BLOCK):
+            yield block

@@ -25,8 +25,8 @@ async def temp_dir(replica: Replica) -> AsyncGenerator[Path]:
 
 
 def check_room(folder: Path, record: SnapshotRecord) -> None:
-    """Raise DiskFullError when `folder` has no room for the database of `record` and its object. Blocking."""
-    needed = record.page_size * record.page_count + (record.object.size_bytes if record.object else 0)
+    """Raise DiskFullError when `folder` has no room for the state of `record` and its object. Blocking."""
+    needed = record.size_bytes + (record.object.size_bytes if record.object else 0)
     free = files.free_bytes(folder)
     if free < needed:
         raise DiskFullError(

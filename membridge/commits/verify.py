@@ -12,6 +12,7 @@ from pathlib import Path
 from membridge.aio import tasks, threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
+from membridge.claudemem.connection import MEMORY_SUFFIX
 from membridge.commits import chain, heads, layout, rebuild
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
@@ -22,6 +23,9 @@ from membridge.errors import (
     NotFoundError,
     ObjectMissingError,
 )
+from membridge.merge import install
+from membridge.merge.memory_file import MemoryFile
+from membridge.merge.report import Source
 from membridge.system import files
 from schemas.commits import VerifyFinding, VerifyReply, VerifyRequest
 from schemas.identity import Seq
@@ -201,11 +205,24 @@ class _Verification:
 
     async def _restore_chain(self, commits: list[SnapshotRecord], broken: set[Seq], done: int, total: int) -> None:
         """Build every state of a chain, one after the other; the rest of a chain that breaks is named once."""
-        state = self.folder / "state.db"
+        state = self.folder / f"state{MEMORY_SUFFIX}"
+        await threads.run(files.remove, state)
+        memory = MemoryFile(state, deadline=self.deadline, building=True)
+        try:
+            last = await self._build_states(commits, broken, memory, done, total)
+            await threads.run(memory.settle)
+        finally:
+            await threads.run(memory.close)
+        if last is not None:
+            await self._check_database(last, state)
+
+    async def _build_states(
+        self, commits: list[SnapshotRecord], broken: set[Seq], memory: MemoryFile, done: int, total: int
+    ) -> SnapshotRecord | None:
         last: SnapshotRecord | None = None
         for place, record in enumerate(commits):
             self.progress.advance(done + place, total)
-            if record.seq in broken or not await self._build(record, state):
+            if record.seq in broken or not await self._build(record, memory):
                 rest = commits[place + 1 :]
                 if rest:
                     detail = f"seq {rest[0].seq} to {rest[-1].seq} cannot be restored: they build on seq {record.seq}"
@@ -213,24 +230,23 @@ class _Verification:
                 break
             self.counts.restored += 1
             last = record
-        if last is not None:
-            await self._check_database(last, state)
+        return last
 
-    async def _build(self, record: SnapshotRecord, state: Path) -> bool:
+    async def _build(self, record: SnapshotRecord, memory: MemoryFile) -> bool:
         if record.object is not None:
             await threads.run(check_room, self.folder, record)
             path = await self._fetch(record)
             if path is None:
                 return False
             try:
-                await threads.run(rebuild.apply, record, path, state)
+                await threads.run(rebuild.apply, record, path, memory)
             except CorruptObjectError as error:
                 self._failed(record.seq, "restore", error.message, _RESTORE)
                 return False
             finally:
                 await threads.run(path.unlink, missing_ok=True)
-        if await threads.run(files.sha256_of, state) != record.sha256:
-            self._failed(record.seq, "restore", "the rebuilt database is not the committed one", _RESTORE)
+        elif await threads.run(memory.digest) != record.sha256:
+            self._failed(record.seq, "restore", "it names another state than its parent", _RESTORE)
             return False
         return True
 
@@ -251,10 +267,16 @@ class _Verification:
         return self.folder / stored.sha256
 
     async def _check_database(self, record: SnapshotRecord, state: Path) -> None:
+        """Build the database that claude-mem would open, and let SQLite check it."""
+        target = self.folder / "built.db"
+        source = Source(node=record.node, device_id=record.device_id)
         try:
-            await threads.run(database.quick_check, state, deadline=self.deadline)
-        except DatabaseInvalidError as error:
-            self._failed(record.seq, "database", error.message.replace(str(state), "of this snapshot"), _RESTORE)
+            await threads.run(install.build_from, state, target, source=source, deadline=self.deadline)
+            await threads.run(database.quick_check, target, deadline=self.deadline)
+        except (DatabaseInvalidError, CorruptObjectError) as error:
+            self._failed(record.seq, "database", error.message.replace(str(target), "of this snapshot"), _RESTORE)
+        finally:
+            await threads.run(files.remove, target)
 
     async def _still_true(self) -> list[VerifyFinding]:
         """Return the findings, worst first, without those of commits that retention deleted meanwhile."""

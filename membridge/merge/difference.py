@@ -46,14 +46,18 @@ class TableDifference:
 def difference(connection: Connection) -> list[TableDifference]:
     """Compare the connection's `main` with the attached `theirs`, table by table, sessions first.
 
-    A table that one side lacks is left out: it is a difference of versions.
+    A table that one side lacks is left out: it is a difference of versions. Runs in a transaction of the caller's if
+    there is one.
     """
-    connection.run("BEGIN")
+    is_own = not connection.in_transaction
+    if is_own:
+        connection.run("BEGIN")
     try:
         ours, theirs = travelling_tables(connection), travelling_tables(connection, "theirs")
         return [_compare(connection, table, theirs[name]) for name, table in ours.items() if name in theirs]
     finally:
-        connection.run("COMMIT")
+        if is_own:
+            connection.run("COMMIT")
 
 
 def _compare(connection: Connection, ours: Table, theirs: Table) -> TableDifference:

@@ -2,49 +2,71 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import apsw
 
 from membridge.aio.deadline import Deadline
-from membridge.claudemem.connection import resolve
-from membridge.claudemem.database import device_id, scrub
+from membridge.claudemem.connection import MEMORY_SUFFIX
+from membridge.claudemem.database import device_id
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, quoted, travelling_tables
 from membridge.claudemem.translate import translated
 from membridge.errors import ConflictError
 from membridge.merge import three_way
 from membridge.merge.apply import Terms
+from membridge.merge.build import build
 from membridge.merge.conflicts import Journal
+from membridge.merge.fill import fill
+from membridge.merge.memory_file import MemoryFile
 from membridge.merge.recorder import Save
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.snapshot import merge_files
 from membridge.merge.three_way import Decision, Row, Shape
-from membridge.system import clock, files
+from membridge.system import files
+
+#: Endings of the names of the memory file, behind a database's, that is made to build that of another database.
+_FILLED = (MEMORY_SUFFIX, f"{MEMORY_SUFFIX}-wal", f"{MEMORY_SUFFIX}-shm")
 
 
-def install(mirror: Path, live: Path, *, source: Source, deadline: Deadline) -> None:
-    """Make a copy of `mirror` the live database where there is none yet; atomic, and never over a file that is there.
+def install(state: Path, live: Path, *, source: Source, deadline: Deadline) -> None:
+    """Make a database of the memory in `state` the live one where there is none yet; never over a file that is there.
 
-    Every row becomes one of another machine's: synced, with its origin; what is machine-local starts empty. Errors:
-    ConflictError when a database has appeared meanwhile, DiskFullError and the database's; nothing is left behind.
+    `state` is a memory file, or a database of claude-mem that no program writes. Atomic. Every row becomes one of
+    another machine's: synced, with its origin; what is machine-local starts empty. Errors: ConflictError when a
+    database has appeared meanwhile, DiskFullError and the databases'; nothing is left behind.
     """
     live = live.resolve()
-    frozen, staged = resolve(mirror), _staged(live)
+    staged = _staged(live)
     with translated(live):
         # Never written over: the file may have another name by now, and the journal would be replayed into the new one.
         sweep(live)
         try:
             live.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            import shutil  # noqa: PLC0415 - it brings three archive formats along
-
-            shutil.copyfile(frozen, staged)
-            deadline.check("installing the database")
-            _make_local(staged, source, device_id(live))
-            scrub(staged)
+            build_from(state, staged, source=source, own_device=device_id(live), deadline=deadline)
             _publish(staged, live)
         finally:
             sweep(live)
+
+
+def build_from(state: Path, target: Path, *, source: Source, own_device: str | None = None, deadline: Deadline) -> None:
+    """Make `target`, which is not there yet, a database of the memory in `state`. Errors: as `install`."""
+    if state.suffix == MEMORY_SUFFIX:
+        with closing(MemoryFile(state, deadline=deadline)) as memory:
+            schema = memory.schema()
+        build(state, schema, target, source=source, deadline=deadline)
+        _raise_sequences(target, own_device)
+        return
+    filled = target.with_name(f"{target.name}{MEMORY_SUFFIX}")
+    try:
+        with closing(MemoryFile(filled, deadline=deadline, building=True)) as memory:
+            for _ in fill(memory, state, is_live=False, deadline=deadline):
+                pass
+        build_from(filled, target, source=source, own_device=own_device, deadline=deadline)
+    finally:
+        for suffix in _FILLED:
+            files.remove(Path(f"{target}{suffix}"))
 
 
 def put(source: Path, live: Path, *, deadline: Deadline) -> None:
@@ -68,8 +90,8 @@ def sweep(live: Path) -> None:
     """Delete what an install that was killed has left beside the database; killed late, it is a second name of it."""
     staged = _staged(live)
     with translated(live):
-        for leftover in (staged, Path(f"{staged}-journal")):
-            leftover.unlink(missing_ok=True)
+        for suffix in ("", "-journal", *_FILLED):
+            Path(f"{staged}{suffix}").unlink(missing_ok=True)
 
 
 def replace(
@@ -103,32 +125,14 @@ def _theirs_alone(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row
     return three_way.replace(theirs, ours, shape)
 
 
-def _make_local(staged: Path, source: Source, own_device: str | None) -> None:
-    connection = Connection(apsw.Connection(str(staged), flags=apsw.SQLITE_OPEN_READWRITE))
+def _raise_sequences(target: Path, own_device: str | None) -> None:
+    connection = Connection(apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE))
     try:
-        # What full-text search indexes does not change, and its triggers would index every row anew.
-        connection.apsw.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-        connection.run("PRAGMA foreign_keys = OFF")
         with connection.apsw:
             for table in travelling_tables(connection).values():
-                _reset_local_columns(connection, table, source)
                 _raise_sequence(connection, table, own_device)
     finally:
         connection.close()
-
-
-def _reset_local_columns(connection: Connection, table: Table, source: Source) -> None:
-    values: dict[str, str] = {
-        "synced_at": str(int(clock.now().timestamp() * 1000)),
-        "origin_local_id": "CASE WHEN origin_device_id IS NULL THEN CAST(rowid AS TEXT) ELSE origin_local_id END",
-        "origin_device_id": "coalesce(origin_device_id, :device)",
-        "sync_rev": "'1'",
-        "relevance_count": "0",
-        "worker_port": "NULL",
-    }
-    changes = ", ".join(f"{quoted(name)} = {value}" for name, value in values.items() if table.has(name))
-    if changes:
-        connection.run(f"UPDATE {quoted(table.name)} SET {changes}", {"device": source.device})  # noqa: S608 - our own expressions
 
 
 def _raise_sequence(connection: Connection, table: Table, own_device: str | None) -> None:

@@ -1,13 +1,13 @@
 """Merge a snapshot into the live database: base is the old mirror, theirs the new one, ours the live database."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_frozen, open_live, open_to_compare
 from membridge.claudemem.sql import Connection
-from membridge.claudemem.tables import Table, travelling_tables
+from membridge.claudemem.tables import Table, shared_columns, travelling_tables
 from membridge.merge import three_way
 from membridge.merge.apply import Bucket, Merger, TableWork, Terms
 from membridge.merge.conflicts import Journal
@@ -76,28 +76,42 @@ def merge_files(  # noqa: PLR0913 - three databases, and what every long work ta
     """Merge `theirs` into `live` by the rule in `terms`."""
     with ExitStack() as stack:
         with open_to_compare(live, theirs, deadline=deadline) as both:
-            found = [
-                (one.ours, one.theirs, one.columns, one.keys(both)) for one in difference(both) if not one.is_empty
-            ]
+            found = {one.ours.name: one.keys(both) for one in difference(both) if not one.is_empty}
         if compared is not None:
-            compared({ours.name: keys for ours, _, _, keys in found})
+            compared(found)
         other = stack.enter_context(open_frozen(theirs, deadline=deadline))
         older = stack.enter_context(open_frozen(base, deadline=deadline)) if base is not None else None
-        bases = travelling_tables(older) if older is not None else {}
-        connection = stack.enter_context(open_live(live, deadline=deadline))
-        writer = RowWriter(connection, travelling_tables(connection), terms.source, session_finder(other))
+        return merge_keys(live, other, older, found, terms=terms, deadline=deadline, progress=progress)
+
+
+def merge_keys(  # noqa: PLR0913 - as `merge_files`
+    live: Path,
+    theirs: Connection,
+    base: Connection | None,
+    keys: Mapping[str, Collection[Key]],
+    *,
+    terms: Terms,
+    deadline: Deadline,
+    progress: Callable[[int, int], None] | None = None,
+) -> MergeReport:
+    """Merge what `theirs` has under `keys` into `live`, by the rule in `terms`; errors as `merge_snapshot`."""
+    with open_live(live, deadline=deadline) as connection:
+        ours, their_tables = travelling_tables(connection), travelling_tables(theirs)
+        bases = travelling_tables(base) if base is not None else {}
+        writer = RowWriter(connection, ours, terms.source, session_finder(theirs))
         work = [
             TableWork(
-                table=ours,
-                shape=shape_of(ours, columns),
-                size=len(keys),
+                table=table,
+                shape=shape_of(table, shared_columns(table, their_tables[name])),
+                size=len(keys[name]),
                 buckets=_buckets(
-                    keys,
-                    Reader(other, their_table, device=terms.source.device),
-                    Reader(older, bases[ours.name]) if older is not None and ours.name in bases else None,
+                    keys[name],
+                    Reader(theirs, their_tables[name], device=terms.source.device),
+                    Reader(base, bases[name]) if base is not None and name in bases else None,
                 ),
             )
-            for ours, their_table, columns, keys in found
+            for name, table in ours.items()
+            if name in their_tables and keys.get(name)
         ]
         return Merger(connection, writer, terms).run(work, live, deadline=deadline, progress=progress)
 
@@ -115,6 +129,6 @@ def session_finder(connection: Connection) -> Callable[[str], Row | None]:
     return find
 
 
-def _buckets(keys: list[Key], theirs: Reader, base: Reader | None) -> Iterator[Bucket]:
+def _buckets(keys: Collection[Key], theirs: Reader, base: Reader | None) -> Iterator[Bucket]:
     for key in keys:
         yield Bucket(key, base.bucket(key) if base is not None else (), theirs.bucket(key))

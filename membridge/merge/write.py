@@ -158,7 +158,7 @@ class RowWriter:
         if not taken:
             return wanted
         # Two rows may be one memory to claude-mem and still differ in what they hold: both are kept.
-        return hashlib.sha256(repr((wanted, sorted(row.values.items()))).encode()).hexdigest()[:16]
+        return second_hash(wanted, row.values)
 
     def _ensure_session(self, values: Values) -> None:
         memory_id = values.get("memory_session_id")
@@ -237,6 +237,11 @@ class RowWriter:
     def _has_column(self, name: str, column: str) -> bool:
         table = self._tables.get(name)
         return table is None or table.has(column)
+
+
+def second_hash(wanted: Value, values: Values) -> str:
+    """Return the hash of an observation whose first one another one of its session has: the same on every node."""
+    return hashlib.sha256(repr((wanted, sorted(values.items()))).encode()).hexdigest()[:16]
 
 
 def check_fits(table: Table, values: Values) -> None:

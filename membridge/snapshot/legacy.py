@@ -14,7 +14,9 @@ from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import layout
 from membridge.commits.progress import ProgressTracker
+from membridge.commits.temp_dir import temp_dir
 from membridge.errors import CorruptObjectError, ObjectMissingError
+from membridge.merge import install
 from membridge.snapshot.lane import Lane
 from membridge.system import files
 from schemas.snapshot import SnapshotRecord
@@ -72,22 +74,27 @@ def _verified(key: str, target: Path, expected: str | None, deadline: Deadline) 
 
 
 async def publish(lane: Lane, record: SnapshotRecord, *, deadline: Deadline) -> None:
-    """Write the mirror, which is the snapshot of `record`, in the old layout."""
-    mirror = lane.mirror.path()
+    """Write a database of the mirror, which is the snapshot of `record`, in the old layout."""
+    mirror = await threads.run(lane.mirror.path)
     if mirror is None:
         return
-    manifest = LegacyManifest(
-        canonical_id=lane.project,
-        project=lane.name,
-        sha256=record.sha256,
-        size_bytes=record.page_size * record.page_count,
-        pushed_at=record.created_at,
-        node_id=lane.node,
-        seq=record.seq,
-    )
     project, store = lane.project, lane.store
-    await store.upload(layout.legacy_database(project), mirror, if_absent=False, deadline=deadline)
-    line = f"{record.sha256}  claude-mem.db\n".encode()
+    async with temp_dir(lane) as folder:
+        built = folder / "claude-mem.db"
+        source = lane.source(record.node, record.device_id)
+        await threads.run(install.build_from, mirror, built, source=source, deadline=deadline)
+        sha256 = await threads.run(files.sha256_of, built)
+        manifest = LegacyManifest(
+            canonical_id=project,
+            project=lane.name,
+            sha256=sha256,
+            size_bytes=built.stat().st_size,
+            pushed_at=record.created_at,
+            node_id=lane.node,
+            seq=record.seq,
+        )
+        await store.upload(layout.legacy_database(project), built, if_absent=False, deadline=deadline)
+    line = f"{sha256}  claude-mem.db\n".encode()
     await store.put(layout.legacy_sum(project), line, if_absent=False, deadline=deadline)
     await store.put(layout.legacy_manifest(project), encode(manifest), if_absent=False, deadline=deadline)
 

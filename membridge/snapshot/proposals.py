@@ -6,6 +6,7 @@ an hour, and when the queue was made anew. Merging a proposal twice changes noth
 """
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from membridge.commits import proposal_bundles
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import ShrinkRefusedError
 from membridge.merge import proposal
+from membridge.merge.memory_file import MemoryFile
 from membridge.merge.report import MergeReport
 from membridge.snapshot import rollback_guard, standing
 from membridge.snapshot.backups import BeforeWrite
@@ -126,7 +128,8 @@ def _check_shrink(lane: Lane, rows: list[ProposedRow], deadline: Deadline) -> No
     deletions = sum(row.row is None for row in rows)
     if not deletions or mirror is None or position is None:
         return
-    before = sum(database.inspect(mirror, deadline=deadline).rows.values())
+    with closing(MemoryFile(mirror, deadline=deadline)) as memory:
+        before = sum(memory.rows().values())
     if deletions * 100 > before * lane.policy.shrink_percent:
         raise ShrinkRefusedError(
             f"{deletions} of the {before} rows of {lane.name} would be deleted: "

@@ -1,10 +1,12 @@
 """Pull: bring this node's memory up to the head, and merge it into the live database.
 
 The old mirror is the base of the merge and stays until the merge is done; killed at any point, the next pull does the
-same again and finds most of it done. The live database is written to by `membridge.merge` alone, after a backup, which
-is taken when the head is there and verified, and only where the merge has something to write.
+same again and finds most of it done. Deltas cost what they bring; a whole state is compared with everything. The live
+database is written to by `membridge.merge` alone, after a backup, which is taken when the head is there and verified,
+and only where the merge has something to write.
 """
 
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -12,14 +14,18 @@ import msgspec
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database, durable, overwrite
+from membridge.claudemem.connection import open_frozen
 from membridge.commits import chain, fetch, heads
 from membridge.commits.chain import Position
 from membridge.commits.fetch import Fetched
+from membridge.commits.mirror import encoded
 from membridge.commits.progress import ProgressTracker
-from membridge.errors import DatabaseCorruptError, HeadMovedError, NotFoundError
-from membridge.merge import install, snapshot
+from membridge.errors import CorruptObjectError, DatabaseCorruptError, HeadMovedError, NotFoundError
+from membridge.merge import install, snapshot, three_way
+from membridge.merge.apply import Terms
+from membridge.merge.memory_file import MemoryFile
 from membridge.merge.report import MergeReport
-from membridge.snapshot import backups, legacy
+from membridge.snapshot import backups, legacy, standing
 from membridge.snapshot.backups import BeforeWrite
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.standing import Comparing
@@ -77,21 +83,27 @@ async def bring_up(
                 raise
             damaged = True
     save = backups.BeforeWrite(lane, "replace" if replace else "merge", progress, deadline)
+    await threads.run(lane.mirror.settle, deadline=deadline)
     try:
-        fetched = await fetch.fetch(lane, head, progress=progress, deadline=deadline)
-        compared = Comparing(lane, head.sha256)
+        whole = replace or not await threads.run(lane.database.exists)
+        fetched = await fetch.fetch(lane, head, whole=whole, progress=progress, deadline=deadline)
         aside = await threads.run(overwrite.set_aside, lane.database) if damaged else None
-        outcome, report = await _take_in(
-            lane, head, fetched, save, compared, replace=replace, progress=progress, deadline=deadline
-        )
-        # The mirror must never know of a row that a power cut can still take from the database: it would look deleted.
-        await threads.run(durable.force, lane.database)
-        await threads.run(lane.mirror.advance, fetched.position)
-        await threads.run(compared.moved)
-    except BaseException:
-        # What was fetched is as large as the database, and the next pull fetches it again.
+        try:
+            outcome, report = await _take_in(
+                lane, head, fetched, save, replace=replace, progress=progress, deadline=deadline
+            )
+        except CorruptObjectError:
+            if fetched.staged is not None:
+                raise
+            # Either the mirror or a delta is damaged: to begin with the full snapshot shows which.
+            fetched = await fetch.fetch(lane, head, anew=True, progress=progress, deadline=deadline)
+            outcome, report = await _take_in(
+                lane, head, fetched, save, replace=replace, progress=progress, deadline=deadline
+            )
+    finally:
+        await threads.run(files.remove, fetch.work_folder(lane))
+        # What did not become the mirror is as large as the database, and the next pull fetches it again.
         await threads.run(lane.mirror.sweep)
-        raise
     reply = _reply(outcome, head, report, fetched, save.path)
     return msgspec.structs.replace(reply, set_aside=str(aside)) if aside else reply
 
@@ -101,45 +113,104 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
     head: SnapshotRecord,
     fetched: Fetched,
     save: BeforeWrite,
-    compared: Comparing,
     *,
     replace: bool,
     progress: ProgressTracker,
     deadline: Deadline,
 ) -> tuple[PullOutcome, MergeReport]:
+    """Take what was fetched into the live database and the mirror.
+
+    The mirror must never know of a row that a power cut can still take from the database: it would look deleted.
+    """
+    there = await threads.run(lane.database.exists)
+    if there and not replace:
+        with progress.step("merge"):
+            merge = _merge_staged if fetched.staged is not None else _merge_deltas
+            return PullOutcome.MERGED, await threads.run(merge, lane, head, fetched, save, deadline)
+    state = fetched.staged or await threads.run(lane.mirror.path)
+    if state is None:
+        raise CorruptObjectError(f"the mirror of {lane.name} is gone", remedy="run `membridge pull` again")
     source = lane.source(head.node, head.device_id)
-    if not await threads.run(lane.database.exists):
+    if not there:
         with progress.step("install"):
-            await threads.run(install.install, fetched.path, lane.database, source=source, deadline=deadline)
+            await threads.run(install.install, state, lane.database, source=source, deadline=deadline)
             # Another database than the one that was noted: what counts is where this one stands.
             await threads.run(files.discard, lane.marks)
-        return PullOutcome.INSTALLED, MergeReport(inserted=sum(head.rows.values()))
-    if replace:
+        outcome, report = PullOutcome.INSTALLED, MergeReport(inserted=sum(head.rows.values()))
+    else:
         with progress.step("replace"):
             report = await threads.run(
                 install.replace,
-                fetched.path,
+                state,
                 lane.database,
                 source=source,
                 journal=lane.journal,
                 deadline=deadline,
                 save=save,
             )
-        return PullOutcome.REPLACED, report
-    with progress.step("merge"):
-        await threads.run(compared.begin, deadline)
-        report = await threads.run(
-            snapshot.merge_snapshot,
+            await threads.run(durable.force, lane.database)
+        outcome = PullOutcome.REPLACED
+    await threads.run(fetch.take, lane, fetched, deadline=deadline)
+    return outcome, report
+
+
+def _merge_staged(
+    lane: Lane, head: SnapshotRecord, fetched: Fetched, save: BeforeWrite, deadline: Deadline
+) -> MergeReport:
+    """Merge a state that lies beside the old mirror, everything compared, and make it the mirror."""
+    if fetched.staged is None:
+        raise ValueError("nothing is staged")
+    compared = Comparing(lane, head.sha256)
+    compared.begin(deadline)
+    report = snapshot.merge_snapshot(
+        lane.database,
+        base=fetched.base,
+        theirs=fetched.staged,
+        source=lane.source(head.node, head.device_id),
+        journal=lane.journal,
+        deadline=deadline,
+        save=save,
+        compared=compared.found,
+    )
+    durable.force(lane.database)
+    lane.mirror.adopt(fetched.staged, fetched.position)
+    compared.moved()
+    return report
+
+
+def _merge_deltas(
+    lane: Lane, head: SnapshotRecord, fetched: Fetched, save: BeforeWrite, deadline: Deadline
+) -> MergeReport:
+    """Merge the rows that deltas bring, at the cost of these rows, and move the mirror on.
+
+    The mirror takes them in in a transaction that ends after the merge; beside it the former state is read, the base.
+    """
+    path = lane.mirror.path()
+    if path is None:
+        raise CorruptObjectError(f"the mirror of {lane.name} is gone")
+    with closing(MemoryFile(path, deadline=deadline)) as memory, open_frozen(path, deadline=deadline) as base:
+        base.run("BEGIN")
+        base.run("SELECT 1 FROM membridge_state")
+        memory.begin()
+        keys = fetch.keys_of(fetched, memory)
+        with standing.looking(lane, deadline=deadline) as (_, seen):
+            pass
+        for name, some in seen.keys.items():
+            keys.setdefault(name, set()).update(some)
+        source = lane.source(head.node, head.device_id)
+        report = snapshot.merge_keys(
             lane.database,
-            base=fetched.base,
-            theirs=fetched.path,
-            source=source,
-            journal=lane.journal,
+            memory.connection,
+            base,
+            keys,
+            terms=Terms(source=source, decide=three_way.merge, journal=lane.journal, save=save),
             deadline=deadline,
-            save=save,
-            compared=compared.found,
         )
-    return PullOutcome.MERGED, report
+        durable.force(lane.database)
+        memory.commit(encoded(fetched.position))
+    lane.mirror.advance(fetched.position)
+    standing.moved(lane, head.sha256, keys, since=seen.since)
+    return report
 
 
 def _check_forward(lane: Lane, head: SnapshotRecord) -> None:
@@ -153,7 +224,7 @@ def _check_forward(lane: Lane, head: SnapshotRecord) -> None:
 
 
 async def _import_legacy(lane: Lane, *, progress: ProgressTracker, deadline: Deadline) -> PullReply:
-    staged = await threads.run(lane.mirror.stage)
+    staged = (await threads.run(lane.mirror.stage)).with_name("legacy.db")
     with progress.step("download"):
         found = await legacy.fetch(lane, staged, progress=progress, deadline=deadline)
     if not found:

@@ -1,30 +1,29 @@
 """Push: commit the live database as the next snapshot.
 
-Copies while claude-mem keeps writing, sends only changed pages, and commits fenced in both stores. Never writes to the
-live database, except by the merge of a head that this node has not seen yet. Killed at any point it leaves at most an
-orphaned object, or a commit that the next push finds and settles.
+Sends the rows that changed, or all of them, while claude-mem keeps writing, and commits fenced in both stores. What is
+sent is taken into the mirror first, in a transaction that only the commit ends: it fits, or it is not sent. Never
+writes to the live database, except by the merge of a head that this node has not seen yet. Killed at any point it
+leaves at most an orphaned object, or a commit that the next push finds and settles.
 """
 
 import asyncio
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import zstandard
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import first_failure
 from membridge.claudemem import database, durable
-from membridge.commits import chain, delta, heads, layout
+from membridge.commits import chain, heads, layout, mirror
 from membridge.commits.chain import Position
 from membridge.commits.heads import KnownHead
-from membridge.commits.mirror import map_file
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
+    DatabaseInvalidError,
     DatabaseMissingError,
     NotFoundError,
     ObjectMissingError,
@@ -32,16 +31,19 @@ from membridge.errors import (
     ShrinkRefusedError,
     StaleEpochError,
 )
-from membridge.merge import collect, install
+from membridge.merge import install, row_stream
+from membridge.merge.fill import fill
+from membridge.merge.memory_file import MemoryFile, OtherMemoryError
+from membridge.merge.row_delta import delta_of
+from membridge.merge.row_stream import Message
 from membridge.snapshot import legacy, pull, rollback_guard, standing
 from membridge.snapshot.lane import Lane
+from membridge.snapshot.standing import Seen
 from membridge.system import clock, files
 from schemas.events import SnapshotCommitted
 from schemas.identity import Epoch, Seq
 from schemas.snapshot import PushOutcome, PushReply, SnapshotKind, SnapshotObject, SnapshotRecord
 
-#: zstd level of a full snapshot: a 50 MiB database takes 0.3 s, and higher levels save little.
-FULL_LEVEL = 3
 #: What helps when the database has lost many rows: before a push, after a restore, and where the store lost its memory.
 _GET_BACK = (
     "to get the rows back run `membridge restore --seq {seq}`; "
@@ -52,21 +54,21 @@ _FROM_MIRROR = "run `membridge recover --from mirror`: it commits the newest sta
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """A consistent copy of the live database and its facts; `alone` when it is sent as a full snapshot.
+class Prepared:
+    """What a commit would bring: its rows in a file, and `memory`, which holds the state that results.
 
-    `forgotten` when it is a forgotten mirror: no base of the live database, which may lack rows that it has. `since` is
-    where the row index stood before the live database was copied, None for a copy of something else.
+    The memory is the mirror in a transaction that is not committed, or a file that is staged to become it. `seen` is
+    what was read of the live database, None for a state that was not read from it.
     """
 
+    memory: MemoryFile
+    kind: SnapshotKind
     path: Path
     sha256: str
-    page_size: int
-    page_count: int
     rows: dict[str, int]
-    alone: bool = False
-    forgotten: bool = False
-    since: int | None = None
+    size_bytes: int
+    is_staged: bool = False
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,31 +101,24 @@ async def push(
     """
     await lane.store.warm()
     await threads.run(install.sweep, lane.database)
+    await threads.run(lane.mirror.settle, deadline=deadline)
     with progress.step("head"):
         known = await current_head(lane, epoch, progress=progress, deadline=deadline)
-    same = None
-    if known is not None and known.stored:
-        with progress.step("compare"):
-            same = await threads.run(standing.is_memory_of, lane, known.record, deadline=deadline)
-        if same:
-            return _unchanged(known)
-    staged = await threads.run(lane.mirror.stage)
-    packed_path = staged.with_name("packed.part")
+    with progress.step("compare"):
+        prepared = await threads.run(_prepare, lane, known, deadline)
+    if prepared is None:
+        if known is None:
+            raise AssertionError("a first snapshot is always a full one")
+        return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
     try:
-        with progress.step("copy"):
-            copy = await threads.run(_copy, lane, staged, progress, deadline)
         if restored is not None:
-            _check_shrink(lane, restored, copy, remedy=_RESTORE_AGAIN)
+            _check_shrink(lane, restored, prepared, remedy=_RESTORE_AGAIN)
         elif not allow_shrink:
             await rollback_guard.check(lane, deadline=deadline)
-            _check_shrink(lane, known.record if known else None, copy, remedy=_GET_BACK)
-        if known is not None and known.stored and same is None:
-            same = await threads.run(_is_same_memory, lane, known, copy, deadline)
-            if same:
-                return _unchanged(known)
-        return await _commit(lane, known, copy, packed_path, epoch=epoch, progress=progress, deadline=deadline)
+            _check_shrink(lane, known.record if known else None, prepared, remedy=_GET_BACK)
+        return await _commit(lane, known, prepared, epoch=epoch, progress=progress, deadline=deadline)
     finally:
-        await threads.run(_remove, [packed_path, staged])
+        await threads.run(_discard, lane, prepared)
 
 
 async def push_full(
@@ -135,21 +130,19 @@ async def push_full(
     everywhere; ShrinkRefusedError for a database that lost many rows. Otherwise as `push`.
     """
     await lane.store.warm()
+    await threads.run(lane.mirror.settle, deadline=deadline)
     with progress.step("head"):
         known = await heads.to_recover(lane, deadline=deadline)
         await _check_newest(lane, known, from_mirror=from_mirror, deadline=deadline)
         known = _beyond_mirror(lane, known)
-    staged = await threads.run(lane.mirror.stage)
-    packed_path = staged.with_name("packed.part")
+    with progress.step("compare"):
+        prepared = await threads.run(_whole_mirror if from_mirror else _whole_database, lane, deadline)
     try:
-        with progress.step("copy"):
-            copied = await threads.run(_copy_mirror if from_mirror else _copy, lane, staged, progress, deadline)
-            copy = replace(copied, alone=True)
         if not from_mirror:
-            _check_shrink(lane, known.record if known else None, copy, remedy=_FROM_MIRROR)
-        return await _commit(lane, known, copy, packed_path, epoch=epoch, progress=progress, deadline=deadline)
+            _check_shrink(lane, known.record if known else None, prepared, remedy=_FROM_MIRROR)
+        return await _commit(lane, known, prepared, epoch=epoch, progress=progress, deadline=deadline)
     finally:
-        await threads.run(_remove, [packed_path, staged])
+        await threads.run(_discard, lane, prepared)
 
 
 async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> KnownHead | None:
@@ -158,6 +151,7 @@ async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> Known
     Returns the head; None when the project has no snapshot yet, so that there is nothing to fence. On a head that the
     store has lost nothing can build: the full snapshot that the next push commits brings the epoch.
     """
+    await threads.run(lane.mirror.settle, deadline=deadline)
     known = await heads.settle(lane, deadline=deadline)
     if known is None or not known.stored or known.record.epoch == epoch:
         return known
@@ -173,8 +167,7 @@ async def commit_epoch(lane: Lane, *, epoch: Epoch, deadline: Deadline) -> Known
         parent_sha256=head.sha256,
         kind=SnapshotKind.EMPTY,
         sha256=head.sha256,
-        page_size=head.page_size,
-        page_count=head.page_count,
+        size_bytes=head.size_bytes,
         full_seq=head.full_seq,
         full_bytes=head.full_bytes,
         chain_bytes=head.chain_bytes,
@@ -216,28 +209,22 @@ async def current_head(lane: Lane, epoch: Epoch, *, progress: ProgressTracker, d
     return known
 
 
-def _unchanged(known: KnownHead) -> PushReply:
-    return PushReply(outcome=PushOutcome.UNCHANGED, seq=known.record.seq, epoch=known.record.epoch)
-
-
-async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every long work takes
+async def _commit(
     lane: Lane,
     known: KnownHead | None,
-    copy: Copy,
-    target: Path,
+    prepared: Prepared,
     *,
     epoch: Epoch,
     progress: ProgressTracker,
     deadline: Deadline,
 ) -> PushReply:
-    """Send the copy and make it the head and the mirror."""
+    """Send what was prepared, make it the head, and the state that results the mirror."""
     seq = known.next_seq if known else await _first_seq(lane, deadline=deadline)
-    packed = await _send(lane, known, copy, target, seq, progress=progress, deadline=deadline)
-    record = _record(lane, known, copy, packed, epoch=epoch)
+    packed = await _send(lane, prepared, seq, progress=progress, deadline=deadline)
+    record = _record(lane, known, prepared, packed, epoch=epoch)
     with progress.step("commit"):
         await heads.commit(lane, record, known, deadline=deadline)
-    if not copy.forgotten:
-        await threads.run(_advance, lane, copy, record)
+    await threads.run(_advance, lane, prepared, record)
     await _announce(lane, record)
     if lane.policy.publish_legacy:
         with progress.step("legacy"):
@@ -247,34 +234,25 @@ async def _commit(  # noqa: PLR0913 - what a commit is made of, and what every l
         seq=record.seq,
         epoch=record.epoch,
         kind=record.kind,
-        rows=sum(copy.rows.values()),
+        rows=sum(prepared.rows.values()),
         uploaded_bytes=packed.size_bytes,
     )
 
 
-async def _send(  # noqa: PLR0913 - as `_commit`
-    lane: Lane,
-    known: KnownHead | None,
-    copy: Copy,
-    target: Path,
-    seq: Seq,
-    *,
-    progress: ProgressTracker,
-    deadline: Deadline,
+async def _send(
+    lane: Lane, prepared: Prepared, seq: Seq, *, progress: ProgressTracker, deadline: Deadline
 ) -> PackedSnapshot:
-    """Pack and upload the copy; return what was stored.
+    """Upload what was prepared; return what was stored.
 
-    Meanwhile SQLite checks that the copy is sound, and what was copied is forced to the disk of this machine: a power
-    cut must not take from it what other nodes are about to have.
+    Meanwhile what was read is forced to the disk of this machine: a power cut must not take from it what other nodes
+    are about to have.
     """
+    packed = await threads.run(_packed, lane, prepared, seq)
     with first_failure():
         async with asyncio.TaskGroup() as group:
-            group.create_task(threads.run(database.quick_check, copy.path, deadline=deadline), name="check the copy")
             group.create_task(threads.run(_make_durable, lane), name="force the database to the disk")
-            with progress.step("pack"):
-                packed = await threads.run(_pack, lane, known, copy, target, seq)
             with progress.step("upload"):
-                await lane.store.upload(packed.key, target, deadline=deadline, progress=progress.advance)
+                await lane.store.upload(packed.key, prepared.path, deadline=deadline, progress=progress.advance)
     return packed
 
 
@@ -284,39 +262,117 @@ def _make_durable(lane: Lane) -> None:
         durable.force(lane.database)
 
 
-def _remove(leftovers: list[Path]) -> None:
-    # A copy is as large as the database: one that did not become the mirror is not kept until the next push.
-    for path in leftovers:
-        files.discard(path)
+def _discard(lane: Lane, prepared: Prepared) -> None:
+    """Forget what was prepared: a state that did not become the mirror is not kept until the next push."""
+    prepared.memory.close()
+    files.discard(prepared.path)
+    lane.mirror.sweep()
 
 
-def _copy(lane: Lane, staged: Path, progress: ProgressTracker, deadline: Deadline) -> Copy:
+def _prepare(lane: Lane, known: KnownHead | None, deadline: Deadline) -> Prepared | None:
+    """Take what changed into the mirror, or all rows into a new one; None when nothing changed.
+
+    Runs without the event loop: what it does grows with what changed, but for the first snapshot of a chain.
+    """
+    path = lane.mirror.path()
+    if known is None or not known.stored or path is None:
+        return _whole_database(lane, deadline)
+    packed = lane.mirror.directory / "packed.part"
+    memory = MemoryFile(path, deadline=deadline)
+    try:
+        memory.begin()
+        with standing.looking(lane, deadline=deadline) as (live, seen):
+            changes = delta_of(memory, live, seen.keys, journal=lane.journal)
+            size = _write(memory.passing(changes), packed)
+        if memory.digest() == known.record.sha256:
+            memory.close()
+            files.discard(packed)
+            return None
+        kind = SnapshotKind.DELTA
+        if chain.starts_new_chain(known.record, size, lane.chain):
+            kind = SnapshotKind.FULL
+            _write(memory.full(), packed)
+        return _prepared(memory, kind, packed, seen=seen)
+    except OtherMemoryError as error:
+        memory.close()
+        files.discard(packed)
+        lane.mirror.forget()
+        raise _damaged(lane, str(error)) from error
+    except BaseException:
+        memory.close()
+        files.discard(packed)
+        raise
+
+
+def _whole_database(lane: Lane, deadline: Deadline) -> Prepared:
+    """Read all rows of the live database into a staged memory file."""
+    database.quick_check(lane.database, deadline=deadline)
+    staged = lane.mirror.stage()
+    packed = staged.with_name("packed.part")
     since = standing.turn(lane, deadline=deadline)
-    facts = database.inspect(lane.database, deadline=deadline)
-    database.copy_database(lane.database, staged, deadline=deadline, progress=progress.advance)
-    copied = database.inspect(staged, deadline=deadline)
-    if copied.page_count * copied.page_size != staged.stat().st_size:
-        copied = facts
-    return Copy(staged, files.sha256_of(staged), copied.page_size, copied.page_count, copied.rows, since=since)
+    try:
+        memory = MemoryFile(staged, deadline=deadline, building=True)
+    except BaseException:
+        lane.mirror.sweep()
+        raise
+    try:
+        _write(fill(memory, lane.database, is_live=True, deadline=deadline), packed)
+        return _prepared(memory, SnapshotKind.FULL, packed, is_staged=True, seen=Seen({}, since))
+    except BaseException:
+        memory.close()
+        lane.mirror.sweep()
+        raise
 
 
-def _copy_mirror(lane: Lane, staged: Path, progress: ProgressTracker, deadline: Deadline) -> Copy:
-    del progress
-    last, is_forgotten = lane.mirror.last(), lane.mirror.position() is None
+def _whole_mirror(lane: Lane, deadline: Deadline) -> Prepared:
+    last = lane.mirror.last()
     if last is None:
         raise NotFoundError(
             f"this node has no mirror of {lane.name}: it has never pushed or pulled a snapshot",
             remedy="run `membridge recover --from database`",
         )
-    position, mirror = last
-    files.copy(mirror, staged)
-    facts, sha256 = database.inspect(staged, deadline=deadline), files.sha256_of(staged)
-    if sha256 != position.sha256:
-        raise CorruptObjectError(
-            f"this node's mirror of {lane.name}, its copy of snapshot {position.seq}, is damaged",
-            remedy="run `membridge recover --from mirror` on another node, or `membridge recover --from database` here",
-        )
-    return Copy(staged, sha256, facts.page_size, facts.page_count, facts.rows, forgotten=is_forgotten)
+    position, path = last
+    packed = path.with_name("packed.part")
+    memory = MemoryFile(path, deadline=deadline)
+    try:
+        memory.begin()
+        _write(memory.full(), packed)
+        if memory.digest() == position.sha256:
+            return _prepared(memory, SnapshotKind.FULL, packed)
+    except (OtherMemoryError, DatabaseInvalidError) as error:
+        damage: Exception | None = error
+    except BaseException:
+        memory.close()
+        files.discard(packed)
+        raise
+    else:
+        damage = None
+    memory.close()
+    files.discard(packed)
+    raise CorruptObjectError(
+        f"this node's mirror of {lane.name}, its copy of snapshot {position.seq}, is damaged",
+        remedy="run `membridge recover --from mirror` on another node, or `membridge recover --from database` here",
+    ) from damage
+
+
+def _prepared(
+    memory: MemoryFile, kind: SnapshotKind, path: Path, *, is_staged: bool = False, seen: Seen | None = None
+) -> Prepared:
+    return Prepared(
+        memory, kind, path, memory.digest(), memory.rows(), memory.size_bytes(), is_staged=is_staged, seen=seen
+    )
+
+
+def _write(messages: Iterable[Message], target: Path) -> int:
+    with files.translated(target), target.open("wb") as file:
+        return sum(file.write(chunk) for chunk in row_stream.encode(messages))
+
+
+def _damaged(lane: Lane, why: str) -> CorruptObjectError:
+    return CorruptObjectError(
+        f"this node's mirror of {lane.name} was damaged and is gone: {why}",
+        remedy="run the command again: it makes a new one of the newest snapshot",
+    )
 
 
 async def _first_seq(lane: Lane, *, deadline: Deadline) -> Seq:
@@ -356,11 +412,11 @@ def _beyond_mirror(lane: Lane, known: KnownHead | None) -> KnownHead | None:
     return replace(known, strays=max(known.strays, last[0].seq - known.record.seq))
 
 
-def _check_shrink(lane: Lane, wanted: SnapshotRecord | None, copy: Copy, *, remedy: str) -> None:
-    """Refuse a copy that lacks too many of the rows that the snapshot `wanted` has."""
+def _check_shrink(lane: Lane, wanted: SnapshotRecord | None, prepared: Prepared, *, remedy: str) -> None:
+    """Refuse a state that lacks too many of the rows that the snapshot `wanted` has."""
     if wanted is None:
         return
-    before, after = sum(wanted.rows.values()), sum(copy.rows.values())
+    before, after = sum(wanted.rows.values()), sum(prepared.rows.values())
     if (before - after) * 100 > before * lane.policy.shrink_percent:
         raise ShrinkRefusedError(
             f"the database of {lane.name} has {after} rows, snapshot {wanted.seq} has {before}: "
@@ -369,55 +425,15 @@ def _check_shrink(lane: Lane, wanted: SnapshotRecord | None, copy: Copy, *, reme
         )
 
 
-def _is_same_memory(lane: Lane, known: KnownHead, copy: Copy, deadline: Deadline) -> bool:
-    if copy.sha256 == known.record.sha256:
-        return True
-    mirror = lane.mirror.path()
-    if mirror is None or copy.rows != known.record.rows:
-        return False
-    return not collect.differs(copy.path, mirror, deadline=deadline)
+def _packed(lane: Lane, prepared: Prepared, seq: Seq) -> PackedSnapshot:
+    nonce, path = secrets.token_hex(8), prepared.path
+    key = layout.snapshot(lane.project, seq, prepared.kind, nonce)
+    return PackedSnapshot(seq, nonce, key, prepared.kind, files.sha256_of(path), path.stat().st_size)
 
 
-def _pack(lane: Lane, known: KnownHead | None, copy: Copy, target: Path, seq: Seq) -> PackedSnapshot:
-    parent = None if copy.alone else lane.mirror.path()
-    with files.translated(target):
-        if known is not None and known.stored and parent is not None and copy.page_size == known.record.page_size:
-            size = _write_delta(known.record, parent, copy, target)
-            if not chain.starts_new_chain(known.record, size, lane.chain):
-                return _packed(lane, seq, SnapshotKind.DELTA, target, size)
-        return _packed(lane, seq, SnapshotKind.FULL, target, _write_full(copy, target))
-
-
-def _packed(lane: Lane, seq: Seq, kind: SnapshotKind, path: Path, size: int) -> PackedSnapshot:
-    nonce = secrets.token_hex(8)
-    return PackedSnapshot(
-        seq, nonce, layout.snapshot(lane.project, seq, kind, nonce), kind, files.sha256_of(path), size
-    )
-
-
-def _write_delta(head: SnapshotRecord, parent: Path, copy: Copy, target: Path) -> int:
-    theirs, ours = map_file(parent), map_file(copy.path)
-    try:
-        header = delta.Header(copy.page_size, copy.page_count, bytes.fromhex(head.sha256), bytes.fromhex(copy.sha256))
-        changed = delta.diff(theirs, ours, copy.page_size)
-        return _write(delta.encode(theirs, ours, header, changed), target)
-    finally:
-        theirs.close()
-        ours.close()
-
-
-def _write_full(copy: Copy, target: Path) -> int:
-    compressor = zstandard.ZstdCompressor(level=FULL_LEVEL, write_checksum=True)
-    with copy.path.open("rb") as source:
-        return _write(compressor.read_to_iter(source, read_size=files.BLOCK, write_size=files.BLOCK), target)
-
-
-def _write(chunks: Iterator[bytes], target: Path) -> int:
-    with target.open("wb") as file:
-        return sum(file.write(chunk) for chunk in chunks)
-
-
-def _record(lane: Lane, known: KnownHead | None, copy: Copy, packed: PackedSnapshot, *, epoch: Epoch) -> SnapshotRecord:
+def _record(
+    lane: Lane, known: KnownHead | None, prepared: Prepared, packed: PackedSnapshot, *, epoch: Epoch
+) -> SnapshotRecord:
     head, full = known.record if known else None, packed.kind is SnapshotKind.FULL
     return SnapshotRecord(
         project=lane.project,
@@ -426,14 +442,13 @@ def _record(lane: Lane, known: KnownHead | None, copy: Copy, packed: PackedSnaps
         parent_seq=head.seq if head else 0,
         parent_sha256=head.sha256 if head else None,
         kind=packed.kind,
-        sha256=copy.sha256,
-        page_size=copy.page_size,
-        page_count=copy.page_count,
+        sha256=prepared.sha256,
+        size_bytes=prepared.size_bytes,
         object=SnapshotObject(key=packed.key, sha256=packed.sha256, size_bytes=packed.size_bytes),
         full_seq=packed.seq if full or head is None else head.full_seq,
         full_bytes=packed.size_bytes if full or head is None else head.full_bytes,
         chain_bytes=0 if full or head is None else head.chain_bytes + packed.size_bytes,
-        rows=copy.rows,
+        rows=prepared.rows,
         node=lane.node,
         device_id=database.device_id(lane.database),
         created_at=clock.stamp(),
@@ -441,16 +456,22 @@ def _record(lane: Lane, known: KnownHead | None, copy: Copy, packed: PackedSnaps
     )
 
 
-def _advance(lane: Lane, copy: Copy, record: SnapshotRecord) -> None:
-    position = Position(record.seq, record.epoch, record.sha256)
-    try:
-        lane.mirror.adopt(copy.path, position)
+def _advance(lane: Lane, prepared: Prepared, record: SnapshotRecord) -> None:
+    """Make what was committed the mirror. If that fails the commit stands, and the next push or pull fetches it."""
+    position, memory, seen = Position(record.seq, record.epoch, record.sha256), prepared.memory, prepared.seen
+    if prepared.is_staged:
+        memory.note(mirror.encoded(position))
+        memory.settle()
+        memory.close()
+        lane.mirror.adopt(memory.path, position)
+    else:
+        memory.commit(mirror.encoded(position))
+        if lane.mirror.position() is None:
+            # A mirror that was forgotten is no base of the live database, which may lack rows that it has.
+            return
         lane.mirror.advance(position)
-        standing.moved(lane, record.sha256, {}, since=copy.since)
-    except BaseException:
-        # The commit stands; this node's next push or pull fetches what it could not keep.
-        lane.mirror.sweep()
-        raise
+    if seen is not None:
+        standing.moved(lane, record.sha256, seen.keys, since=seen.since)
 
 
 async def _announce(lane: Lane, record: SnapshotRecord) -> None:

@@ -5,19 +5,23 @@ from the row index, at the cost of what changed; an index that cannot be used co
 nothing else.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
+from membridge.claudemem.connection import open_to_compare
+from membridge.claudemem.sql import Connection
 from membridge.merge import collect
 from membridge.merge.audit import Audit, Slice
 from membridge.merge.collect import OpenRows
+from membridge.merge.difference import difference
 from membridge.merge.index_file import IndexFileError
 from membridge.merge.row_index import Keys, MirrorFile, Standing
 from membridge.snapshot.lane import Lane
 from membridge.system.logging import get_logger
 from schemas.proposal import ProposedRow
-from schemas.snapshot import SnapshotRecord
 
 log = get_logger("membridge.snapshot")
 
@@ -57,17 +61,36 @@ def proposable(lane: Lane, *, deadline: Deadline) -> list[ProposedRow]:
     return collect.collect(lane.database, mirror.path if mirror else None, journal=lane.journal, deadline=deadline)
 
 
-def is_memory_of(lane: Lane, head: SnapshotRecord, *, deadline: Deadline) -> bool | None:
-    """Whether the live database holds what `head` does; None when only a comparison of everything could tell."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read of the live database: the keys under which it may differ from the mirror, and the index's turn."""
+
+    keys: Keys
+    since: int | None
+
+
+@contextmanager
+def looking(lane: Lane, *, deadline: Deadline) -> Generator[tuple[Connection, Seen]]:
+    """Give the live database in a transaction, and the keys under which it may differ from the mirror in that.
+
+    Errors: as `numbers`, and those of the body.
+    """
     mirror = _mirror(lane)
-    if mirror is None or mirror.sha256 != head.sha256:
-        return None
+    if mirror is None:
+        raise ValueError("there is no mirror to compare with")
+    is_seen = False
     try:
-        standing = lane.index.catch_up(mirror, deadline=deadline)
-        return standing.rows == head.rows and not _open_rows(lane, mirror, standing, deadline).differs
+        with lane.index.looking(mirror, deadline=deadline) as (standing, live):
+            is_seen = True
+            yield live, Seen(standing.open, standing.turn)
     except IndexFileError as error:
         _report(lane, error)
-        return None
+    if is_seen:
+        return
+    with open_to_compare(lane.database, mirror.path, deadline=deadline) as both:
+        both.run("BEGIN")
+        keys = {one.ours.name: one.keys(both) for one in difference(both) if not one.is_empty}
+        yield both, Seen(keys, None)
 
 
 def feed(lane: Lane, *, deadline: Deadline) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.changes.history import History, LookHistory
 from tests.changes.index_history import IndexHistory
+from tests.changes.memory_history import MemoryHistory
 from tests.changes.worker_history import WorkerIndexHistory, WorkerLookHistory
 
 #: Rounds of one history: each has a page size, a way of vacuuming and dice of its own.
@@ -20,6 +21,7 @@ LENGTH = 25
 KINDS: dict[str, type[History]] = {
     "look": LookHistory,
     "index": IndexHistory,
+    "memory": MemoryHistory,
     "worker-look": WorkerLookHistory,
     "worker-index": WorkerIndexHistory,
 }

@@ -1,14 +1,18 @@
 """What must hold after a process was killed or its disk was full: looked at by a node that had no part in it."""
 
 import shutil
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from membridge.aio import threads
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import fetch, heads
+from membridge.commits.chain import Position
 from membridge.commits.progress import ProgressTracker
-from membridge.system import files
+from membridge.merge.memory_file import MemoryFile
 from tests.faults.scenarios import Stage, converge
 from tests.faults.template import SNAPSHOT, leftovers, orphans
 from tests.faults.world import Node, soon
@@ -34,7 +38,7 @@ async def look(stage: Stage) -> Seen:
     if position is not None:
         mirror = node.lane.mirror.path()
         assert mirror is not None
-        assert files.sha256_of(mirror) == position.sha256, "the mirror is not what its position says"
+        await threads.run(_check_mirror, mirror, position)
     counts = node.lane.journal.counts()
     assert counts.quarantined == 0
     return Seen(live, await head_memory(stage), counts.conflicts)
@@ -50,7 +54,17 @@ async def head_memory(stage: Stage) -> Memory:
     folder.mkdir()
     lane = replace(stage.node("b").lane, folder=folder)
     fetched = await fetch.fetch(lane, known.record, progress=ProgressTracker(), deadline=soon())
-    return await threads.run(_live, fetched.path)
+    assert fetched.staged is not None
+    return await threads.run(_filled, fetched.staged)
+
+
+def _check_mirror(path: Path, position: Position) -> None:
+    """Raise when the mirror is neither what its position says nor the state that the next `settle` makes up for."""
+    with closing(MemoryFile(path, deadline=soon())) as memory:
+        memory.check()
+        noted = memory.position()
+        moved = msgspec.json.decode(noted, type=Position).sha256 if noted else position.sha256
+        assert memory.digest() in {position.sha256, moved}, "the mirror is not what its position says"
 
 
 def between(what: str, before: Memory, after: Memory, found: Memory) -> None:
@@ -92,6 +106,10 @@ def _live(path: Path) -> Memory:
         return {}
     assert rows_of(path, "PRAGMA integrity_check") == [("ok",)]
     assert rows_of(path, "PRAGMA foreign_key_check") == []
+    return _filled(path)
+
+
+def _filled(path: Path) -> Memory:
     return {table: rows for table, rows in memory_rows(path).items() if rows}
 
 

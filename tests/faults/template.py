@@ -99,7 +99,8 @@ async def loose_chunks(world: World) -> set[str]:
 #: A mirror that was forgotten stays until there is another one.
 _AT_REST = re.compile(
     r"claude-mem\.db(-wal|-shm)?|state/(lane\.lock|journal\.db|rows\.db(-wal|-shm)?|submitted\.json|audit\.json"
-    r"|high-water\.json)|state/mirror/((position|former)\.json|[0-9a-f]{32}\.db)|state/backups/[0-9TZ.]+-[a-z]+\.(db|undo)"
+    r"|high-water\.json)|state/mirror/((position|former)\.json|[0-9a-f]{16}-[0-9a-f]{8}\.memory(-wal|-shm)?)"
+    r"|state/backups/[0-9TZ.]+-[a-z]+\.(db|undo)"
 )
 
 
@@ -112,7 +113,7 @@ def leftovers(home: Path) -> Iterator[str]:
             continue
         if not _AT_REST.fullmatch(name):
             yield name
-        mirrors += path.parent.name == "mirror" and path.suffix == ".db"
+        mirrors += path.parent.name == "mirror" and path.suffix == ".memory"
     if mirrors > 1:
         yield f"{mirrors} mirrors"
 

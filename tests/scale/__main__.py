@@ -97,8 +97,6 @@ def _head(name: str, seq: int) -> Head:
         parent_seq=seq - 1,
         kind=SnapshotKind.FULL,
         sha256=hashlib.sha256(f"{name} {seq}".encode()).hexdigest(),
-        page_size=4096,
-        page_count=1,
         rows={"observations": seq},
         node=NodeId("n-0"),
         created_at="",

@@ -141,9 +141,9 @@ async def test_a_record_of_a_newer_format_is_refused(make_box: MakeBox) -> None:
     a, b = given_memory(make_box("a")), make_box("b")
     await a.push()
     record = (await head_of(a.lane)).record
-    newer = msgspec.structs.replace(record, format=2)
+    newer = msgspec.structs.replace(record, format=3)
     await a.lane.heads.put(a.lane.project, Head(record=newer), deadline=soon())
-    with pytest.raises(UnsupportedFormatError, match="format 2"):
+    with pytest.raises(UnsupportedFormatError, match="format 3"):
         await b.pull()
 
 
@@ -154,7 +154,7 @@ async def test_a_mirror_that_was_damaged_takes_a_full_and_merges(make_box: MakeB
     mirror = b.lane.mirror.path()
     assert mirror is not None
     with closing(sqlite3.connect(mirror)) as database, database:
-        database.execute("DELETE FROM observations WHERE id < 100")
+        database.execute("DELETE FROM observations WHERE rowid < 100")
     write(str(a.database), 2, "a")
     await a.push()
     await b.pull()

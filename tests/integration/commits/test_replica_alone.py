@@ -48,7 +48,7 @@ async def follow(replica: Replica) -> Seq:
     known = await heads.read(replica, deadline=soon())
     assert known is not None
     fetched = await fetch.fetch(replica, known.record, progress=ProgressTracker(), deadline=soon())
-    replica.mirror.advance(fetched.position)
+    fetch.take(replica, fetched, deadline=soon())
     return known.record.seq
 
 

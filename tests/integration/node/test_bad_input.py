@@ -157,7 +157,7 @@ async def test_a_full_disk_stops_a_pull_and_leaves_everything_as_it_was(
 ) -> None:
     a = make_machine("a", memory=True)
     await command(a, "push")
-    with small_disk(tmp_path / "small", "1m") as disk:
+    with small_disk(tmp_path / "small", "400k") as disk:
         b = make_machine("b", MEMBRIDGE_STATE_DIR=str(disk / "state"))
         code, output = await b.command("pull")
         assert (code, len(one_error(output))) == (1, 1)

@@ -181,7 +181,7 @@ async def test_a_damaged_mirror_recovers_nothing(make_box: MakeBox) -> None:
     mirror = a.lane.mirror.path()
     assert mirror is not None
     with closing(sqlite3.connect(mirror)) as database, database:
-        database.execute("DELETE FROM observations WHERE id < 100")
+        database.execute("DELETE FROM observations WHERE rowid < 100")
     with pytest.raises(CorruptObjectError, match="mirror"):
         await recovered(a, MIRROR)
     assert (await recovered(a, DATABASE)).committed

@@ -78,13 +78,15 @@ async def test_a_push_without_news_copies_nothing(make_box: MakeBox, monkeypatch
     assert (await a.push()).outcome is PushOutcome.UNCHANGED
 
 
-async def test_a_second_copy_of_a_row_is_pushed_as_before(make_box: MakeBox) -> None:
+async def test_a_second_copy_of_a_row_is_no_news(make_box: MakeBox) -> None:
     a, _ = await two_boxes(make_box)
     columns = "content_session_id, prompt_number, prompt_text, created_at, created_at_epoch, session_db_id"
     execute(a.database, f"INSERT INTO user_prompts ({columns}) SELECT {columns} FROM user_prompts WHERE id = 1")
 
-    assert (await a.push()).outcome is PushOutcome.COMMITTED
     assert (await a.push()).outcome is PushOutcome.UNCHANGED
+    execute(a.database, "DELETE FROM user_prompts WHERE id = 1")
+    assert (await a.push()).outcome is PushOutcome.UNCHANGED
+    assert standing.numbers(a.lane, deadline=soon()).unsynced == 0
 
 
 async def test_rows_by_table_are_those_of_the_database(make_box: MakeBox) -> None:

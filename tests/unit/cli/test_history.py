@@ -30,7 +30,7 @@ def before(seconds: float) -> str:
 def record(seq: int) -> SnapshotRecord:
     return SnapshotRecord(
         project=PROJECT, seq=seq, epoch=3, parent_seq=seq - 1, kind=SnapshotKind.DELTA, sha256="0" * 64,
-        page_size=4096, page_count=20, object=SnapshotObject(key="k", sha256="0" * 64, size_bytes=88_123),
+        object=SnapshotObject(key="k", sha256="0" * 64, size_bytes=88_123),
         rows={"a": 100, "b": 20_000}, node=PI, created_at=before(4000), nonce="n",
     )  # fmt: skip
 

@@ -24,8 +24,6 @@ def record(seq: int, kind: SnapshotKind, parent: SnapshotRecord | None, **change
         "parent_sha256": parent.sha256 if parent else None,
         "kind": kind,
         "sha256": sha,
-        "page_size": 4096,
-        "page_count": 10,
         "full_seq": seq if full else parent.full_seq,
         "full_bytes": 1000 if full else parent.full_bytes,
         "chain_bytes": 0 if full else parent.chain_bytes + 10,

@@ -3,14 +3,50 @@
 import errno
 import hashlib
 import os
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from membridge.aio.deadline import Deadline
+from membridge.claudemem import canonical
 from membridge.commits.chain import Position
-from membridge.commits.mirror import Mirror
+from membridge.commits.mirror import Mirror, encoded
 from membridge.errors import DiskFullError, FileAccessError
+from membridge.merge.memory_file import MemoryFile
+from membridge.merge.row_stream import Head, Link, Message, Origin, Schema, Sent, Tail
 from membridge.system import files
+
+TABLES = {
+    "sdk_sessions": Origin(["platform_source", "content_session_id"], ["platform_source", "content_session_id"], {})
+}
+
+
+def soon() -> Deadline:
+    """Return a deadline that nothing here needs."""
+    return Deadline.after(60.0)
+
+
+def canonical_row(name: bytes) -> bytes:
+    """Return a session as it travels."""
+    content = {"content_session_id": name.decode(), "platform_source": "claude"}
+    return msgspec.msgpack.encode((canonical.VERSION, "sdk_sessions", content))
+
+
+def a_row(name: bytes) -> list[Message]:
+    """Return a session as a message."""
+    return [Sent("sdk_sessions", canonical_row(name), 1)]
+
+
+def tail_of(*names: bytes) -> Tail:
+    """Return the end of a stream that leads to a memory of these sessions."""
+    return Tail({"sdk_sessions": len(names)}, {"sdk_sessions": canonical.total(map(canonical_row, names))})
+
+
+def a_memory(name: bytes) -> list[Message]:
+    """Return a memory of one session."""
+    return [Head(Schema(4096, 0, 0, [], [], {}), TABLES), *a_row(name), tail_of(name)]
 
 
 def position_of(content: bytes, seq: int = 1) -> Position:
@@ -22,7 +58,6 @@ def made(mirror: Mirror, content: bytes, seq: int = 1) -> Position:
     staged.write_bytes(content)
     position = position_of(content, seq)
     mirror.adopt(staged, position)
-    mirror.advance(position)
     return position
 
 
@@ -35,16 +70,55 @@ def test_a_mirror_that_was_advanced_is_found_again(tmp_path: Path) -> None:
     assert path.read_bytes() == b"one"
 
 
-def test_an_adopted_file_is_not_the_mirror_until_the_position_says_so(tmp_path: Path) -> None:
+def test_a_mirror_that_moves_on_keeps_its_file(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
-    old = made(mirror, b"one")
-    staged = mirror.stage()
-    staged.write_bytes(b"two")
-    mirror.adopt(staged, position_of(b"two", 2))
-    assert mirror.position() == old
+    made(mirror, b"one")
+    path = mirror.path()
+    newer = position_of(b"two", 2)
+    mirror.advance(newer)
+    assert (mirror.position(), mirror.path()) == (newer, path)
+
+
+@pytest.mark.parametrize("killed", ["before the transaction ends", "before the position is noted"])
+def test_a_mirror_that_was_killed_while_it_moved_is_one_of_two_states(tmp_path: Path, killed: str) -> None:
+    mirror = Mirror(tmp_path)
+    with closing(MemoryFile(mirror.stage(), deadline=soon(), building=True)) as memory:
+        memory.take_in(a_memory(b"one"))
+        first, staged = Position(1, 1, memory.digest()), memory.path
+    mirror.adopt(staged, first)
     path = mirror.path()
     assert path is not None
-    assert path.read_bytes() == b"one"
+    with closing(MemoryFile(path, deadline=soon())) as memory:
+        memory.begin()
+        memory.take_in([Link(memory.sums()), *a_row(b"two"), tail_of(b"one", b"two")])
+        second = Position(2, 1, memory.digest())
+        if killed == "before the position is noted":
+            memory.commit(encoded(second))
+
+    assert mirror.position() == first
+    mirror.settle(deadline=soon())
+
+    assert mirror.position() == (first if killed == "before the transaction ends" else second)
+    assert mirror.path() == path
+
+
+def test_a_mirror_that_is_neither_state_is_forgotten(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    with closing(MemoryFile(mirror.stage(), deadline=soon(), building=True)) as memory:
+        memory.take_in(a_memory(b"one"))
+        staged = memory.path
+    mirror.adopt(staged, position_of(b"another"))
+    mirror.settle(deadline=soon())
+    assert mirror.position() is None
+
+
+@pytest.mark.parametrize("content", [b"not a database", b""])
+def test_a_mirror_that_cannot_be_read_is_forgotten(tmp_path: Path, content: bytes) -> None:
+    mirror = Mirror(tmp_path)
+    made(mirror, content)
+    mirror.settle(deadline=soon())
+    assert mirror.position() is None
+    assert mirror.last() is not None
 
 
 def test_what_an_interrupted_attempt_left_is_swept(tmp_path: Path) -> None:
@@ -52,7 +126,9 @@ def test_what_an_interrupted_attempt_left_is_swept(tmp_path: Path) -> None:
     made(mirror, b"one")
     mirror.stage().write_bytes(b"half")
     made(mirror, b"two", 2)
-    assert {path.name for path in tmp_path.iterdir()} == {"position.json", f"{position_of(b'two').sha256[:32]}.db"}
+    path = mirror.path()
+    assert path is not None
+    assert {entry.name for entry in tmp_path.iterdir()} == {"position.json", path.name}
 
 
 def test_the_folder_of_objects_that_a_killed_pull_left_is_swept_too(tmp_path: Path) -> None:
@@ -124,7 +200,9 @@ def test_a_forgotten_mirror_is_none_but_its_file_stays_until_there_is_another(tm
         assert (last[0], last[1].read_bytes()) == (position, b"one")
     newer = made(mirror, b"two", 2)
     assert mirror.last() == (newer, mirror.path())
-    assert {path.name for path in tmp_path.iterdir()} == {"position.json", f"{newer.sha256[:32]}.db"}
+    path = mirror.path()
+    assert path is not None
+    assert {entry.name for entry in tmp_path.iterdir()} == {"position.json", path.name}
 
 
 def test_a_mirror_that_is_worthless_does_not_replace_a_forgotten_one(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def line(states: list[tuple[SnapshotKind, int]]) -> dict[int, SnapshotRecord]:
         full = seq if real is SnapshotKind.FULL else full
         records[seq] = SnapshotRecord(
             project=canonical_id("p"), seq=seq, epoch=1, parent_seq=seq - 1, kind=real, sha256=f"{seq:064x}",
-            page_size=4096, page_count=1, full_seq=full, node=NodeId("a"), nonce=f"{seq}",
+            full_seq=full, node=NodeId("a"), nonce=f"{seq}",
             created_at=(BEGIN + timedelta(hours=hours)).isoformat(),
         )  # fmt: skip
     return records

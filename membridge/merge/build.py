@@ -1,0 +1,218 @@
+"""A database that claude-mem opens, built from a memory file where no claude-mem has ever run.
+
+Tables first, then the rows by statements of SQLite, then indexes and triggers, and the search index last, from the
+rows. What belongs to a machine is empty.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import apsw
+
+from membridge.aio.deadline import Deadline
+from membridge.claudemem.connection import bound, frozen_uri
+from membridge.claudemem.sql import Connection, RowRefusedError, Value
+from membridge.claudemem.tables import (
+    CARRIED_COLUMNS,
+    REFERENCE_KEYS,
+    Table,
+    expression,
+    quoted,
+    travelling_tables,
+)
+from membridge.claudemem.translate import translated
+from membridge.merge.report import Source
+from membridge.merge.row_stream import Schema
+from membridge.merge.rows import Reader
+from membridge.merge.write import second_hash, stand_ins
+from membridge.system import clock
+
+#: MiB of new text that the search index gathers before it writes a part; the default of one makes many small parts.
+_SEARCH_PART = 8
+#: Columns by whose index a row is found that another one refers to.
+_PROBES = ("created_at_epoch", "content_session_id")
+
+
+def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline: Deadline) -> None:
+    """Make `target`, which is not there yet, a database with the rows of the memory file `state`.
+
+    Every row is one of another machine's, of `source` unless it says otherwise: synced, with its origin. Errors: the
+    databases', DiskFullError, DeadlineExceededError; what was begun stays there.
+    """
+    with translated(target):
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+        connection = Connection(apsw.Connection(str(target), flags=flags))
+        try:
+            bound(connection, deadline)
+            # A file that is not whole is of no use to anybody: nothing is forced before its end.
+            connection.run("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; PRAGMA foreign_keys = OFF")
+            connection.run(f"PRAGMA page_size = {schema.page_size}; PRAGMA auto_vacuum = {schema.auto_vacuum}")
+            connection.run(f"PRAGMA user_version = {schema.user_version}")
+            connection.run("ATTACH ? AS state", (frozen_uri(state),))
+            connection.run("BEGIN")
+            _Builder(connection, schema, source).build()
+            connection.run("COMMIT")
+        finally:
+            connection.close()
+
+
+class _Builder:
+    """One database in the making."""
+
+    def __init__(self, connection: Connection, schema: Schema, source: Source) -> None:
+        self._connection, self._schema, self._source = connection, schema, source
+
+    def build(self) -> None:
+        connection, own = self._connection, _own_statements(self._schema)
+        self._run(sql for kind, _, sql in own if kind == "table" and not _is_virtual(sql))
+        theirs = travelling_tables(connection, "state")
+        for name, table in travelling_tables(connection).items():
+            if name in theirs:
+                self._fill(table, theirs)
+        for kind, _, sql in own:
+            if kind == "index":
+                self._index(sql)
+        for _, name, sql in own:
+            if _is_virtual(sql):
+                self._run([sql])
+                if "fts5" in sql.casefold():
+                    self._make_searchable(quoted(name))
+        self._run(sql for kind, _, sql in own if kind in {"trigger", "view"})
+        self._settle()
+
+    def _fill(self, table: Table, theirs: Mapping[str, Table]) -> None:
+        """Copy the rows of a table; those that lack what the table demands come one by one."""
+        values = _expressions(table, theirs)
+        needed = [name for name in values if table.columns[name].not_null]
+        whole = " AND ".join(f"{values[name]} IS NOT NULL" for name in needed) or "1"
+        names = ", ".join(map(quoted, ("rowid", *values)))
+        bindings = {"now": int(clock.now().timestamp() * 1000), "device": self._source.device}
+        rows = f"state.{quoted(table.name)} t"
+        self._connection.run(
+            f"INSERT INTO main.{quoted(table.name)} ({names}) SELECT t.rowid, {', '.join(values.values())} "  # noqa: S608 - names from the schema, quoted
+            f"FROM {rows} WHERE {whole}",
+            bindings,
+        )
+        if needed:
+            columns = f"SELECT t.rowid, {', '.join(values.values())} FROM {rows} WHERE NOT ({whole})"  # noqa: S608 - as above
+            for row in self._connection.rows(columns, bindings):
+                self._insert_alone(table, dict(zip(("rowid", *values), row, strict=True)))
+
+    def _insert_alone(self, table: Table, values: Mapping[str, Value]) -> None:
+        """Insert a row from a version that did not know what the table demands."""
+        given = {name: value for name, value in values.items() if value is not None}
+        given |= stand_ins(table, given)
+        columns, marks = ", ".join(map(quoted, given)), ", ".join("?" * len(given))
+        sql = f"INSERT INTO main.{quoted(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608 - names from the schema, quoted
+        self._connection.run(sql, tuple(given.values()))
+
+    def _make_searchable(self, name: str) -> None:
+        connection = self._connection
+        option = f"INSERT INTO {name} ({name}, rank) VALUES ('hashsize', ?)"  # noqa: S608 - quoted
+        connection.run(option, (_SEARCH_PART << 20,))
+        connection.run(f"INSERT INTO {name} ({name}) VALUES ('rebuild')")  # noqa: S608 - quoted
+        connection.run(option, (1 << 20,))
+
+    def _index(self, sql: str) -> None:
+        try:
+            self._connection.write(sql, ())
+        except RowRefusedError:
+            # Rows of two primaries may carry one hash, which claude-mem wants to be of one kind.
+            self._free_hashes()
+            self._connection.run(sql)
+
+    def _free_hashes(self) -> None:
+        table = travelling_tables(self._connection)["observations"]
+        taken = (
+            "SELECT rowid FROM main.observations o WHERE EXISTS (SELECT 1 FROM main.observations e "
+            "WHERE e.rowid < o.rowid AND e.memory_session_id IS o.memory_session_id "
+            "AND e.content_hash IS o.content_hash)"
+        )
+        self._connection.run("CREATE INDEX main.membridge_hashes ON observations (content_hash)")
+        for rowid in self._connection.numbers(taken):
+            row = Reader(self._connection, table).row(rowid)
+            if row is not None:
+                second = second_hash(row.carried.get("content_hash"), row.values)
+                self._connection.run("UPDATE main.observations SET content_hash = ? WHERE rowid = ?", (second, rowid))
+        self._connection.run("DROP INDEX main.membridge_hashes")
+
+    def _run(self, statements: Iterable[str]) -> None:
+        for sql in statements:
+            self._connection.run(sql)
+
+    def _settle(self) -> None:
+        """Write the versions of the schema and the highest rowids, so that none is given out twice."""
+        for row in self._schema.versions:
+            self._connection.run("INSERT INTO main.schema_versions (id, version, applied_at) VALUES (?, ?, ?)", row)
+        travelling = travelling_tables(self._connection)
+        if self._schema.sequences:
+            # A table that got no row has given out none.
+            self._connection.run("DELETE FROM main.sqlite_sequence WHERE seq = 0")
+        for name, highest in self._schema.sequences.items():
+            if name not in travelling:
+                continue
+            self._connection.run("DELETE FROM main.sqlite_sequence WHERE name = ?", (name,))
+            largest = self._connection.number(f"SELECT max(rowid) FROM main.{quoted(name)}")  # noqa: S608 - quoted
+            self._connection.run(
+                "INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (name, max(highest, largest))
+            )
+
+
+def _expressions(table: Table, theirs: Mapping[str, Table]) -> dict[str, str]:
+    """Return the SQL of each column that is filled.
+
+    It is the value in `theirs`, the rowid behind a natural key, or what a row of another machine has.
+    """
+    known = theirs[table.name]
+    has_origin = known.has("origin_device_id") and known.has("origin_local_id")
+    is_own = "t.origin_device_id IS NULL" if has_origin else "1"
+    stamps = {
+        "synced_at": ":now",
+        "origin_device_id": f"CASE WHEN {is_own} THEN :device ELSE {_column(known, 'origin_device_id')} END",
+        "origin_local_id": f"CASE WHEN {is_own} THEN '' || t.rowid ELSE {_column(known, 'origin_local_id')} END",
+        "sync_rev": "1",
+        "relevance_count": "0",
+        "worker_port": "NULL",
+    }
+    values: dict[str, str] = {}
+    for name in table.columns:
+        if name in stamps:
+            values[name] = stamps[name]
+        elif name in table.references and known.has(name) and table.references[name].table in theirs:
+            values[name] = _rowid_behind(theirs[table.references[name].table], f"t.{quoted(name)}")
+        elif (name in table.travelling or name in CARRIED_COLUMNS) and known.has(name):
+            values[name] = f"t.{quoted(name)}"
+    return values
+
+
+def _column(known: Table, name: str) -> str:
+    return f"t.{quoted(name)}" if known.has(name) else "NULL"
+
+
+def _rowid_behind(target: Table, key: str) -> str:
+    """Return the SQL of the rowid of the row that a natural key names; rows keep the rowids of the memory file."""
+    columns = REFERENCE_KEYS[target.name]
+    probe = next((column for column in _PROBES if column in columns and target.has(column)), "")
+    # The plus keeps SQLite from an index in which many rows share a value.
+    equal = " AND ".join(
+        f"{'' if column == probe else '+'}{expression(target, column, alias='n', schema='state')} "
+        f"IS json_extract({key}, '$[{at}]')"
+        for at, column in enumerate(columns)
+    )
+    found = f"SELECT n.rowid FROM state.{quoted(target.name)} n WHERE {equal} ORDER BY n.rowid LIMIT 1"  # noqa: S608 - quoted
+    return f"CASE WHEN {key} IS NOT NULL THEN ({found}) END"
+
+
+def _own_statements(schema: Schema) -> list[tuple[str, str, str]]:
+    """Return the statements of the schema without those that SQLite carries out by itself."""
+    virtual = tuple(f"{name}_" for _, name, sql in schema.statements if _is_virtual(sql))
+    return [
+        (kind, name, sql)
+        for kind, name, sql in schema.statements
+        if not name.startswith("sqlite_")
+        and not (kind == "table" and not _is_virtual(sql) and name.startswith(virtual))
+    ]
+
+
+def _is_virtual(sql: str) -> bool:
+    return sql.lstrip()[:22].casefold().startswith("create virtual table")
