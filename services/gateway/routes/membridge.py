@@ -46,7 +46,7 @@ SELECT = Route(
 )  # fmt: skip
 
 
-def _for_old(route: AnyRoute) -> AnyRoute:
+def for_old(route: AnyRoute) -> AnyRoute:
     """Return the same route where old clients of the control plane ask for it."""
     path = route.path.removeprefix(_AT)
     return replace(route, name=f"control_{route.name}", path=path, permission=ADMINISTER)
@@ -63,7 +63,7 @@ def endpoints(projects: Projects, federated: Federated) -> list[Endpoint]:
     passed: list[tuple[AnyRoute, Handler]] = [(HEALTH, known.health), (PROJECTS, known.projects), *here]
     return [
         *(federated.endpoint(route, answer, old_path=route.path.removeprefix(_AT)) for route, answer in passed),
-        *(Endpoint(_for_old(route), answer) for route, answer in here),
+        *(Endpoint(for_old(route), answer) for route, answer in here),
     ]
 
 
