@@ -344,10 +344,13 @@ class RestoreSnapshot(RestoreRequest, frozen=True, kw_only=True):
 
 
 class RestoreFromBackup(RestoreBackupRequest, frozen=True, kw_only=True):
-    """Restore a node's database from a backup; without `apply` only say what would change."""
+    """Restore a node's database from a backup; without `apply` only say what would change.
+
+    A backup is on one machine, so the node is named.
+    """
 
     cid: ProjectName
-    node: WireNodeId | None = None
+    node: WireNodeId
 
 
 class PushNow(PushRequest, frozen=True, kw_only=True):

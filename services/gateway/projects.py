@@ -114,7 +114,7 @@ class Projects:
             asked = operation.to_primary() if node is None else operation
             return await client.request(asked, request, deadline=call.deadline, **tokens)
         except NoResponderError as error:
-            raise self._nobody(project, node) from error
+            raise (self._absent(node) if node is not None else None) or self._nobody(project, node) from error
 
     async def of_project(self, project: ProjectId, operation: Operation[Q, R], request: Q, *, call: Call) -> R:
         """Return the answer of any node of a project to a request about leadership."""
@@ -130,13 +130,24 @@ class Projects:
         try:
             return await _client(account, call).request(operation, request, deadline=call.deadline, node=node)
         except NoResponderError as error:
-            raise NoResponderError(
+            raise self._absent(node) or NoResponderError(
                 f"no daemon of node {node} answers", remedy="start it there: `membridge up` or `membridge node`"
             ) from error
 
     async def check(self) -> None:
         """Raise UnavailableError while projects cannot be read."""
         self.names()
+
+    def _absent(self, node: str) -> NotFoundError | None:
+        """Return the error for a node that is not present: nothing says whether there ever was one of that name."""
+        present = sorted(one.node for one in self.nodes())
+        if node in present or not present:
+            return None
+        return NotFoundError(
+            f"node {node} is not present; present nodes: {', '.join(present)}",
+            remedy="start it there: `membridge up` or `membridge node`",
+            field="node",
+        )
 
     def _nobody(self, project: ProjectId, node: str | None, *, any_node: bool = False) -> NoResponderError:
         present = ", ".join(one.node for one in self.nodes(project)) or "none"

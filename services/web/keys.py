@@ -16,6 +16,7 @@ from membridge.bus.kv import Kv
 from membridge.errors import CredentialsError, ForbiddenError, MembridgeError
 from membridge.system import clock
 from membridge.wiring.api_keys import PREFIX, digest, issue, revoke, shown
+from schemas.errors import ErrorCode
 from schemas.node import Empty
 from schemas.web import ApiKey, IssuedKey, IssueKeyRequest, KeyInfo, KeyRequest, KeysReply, Role
 from services.web.identity import Identity
@@ -34,7 +35,10 @@ _ADMIN = Permission("keys", Role.ADMIN)
 
 LIST = Route("keys", Method.GET, "/api/v1/keys", Empty, KeysReply, "Every API key.", _ADMIN)
 ISSUE = Route("issue_key", Method.POST, "/api/v1/keys", IssueKeyRequest, IssuedKey, "Issue a key.", _ADMIN, status=201)
-REVOKE = Route("revoke_key", Method.DELETE, "/api/v1/keys/{id}", KeyRequest, KeyInfo, "Revoke a key.", _ADMIN)
+REVOKE = Route(
+    "revoke_key", Method.DELETE, "/api/v1/keys/{id}", KeyRequest, KeyInfo, "Revoke a key.", _ADMIN,
+    errors=(ErrorCode.NOT_FOUND,),
+)  # fmt: skip
 
 
 class Keyring:

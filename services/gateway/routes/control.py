@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from membridge.errors import InvalidRequestError, MembridgeError, NotFoundError
+from membridge.errors import ConflictError, MembridgeError, NotFoundError
 from membridge.settings import Settings
 from membridge.system import clock
 from schemas import subjects
@@ -229,7 +229,7 @@ class Control:
 
     def _check_no_node(self, name: NodeId) -> None:
         if any(node.node == name for node in self.projects.nodes()):
-            raise InvalidRequestError(
+            raise ConflictError(
                 f"{name} is a node, which needs no registration", remedy="choose another name", field="name"
             )
 

@@ -3,7 +3,6 @@
 Each route is one operation of a node: its request is the operation's with the project and the node beside it.
 """
 
-from membridge.errors import InvalidRequestError
 from schemas import subjects
 from schemas.commits import DiffReply, HistoryReply, RestoreBackupReply, RestoreReply, TagsReply
 from schemas.errors import ErrorCode
@@ -105,7 +104,7 @@ MEMORIES = Route(
 )  # fmt: skip
 MEMORY = Route("memory", GET, f"{_AT}/memories/{{ref}}", OneMemory, MemoryReply, "A memory.", READ_MEMORY, errors=READS)
 FORGET = Route(
-    "forget", POST, f"{_AT}/memories/forget", ForgetMemories, ForgetReply,
+    "forget", POST, f"{_AT}/forget", ForgetMemories, ForgetReply,
     "Forget memories on every machine; without `apply` say which.", WRITE_MEMORY, deadline=LONG, most_bytes=MOST_BODY,
     errors=WRITES,
 )  # fmt: skip
@@ -129,8 +128,6 @@ RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
     (JOBS, subjects.JOBS),
     (JOB, subjects.JOB_BY_ID),
 )
-#: What is on one machine alone: its backups and its conflict journal. Restoring one needs to know whose.
-OF_ONE_MACHINE = frozenset({RESTORE_BACKUP.name})
 
 
 def endpoints(projects: Projects) -> list[Endpoint]:
@@ -143,8 +140,6 @@ def _relayed(projects: Projects, route: AnyRoute, operation: Operation[Wire, Wir
 
     async def answer(request: Wire, call: Call) -> Wire:
         cid, node = getattr(request, "cid"), getattr(request, "node")  # noqa: B009 - the fields of every such request
-        if node is None and route.name in OF_ONE_MACHINE:
-            raise InvalidRequestError("node is missing: whose backup?", field="node")
         project = projects.checked(cid)
         asked = operation.request(**{name: getattr(request, name) for name in names})
         return await projects.ask(project, operation, asked, node=node, call=call)

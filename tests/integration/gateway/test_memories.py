@@ -15,6 +15,7 @@ from tests.fixtures.machines import PROJECT, MakeMachine
 from tests.fixtures.pace import pause
 
 AT = f"/api/projects/{canonical_id(PROJECT)}/memories"
+FORGET = AT.replace("/memories", "/forget")
 
 
 def count(machine: NodeProcess, table: str, where: str = "1") -> int:
@@ -100,10 +101,10 @@ async def test_what_is_forgotten_leaves_every_machine_and_comes_back_by_a_restor
             await pause()
     chosen = (await gateway.get(f"{AT}?kind=observation&limit=3"))["memories"]
     refs = [one["ref"] for one in chosen]
-    preview = await gateway.post(f"{AT}/forget", {"refs": refs})
+    preview = await gateway.post(FORGET, {"refs": refs})
     assert (preview["applied"], preview["counts"], count(node, "observations")) == (False, {"observation": 3}, total)
     assert [one["title"] for one in preview["memories"]] == [one["title"] for one in chosen]
-    done = await gateway.post(f"{AT}/forget", {"refs": refs, "apply": True})
+    done = await gateway.post(FORGET, {"refs": refs, "apply": True})
     assert (done["applied"], done["forgotten"], done["outcome"]) == (True, 3, "committed")
     assert count(node, "observations") == total - 3
     assert done["backup"]
@@ -111,11 +112,11 @@ async def test_what_is_forgotten_leaves_every_machine_and_comes_back_by_a_restor
         while count(other, "observations") != total - 3:
             await pause()
     assert (await gateway.ask("GET", f"{AT}/{refs[0]}")).status == 404
-    again = await gateway.ask("POST", f"{AT}/forget", {"refs": refs, "apply": True})
+    again = await gateway.ask("POST", FORGET, {"refs": refs, "apply": True})
     assert (again.status, again.error.field) == (404, "refs")
     # On the secondary, by a filter: it proposes, the primary merges, and both have it.
     kind = {"filter": {"kind": "summary"}, "node": "b", "apply": True}
-    proposed = await gateway.post(f"{AT}/forget", kind)
+    proposed = await gateway.post(FORGET, kind)
     assert (proposed["outcome"], proposed["forgotten"]) == ("proposed", 40)
     async with asyncio.timeout(SOON):
         while count(node, "session_summaries"):
@@ -125,5 +126,5 @@ async def test_what_is_forgotten_leaves_every_machine_and_comes_back_by_a_restor
     await gateway.post(AT.replace("/memories", "/restore"), state)
     assert (count(node, "observations"), count(node, "session_summaries")) == (total, 40)
     for body in ({}, {"filter": {}}, {"apply": True}):
-        refused = await gateway.ask("POST", f"{AT}/forget", body)
+        refused = await gateway.ask("POST", FORGET, body)
         assert (refused.status, refused.error.field) == (400, "filter")

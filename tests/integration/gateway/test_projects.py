@@ -104,7 +104,7 @@ async def test_history_diff_restore_backups_conflicts_and_jobs(served: Served) -
     pulled = await gateway.post(f"{at}/pull", {"node": "a"})
     assert pulled["seq"] == head + 1
     for path in (f"{at}/snapshots?node=nobody", f"{at}/doctor?node=b"):
-        assert (await gateway.ask("GET", path)).status == 503
+        assert (await gateway.ask("GET", path)).status == 404
     assert (await gateway.ask("GET", f"{at}/snapshots?node=a.b")).status == 400
     assert (await gateway.ask("GET", f"{at}/jobs/nothing")).status == 404
     assert (await gateway.ask("GET", f"{at}/diff?older=99&newer=head")).status == 404
@@ -134,14 +134,14 @@ async def test_the_control_plane_registers_syncs_and_lists(served: Served) -> No
         ("old-1", "agent", "online"),
     ]
     taken = await gateway.ask("POST", "/agents", {"name": "a"}, headers=AS_ADMIN)
-    assert (taken.status, taken.error.field) == (400, "name")
+    assert (taken.status, taken.error.field) == (409, "name")
     assert (await gateway.delete("/agents/old-1", headers=AS_ADMIN))["name"] == "old-1"
     assert (await gateway.ask("DELETE", "/agents/old-1", headers=AS_ADMIN)).status == 404
     for what in ("push", "pull"):
         synced = await gateway.post(f"/sync/{what}", {"project": PROJECT}, headers=AS_ADMIN)
         assert (synced["ok"], [one["agent"] for one in synced["results"]]) == (True, ["a"])
     away = await gateway.post("/sync/pull", {"project": PROJECT, "agent": "b"}, headers=AS_ADMIN)
-    assert (away["ok"], away["results"][0]["outcome"]) == (False, "unavailable")
+    assert (away["ok"], away["results"][0]["outcome"]) == (False, "not_found")
     jobs = (await gateway.get("/jobs", headers=AS_ADMIN))["jobs"]
     assert {job["project"] for job in jobs} == {CID}
     assert (await gateway.get(f"/jobs/{jobs[0]['id']}", headers=AS_ADMIN))["id"] == jobs[0]["id"]
