@@ -58,6 +58,12 @@ def inspect(path: Path, *, deadline: Deadline) -> DatabaseFacts:
         )
 
 
+def look(path: Path, *, deadline: Deadline) -> None:
+    """Raise what keeps the database at `path` from being used at all: errors as `inspect`, without a look at rows."""
+    with open_live(path, deadline=deadline) as connection:
+        connection.run("SELECT max(version) FROM schema_versions")
+
+
 def copy_database(
     source: Path, target: Path, *, deadline: Deadline, progress: Callable[[int, int], None] | None = None
 ) -> None:

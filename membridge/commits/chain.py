@@ -34,7 +34,7 @@ def went_back(head: SnapshotRecord, position: Position | None) -> bool:
 class ChainPolicy:
     """When a new full is taken: after `max_deltas`, or when the deltas weigh `max_percent` of the full."""
 
-    max_deltas: int = 50
+    max_deltas: int = 1_000
     max_percent: float = 100.0
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import durable
-from membridge.claudemem.database import check_tables
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table
 from membridge.merge.conflicts import Journal, Lost, loser_identity, row_identity, row_payload
@@ -81,7 +80,6 @@ class _Tally:
     updated: int = 0
     deleted: int = 0
     proposals: int = 0
-    touched: set[str] = field(default_factory=set[str])
     lost: list[Lost] = field(default_factory=list[Lost])
     set_aside: list[tuple[str, str, bytes]] = field(default_factory=list[tuple[str, str, bytes]])
     taken_in: list[bytes] = field(default_factory=list[bytes])
@@ -97,7 +95,6 @@ class Merger:
         self._connection, self._writer, self._terms = connection, writer, terms
         self._tally = _Tally()
         self._report = MergeReport()
-        self._touched: set[str] = set()
         self._emptied: list[Step] = []
         self._refused: list[Step] = []
         self._is_last = False
@@ -114,7 +111,7 @@ class Merger:
         deadline: Deadline,
         progress: Callable[[int, int], None] | None = None,
     ) -> MergeReport:
-        """Merge all buckets, sessions that go last, then check the tables that were written.
+        """Merge all buckets, sessions that go last.
 
         `progress` gets buckets done and buckets in all after each transaction. Errors: the database's, and
         DeadlineExceededError; what was committed by then stays, and the next merge goes on from there.
@@ -137,8 +134,6 @@ class Merger:
         for left in (self._emptied, self._refused):
             while left:
                 del left[: self._transaction(left, path, deadline)]
-        if self._touched:
-            check_tables(self._connection, path, sorted(self._touched))
         return self._report
 
     def _transaction(self, steps: Sequence[Step], path: Path, deadline: Deadline) -> int:
@@ -201,7 +196,6 @@ class Merger:
             quarantined=report.quarantined + len(tally.set_aside),
             unsynced=report.unsynced + tally.proposals,
         )
-        self._touched |= tally.touched
         self._emptied += tally.emptied
         self._refused += tally.refused
         if tally.set_aside:
@@ -250,7 +244,6 @@ class Merger:
             else:
                 self._set_aside(work, bucket, edit, str(error))
             return
-        self._tally.touched.add(work.table.name)
         if edit.theirs is not None and self._holds(payload := row_payload(work.table.name, edit.theirs.values)):
             self._tally.taken_in.append(payload)
 

@@ -286,8 +286,8 @@ class LaneSettings:
         meaning="A commit that loses more than this share of the rows needs `--allow-shrink`.",
     )
     chain_max_deltas: int = setting(
-        whole(0, 1000),
-        default=50,
+        whole(0, 100_000),
+        default=1_000,
         env="MEMBRIDGE_CHAIN_MAX_DELTAS",
         unit="snapshots",
         meaning="Deltas after a full snapshot before the next full one; 0 makes every snapshot full.",

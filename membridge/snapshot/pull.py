@@ -76,7 +76,7 @@ async def bring_up(
     if await threads.run(lane.database.exists):
         # Said before anything is fetched, which a later try would fetch again.
         try:
-            look = database.quick_check if replace else database.inspect
+            look = database.quick_check if replace else database.look
             await threads.run(look, lane.database, deadline=deadline)
         except DatabaseCorruptError:
             if not replace:

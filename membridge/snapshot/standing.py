@@ -6,18 +6,20 @@ nothing else.
 """
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.claudemem.connection import open_to_compare
 from membridge.claudemem.sql import Connection
+from membridge.errors import DatabaseCorruptError
 from membridge.merge import collect
 from membridge.merge.audit import Audit, Slice
 from membridge.merge.collect import OpenRows
 from membridge.merge.difference import difference
 from membridge.merge.index_file import IndexFileError
+from membridge.merge.memory_file import MemoryFile, OtherMemoryError
 from membridge.merge.row_index import Keys, MirrorFile, Standing
 from membridge.snapshot.lane import Lane
 from membridge.system.logging import get_logger
@@ -104,16 +106,33 @@ def feed(lane: Lane, *, deadline: Deadline) -> None:
 def audit_slice(lane: Lane, audit: Audit, *, deadline: Deadline) -> Slice | None:
     """Compare a slice of everything; None where there is nothing to compare, or the index cannot be used now.
 
-    Errors: as `numbers`.
+    At the end, and when rows were missed, the two files are checked as such: a mirror that does not hold its rows is
+    forgotten before anything is sent because of it. Errors: as `numbers`.
     """
     mirror = _mirror(lane)
     if mirror is None or not lane.database.exists():
         return None
     try:
-        return audit.go_on(mirror, deadline=deadline)
+        found = audit.go_on(mirror, deadline=deadline)
     except IndexFileError as error:
         _report(lane, error)
         return None
+    if found.missed or found.is_last:
+        _check_mirror(lane, mirror, deadline)
+        database.quick_check(lane.database, deadline=deadline)
+    return found
+
+
+def _check_mirror(lane: Lane, mirror: MirrorFile, deadline: Deadline) -> None:
+    try:
+        with closing(MemoryFile(mirror.path, deadline=deadline)) as memory:
+            memory.check()
+    except (OtherMemoryError, DatabaseCorruptError) as error:
+        damage = str(error)
+    else:
+        return
+    log.error("mirror is damaged, the next pull makes a new one", project=lane.project, reason=damage)
+    lane.mirror.forget()
 
 
 def turn(lane: Lane, *, deadline: Deadline) -> int | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from membridge.claudemem import database
+from membridge.claudemem.memory import memory_rows
 from membridge.merge import row_index
 from membridge.merge.audit import AUDIT_FILE, Audit
 from membridge.merge.row_index import INDEX_FILE, missed_in
@@ -152,3 +153,21 @@ def audited(box: Box) -> int:
 def forget_open_keys(index: Path) -> None:
     """Make an index that has missed something."""
     execute(index, "DELETE FROM open")
+
+
+async def test_a_damaged_mirror_is_forgotten_before_its_gaps_are_sent(make_box: MakeBox) -> None:
+    a, b = await two_boxes(make_box)
+    mirror = a.lane.mirror.path()
+    assert mirror is not None
+    execute(mirror, "PRAGMA foreign_keys = OFF; DELETE FROM observations WHERE rowid = 7")
+    audit = Audit(a.lane.folder / AUDIT_FILE, a.lane.index)
+
+    while (found := standing.audit_slice(a.lane, audit, deadline=soon())) is not None and not found.is_last:
+        pass
+
+    assert a.lane.mirror.position() is None
+    add_observation(a.database, "new")
+    await a.pull()
+    await a.push()
+    await b.pull()
+    assert memory_rows(b.database) == memory_rows(a.database)
