@@ -63,6 +63,8 @@ class Channel:
         self._items: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._moved = asyncio.Event()
+        #: Set at news too: events of clients that follow several channels.
+        self.heard: set[asyncio.Event] = set()
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -119,6 +121,8 @@ class Channel:
     def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
+        for one in self.heard:
+            one.set()
 
 
 class Broadcast:
@@ -169,7 +173,7 @@ class Broadcast:
             yield News(_NOTHING, at, reset=True)
         while True:
             if not channel.has(at):
-                async with aclosing(self._catch_up(channel, at, heartbeat)) as news:
+                async with aclosing(self.catch_up(channel, at, heartbeat)) as news:
                     async for one in news:
                         at = one.next
                         yield one
@@ -185,7 +189,8 @@ class Broadcast:
             if not await channel.moves(heartbeat):
                 yield News(_NOTHING, at)
 
-    async def _catch_up(self, channel: Channel, at: Position, heartbeat: float) -> AsyncGenerator[News[bytes]]:
+    async def catch_up(self, channel: Channel, at: Position, heartbeat: float) -> AsyncGenerator[News[bytes]]:
+        """Yield what is between a position and the channel, from the stream itself."""
         source = channel.source
         async with aclosing(follow(self._bus, source.subject, source.read, start=at, look=heartbeat)) as news:
             async for one in news:

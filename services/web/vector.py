@@ -5,18 +5,18 @@ vector when nothing happened; `reset` and `trouble` say which stream they are ab
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing
 
 import msgspec
 from aiohttp import hdrs, web
 
-from membridge.aio.tasks import background
+from membridge.aio.deadline import comes_within
 from membridge.bus.errors import StreamMissingError
 from membridge.bus.feed import News, Position
 from membridge.errors import InvalidRequestError, MembridgeError, NotFoundError
 from schemas.errors import AGAIN
-from services.web.broadcast import Source
+from services.web.broadcast import Channel, Source
 from services.web.errors import HEADERS, body_of
 from services.web.limits import stopping
 from services.web.routes import Call
@@ -37,72 +37,111 @@ async def send_vector(
     start = _vector_of(request)
     headers = {**HEADERS, "X-Request-Id": call.request_id, "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers={**headers, hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8"})
-    # As long as each source has one piece of news here: nothing is buffered for a slow client.
-    news: asyncio.Queue[tuple[str, News[bytes]]] = asyncio.Queue(1)
-    async with streams.opened(call, "events"), _fed(streams, sources, start, news):
+    moved = asyncio.Event()
+    # A client that knows other streams, and not one of these, missed what was in it meanwhile.
+    feeds = [
+        _Feed(name, source, start.get(name), missed=bool(start) and name not in start)
+        for name, source in sources.items()
+    ]
+    vector = {name: id_of(at.seq - 1, at) for name, at in start.items() if name in sources}
+    async with streams.opened(call, "events"), AsyncExitStack() as joined:
         call.streaming = True
         await response.prepare(request)
         await response.write(RETRY)
-        vector = {name: id_of(at.seq - 1, at) for name, at in start.items() if name in sources}
         while streams.may_go_on(call.identity):
-            name, one = await news.get()
-            if not streams.may_go_on(call.identity):
-                break
-            async with taken_within(streams.limits.slow, request, "stream"):
-                await response.write(_frames(name, one, vector, call.request_id))
+            # What comes while the pass below runs sets it again.
+            moved.clear()
+            for feed in feeds:
+                if feed.is_idle():
+                    continue
+                async with aclosing(feed.pending(streams, joined, moved)) as pieces:
+                    async for news in pieces:
+                        async with taken_within(streams.limits.slow, request, "stream"):
+                            await response.write(_frames(feed.name, news, vector, call.request_id))
+            whole = all(feed.channel is not None for feed in feeds)
+            heard = await comes_within(moved, streams.limits.heartbeat if whole else AGAIN_AFTER)
+            if not heard:
+                async with taken_within(streams.limits.slow, request, "stream"):
+                    await response.write(_life(vector))
     if not response.prepared:
         raise stopping()
     await response.write_eof()
     return response
 
 
-@asynccontextmanager
-async def _fed(
-    streams: Streams,
-    sources: Mapping[str, Source],
-    start: Mapping[str, Position],
-    news: "asyncio.Queue[tuple[str, News[bytes]]]",
-) -> AsyncGenerator[None]:
-    """Read all sources into a queue during the body."""
-    async with background() as group:
-        for name, source in sources.items():
-            # A client that knows other streams, and not this one, missed what was in it meanwhile.
-            missed = bool(start) and name not in start
-            group.create_task(_feed(streams, name, source, start.get(name), news, missed=missed), name=f"feed {name}")
-        yield
+class _Feed:
+    """One source of a client: its channel once that can be joined, and the client's place there."""
+
+    __slots__ = ("_at", "_missed", "_source", "_told", "channel", "name")
+
+    def __init__(self, name: str, source: Source, at: Position | None, *, missed: bool) -> None:
+        self.name, self._source, self._at, self._missed = name, source, at, missed
+        self.channel: Channel | None = None
+        self._told: MembridgeError | None = None
+
+    async def pending(
+        self, streams: Streams, joined: AsyncExitStack, moved: asyncio.Event
+    ) -> AsyncGenerator[News[bytes]]:
+        """Yield what there is for the client now; `moved` is set when there may be more."""
+        if self.channel is None:
+            try:
+                at = await self._join(streams, joined, moved)
+            except (NotFoundError, StreamMissingError):
+                # The stream does not exist yet: all that it will have is new.
+                self._at = self._at or Position()
+                return
+            except MembridgeError as error:
+                if error.mapping.retry not in AGAIN:
+                    raise
+                if self._told is None:
+                    self._told = error
+                    yield News(_NOTHING, self._at or Position(), trouble=error)
+                return
+            yield News(_NOTHING, at, reset=self._missed)
+        channel, at = self.channel, self._at
+        if channel is None or at is None:
+            return
+        if not channel.has(at):
+            async with aclosing(streams.broadcast.catch_up(channel, at, streams.limits.heartbeat)) as pieces:
+                async for news in pieces:
+                    self._at = at = news.next
+                    yield news
+        for news in self._since(channel, at):
+            yield news
+
+    def _since(self, channel: Channel, at: Position) -> Iterator[News[bytes]]:
+        """Yield what the channel has from a place on, and why nothing can be read if that is news."""
+        items = channel.since(at)
+        self._at = channel.end
+        if items:
+            self._told = None
+            yield News(items, self._at)
+        if channel.trouble is not None and channel.trouble is not self._told:
+            self._told = channel.trouble
+            yield News(_NOTHING, self._at, trouble=self._told)
+
+    def is_idle(self) -> bool:
+        """Whether there is nothing for the client now."""
+        channel = self.channel
+        if channel is None or channel.failure is not None:
+            return False
+        return channel.end == self._at and channel.trouble in {None, self._told}
+
+    async def _join(self, streams: Streams, joined: AsyncExitStack, moved: asyncio.Event) -> Position:
+        channel = await joined.enter_async_context(streams.broadcast.joined(self._source))
+        at = self._at or channel.end
+        if at.seq > channel.end.seq and at.seq > (end := await self._source.end()).seq:
+            # It is not where the stream has been: that was wiped.
+            at, self._missed = end, True
+        channel.heard.add(moved)
+        joined.callback(channel.heard.discard, moved)
+        self.channel, self._at, self._told = channel, at, None
+        return at
 
 
-async def _feed(
-    streams: Streams,
-    name: str,
-    source: Source,
-    at: Position | None,
-    news: "asyncio.Queue[tuple[str, News[bytes]]]",
-    *,
-    missed: bool,
-) -> None:
-    broadcast, told = streams.broadcast, False
-    while True:
-        try:
-            async with broadcast.joined(source) as channel:
-                first = at or channel.end
-                await news.put((name, News(_NOTHING, first, reset=missed)))
-                missed = told = False
-                follow = broadcast.follow(channel, first, heartbeat=streams.limits.heartbeat)
-                async with aclosing(follow) as pieces:
-                    async for one in pieces:
-                        at = one.next
-                        await news.put((name, one))
-        except (NotFoundError, StreamMissingError):
-            # The stream does not exist yet: all that it will have is new.
-            at = at or Position()
-        except MembridgeError as error:
-            if error.mapping.retry not in AGAIN:
-                raise
-            if not told:
-                await news.put((name, News(_NOTHING, at or Position(), trouble=error)))
-            told = True
-        await asyncio.sleep(AGAIN_AFTER)
+def _life(vector: Mapping[str, str]) -> bytes:
+    """Return a sign of life, which brings the vector too."""
+    return b": alive\nid: " + _id(vector).encode() + b"\n\n" if vector else b": alive\n\n"
 
 
 def _frames(name: str, news: News[bytes], vector: dict[str, str], request_id: str) -> bytes:
@@ -119,7 +158,7 @@ def _frames(name: str, news: News[bytes], vector: dict[str, str], request_id: st
         frames.append(frame(_id(vector), body, name.partition(".")[0].encode()))
     if not frames:
         vector[name] = id_of(news.next.seq - 1, news.next)
-        frames.append(b": alive\nid: " + _id(vector).encode() + b"\n\n")
+        frames.append(_life(vector))
     return b"".join(frames)
 
 
