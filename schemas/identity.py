@@ -61,18 +61,3 @@ def token(text: str, what: str = "token") -> str:
     if not TOKEN.fullmatch(text):
         raise InvalidTokenError(f"{what} {text!r} is not allowed: 1 to 64 of A-Z a-z 0-9 _ -")
     return text
-
-
-#: Prefix of the token of a text that is not a token itself.
-_CODED = "x-"
-
-
-def token_of(text: str) -> str:
-    """Return the token that stands for any text in a subject or key; two texts never have the same one.
-
-    A text that is a token stands for itself. Any other, or one that starts with the prefix, becomes its sha256; the
-    value under such a key holds the text.
-    """
-    if TOKEN.fullmatch(text) and not text.startswith(_CODED):
-        return text
-    return _CODED + hashlib.sha256(text.encode()).hexdigest()[:60]

@@ -119,10 +119,6 @@ class Journal:
             )
         return [_conflict(row) for row in rows]
 
-    def drop_conflict(self, number: int) -> None:
-        """Forget a conflict. Raises NotFoundError."""
-        self._change("DELETE FROM conflicts WHERE id = ?", (number,), f"conflict {number}", "run `membridge conflicts`")
-
     def quarantine(self, kind: str, subject: str, reason: str, payload: bytes) -> str:
         """Set something aside and return its id; the same payload again counts as another attempt."""
         self._quarantine(kind, [(subject, reason, payload)])

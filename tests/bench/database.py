@@ -1,10 +1,14 @@
-"""The database that everything is measured on: written by a real worker, grown with observations of like text."""
+"""The database that everything is measured on: written by a real worker, grown with observations of like text.
+
+Written through apsw: in a process with a lasting lane Python's own `sqlite3` must not open a live database.
+"""
 
 import random
 import shutil
-import sqlite3
 from contextlib import closing
 from pathlib import Path
+
+import apsw
 
 SAMPLE = Path(__file__).parents[1] / "data" / "claude-mem-13.25.3.db"
 MEGABYTE = 1 << 20
@@ -27,7 +31,7 @@ def new_random(seed: int) -> random.Random:
     return random.Random(seed)  # repeatable text, no secret
 
 
-def add_observations(path: Path, count: int, *, rng: random.Random, database: sqlite3.Connection | None = None) -> None:
+def add_observations(path: Path, count: int, *, rng: random.Random, database: apsw.Connection | None = None) -> None:
     """Insert `count` observations as the worker does, each like one of the sample but of shuffled words.
 
     On a connection of its own each is a transaction, as the worker's are; on a given one all are one.
@@ -42,7 +46,7 @@ def add_observations(path: Path, count: int, *, rng: random.Random, database: sq
                 _insert(own, 1, rng)
 
 
-def _insert(database: sqlite3.Connection, count: int, rng: random.Random) -> None:
+def _insert(database: apsw.Connection, count: int, rng: random.Random) -> None:
     columns = [row[1] for row in database.execute("PRAGMA table_info(observations)") if row[1] != "id"]
     names = ", ".join(columns)
     patterns = database.execute(f"SELECT {names} FROM observations WHERE id <= 320 ORDER BY id").fetchall()
@@ -59,14 +63,15 @@ def _insert(database: sqlite3.Connection, count: int, rng: random.Random) -> Non
     database.executemany(f"INSERT INTO observations ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=10)
+def _open(path: Path) -> apsw.Connection:
+    database = apsw.Connection(str(path))
+    database.set_busy_timeout(10_000)
     database.execute("PRAGMA journal_mode = wal")
     database.execute("PRAGMA synchronous = normal")
     return database
 
 
-def _size(database: sqlite3.Connection) -> int:
+def _size(database: apsw.Connection) -> int:
     pages: int = database.execute("PRAGMA page_count").fetchone()[0]
     size: int = database.execute("PRAGMA page_size").fetchone()[0]
     return pages * size

@@ -5,18 +5,20 @@ The transfer child is warm where a daemon's is, that is from the second push on;
 
 import asyncio
 import shutil
-import sqlite3
 import statistics
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
+import apsw
+
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus, connect
 from membridge.bus.kv import open_bucket
 from membridge.bus.options import BusOptions
 from membridge.bus.streams import ensure_streams
+from membridge.claudemem.sql import Connection
 from membridge.commits.progress import ProgressTracker
 from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.merge.conflicts import Journal
@@ -103,7 +105,7 @@ async def _lane(scene: Scene, bus: Bus, bucket: str, name: str, *, sealed: bool)
     options = S3Options(endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, bucket=bucket)
     with (
         closing(Journal(folder / "journal.db")) as journal,
-        closing(RowIndex(folder / "rows.db", folder / "claude-mem.db")) as index,
+        closing(RowIndex(folder / "rows.db", folder / "claude-mem.db", lasting=True)) as index,
     ):
         async with open_s3(options) as opened:
             store = EncryptedStore(opened, KeySource(passphrase="of the bench")) if sealed else PlainStore(opened)
@@ -183,8 +185,8 @@ def _machine(scene: Scene, server: NatsServer, name: str, bucket: str) -> NodePr
     return machine
 
 
-def _worker_connection(database: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(database, isolation_level=None)
+def _worker_connection(database: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(database))
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     return connection
@@ -195,9 +197,9 @@ def _committed(machine: NodeProcess) -> int:
 
 
 def _count(machine: NodeProcess) -> int:
-    with closing(sqlite3.connect(machine.database, timeout=10)) as database:
-        counted: tuple[int] = database.execute("SELECT count(*) FROM observations").fetchone()
-        return counted[0]
+    with closing(apsw.Connection(str(machine.database), flags=apsw.SQLITE_OPEN_READWRITE)) as database:
+        database.set_busy_timeout(10_000)
+        return Connection(database).number("SELECT count(*) FROM observations")
 
 
 def _rss(machine: NodeProcess) -> int:

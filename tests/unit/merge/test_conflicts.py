@@ -39,16 +39,6 @@ def test_a_conflict_is_kept_once_and_shown_newest_first(journal: Journal) -> Non
     assert journal.counts().conflicts == 2
 
 
-def test_a_conflict_can_be_dropped(journal: Journal) -> None:
-    journal.add_conflicts([lost("one")])
-
-    journal.drop_conflict(journal.conflicts()[0].id)
-
-    assert journal.conflicts() == []
-    with pytest.raises(NotFoundError):
-        journal.drop_conflict(1)
-
-
 def test_the_same_thing_set_aside_again_is_another_attempt(journal: Journal) -> None:
     first = journal.quarantine("proposal", "proposal 1", "damaged", b"payload")
     second = journal.quarantine("proposal", "proposal 1", "still damaged", b"payload")

@@ -18,7 +18,6 @@ from schemas.identity import (
     node_id_of_host,
     project_id,
     token,
-    token_of,
 )
 
 WIDENING = ["", ".", "a.b", "a b", "*", ">", "a*", "a>", "a\n", "a\t", "ä", "a/b", "a" * 65, "\x00"]
@@ -84,15 +83,3 @@ def test_the_wire_refuses_the_node_ids_that_the_constructor_refuses(text: str) -
 def test_the_wire_refuses_ids_of_another_form(kind: type[str], text: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(text, kind)
-
-
-@pytest.mark.parametrize("text", ["", "a.b", "a b", "*", "ü" * 200, "x" * 65, "x-0", "\x00", ">"])
-def test_any_text_has_a_token_of_its_own(text: str) -> None:
-    assert TOKEN.fullmatch(token_of(text))
-    assert token_of(text) != text
-    # Nobody can choose a text that stands where another one's token does.
-    assert token_of(token_of(text)) != token_of(text)
-
-
-def test_a_token_stands_for_itself() -> None:
-    assert token_of("context_1-A") == "context_1-A"
