@@ -14,7 +14,7 @@ from membridge.system.logging import get_logger
 from membridge.wiring.bus import made_again
 from membridge.wiring.service import Service
 from schemas import buckets
-from services.web import health, keys, openapi, sessions
+from services.web import docs_page, health, keys, openapi, sessions
 from services.web.app import Kit, make_app
 from services.web.audit import stream_audit
 from services.web.auth import ISSUED_ONLY, RATES, Admission, Gate, HeaderKey, Rates
@@ -116,6 +116,7 @@ async def served(
         access.gate.listen(streams.recheck)
         needed = {"keys": access.keyring.check, **(checks or {})}
         every = [*endpoints, *access.endpoints(), *health.endpoints(needed, metrics, flights)]
+        every.append(docs_page.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
         every.append(openapi.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
         app = make_app(every, Kit(access.gate, stream_audit(bus), metrics, flights, streams))
         async with serve(app, flights, Listening(host, port)) as (host, port):

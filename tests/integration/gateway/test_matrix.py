@@ -12,7 +12,7 @@ from membridge.bus.connection import Bus
 from schemas.web import Role
 from services.gateway import callers
 from services.gateway.routes import agent, control, events, membridge, projects, runtime
-from services.web import health, keys, openapi, sessions
+from services.web import docs_page, health, keys, openapi, sessions
 from services.web.identity import ANYBODY, Identity
 from services.web.limits import RateLimit
 from services.web.routes import AnyRoute, Kind, Route
@@ -32,7 +32,7 @@ SCOPES = (callers.TASKS, callers.MEMORY, callers.AGENT, "keys", "metrics")
 
 def declared() -> Iterator[AnyRoute]:
     """Return the routes that the modules of the gateway and of the kit declare."""
-    modules = (agent, control, events, membridge, projects, runtime, health, keys, openapi, sessions)
+    modules = (agent, control, events, membridge, projects, runtime, docs_page, health, keys, openapi, sessions)
     found = chain.from_iterable(vars(module).values() for module in modules)
     yield from {one.name: one for one in found if isinstance(one, Route)}.values()
     yield from (membridge.for_old(one) for one in (membridge.LEADERSHIP, membridge.NODES, membridge.SELECT))
