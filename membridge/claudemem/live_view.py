@@ -138,11 +138,11 @@ class LiveView:
         if self._open is not None and (self._open.file, self._open.path) != (file, real):
             self.close()
         if self._open is None:
-            connection = Connection(apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE))
+            connection = Connection(apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=16))
             self._open = _Open(connection, real, file)
             prepare(connection, real, deadline=deadline)
             check_is_claude_mem(connection, real)
-            connection.run("PRAGMA query_only = ON; PRAGMA cache_size = -128")
+            connection.run("PRAGMA query_only = ON; PRAGMA cache_size = -64")
         else:
             prepare(self._open.connection, real, deadline=deadline)
         return self._open

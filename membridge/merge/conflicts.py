@@ -86,9 +86,9 @@ class Journal:
         self._lock = threading.Lock()
         with translated(path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = Connection(apsw.Connection(str(path)))
+            self._connection = Connection(apsw.Connection(str(path), statementcachesize=16))
             self._connection.apsw.set_busy_timeout(5_000)
-            self._connection.run("PRAGMA cache_size = -128")
+            self._connection.run("PRAGMA cache_size = -64")
             self._prepare()
 
     def close(self) -> None:

@@ -53,11 +53,11 @@ class IndexFile:
         self._path = path
         with _reported(path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = Connection(apsw.Connection(str(path)))
+            self._connection = Connection(apsw.Connection(str(path), statementcachesize=16))
             self._connection.apsw.set_busy_timeout(_PATIENCE)
             try:
                 # What a power cut takes back is compared once more; a WAL that nobody forces is whole all the same.
-                self._connection.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -128")
+                self._connection.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -64")
                 self._prepare()
             except BaseException:
                 self._connection.close()
