@@ -51,10 +51,10 @@ sweep *args:
 [group("work")]
 changes *args:
     python -m tests.changes {{ args }}
-# Measure against the reference programs, into docs/benchmarks.md and docs/benchmarks-tasks.md.
+# Measure against the reference programs, into docs/benchmarks.md, benchmarks-sizes.md and benchmarks-tasks.md.
 [group("work")]
 bench *args:
-    python -m tests.bench {{ args }} && python -m tests.bench.tasks
+    python -m tests.bench {{ args }} && python -m tests.bench.sizes && python -m tests.bench.tasks
 [group("work")]
 fmt:
     ruff format . && ruff check --fix .

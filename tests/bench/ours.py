@@ -71,7 +71,7 @@ async def _lanes(scene: Scene, server: NatsServer, *, sealed: bool) -> dict[str,
         b = await stack.enter_async_context(_lane(scene, bus, bucket, "b", sealed=sealed))
         shutil.copyfile(scene.original, a.database)
         # claude-mem's worker keeps the file open in WAL mode.
-        stack.enter_context(closing(_worker_connection(a.database)))
+        stack.enter_context(closing(worker_connection(a.database)))
         before = scene.s3.sizes(bucket)
         full_push = await _timed(lambda: _push(a))
         full_bytes = uploaded(before, scene.s3.sizes(bucket))
@@ -131,14 +131,14 @@ async def _daemon_memory(scene: Scene, server: NatsServer) -> tuple[int, int]:
     shutil.copyfile(scene.original, machine.database)
     await machine.start()
     try:
-        await _until(lambda: _committed(machine) >= 1)
+        await until(lambda: committed(machine) >= 1)
         # The child of the first push has ended and the daemon is as it will be for months.
-        await _until(lambda: not _children(machine))
+        await until(lambda: not _children(machine))
         fresh = _rss(machine)
         for number in range(2, 12):
             add_observations(machine.database, NEW, rng=random)
-            await _until(lambda number=number: _committed(machine) >= number)
-        await _until(lambda: not _children(machine))
+            await until(lambda number=number: committed(machine) >= number)
+        await until(lambda: not _children(machine))
         return fresh, _rss(machine)
     finally:
         await machine.stop()
@@ -152,13 +152,13 @@ async def _to_row(scene: Scene, server: NatsServer) -> dict[str, float]:
     times: list[float] = []
     try:
         await a.start()
-        await _until(lambda: _committed(a) >= 1)
+        await until(lambda: committed(a) >= 1)
         await b.start()
-        await _until(lambda: b.database.exists() and _count(b) == _count(a))
+        await until(lambda: b.database.exists() and count_of(b) == count_of(a))
         for _ in range(ROUNDS):
             add_observations(a.database, 1, rng=random)
-            began, wanted = time.perf_counter(), _count(a)
-            await _until(lambda wanted=wanted: _count(b) >= wanted)
+            began, wanted = time.perf_counter(), count_of(a)
+            await until(lambda wanted=wanted: count_of(b) >= wanted)
             times.append(time.perf_counter() - began)
     finally:
         await a.stop()
@@ -185,34 +185,38 @@ def _machine(scene: Scene, server: NatsServer, name: str, bucket: str) -> NodePr
     return machine
 
 
-def _worker_connection(database: Path) -> apsw.Connection:
+def worker_connection(database: Path) -> apsw.Connection:
+    """Open a database as claude-mem's worker has it open."""
     connection = apsw.Connection(str(database))
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     return connection
 
 
-def _committed(machine: NodeProcess) -> int:
+def committed(machine: NodeProcess) -> int:
+    """Return how many snapshots a daemon has committed."""
     return machine.log.read_text(encoding="utf-8").count('"outcome":"committed"')
 
 
-def _count(machine: NodeProcess) -> int:
+def count_of(machine: NodeProcess) -> int:
+    """Return how many observations a machine's database has."""
     with closing(apsw.Connection(str(machine.database), flags=apsw.SQLITE_OPEN_READWRITE)) as database:
         database.set_busy_timeout(10_000)
         return Connection(database).number("SELECT count(*) FROM observations")
 
 
 def _rss(machine: NodeProcess) -> int:
-    status = Path(f"/proc/{_pid(machine)}/status").read_text(encoding="ascii")
+    status = Path(f"/proc/{pid_of(machine)}/status").read_text(encoding="ascii")
     return int(status.partition("VmRSS:")[2].split()[0]) << 10
 
 
 def _children(machine: NodeProcess) -> str:
-    pid = _pid(machine)
+    pid = pid_of(machine)
     return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").strip()
 
 
-def _pid(machine: NodeProcess) -> int:
+def pid_of(machine: NodeProcess) -> int:
+    """Return the process id of a daemon that runs."""
     if machine.process is None:
         raise RuntimeError(f"{machine.name} does not run")
     return machine.process.pid
@@ -232,7 +236,8 @@ async def _timed(act: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-async def _until(condition: Callable[[], object]) -> None:
+async def until(condition: Callable[[], object]) -> None:
+    """Ask again and again until something is so."""
     # Another process is watched: it tells nobody when it is done.
     async with asyncio.timeout(LIMIT):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - as said above
