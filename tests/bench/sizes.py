@@ -29,10 +29,11 @@ from tests.bench.s3 import start_s3
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-sizes.md"
 SIZES = (50, 250, 1000)
 INTRODUCTION = """\
-Written by `python -m tests.bench.sizes` on {day}: two daemons on the default store, ten observations at a time, medians.
-Each cell: processor time of the daemon, bytes that it wrote to the disk, and wall time, of which 0.1 s is the quiet time
-that the daemon waits for. The first push and the cold pull may grow with the size; the run fails if another row grows
-more than 1.5 times. The first merge on a machine copies the database once, as a backup, and is not in the medians.
+Written by `python -m tests.bench.sizes` on {day}: two daemons on the default store, ten observations at a time,
+medians. Each cell: processor time of the daemon, bytes that it wrote to the disk, and wall time, of which 0.1 s is the
+quiet time that the daemon waits for. The first push and the cold pull may grow with the size; the run fails if another
+row grows more than 1.5 times. The first merge on a machine copies the database once, as a backup, and is not in the
+medians.
 """
 #: Rounds of ten observations; the first merge copies the database as a backup, so the first two do not count.
 ROUNDS, UNCOUNTED = 7, 2
