@@ -76,7 +76,7 @@ class Mirror:
         if moved is not None and moved.sha256 == digest:
             self.advance(moved)
         else:
-            log.error("mirror is not what it should be, the next pull makes a new one", database=noted.file)
+            log.error("mirror is not what it should be, the next pull makes a new one", path=noted.file)
             self.forget()
 
     def stage(self) -> Path:

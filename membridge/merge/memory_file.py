@@ -50,8 +50,8 @@ _INDEXED = ("content_session_id", "memory_session_id", "created_at_epoch")
 _CHUNK = 512
 #: Pages that are copied at once.
 _PAGES = 1_024
-#: KiB of the page cache.
-_CACHE = 2048
+#: KiB of the page cache, of a file that is used and of one that is being built.
+_CACHE, _BUILDING_CACHE = 256, 4096
 
 _SCHEMA = f"""
 PRAGMA application_id = {MEMORY_FILE};
@@ -84,10 +84,11 @@ class MemoryFile:
             try:
                 bound(self.connection, deadline)
                 self.connection.apsw.set_busy_timeout(10_000)
+                cache = _BUILDING_CACHE if building else _CACHE
                 journal = "OFF; PRAGMA synchronous = OFF" if building else "WAL; PRAGMA synchronous = NORMAL"
                 self.connection.run("PRAGMA foreign_keys = OFF")
                 self.connection.run(
-                    f"PRAGMA secure_delete = ON; PRAGMA journal_mode = {journal}; PRAGMA cache_size = -{_CACHE}"
+                    f"PRAGMA secure_delete = ON; PRAGMA journal_mode = {journal}; PRAGMA cache_size = -{cache}"
                 )
                 if not self.connection.number("PRAGMA user_version"):
                     self.connection.run(f"BEGIN; {_SCHEMA} COMMIT")

@@ -96,6 +96,6 @@ def _parsed(name: str) -> tuple[datetime, str] | None:
     stamp, _, reason = name.rpartition("-")
     try:
         # Of a thousand names `strptime` would take longer than everything else.
-        return (datetime.fromisoformat(stamp), reason) if _STAMPED.fullmatch(stamp) else None
+        return (clock.parse(stamp), reason) if _STAMPED.fullmatch(stamp) else None
     except ValueError:
         return None

@@ -22,6 +22,7 @@ from membridge.system import clock
 FIELDS: Final[Mapping[str, str]] = {
     "address": "where something listens or was reached, without user name and password",
     "attempt": "how often it was tried",
+    "backups": "how many backups",
     "by": "who asked: a user, a machine or a key",
     "bytes": "size in bytes",
     "code": "error code",
@@ -39,6 +40,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "kind": "which sort of the thing that the event speaks of",
     "late": "parts that needed too long to stop",
     "line": "what another program wrote",
+    "missed": "keys that the cheap comparison had not seen to differ",
     "name": "name of a part, bucket, stream or check",
     "node": "node id",
     "operation": "name of an operation",
@@ -52,6 +54,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "reason": "why",
     "remedy": "what to do",
     "request_id": "which request caused it; the same on every line and in the reply",
+    "restarts": "how often something began again",
     "role": "primary, secondary or none",
     "rows": "how many rows",
     "seconds": "how long it took or will take",
