@@ -1,10 +1,10 @@
 """A claude-mem database as a file: its facts, a consistent copy of it, and its health.
 
-The worker keeps writing meanwhile. A copy for other machines is scrubbed of what belongs to this one; a backup is not.
+The worker keeps writing meanwhile.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from pathlib import Path
 import apsw
 
 from membridge.aio.deadline import Deadline
-from membridge.claudemem.connection import bound, open_frozen, open_live, require_directory
+from membridge.claudemem.connection import bound, open_live, require_directory
 from membridge.claudemem.sql import Connection
-from membridge.claudemem.tables import local_tables, quoted, travelling_tables
+from membridge.claudemem.tables import quoted, travelling_tables
 from membridge.claudemem.translate import RESTORE, translated
 from membridge.errors import DatabaseCorruptError, DiskFullError
 from membridge.system import files
@@ -64,58 +64,30 @@ def look(path: Path, *, deadline: Deadline) -> None:
         connection.run("SELECT max(version) FROM schema_versions")
 
 
-def copy_database(
-    source: Path, target: Path, *, deadline: Deadline, progress: Callable[[int, int], None] | None = None
-) -> None:
-    """Make `target` a consistent copy of the live database, without machine-local data.
-
-    Pages keep their positions, so that two copies differ where the database changed. `progress` gets pages done and
-    pages in all. Errors: the database's, DiskFullError, DeadlineExceededError; `target` is then gone.
-    """
-    _copy(source, target, deadline, progress, scrubbing=True)
-
-
 def backup(live: Path, target: Path, *, deadline: Deadline) -> None:
-    """Make `target` a consistent copy of the live database, as it is. Errors as `copy_database`."""
-    _copy(live, target, deadline, None, scrubbing=False)
+    """Make `target` a consistent copy of the live database, as it is.
 
-
-def scrub(copy: Path) -> None:
-    """Empty the machine-local tables of a copy. A copy in which they are empty already is not touched.
-
-    What they held is overwritten, not only unlinked: the file goes to other machines.
+    Errors: the database's, DiskFullError, DeadlineExceededError; `target` is then gone.
     """
-    with translated(copy):
-        connection = Connection(apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE))
-        try:
-            connection.apsw.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-            connection.run("PRAGMA foreign_keys = OFF; PRAGMA secure_delete = ON")
-            filled = [
-                name
-                for name in local_tables(connection)
-                if connection.exists(f"SELECT 1 FROM {quoted(name)} LIMIT 1")  # noqa: S608 - quoted
-            ]
-            if filled:
-                with connection.apsw:
-                    for name in filled:
-                        connection.run(f"DELETE FROM {quoted(name)}")  # noqa: S608 - quoted
-        finally:
-            connection.close()
+    require_directory(target)
+    with translated(target):
+        _forget(target)
+    try:
+        with open_live(live, deadline=deadline) as connection, translated(target):
+            _check_room(connection, target)
+            _copy_pages(connection, target, deadline)
+        with translated(target):
+            files.sync_path(target)
+    except BaseException:
+        with suppress(OSError):
+            _forget(target)
+        raise
 
 
 def quick_check(path: Path, *, deadline: Deadline) -> None:
     """Raise DatabaseCorruptError when SQLite's quick check finds damage."""
     with open_live(path, deadline=deadline) as connection:
         check_tables(connection, path, [])
-
-
-def check_memory(frozen: Path, *, deadline: Deadline) -> None:
-    """Raise DatabaseCorruptError when the memory in a file that no program writes is damaged.
-
-    Leaves the search index alone, which is most of the file and is never read from there.
-    """
-    with open_frozen(frozen, deadline=deadline) as connection:
-        check_tables(connection, frozen, [*travelling_tables(connection)])
 
 
 def check_tables(connection: Connection, path: Path, names: Sequence[str]) -> None:
@@ -142,39 +114,12 @@ def device_id(database: Path) -> str | None:
     return None
 
 
-def _copy(
-    source: Path,
-    target: Path,
-    deadline: Deadline,
-    progress: Callable[[int, int], None] | None,
-    *,
-    scrubbing: bool,
-) -> None:
-    require_directory(target)
-    with translated(target):
-        _forget(target)
-    try:
-        with open_live(source, deadline=deadline) as connection, translated(target):
-            _check_room(connection, target)
-            _copy_pages(connection, target, deadline, progress)
-        if scrubbing:
-            scrub(target)
-        with translated(target):
-            files.sync_path(target)
-    except BaseException:
-        with suppress(OSError):
-            _forget(target)
-        raise
-
-
 def _forget(target: Path) -> None:
     for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm"), Path(f"{target}-journal")):
         leftover.unlink(missing_ok=True)
 
 
-def _copy_pages(
-    connection: Connection, target: Path, deadline: Deadline, progress: Callable[[int, int], None] | None
-) -> None:
+def _copy_pages(connection: Connection, target: Path, deadline: Deadline) -> None:
     # One read transaction for all steps: a worker that writes meanwhile would restart the copy, for ever if it is busy.
     connection.run("BEGIN")
     connection.run("SELECT 1 FROM sqlite_schema LIMIT 1")
@@ -186,8 +131,6 @@ def _copy_pages(
             while not pages.done:
                 pages.step(_PAGES)
                 deadline.check("copying the database")
-                if progress is not None:
-                    progress(pages.page_count - pages.remaining, pages.page_count)
         # A copy needs no WAL: it is opened without leaving files beside it.
         copy.run("PRAGMA journal_mode = DELETE")
     finally:

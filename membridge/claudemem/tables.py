@@ -108,12 +108,6 @@ def travelling_tables(connection: Connection, schema: str = "main") -> dict[str,
     return {table.name: table for table in found}
 
 
-def local_tables(connection: Connection) -> list[str]:
-    """Return the tables whose rows belong to the machine and never leave it; `schema_versions` describes the file."""
-    names = connection.texts("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-    return [name for name in names if name == "pending_messages" or name.startswith("sync_")]
-
-
 def quoted(name: str) -> str:
     """Return a table's or column's name as SQL."""
     return '"' + name.replace('"', '""') + '"'

@@ -138,7 +138,7 @@ class IndexHistory(History):
     def _copied(self) -> MirrorFile:
         self._mirrors += 1
         target = self.folder / f"mirror-{self._mirrors}.db"
-        database.copy_database(self.path, target, deadline=soon())
+        database.backup(self.path, target, deadline=soon())
         return MirrorFile(files.sha256_of(target), target)
 
 

@@ -50,7 +50,7 @@ class Machine:
     def push(self) -> Path:
         """Commit: copy the live database, which becomes this machine's mirror and the head."""
         self.mirror = self.folder / f"mirror-{next(_NUMBERS)}.db"
-        database.copy_database(self.live, self.mirror, deadline=soon())
+        database.backup(self.live, self.mirror, deadline=soon())
         return self.mirror
 
     def pull(self, head: Path, source: Source) -> MergeReport:

@@ -44,7 +44,7 @@ class Machine:
     def pushed(self) -> MirrorFile:
         """Make a mirror of what is live now."""
         target = self.folder / f"mirror-{len(list(self.folder.glob('mirror-*')))}.db"
-        database.copy_database(self.live, target, deadline=soon())
+        database.backup(self.live, target, deadline=soon())
         self.mirror = MirrorFile(files.sha256_of(target), target)
         return self.mirror
 

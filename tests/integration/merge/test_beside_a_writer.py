@@ -31,7 +31,7 @@ def test_a_copy_beside_a_writer_is_consistent(tmp_path: Path) -> None:
     with writing_process(a.live, name="worker") as worker:
         for number in range(5):
             copy = tmp_path / f"copy {number}.db"
-            database.copy_database(a.live, copy, deadline=soon())
+            database.backup(a.live, copy, deadline=soon())
             database.quick_check(copy, deadline=soon())
             orphans = "memory_session_id NOT IN (SELECT memory_session_id FROM sdk_sessions)"
             torn = rows_of(copy, f"SELECT 1 FROM observations WHERE {orphans}")

@@ -113,12 +113,12 @@ def test_what_the_worker_writes_while_the_journal_is_written_is_the_loser(
 def test_the_loser_of_a_conflict_is_never_lost_wherever_the_merge_is_killed(tmp_path: Path) -> None:
     live = make_database(tmp_path / "live.db", empty=True)
     add_observation(live, "first")
-    database.copy_database(live, tmp_path / "base.db", deadline=soon())
+    database.backup(live, tmp_path / "base.db", deadline=soon())
     theirs = tmp_path / "theirs-live.db"
     shutil.copyfile(tmp_path / "base.db", theirs)
     execute(theirs, "UPDATE observations SET title = 'theirs'")
     add_observation(theirs, "new")
-    database.copy_database(theirs, tmp_path / "theirs.db", deadline=soon())
+    database.backup(theirs, tmp_path / "theirs.db", deadline=soon())
     execute(live, "UPDATE observations SET title = 'ours'")
 
     done = subprocess.run(

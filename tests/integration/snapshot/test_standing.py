@@ -74,7 +74,7 @@ async def test_after_a_push_and_a_pull_nothing_is_compared_but_what_changes(
 async def test_a_push_without_news_copies_nothing(make_box: MakeBox, monkeypatch: pytest.MonkeyPatch) -> None:
     a, _ = await two_boxes(make_box)
     execute(a.database, "UPDATE observations SET relevance_count = relevance_count + 1")
-    forbid(monkeypatch, database, "copy_database")
+    forbid(monkeypatch, database, "quick_check")
 
     assert (await a.push()).outcome is PushOutcome.UNCHANGED
 

@@ -19,7 +19,7 @@ from membridge.errors import (
     DeadlineExceededError,
     DiskFullError,
 )
-from tests.fixtures.databases import DATA, NEW, OLD, add_observation, connect, execute, grow, make_database, rows_of
+from tests.fixtures.databases import DATA, NEW, OLD, add_observation, connect, execute, make_database, rows_of
 
 
 def soon() -> Deadline:
@@ -74,7 +74,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_damage_is_found(claude_mem_copy: Path) -> None:
     damaged = claude_mem_copy.with_name("damaged.db")
-    database.copy_database(claude_mem_copy, damaged, deadline=soon())
+    database.backup(claude_mem_copy, damaged, deadline=soon())
     database.quick_check(damaged, deadline=soon())
     with damaged.open("r+b") as file:
         file.seek(4096 * 20)
@@ -117,7 +117,7 @@ def test_a_copy_is_refused_before_it_would_fill_the_disk(
     monkeypatch.setattr(os, "statvfs", lambda _: full)
 
     with pytest.raises(DiskFullError, match="needed"):
-        database.copy_database(claude_mem_copy, tmp_path / "copy.db", deadline=soon())
+        database.backup(claude_mem_copy, tmp_path / "copy.db", deadline=soon())
     assert not (tmp_path / "copy.db").exists()
 
 
@@ -128,56 +128,15 @@ def test_errors_of_the_file_system_are_told(tmp_path: Path) -> None:
         raise OSError(13, "Permission denied")
 
 
-def test_two_copies_without_a_change_are_the_same_bytes(claude_mem_copy: Path, tmp_path: Path) -> None:
-    execute(claude_mem_copy, "INSERT INTO sync_state VALUES ('cursor', 'secret-9')")
-    holder = connect(claude_mem_copy)
-    first, second = tmp_path / "1.db", tmp_path / "2.db"
-
-    database.copy_database(claude_mem_copy, first, deadline=soon())
-    database.copy_database(claude_mem_copy, second, deadline=soon())
-    holder.close()
-
-    assert first.read_bytes() == second.read_bytes()
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("1.db-", "2.db-"))]
-
-
-def test_a_copy_holds_what_is_still_in_the_wal_and_nothing_machine_local(claude_mem_copy: Path, tmp_path: Path) -> None:
+def test_a_copy_holds_what_is_still_in_the_wal(claude_mem_copy: Path, tmp_path: Path) -> None:
     writer = connect(claude_mem_copy)
-    writer.execute("INSERT INTO sync_state VALUES ('token', 'very-secret-words')")
     add_observation(claude_mem_copy, "fresh")
     copy = tmp_path / "copy.db"
 
-    database.copy_database(claude_mem_copy, copy, deadline=soon())
+    database.backup(claude_mem_copy, copy, deadline=soon())
     writer.close()
 
-    assert rows_of(copy, "SELECT count(*) FROM sync_state") == [(0,)]
-    assert b"very-secret-words" not in copy.read_bytes()
     assert memory_sum(copy) == memory_sum(claude_mem_copy)
-
-
-def test_ten_new_rows_change_few_pages_of_a_copy(claude_mem_copy: Path, tmp_path: Path) -> None:
-    grow(claude_mem_copy, 8)
-    first, second = tmp_path / "1.db", tmp_path / "2.db"
-    database.copy_database(claude_mem_copy, first, deadline=soon())
-    for number in range(10):
-        add_observation(claude_mem_copy, f"new {number}")
-    database.copy_database(claude_mem_copy, second, deadline=soon())
-
-    old, new = first.read_bytes(), second.read_bytes()
-
-    changed = sum(old[at : at + 4096] != new[at : at + 4096] for at in range(0, len(new), 4096))
-    assert changed < 200
-    assert len(new) // 4096 > 1_000
-
-
-def test_scrubbing_what_is_scrubbed_changes_no_byte(claude_mem_copy: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy.db"
-    database.copy_database(claude_mem_copy, copy, deadline=soon())
-    before = copy.read_bytes()
-
-    database.scrub(copy)
-
-    assert copy.read_bytes() == before
 
 
 def test_a_backup_keeps_everything(claude_mem_copy: Path, tmp_path: Path) -> None:
@@ -189,13 +148,10 @@ def test_a_backup_keeps_everything(claude_mem_copy: Path, tmp_path: Path) -> Non
 
 
 def test_a_copy_that_fails_leaves_nothing_behind(claude_mem_copy: Path, tmp_path: Path) -> None:
-    def fail(done: int, total: int) -> None:
-        raise DeadlineExceededError(f"{done} of {total}")
-
     with pytest.raises(DeadlineExceededError):
-        database.copy_database(claude_mem_copy, tmp_path / "copy.db", deadline=soon(), progress=fail)
+        database.backup(claude_mem_copy, tmp_path / "copy.db", deadline=Deadline.after(0.0))
     with pytest.raises(DatabaseMissingError):
-        database.copy_database(claude_mem_copy, tmp_path / "no folder" / "copy.db", deadline=soon())
+        database.backup(claude_mem_copy, tmp_path / "no folder" / "copy.db", deadline=soon())
 
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("copy.db")]
 
@@ -205,7 +161,7 @@ def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     path = make_database(tmp_path / "odd folder's" / name)
     copy = path.with_name(f"copy of {name}")
 
-    database.copy_database(path, copy, deadline=soon())
+    database.backup(path, copy, deadline=soon())
 
     assert database.inspect(copy, deadline=soon()).rows == database.inspect(path, deadline=soon()).rows
 

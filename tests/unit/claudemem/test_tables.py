@@ -7,7 +7,7 @@ import pytest
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_live
 from membridge.claudemem.memory import memory_rows, memory_sum
-from membridge.claudemem.tables import Table, expression, local_tables, shared_columns, travelling_tables
+from membridge.claudemem.tables import Table, expression, shared_columns, travelling_tables
 from tests.fixtures.databases import NEW, OLD, connect, execute, make_database
 
 
@@ -30,15 +30,6 @@ def test_memory_travels_and_what_is_local_does_not(claude_mem_copy: Path) -> Non
         "session_db_id": "sdk_sessions",
         "observation_id": "observations",
     }
-
-
-def test_local_tables_are_those_of_the_machine(claude_mem_copy: Path) -> None:
-    with open_live(claude_mem_copy, deadline=Deadline.after(10)) as connection:
-        found = local_tables(connection)
-
-    assert "pending_messages" in found
-    assert "sync_outbox" in found
-    assert "schema_versions" not in found
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def soon() -> Deadline:
 
 def copy_of(path: Path, name: str = "theirs.db") -> Path:
     target = path.with_name(name)
-    database.copy_database(path, target, deadline=soon())
+    database.backup(path, target, deadline=soon())
     return target
 
 
