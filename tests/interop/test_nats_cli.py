@@ -165,8 +165,9 @@ def _check(verb: list[str], said: str) -> None:
         case ["micro", "ls"]:
             assert all(service in said for service in ("membridge-node", "membridge-runtime"))
         case ["micro", "info"]:
-            # The node and its project answer by one name, and the first answer is shown.
-            assert "membridge.daemon.node.a.projects" in said or f"membridge.{CID}.node.a.push" in said
+            # The daemon, its project and the primary answer by one name, and the first answer is shown.
+            told = ("membridge.daemon.node.a.projects", f"membridge.{CID}.node.a.push", f"membridge.{CID}.primary.push")
+            assert any(subject in said for subject in told)
         case ["micro", "stats"]:
             assert all(endpoint in said for endpoint in ("status", "push", "resign"))
         case ["kv", "get"]:
