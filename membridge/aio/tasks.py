@@ -78,15 +78,20 @@ class _BodyEnded(Exception):  # noqa: N818 - not an error: it only makes the gro
 @asynccontextmanager
 async def background() -> AsyncGenerator[asyncio.TaskGroup]:
     """Yield a group whose tasks are cancelled when the body ends; a failure of the body or of a task is raised."""
+    caller, cancelled = asyncio.current_task(), 0
     with first_failure():
         try:
             async with asyncio.TaskGroup() as group:
                 yield group
+                cancelled = caller.cancelling() if caller else 0
                 raise _BodyEnded
         except BaseExceptionGroup as failures:
             failed = failures.split(_BodyEnded)[1]
             if failed is not None:
                 raise failed from None
+            # A group that waits for its cancelled tasks drops a cancellation of the caller.
+            if caller and caller.cancelling() > cancelled:
+                raise asyncio.CancelledError from None
 
 
 async def apart(act: Awaitable[None], *, name: str) -> Exception | None:

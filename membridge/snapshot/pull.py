@@ -6,7 +6,7 @@ database is written to by `membridge.merge` alone, after a backup, which is take
 and only where the merge has something to write.
 """
 
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,13 @@ from membridge.commits.chain import Position
 from membridge.commits.fetch import Fetched
 from membridge.commits.mirror import encoded
 from membridge.commits.progress import ProgressTracker
-from membridge.errors import CorruptObjectError, DatabaseCorruptError, HeadMovedError, NotFoundError
+from membridge.errors import (
+    CorruptObjectError,
+    DatabaseCorruptError,
+    HeadMovedError,
+    MembridgeError,
+    NotFoundError,
+)
 from membridge.merge import install, snapshot, three_way
 from membridge.merge.apply import Terms
 from membridge.merge.memory_file import MemoryFile
@@ -101,9 +107,7 @@ async def bring_up(
                 lane, head, fetched, save, replace=replace, progress=progress, deadline=deadline
             )
     finally:
-        await threads.run(files.remove, fetch.work_folder(lane))
-        # What did not become the mirror is as large as the database, and the next pull fetches it again.
-        await threads.run(lane.mirror.sweep)
+        await threads.run(_clear, lane)
     reply = _reply(outcome, head, report, fetched, save.path)
     return msgspec.structs.replace(reply, set_aside=str(aside)) if aside else reply
 
@@ -152,6 +156,17 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
         outcome = PullOutcome.REPLACED
     await threads.run(fetch.take, lane, fetched, deadline=deadline)
     return outcome, report
+
+
+def _clear(lane: Lane) -> None:
+    """Delete what was fetched and did not become the mirror: it is large, and the next pull fetches it again.
+
+    A failure is ignored: it would take the place of what ended the pull, a cancellation too.
+    """
+    with suppress(OSError, MembridgeError):
+        files.remove(fetch.work_folder(lane))
+    with suppress(OSError, MembridgeError):
+        lane.mirror.sweep()
 
 
 def _merge_staged(

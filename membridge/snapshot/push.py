@@ -17,6 +17,7 @@ from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import first_failure
 from membridge.claudemem import database, durable
+from membridge.claudemem.translate import translated
 from membridge.commits import chain, heads, layout, mirror
 from membridge.commits.chain import Position
 from membridge.commits.heads import KnownHead
@@ -25,6 +26,7 @@ from membridge.errors import (
     CorruptObjectError,
     DatabaseInvalidError,
     DatabaseMissingError,
+    MembridgeError,
     NotFoundError,
     ObjectMissingError,
     RefusedError,
@@ -263,10 +265,15 @@ def _make_durable(lane: Lane) -> None:
 
 
 def _discard(lane: Lane, prepared: Prepared) -> None:
-    """Forget what was prepared: a state that did not become the mirror is not kept until the next push."""
-    prepared.memory.close()
+    """Forget what was prepared: a state that did not become the mirror is not kept until the next push.
+
+    A failure is ignored: it would take the place of what ended the push, a cancellation too.
+    """
+    with suppress(OSError, MembridgeError), translated(prepared.memory.path):
+        prepared.memory.close()
     files.discard(prepared.path)
-    lane.mirror.sweep()
+    with suppress(OSError, MembridgeError):
+        lane.mirror.sweep()
 
 
 def _prepare(lane: Lane, known: KnownHead | None, deadline: Deadline) -> Prepared | None:

@@ -137,6 +137,10 @@ async def test_the_control_plane_registers_syncs_and_lists(served: Served) -> No
     assert (taken.status, taken.error.field) == (409, "name")
     assert (await gateway.delete("/agents/old-1", headers=AS_ADMIN))["name"] == "old-1"
     assert (await gateway.ask("DELETE", "/agents/old-1", headers=AS_ADMIN)).status == 404
+    # The primary answers once its duties are done; until then the answer is that it does not.
+    async with asyncio.timeout(SOON):
+        while (await gateway.ask("POST", "/sync/pull", {"project": PROJECT}, headers=AS_ADMIN)).status == 503:
+            await pause()
     for what in ("push", "pull"):
         synced = await gateway.post(f"/sync/{what}", {"project": PROJECT}, headers=AS_ADMIN)
         assert (synced["ok"], [one["agent"] for one in synced["results"]]) == (True, ["a"])

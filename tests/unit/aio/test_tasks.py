@@ -82,3 +82,30 @@ def test_a_caller_is_told_our_error_what_a_disk_says_or_nothing_of_the_inside() 
         ("warning", "request failed", {"reason": said.message, "remedy": said.remedy, "subject": "s"}),
         ("error", "request failed", {"exc_info": inside, "subject": "s"}),
     ]
+
+
+async def test_a_cancellation_that_comes_while_the_background_ends_is_not_lost() -> None:
+    ending, may_end, went_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await may_end.wait()
+
+    async def act() -> None:
+        async with background() as group:
+            group.create_task(slow_to_end())
+            await asyncio.sleep(0)
+        went_on.set()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(act())
+        await ending.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        may_end.set()
+
+    assert task.cancelled()
+    assert not went_on.is_set()
