@@ -72,16 +72,14 @@ def _from_mirror(replica: Replica, record: SnapshotRecord, target: Path, deadlin
         return False
     with closing(MemoryFile(mirror, deadline=deadline)) as memory:
         memory.copy_to(target, deadline=deadline)
-    with closing(MemoryFile(target, deadline=deadline)) as memory:
-        try:
+    try:
+        with closing(MemoryFile(target, deadline=deadline)) as memory:
             memory.check()
-        except OtherMemoryError:
-            is_whole = False
-        else:
-            is_whole = memory.digest() == record.sha256
-    if not is_whole:
+            memory.check_is(record.sha256)
+    except OtherMemoryError:
         files.remove(target)
-    return is_whole
+        return False
+    return True
 
 
 def _broken(record: SnapshotRecord, why: str) -> CorruptObjectError:

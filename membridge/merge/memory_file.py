@@ -150,6 +150,11 @@ class MemoryFile:
         """Return what names this state and no other: a sha256 over the sums of its tables, in hex."""
         return digest_of(self.sums())
 
+    def check_is(self, digest: str) -> None:
+        """Raise OtherMemoryError for another state than the one that `digest` names."""
+        if self.digest() != digest:
+            raise OtherMemoryError(f"{self.path} holds another state")
+
     def size_bytes(self) -> int:
         """Return what the state takes on the disk."""
         return self.connection.number("PRAGMA page_count") * self.connection.number("PRAGMA page_size")

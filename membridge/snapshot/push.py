@@ -8,8 +8,8 @@ leaves at most an orphaned object, or a commit that the next push finds and sett
 
 import asyncio
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -287,28 +287,23 @@ def _prepare(lane: Lane, known: KnownHead | None, deadline: Deadline) -> Prepare
     packed = lane.mirror.directory / "packed.part"
     memory = MemoryFile(path, deadline=deadline)
     try:
-        memory.begin()
-        with standing.looking(lane, deadline=deadline) as (live, seen):
-            changes = delta_of(memory, live, seen.keys, journal=lane.journal)
-            size = _write(memory.passing(changes), packed)
-        if memory.digest() == known.record.sha256:
-            memory.close()
-            files.discard(packed)
-            return None
-        kind = SnapshotKind.DELTA
-        if chain.starts_new_chain(known.record, size, lane.chain):
-            kind = SnapshotKind.FULL
-            _write(memory.full(), packed)
-        return _prepared(memory, kind, packed, seen=seen)
+        with _undone_on_failure(memory, packed):
+            memory.begin()
+            with standing.looking(lane, deadline=deadline) as (live, seen):
+                changes = delta_of(memory, live, seen.keys, journal=lane.journal)
+                size = _write(memory.passing(changes), packed)
+            if memory.digest() == known.record.sha256:
+                memory.close()
+                files.discard(packed)
+                return None
+            kind = SnapshotKind.DELTA
+            if chain.starts_new_chain(known.record, size, lane.chain):
+                kind = SnapshotKind.FULL
+                _write(memory.full(), packed)
+            return _prepared(memory, kind, packed, seen=seen)
     except OtherMemoryError as error:
-        memory.close()
-        files.discard(packed)
         lane.mirror.forget()
         raise _damaged(lane, str(error)) from error
-    except BaseException:
-        memory.close()
-        files.discard(packed)
-        raise
 
 
 def _whole_database(lane: Lane, deadline: Deadline) -> Prepared:
@@ -319,14 +314,10 @@ def _whole_database(lane: Lane, deadline: Deadline) -> Prepared:
     since = standing.turn(lane, deadline=deadline)
     try:
         memory = MemoryFile(staged, deadline=deadline, building=True)
+        with _undone_on_failure(memory, packed):
+            _write(fill(memory, lane.database, is_live=True, deadline=deadline), packed)
+            return _prepared(memory, SnapshotKind.FULL, packed, is_staged=True, seen=Seen({}, since))
     except BaseException:
-        lane.mirror.sweep()
-        raise
-    try:
-        _write(fill(memory, lane.database, is_live=True, deadline=deadline), packed)
-        return _prepared(memory, SnapshotKind.FULL, packed, is_staged=True, seen=Seen({}, since))
-    except BaseException:
-        memory.close()
         lane.mirror.sweep()
         raise
 
@@ -342,24 +333,27 @@ def _whole_mirror(lane: Lane, deadline: Deadline) -> Prepared:
     packed = path.with_name("packed.part")
     memory = MemoryFile(path, deadline=deadline)
     try:
-        memory.begin()
-        _write(memory.full(), packed)
-        if memory.digest() == position.sha256:
+        with _undone_on_failure(memory, packed):
+            memory.begin()
+            _write(memory.full(), packed)
+            memory.check_is(position.sha256)
             return _prepared(memory, SnapshotKind.FULL, packed)
     except (OtherMemoryError, DatabaseInvalidError) as error:
-        damage: Exception | None = error
+        raise CorruptObjectError(
+            f"this node's mirror of {lane.name}, its copy of snapshot {position.seq}, is damaged",
+            remedy="run `membridge recover --from mirror` on another node, or `membridge recover --from database` here",
+        ) from error
+
+
+@contextmanager
+def _undone_on_failure(memory: MemoryFile, packed: Path) -> Generator[None]:
+    """Close the memory, whose transaction is rolled back, and delete what was packed when the body fails."""
+    try:
+        yield
     except BaseException:
         memory.close()
         files.discard(packed)
         raise
-    else:
-        damage = None
-    memory.close()
-    files.discard(packed)
-    raise CorruptObjectError(
-        f"this node's mirror of {lane.name}, its copy of snapshot {position.seq}, is damaged",
-        remedy="run `membridge recover --from mirror` on another node, or `membridge recover --from database` here",
-    ) from damage
 
 
 def _prepared(
