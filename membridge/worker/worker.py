@@ -19,6 +19,7 @@ from membridge.bus.rpc import RpcClient
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.errors import MembridgeError, RemoteError
 from membridge.system.logging import get_logger
+from membridge.worker import report
 from membridge.worker.unreturned import Unreturned
 from schemas import subjects
 from schemas.errors import AGAIN, TABLE, ErrorCode
@@ -47,8 +48,6 @@ SAY, REPORT = 10.0, 60.0
 LAST_REPORT, GIVE_BACK = 3.0, 3.0
 #: Seconds between two log lines that leases of an earlier process cannot be handed back.
 RETURN_LATER = 60.0
-#: Characters of an output in one message; JSON makes at most six bytes of each.
-PIECE = 128 << 10
 #: Characters of an error message and of a session's name at most.
 MESSAGE, SESSION = 4_000, 128
 #: Seconds between two attempts to report, at most.
@@ -231,27 +230,17 @@ class Worker:
     async def _report(self, order: Order, outcome: AttemptResult) -> None:
         """Report the result until it is answered, for the lease's time to live at most."""
         deadline = Deadline.after(float(order.lease.ttl_seconds))
-        parts = _pieces(outcome.output or "") if outcome.output and len(outcome.output) > PIECE else []
 
-        async def send() -> None:
-            for index, text in enumerate(parts):
-                part = OutputPart(
-                    lease_id=order.lease.id, task_id=order.task.id, worker_id=self._node, index=index, text=text
-                )
-                await self._client.request(subjects.PART, part, deadline=deadline.sooner(SAY), worker=self._node)
-            report = _report(order, outcome, len(parts))
+        async def part(one: OutputPart) -> None:
+            await self._client.request(subjects.PART, one, deadline=deadline.sooner(SAY), worker=self._node)
+
+        async def end(last: Report) -> None:
             # A coordinator that is killed never answers; only a large output may take long.
-            wait = deadline.sooner(REPORT if parts else SAY)
-            await self._client.request(subjects.REPORT, report, deadline=wait, worker=self._node)
+            wait = deadline.sooner(REPORT if last.parts else SAY)
+            await self._client.request(subjects.REPORT, last, deadline=wait, worker=self._node)
 
         async def tell() -> None:
-            try:
-                await send()
-            except RemoteError as error:
-                # A new tenure has none of the parts: send them again from the first.
-                if not parts or error.field not in {"index", "parts"}:
-                    raise
-                await send()
+            await report.send(_report(order, outcome), part=part, end=end)
 
         await _insist(tell, deadline)
 
@@ -336,16 +325,15 @@ def _claim(order: Order) -> LeaseClaim:
     return LeaseClaim(lease_id=order.lease.id, task_id=order.task.id, worker_id=order.lease.worker_id)
 
 
-def _report(order: Order, outcome: AttemptResult, parts: int) -> Report:
+def _report(order: Order, outcome: AttemptResult) -> Report:
     return Report(
         lease_id=order.lease.id,
         task_id=order.task.id,
         worker_id=order.lease.worker_id,
         status=outcome.status,
-        output=None if parts else outcome.output,
+        output=outcome.output,
         error_message=outcome.error_message,
         metrics=outcome.metrics,
-        parts=parts,
         session=outcome.session,
     )
 
@@ -368,7 +356,3 @@ def _kept(outcome: AttemptResult) -> AttemptResult:
 
 def _number(value: int) -> int:
     return max(0, min(value, MOST_NUMBER))
-
-
-def _pieces(text: str) -> list[str]:
-    return [text[start : start + PIECE] for start in range(0, len(text), PIECE)]

@@ -9,7 +9,7 @@ import pytest
 from membridge import __version__
 from membridge.bus.rpc import RpcClient
 from membridge.bus.service import ServiceIdentity, serve
-from membridge.worker import worker
+from membridge.worker import report, worker
 from membridge.worker.worker import AttemptResult
 from schemas import subjects
 from schemas.identity import NodeId
@@ -94,7 +94,7 @@ class Halting(RpcClient):
 async def test_a_large_output_survives_a_term_that_begins_in_the_middle_of_its_report(
     opened: OpenPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = "".join(f"{number:07} " for number in range(3 * worker.PIECE // 8))
+    output = "".join(f"{number:07} " for number in range(3 * report.PIECE // 8))
 
     async def speak(order: Order) -> AttemptResult:
         return replace(await echo(order), output=output)

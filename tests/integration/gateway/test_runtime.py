@@ -5,10 +5,10 @@ import secrets
 import pytest
 
 from membridge.embedded.nats_server import NatsServer
+from membridge.worker.report import PIECE
 from schemas.tasks import TaskStatus
 from schemas.workers import WorkerStatus
 from services.coordinator.settings import CoordinatorSettings
-from services.gateway.runtime import PIECE
 from tests.fixtures.gateway import Gateway, gateway_of
 from tests.fixtures.tasks import OpenPlace, Place
 
