@@ -30,6 +30,7 @@ from membridge.errors import (
     UnsupportedFormatError,
 )
 from membridge.system.logging import get_logger
+from schemas import buckets
 from schemas.identity import Seq
 from schemas.snapshot import FORMAT, Head, SnapshotRecord
 from schemas.wire import WireError, decode, encode
@@ -292,6 +293,7 @@ def _check_format(record: SnapshotRecord) -> None:
         )
     if record.format < FORMAT:
         raise UnsupportedFormatError(
-            f"the object store holds {record.project} as an unreleased version wrote it, in format {record.format}",
-            remedy="use an empty bucket, or delete the project's folder in this one; then run `membridge push`",
+            f"snapshot {record.seq} was written by an unreleased version, in format {record.format}",
+            remedy=f"delete the objects below projects/{record.project}/, and the head with the command "
+            f"`nats kv del {buckets.HEADS.name} {record.project}`; then run `membridge push`",
         )

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from membridge.claudemem.memory import memory_rows
-from membridge.commits import heads
+from membridge.commits import heads, layout
+from membridge.commits.chain import ChainPolicy
+from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
     HeadMovedError,
@@ -17,10 +19,14 @@ from membridge.errors import (
     StoreUnavailableError,
     UnsupportedFormatError,
 )
-from membridge.snapshot import push
+from membridge.snapshot import push, recover
 from membridge.snapshot.lane import Lane
 from membridge.testing.writer import write
+from schemas import buckets
+from schemas.commits import RecoverRequest, RecoverySource
 from schemas.snapshot import Head, PushOutcome, SnapshotKind
+from schemas.wire import encode
+from tests.fixtures.databases import execute
 from tests.fixtures.lanes import Box, MakeBox, soon
 
 SAMPLE = Path(__file__).parents[2] / "data" / "claude-mem-13.25.3.db"
@@ -145,6 +151,77 @@ async def test_a_record_of_a_newer_format_is_refused(make_box: MakeBox) -> None:
     await a.lane.heads.put(a.lane.project, Head(record=newer), deadline=soon())
     with pytest.raises(UnsupportedFormatError, match="format 3"):
         await b.pull()
+
+
+async def test_a_project_of_the_unreleased_format_is_refused_and_the_remedy_helps(make_box: MakeBox) -> None:
+    a, b = given_memory(make_box("a")), make_box("b")
+    await a.push()
+    record = (await head_of(a.lane)).record
+    older = {**msgspec.json.decode(encode(record)), "format": 1, "page_size": 4096, "page_count": 20}
+    key = layout.commit(a.lane.project, record.seq)
+    await a.lane.store.put(key, msgspec.json.encode(older), if_absent=False, deadline=soon())
+    await a.lane.heads.put(a.lane.project, Head(record=msgspec.structs.replace(record, format=1)), deadline=soon())
+
+    for act in (a.push, b.pull):
+        with pytest.raises(UnsupportedFormatError, match="format 1") as refused:
+            await act()
+        assert f"projects/{a.lane.project}/" in refused.value.remedy
+        assert f"nats kv del {buckets.HEADS.name} {a.lane.project}" in refused.value.remedy
+    async for info in a.lane.store.list(f"projects/{a.lane.project}/", deadline=soon()):
+        await a.lane.store.delete(info.key, deadline=soon())
+    await a.lane.heads.delete(a.lane.project, deadline=soon())
+
+    assert (await a.push()).kind is SnapshotKind.FULL
+    await b.pull()
+    assert memory_rows(b.database) == memory_rows(a.database)
+
+
+async def test_a_delta_of_a_row_that_was_damaged_in_the_mirror_is_repaired_as_the_messages_say(
+    make_box: MakeBox,
+) -> None:
+    a, b = given_memory(make_box("a")), make_box("b")
+    await a.push()
+    await b.pull()
+    before = memory_rows(b.database)
+    mirror = a.lane.mirror.path()
+    assert mirror is not None
+    execute(mirror, "PRAGMA foreign_keys = OFF; UPDATE observations SET title = 'damaged' WHERE rowid = 7")
+    execute(a.database, "UPDATE observations SET title = 'edited' WHERE id = 7")
+    await a.push()
+
+    # Which row it takes the place of nobody else knows: nothing is merged.
+    with pytest.raises(CorruptObjectError) as refused:
+        await b.pull()
+    assert "`membridge recover --from mirror`" in refused.value.remedy
+    assert memory_rows(b.database) == before
+    with pytest.raises(CorruptObjectError) as damaged:
+        await recovered(a, RecoverySource.MIRROR)
+    assert "`membridge recover --from database` here" in damaged.value.remedy
+    await recovered(a, RecoverySource.DATABASE)
+    await b.pull()
+    assert memory_rows(b.database) == memory_rows(a.database)
+
+
+async def test_a_mirror_that_is_damaged_is_not_sent_and_the_next_push_makes_a_new_one(make_box: MakeBox) -> None:
+    a, b = given_memory(make_box("a", chain=ChainPolicy(max_deltas=0))), make_box("b")
+    await a.push()
+    mirror = a.lane.mirror.path()
+    assert mirror is not None
+    execute(mirror, "PRAGMA foreign_keys = OFF; DELETE FROM observations WHERE rowid = 7")
+    write(str(a.database), 2, "a")
+
+    with pytest.raises(CorruptObjectError, match="was damaged and is gone") as refused:
+        await a.push()
+    assert "run the command again" in refused.value.remedy
+    assert (await a.push()).outcome is PushOutcome.COMMITTED
+    await b.pull()
+    assert memory_rows(b.database) == memory_rows(a.database)
+
+
+async def recovered(box: Box, source: RecoverySource) -> None:
+    """Recover on a machine, as `membridge recover` does."""
+    request = RecoverRequest(source=source)
+    await recover.recover(box.lane, request, epoch=2, progress=ProgressTracker(), deadline=soon())
 
 
 async def test_a_mirror_that_was_damaged_takes_a_full_and_merges(make_box: MakeBox) -> None:
