@@ -114,27 +114,32 @@ class LoginRequest(Wire, frozen=True, kw_only=True):
 
 
 class SessionReply(Wire, frozen=True, kw_only=True):
-    """Who asks. `csrf_token` goes into the header `X-CSRF-Token` of what a session changes; a key needs none."""
+    """Who asks, and what it may do."""
 
     #: The id of an issued key, or what the server calls a caller that it admits otherwise.
     key_id: Line
     name: Line
     role: Role
     scopes: Annotated[list[Scope], MANY]
-    csrf_token: Line = ""
+    #: When the session ends whatever happens; none for a caller without a session.
+    ends_at: Instant | None = None
 
 
 class EndedSession(Wire, frozen=True, kw_only=True):
     """A session that was logged out before its time."""
 
-    key_id: KeyId
+    #: The id of an issued key, or what the server calls a key of its settings.
+    key_id: Line
     at: Instant
 
 
 class SessionSecret(Wire, frozen=True, kw_only=True):
-    """What every server signs cookies with. No answer ever has it."""
+    """What every server seals cookies with. No answer ever has it."""
 
     secret: Line
+    made_at: Instant | None = None
+    #: The one before it, which opens the cookies that it sealed.
+    previous: Line = ""
 
 
 class AuditEntry(Wire, frozen=True, kw_only=True):

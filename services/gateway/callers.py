@@ -11,8 +11,9 @@ from membridge.settings.kinds import Secret, address_and_port
 from membridge.system.logging import get_logger
 from schemas.web import Role
 from services.gateway.settings import GatewaySettings
-from services.web.auth import LOOPBACK, Admission, HeaderKey
+from services.web.auth import LOOPBACK, Admission
 from services.web.identity import ANYBODY, Identity
+from services.web.keys import HeaderKey
 from services.web.routes import AnyRoute, Permission
 
 log = get_logger("membridge.gateway")
@@ -69,7 +70,9 @@ def admission_of(settings: Settings) -> Admission:
         ("gateway.agent_key", "X-MEMBRIDGE-AGENT", own.agent_key, AGENT_KEY),
     )
     keys = tuple(
-        HeaderKey.of(header, _revealed(name, key), identity) for name, header, key, identity in given if key is not None
+        HeaderKey.of(header, _revealed(name, key), identity, logs_in=identity is RUNTIME_KEY)
+        for name, header, key, identity in given
+        if key is not None
     )
     is_open = alone and own.runtime_key is None
 

@@ -5,20 +5,18 @@ pages of this server: any web page can have a browser send requests to this mach
 slowed down before the next one is compared.
 """
 
-import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from hmac import compare_digest
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from membridge.errors import CredentialsError, ForbiddenError, MisdirectedError
 from services.web.identity import ANYBODY, Identity
-from services.web.keys import Keyring
+from services.web.keys import HeaderKey, Keyring
 from services.web.limits import Rate, RateLimit
 from services.web.routes import AnyRoute, Call, Endpoint, Kind
-from services.web.sessions import CSRF, Sessions
+from services.web.sessions import Sessions
 
 #: Host names that a server on this machine always answers to.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -40,20 +38,6 @@ RATES = Rates(
     write=Rate(per_second=20.0, burst=100),
     refused=Rate(per_second=0.2, burst=10),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderKey:
-    """A key from the settings, which callers send in a header of its own; only its sha256 is kept."""
-
-    header: str
-    sha256: bytes
-    identity: Identity
-
-    @classmethod
-    def of(cls, header: str, secret: str, identity: Identity) -> "HeaderKey":
-        """Return the key `secret`."""
-        return cls(header, _digest(secret), identity)
 
 
 def nobody(_: AnyRoute, __: str) -> Identity:
@@ -97,7 +81,7 @@ class Gate:
     async def __call__(self, request: web.Request, endpoint: Endpoint, call: Call) -> None:
         """Set `call.identity`, or raise the refusal."""
         route = endpoint.route
-        self._check_host(request)
+        call.host = self._check_host(request)
         if route.permission is not None:
             call.identity = self._identify(request, route, call)
         elif route.writes:
@@ -119,15 +103,15 @@ class Gate:
         """Raise CredentialsError if an earlier caller would be refused now; UnavailableError while that is unknown."""
         if identity.key_id and identity.issued:
             self._keyring.holder(identity.key_id)
-            self._sessions.check(identity)
+        self._sessions.check(identity)
 
     def listen(self, changed: Callable[[], None]) -> None:
         """Have `changed` called whenever an earlier caller might be refused now."""
         self._keyring.listen(changed)
         self._sessions.listen(changed)
 
-    def _check_host(self, request: web.Request) -> None:
-        """Refuse other host names: the owner of a page elsewhere may have pointed its own name here."""
+    def _check_host(self, request: web.Request) -> str:
+        """Return the host name, unless it is another one: the owner of a page may have pointed its own name here."""
         try:
             name = urlsplit(f"//{request.headers.get(hdrs.HOST, '')}").hostname or ""
         except ValueError:
@@ -137,6 +121,7 @@ class Gate:
                 f"this server does not answer to the host name {name or '(none)'}",
                 remedy="use its address, or a host name from its settings",
             )
+        return name
 
     def _identify(self, request: web.Request, route: AnyRoute, call: Call) -> Identity:
         if (key := _key_of(request)) or any(request.headers.get(one.header) for one in self._admission.keys):
@@ -155,9 +140,8 @@ class Gate:
             return identity
         identity = self._sessions.identify(cookie, call)
         if route.writes or route.kind is Kind.SOCKET:
-            _check_origin(request, said=route.kind is Kind.SOCKET)
-        if route.writes:
-            self._sessions.check_csrf(identity.session, request.headers.get(CSRF, ""))
+            # A browser says from which page; without that, any program could have sent the cookie on.
+            _check_origin(request, said=True)
         return identity
 
     def _by_header(self, request: web.Request, route: AnyRoute) -> Identity:
@@ -167,17 +151,13 @@ class Gate:
         """
         found = [(one, sent) for one in self._admission.keys if (sent := request.headers.get(one.header))]
         # All are compared, so that the time shows nothing.
-        right = [compare_digest(_digest(sent), one.sha256) for one, sent in found]
+        right = [one.is_same(sent) for one, sent in found]
         if not all(right):
             wrong = found[right.index(False)][0].header
             raise CredentialsError(f"the key in {wrong} is not the one of this server", remedy=self._admission.remedy)
         permission, callers = route.permission, [one.identity for one, _ in found]
         fits = (one for one in callers if permission is not None and one.may(permission.scope, permission.role))
         return next(fits, callers[0])
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 def _key_of(request: web.Request) -> str:

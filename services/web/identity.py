@@ -1,6 +1,6 @@
 """The caller: a key, directly or through a session, or an anonymous one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.web import Role
 
@@ -24,6 +24,10 @@ class Identity:
     def may(self, scope: str, role: Role) -> bool:
         """Whether this caller's role suffices in a scope; any scope of its own does for the empty one."""
         return bool(self.key_id) and _RANK[self.role] >= _RANK[role] and bool({scope, "*"} & self.scopes or not scope)
+
+    def at_most(self, role: Role) -> "Identity":
+        """Return this caller with `role` if that is the lower one."""
+        return self if _RANK[self.role] <= _RANK[role] else replace(self, role=role)
 
     @property
     def actor(self) -> str:

@@ -7,6 +7,7 @@ id exists.
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 
@@ -23,7 +24,7 @@ from services.web.identity import Identity
 from services.web.mirror import Mirror
 from services.web.routes import Call, Endpoint, Method, Permission, Route
 
-__all__ = ["LONGEST", "PREFIX", "Keyring", "endpoints", "issue"]
+__all__ = ["LONGEST", "PREFIX", "HeaderKey", "Keyring", "endpoints", "issue"]
 
 #: Characters of a key at most.
 LONGEST = 256
@@ -39,6 +40,31 @@ REVOKE = Route(
     "revoke_key", Method.DELETE, "/api/v1/keys/{id}", KeyRequest, KeyInfo, "Revoke a key.", _ADMIN,
     errors=(ErrorCode.NOT_FOUND,),
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderKey:
+    """A key from the settings, which callers send in a header of its own; only its sha256 is kept."""
+
+    header: str
+    sha256: bytes
+    identity: Identity
+    #: Whether a browser may log in with it.
+    logs_in: bool = False
+
+    @classmethod
+    def of(cls, header: str, secret: str, identity: Identity, *, logs_in: bool = False) -> "HeaderKey":
+        """Return the key `secret`."""
+        return cls(header, _hashed(secret), identity, logs_in)
+
+    @property
+    def mark(self) -> str:
+        """What tells this key from another one in the same place."""
+        return self.sha256.hex()[:16]
+
+    def is_same(self, text: str) -> bool:
+        """Whether `text` is this key; the time that it takes shows nothing."""
+        return compare_digest(_hashed(text), self.sha256)
 
 
 class Keyring:
@@ -122,6 +148,10 @@ def endpoints(keyring: Keyring) -> list[Endpoint]:
         return await keyring.revoke(request.id, by=call.identity, deadline=call.deadline)
 
     return [LIST.bind(listed), ISSUE.bind(issued), REVOKE.bind(revoked)]
+
+
+def _hashed(secret: str) -> bytes:
+    return sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 def _is_valid(key: ApiKey) -> bool:

@@ -58,7 +58,7 @@ def document(routes: Sequence[AnyRoute], title: str) -> Json:
             "schemas": components,
             "responses": _refusals(),
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key, or the cookie of `login`."},
             },
         },
     }

@@ -69,6 +69,8 @@ class Call:
     deadline: Deadline
     #: The address that the request came from.
     address: str
+    #: The host name that it asked.
+    host: str = ""
     identity: Identity = ANYBODY
     #: Whether the connection is encrypted.
     secure: bool = False

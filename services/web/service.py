@@ -11,19 +11,19 @@ from membridge.bus.kv import Kv
 from membridge.settings import Settings
 from membridge.settings.kinds import address_and_port
 from membridge.system.logging import get_logger
-from membridge.wiring.bus import made_again
 from membridge.wiring.service import Service
 from schemas import buckets
 from services.web import docs_page, health, keys, openapi, sessions
 from services.web.app import Kit, make_app
 from services.web.audit import stream_audit
-from services.web.auth import ISSUED_ONLY, RATES, Admission, Gate, HeaderKey, Rates
+from services.web.auth import ISSUED_ONLY, RATES, Admission, Gate, Rates
 from services.web.broadcast import broadcasting
 from services.web.health import Check
-from services.web.keys import Keyring
+from services.web.keys import HeaderKey, Keyring
 from services.web.limits import Flights
 from services.web.metrics import Metrics
 from services.web.routes import Call, Endpoint, Method, Permission, Route
+from services.web.sealing import SealingKeys
 from services.web.server import Listening, serve
 from services.web.sessions import Sessions
 from services.web.streaming import Streams
@@ -63,20 +63,16 @@ async def admitting(
     admission: Admission = ISSUED_ONLY,
 ) -> AsyncGenerator[Access]:
     """Keep keys and sessions current during the body. Errors: those of the bus."""
-    kept, keyring = Kv(bus, buckets.SESSION_SECRET), Keyring(Kv(bus, buckets.API_KEYS))
-    secret = await sessions.shared_secret(kept, deadline=Deadline.after(OPEN))
-    live = Sessions(secret, keyring, Kv(bus, buckets.ENDED_SESSIONS), behind_tls=behind_tls)
-
-    async def agree(deadline: Deadline) -> None:
-        live.sign_with(await sessions.shared_secret(kept, deadline=deadline))
-
+    keyring, sealing = Keyring(Kv(bus, buckets.API_KEYS)), SealingKeys(Kv(bus, buckets.SESSION_SECRET))
+    ended = Kv(bus, buckets.ENDED_SESSIONS)
+    live = Sessions(sealing, keyring, ended, behind_tls=behind_tls, given=admission.keys)
+    await sealing.agree(Deadline.after(OPEN))
     await keyring.refresh()
     await live.refresh()
     async with background() as group:
         group.create_task(keyring.run(_unheard), name="keys")
         group.create_task(live.run(_unheard), name="sessions")
-        # A NATS server that comes back empty has no secret, and a web server that starts then makes another.
-        group.create_task(made_again(bus, agree), name="secret of sessions")
+        group.create_task(sealing.run(_unheard), name="sealing keys")
         yield Access(keyring, live, Gate(keyring, live, hosts=hosts, rates=rates, admission=admission))
 
 

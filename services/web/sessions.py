@@ -1,30 +1,29 @@
-"""Sessions of browsers: a signed cookie over a key, which is looked up at every request.
+"""Sessions of browsers: a sealed cookie over a key, which is looked up at every request.
 
 The server keeps none: a revoked key ends its sessions, and one that is logged out is remembered until it would have
-ended. What a session changes needs the token that only the page's own script can read.
+ended. No page of another site can use a session: see `auth`.
 """
 
-import base64
-import hmac
 import ipaddress
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from membridge.aio.deadline import Deadline
+import msgspec
+
 from membridge.aio.lifecycle import Ready
 from membridge.bus.kv import Kv
-from membridge.errors import CredentialsError, ForbiddenError, RevisionMovedError, UnavailableError
+from membridge.errors import CredentialsError, ForbiddenError
 from membridge.system import clock
 from schemas.errors import ErrorCode
 from schemas.node import Empty
-from schemas.web import EndedSession, LoginRequest, Role, SessionReply, SessionSecret
+from schemas.web import EndedSession, LoginRequest, Role, SessionReply
 from services.web.identity import Identity
-from services.web.keys import Keyring
+from services.web.keys import HeaderKey, Keyring
 from services.web.limits import Rate, RateLimit
 from services.web.mirror import Mirror
 from services.web.routes import Call, Endpoint, Method, Permission, Route
+from services.web.sealing import SealingKeys
 
 #: Seconds that a session may last, and may be unused.
 LAST, IDLE = 43_200, 3_600
@@ -32,12 +31,6 @@ LAST, IDLE = 43_200, 3_600
 RENEW = 300
 #: Tries of one address to log in.
 LOGINS = Rate(per_second=5 / 60, burst=5)
-#: Bytes of the secret that cookies are signed with, at least.
-SECRET = 32
-#: The header that carries the token.
-CSRF = "X-CSRF-Token"
-#: The one entry of its bucket.
-_SHARED = "cookies"
 _ANY_KEY = Permission("", Role.READER)
 _OVER = CredentialsError("the session is over", remedy="log in again")
 
@@ -56,22 +49,37 @@ WHOAMI = Route("session", Method.GET, "/api/v1/session", Empty, SessionReply, "W
 LOGOUT = Route("logout", Method.DELETE, "/api/v1/session", Empty, Empty, "End the session.", _ANY_KEY)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cookie:
-    """The content of a cookie: session, key, and the seconds since 1970 when it began and was last used."""
+class _Cookie(msgspec.Struct, frozen=True, array_like=True):
+    """What a cookie holds; times in seconds since 1970."""
 
     session: str
     key_id: str
-    began: int
+    #: The role at login: a session never has a higher one.
+    role: Role
+    #: When the session ends whatever happens, and when it was last used.
+    ends: int
     used: int
+    #: Of a key from the settings: part of its sha256. Another key there ends the session.
+    mark: str = ""
 
 
 class Sessions:
-    """The sessions of a system. `secret` is the same on every server; `behind_tls` when a proxy speaks TLS for it."""
+    """The sessions of a system. `behind_tls` when a proxy speaks TLS for this server.
 
-    def __init__(self, secret: bytes, keyring: Keyring, ended: Kv[EndedSession], *, behind_tls: bool = False) -> None:
-        self.sign_with(secret)
-        self._keyring, self._behind_tls = keyring, behind_tls
+    A browser logs in with an issued key, or with one of the `given` keys of the settings that may do that.
+    """
+
+    def __init__(
+        self,
+        sealing: SealingKeys,
+        keyring: Keyring,
+        ended: Kv[EndedSession],
+        *,
+        behind_tls: bool = False,
+        given: Sequence[HeaderKey] = (),
+    ) -> None:
+        self._sealing, self._keyring, self._behind_tls = sealing, keyring, behind_tls
+        self._given = {key.identity.key_id: key for key in given if key.logs_in}
         self._ended = Mirror(ended)
         self._logins = RateLimit(LOGINS)
 
@@ -83,12 +91,6 @@ class Sessions:
         """Read the copy anew now."""
         await self._ended.refresh()
 
-    def sign_with(self, secret: bytes) -> None:
-        """Sign cookies with `secret` from now on; sessions under another one are over."""
-        if len(secret) < SECRET:
-            raise ValueError(f"the secret of sessions has {SECRET} bytes at least")
-        self._secret = secret
-
     def cookie_name(self, *, secure: bool) -> str:
         """Return the name of the cookie; the prefix keeps it from every other host and from plain connections."""
         return "__Host-membridge" if secure or self._behind_tls else "membridge"
@@ -96,15 +98,14 @@ class Sessions:
     def identify(self, text: str, call: Call) -> Identity:
         """Return the caller with the session of a cookie, and renew it now and then. Raises CredentialsError."""
         cookie, now = self._read(text), _now()
-        if cookie is None or now - cookie.began > LAST or now - cookie.used > IDLE:
+        if cookie is None or now > cookie.ends or now - cookie.used > IDLE:
             raise _OVER
         if cookie.session in self._ended.entries():
             raise _OVER
-        holder = self._keyring.holder(cookie.key_id)
-        identity = replace(holder, session=cookie.session, until=cookie.began + LAST)
+        holder = self._holder(cookie).at_most(cookie.role)
         if now - cookie.used > RENEW:
-            self._set(call, _Cookie(cookie.session, cookie.key_id, cookie.began, now))
-        return identity
+            self._set(call, msgspec.structs.replace(cookie, used=now))
+        return replace(holder, session=cookie.session, until=cookie.ends)
 
     def listen(self, changed: Callable[[], None]) -> None:
         """Have `changed` called whenever a session was logged out."""
@@ -115,31 +116,22 @@ class Sessions:
         if identity.session and (identity.session in self._ended.entries() or _now() > identity.until):
             raise _OVER
 
-    def csrf_token(self, session: str) -> str:
-        """Return the token of a session."""
-        return self._sign("csrf", session)
-
-    def check_csrf(self, session: str, token: str) -> None:
-        """Raise ForbiddenError unless `token` is the session's."""
-        if not hmac.compare_digest(self.csrf_token(session).encode(), token.encode("utf-8", "surrogatepass")):
-            raise ForbiddenError(
-                f"the request lacks the token of its session: header {CSRF}", remedy="GET /api/v1/session shows it"
-            )
-
     async def login(self, request: LoginRequest, call: Call) -> SessionReply:
         """Open a session. Raises CredentialsError, ForbiddenError on a plain connection from elsewhere."""
         self._logins.take(call.address)
-        if not (call.secure or self._behind_tls or _is_loopback(call.address)):
+        # A plain proxy on this machine shows the name by which others reach it.
+        local = _is_loopback(call.address) and (call.host == "localhost" or _is_loopback(call.host))
+        if not (call.secure or self._behind_tls or local):
             raise ForbiddenError(
                 "a browser may not log in over a plain connection: the cookie could be read on the way",
                 remedy="use https, or http://127.0.0.1 on the machine itself",
             )
         call.wrong_key = True
-        holder = self._keyring.identify(request.key)
+        holder, mark = self._identify(request.key)
         call.wrong_key = False
         now, session = _now(), secrets.token_hex(16)
         call.identity = replace(holder, session=session, until=now + LAST)
-        self._set(call, _Cookie(session, holder.key_id, now, now))
+        self._set(call, _Cookie(session, holder.key_id, holder.role, now + LAST, now, mark))
         return self.shown(call.identity)
 
     async def logout(self, call: Call) -> None:
@@ -157,12 +149,26 @@ class Sessions:
             name=identity.name,
             role=identity.role,
             scopes=sorted(identity.scopes),
-            csrf_token=self.csrf_token(identity.session) if identity.session else "",
+            ends_at=clock.stamp(float(identity.until)) if identity.session else None,
         )
 
+    def _identify(self, text: str) -> tuple[Identity, str]:
+        """Return the caller of a key, and the mark of one from the settings. Raises CredentialsError."""
+        # All are compared, so that the time shows nothing.
+        right = [key for key in self._given.values() if key.is_same(text)]
+        return (right[0].identity, right[0].mark) if right else (self._keyring.identify(text), "")
+
+    def _holder(self, cookie: _Cookie) -> Identity:
+        """Return the caller with the rights of its key now. Raises CredentialsError."""
+        if not cookie.mark:
+            return self._keyring.holder(cookie.key_id)
+        given = self._given.get(cookie.key_id)
+        if given is None or given.mark != cookie.mark:
+            raise _OVER
+        return given.identity
+
     def _set(self, call: Call, cookie: _Cookie) -> None:
-        said = f"{cookie.session}.{cookie.key_id}.{cookie.began}.{cookie.used}"
-        self._header(call, f"{said}.{self._sign('session', said)}", cookie.began + LAST - cookie.used)
+        self._header(call, self._sealing.seal(msgspec.json.encode(cookie)), cookie.ends - cookie.used)
 
     def _header(self, call: Call, value: str, seconds: int) -> None:
         secure = call.secure or self._behind_tls
@@ -173,33 +179,12 @@ class Sessions:
         call.headers = [one for one in call.headers if one[0] != "Set-Cookie"] + [("Set-Cookie", cookie)]
 
     def _read(self, text: str) -> _Cookie | None:
-        said, _, signature = text.rpartition(".")
-        expected = self._sign("session", said)
-        if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogatepass")):
-            return None
-        session, key_id, began, used = said.split(".")
-        return _Cookie(session, key_id, int(began), int(used))
-
-    def _sign(self, purpose: str, text: str) -> str:
-        signed = hmac.digest(self._secret, f"{purpose}:{text}".encode("utf-8", "surrogatepass"), sha256)
-        return base64.urlsafe_b64encode(signed).decode().rstrip("=")
-
-
-async def shared_secret(kv: Kv[SessionSecret], *, deadline: Deadline) -> bytes:
-    """Return the secret that signs cookies; the first server makes it. Errors: those of the bus."""
-    kept = await kv.get(_SHARED, deadline=deadline)
-    if kept is None:
-        made = SessionSecret(secret=secrets.token_urlsafe(SECRET))
+        content = self._sealing.unseal(text)
         try:
-            await kv.create(_SHARED, made, deadline=deadline)
-        except RevisionMovedError:
-            # Another server was first.
-            kept = await kv.get(_SHARED, deadline=deadline)
-        else:
-            return made.secret.encode()
-    if kept is None:
-        raise UnavailableError("the secret of sessions cannot be read at present", remedy="try again")
-    return kept.value.secret.encode()
+            return None if content is None else msgspec.json.decode(content, type=_Cookie)
+        except msgspec.MsgspecError:
+            # Sealed by another version.
+            return None
 
 
 def endpoints(sessions: Sessions) -> list[Endpoint]:

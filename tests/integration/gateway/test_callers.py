@@ -93,3 +93,14 @@ async def locked_key(gateway: Gateway) -> str:
     body = {"name": "front end", "role": Role.READER, "scopes": ["tasks"]}
     issued = await gateway.post("/api/v1/keys", body, status=201, headers=[f"X-MEMBRIDGE-ADMIN: {ADMIN}"])
     return str(issued["secret"])
+
+
+async def test_a_browser_logs_in_with_the_runtime_key_and_never_with_that_of_administrators(locked: Gateway) -> None:
+    for key in (ADMIN, AGENT):
+        await locked.post("/api/v1/session", {"key": key}, status=401)
+    answer = await locked.ask("POST", "/api/v1/session", {"key": RUNTIME}, headers=["Sec-Fetch-Site: same-origin"])
+    cookie = f"Cookie: {answer.headers['set-cookie'].partition(';')[0]}"
+    shown = await locked.get("/api/v1/session", headers=[cookie])
+    assert (shown["key_id"], shown["role"], shown["scopes"]) == ("runtime_key", "admin", ["memory", "tasks"])
+    assert (await locked.ask("GET", "/api/runtime/stats", headers=[cookie])).status == 503
+    assert (await locked.ask("GET", "/api/v1/keys", headers=[cookie])).status == 403

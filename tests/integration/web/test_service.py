@@ -1,6 +1,5 @@
 """What each service that answers HTTP has without a line of its own: keys, sessions, health, a document, an audit."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,9 +8,8 @@ import msgspec
 import pytest
 
 from membridge.aio.deadline import Deadline
-from membridge.bus.connection import Bus, connect
+from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
-from membridge.bus.options import BusOptions
 from membridge.bus.streams import last_per_subject
 from membridge.errors import UnavailableError
 from membridge.settings import load
@@ -23,10 +21,7 @@ from schemas.web import AuditEntry, IssueKeyRequest, Role
 from services.coordinator.settings import CoordinatorSettings
 from services.web import keys
 from services.web.health import Check
-from services.web.service import Call, Method, Permission, Route, admitting, served
-from services.web.sessions import shared_secret
-from tests.fixtures.nats import QUICK, Restartable
-from tests.fixtures.pace import pause
+from services.web.service import Call, Method, Permission, Route, served
 from tests.fixtures.toy_web import Toy, ask
 
 NOTHING = Route("nothing", Method.POST, "/nothing", Empty, Empty, "Do nothing.", Permission("notes", Role.READER))
@@ -102,31 +97,6 @@ async def test_a_session_of_one_server_is_one_of_the_others(bus: Bus, tmp_path: 
         login = await ask(one, "POST", "/api/v1/session", body=body)
         cookie = login.headers["set-cookie"].partition(";")[0]
         assert (await ask(other, "GET", "/api/v1/session", headers=[f"Cookie: {cookie}"])).status == 200
-
-
-async def test_servers_that_start_at_once_have_one_secret(bus: Bus) -> None:
-    await ensure(bus, (), buckets.WEB, replicas=1, deadline=Deadline.after(10.0))
-    kept = Kv(bus, buckets.SESSION_SECRET)
-    async with asyncio.TaskGroup() as group:
-        read = [group.create_task(shared_secret(kept, deadline=Deadline.after(10.0))) for _ in range(8)]
-    assert len({one.result() for one in read}) == 1
-
-
-async def test_servers_have_one_secret_again_after_nats_came_back_empty(restartable: Restartable) -> None:
-    options = BusOptions(urls=(restartable.url,), name="test", pace=QUICK)
-    async with connect(options, deadline=Deadline.after(10.0)) as bus:
-        await ensure(bus, (), buckets.WEB, replicas=1, deadline=Deadline.after(10.0))
-        async with admitting(bus) as old:
-            before, generation = old.sessions.csrf_token("s"), bus.generation
-            restartable.stop()
-            restartable.wipe()
-            restartable.start()
-            await bus.wait_generation(generation)
-            await ensure(bus, (), buckets.WEB, replicas=1, deadline=Deadline.after(10.0))
-            async with admitting(bus) as new, asyncio.timeout(20.0):
-                while old.sessions.csrf_token("s") != new.sessions.csrf_token("s"):
-                    await pause()
-                assert new.sessions.csrf_token("s") != before
 
 
 async def test_it_answers_to_its_address_and_the_names_that_it_is_given(bus: Bus, tmp_path: Path) -> None:
