@@ -235,6 +235,19 @@ def _endpoint(raw: object, _home: Path) -> str:
     return url
 
 
+def _origins(raw: object, home: Path) -> tuple[str, ...]:
+    """Return origins as a browser names them: lower case, no path, no port that the scheme has anyway."""
+    items = cast("list[object]", raw) if isinstance(raw, list) else _line(raw).split(",")
+    found: list[str] = []
+    for item in items:
+        if "://" not in _line(item):
+            raise ValueError
+        parts = urlsplit(_endpoint(item, home).lower())
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        found.append(f"{parts.scheme}://{parts.netloc.removesuffix(f':{usual}')}")
+    return tuple(found)
+
+
 FLAG = Kind("1, 0, true, false, yes, no, on or off", _flag)
 TEXT = Kind("one line of text", _text)
 SECRET = Kind("one line of text", _secret, secret=True)
@@ -245,3 +258,4 @@ SERVERS = Kind("nats://HOST:PORT or tls://HOST:PORT, several with commas between
 TOKEN = Kind("1 to 64 of A-Z a-z 0-9 _ -", _token)
 LISTEN = Kind("ADDRESS:PORT, such as 0.0.0.0:4222", _listen)
 ENDPOINT = Kind("http://HOST:PORT or https://HOST:PORT, without user name", _endpoint, address=True)
+ORIGINS = Kind("https://HOST or http://HOST:PORT, several with commas between them; never *", _origins)

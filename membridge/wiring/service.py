@@ -47,6 +47,8 @@ class WebOptions:
     listen: str
     #: Names that it may be asked by, beside `localhost` and the address itself.
     hosts: tuple[str, ...] = ()
+    #: Origins of pages elsewhere that may use it.
+    origins: tuple[str, ...] = ()
     #: Whether a proxy in front of it speaks TLS for it.
     behind_tls: bool = False
 

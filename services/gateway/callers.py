@@ -11,9 +11,10 @@ from membridge.settings.kinds import Secret, address_and_port
 from membridge.system.logging import get_logger
 from schemas.web import Role
 from services.gateway.settings import GatewaySettings
-from services.web.auth import LOOPBACK, Admission
+from services.web.auth import Admission
 from services.web.identity import ANYBODY, Identity
 from services.web.keys import HeaderKey
+from services.web.origins import LOOPBACK
 from services.web.routes import AnyRoute, Permission
 
 log = get_logger("membridge.gateway")

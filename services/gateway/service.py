@@ -19,7 +19,7 @@ async def _part(settings: Settings, ready: Ready) -> None:
 
 def _web(settings: Settings) -> WebOptions:
     own = settings.of(GatewaySettings)
-    return WebOptions(listen=own.listen, hosts=own.host_names(), behind_tls=own.behind_tls)
+    return WebOptions(listen=own.listen, hosts=own.host_names(), origins=own.origins, behind_tls=own.behind_tls)
 
 
 def _enabled(settings: Settings) -> bool:

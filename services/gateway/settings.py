@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from membridge.settings.kinds import ENDPOINT, FLAG, LISTEN, SECRET, TEXT, Secret, optional
+from membridge.settings.kinds import ENDPOINT, FLAG, LISTEN, ORIGINS, SECRET, TEXT, Secret, optional
 from membridge.settings.table import setting
 
 
@@ -21,6 +21,13 @@ class GatewaySettings:
         default="",
         env="MEMBRIDGE_GATEWAY_HOSTS",
         meaning="Further host names that it answers to, with commas between them; any other is answered with 421.",
+    )
+    origins: tuple[str, ...] = setting(
+        ORIGINS,
+        default=(),
+        env="MEMBRIDGE_GATEWAY_ORIGINS",
+        meaning="Origins of pages elsewhere that may use it from a browser (CORS), as a program does: with a key where "
+        "one is needed, never with a session. Without this none may.",
     )
     behind_tls: bool = setting(
         FLAG,

@@ -24,6 +24,7 @@ from services.web.errors import HEADERS, PROBLEM, request_id_of, response_of, tr
 from services.web.identity import ANYBODY
 from services.web.limits import Flights
 from services.web.metrics import Metrics
+from services.web.origins import Origins
 from services.web.routes import Call, Endpoint, Kind, Text
 from services.web.sse import send_events
 from services.web.streaming import Streams, taken_within
@@ -59,6 +60,8 @@ class Kit:
     flights: Flights
     #: For an application with streams.
     streams: Streams | None = None
+    #: For an application that pages of other sites may use.
+    origins: Origins | None = None
 
 
 def make_app(endpoints: Sequence[Endpoint], kit: Kit) -> web.Application:
@@ -75,7 +78,18 @@ def make_app(endpoints: Sequence[Endpoint], kit: Kit) -> web.Application:
         methods = [hdrs.METH_GET, hdrs.METH_HEAD] if route.method == hdrs.METH_GET else [route.method.value]
         for method in methods:
             app.router.add_route(method, route.path, answer, expect_handler=_expect)
+    if kit.origins is not None and kit.origins.some_elsewhere:
+        app.on_response_prepare.append(kit.origins.permit)
+        by_path: dict[str, list[str]] = {}
+        for endpoint in endpoints:
+            by_path.setdefault(endpoint.route.path, []).append(endpoint.route.method.value)
+        for path, found in by_path.items():
+            app.router.add_route(hdrs.METH_OPTIONS, path, partial(_preflight, kit.origins, found))
     return app
+
+
+async def _preflight(origins: Origins, methods: Sequence[str], request: web.Request) -> web.StreamResponse:
+    return origins.preflight(request, methods, request[_CALL].request_id)
 
 
 def _middleware(kit: Kit) -> Middleware:

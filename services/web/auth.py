@@ -5,21 +5,19 @@ pages of this server: any web page can have a browser send requests to this mach
 slowed down before the next one is compared.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from membridge.errors import CredentialsError, ForbiddenError, MisdirectedError
+from membridge.errors import CredentialsError, ForbiddenError
 from services.web.identity import ANYBODY, Identity
 from services.web.keys import HeaderKey, Keyring
 from services.web.limits import Rate, RateLimit
+from services.web.origins import Origins
 from services.web.routes import AnyRoute, Call, Endpoint, Kind
-from services.web.sessions import Sessions
+from services.web.sessions import LOGIN, Sessions
 
-#: Host names that a server on this machine always answers to.
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _NO_KEY = "send a key in the header `Authorization: Bearer KEY`, or log in"
 
 
@@ -62,18 +60,18 @@ ISSUED_ONLY = Admission()
 
 
 class Gate:
-    """The guard of an application. `hosts` are further host names that this server answers to."""
+    """The guard of an application."""
 
     def __init__(
         self,
         keyring: Keyring,
         sessions: Sessions,
         *,
-        hosts: Collection[str] = (),
+        origins: Origins | None = None,
         rates: Rates = RATES,
         admission: Admission = ISSUED_ONLY,
     ) -> None:
-        self._keyring, self._sessions, self._hosts = keyring, sessions, LOOPBACK | frozenset(hosts)
+        self._keyring, self._sessions, self._origins = keyring, sessions, origins or Origins()
         self._admission = admission
         self._reads, self._writes = RateLimit(rates.read), RateLimit(rates.write)
         self._refused = RateLimit(rates.refused)
@@ -81,11 +79,11 @@ class Gate:
     async def __call__(self, request: web.Request, endpoint: Endpoint, call: Call) -> None:
         """Set `call.identity`, or raise the refusal."""
         route = endpoint.route
-        call.host = self._check_host(request)
+        call.host = self._origins.check_host(request)
         if route.permission is not None:
             call.identity = self._identify(request, route, call)
         elif route.writes:
-            _check_origin(request)
+            self._origins.check_page(request, own=route is LOGIN)
         limit = self._writes if route.writes else self._reads
         limit.take(call.identity.key_id or call.address)
         if route.permission is None:
@@ -110,19 +108,6 @@ class Gate:
         self._keyring.listen(changed)
         self._sessions.listen(changed)
 
-    def _check_host(self, request: web.Request) -> str:
-        """Return the host name, unless it is another one: the owner of a page may have pointed its own name here."""
-        try:
-            name = urlsplit(f"//{request.headers.get(hdrs.HOST, '')}").hostname or ""
-        except ValueError:
-            name = ""
-        if name not in self._hosts:
-            raise MisdirectedError(
-                f"this server does not answer to the host name {name or '(none)'}",
-                remedy="use its address, or a host name from its settings",
-            )
-        return name
-
     def _identify(self, request: web.Request, route: AnyRoute, call: Call) -> Identity:
         if (key := _key_of(request)) or any(request.headers.get(one.header) for one in self._admission.keys):
             self._refused.check(call.address)
@@ -136,12 +121,12 @@ class Gate:
         if not cookie:
             identity = self._admission.without_key(route, call.address)
             if identity is not ANYBODY and (route.writes or route.kind is Kind.SOCKET):
-                _check_origin(request, said=route.kind is Kind.SOCKET)
+                self._origins.check_page(request, said=route.kind is Kind.SOCKET)
             return identity
         identity = self._sessions.identify(cookie, call)
         if route.writes or route.kind is Kind.SOCKET:
             # A browser says from which page; without that, any program could have sent the cookie on.
-            _check_origin(request, said=True)
+            self._origins.check_page(request, said=True, own=True)
         return identity
 
     def _by_header(self, request: web.Request, route: AnyRoute) -> Identity:
@@ -163,17 +148,3 @@ class Gate:
 def _key_of(request: web.Request) -> str:
     scheme, _, key = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-Api-Key", "")
-
-
-def _check_origin(request: web.Request, *, said: bool = False) -> None:
-    """Refuse requests that a page of another site has a browser send; with `said`, also those that name no site."""
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get(hdrs.ORIGIN)
-    if site is not None:
-        allowed = site in {"same-origin", "none"}
-    elif origin is not None:
-        allowed = origin.partition("://")[2] == request.headers.get(hdrs.HOST)
-    else:
-        # No browser: those send one of the two.
-        allowed = not said
-    if not allowed:
-        raise ForbiddenError("a page of another site sent this request", remedy="send it from a page of this server")

@@ -22,6 +22,7 @@ from services.web.health import Check
 from services.web.keys import HeaderKey, Keyring
 from services.web.limits import Flights
 from services.web.metrics import Metrics
+from services.web.origins import Origins
 from services.web.routes import Call, Endpoint, Method, Permission, Route
 from services.web.sealing import SealingKeys
 from services.web.server import Listening, serve
@@ -42,10 +43,11 @@ OPEN = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Access: keys and sessions, and the guard over both."""
+    """Access: keys and sessions, the pages that may use the server, and the guard over all of them."""
 
     keyring: Keyring
     sessions: Sessions
+    origins: Origins
     gate: Gate
 
     def endpoints(self) -> list[Endpoint]:
@@ -58,11 +60,15 @@ async def admitting(
     bus: Bus,
     *,
     hosts: Collection[str] = (),
+    pages: Collection[str] = (),
     behind_tls: bool = False,
     rates: Rates = RATES,
     admission: Admission = ISSUED_ONLY,
 ) -> AsyncGenerator[Access]:
-    """Keep keys and sessions current during the body. Errors: those of the bus."""
+    """Keep keys and sessions current during the body. Errors: those of the bus.
+
+    `hosts` are further names of this server, `pages` the origins of pages elsewhere that may use it.
+    """
     keyring, sealing = Keyring(Kv(bus, buckets.API_KEYS)), SealingKeys(Kv(bus, buckets.SESSION_SECRET))
     ended = Kv(bus, buckets.ENDED_SESSIONS)
     live = Sessions(sealing, keyring, ended, behind_tls=behind_tls, given=admission.keys)
@@ -73,7 +79,9 @@ async def admitting(
         group.create_task(keyring.run(_unheard), name="keys")
         group.create_task(live.run(_unheard), name="sessions")
         group.create_task(sealing.run(_unheard), name="sealing keys")
-        yield Access(keyring, live, Gate(keyring, live, hosts=hosts, rates=rates, admission=admission))
+        headers = [key.header for key in admission.keys if key.logs_in]
+        origins = Origins(hosts=hosts, allowed=pages, key_headers=headers)
+        yield Access(keyring, live, origins, Gate(keyring, live, origins=origins, rates=rates, admission=admission))
 
 
 @asynccontextmanager
@@ -103,6 +111,7 @@ async def served(
         admitting(
             bus,
             hosts={one.lower() for one in (host, *web.hosts)},
+            pages=web.origins,
             behind_tls=web.behind_tls,
             admission=admission,
         ) as access,
@@ -114,7 +123,7 @@ async def served(
         every = [*endpoints, *access.endpoints(), *health.endpoints(needed, metrics, flights)]
         every.append(docs_page.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
         every.append(openapi.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
-        app = make_app(every, Kit(access.gate, stream_audit(bus), metrics, flights, streams))
+        app = make_app(every, Kit(access.gate, stream_audit(bus), metrics, flights, streams, access.origins))
         async with serve(app, flights, Listening(host, port)) as (host, port):
             log.info("listening", address=f"http://{host}:{port}")
             yield host, port

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.settings.kinds import MASK, PATH, SECRET, SERVERS, Secret, mask_userinfo, show
+from membridge.settings.kinds import MASK, ORIGINS, PATH, SECRET, SERVERS, Secret, mask_userinfo, show
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,25 @@ def test_a_wrong_value_is_quoted_short_and_without_secrets() -> None:
     assert len(PATH.quote("x" * 10_000)) < 100
     assert SECRET.quote("hunter2\n") == MASK
     assert SERVERS.quote("u:hunter2@host") == "'***@host'"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://App.example", ("https://app.example",)),
+        ("https://app.example:443, http://localhost:5173/", ("https://app.example", "http://localhost:5173")),
+        ("http://[::1]:80", ("http://[::1]",)),
+        ("https://app.example:80", ("https://app.example:80",)),
+        (["https://a.example"], ("https://a.example",)),
+    ],
+)
+def test_an_origin_is_kept_as_browsers_name_it(written: object, meant: tuple[str, ...]) -> None:
+    assert ORIGINS.parse(written, Path("/")) == meant
+
+
+@pytest.mark.parametrize(
+    "written", ["*", "https://*,", "null", "app.example", "https://a.example/page", "", "file://x"]
+)
+def test_what_is_no_origin_is_refused(written: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the loader names the setting
+        ORIGINS.parse(written, Path("/"))
