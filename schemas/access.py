@@ -18,6 +18,8 @@ PublicKey = Annotated[str, Meta(pattern=r"^U[A-Z2-7]{55}\Z")]
 Expiry = Annotated[int, Meta(ge=60, le=604_800)]
 InvitationId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Secret = Annotated[str, Meta(min_length=16, max_length=128)]
+#: What an invitation is for, for people.
+Note = Annotated[str, Meta(max_length=200)]
 
 
 class InviteRequest(Wire, frozen=True, kw_only=True):
@@ -26,6 +28,7 @@ class InviteRequest(Wire, frozen=True, kw_only=True):
     node: WireNodeId | None = None
     projects: Annotated[list[Line], Meta(max_length=64)] = []
     expires_seconds: Expiry = 600
+    note: Note = ""
 
 
 class InviteReply(Wire, frozen=True, kw_only=True):
@@ -36,6 +39,44 @@ class InviteReply(Wire, frozen=True, kw_only=True):
     projects: Annotated[list[Line], MANY]
     node: WireNodeId | None = None
     expires_at: Instant
+
+
+class InvitationState(StrEnum):
+    """Whether an invitation can still be used."""
+
+    OPEN = "open"
+    USED = "used"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class InvitationInfo(Wire, frozen=True, kw_only=True):
+    """An invitation as it is shown: never with its secret."""
+
+    id: InvitationId
+    state: InvitationState
+    projects: Annotated[list[Line], MANY] = []
+    node: WireNodeId | None = None
+    note: Text = ""
+    created_at: Instant = ""
+    created_by: Sentence = ""
+    expires_at: Instant = ""
+    used_by: WireNodeId | None = None
+    used_at: Instant = ""
+    revoked_at: Instant = ""
+    revoked_by: Sentence = ""
+
+
+class InvitationRequest(Wire, frozen=True, kw_only=True):
+    """Names an invitation."""
+
+    id: InvitationId
+
+
+class InvitationsReply(Wire, frozen=True, kw_only=True):
+    """Invitations, the newest first, those that were used, expired or revoked too."""
+
+    invitations: Annotated[list[InvitationInfo], MANY] = []
 
 
 class EnrolRequest(Wire, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
 from schemas.leases import Lease
 from schemas.node import NodePresence
 from schemas.snapshot import Head
-from schemas.web import ApiKey, EndedSession, SessionSecret
+from schemas.web import ApiKey, EndedSession, KeyUse, SessionSecret
 from schemas.wire import Wire
 
 V_co = TypeVar("V_co", bound=Wire, covariant=True)
@@ -70,6 +70,7 @@ SCHEDULING = Bucket("scheduling", SchedulerRecord, ttl=10.0, history=1, max_byte
 RUNTIME: tuple[Bucket[Wire], ...] = (LEASES, SCHEDULING)
 
 API_KEYS = Bucket("api_keys", ApiKey, ttl=None, history=1, max_bytes=16 << 20)
+API_KEY_USES = Bucket("api_key_uses", KeyUse, ttl=None, history=1, max_bytes=4 << 20)
 #: As long as a session may last.
 ENDED_SESSIONS = Bucket("ended_sessions", EndedSession, ttl=43_200.0, history=1, max_bytes=16 << 20)
 SESSION_SECRET = Bucket("session_secret", SessionSecret, ttl=None, history=1, max_bytes=1 << 20)
@@ -79,4 +80,4 @@ FEDERATION = Bucket("federation", Federation, ttl=None, history=1, max_bytes=1 <
 #: Those of the gateway.
 GATEWAY: tuple[Bucket[Wire], ...] = (AGENTS, FEDERATION)
 #: Those of the services that answer HTTP, which share them.
-WEB: tuple[Bucket[Wire], ...] = (API_KEYS, ENDED_SESSIONS, SESSION_SECRET)
+WEB: tuple[Bucket[Wire], ...] = (API_KEYS, API_KEY_USES, ENDED_SESSIONS, SESSION_SECRET)

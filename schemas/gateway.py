@@ -80,6 +80,25 @@ class ConnectionTest(Wire, frozen=True, kw_only=True):
     latency_ms: float = 0.0
 
 
+class EffectiveSetting(Wire, frozen=True, kw_only=True):
+    """A setting with where its value comes from; a secret is masked."""
+
+    key: Line
+    value: Text = ""
+    origin: Sentence = ""
+    env: Line = ""
+    unit: Line = ""
+    meaning: Text = ""
+
+
+class EffectiveSettings(Wire, frozen=True, kw_only=True):
+    """The settings of the machine that the gateway runs on, and what is wrong with them."""
+
+    node: WireNodeId
+    settings: Annotated[list[EffectiveSetting], MANY] = []
+    warnings: Annotated[list[Text], MANY] = []
+
+
 class RegisterWorker(Wire, frozen=True, kw_only=True):
     """A worker that will lease its tasks over HTTP; of its capabilities the labels count."""
 

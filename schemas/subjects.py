@@ -14,6 +14,9 @@ from schemas.access import (
     AdmitRequest,
     EnrolReply,
     EnrolRequest,
+    InvitationInfo,
+    InvitationRequest,
+    InvitationsReply,
     InviteReply,
     InviteRequest,
     MembersReply,
@@ -84,7 +87,15 @@ from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, Artifacts
 from schemas.runs import RunsReply, RunsRequest
 from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, PushRequest
 from schemas.task_events import EventsReply, EventsRequest
-from schemas.tasks import Task, TaskRequest, TaskSpec, TasksReply, TasksRequest
+from schemas.tasks import (
+    ChangeTasksReply,
+    ChangeTasksRequest,
+    Task,
+    TaskRequest,
+    TaskSpec,
+    TasksReply,
+    TasksRequest,
+)
 from schemas.wire import Wire
 from schemas.workers import Registration, Worker, WorkerRequest, WorkersReply, WorkerStatusReply
 
@@ -217,6 +228,15 @@ REVOKED = Operation(
 DAEMON_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (ADD_PROJECT, REMOVE_PROJECT, PROJECTS)
 
 INVITE = Operation("invite", "membridge.access.invite", InviteRequest, InviteReply, deadline=15.0, impact=Impact.WRITE)
+INVITATIONS = Operation(
+    "invitations", "membridge.access.invitations", Empty, InvitationsReply, deadline=5.0, impact=Impact.READ
+)
+REVOKE_INVITATION = Operation(
+    "revoke_invitation", "membridge.access.revoke_invitation", InvitationRequest, InvitationInfo, deadline=15.0,
+    impact=Impact.WRITE,
+)  # fmt: skip
+#: What a gateway asks of the enrolment service for its administrators, over the task runtime's account.
+INVITING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (INVITE, INVITATIONS, REVOKE_INVITATION)
 #: The only subject that a machine without a key of its own may use.
 ENROL = Operation("enrol", "membridge.access.enrol", EnrolRequest, EnrolReply, deadline=60.0, impact=Impact.WRITE)
 REVOKE = Operation("revoke", "membridge.access.revoke", RevokeRequest, MembersReply, deadline=30.0, impact=Impact.WRITE)
@@ -241,6 +261,9 @@ TASK = _of_runtime("task", TaskRequest, Task, impact=Impact.READ)
 TASKS = _of_runtime("tasks", TasksRequest, TasksReply, impact=Impact.READ)
 CANCEL = _of_runtime("cancel", TaskRequest, Task, impact=Impact.WRITE)
 REQUEUE = _of_runtime("requeue", TaskRequest, Task, impact=Impact.WRITE)
+CHANGE_TASKS = _of_runtime(
+    "change_tasks", ChangeTasksRequest, ChangeTasksReply, impact=Impact.WRITE, deadline=60.0, largest="ids"
+)
 RESULT = _of_runtime("result", TaskRequest, ResultReply, impact=Impact.READ)
 LEASES = _of_runtime("leases", LeasesRequest, LeasesReply, impact=Impact.READ)
 RUNS = _of_runtime("runs", RunsRequest, RunsReply, impact=Impact.READ)
@@ -269,8 +292,8 @@ HAND_BACK = _by_worker("hand_back", LeaseClaim, Accepted)
 
 #: What people and front ends ask of the runtime.
 CLIENT_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
-    SUBMIT, TASK, TASKS, CANCEL, REQUEUE, RESULT, RUNS, LEASES, WORKERS, WORKER, DRAIN, RESUME, REMOVE_WORKER,
-    ARTIFACTS, ARTIFACT, AUDIT, STATS, EVENTS,
+    SUBMIT, TASK, TASKS, CANCEL, REQUEUE, CHANGE_TASKS, RESULT, RUNS, LEASES, WORKERS, WORKER, DRAIN, RESUME,
+    REMOVE_WORKER, ARTIFACTS, ARTIFACT, AUDIT, STATS, EVENTS,
 )  # fmt: skip
 #: A worker's requests about its leases; its name is in the subject, so that none can send them for another.
 REPORTING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (

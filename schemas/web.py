@@ -71,6 +71,14 @@ class KeyInfo(Wire, frozen=True, kw_only=True):
     expires_at: Instant | None = None
     revoked_at: Instant | None = None
     revoked_by: Line = ""
+    #: Exact to a minute; None for one that was never used.
+    last_used_at: Instant | None = None
+
+
+class KeyUse(Wire, frozen=True, kw_only=True):
+    """When a key was last used."""
+
+    at: Instant
 
 
 class ApiKey(KeyInfo, frozen=True, kw_only=True):

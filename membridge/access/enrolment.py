@@ -15,7 +15,7 @@ from pathlib import Path
 from membridge.access import members as rules
 from membridge.access.audit_log import AccessLog
 from membridge.access.invitation import Line, write
-from membridge.access.members import Invitation, InvitationState, Membership
+from membridge.access.members import Invitation, Membership
 from membridge.access.offboarding import Offboarding
 from membridge.aio import threads
 from membridge.bus.service import Call, Endpoint
@@ -31,6 +31,10 @@ from schemas.access import (
     AdmitRequest,
     EnrolReply,
     EnrolRequest,
+    InvitationInfo,
+    InvitationRequest,
+    InvitationsReply,
+    InvitationState,
     InviteReply,
     InviteRequest,
     MembersReply,
@@ -89,7 +93,6 @@ class Enrolment:
 
     async def invite(self, request: InviteRequest, call: Call) -> InviteReply:
         """Make an invitation. Errors: NotFoundError for an unknown project, InvalidRequestError at the bound."""
-        del call
         secret, identifier = secrets.token_urlsafe(24), secrets.token_hex(8)
         expires_at = clock.stamp(clock.now() + timedelta(seconds=request.expires_seconds))
         async with self._turn:
@@ -101,6 +104,9 @@ class Enrolment:
                 projects=projects,
                 node=request.node,
                 expires_at=expires_at,
+                note=request.note,
+                created_at=clock.stamp(),
+                created_by=call.by,
             )
             membership = rules.invite(membership, invitation)
             names = [membership.projects[project] for project in projects]
@@ -117,6 +123,26 @@ class Enrolment:
             node=request.node,
         )
         return InviteReply(id=identifier, line=write(line), projects=names, node=request.node, expires_at=expires_at)
+
+    async def invitations(self, request: Empty, call: Call) -> InvitationsReply:
+        """Return the invitations, the newest first."""
+        del request, call
+        membership = self._expired()
+        found = [rules.shown(membership, one) for one in membership.invitations.values()]
+        return InvitationsReply(invitations=found[::-1])
+
+    async def revoke_invitation(self, request: InvitationRequest, call: Call) -> InvitationInfo:
+        """Revoke an invitation; once more it changes nothing. Errors: NotFoundError, ConflictError for a used one."""
+        async with self._turn:
+            before = self._expired()
+            membership = rules.revoke_invitation(before, request.id, by=call.by, now=clock.stamp())
+            invitation = membership.invitations[request.id]
+            if membership is not before:
+                names = [membership.projects[project] for project in invitation.projects]
+                await self._write_down(AccessAction.REVOKED, invitation.node or "", invitation.id, names)
+            await self._save(membership)
+        log.info("invitation revoked", invitation=request.id, by=call.by)
+        return rules.shown(membership, invitation)
 
     async def enrol(self, request: EnrolRequest, call: Call) -> EnrolReply:
         """Enrol a machine. Errors: InvitationRefusedError, TooManyRefusalsError."""
@@ -184,10 +210,22 @@ class Enrolment:
         del request, call
         return AccessLogReply(records=await threads.run(self._log.newest))
 
+    def inviting_endpoints(self) -> list[Endpoint]:
+        """Return the endpoints about invitations, which a gateway reaches too."""
+        return [
+            Endpoint(operation=subjects.INVITE, subject=subjects.INVITE.at(), handler=self.invite),
+            Endpoint(operation=subjects.INVITATIONS, subject=subjects.INVITATIONS.at(), handler=self.invitations),
+            Endpoint(
+                operation=subjects.REVOKE_INVITATION,
+                subject=subjects.REVOKE_INVITATION.at(),
+                handler=self.revoke_invitation,
+            ),
+        ]
+
     def operator_endpoints(self) -> list[Endpoint]:
         """Return the operator's endpoints."""
         return [
-            Endpoint(operation=subjects.INVITE, subject=subjects.INVITE.at(), handler=self.invite),
+            *self.inviting_endpoints(),
             Endpoint(operation=subjects.ADMIT, subject=subjects.ADMIT.at(), handler=self.admit),
             Endpoint(operation=subjects.REVOKE, subject=subjects.REVOKE.at(), handler=self.revoke),
             Endpoint(operation=subjects.MEMBERS, subject=subjects.MEMBERS.at(), handler=self.members),

@@ -86,6 +86,7 @@ class EnrolmentPart:
             await self._tended(group, runtime, RUNTIME, partial(self._provision_runtime, runtime))
             await enrolment.start()
             await stack.enter_async_context(serve(operators, IDENTITY, enrolment.operator_endpoints()))
+            await stack.enter_async_context(serve(runtime, IDENTITY, enrolment.inviting_endpoints()))
             await stack.enter_async_context(serve(joining, IDENTITY, enrolment.enrolment_endpoints()))
             ready()
             await asyncio.Event().wait()

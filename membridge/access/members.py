@@ -7,13 +7,12 @@ constant time and never kept. The caller decides which invitations have expired;
 import hashlib
 import hmac
 from collections.abc import Iterable
-from enum import StrEnum
 
 import msgspec
 from msgspec.structs import replace
 
-from membridge.errors import ForbiddenError, InvalidRequestError, MembridgeError, NotFoundError
-from schemas.access import AdmitRequest, EnrolRequest, Member, MemberRole
+from membridge.errors import ConflictError, ForbiddenError, InvalidRequestError, MembridgeError, NotFoundError
+from schemas.access import AdmitRequest, EnrolRequest, InvitationInfo, InvitationState, Member, MemberRole
 from schemas.identity import NodeId, ProjectId, canonical_id
 from schemas.subjects import RESERVED_WORKERS
 from schemas.wire import Wire
@@ -31,16 +30,11 @@ class InvitationRefusedError(ForbiddenError):
     default_remedy = "ask for a new invitation: `membridge invite` on the server's machine"
 
 
-class InvitationState(StrEnum):
-    """Whether an invitation can still be used."""
-
-    OPEN = "open"
-    USED = "used"
-    EXPIRED = "expired"
-
-
 class Invitation(Wire, frozen=True, kw_only=True):
-    """One invitation as the membership keeps it: the sha256 of its secret, its projects, and the node it is for."""
+    """One invitation as the membership keeps it: the sha256 of its secret, its projects, and the node it is for.
+
+    A revoked one is kept as an expired one with `revoked_at`, so that an older version can read it.
+    """
 
     id: str
     digest: str
@@ -49,6 +43,12 @@ class Invitation(Wire, frozen=True, kw_only=True):
     expires_at: str = ""
     state: InvitationState = InvitationState.OPEN
     used_by: NodeId | None = None
+    note: str = ""
+    created_at: str = ""
+    created_by: str = ""
+    used_at: str = ""
+    revoked_at: str = ""
+    revoked_by: str = ""
 
 
 class Membership(Wire, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ def invite(membership: Membership, invitation: Invitation) -> Membership:
     if len(opened) >= MOST_OPEN:
         raise InvalidRequestError(
             f"{MOST_OPEN} invitations are open, the most there may be",
-            remedy="wait until some are used or expire; restarting `membridge up` ends all",
+            remedy="see `membridge nodes invitations`, then revoke one: `membridge nodes invitations --revoke ID`",
         )
     kept = list(membership.invitations.values())[-MOST_REMEMBERED:]
     return replace(membership, invitations={item.id: item for item in [*kept, invitation]})
@@ -105,6 +105,46 @@ def expire(membership: Membership, over: Iterable[str]) -> Membership:
     return replace(membership, invitations=membership.invitations | changed)
 
 
+def revoke_invitation(membership: Membership, invitation: str, *, by: str, now: str) -> Membership:
+    """Return the membership with an invitation revoked; one that can no longer be used stays as it is.
+
+    Raises NotFoundError, and ConflictError for one that let a machine in.
+    """
+    known = membership.invitations.get(invitation)
+    if known is None:
+        raise NotFoundError(
+            f"there is no invitation {invitation}", remedy="list them: `membridge nodes invitations`", field="id"
+        )
+    if known.state is InvitationState.USED:
+        raise ConflictError(
+            f"invitation {invitation} was used by node {known.used_by}",
+            remedy=f"cut that node off: `membridge nodes revoke {known.used_by}`",
+            field="id",
+        )
+    if known.state is not InvitationState.OPEN:
+        return membership
+    ended = replace(known, state=InvitationState.EXPIRED, revoked_at=now, revoked_by=by)
+    return replace(membership, invitations=membership.invitations | {invitation: ended})
+
+
+def shown(membership: Membership, invitation: Invitation) -> InvitationInfo:
+    """Return an invitation as it is shown."""
+    return InvitationInfo(
+        id=invitation.id,
+        state=InvitationState.REVOKED if invitation.revoked_at else invitation.state,
+        projects=[membership.projects.get(project, project) for project in invitation.projects],
+        node=invitation.node,
+        note=invitation.note,
+        created_at=invitation.created_at,
+        created_by=invitation.created_by,
+        expires_at=invitation.expires_at,
+        used_by=invitation.used_by,
+        used_at=invitation.used_at,
+        revoked_at=invitation.revoked_at,
+        revoked_by=invitation.revoked_by,
+    )
+
+
 def enrol(membership: Membership, request: EnrolRequest, *, now: str) -> Membership:
     """Return the membership with the machine of `request` enrolled and its invitation used.
 
@@ -115,6 +155,8 @@ def enrol(membership: Membership, request: EnrolRequest, *, now: str) -> Members
     digest = digest_of(request.secret)
     if not hmac.compare_digest(known.digest if known else digest_of(""), digest) or known is None:
         raise InvitationRefusedError("this server does not know the invitation")
+    if known.revoked_at:
+        raise InvitationRefusedError("the invitation was revoked")
     if known.state is InvitationState.EXPIRED:
         raise InvitationRefusedError("the invitation has expired")
     if request.node in RESERVED_WORKERS:
@@ -141,7 +183,7 @@ def enrol(membership: Membership, request: EnrolRequest, *, now: str) -> Members
         )
     _check_keys(membership, request, InvitationRefusedError, _NEW_KEYS)
     member = Member(node=request.node, keys=dict(request.keys), enrolled_at=now, runtime_key=request.runtime_key)
-    used = replace(known, state=InvitationState.USED, used_by=request.node)
+    used = replace(known, state=InvitationState.USED, used_by=request.node, used_at=now)
     return replace(
         membership,
         members=membership.members | {member.node: member},

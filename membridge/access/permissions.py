@@ -141,5 +141,11 @@ def _of_primary(project: ProjectId) -> list[str]:
 _READING = (subjects.STATUS, subjects.HISTORY, subjects.CONFLICTS, subjects.JOBS, subjects.JOB_BY_ID, subjects.BACKUPS)
 _OF_OPERATORS = tuple(
     operation.at()
-    for operation in (subjects.INVITE, subjects.ADMIT, subjects.REVOKE, subjects.MEMBERS, subjects.ACCESS_LOG)
+    for operation in (
+        *subjects.INVITING_OPERATIONS,
+        subjects.ADMIT,
+        subjects.REVOKE,
+        subjects.MEMBERS,
+        subjects.ACCESS_LOG,
+    )
 )

@@ -15,11 +15,20 @@ from membridge.cli.command import Invocation, command, quiet
 from membridge.errors import InvalidRequestError, NoResponderError
 from membridge.settings import DEFAULT, ENROLLED, Settings
 from schemas import subjects
-from schemas.access import AccessLogReply, InviteReply, InviteRequest, MemberRole, MembersReply, RevokeRequest
+from schemas.access import (
+    AccessLogReply,
+    InvitationRequest,
+    InvitationsReply,
+    InviteReply,
+    InviteRequest,
+    MemberRole,
+    MembersReply,
+    RevokeRequest,
+)
 from schemas.identity import InvalidTokenError, NodeId, canonical_id, node_id
 from schemas.node import Empty
 from schemas.subjects import Impact, Operation
-from schemas.wire import Wire
+from schemas.wire import Wire, WireError, convert
 
 if TYPE_CHECKING:
     from membridge.access.invitation import Line
@@ -29,6 +38,7 @@ Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 
 MEMBER_COLUMNS = ("node", "role", "state", "since", "projects>")
+INVITATION_COLUMNS = ("id", "state", "for", "used by", "expires", "*note")
 LOG_COLUMNS = ("when", "what", "node", "*about")
 _EXPIRES = re.compile(r"([0-9]{1,6})([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -51,14 +61,15 @@ class Expires(click.ParamType[int]):
 @command("invite", impact=Impact.WRITE)
 @click.option("--node", metavar="NAME", help="Only a machine of this name may use it.")
 @click.option("--expires", type=Expires(), default="10m", show_default=True, help="How long it is valid.")
-def invite(invocation: Invocation, node: str | None, expires: int) -> None:
+@click.option("--note", default="", metavar="TEXT", help="What it is for, shown in the list of invitations.")
+def invite(invocation: Invocation, node: str | None, expires: int, note: str) -> None:
     """Print a line that lets one more machine join.
 
     Run it where `membridge up --listen` runs. On the new machine run `membridge join LINE`. The machine gets all
     projects, or with --project that one alone.
     """
     projects = [invocation.project_name] if invocation.project_name else []
-    request = InviteRequest(node=NodeId(node) if node else None, projects=projects, expires_seconds=expires)
+    request = InviteRequest(node=NodeId(node) if node else None, projects=projects, expires_seconds=expires, note=note)
     invocation.show(_ask_desk(invocation, subjects.INVITE, request), _print_invitation)
 
 
@@ -118,6 +129,25 @@ def revoke(invocation: Invocation, node: str) -> None:
 def members(invocation: Invocation) -> None:
     """List the machines that may connect, present or not."""
     invocation.show(_ask_desk(invocation, subjects.MEMBERS, Empty()), _print_members)
+
+
+@command("invitations", impact=Impact.WRITE)
+@click.option("--revoke", "revoked", metavar="ID", help="Revoke this one: nobody can join with it any more.")
+def invitations(invocation: Invocation, revoked: str | None) -> None:
+    """List the invitations, newest first, or revoke one."""
+    if revoked is not None:
+        try:
+            request = convert({"id": revoked}, InvitationRequest)
+        except WireError as error:
+            raise InvalidRequestError(
+                f"{revoked} is not the id of an invitation: it has 16 signs, 0-9 and a-f",
+                remedy="list them: `membridge nodes invitations`",
+                field="id",
+            ) from error
+        ended = _ask_desk(invocation, subjects.REVOKE_INVITATION, request)
+        invocation.show(ended, lambda one: tables.line(f"invitation {one.id} is {one.state}"))
+        return
+    invocation.show(_ask_desk(invocation, subjects.INVITATIONS, Empty()), _print_invitations)
 
 
 @command("log", impact=Impact.READ)
@@ -223,6 +253,14 @@ def _print_members(reply: MembersReply) -> None:
         for member in reply.members
     ]
     tables.table(MEMBER_COLUMNS, rows, empty="no machine has joined yet")
+
+
+def _print_invitations(reply: InvitationsReply) -> None:
+    rows = [
+        (one.id, one.state, one.node or "any", one.used_by or "", tables.when(one.expires_at), one.note)
+        for one in reply.invitations
+    ]
+    tables.table(INVITATION_COLUMNS, rows, empty="no invitation: make one with `membridge invite`")
 
 
 def _print_log(reply: AccessLogReply) -> None:

@@ -24,7 +24,7 @@ W = TypeVar("W", bound=Wire)
 
 #: Seconds to connect and to make a key.
 ANSWER = 15.0
-KEY_COLUMNS = ("id", "*name", "role", "scopes", "state", "made", "by")
+KEY_COLUMNS = ("id", "*name", "role", "scopes", "state", "used", "made", "by")
 
 
 class _Named(Wire, frozen=True, kw_only=True):
@@ -36,10 +36,14 @@ class _Named(Wire, frozen=True, kw_only=True):
 @command("list", impact=Impact.READ)
 def list_keys(invocation: Invocation) -> None:
     """List the keys, newest first."""
-    from membridge.wiring.api_keys import all_keys  # noqa: PLC0415 - the bus is loaded only where it is used
+    from membridge.bus.kv import open_bucket  # noqa: PLC0415 - the bus is loaded only where it is used
+    from membridge.wiring.api_keys import all_keys  # noqa: PLC0415 - as above
+    from schemas.buckets import API_KEY_USES  # noqa: PLC0415 - as above
 
     async def listed(kv: "Kv[ApiKey]", deadline: "Deadline") -> KeysReply:
-        return KeysReply(keys=await all_keys(kv, deadline=deadline))
+        replicas = invocation.settings.nats.replicas
+        uses = await open_bucket(kv.bus, API_KEY_USES, replicas=replicas, deadline=deadline)
+        return KeysReply(keys=await all_keys(kv, uses, deadline=deadline))
 
     invocation.show(_with_keys(invocation, listed), _print_keys)
 
@@ -53,7 +57,9 @@ def list_keys(invocation: Invocation) -> None:
     show_default=True,
     help="What it may do: each role may do what those before it may.",
 )
-@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="tasks, memory, agent or keys.  [default: all]")
+@click.option(
+    "--scope", "scopes", multiple=True, metavar="SCOPE", help="tasks, memory, agent, keys or access.  [default: all]"
+)
 @click.option("--days", type=click.IntRange(1, 3650), metavar="N", help="How long it is valid.")
 def new(invocation: Invocation, name: str, role: str, scopes: tuple[str, ...], days: int | None) -> None:
     """Make a key and print it, this once.
@@ -144,6 +150,7 @@ def _print_keys(reply: KeysReply) -> None:
             one.role.value,
             ", ".join(one.scopes),
             _state(one),
+            tables.when(one.last_used_at) if one.last_used_at else "never",
             tables.when(one.created_at),
             one.created_by,
         )

@@ -44,7 +44,7 @@ def nodes(invocation: Invocation) -> None:
 nodes_group = DefaultGroup(
     "nodes",
     default="list",
-    commands=[nodes, access.members, access.admit, access.revoke, access.access_log],
+    commands=[nodes, access.members, access.admit, access.revoke, access.invitations, access.access_log],
     summary="List machines. On the server's machine: who may connect; let a front end in, cut a machine off.",
 )
 

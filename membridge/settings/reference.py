@@ -50,12 +50,20 @@ class Shown:
     origin: str
     env: str
     unit: str
+    meaning: str = ""
 
 
 def shown(settings: Settings) -> list[Shown]:
     """Return every setting with its value and where that came from, secrets masked."""
     lines = [
-        Shown(item.key, show(settings.value(item)), settings.origins[item.key], item.declared.env, item.declared.unit)
+        Shown(
+            item.key,
+            show(settings.value(item)),
+            settings.origins[item.key],
+            item.declared.env,
+            item.declared.unit,
+            item.declared.meaning,
+        )
         for item in settings.table
     ]
     for index, project in enumerate(settings.projects[1:]):

@@ -21,7 +21,7 @@ from membridge.errors import (
     RevisionMovedError,
 )
 from membridge.system import clock
-from schemas.web import ApiKey, IssuedKey, IssueKeyRequest, KeyInfo
+from schemas.web import ApiKey, IssuedKey, IssueKeyRequest, KeyInfo, KeyUse
 
 #: The beginning of every key, so that people and secret scanners recognise one.
 PREFIX = "mbk"
@@ -32,14 +32,22 @@ def digest(secret: str) -> str:
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def shown(key: ApiKey) -> KeyInfo:
+def shown(key: ApiKey, last_used_at: str | None = None) -> KeyInfo:
     """Return a key as it is shown."""
-    return KeyInfo(**{one.name: getattr(key, one.name) for one in msgspec.structs.fields(KeyInfo)})
+    info = KeyInfo(**{one.name: getattr(key, one.name) for one in msgspec.structs.fields(KeyInfo)})
+    return msgspec.structs.replace(info, last_used_at=last_used_at)
 
 
-async def all_keys(kv: Kv[ApiKey], *, deadline: Deadline) -> list[KeyInfo]:
+async def last_uses(kv: Kv[KeyUse], *, deadline: Deadline) -> dict[str, str]:
+    """Return when each key was last used, by its id."""
+    return {key_id: entry.value.at for key_id, entry in (await kv.entries(deadline=deadline)).items()}
+
+
+async def all_keys(kv: Kv[ApiKey], uses: Kv[KeyUse], *, deadline: Deadline) -> list[KeyInfo]:
     """Return every key, the newest first."""
-    found = [shown(entry.value) for entry in (await kv.entries(deadline=deadline)).values()]
+    used = await last_uses(uses, deadline=deadline)
+    entries = await kv.entries(deadline=deadline)
+    found = [shown(entry.value, used.get(key_id)) for key_id, entry in entries.items()]
     return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)
 
 

@@ -30,11 +30,21 @@ from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, Artifacts
 from schemas.runs import RunsReply, RunsRequest
 from schemas.subjects import Operation
 from schemas.task_events import EventsReply, EventsRequest, decode_task_event
-from schemas.tasks import Task, TaskRequest, TaskSpec, TasksReply, TasksRequest, TaskStatus
+from schemas.tasks import (
+    ChangeTasksReply,
+    ChangeTasksRequest,
+    Task,
+    TaskRequest,
+    TaskSpec,
+    TasksReply,
+    TasksRequest,
+    TaskStatus,
+)
 from schemas.wire import Wire
 from schemas.workers import Registration, Worker, WorkerRequest, WorkersReply
 from services.coordinator.engine.placing import explain
 from services.coordinator.engine.workers import all_shown, shown
+from services.coordinator.many_tasks import change_tasks
 from services.coordinator.runtime import Runtime
 from services.coordinator.store.queries import Queries
 
@@ -75,6 +85,7 @@ class Endpoints:
                 lambda runtime, asked, actor: runtime.cancel(asked.id, reason=asked.reason, actor=actor),
             ),
             self._by_name(subjects.REQUEUE, lambda runtime, asked, actor: runtime.requeue(asked.id, actor=actor)),
+            self._by_name(subjects.CHANGE_TASKS, self.change_tasks),
             self._by_name(
                 subjects.REMOVE_WORKER, lambda runtime, asked, actor: runtime.remove_worker(asked.id, actor=actor)
             ),
@@ -190,6 +201,11 @@ class Endpoints:
         reasons = (live.reason, explain(state, live, asyncio.get_running_loop().time()))
         return msgspec.structs.replace(found, reason="; ".join(reason for reason in reasons if reason))
 
+    async def change_tasks(self, runtime: Runtime, request: ChangeTasksRequest, actor: str) -> ChangeTasksReply:
+        """Change many tasks."""
+        deadline = Deadline.after(subjects.CHANGE_TASKS.deadline / 2)
+        return await change_tasks(runtime, self._queries, request, actor=actor, deadline=deadline)
+
     async def workers(self, runtime: Runtime, request: Empty) -> WorkersReply:
         """List workers."""
         del request
@@ -203,10 +219,9 @@ class Endpoints:
 
     async def tasks(self, request: TasksRequest) -> TasksReply:
         """List tasks."""
-        found = await self._queries.tasks(
-            status=request.status, context_id=request.context_id, limit=request.limit + 1, before=request.before
-        )
-        return TasksReply(tasks=found[: request.limit], more=len(found) > request.limit)
+        found = await self._queries.tasks(request)
+        total = sum((await self._queries.count(request)).values()) if request.count else None
+        return TasksReply(tasks=found[: request.limit], more=len(found) > request.limit, total=total)
 
     async def result(self, request: TaskRequest) -> ResultReply:
         """Return a task's result and artifact."""

@@ -1,6 +1,7 @@
 """Which callers the gateway admits: by the keys of its settings, and without one where it listens on loopback alone.
 
-A key's scopes: `tasks` is the task runtime, `memory` the projects with their memory, `agent` what one machine does.
+A key's scopes: `tasks` is the task runtime, `memory` the projects with their memory, `agent` what one machine does,
+`access` who may join, `keys` the API keys themselves.
 """
 
 import ipaddress
@@ -19,7 +20,7 @@ from services.web.routes import AnyRoute, Permission
 
 log = get_logger("membridge.gateway")
 
-TASKS, MEMORY, AGENT = "tasks", "memory", "agent"
+TASKS, MEMORY, AGENT, ACCESS = "tasks", "memory", "agent", "access"
 #: Routes that an agent on this machine may use without a key.
 OPEN_TO_AGENTS = frozenset({"register_project"})
 #: Characters of a key below which it is reported: it can be guessed.
@@ -30,6 +31,8 @@ READ_MEMORY, WRITE_MEMORY = Permission(MEMORY, Role.READER), Permission(MEMORY, 
 READ_AGENT, WRITE_AGENT = Permission(AGENT, Role.READER), Permission(AGENT, Role.OPERATOR)
 #: Where `/api/membridge` is passed on to.
 CONFIGURE = Permission(TASKS, Role.ADMIN)
+#: Which machines may join.
+INVITE = Permission(ACCESS, Role.ADMIN)
 #: The old control plane: its clients show the key of administrators.
 ADMINISTER = Permission("control", Role.ADMIN)
 

@@ -43,11 +43,13 @@ SERVICE = Service(
             *(operation.pattern() for operation in subjects.CLIENT_OPERATIONS),
             # For workers that reach it over HTTP; they prove themselves by the id of their lease.
             *(operation.pattern() for operation in subjects.REPORTING_OPERATIONS),
+            # For administrators who invite machines from the console.
+            *(operation.pattern() for operation in subjects.INVITING_OPERATIONS),
             f"$JS.API.STREAM.INFO.{_TASKS}",
             f"$JS.API.DIRECT.GET.{_TASKS}",
             f"$JS.API.DIRECT.GET.{_TASKS}.>",
         ),
-        subscribe=(subjects.wildcard(subjects.TASK_EVENT),),
+        subscribe=(subjects.wildcard(subjects.TASK_EVENT), subjects.wildcard(subjects.WEB_AUDIT)),
     ),
     buckets=buckets.GATEWAY,
     in_projects=True,

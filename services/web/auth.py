@@ -60,7 +60,7 @@ ISSUED_ONLY = Admission()
 
 
 class Gate:
-    """The guard of an application."""
+    """The guard of an application. `used` is called with the id of each issued key."""
 
     def __init__(
         self,
@@ -70,9 +70,10 @@ class Gate:
         origins: Origins | None = None,
         rates: Rates = RATES,
         admission: Admission = ISSUED_ONLY,
+        used: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._keyring, self._sessions, self._origins = keyring, sessions, origins or Origins()
-        self._admission = admission
+        self._admission, self._used = admission, used
         self._reads, self._writes = RateLimit(rates.read), RateLimit(rates.write)
         self._refused = RateLimit(rates.refused)
 
@@ -88,6 +89,8 @@ class Gate:
         limit.take(call.identity.key_id or call.address)
         if route.permission is None:
             return
+        if call.identity.issued and call.identity.key_id:
+            self._used(call.identity.key_id)
         if call.identity is ANYBODY:
             raise CredentialsError("this needs a key", remedy=self._admission.remedy)
         if not call.identity.may(route.permission.scope, route.permission.role):

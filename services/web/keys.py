@@ -5,7 +5,7 @@ id exists.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,6 +21,7 @@ from schemas.errors import ErrorCode
 from schemas.node import Empty
 from schemas.web import ApiKey, IssuedKey, IssueKeyRequest, KeyInfo, KeyRequest, KeysReply, Role
 from services.web.identity import Identity
+from services.web.key_uses import KeyUses
 from services.web.mirror import Mirror
 from services.web.routes import Call, Endpoint, Method, Permission, Route
 
@@ -108,9 +109,9 @@ class Keyring:
             raise CredentialsError(_REFUSED, remedy=_REMEDY)
         return _identity(entry.value)
 
-    def all(self) -> list[KeyInfo]:
-        """Return every key, the newest first."""
-        found = [shown(entry.value) for entry in self._mirror.entries().values()]
+    def all(self, used: Mapping[str, str]) -> list[KeyInfo]:
+        """Return every key, the newest first; `used` says when each was last used."""
+        found = [shown(entry.value, used.get(key_id)) for key_id, entry in self._mirror.entries().items()]
         return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)
 
     async def issue(self, wanted: IssueKeyRequest, *, by: Identity, deadline: Deadline) -> IssuedKey:
@@ -135,11 +136,11 @@ class Keyring:
         return found
 
 
-def endpoints(keyring: Keyring) -> list[Endpoint]:
+def endpoints(keyring: Keyring, uses: KeyUses) -> list[Endpoint]:
     """Return the routes by which administrators see, issue and revoke keys."""
 
-    async def listed(_: Empty, __: Call) -> KeysReply:
-        return KeysReply(keys=keyring.all())
+    async def listed(_: Empty, call: Call) -> KeysReply:
+        return KeysReply(keys=keyring.all(await uses.times(deadline=call.deadline)))
 
     async def issued(request: IssueKeyRequest, call: Call) -> IssuedKey:
         return await keyring.issue(request, by=call.identity, deadline=call.deadline)

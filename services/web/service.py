@@ -19,6 +19,7 @@ from services.web.audit import stream_audit
 from services.web.auth import ISSUED_ONLY, RATES, Admission, Gate, Rates
 from services.web.broadcast import broadcasting
 from services.web.health import Check
+from services.web.key_uses import KeyUses
 from services.web.keys import HeaderKey, Keyring
 from services.web.limits import Flights
 from services.web.metrics import Metrics
@@ -49,10 +50,11 @@ class Access:
     sessions: Sessions
     origins: Origins
     gate: Gate
+    uses: KeyUses
 
     def endpoints(self) -> list[Endpoint]:
         """Return the routes by which administrators manage keys, and browsers log in."""
-        return [*keys.endpoints(self.keyring), *sessions.endpoints(self.sessions)]
+        return [*keys.endpoints(self.keyring, self.uses), *sessions.endpoints(self.sessions)]
 
 
 @asynccontextmanager
@@ -73,15 +75,18 @@ async def admitting(
     ended = Kv(bus, buckets.ENDED_SESSIONS)
     live = Sessions(sealing, keyring, ended, behind_tls=behind_tls, given=admission.keys)
     await sealing.agree(Deadline.after(OPEN))
+    uses = KeyUses(Kv(bus, buckets.API_KEY_USES))
     await keyring.refresh()
     await live.refresh()
     async with background() as group:
         group.create_task(keyring.run(_unheard), name="keys")
         group.create_task(live.run(_unheard), name="sessions")
         group.create_task(sealing.run(_unheard), name="sealing keys")
+        group.create_task(uses.run(_unheard), name="uses of keys")
         headers = [key.header for key in admission.keys if key.logs_in]
         origins = Origins(hosts=hosts, allowed=pages, key_headers=headers)
-        yield Access(keyring, live, origins, Gate(keyring, live, origins=origins, rates=rates, admission=admission))
+        gate = Gate(keyring, live, origins=origins, rates=rates, admission=admission, used=uses.note)
+        yield Access(keyring, live, origins, gate, uses)
 
 
 @asynccontextmanager

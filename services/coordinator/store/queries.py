@@ -19,8 +19,9 @@ from schemas.fields import MOST_NUMBER
 from schemas.leases import Lease, LeasesRequest, LeaseStatus
 from schemas.results import Artifact, Metrics, Result, ResultStatus
 from schemas.runs import Run, RunsRequest, RunStatus
-from schemas.tasks import OutputFormat, Policy, Task, TaskSpec, TaskStatus, Work
+from schemas.tasks import OutputFormat, Policy, Task, TaskFilter, TaskSpec, TasksRequest, TaskStatus, Work
 from services.coordinator.store.tables import artifacts, audit, leases, results, tasks, workers
+from services.coordinator.store.task_search import conditions
 from services.database.engine import to_its_end, unavailable
 
 #: Seconds that one query may take.
@@ -82,19 +83,41 @@ class Queries:
         rows = await self._rows(query)
         return [(str(row["context_id"]), str(row["worker_id"]), row["session"]) for row in reversed(rows)]
 
-    async def tasks(
-        self, *, status: TaskStatus | None, context_id: str | None, limit: int, before: str | None
-    ) -> list[Task]:
-        """Return tasks, newest first, with the beginnings of their prompts."""
-        query = select(tasks).order_by(tasks.c.seq.desc()).limit(limit)
-        if status is not None:
-            query = query.where(tasks.c.status == status.value)
-        if context_id is not None:
-            query = query.where(tasks.c.context_id == context_id)
-        if before is not None:
-            query = query.where(tasks.c.seq < select(tasks.c.seq).where(tasks.c.id == before).scalar_subquery())
-        found = [to_task(row) for row in await self._rows(query)]
-        return [msgspec.structs.replace(task, prompt=task.prompt[:GLANCE]) for task in found]
+    async def tasks(self, request: TasksRequest) -> list[Task]:
+        """Return tasks, newest first, their prompts cut; one more than the limit if there are more."""
+        query = select(tasks).where(*conditions(request)).order_by(tasks.c.seq.desc()).limit(request.limit + 1)
+        if request.before is not None:
+            query = query.where(tasks.c.seq < select(tasks.c.seq).where(tasks.c.id == request.before).scalar_subquery())
+        return [_at_a_glance(row) for row in await self._rows(query)]
+
+    async def tasks_of(self, ids: Sequence[str]) -> list[Task]:
+        """Return those of these tasks that exist, newest first, with the beginnings of their prompts."""
+        query = select(tasks).where(tasks.c.id.in_(ids)).order_by(tasks.c.seq.desc())
+        return [_at_a_glance(row) for row in await self._rows(query)]
+
+    async def count(
+        self, wanted: TaskFilter, *, of: Collection[TaskStatus] = (), through: str | None = None
+    ) -> dict[str, int]:
+        """Return how many tasks of a filter there are of each status."""
+        query: Select[*tuple[Any, ...]] = (
+            select(tasks.c.status, func.count().label("number"))
+            .where(*conditions(wanted, of=of, through=through))
+            .group_by(tasks.c.status)
+        )
+        return {str(row["status"]): int(row["number"]) for row in await self._rows(query)}
+
+    async def statuses(self, ids: Sequence[str]) -> dict[str, TaskStatus]:
+        """Return the states of those of these tasks that exist, by id, newest first."""
+        query = select(tasks.c.id, tasks.c.status).where(tasks.c.id.in_(ids)).order_by(tasks.c.seq.desc())
+        return {str(row["id"]): TaskStatus(str(row["status"])) for row in await self._rows(query)}
+
+    async def ids(
+        self, wanted: TaskFilter, *, of: Collection[TaskStatus], through: str | None, limit: int
+    ) -> list[str]:
+        """Return the ids of the newest tasks of a filter, newest first."""
+        found = conditions(wanted, of=of, through=through)
+        query = select(tasks.c.id).where(*found).order_by(tasks.c.seq.desc()).limit(limit)
+        return [str(row["id"]) for row in await self._rows(query)]
 
     async def live(self, statuses: Sequence[TaskStatus], *, after: int, limit: int) -> list[RecordedTask]:
         """Return the tasks of these states with a seq above `after`, oldest first, their prompts left out."""
@@ -163,8 +186,7 @@ class Queries:
 
     async def counts(self) -> dict[str, int]:
         """Return how many tasks there are of each status."""
-        query: Select[*tuple[Any, ...]] = select(tasks.c.status, func.count().label("number")).group_by(tasks.c.status)
-        return {str(row["status"]): int(row["number"]) for row in await self._rows(query)}
+        return await self.count(TaskFilter())
 
     async def known_workers(self) -> dict[str, tuple[str, bool]]:
         """Return when each worker was first seen, and whether an operator drains it."""
@@ -234,6 +256,11 @@ def to_task(row: _Columns) -> Task:
         status=TaskStatus(str(row["status"])),
         not_before=_stamp(float(str(row["not_before"]))),
     )
+
+
+def _at_a_glance(row: _Columns) -> Task:
+    task = to_task(row)
+    return msgspec.structs.replace(task, prompt=task.prompt[:GLANCE])
 
 
 _APART = {"context_hints", "labels", "policy", "desired_format", "status", "not_before"}

@@ -9,7 +9,8 @@ from membridge.settings import Settings
 from schemas.gateway import Agent
 from services.gateway.federation import Federated
 from services.gateway.projects import Projects
-from services.gateway.routes import agent, control, events, membridge, projects, runtime
+from services.gateway.routes import agent, control, events, invitations, membridge, projects, runtime
+from services.gateway.routes import settings as settings_routes
 from services.gateway.routes.control import Control
 from services.gateway.runtime import Runtime
 from services.web.mirror import Mirror
@@ -41,6 +42,8 @@ def all_endpoints(known: Known) -> list[Endpoint]:
         *membridge.endpoints(known.projects, known.federated),
         *projects.endpoints(known.projects),
         *events.endpoints(known.tasks, known.projects),
+        *invitations.endpoints(known.tasks),
+        *settings_routes.endpoints(known.settings),
         *control.endpoints(plane),
         *agent.endpoints(plane),
     ]

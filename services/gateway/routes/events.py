@@ -1,7 +1,7 @@
 """`GET /api/events`: what happens, as it happens: tasks, memories, jobs and nodes in one stream.
 
 A caller gets what its key may read. The content of an item is the struct that NATS has: `task` a TaskEvent, `memory` an
-event of a project, `job` a Job, `node` the presence of a node, or nothing for one that left.
+event of a project, `job` a Job, `node` the presence of a node, or nothing for one that left, `audit` an AuditEntry.
 """
 
 from schemas import streams, subjects
@@ -31,6 +31,8 @@ def endpoints(tasks: Runtime, projects: Projects) -> list[Endpoint]:
     async def sources(request: FollowEvents, call: Call) -> dict[str, Source]:
         named = projects.checked(request.project) if request.project is not None else None
         found: dict[str, Source] = {}
+        if call.identity.may("keys", Role.ADMIN) and named is None:
+            found["audit"] = of_stream(tasks.bus, streams.WEB_AUDIT, subjects.wildcard(subjects.WEB_AUDIT))
         if call.identity.may(TASKS, Role.READER) and named is None:
             found["task"] = of_stream(tasks.bus, streams.TASKS, subjects.wildcard(subjects.TASK_EVENT))
         if call.identity.may(MEMORY, Role.READER):

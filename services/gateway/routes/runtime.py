@@ -25,7 +25,15 @@ from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, Artifacts
 from schemas.runs import RunsReply, RunsRequest
 from schemas.subjects import Operation
 from schemas.task_events import EventsReply, EventsRequest
-from schemas.tasks import Task, TaskRequest, TaskSpec, TasksReply, TasksRequest
+from schemas.tasks import (
+    ChangeTasksReply,
+    ChangeTasksRequest,
+    Task,
+    TaskRequest,
+    TaskSpec,
+    TasksReply,
+    TasksRequest,
+)
 from schemas.wire import Wire
 from schemas.workers import Registration, Worker, WorkerRequest, WorkersReply
 from services.gateway.callers import CONFIGURE, READ_TASKS, WRITE_TASKS
@@ -116,6 +124,11 @@ CANCEL = Route(
     "cancel_task", POST, f"{_TASK}/cancel", TaskRequest, Task, "End a task and stop its worker.", WRITE_TASKS,
     errors=_STATE,
 )  # fmt: skip
+CHANGE_TASKS = Route(
+    "change_tasks", POST, f"{_AT}/task-changes", ChangeTasksRequest, ChangeTasksReply,
+    "Cancel or requeue tasks of a list or a filter; without `apply` say which.", WRITE_TASKS, deadline=60.0,
+    most_bytes=MOST_BODY,
+)  # fmt: skip
 LEASES = Route(
     "leases", GET, f"{_AT}/leases", LeasesRequest, LeasesReply, "Leases, newest first; the active ones by default.",
     READ_TASKS,
@@ -145,6 +158,7 @@ RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
     (TASK_EVENTS, subjects.EVENTS),
     (REQUEUE, subjects.REQUEUE),
     (CANCEL, subjects.CANCEL),
+    (CHANGE_TASKS, subjects.CHANGE_TASKS),
     (LEASES, subjects.LEASES),
     (RUNS, subjects.RUNS),
     (ARTIFACTS, subjects.ARTIFACTS),

@@ -15,7 +15,7 @@ from membridge.aio.deadline import Deadline
 from membridge.wiring.service import Migrations
 from schemas.leases import Report
 from schemas.results import Metrics, ResultStatus
-from schemas.tasks import TaskSpec, TaskStatus
+from schemas.tasks import TaskSpec, TasksRequest, TaskStatus
 from services.coordinator.engine.state import Limits
 from services.coordinator.engine.workers import is_drained
 from services.coordinator.store.migrations import MIGRATIONS
@@ -100,10 +100,7 @@ async def test_a_database_that_an_earlier_version_made_continues(database_url: s
         # The old lease is still in KV: it has not expired.
         (held,) = await history.queries.active_leases()
         runtime, port = await history.begin({held.id}), history.port
-        tasks = {
-            task.prompt: task
-            for task in await history.queries.tasks(status=None, context_id=None, limit=10, before=None)
-        }
+        tasks = {task.prompt: task for task in await history.queries.tasks(TasksRequest(limit=10))}
         done = await history.queries.result(tasks["said before the move"].id)
         assert done is not None
         assert done.metrics == Metrics(duration_ms=7, tokens_used=12)

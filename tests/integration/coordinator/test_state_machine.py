@@ -19,7 +19,7 @@ from membridge.aio.deadline import Deadline
 from membridge.errors import LeaseLostError
 from schemas.leases import Lease, LeaseClaim, Order, Report
 from schemas.results import Metrics, ResultStatus
-from schemas.tasks import Task, TaskSpec, TaskStatus
+from schemas.tasks import Task, TaskSpec, TasksRequest, TaskStatus
 from services.coordinator.engine.events import Believed
 from services.coordinator.engine.machine import WrongStateError
 from services.coordinator.engine.state import Limits
@@ -224,7 +224,7 @@ class Tasks(RuleBasedStateMachine):
     async def _check(self) -> None:
         while True:
             before = await self.history.queries.active_leases()
-            rows = await self.history.queries.tasks(status=None, context_id=None, limit=1000, before=None)
+            rows = await self.history.queries.tasks(TasksRequest(limit=1_000))
             if before == await self.history.queries.active_leases():
                 break
         await self.history.agree()

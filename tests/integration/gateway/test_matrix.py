@@ -11,7 +11,7 @@ import pytest
 from membridge.bus.connection import Bus
 from schemas.web import Role
 from services.gateway import callers
-from services.gateway.routes import agent, control, events, membridge, projects, runtime
+from services.gateway.routes import agent, control, events, invitations, membridge, projects, runtime, settings
 from services.web import docs_page, health, keys, openapi, sessions
 from services.web.identity import ANYBODY, Identity
 from services.web.limits import RateLimit
@@ -27,12 +27,15 @@ BY_HEADER = {
     f"X-MEMBRIDGE-AGENT: {AGENT}": callers.AGENT_KEY,
 }
 WRONG = (f"X-Runtime-API-Key: {ADMIN}", "X-MEMBRIDGE-ADMIN: x", "X-MEMBRIDGE-AGENT: x", "Authorization: Bearer mbk_x_x")
-SCOPES = (callers.TASKS, callers.MEMORY, callers.AGENT, "keys", "metrics")
+SCOPES = (callers.TASKS, callers.MEMORY, callers.AGENT, callers.ACCESS, "keys", "metrics")
 
 
 def declared() -> Iterator[AnyRoute]:
     """Return the routes that the modules of the gateway and of the kit declare."""
-    modules = (agent, control, events, membridge, projects, runtime, docs_page, health, keys, openapi, sessions)
+    modules = (
+        agent, control, events, invitations, membridge, projects, runtime, settings, docs_page, health, keys, openapi,
+        sessions,
+    )  # fmt: skip
     found = chain.from_iterable(vars(module).values() for module in modules)
     yield from {one.name: one for one in found if isinstance(one, Route)}.values()
     yield from (membridge.for_old(one) for one in (membridge.LEADERSHIP, membridge.NODES, membridge.SELECT))

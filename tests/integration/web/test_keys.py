@@ -9,11 +9,14 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
+from membridge.bus.kv import Kv
 from membridge.bus.streams import ensure_streams, last_per_subject
-from schemas import streams
+from membridge.errors import UnavailableError
+from membridge.wiring import api_keys
+from schemas import buckets, streams
 from schemas.errors import ErrorCode
-from schemas.web import AuditEntry, IssuedKey, KeyInfo, KeysReply, Role
-from services.web import keys
+from schemas.web import AuditEntry, IssuedKey, KeyInfo, KeysReply, KeyUse, Role
+from services.web import key_uses, keys
 from services.web.audit import stream_audit
 from services.web.auth import RATES, Rates
 from services.web.limits import Rate
@@ -146,3 +149,45 @@ async def test_what_is_changed_and_who_was_denied_is_audited_and_kept(bus: Bus) 
             bus, streams.WEB_AUDIT, streams.WEB_AUDIT.subjects[0], limit=9, deadline=Deadline.after(5.0)
         )
         assert [msgspec.json.decode(one.body, type=AuditEntry) for one in kept] == [entry]
+
+
+async def test_the_list_says_when_each_key_was_last_used(bus: Bus) -> None:
+    async with guarded(bus) as served:
+        admin, other, never = await served.key(), await served.key(Role.READER), await served.key(Role.READER)
+        assert (await ask(served.toy, "GET", "/api/v1/session", key=other)).status == 200
+        assert (await ask(served.toy, "GET", "/api/v1/session", key=f"{never}x")).status == 401
+        listed = await ask(served.toy, "GET", "/api/v1/keys", key=admin)
+        used = {one.id: one.last_used_at for one in msgspec.json.decode(listed.body, type=KeysReply).keys}
+        assert used[never.split("_")[1]] is None
+        began = used[other.split("_")[1]]
+        assert began is not None
+        # It is kept for the other servers, and for the command line.
+        uses = Kv(bus, buckets.API_KEY_USES)
+        for key in (admin, other):
+            while await uses.get(key.split("_")[1], deadline=Deadline.after(5.0)) is None:
+                await pause()
+        assert await api_keys.last_uses(uses, deadline=Deadline.after(5.0)) == {
+            key_id: at for key_id, at in used.items() if at is not None
+        }
+
+
+async def test_uses_of_keys_that_cannot_be_kept_are_kept_later(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_uses, "FIRST_PAUSE", 0.01)
+    uses, tries = Kv(bus, buckets.API_KEY_USES), list[str]()
+    async with guarded(bus) as served:
+        put = Kv.put
+
+        async def fails_first(self: Kv[KeyUse], key: str, value: KeyUse, *, deadline: Deadline) -> int:
+            tries.append(key)
+            if len(tries) < 3:
+                raise UnavailableError("NATS does not answer")
+            return await put(self, key, value, deadline=deadline)
+
+        monkeypatch.setattr(Kv, "put", fails_first)
+        key = await served.key()
+        # The request does not wait for it.
+        assert (await ask(served.toy, "GET", "/api/v1/session", key=key)).status == 200
+        key_id = key.split("_")[1]
+        while await uses.get(key_id, deadline=Deadline.after(5.0)) is None:
+            await pause()
+        assert tries == [key_id] * 3

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membridge.access import members as rules
-from membridge.access.members import Invitation, InvitationRefusedError, InvitationState, Membership
-from membridge.errors import InvalidRequestError, NotFoundError
-from schemas.access import EnrolRequest
+from membridge.access.members import Invitation, InvitationRefusedError, Membership
+from membridge.errors import ConflictError, InvalidRequestError, NotFoundError
+from schemas.access import EnrolRequest, InvitationState
 from schemas.identity import NodeId, canonical_id
 from schemas.wire import encode
 
@@ -43,6 +43,26 @@ def test_a_request_whose_answer_was_lost_may_be_repeated_by_the_same_machine_onl
         rules.enrol(after, request(keys={P: key("C")}), now="later")
     with pytest.raises(InvitationRefusedError, match="used already"):
         rules.enrol(rules.revoke(after, NodeId("b"), now="later"), request(), now="later")
+
+
+def test_a_revoked_invitation_lets_nobody_in_and_an_older_version_sees_an_expired_one() -> None:
+    after = rules.revoke_invitation(opened(note="lost"), "0" * 16, by="someone", now="then")
+    kept = after.invitations["0" * 16]
+    assert (kept.state, kept.revoked_at, kept.revoked_by) == (InvitationState.EXPIRED, "then", "someone")
+    assert (rules.shown(after, kept).state, rules.shown(after, kept).note) == (InvitationState.REVOKED, "lost")
+    with pytest.raises(InvitationRefusedError, match="was revoked"):
+        rules.enrol(after, request(), now="now")
+    assert rules.revoke_invitation(after, "0" * 16, by="another", now="later") is after
+    with pytest.raises(NotFoundError):
+        rules.revoke_invitation(after, "1" * 16, by="someone", now="then")
+
+
+def test_a_used_invitation_cannot_be_revoked() -> None:
+    after = rules.enrol(opened(), request(), now="now")
+    assert rules.shown(after, after.invitations["0" * 16]).used_at == "now"
+    with pytest.raises(ConflictError, match="was used by node b") as refused:
+        rules.revoke_invitation(after, "0" * 16, by="someone", now="later")
+    assert refused.value.remedy == "cut that node off: `membridge nodes revoke b`"
 
 
 @pytest.mark.parametrize(
