@@ -51,6 +51,8 @@ class WebOptions:
     origins: tuple[str, ...] = ()
     #: Whether a proxy in front of it speaks TLS for it.
     behind_tls: bool = False
+    #: The folder of the pages that a browser gets, if there are any.
+    pages: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,17 @@
 Every process reads this module. It imports the gateway itself only when it runs.
 """
 
+from pathlib import Path
+
 from membridge.aio.lifecycle import Ready
 from membridge.settings import DEFAULT, Settings
 from membridge.wiring.nats_permissions import Permissions
 from membridge.wiring.service import Service, WebOptions
 from schemas import buckets, streams, subjects
 from services.gateway.settings import GatewaySettings
+
+#: The files of the console.
+CONSOLE = Path(__file__).with_name("console")
 
 
 async def _part(settings: Settings, ready: Ready) -> None:
@@ -19,7 +24,13 @@ async def _part(settings: Settings, ready: Ready) -> None:
 
 def _web(settings: Settings) -> WebOptions:
     own = settings.of(GatewaySettings)
-    return WebOptions(listen=own.listen, hosts=own.host_names(), origins=own.origins, behind_tls=own.behind_tls)
+    return WebOptions(
+        listen=own.listen,
+        hosts=own.host_names(),
+        origins=own.origins,
+        behind_tls=own.behind_tls,
+        pages=CONSOLE,
+    )
 
 
 def _enabled(settings: Settings) -> bool:

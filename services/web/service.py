@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import background
 from membridge.bus.connection import Bus
@@ -24,6 +25,7 @@ from services.web.keys import HeaderKey, Keyring
 from services.web.limits import Flights
 from services.web.metrics import Metrics
 from services.web.origins import Origins
+from services.web.pages import Site
 from services.web.routes import Call, Endpoint, Method, Permission, Route
 from services.web.sealing import SealingKeys
 from services.web.server import Listening, serve
@@ -129,6 +131,8 @@ async def served(
         every.append(docs_page.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
         every.append(openapi.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
         app = make_app(every, Kit(access.gate, stream_audit(bus), metrics, flights, streams, access.origins))
+        if web.pages is not None:
+            (await threads.run(Site, web.pages)).add_to(app, access.origins.check_host)
         async with serve(app, flights, Listening(host, port)) as (host, port):
             log.info("listening", address=f"http://{host}:{port}")
             yield host, port

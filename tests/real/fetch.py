@@ -126,10 +126,7 @@ def fetch_claude() -> Path:
         CLAUDE_SHA512[name],
         "claude-code",
     )
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with _alone():
-        if not package.is_present():
-            _install(package)
+    ensure(package)
     return package.path / "claude"
 
 
@@ -139,16 +136,21 @@ def fetch() -> Programs:
     Processes that call this at the same time wait for each other; what a broken run left is fetched again.
     """
     bun, claude_mem, zod = packages()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with _alone():
-        for package in (bun, claude_mem, zod):
-            if not package.is_present():
-                _install(package)
+    ensure(bun, claude_mem, zod)
     return Programs(
         bun=bun.path / "bin" / "bun",
         worker_script=claude_mem.path / "plugin" / "scripts" / "worker-service.cjs",
         version=claude_mem.version,
     )
+
+
+def ensure(*packages: Package) -> None:
+    """Fetch the packages that are not there yet. Raises FetchError when that fails."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        for package in packages:
+            if not package.is_present():
+                _install(package)
 
 
 @contextmanager

@@ -1,0 +1,105 @@
+// Live state: what was asked, of when it is, and asked again when an event says that it changed.
+import { effect, signal, useEffect, useRef, useState } from "./html.js";
+import { get } from "./api.js";
+import { on } from "./events.js";
+
+/** The time, each second while the page is visible: for "12 s ago" and for leases that count down. */
+export const now = signal(Date.now());
+setInterval(() => document.visibilityState === "visible" && (now.value = Date.now()), 1_000);
+document.addEventListener("visibilitychange", () => (now.value = Date.now()));
+
+/** Milliseconds for which events are collected before one request answers them all. */
+const SOON = 120;
+
+/**
+ * A value that is asked with `load(signal)` and kept current: it is asked again after each event of `on` for which
+ * `when(data, name)` holds, and whenever the connection is back.
+ */
+class Resource {
+  constructor(load, { events = [], when = () => true } = {}) {
+    this.load = load;
+    this.state = signal({ data: undefined, error: null, loading: true, at: 0 });
+    this.running = null;
+    this.again = false;
+    this.timer = 0;
+    this.stops = on(["fresh", ...events], (data, name) => (name === "fresh" || when(data, name)) && this.soon());
+    this.reload = this.reload.bind(this);
+    this.reload();
+  }
+
+  soon() {
+    this.timer ||= setTimeout(this.reload, SOON);
+  }
+
+  async reload() {
+    clearTimeout(this.timer);
+    this.timer = 0;
+    if (this.running) return void (this.again = true);
+    const running = (this.running = new AbortController());
+    this.state.value = { ...this.state.peek(), loading: true };
+    try {
+      const data = await this.load(running.signal);
+      if (!running.signal.aborted) this.state.value = { data, error: null, loading: false, at: Date.now() };
+    } catch (error) {
+      if (!running.signal.aborted) this.state.value = { ...this.state.peek(), error, loading: false };
+    }
+    if (running.signal.aborted) return;
+    this.running = null;
+    if (this.again) {
+      this.again = false;
+      this.soon();
+    }
+  }
+
+  close() {
+    this.stops();
+    clearTimeout(this.timer);
+    this.running?.abort();
+  }
+}
+
+const NOTHING = { data: undefined, error: null, loading: true, at: 0 };
+
+/**
+ * Return `{data, error, loading, at, reload}` of a request. It is asked anew when one of `deps` changes. While it fails
+ * the last data stays, with the error beside it.
+ *
+ *     const found = useResource((signal) => get("/api/nodes", {}, { signal }), [], { events: ["node"] });
+ */
+export function useResource(load, deps, options) {
+  const [state, setState] = useState(NOTHING);
+  const held = useRef(null);
+  useEffect(() => {
+    setState(NOTHING);
+    const resource = new Resource(load, options);
+    held.current = resource;
+    const stops = effect(() => setState(resource.state.value));
+    return () => {
+      stops();
+      resource.close();
+    };
+  }, deps);
+  return { ...state, reload: () => held.current?.reload() };
+}
+
+/** The projects that the caller sees, `{data: {projects}, …}`; null before the login. */
+export const projects = signal(null);
+let known = null;
+let copies = () => {};
+
+/** Begin to keep what all pages share. */
+export function open() {
+  if (known) return;
+  known = new Resource((aborts) => get("/api/membridge/projects", {}, { signal: aborts }), {
+    events: ["node", "memory"],
+    when: (data, name) => name === "node" || /snapshot|leadership/.test(data?.type ?? ""),
+  });
+  copies = effect(() => (projects.value = known.state.value));
+}
+
+export function close() {
+  copies();
+  known?.close();
+  known = null;
+  projects.value = null;
+}
