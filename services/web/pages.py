@@ -15,11 +15,14 @@ from pathlib import Path
 from aiohttp import hdrs, web
 
 from membridge.errors import NotFoundError
+from services.web.bundle import bundled, joined
 from services.web.errors import HEADERS
 from services.web.streaming import taken_within
 
-#: The file that answers for every page, and what in it stands for the address of the other files and for their list.
-INDEX, BASE, PRELOAD = "index.html", "{{base}}", "<!-- preload -->"
+#: The file that answers for every page, and what in it stands for the address of the other files.
+INDEX, BASE = "index.html", "{{base}}"
+#: What own modules and style sheets become.
+SCRIPT, SHEET = "app.js", "app.css"
 #: Characters of a digest in an address.
 SHOWN = 16
 #: Seconds that a browser has to read an answer.
@@ -50,14 +53,23 @@ class File:
 class Site:
     """The files of a folder, read once; its index is at the address of the folder's name.
 
-    That name is also the one Trusted Types policy that its scripts may make.
+    That name is also the one Trusted Types policy that its scripts may make. Of its own modules and style sheets a
+    browser gets one file each: what `app/main.js` imports, and what is in `css`.
     """
 
     def __init__(self, folder: Path) -> None:
+        def text_of(name: str) -> str:
+            return (folder / name).read_text(encoding="utf-8")
+
+        sheets = sorted(one.relative_to(folder).as_posix() for one in folder.glob("css/*.css"))
         found = {
-            file.relative_to(folder).as_posix(): file.read_bytes()
-            for file in sorted(folder.rglob("*"))
-            if file.is_file() and file.suffix in TYPES and file.name != INDEX
+            SCRIPT: bundled(text_of, "app/main.js").encode(),
+            SHEET: joined(map(text_of, sheets)).encode(),
+            **{
+                file.relative_to(folder).as_posix(): file.read_bytes()
+                for file in sorted([*folder.glob("*"), *folder.glob("vendor/*")])
+                if file.suffix in TYPES and file.name != INDEX
+            },
         }
         whole = sha256()
         for name, body in found.items():
@@ -65,14 +77,8 @@ class Site:
         self.at, self.version = f"/{folder.name}", whole.hexdigest()[:SHOWN]
         self.base = f"{self.at}/files/{self.version}"
         self.files = {name: _file(body, TYPES[Path(name).suffix]) for name, body in found.items()}
-        text = (folder / INDEX).read_text(encoding="utf-8").replace(BASE, self.base)
-        text = text.replace(PRELOAD, "".join(self._preload(name) for name in found))
+        text = text_of(INDEX).replace(BASE, self.base)
         self.index = _file(text.encode(), TYPES[".html"], _policy(text, folder.name))
-
-    def _preload(self, name: str) -> str:
-        """Return the line that has a browser load a module at once; a script that is loaded on demand has none."""
-        is_module = name.endswith((".js", ".mjs")) and not name.endswith(".min.js")
-        return f'<link rel="modulepreload" href="{self.base}/{name}">\n' if is_module else ""
 
     def add_to(self, app: web.Application, check_host: Callable[[web.Request], object]) -> None:
         """Have an application answer with the site. `check_host` raises for a host name that it does not answer to."""

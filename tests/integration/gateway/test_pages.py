@@ -36,25 +36,25 @@ async def test_a_browser_gets_the_console_without_a_key(bus: Bus, nats_url: str,
         tag = page.headers["etag"]
         assert (await gateway.ask("GET", "/console/", headers=[f"If-None-Match: {tag}"])).status == 304
 
-        main = f"{site.base}/app/main.js"
+        main = f"{site.base}/app.js"
         file = await gateway.ask("GET", main, headers=["Accept-Encoding: gzip"])
         assert "immutable" in file.headers["cache-control"]
         assert file.headers["content-type"].startswith("text/javascript")
         assert (file.headers["content-encoding"], gzip.decompress(file.body)) == (
-            "gzip", gzip.decompress(site.files["app/main.js"].packed),
+            "gzip", gzip.decompress(site.files["app.js"].packed),
         )  # fmt: skip
         plain = await gateway.ask("GET", main)
         assert plain.body == gzip.decompress(file.body)
         assert (await gateway.ask("HEAD", main)).status == 200
         # A page of an older version gets the file, and does not keep it.
-        old = await gateway.ask("GET", "/console/files/0123456789abcdef/app/main.js")
+        old = await gateway.ask("GET", "/console/files/0123456789abcdef/app.js")
         assert (old.status, old.headers["cache-control"]) == (200, "no-store")
         for missing in ("none.js", "index.html", "%2e%2e/service.py", "..%2f..%2fservice.py", "LICENSE"):
             assert (await gateway.ask("GET", f"/console/files/x/{missing}")).status == 404, missing
         assert (await gateway.ask("POST", "/console/")).status == 405
 
 
-@pytest.mark.parametrize("path", ["/", "/console/", "/console/files/x/app/main.js"])
+@pytest.mark.parametrize("path", ["/", "/console/", "/console/files/x/app.js"])
 async def test_the_pages_answer_to_no_other_host_name(bus: Bus, nats_url: str, tmp_path: Path, path: str) -> None:
     async with gateway_of(bus, nats_url, tmp_path) as gateway:
         assert (await gateway.ask("GET", path, headers=BROWSER, host="evil.example")).status == 421

@@ -1,7 +1,7 @@
 // A chart over time. uPlot is loaded when the first one is shown; what it draws is also a sentence.
 import { html, useEffect, useRef, useState } from "../html.js";
 
-const BASE = new URL("../../vendor/", import.meta.url).pathname;
+const VENDOR = `${document.getElementById("app").dataset.base}/vendor`;
 let loading = null;
 
 /** Load uPlot: a script of the published bytes, whose address the one policy of this page lets through. */
@@ -9,13 +9,13 @@ function load() {
   loading ??= new Promise((resolve, reject) => {
     const trusted = globalThis.trustedTypes?.createPolicy("console", {
       createScriptURL: (url) => {
-        if (url !== `${BASE}uPlot.iife.min.js`) throw new TypeError(`not a script of the console: ${url}`);
+        if (url !== `${VENDOR}/uPlot.iife.min.js`) throw new TypeError(`not a script of the console: ${url}`);
         return url;
       },
     });
-    const sheet = Object.assign(document.createElement("link"), { rel: "stylesheet", href: `${BASE}uPlot.min.css` });
+    const sheet = Object.assign(document.createElement("link"), { rel: "stylesheet", href: `${VENDOR}/uPlot.min.css` });
     const script = document.createElement("script");
-    const url = `${BASE}uPlot.iife.min.js`;
+    const url = `${VENDOR}/uPlot.iife.min.js`;
     script.src = trusted ? trusted.createScriptURL(url) : url;
     script.onload = () => resolve(globalThis.uPlot);
     script.onerror = () => reject(new Error("the chart could not be loaded"));

@@ -1,0 +1,53 @@
+"""Modules as one file: what is taken from which, and what is refused."""
+
+import pytest
+
+from services.web.bundle import BundleError, bundled, joined, stripped
+
+
+def of(**modules: str) -> str:
+    return bundled(lambda path: modules[path.removesuffix(".js").replace("/", "_")], "main.js")
+
+
+def test_a_module_comes_after_those_that_it_imports_and_takes_what_it_names() -> None:
+    text = of(
+        main='import { one as uno, two } from "./a.js";\nimport page, * as x from "y";\n'.replace(
+            "page, * as x", "page"
+        )
+        + 'import * as all from "./b/c.js";\nimport Page from "./b/c.js";\nuno(two, all, page, Page);\n',
+        a='// What it is for.\nimport { h } from "preact";\nexport const one = () => h;\nconst two = 2;\n'
+        "export { two };\n",
+        b_c='import { one } from "../a.js";\n/** A page. */\nexport default function Page() {\n  return one;\n}\n'
+        "export async function load() {}\nexport class Thing {}\n",
+    )
+    assert text == (
+        'import { h } from "preact";\nimport page from "y";\n'
+        "const m0 = (() => {\nconst one = () => h;\nconst two = 2;\nreturn { two, one };\n})();\n"
+        "const m1 = (() => {\nconst { one } = m0;\nfunction Page() {\nreturn one;\n}\nasync function load() {}\n"
+        "class Thing {}\nreturn { load, Thing, default: Page };\n})();\n"
+        "const m2 = (() => {\nconst { one: uno, two } = m0;\nconst all = m1;\nconst { default: Page } = m1;\n"
+        "uno(two, all, page, Page);\nreturn {  };\n})();\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("modules", "said"),
+    [
+        ({"main": 'import { a } from "./b.js";', "b": "export const b = 1;"}, "imports a, which b.js does not export"),
+        ({"main": 'import "./b.js";'}, "neither an import nor an export"),
+        ({"main": 'import { a } from "./b.js"; a();'}, "neither an import nor an export"),
+        ({"main": "export let a = 1;"}, "neither an import nor an export"),
+        ({"main": "export default () => 1;"}, "neither an import nor an export"),
+        ({"main": 'import { a } from "./b.js";', "b": 'import { c } from "./main.js";'}, "import each other: main.js"),
+    ],
+)
+def test_what_it_does_not_know_is_refused(modules: dict[str, str], said: str) -> None:
+    with pytest.raises(BundleError, match=said):
+        of(**modules)
+
+
+def test_comments_of_whole_lines_go_and_what_is_within_a_line_stays() -> None:
+    assert stripped("  // gone\na = 'b // c'; // stays\n\n/* gone\n * too */\n/** gone */\n  /* a */ kept();\n") == (
+        "a = 'b // c'; // stays\n/* a */ kept();"
+    )
+    assert joined(["/* a */\na { b: c; }\n", ".d { e: f; }"]) == "a { b: c; }\n.d { e: f; }\n"
