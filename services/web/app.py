@@ -21,14 +21,13 @@ from schemas.wire import Wire, encode
 from services.web.audit import Audit, entry_of
 from services.web.broadcast import Source
 from services.web.errors import HEADERS, PROBLEM, request_id_of, response_of, translated
+from services.web.fanout import Fanout
 from services.web.identity import ANYBODY
 from services.web.limits import Flights
 from services.web.metrics import Metrics
 from services.web.origins import Origins
 from services.web.routes import Call, Endpoint, Kind, Text
-from services.web.sse import send_events
 from services.web.streaming import Streams, taken_within
-from services.web.vector import send_vector
 from services.web.websocket import send_messages
 
 log = get_logger("membridge.web")
@@ -67,12 +66,13 @@ class Kit:
 def make_app(endpoints: Sequence[Endpoint], kit: Kit) -> web.Application:
     """Return an application that answers `endpoints`."""
     app = web.Application(middlewares=[_middleware(kit)])
+    fanout = None if kit.streams is None else Fanout(kit.streams)
     for endpoint in endpoints:
         route, answer = endpoint.route, partial(_answer, kit, endpoint)
         if route.streams:
-            if kit.streams is None:
+            if kit.streams is None or fanout is None:
                 raise ValueError(f"route {route.name} needs Kit.streams")
-            app.router.add_route(route.method.value, route.path, partial(_stream, kit, kit.streams, endpoint))
+            app.router.add_route(route.method.value, route.path, partial(_stream, kit, kit.streams, fanout, endpoint))
             continue
         # HEAD is answered wherever GET is, as HTTP asks.
         methods = [hdrs.METH_GET, hdrs.METH_HEAD] if route.method == hdrs.METH_GET else [route.method.value]
@@ -141,16 +141,17 @@ def _name(request: web.Request) -> str:
     return request[_ENDPOINT].route.name if _ENDPOINT in request else "unmatched"
 
 
-async def _stream(kit: Kit, streams: Streams, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def _stream(
+    kit: Kit, streams: Streams, fanout: Fanout, endpoint: Endpoint, request: web.Request
+) -> web.StreamResponse:
     request[_ENDPOINT], call, route = endpoint, request[_CALL], endpoint.route
     call.deadline = Deadline.after(route.deadline)
     async with call.deadline.scope(route.name):
         await kit.guard(request, endpoint, call)
         source = await endpoint.handler(route.parse(request.match_info, _query(request), b""), call)
-    if not isinstance(source, Source):
-        return await send_vector(request, call, streams, source)
-    send = send_events if route.kind is Kind.EVENTS else send_messages
-    return await send(request, call, streams, source)
+    if isinstance(source, Source) and route.kind is Kind.SOCKET:
+        return await send_messages(request, call, streams, source)
+    return await fanout.send(request, call, {"": source} if isinstance(source, Source) else source)
 
 
 async def _answer(kit: Kit, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:

@@ -5,8 +5,8 @@ catches up by a feed of its own first. Positions are sequences of the stream, so
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -31,11 +31,17 @@ _NOTHING: list[tuple[int, bytes]] = []
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What clients follow: JSON bodies on a subject, how to read them, and where they end at present."""
+    """What clients follow: JSON bodies on a subject of a bus, how to read them, and where they end at present."""
 
+    bus: Bus
     subject: str
     read: Read[bytes]
     end: Callable[[], Awaitable[Position]]
+
+    @property
+    def key(self) -> tuple[Bus, str]:
+        """What tells it from others: accounts have buses of their own with the same subjects."""
+        return self.bus, self.subject
 
 
 def of_stream(bus: Bus, stream: Stream, subject: str) -> Source:
@@ -48,18 +54,17 @@ def of_stream(bus: Bus, stream: Stream, subject: str) -> Source:
         kept = await span(bus, stream, deadline=Deadline.after(READ))
         return Position(kept.last_seq + 1, kept.life)
 
-    return Source(subject, read, end)
+    return Source(bus, subject, read, end)
 
 
 class Channel:
     """The newest items of a source, from the sequence `covers` to the position `end`."""
 
-    def __init__(self, bus: Bus, source: Source, end: Position) -> None:
+    def __init__(self, source: Source, end: Position) -> None:
         self.source, self.end, self.covers = source, end, end.seq
         #: The error that ended the reader for good, and the reason why nothing can be read at present.
         self.failure: MembridgeError | None = None
         self.trouble: MembridgeError | None = None
-        self._bus = bus
         self._items: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._moved = asyncio.Event()
@@ -69,7 +74,8 @@ class Channel:
     async def run(self) -> None:
         """Read until cancelled."""
         try:
-            async with aclosing(follow(self._bus, self.source.subject, self.source.read, start=self.end)) as news:
+            source = self.source
+            async with aclosing(follow(source.bus, source.subject, source.read, start=self.end)) as news:
                 async for one in news:
                     self._take(one)
         except MembridgeError as error:
@@ -128,36 +134,39 @@ class Channel:
 class Broadcast:
     """The channels that clients follow at present."""
 
-    def __init__(self, bus: Bus, group: asyncio.TaskGroup) -> None:
-        self._bus, self._group = bus, group
-        self._channels: dict[str, tuple[Channel, asyncio.Task[None]]] = {}
-        self._clients: dict[str, int] = {}
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._channels: dict[tuple[Bus, str], tuple[Channel, asyncio.Task[None]]] = {}
+        self._clients: Counter[tuple[Bus, str]] = Counter()
         self._opening = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._channels)
 
+    def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run what clients need until it ends, at the latest with all channels. It must not fail."""
+        return self._group.create_task(work, name=name)
+
     @asynccontextmanager
     async def joined(self, source: Source) -> AsyncGenerator[Channel]:
         """Follow a source with all its other clients during the body. Errors: those of its `end`."""
-        subject = source.subject
-        self._clients[subject] = self._clients.get(subject, 0) + 1
+        key = source.key
+        self._clients[key] += 1
         try:
             yield await self._channel(source)
         finally:
-            self._clients[subject] -= 1
-            if not self._clients[subject]:
-                del self._clients[subject]
-                if found := self._channels.pop(subject, None):
+            self._clients[key] -= 1
+            if not self._clients[key]:
+                del self._clients[key]
+                if found := self._channels.pop(key, None):
                     found[1].cancel()
 
     async def _channel(self, source: Source) -> Channel:
         async with self._opening:
-            found = self._channels.get(source.subject)
+            found = self._channels.get(source.key)
             if found is None or found[0].failure is not None:
-                channel = Channel(self._bus, source, await source.end())
-                found = channel, self._group.create_task(channel.run(), name=f"channel {source.subject}")
-                self._channels[source.subject] = found
+                channel = Channel(source, await source.end())
+                found = self._channels[source.key] = channel, self.spawn(channel.run(), f"channel {source.subject}")
             return found[0]
 
     async def follow(
@@ -192,7 +201,7 @@ class Broadcast:
     async def catch_up(self, channel: Channel, at: Position, heartbeat: float) -> AsyncGenerator[News[bytes]]:
         """Yield what is between a position and the channel, from the stream itself."""
         source = channel.source
-        async with aclosing(follow(self._bus, source.subject, source.read, start=at, look=heartbeat)) as news:
+        async with aclosing(follow(source.bus, source.subject, source.read, start=at, look=heartbeat)) as news:
             async for one in news:
                 yield one
                 if channel.has(one.next):
@@ -200,7 +209,7 @@ class Broadcast:
 
 
 @asynccontextmanager
-async def broadcasting(bus: Bus) -> AsyncGenerator[Broadcast]:
+async def broadcasting() -> AsyncGenerator[Broadcast]:
     """Read for clients during the body."""
     async with background() as group:
-        yield Broadcast(bus, group)
+        yield Broadcast(group)

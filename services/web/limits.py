@@ -68,7 +68,7 @@ class Flights:
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
-        self._told: list[Callable[[], None]] = []
+        self._told: list[tuple[Callable[[], None], asyncio.Event]] = []
 
     def __len__(self) -> int:
         return len(self._scopes)
@@ -95,15 +95,17 @@ class Flights:
             if not self._scopes:
                 self._idle.set()
 
-    def on_drain(self, act: Callable[[], None]) -> None:
-        """Have `act` called when a drain begins: what would not end by itself ends then."""
-        self._told.append(act)
+    def on_drain(self, act: Callable[[], None], ended: asyncio.Event) -> None:
+        """Have `act` called when a drain begins: what would not end by itself ends then, and sets `ended`."""
+        self._told.append((act, ended))
 
     async def drain(self, grace: float) -> int:
         """Let running requests finish for `grace` seconds, then cut them off; return how many were cut off."""
         self.draining = True
-        for act in self._told:
+        for act, _ in self._told:
             act()
+        for _, ended in self._told:
+            await comes_within(ended, CUT_OFF)
         if await comes_within(self._idle, grace):
             return 0
         late = set(self._scopes)

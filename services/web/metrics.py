@@ -1,8 +1,5 @@
 """A server's counters, in the text form that Prometheus reads."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from services.web.limits import Flights
@@ -29,11 +26,9 @@ class Metrics:
         in_flight.set_function(lambda: len(flights))
         self._streams = Gauge("membridge_http_streams", "Open streams.", ("kind",), registry=self.registry)
 
-    @contextmanager
-    def stream(self, kind: str) -> Generator[None]:
-        """Count a stream while the body runs."""
-        with self._streams.labels(kind).track_inprogress():
-            yield
+    def streams(self, kind: str, more: int) -> None:
+        """Count so many more open streams."""
+        self._streams.labels(kind).inc(more)
 
     def answered(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count an answer; a stream, which lasts as long as its client likes, took no seconds."""

@@ -79,6 +79,15 @@ class _Connection(web.RequestHandler):
         super().data_received(data)
         self._close = ends or self._close
 
+    def detach(self) -> asyncio.Transport:
+        """Hand the connection over: aiohttp forgets it, and the request that it is answering ends without a word."""
+        transport, self.transport = self.transport, None
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        # Without its transport it closes nothing.
+        self.connection_lost(None)
+        return transport
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -93,6 +102,11 @@ class _Connection(web.RequestHandler):
         response = response_of(error, request_id_of(request.headers))
         response.force_close()
         return response
+
+
+def detached(request: web.Request) -> asyncio.Transport:
+    """Take the connection of a request whose head is sent from aiohttp. Raises ConnectionResetError if it has ended."""
+    return cast("_Connection", request.protocol).detach()
 
 
 @asynccontextmanager

@@ -122,7 +122,7 @@ async def served(
             behind_tls=web.behind_tls,
             admission=admission,
         ) as access,
-        broadcasting(bus) as broadcast,
+        broadcasting() as broadcast,
     ):
         streams = Streams(broadcast, access.gate.recheck, flights, metrics)
         access.gate.listen(streams.recheck)

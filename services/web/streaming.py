@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -59,16 +60,18 @@ class Streams:
     ) -> None:
         self.broadcast, self.limits = broadcast, limits or StreamLimits()
         self._recheck, self._metrics, self._flights = recheck, metrics, flights
-        self._open: dict[asyncio.Timeout, Identity] = {}
+        #: What ends each stream, and its caller.
+        self._open: dict[Callable[[], None], Identity] = {}
         self._of_one: Counter[str] = Counter()
-        flights.on_drain(self.end_all)
+        self._none = asyncio.Event()
+        self._none.set()
+        flights.on_drain(self.end_all, self._none)
 
     def __len__(self) -> int:
         return len(self._open)
 
-    @asynccontextmanager
-    async def opened(self, call: Call, kind: str) -> AsyncGenerator[asyncio.Timeout]:
-        """Count a stream during the body, which ends early, without an error, when the stream has to.
+    def admit(self, call: Call, kind: str, end: Callable[[], None]) -> Callable[[], None]:
+        """Count a stream, which `end` ends early; return what counts it out.
 
         Raises OverloadedError at the bounds, UnavailableError when the server is stopping.
         """
@@ -77,27 +80,43 @@ class Streams:
             raise stopping()
         if len(self._open) >= self.limits.most or self._of_one[caller] >= self.limits.most_of_one:
             raise OverloadedError("too many streams are open", seconds=self.limits.heartbeat)
-        scope = asyncio.timeout(None)
-        self._open[scope] = call.identity
+        self._open[end] = call.identity
         self._of_one[caller] += 1
+        self._none.clear()
+        self._metrics.streams(kind, 1)
+        return partial(self._left, end, caller, kind)
+
+    def _left(self, end: Callable[[], None], caller: str, kind: str) -> None:
+        del self._open[end]
+        self._metrics.streams(kind, -1)
+        self._of_one[caller] -= 1
+        if not self._of_one[caller]:
+            del self._of_one[caller]
+        if not self._open:
+            self._none.set()
+
+    @asynccontextmanager
+    async def opened(self, call: Call, kind: str) -> AsyncGenerator[asyncio.Timeout]:
+        """Count a stream during the body, which ends early, without an error, when the stream has to.
+
+        Raises OverloadedError at the bounds, UnavailableError when the server is stopping.
+        """
+        scope = asyncio.timeout(None)
+        left = self.admit(call, kind, partial(end, scope))
         try:
-            with self._metrics.stream(kind):
-                async with scope:
-                    yield scope
+            async with scope:
+                yield scope
         except TimeoutError:
             if not scope.expired():
                 raise
         finally:
-            del self._open[scope]
-            self._of_one[caller] -= 1
-            if not self._of_one[caller]:
-                del self._of_one[caller]
+            left()
 
     def recheck(self) -> None:
         """End the streams of callers that may not read on: a key was revoked, a session ended."""
-        for scope, identity in list(self._open.items()):
+        for ends, identity in list(self._open.items()):
             if not self.may_go_on(identity):
-                end(scope)
+                ends()
 
     def may_go_on(self, identity: Identity) -> bool:
         """Whether a caller may read on. While keys cannot be read it may: it gets nothing new then either."""
@@ -111,8 +130,8 @@ class Streams:
 
     def end_all(self) -> None:
         """End every stream; clients come back to another server, or to this one once it runs again."""
-        for scope in list(self._open):
-            end(scope)
+        for ends in list(self._open):
+            ends()
 
 
 def end(scope: asyncio.Timeout) -> None:

@@ -1,27 +1,26 @@
-"""Server-sent events over several streams at once: `id` is the vector of their sequences.
+"""A place in several streams at once, and the frames of server-sent events from there on.
 
-So a client resumes each stream where it was, at any server, without a gap or a double. A frame without data brings the
-vector when nothing happened; `reset` and `trouble` say which stream they are about.
+`id` is the vector of the streams' sequences, so a client resumes each of them where it was, at any server, without a
+gap or a double. A frame without data brings the vector when nothing happened; `reset` and `trouble` say which stream
+they are about. A stream without a name is the only one: its `id` is the place in it.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from membridge.aio.deadline import comes_within
 from membridge.bus.errors import StreamMissingError
 from membridge.bus.feed import News, Position
 from membridge.errors import InvalidRequestError, MembridgeError, NotFoundError
 from schemas.errors import AGAIN
-from services.web.broadcast import Channel, Source
-from services.web.errors import HEADERS, body_of
-from services.web.limits import stopping
-from services.web.routes import Call
-from services.web.sse import RETRY, frame
-from services.web.streaming import ID, Streams, id_of, position_in, taken_within
+from services.web.broadcast import Broadcast, Channel, Source
+from services.web.errors import body_of
+from services.web.sse import frame
+from services.web.streaming import ID, id_of, position_in, position_of
 
 #: Seconds until a stream that does not exist, or cannot be read, is looked for again.
 AGAIN_AFTER = 2.0
@@ -30,81 +29,120 @@ LONGEST = 8_000
 _NOTHING: list[tuple[int, bytes]] = []
 
 
-async def send_vector(
-    request: web.Request, call: Call, streams: Streams, sources: Mapping[str, Source]
-) -> web.StreamResponse:
-    """Send the items of all sources to a client until one of both ends; `event` is the name of an item's source."""
-    start = _vector_of(request)
-    headers = {**HEADERS, "X-Request-Id": call.request_id, "X-Accel-Buffering": "no"}
-    response = web.StreamResponse(headers={**headers, hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8"})
-    moved = asyncio.Event()
-    # A client that knows other streams, and not one of these, missed what was in it meanwhile.
-    feeds = [
-        _Feed(name, source, start.get(name), missed=bool(start) and name not in start)
-        for name, source in sources.items()
-    ]
-    vector = {name: id_of(at.seq - 1, at) for name, at in start.items() if name in sources}
-    async with streams.opened(call, "events"), AsyncExitStack() as joined:
-        call.streaming = True
-        await response.prepare(request)
-        await response.write(RETRY)
-        while streams.may_go_on(call.identity):
-            # What comes while the pass below runs sets it again.
-            moved.clear()
-            for feed in feeds:
-                if feed.is_idle():
-                    continue
-                async with aclosing(feed.pending(streams, joined, moved)) as pieces:
-                    async for news in pieces:
-                        async with taken_within(streams.limits.slow, request, "stream"):
-                            await response.write(_frames(feed.name, news, vector, call.request_id))
-            whole = all(feed.channel is not None for feed in feeds)
-            heard = await comes_within(moved, streams.limits.heartbeat if whole else AGAIN_AFTER)
-            if not heard:
-                async with taken_within(streams.limits.slow, request, "stream"):
-                    await response.write(_life(vector))
-    if not response.prepared:
-        raise stopping()
-    await response.write_eof()
-    return response
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What every place is read with; `heartbeat` is in seconds."""
+
+    broadcast: Broadcast
+    joined: AsyncExitStack
+    heartbeat: float
+
+
+class Reader:
+    """A place in each of `sources`, from now on where `start` has none; `moved` is set when there may be more."""
+
+    def __init__(self, sources: Mapping[str, Source], start: Mapping[str, Position], moved: asyncio.Event) -> None:
+        # A client that knows other streams, and not one of these, missed what was in it meanwhile.
+        self._feeds = [
+            _Feed(name, source, start.get(name), moved, missed=bool(start) and name not in start)
+            for name, source in sources.items()
+        ]
+        self._vector = {name: id_of(at.seq - 1, at) for name, at in start.items() if name in sources and at.life}
+
+    async def pending(self, reading: Reading) -> AsyncGenerator[bytes]:
+        """Yield the frames of all that there is now. Errors: what ended a channel for good."""
+        for feed in self._feeds:
+            if feed.is_idle():
+                continue
+            async with aclosing(feed.pending(reading)) as pieces:
+                async for news in pieces:
+                    yield self._frames(feed.name, news)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every stream is followed; one that does not exist yet is not."""
+        return all(feed.channel is not None for feed in self._feeds)
+
+    def is_at(self, other: "Reader") -> bool:
+        """Whether both are at the same place in the same streams."""
+        pairs = zip(self._feeds, other._feeds, strict=True)  # noqa: SLF001 - of the same class
+        return all(one.channel is another.channel and one.at == another.at for one, another in pairs)
+
+    def place(self) -> dict[str, Position]:
+        """Return the place in each stream, where it has one."""
+        return {feed.name: feed.at for feed in self._feeds if feed.at is not None}
+
+    def greeting(self) -> bytes:
+        """Return what a client that joins here needs to know: where it is, and which streams cannot be read."""
+        troubled = [(feed.name, feed.trouble) for feed in self._feeds]
+        said = [_trouble(name, error) for name, error in troubled if error is not None]
+        return b"".join([self.life(), *said])
+
+    def life(self) -> bytes:
+        """Return a sign of life, which brings the vector too."""
+        vector = "" if "" in self._vector else _id(self._vector)
+        return b": alive\nid: " + vector.encode() + b"\n\n" if vector else b": alive\n\n"
+
+    def _frames(self, name: str, news: News[bytes]) -> bytes:
+        """Return `news` as sent to a client, and move the vector."""
+        if news.trouble is not None:
+            return _trouble(name, news.trouble)
+        frames: list[bytes] = []
+        if news.reset:
+            self._vector[name] = id_of(news.begins - 1, news.next)
+            said = msgspec.json.encode({"source": name} if name else {})
+            frames.append(frame(_id(self._vector), said, b"reset"))
+        for seq, body in news.items:
+            self._vector[name] = id_of(seq, news.next)
+            frames.append(frame(_id(self._vector), body, name.partition(".")[0].encode()))
+        if not frames:
+            self._vector[name] = id_of(news.next.seq - 1, news.next)
+            frames.append(self.life())
+        return b"".join(frames)
 
 
 class _Feed:
-    """One source of a client: its channel once that can be joined, and the client's place there."""
+    """One source: its channel once that can be joined, and the place there."""
 
-    __slots__ = ("_at", "_missed", "_source", "_told", "channel", "name")
+    __slots__ = ("_again", "_missed", "_moved", "_source", "_told", "at", "channel", "name")
 
-    def __init__(self, name: str, source: Source, at: Position | None, *, missed: bool) -> None:
-        self.name, self._source, self._at, self._missed = name, source, at, missed
+    def __init__(self, name: str, source: Source, at: Position | None, moved: asyncio.Event, *, missed: bool) -> None:
+        self.name, self._source, self.at, self._moved, self._missed = name, source, at, moved, missed
         self.channel: Channel | None = None
         self._told: MembridgeError | None = None
+        #: When the stream is looked for again.
+        self._again = 0.0
 
-    async def pending(
-        self, streams: Streams, joined: AsyncExitStack, moved: asyncio.Event
-    ) -> AsyncGenerator[News[bytes]]:
-        """Yield what there is for the client now; `moved` is set when there may be more."""
+    @property
+    def trouble(self) -> MembridgeError | None:
+        """Why the stream cannot be read at present."""
+        return self._told if self.channel is None else self.channel.trouble
+
+    async def pending(self, reading: Reading) -> AsyncGenerator[News[bytes]]:
+        """Yield what there is now."""
         if self.channel is None:
+            self._again = asyncio.get_running_loop().time() + AGAIN_AFTER / 2
             try:
-                at = await self._join(streams, joined, moved)
+                at = await self._join(reading)
             except (NotFoundError, StreamMissingError):
                 # The stream does not exist yet: all that it will have is new.
-                self._at = self._at or Position()
+                self.at = self.at or Position()
                 return
             except MembridgeError as error:
                 if error.mapping.retry not in AGAIN:
                     raise
                 if self._told is None:
                     self._told = error
-                    yield News(_NOTHING, self._at or Position(), trouble=error)
+                    yield News(_NOTHING, self.at or Position(), trouble=error)
                 return
             yield News(_NOTHING, at, reset=self._missed)
-        channel, at = self.channel, self._at
+        channel, at = self.channel, self.at
         if channel is None or at is None:
             return
         if not channel.has(at):
-            async with aclosing(streams.broadcast.catch_up(channel, at, streams.limits.heartbeat)) as pieces:
+            async with aclosing(reading.broadcast.catch_up(channel, at, reading.heartbeat)) as pieces:
                 async for news in pieces:
-                    self._at = at = news.next
+                    self.at = at = news.next
                     yield news
         for news in self._since(channel, at):
             yield news
@@ -112,67 +150,43 @@ class _Feed:
     def _since(self, channel: Channel, at: Position) -> Iterator[News[bytes]]:
         """Yield what the channel has from a place on, and why nothing can be read if that is news."""
         items = channel.since(at)
-        self._at = channel.end
+        self.at = channel.end
         if items:
             self._told = None
-            yield News(items, self._at)
+            yield News(items, self.at)
         if channel.trouble is not None and channel.trouble is not self._told:
             self._told = channel.trouble
-            yield News(_NOTHING, self._at, trouble=self._told)
+            yield News(_NOTHING, self.at, trouble=self._told)
 
     def is_idle(self) -> bool:
-        """Whether there is nothing for the client now."""
+        """Whether there is nothing to do now."""
         channel = self.channel
-        if channel is None or channel.failure is not None:
-            return False
-        return channel.end == self._at and channel.trouble in {None, self._told}
+        if channel is None:
+            return asyncio.get_running_loop().time() < self._again
+        return channel.failure is None and channel.end == self.at and channel.trouble in {None, self._told}
 
-    async def _join(self, streams: Streams, joined: AsyncExitStack, moved: asyncio.Event) -> Position:
-        channel = await joined.enter_async_context(streams.broadcast.joined(self._source))
-        at = self._at or channel.end
+    async def _join(self, reading: Reading) -> Position:
+        channel = await reading.joined.enter_async_context(reading.broadcast.joined(self._source))
+        at = self.at or channel.end
         if at.seq > channel.end.seq and at.seq > (end := await self._source.end()).seq:
             # It is not where the stream has been: that was wiped.
             at, self._missed = end, True
-        channel.heard.add(moved)
-        joined.callback(channel.heard.discard, moved)
-        self.channel, self._at, self._told = channel, at, None
+        channel.heard.add(self._moved)
+        reading.joined.callback(channel.heard.discard, self._moved)
+        self.channel, self.at, self._told = channel, at, None
         return at
 
 
-def _life(vector: Mapping[str, str]) -> bytes:
-    """Return a sign of life, which brings the vector too."""
-    return b": alive\nid: " + _id(vector).encode() + b"\n\n" if vector else b": alive\n\n"
-
-
-def _frames(name: str, news: News[bytes], vector: dict[str, str], request_id: str) -> bytes:
-    """Return `news` as sent to a client, and move the vector."""
-    frames: list[bytes] = []
-    if news.reset:
-        vector[name] = id_of(news.begins - 1, news.next)
-        frames.append(frame(_id(vector), msgspec.json.encode({"source": name}), b"reset"))
-    if news.trouble is not None:
-        said = {"source": name, **msgspec.to_builtins(body_of(news.trouble, request_id))}
-        return frame("", msgspec.json.encode(said), b"trouble")
-    for seq, body in news.items:
-        vector[name] = id_of(seq, news.next)
-        frames.append(frame(_id(vector), body, name.partition(".")[0].encode()))
-    if not frames:
-        vector[name] = id_of(news.next.seq - 1, news.next)
-        frames.append(_life(vector))
-    return b"".join(frames)
-
-
-def _id(vector: Mapping[str, str]) -> str:
-    return ",".join(f"{name}={at}" for name, at in vector.items())
-
-
-def _vector_of(request: web.Request) -> dict[str, Position]:
-    """Return where a client wants to read on in each stream; nothing when it names none."""
+def start_of(request: web.Request, sources: Mapping[str, Source]) -> dict[str, Position]:
+    """Return where a client wants to read on in each stream; nothing when it names none. Raises InvalidRequestError."""
+    if "" in sources:
+        at = position_of(request)
+        return {} if at is None else {"": at}
     text = request.headers.get("Last-Event-ID") or request.query.get("last_event_id") or ""
     found: dict[str, Position] = {}
     for part in text.split(",") if text else ():
-        name, _, at = part.partition("=")
-        if len(text) > LONGEST or not name or (matched := ID.fullmatch(at)) is None:
+        name, _, place = part.partition("=")
+        if len(text) > LONGEST or not name or (matched := ID.fullmatch(place)) is None:
             raise InvalidRequestError(
                 "Last-Event-ID is not the id of an item",
                 remedy="send the last id that you got, or none",
@@ -180,3 +194,13 @@ def _vector_of(request: web.Request) -> dict[str, Position]:
             )
         found[name] = position_in(matched)
     return found
+
+
+def _trouble(name: str, error: MembridgeError) -> bytes:
+    # The same bytes go to all clients: none has its own request id.
+    said = msgspec.to_builtins(body_of(error, ""))
+    return frame("", msgspec.json.encode({"source": name, **said} if name else said), b"trouble")
+
+
+def _id(vector: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={at}" if name else at for name, at in vector.items())
