@@ -77,7 +77,9 @@ SESSION_SECRET = Bucket("session_secret", SessionSecret, ttl=None, history=1, ma
 #: Machines without a node that old clients registered, and the server that a gateway passes requests on to.
 AGENTS = Bucket("agents", Agent, ttl=None, history=1, max_bytes=4 << 20)
 FEDERATION = Bucket("federation", Federation, ttl=None, history=1, max_bytes=1 << 20)
+#: What each machine said of itself last, kept for the time when it is away.
+LAST_SEEN = Bucket("last_seen", NodePresence, ttl=None, history=1, max_bytes=16 << 20)
 #: Those of the gateway.
-GATEWAY: tuple[Bucket[Wire], ...] = (AGENTS, FEDERATION)
+GATEWAY: tuple[Bucket[Wire], ...] = (AGENTS, FEDERATION, LAST_SEEN)
 #: Those of the services that answer HTTP, which share them.
 WEB: tuple[Bucket[Wire], ...] = (API_KEYS, API_KEY_USES, ENDED_SESSIONS, SESSION_SECRET)

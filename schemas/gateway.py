@@ -4,13 +4,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.commits import DiffRequest, HistoryRequest, RestoreBackupRequest, RestoreRequest, TagAction
+from schemas.commits import DiffRequest, ExtractRequest, HistoryRequest, RestoreBackupRequest, RestoreRequest, TagAction
 from schemas.fields import MANY, Instant, Labels, Line, Named, Number, Reason, Sentence, Slug, Text, Uuid, Whole
 from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
 from schemas.leadership import Policy
 from schemas.memories import ForgetRequest, MemoriesRequest, MemoryRequest
-from schemas.node import JobRequest, ProjectPresence
-from schemas.proposal import QuarantineAction
+from schemas.node import JobRequest, NodePresence, ProjectPresence
+from schemas.proposal import QuarantineAction, UnsyncedRequest
 from schemas.results import Metrics, ResultStatus
 from schemas.snapshot import PullRequest, PushRequest
 from schemas.wire import Wire
@@ -145,6 +145,19 @@ class MembridgeHealth(Wire, frozen=True, kw_only=True):
     projects: Whole = 0
     nodes: Whole = 0
     server_url: ServerUrl = ""
+
+
+class MachinesReply(Wire, frozen=True, kw_only=True):
+    """The nodes that are present, and those that were, as each said last; both by name."""
+
+    nodes: Annotated[list[NodePresence], MANY] = []
+    away: Annotated[list[NodePresence], MANY] = []
+
+
+class MachineName(Wire, frozen=True, kw_only=True):
+    """Names a machine."""
+
+    node: WireNodeId
 
 
 class ProjectSummary(Wire, frozen=True, kw_only=True):
@@ -423,6 +436,20 @@ class OneMemory(MemoryRequest, frozen=True, kw_only=True):
 
 class ForgetMemories(ForgetRequest, frozen=True, kw_only=True):
     """Forget memories of a project on every machine; without `apply` only say which."""
+
+    cid: ProjectName
+    node: WireNodeId | None = None
+
+
+class ListUnsynced(UnsyncedRequest, frozen=True, kw_only=True):
+    """Which rows of a node the canonical memory lacks, and why."""
+
+    cid: ProjectName
+    node: WireNodeId | None = None
+
+
+class ExtractSnapshot(ExtractRequest, frozen=True, kw_only=True):
+    """Write a state of a project to a file on a node's machine."""
 
     cid: ProjectName
     node: WireNodeId | None = None

@@ -3,10 +3,12 @@
 The rows themselves are an object (a zstd-compressed `ProposalBundle`); the work queue carries the announcement.
 """
 
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta
 
+from schemas.commits import MOST_ROWS, RowDiff, TableDiff
 from schemas.fields import MANY, Instant, Int64, Line, Number, Sentence, Text, Value, Whole
 from schemas.identity import Seq, Sha256, WireNodeId, WireProjectId
 from schemas.wire import Wire
@@ -100,3 +102,37 @@ class ConflictsReply(Wire, frozen=True, kw_only=True):
     """The journal, newest first."""
 
     conflicts: Annotated[list[Conflict], MANY] = []
+
+
+class UnsyncedRequest(Wire, frozen=True, kw_only=True):
+    """Which rows of a node the canonical memory lacks; at most `limit` are listed, all are counted."""
+
+    limit: Annotated[int, Meta(ge=0, le=MOST_ROWS)] = 100
+
+
+class Waiting(StrEnum):
+    """What rows wait for that the canonical memory lacks."""
+
+    NOTHING = "nothing"
+    #: They were written a moment ago.
+    QUIET = "quiet"
+    #: A push or a pull is running.
+    JOB = "job"
+    #: They were offered to the primary.
+    PRIMARY = "primary"
+    #: No node leads.
+    LEADER = "leader"
+    #: The last push failed.
+    RETRY = "retry"
+
+
+class UnsyncedReply(Wire, frozen=True, kw_only=True):
+    """Rows that the canonical memory lacks, or has otherwise: counted by table, the first ones named, and why."""
+
+    total: Whole = 0
+    tables: Annotated[list[TableDiff], MANY] = []
+    rows: Annotated[list[RowDiff], MANY] = []
+    listed_all: bool = True
+    waiting: Waiting = Waiting.NOTHING
+    reason: Text = ""
+    remedy: Text = ""

@@ -82,7 +82,7 @@ from schemas.node import (
     Revocation,
     StatusReply,
 )
-from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply
+from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply, UnsyncedReply, UnsyncedRequest
 from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, ArtifactsRequest, ResultReply
 from schemas.runs import RunsReply, RunsRequest
 from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, PushRequest
@@ -172,6 +172,7 @@ RESTORE_BACKUP = _on_node(
 )
 CONFLICTS = _on_node("conflicts", Empty, ConflictsReply, deadline=10.0, impact=Impact.READ)
 QUARANTINE = _on_node("quarantine", QuarantineAction, QuarantineReply, deadline=120.0, impact=Impact.WRITE)
+UNSYNCED = _on_node("unsynced", UnsyncedRequest, UnsyncedReply, deadline=60.0, impact=Impact.READ)
 MEMORIES = _on_node("memories", MemoriesRequest, MemoriesReply, deadline=30.0, impact=Impact.READ)
 MEMORY = _on_node("memory", MemoryRequest, MemoryReply, deadline=10.0, impact=Impact.READ)
 FORGET = _on_node("forget", ForgetRequest, ForgetReply, deadline=600.0, impact=Impact.WRITE)
@@ -181,7 +182,7 @@ JOB_BY_ID = _on_node("job", JobRequest, Job, deadline=10.0, impact=Impact.READ)
 #: Answered by the node they name, for one project.
 NODE_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
     STATUS, PUSH, PULL, DOCTOR, HISTORY, DIFF, EXTRACT, RESTORE, VERIFY, TAG, GC, RECOVER, BACKUPS,
-    RESTORE_BACKUP, CONFLICTS, QUARANTINE, MEMORIES, MEMORY, FORGET, JOBS, JOB_BY_ID,
+    RESTORE_BACKUP, CONFLICTS, QUARANTINE, UNSYNCED, MEMORIES, MEMORY, FORGET, JOBS, JOB_BY_ID,
 )  # fmt: skip
 
 LEADERSHIP_GET = Operation(

@@ -93,11 +93,11 @@ def gateway(project: ProjectId, name: str) -> Permissions:
 def service(project: ProjectId, name: str) -> Permissions:
     """Return what a service that asks the nodes of each project may do there: what a gateway may, and read.
 
-    It reads which nodes are present, how the project is called, its jobs and past events. It stores nothing, so it can
-    have the server copy nothing of its own making.
+    It reads which nodes are present, which one leads, how the project is called, its jobs and past events. It stores
+    nothing, so it can have the server copy nothing of its own making.
     """
     asks = gateway(project, name)
-    buckets_read = (buckets.NODES, buckets.SETTINGS)
+    buckets_read = (buckets.NODES, buckets.SETTINGS, buckets.LEADERSHIP)
     read = (streams.EVENTS.name, streams.JOBS.name, *(f"KV_{bucket.name}" for bucket in buckets_read))
     return Permissions(
         publish=(

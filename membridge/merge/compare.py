@@ -3,7 +3,7 @@
 Looks at two files; `None` is a memory without a row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -150,8 +150,13 @@ def _described(table: Table, change: RowChange, row: Row, before: Row | None = N
 
 
 def _title(table: Table, row: Row) -> str:
-    for column in (*_ABOUT.get(table.name, ()), *table.identity, *table.key):
-        value = row.values.get(column)
+    return first_words(table.name, row.values, (*table.identity, *table.key))
+
+
+def first_words(table: str, values: Mapping[str, object], others: Iterable[str] = ()) -> str:
+    """Return what a row is about: the text of the best of its columns, or of `others`."""
+    for column in (*_ABOUT.get(table, ()), *others):
+        value = values.get(column)
         if isinstance(value, str) and value.strip():
             return shortened(" ".join(value.split()), TITLE)
     return ""

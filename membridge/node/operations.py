@@ -20,12 +20,21 @@ from membridge.node.history_operations import HistoryOperations
 from membridge.node.jobs import LISTED, Jobs, RequestContext
 from membridge.node.memory_operations import MemoryOperations
 from membridge.node.project import BRIEFLY, Project
+from membridge.node.unsynced_operation import unsynced
 from membridge.snapshot import backups
 from membridge.system import clock
 from membridge.system.logging import get_logger
 from schemas import subjects
 from schemas.node import DoctorReply, Empty, Job, JobRequest, JobsReply, StatusReply
-from schemas.proposal import ConflictsReply, ProposalAnnouncement, QuarantineAction, Quarantined, QuarantineReply
+from schemas.proposal import (
+    ConflictsReply,
+    ProposalAnnouncement,
+    QuarantineAction,
+    Quarantined,
+    QuarantineReply,
+    UnsyncedReply,
+    UnsyncedRequest,
+)
 from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, PushRequest
 from schemas.subjects import Operation
 from schemas.wire import Wire, decode
@@ -72,6 +81,7 @@ class Operations:
             subjects.BACKUPS.name: self.backups,
             subjects.CONFLICTS.name: self.conflicts,
             subjects.QUARANTINE.name: self.quarantine,
+            subjects.UNSYNCED.name: self.unsynced,
             subjects.MEMORIES.name: self._memories.search,
             subjects.MEMORY.name: self._memories.one,
             subjects.FORGET.name: self._memories.forget,
@@ -199,6 +209,10 @@ class Operations:
             )
         await threads.run(journal.drop, item.id)
         return QuarantineReply(items=[item])
+
+    async def unsynced(self, request: UnsyncedRequest, context: RequestContext) -> UnsyncedReply:
+        """List the rows that the canonical memory lacks, and say what they wait for."""
+        return await unsynced(self._project, request, last_error=self.last_error(), deadline=context.deadline)
 
     async def jobs(self, request: Empty, context: RequestContext) -> JobsReply:
         """List the newest jobs."""

@@ -121,9 +121,12 @@ async def project_buses(
     keys = settings.nats.keys_dir
     if keys is None:
         await ensure(
-            runtime, (streams.EVENTS, streams.JOBS), (buckets.NODES, buckets.SETTINGS), replicas=settings.nats.replicas,
+            runtime,
+            (streams.EVENTS, streams.JOBS),
+            (buckets.NODES, buckets.SETTINGS, buckets.LEADERSHIP),
+            replicas=settings.nats.replicas,
             deadline=deadline,
-        )  # fmt: skip
+        )
         yield {None: runtime}
         return
     found = await threads.run(lambda: sorted((keys / service.name).glob("*.seed")))

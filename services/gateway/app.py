@@ -12,11 +12,12 @@ from membridge.settings import Settings
 from membridge.wiring.bus import project_buses, service_bus
 from membridge.wiring.service import Service
 from schemas import subjects
-from schemas.buckets import AGENTS, FEDERATION
+from schemas.buckets import AGENTS, FEDERATION, LAST_SEEN
 from schemas.gateway import GatewayStatus
 from schemas.node import Empty
 from services.gateway.callers import admission_of
 from services.gateway.federation import Federated
+from services.gateway.machines import watched
 from services.gateway.projects import Projects, current, reached
 from services.gateway.routes import Known, all_endpoints
 from services.gateway.runtime import Runtime
@@ -35,11 +36,13 @@ async def answer(service: Service, settings: Settings, ready: Ready) -> None:
         reached(buses) as projects,
         current(bus, AGENTS) as agents,
         current(bus, FEDERATION) as federation,
+        current(bus, LAST_SEEN) as seen,
+        watched(projects, seen) as machines,
         served(
             service,
             settings,
             bus,
-            all_endpoints(Known(settings, Runtime(bus), projects, Federated(settings, federation), agents)),
+            all_endpoints(Known(settings, Runtime(bus), projects, Federated(settings, federation), agents, machines)),
             checks={"projects": projects.check},
             admission=admission,
         ) as (host, port),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from membridge.settings import Settings
 from schemas.gateway import Agent
 from services.gateway.federation import Federated
+from services.gateway.machines import Machines
 from services.gateway.projects import Projects
 from services.gateway.routes import agent, control, events, invitations, membridge, projects, runtime
 from services.gateway.routes import settings as settings_routes
@@ -26,6 +27,7 @@ class Known:
     projects: Projects
     federated: Federated
     agents: Mirror[Agent]
+    machines: Machines
 
     def connections(self) -> dict[str, str]:
         """Return what the gateway is connected to, and how that is."""
@@ -39,7 +41,7 @@ def all_endpoints(known: Known) -> list[Endpoint]:
     plane = Control(known.settings, known.projects, known.agents)
     return [
         *runtime.endpoints(known.tasks, known.federated, known.connections),
-        *membridge.endpoints(known.projects, known.federated),
+        *membridge.endpoints(known.projects, known.federated, known.machines),
         *projects.endpoints(known.projects),
         *events.endpoints(known.tasks, known.projects),
         *invitations.endpoints(known.tasks),

@@ -1,11 +1,12 @@
 """`GET /api/events`: what happens, as it happens: tasks, memories, jobs and nodes in one stream.
 
 A caller gets what its key may read. The content of an item is the struct that NATS has: `task` a TaskEvent, `memory` an
-event of a project, `job` a Job, `node` the presence of a node, or nothing for one that left, `audit` an AuditEntry.
+event of a project, `job` a Job, `node` the presence of a node, `lease` the lease of a primary, `audit` an AuditEntry.
+A node that left and a lease that was given back are items without content.
 """
 
 from schemas import streams, subjects
-from schemas.buckets import NODES
+from schemas.buckets import LEADERSHIP, NODES
 from schemas.gateway import AnyEvent, FollowEvents
 from schemas.identity import ProjectId
 from schemas.streams import Retention, Stream
@@ -23,6 +24,9 @@ EVENTS = Route(
 #: Entries of present nodes, read as the stream that a bucket is.
 _KEPT = f"$KV.{NODES.name}.>"
 _PRESENCE = Stream(f"KV_{NODES.name}", (_KEPT,), Retention.LIMITS, max_bytes=NODES.max_bytes, max_age=0.0)
+#: Leases of leadership, with each renewal.
+_LEASED = f"$KV.{LEADERSHIP.name}.>"
+_LEASES = Stream(f"KV_{LEADERSHIP.name}", (_LEASED,), Retention.LIMITS, max_bytes=LEADERSHIP.max_bytes, max_age=0.0)
 
 
 def endpoints(tasks: Runtime, projects: Projects) -> list[Endpoint]:
@@ -53,4 +57,5 @@ def _of(account: Account, named: ProjectId | None) -> dict[str, Source]:
         f"memory{suffix}": of_stream(account.bus, streams.EVENTS, event),
         f"job{suffix}": of_stream(account.bus, streams.JOBS, job),
         f"node{suffix}": of_stream(account.bus, _PRESENCE, _KEPT),
+        f"lease{suffix}": of_stream(account.bus, _LEASES, f"$KV.{LEADERSHIP.name}.{project}"),
     }

@@ -9,16 +9,26 @@ from membridge import __version__
 from membridge.errors import InvalidRequestError
 from schemas import subjects
 from schemas.errors import ErrorCode
-from schemas.gateway import Leadership, MembridgeHealth, OfProject, ProjectList, ProjectSummary, SelectLeader
+from schemas.gateway import (
+    Leadership,
+    MachineName,
+    MachinesReply,
+    MembridgeHealth,
+    OfProject,
+    ProjectList,
+    ProjectSummary,
+    SelectLeader,
+)
 from schemas.identity import ProjectId
 from schemas.leadership import LeadershipReply, SelectRequest
-from schemas.node import Empty, NodesReply
+from schemas.node import Empty, NodePresence, NodesReply
 from services.gateway.callers import ADMINISTER, READ_MEMORY, WRITE_MEMORY
 from services.gateway.federation import Federated
+from services.gateway.machines import Machines
 from services.gateway.projects import Projects
 from services.web.routes import AnyRoute, Call, Endpoint, Handler, Method, Route
 
-GET, POST = Method.GET, Method.POST
+GET, POST, DELETE = Method.GET, Method.POST, Method.DELETE
 _AT = "/api/membridge"
 _ERRORS = (ErrorCode.NOT_FOUND, ErrorCode.CORRUPT_OBJECT)
 #: Seconds: another server has ten, three times.
@@ -46,13 +56,23 @@ SELECT = Route(
 )  # fmt: skip
 
 
+MACHINES = Route(
+    "machines", GET, "/api/nodes", Empty, MachinesReply, "Every machine: those that are present, and those that were.",
+    READ_MEMORY,
+)  # fmt: skip
+FORGET_MACHINE = Route(
+    "forget_machine", DELETE, "/api/nodes/{node}", MachineName, NodePresence, "Forget a machine that is away.",
+    WRITE_MEMORY, errors=(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+)  # fmt: skip
+
+
 def for_old(route: AnyRoute) -> AnyRoute:
     """Return the same route where old clients of the control plane ask for it."""
     path = route.path.removeprefix(_AT)
     return replace(route, name=f"control_{route.name}", path=path, permission=ADMINISTER)
 
 
-def endpoints(projects: Projects, federated: Federated) -> list[Endpoint]:
+def endpoints(projects: Projects, federated: Federated, machines: Machines) -> list[Endpoint]:
     """Return the endpoints of projects, on both surfaces; only those of this server's own are passed on."""
     known = Answers(projects)
     here: list[tuple[AnyRoute, Handler]] = [
@@ -64,6 +84,8 @@ def endpoints(projects: Projects, federated: Federated) -> list[Endpoint]:
     return [
         *(federated.endpoint(route, answer, old_path=route.path.removeprefix(_AT)) for route, answer in passed),
         *(Endpoint(for_old(route), answer) for route, answer in here),
+        MACHINES.bind(machines.listed),
+        FORGET_MACHINE.bind(machines.forget),
     ]
 
 

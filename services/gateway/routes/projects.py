@@ -4,17 +4,19 @@ Each route is one operation of a node: its request is the operation's with the p
 """
 
 from schemas import subjects
-from schemas.commits import DiffReply, HistoryReply, RestoreBackupReply, RestoreReply, TagsReply
+from schemas.commits import DiffReply, ExtractReply, HistoryReply, RestoreBackupReply, RestoreReply, TagsReply
 from schemas.errors import ErrorCode
 from schemas.gateway import (
     MOST_BODY,
     ActOnQuarantine,
     ActOnTags,
     DiffSnapshots,
+    ExtractSnapshot,
     ForgetMemories,
     JobOfProject,
     ListMemories,
     ListSnapshots,
+    ListUnsynced,
     OneMemory,
     OnNode,
     PullNow,
@@ -24,7 +26,7 @@ from schemas.gateway import (
 )
 from schemas.memories import ForgetReply, MemoriesReply, MemoryReply
 from schemas.node import DoctorReply, Job, JobsReply, StatusReply
-from schemas.proposal import ConflictsReply, QuarantineReply
+from schemas.proposal import ConflictsReply, QuarantineReply, UnsyncedReply
 from schemas.snapshot import BackupsReply, PullReply, PushReply
 from schemas.subjects import Operation
 from schemas.wire import Wire
@@ -66,6 +68,11 @@ RESTORE = Route(
     "restore", POST, f"{_AT}/restore", RestoreSnapshot, RestoreReply,
     "Restore a state as the memory; without `apply` say what would change.", WRITE_MEMORY, deadline=LONG, errors=WRITES,
 )  # fmt: skip
+EXTRACT = Route(
+    "extract", POST, f"{_AT}/extract", ExtractSnapshot, ExtractReply,
+    "Write a state to a database file on a node's machine; it is deleted after a day.", WRITE_MEMORY, deadline=LONG,
+    errors=WRITES,
+)  # fmt: skip
 TAGS = Route(
     "tags", POST, f"{_AT}/tags", ActOnTags, TagsReply, "List, set or delete tags.", WRITE_MEMORY, deadline=120.0,
     errors=WRITES,
@@ -77,6 +84,10 @@ CONFLICTS = Route(
 QUARANTINE = Route(
     "quarantine", POST, f"{_AT}/quarantine", ActOnQuarantine, QuarantineReply,
     "List, retry or drop what a node could not merge.", WRITE_MEMORY, deadline=120.0, errors=WRITES,
+)  # fmt: skip
+UNSYNCED = Route(
+    "unsynced", GET, f"{_AT}/unsynced", ListUnsynced, UnsyncedReply,
+    "Which rows of a node the canonical memory lacks, and why.", READ_MEMORY, deadline=60.0, errors=READS,
 )  # fmt: skip
 BACKUPS = Route(
     "backups", GET, f"{_AT}/backups", OnNode, BackupsReply, "Backups of a node's database, newest first.", READ_MEMORY,
@@ -115,6 +126,8 @@ RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
     (SNAPSHOTS, subjects.HISTORY),
     (DIFF, subjects.DIFF),
     (RESTORE, subjects.RESTORE),
+    (EXTRACT, subjects.EXTRACT),
+    (UNSYNCED, subjects.UNSYNCED),
     (TAGS, subjects.TAG),
     (CONFLICTS, subjects.CONFLICTS),
     (QUARANTINE, subjects.QUARANTINE),
