@@ -105,7 +105,7 @@ export function ReviewButton({ label, small = false, disabled = false, title, ..
     class=${small ? "small" : ""}
     disabled=${disabled}
     title=${title}
-    onClick=${() => review({ title: label, ...options })}
+    onClick=${() => review({ title: label[0].toUpperCase() + label.slice(1), ...options })}
   >
     Review and ${label}
   </button>`;
