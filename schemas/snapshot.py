@@ -7,6 +7,8 @@ from the other.
 from enum import StrEnum
 from typing import Annotated
 
+from msgspec import Meta
+
 from schemas.fields import MANY, Instant, Line, Number, Sentence, Text, Whole
 from schemas.identity import Epoch, Seq, Sha256, WireNodeId, WireProjectId
 from schemas.wire import Wire
@@ -31,13 +33,24 @@ class SnapshotObject(Wire, frozen=True, kw_only=True):
     size_bytes: Whole
 
 
+class Rollup(Wire, frozen=True, kw_only=True):
+    """A delta from an earlier state: what the commits after `after_seq`, up to the one that names it, changed together.
+
+    `after_sha256` is the state that it begins at.
+    """
+
+    after_seq: Seq
+    after_sha256: Sha256
+    object: SnapshotObject
+
+
 class SnapshotRecord(Wire, frozen=True, kw_only=True):
     """The commit record of one seq, put into the object store only if absent.
 
     `sha256` names the state that results, over the sums of its tables; `rows` are its rows per table that travel, and
     `size_bytes` is what it takes on the committing node's disk. `object` is None exactly for an empty commit.
     `full_seq` is the full snapshot the chain of this one starts at, `full_bytes` the size of its object, `chain_bytes`
-    the size of all deltas of the chain.
+    the size of all deltas of the chain. Each of `rollups` leads to this state from an earlier one of the chain.
     `device_id` is the claude-mem device of the committing node, if known.
     """
 
@@ -59,6 +72,11 @@ class SnapshotRecord(Wire, frozen=True, kw_only=True):
     device_id: Text | None = None
     created_at: Instant
     nonce: Line
+    rollups: Annotated[list[Rollup], Meta(max_length=16)] = []
+
+    def objects(self) -> list[SnapshotObject]:
+        """Return the objects of this commit: its own, and its rollups."""
+        return [*([self.object] if self.object else []), *(rollup.object for rollup in self.rollups)]
 
 
 class Head(Wire, frozen=True, kw_only=True):

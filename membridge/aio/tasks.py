@@ -62,12 +62,16 @@ async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], *, at_on
     free = asyncio.Semaphore(at_once)
 
     async def one(item: T) -> None:
-        async with free:
+        try:
             await act(item)
+        finally:
+            free.release()
 
     with first_failure():
         async with asyncio.TaskGroup() as group:
             for item in items:
+                # Before there is a task: of thousands of items only some are tasks at a time.
+                await free.acquire()
                 group.create_task(one(item))
 
 

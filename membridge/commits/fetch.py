@@ -1,4 +1,4 @@
-"""Fetch what brings a mirror to the head: the deltas since, or the whole state beside the old mirror.
+"""Fetch what brings a mirror to the head: the deltas and rollups since, or the whole state beside the old mirror.
 
 The mirror and its position stay unchanged; the caller merges first, then moves the mirror on.
 """
@@ -18,7 +18,11 @@ from membridge.errors import CorruptObjectError, DatabaseInvalidError, ObjectMis
 from membridge.merge.memory_file import MemoryFile, OtherMemoryError
 from membridge.merge.rows import Key
 from membridge.system import files
+from membridge.system.logging import get_logger
+from schemas.identity import Seq
 from schemas.snapshot import SnapshotRecord
+
+log = get_logger("membridge.commits")
 
 #: What helps when the store has lost a part of the newest snapshot.
 _RECOVER = "on the primary run `membridge recover --from mirror`"
@@ -54,17 +58,20 @@ async def fetch(
     says, ObjectMissingError when the chain names an object that is gone; the mirror is then as before.
     """
     position = None if anew else replica.mirror.position()
-    plan = await _plan(replica, head, position, deadline=deadline)
-    if plan is None or (whole and not plan.from_full and any(record.object for record in plan.commits)):
-        plan = await _plan(replica, head, None, deadline=deadline)
-    if plan is None:
-        raise CorruptObjectError(f"snapshots of {replica.name} are missing from the store", remedy=_RECOVER)
+    plan = await _plan(replica, head, position, whole=whole, deadline=deadline)
     try:
         return await _fetched(replica, head, plan, progress=progress, deadline=deadline)
     except (CorruptObjectError, ObjectMissingError) as error:
         if error.remedy == error.default_remedy:
             error.remedy = _RECOVER
-        raise
+        if all(step.object is step.record.object for step in plan.steps):
+            raise
+        log.warning("rollup cannot be used, deltas are read instead", project=replica.name, reason=error.message)
+        try:
+            plan = await _plan(replica, head, position, whole=whole, rollups=False, deadline=deadline)
+            return await _fetched(replica, head, plan, progress=progress, deadline=deadline)
+        except (CorruptObjectError, ObjectMissingError):
+            raise error from None
 
 
 def take(replica: Replica, fetched: Fetched, *, deadline: Deadline) -> None:
@@ -95,16 +102,28 @@ def work_folder(replica: Replica) -> Path:
 
 
 async def _plan(
-    replica: Replica, head: SnapshotRecord, position: Position | None, *, deadline: Deadline
+    replica: Replica,
+    head: SnapshotRecord,
+    position: Position | None,
+    *,
+    whole: bool,
+    rollups: bool = True,
+    deadline: Deadline,
+) -> FetchPlan:
+    plan = await _plan_from(replica, head, position, rollups=rollups, deadline=deadline)
+    if plan is None or (whole and not plan.from_full and any(step.object for step in plan.steps)):
+        plan = await _plan_from(replica, head, None, rollups=rollups, deadline=deadline)
+    if plan is None:
+        raise CorruptObjectError(f"snapshots of {replica.name} are missing from the store", remedy=_RECOVER)
+    return plan
+
+
+async def _plan_from(
+    replica: Replica, head: SnapshotRecord, position: Position | None, *, rollups: bool, deadline: Deadline
 ) -> FetchPlan | None:
     try:
-        seqs = [seq for seq in chain.records_needed(head, position) if seq != head.seq]
-        records = await heads.fetch_records(replica, seqs, deadline=deadline) | {head.seq: head}
-        gone: Position | None = None
-        if position is not None and position.seq < head.full_seq and position.seq not in records:
-            # The node was offline while retention ran: its mirror is still the base of its merge.
-            gone = await pruned.find(replica, position.seq, deadline=deadline)
-        plan = chain.plan(head, position, records, gone)
+        records, gone = await _records(replica, head, position, rollups=rollups, deadline=deadline)
+        plan = chain.plan(head, position, records, gone, rollups=rollups)
     except chain.BrokenChainError as error:
         raise CorruptObjectError(
             f"the snapshots of {replica.name} do not build on each other: {error}", remedy=_RECOVER
@@ -112,6 +131,22 @@ async def _plan(
     if plan is not None and plan.from_full and plan.descends and not await threads.run(_is_whole, replica, deadline):
         return None
     return plan
+
+
+async def _records(
+    replica: Replica, head: SnapshotRecord, position: Position | None, *, rollups: bool, deadline: Deadline
+) -> tuple[dict[Seq, SnapshotRecord], Position | None]:
+    """Return the records that a plan from `position` needs, and the tombstone of its commit if that is pruned."""
+    records, gone = dict[Seq, SnapshotRecord](), None
+    if position is not None and head.full_seq <= position.seq <= head.seq:
+        records = await heads.lineage(replica, head, position.seq, rollups=rollups, deadline=deadline)
+        if chain.descent(head, position.seq, records, rollups=rollups).begins.seq == position.seq:
+            return records, None
+    if position is not None and position.seq <= head.seq:
+        records |= await heads.fetch_records(replica, {position.seq} - records.keys(), deadline=deadline)
+        # The node was offline while retention ran: its mirror is still the base of its merge.
+        gone = await pruned.find(replica, position.seq, deadline=deadline)
+    return records | await heads.lineage(replica, head, head.full_seq, rollups=rollups, deadline=deadline), gone
 
 
 async def _fetched(
@@ -124,11 +159,11 @@ async def _fetched(
     await threads.run(files.fresh_folder, work)
     if plan.from_full:
         with closing(MemoryFile(staged, deadline=deadline, building=True)) as memory:
-            done = await rebuild.rebuild(replica, plan.commits, memory, work, progress=progress, deadline=deadline)
+            done = await rebuild.rebuild(replica, plan.steps, memory, work, progress=progress, deadline=deadline)
             with progress.step("verify"):
                 await threads.run(memory.settle)
         return Fetched(target, base, done, staged=staged)
-    stored = [(record, record.object) for record in plan.commits if record.object is not None]
+    stored = [(step.record, step.object) for step in plan.steps if step.object is not None]
     with progress.step("download"):
         await rebuild.download(replica, [one for _, one in stored], work, deadline=deadline)
     deltas = tuple((record, work / one.sha256) for record, one in stored)

@@ -1,11 +1,15 @@
 """Garbage: snapshots that the policy no longer keeps, and objects that no record names.
 
-Killed between any two deletions, every record that is left can still be restored: a commit's
-record goes before its object, and a later commit before the one it builds on. An object is garbage for certain when no
-record names it and its seq is not beyond a head that was read *before* the records were listed: whatever push uploaded
-it, its seq is taken, so it can never commit. No clock takes part in that.
+Killed between any two deletions, every record that is left can still be restored: all records go before their objects,
+and a later commit before the one it builds on. An object is garbage for certain when no record names it and its seq is
+not beyond a head that was read *before* the records were listed: whatever push uploaded it, its seq is taken, so it can
+never commit. No clock takes part in that.
+
+What it costs: one listing of the project, a read of each record that is there, and a deletion of each object that goes.
+Since commits between two that are kept go too, few are there the next time.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -31,6 +35,8 @@ log = get_logger("membridge.snapshot")
 UNFENCED_AGE, PROPOSAL_AGE = 2 * retention.DAY, PROPOSALS.max_age + retention.WEEK
 #: Records read at once.
 READERS = 8
+#: Objects deleted at once.
+DELETERS = 8
 #: Seqs named in an answer.
 NAMED = 1000
 
@@ -46,12 +52,14 @@ class _Plan:
     strays: dict[Seq, SnapshotRecord]
     #: Numbers of records that cannot be read and that nothing which is kept could build on.
     unreadable: list[Seq]
+    #: Numbers that commits skipped.
+    stepped_over: set[Seq]
     orphans: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
     proposals: list[ObjectInfo] = field(default_factory=list[ObjectInfo])
 
     def reply(self, *, dry_run: bool) -> GcReply:
         gone = self.going | self.strays
-        stored = [record.object.size_bytes for record in gone.values() if record.object]
+        stored = [one.size_bytes for record in gone.values() for one in record.objects()]
         garbage = [*self.orphans, *self.proposals]
         return GcReply(
             dry_run=dry_run,
@@ -85,9 +93,10 @@ async def collect(replica: Replica, *, dry_run: bool, progress: ProgressTracker,
 async def _plan(replica: Replica, known: KnownHead, *, deadline: Deadline) -> _Plan:
     head, project = known.record, replica.project
     # After the head was read, see above.
-    objects = [info async for info in replica.store.list(layout.snapshots(project), deadline=deadline)]
-    offered = [info async for info in replica.store.list(layout.proposals(project), deadline=deadline)]
-    records, damaged = await _records(replica, head, deadline=deadline)
+    there = await _listed(replica, deadline=deadline)
+    objects, offered = there[layout.snapshots(project)], there[layout.proposals(project)]
+    seqs = [seq for info in there[layout.commits(project)] if (seq := layout.seq_of_commit(info.key)) is not None]
+    records, damaged = await _records(replica, head, seqs, deadline=deadline)
     past = await pruned.read(replica, records, deadline=deadline)
     strays = {
         seq: record
@@ -97,14 +106,14 @@ async def _plan(replica: Replica, known: KnownHead, *, deadline: Deadline) -> _P
     sound = {seq: record for seq, record in records.items() if seq not in strays}
     tagged = {tag.seq for tag in await tags.listed(replica, deadline=deadline)}
     stays = retention.kept(sound, tagged, replica.retention)
-    needed = retention.needed(sound, stays)
+    needed = retention.needed(sound, stays, replica.retention)
     going = {seq: sound[seq] for seq in sorted(sound, reverse=True) if seq not in needed}
     # One among those that are kept stays with its object, for who can mend it.
     stepped_over, oldest = chain.stepped_over(records.values()), min(needed, default=0)
     unreadable = sorted(seq for seq in damaged if seq in stepped_over or (seq < oldest and seq not in tagged))
     spared = damaged - set(unreadable)
-    plan = _Plan(head, stays, going, strays, unreadable)
-    named = {record.object.key for record in records.values() if record.object}
+    plan = _Plan(head, stays, going, strays, unreadable, stepped_over)
+    named = {one.key for record in records.values() for one in record.objects()}
     fenced = (await replica.store.describe(deadline=deadline)).conditional_put
     present = _present([*objects, *offered])
     plan.orphans = [
@@ -119,8 +128,21 @@ async def _plan(replica: Replica, known: KnownHead, *, deadline: Deadline) -> _P
     return plan
 
 
+async def _listed(replica: Replica, *, deadline: Deadline) -> dict[str, list[ObjectInfo]]:
+    """Return what the project has by its folders, from one listing: the default store reads its whole index for one."""
+    project = replica.project
+    found: dict[str, list[ObjectInfo]] = {
+        folder: [] for folder in (layout.snapshots(project), layout.proposals(project), layout.commits(project))
+    }
+    async for info in replica.store.list(layout.project(project), deadline=deadline):
+        for folder, infos in found.items():
+            if info.key.startswith(folder):
+                infos.append(info)
+    return found
+
+
 async def _records(
-    replica: Replica, head: SnapshotRecord, *, deadline: Deadline
+    replica: Replica, head: SnapshotRecord, seqs: Iterable[Seq], *, deadline: Deadline
 ) -> tuple[dict[Seq, SnapshotRecord], set[Seq]]:
     """Return every record up to the head, and the numbers of those that cannot be read.
 
@@ -140,8 +162,7 @@ async def _records(
             log.warning("commit record cannot be read", project=replica.name, seq=seq, reason=error.message)
             damaged.add(seq)
 
-    there = [seq for seq in await heads.seqs(replica, deadline=deadline) if seq <= head.seq]
-    await tasks.each(there, one, at_once=READERS)
+    await tasks.each((seq for seq in seqs if seq <= head.seq), one, at_once=READERS)
     hole = chain.hole(head, records)
     if hole is not None or records[head.seq].nonce != head.nonce:
         raise RefusedError(
@@ -153,22 +174,26 @@ async def _records(
 
 
 async def _carry_out(replica: Replica, plan: _Plan, *, progress: ProgressTracker, deadline: Deadline) -> None:
-    await pruned.remember(replica, plan.going, deadline=deadline)
-    garbage = [*(layout.commit(replica.project, seq) for seq in plan.unreadable)]
+    # What lost the race for the head is no ancestor of it: no mirror may take it for one.
+    ancestors = {seq: record for seq, record in plan.going.items() if seq not in plan.stepped_over}
+    await pruned.remember(replica, ancestors, deadline=deadline)
+    gone = [*plan.strays.values(), *plan.going.values()]
+    garbage = [layout.commit(replica.project, seq) for seq in plan.unreadable]
+    garbage += [_own(replica, stored.key) for record in gone for stored in record.objects()]
     garbage += [info.key for info in (*plan.orphans, *plan.proposals)]
-    total = len(plan.going) + len(plan.strays) + len(garbage)
-    done = 0
+    total, done = len(gone) + len(garbage), 0
+
+    async def delete(key: str) -> None:
+        nonlocal done
+        await replica.store.delete(key, deadline=deadline)
+        done += 1
+        progress.advance(done, total)
+
     with progress.step("delete"):
-        for record in [*plan.strays.values(), *plan.going.values()]:
-            await replica.store.delete(layout.commit(replica.project, record.seq), deadline=deadline)
-            if record.object is not None:
-                await replica.store.delete(_own(replica, record.object.key), deadline=deadline)
-            done += 1
-            progress.advance(done, total)
-        for key in garbage:
-            await replica.store.delete(key, deadline=deadline)
-            done += 1
-            progress.advance(done, total)
+        for record in gone:
+            await delete(layout.commit(replica.project, record.seq))
+        # No record names these any more: in any order.
+        await tasks.each(garbage, delete, at_once=DELETERS)
 
 
 def _own(replica: Replica, key: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from membridge.aio import tasks
 from membridge.aio.deadline import Deadline
-from membridge.commits import layout
+from membridge.commits import chain, layout
 from membridge.commits.replica import Replica
 from membridge.errors import (
     CorruptObjectError,
@@ -206,6 +206,23 @@ async def fetch_records(replica: Replica, seqs: Iterable[Seq], *, deadline: Dead
 
     await tasks.each(seqs, one, at_once=READERS)
     return found
+
+
+async def lineage(
+    replica: Replica, last: SnapshotRecord, floor: Seq, *, rollups: bool = True, deadline: Deadline
+) -> dict[Seq, SnapshotRecord]:
+    """Return the records that `chain.descent` needs from `last` to `floor`: `last`, and few others with `rollups`."""
+    known = {last.seq: last}
+    tried = {last.seq}
+    wanted = set(chain.likely(last.seq, floor, last.full_seq) if rollups else range(floor, last.seq))
+    while wanted:
+        tried |= wanted
+        known |= await fetch_records(replica, sorted(wanted - {last.seq}, reverse=True), deadline=deadline)
+        lacked = set[Seq]()
+        chain.descent(last, floor, known, rollups=rollups, lacked=lacked)
+        # Where a rollup was not made or a number came to nothing, it is likely that the ones before are needed too.
+        wanted = {seq - back for seq in lacked - tried for back in range(chain.STRIDE) if seq - back >= floor} - tried
+    return known
 
 
 async def _check_unmoved(

@@ -38,8 +38,13 @@ def snapshot(project: ProjectId, seq: Seq, kind: SnapshotKind, nonce: str) -> st
     return f"{snapshots(project)}{seq:0{SEQ_DIGITS}d}-{nonce}.{kind.value}.zst"
 
 
+def rollup(project: ProjectId, seq: Seq, after: Seq, nonce: str) -> str:
+    """Return the key of a rollup's bytes, which lead from the commit `after` to `seq`."""
+    return f"{snapshots(project)}{seq:0{SEQ_DIGITS}d}-{nonce}.after-{after}.zst"
+
+
 def seq_of_snapshot(key: str) -> Seq | None:
-    """Return the seq in a snapshot's key, None for any other key."""
+    """Return the seq in the key of a snapshot or rollup, None for any other key."""
     digits, dash, _ = key.rpartition("/")[2].partition("-")
     return int(digits) if dash and len(digits) == SEQ_DIGITS and digits.isdecimal() else None
 

@@ -30,10 +30,9 @@ async def build(
     await threads.run(check_room, folder, record)
     if await threads.run(_from_mirror, replica, record, target, deadline):
         return target
-    seqs = range(record.full_seq, record.seq)
-    records = await heads.fetch_records(replica, seqs, deadline=deadline)
+    records = await heads.lineage(replica, record, record.full_seq, deadline=deadline)
     try:
-        plan = chain.plan(record, None, records | {record.seq: record})
+        plan = chain.plan(record, None, records)
     except chain.BrokenChainError as error:
         raise _broken(record, str(error)) from error
     if plan is None:
@@ -41,7 +40,7 @@ async def build(
     await threads.run(files.fresh_folder, work)
     try:
         with closing(MemoryFile(target, deadline=deadline, building=True)) as memory:
-            await rebuild.rebuild(replica, plan.commits, memory, work, progress=progress, deadline=deadline)
+            await rebuild.rebuild(replica, plan.steps, memory, work, progress=progress, deadline=deadline)
             await threads.run(memory.settle)
     finally:
         await threads.run(files.remove, work)

@@ -1,4 +1,4 @@
-"""Bring a memory file from state to state with a chain's objects: a full into an empty one, then deltas.
+"""Bring a memory file from state to state with a chain's objects: a full into an empty one, then deltas and rollups.
 
 Whatever an object holds, a memory file ends in the state that the record promises, or as it was.
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from membridge.aio import tasks, threads
 from membridge.aio.deadline import Deadline
+from membridge.commits.chain import Step
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.errors import CorruptObjectError
@@ -25,18 +26,18 @@ BATCH = 64
 
 async def rebuild(
     replica: Replica,
-    commits: Sequence[SnapshotRecord],
+    steps: Sequence[Step],
     memory: MemoryFile,
     work: Path,
     *,
     progress: ProgressTracker,
     deadline: Deadline,
 ) -> int:
-    """Apply `commits` to a file that is being built, oldest first, and return the bytes downloaded.
+    """Apply `steps` to a file that is being built, oldest first, and return the bytes downloaded.
 
     `work` is a folder for objects. Errors: CorruptObjectError, ObjectMissingError, DiskFullError, the store's.
     """
-    objects = [(record, record.object) for record in commits if record.object is not None]
+    objects = [(step.record, step.object) for step in steps if step.object is not None]
     total, done = sum(stored.size_bytes for _, stored in objects), 0
     for start in range(0, len(objects), BATCH):
         batch = objects[start : start + BATCH]
@@ -46,9 +47,10 @@ async def rebuild(
             progress.advance(done, total)
         with progress.step("apply"):
             for record, stored in batch:
-                path = work / stored.sha256
-                await threads.run(apply, record, path, memory)
-                await threads.run(files.discard, path)
+                await threads.run(apply, record, work / stored.sha256, memory)
+        # Two steps may have the same bytes: a memory that changed to and fro.
+        for path in {work / stored.sha256 for _, stored in batch}:
+            await threads.run(files.discard, path)
     return done
 
 
@@ -66,11 +68,11 @@ async def download(replica: Replica, objects: Sequence[SnapshotObject], work: Pa
         if await threads.run(files.sha256_of, path) != stored.sha256:
             raise CorruptObjectError(f"object {stored.key} is damaged: its sha256 is not the recorded one")
 
-    await tasks.each(objects, one, at_once=READERS)
+    await tasks.each({stored.sha256: stored for stored in objects}.values(), one, at_once=READERS)
 
 
 def apply(record: SnapshotRecord, stored: Path, memory: MemoryFile) -> dict[str, set[Key]]:
-    """Make `memory`, which is the parent of `record`, what the object `stored` says; return a delta's keys. Blocking.
+    """Make `memory`, where a step to `record` begins, what the step's object `stored` says; return its keys. Blocking.
 
     In the caller's transaction, if the file is not being built. Raises CorruptObjectError.
     """

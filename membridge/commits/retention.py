@@ -5,7 +5,9 @@ The head, every tagged snapshot and the chains that they are restored from alway
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
+from membridge.commits import chain
 from membridge.system import clock
 from schemas.identity import Seq
 from schemas.snapshot import SnapshotKind, SnapshotRecord
@@ -18,12 +20,16 @@ _TO_MONDAY = 3 * DAY
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPolicy:
-    """Keep the newest `last` states, and the newest of each of so many hours, days and weeks that have one."""
+    """Keep the newest `last` states, and the newest of each of so many hours, days and weeks that have one.
+
+    The newest `recent` commits of the newest chain stay anyway: a node that is not farther behind reads what it lacks.
+    """
 
     last: int = 30
     hourly: int = 24
     daily: int = 14
     weekly: int = 8
+    recent: int = 512
 
 
 def kept(records: Mapping[Seq, SnapshotRecord], tagged: Collection[Seq], policy: SnapshotPolicy) -> set[Seq]:
@@ -46,9 +52,34 @@ def kept(records: Mapping[Seq, SnapshotRecord], tagged: Collection[Seq], policy:
     return stays
 
 
-def needed(records: Mapping[Seq, SnapshotRecord], stays: Collection[Seq]) -> set[Seq]:
-    """Return the seqs without which some of `stays` could not be restored: each chain from its full snapshot on."""
-    return {seq for stay in stays for seq in range(records[stay].full_seq, stay + 1) if seq in records} | set(stays)
+def needed(
+    records: Mapping[Seq, SnapshotRecord], stays: Collection[Seq], policy: SnapshotPolicy | None = None
+) -> set[Seq]:
+    """Return the seqs without which some of `stays` could not be restored, and the newest `recent` of the head's chain.
+
+    What is left of a chain is one line: each commit has a step from the one before it, which a mirror can follow, and
+    each of `stays` is reached from its full snapshot by the widest rollups.
+    """
+    if not records:
+        return set()
+    head = records[max(records)]
+    recent = head.seq - (policy or SnapshotPolicy()).recent
+    found = set(stays) | {seq for seq, one in records.items() if seq > recent and one.full_seq == head.full_seq}
+    for stay in stays:
+        found |= _way(records, stay, records[stay].full_seq)
+    line = sorted(found)
+    for before, seq in pairwise(line):
+        if records[before].full_seq == records[seq].full_seq:
+            found |= _way(records, seq, before)
+    return found
+
+
+def _way(records: Mapping[Seq, SnapshotRecord], seq: Seq, floor: Seq) -> set[Seq]:
+    """Return the commits over which `seq` is reached from `floor`; all between them if the chain has a hole."""
+    way = chain.descent(records[seq], floor, records)
+    if way.why:
+        return {number for number in range(floor, seq + 1) if number in records}
+    return {way.begins.seq, *(step.record.seq for step in way.steps)}
 
 
 def _slot(created_at: str, span: float) -> float | None:

@@ -5,7 +5,7 @@ A commit that retention deletes meanwhile is not a finding.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.claudemem.connection import MEMORY_SUFFIX
 from membridge.commits import chain, heads, layout, rebuild
+from membridge.commits.chain import Step
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.commits.temp_dir import check_room, temp_dir
@@ -23,14 +24,15 @@ from membridge.errors import (
     NotFoundError,
     ObjectMissingError,
 )
-from membridge.merge import install
+from membridge.merge import install, row_rollup
 from membridge.merge.memory_file import MemoryFile
 from membridge.merge.report import Source
+from membridge.merge.row_stream import MalformedStreamError, decode
 from membridge.system import files
 from schemas.commits import VerifyFinding, VerifyReply, VerifyRequest
 from schemas.identity import Seq
 from schemas.node import Finding
-from schemas.snapshot import SnapshotKind, SnapshotRecord
+from schemas.snapshot import SnapshotKind, SnapshotObject, SnapshotRecord
 
 #: Findings of one answer; more of them say nothing new.
 MOST_FINDINGS = 200
@@ -68,6 +70,8 @@ class _Verification:
     folder: Path
     findings: list[VerifyFinding] = field(default_factory=list[VerifyFinding])
     counts: _Counts = field(default_factory=_Counts)
+    #: Commits that have a finding of their own; what builds on them is not restored either.
+    damaged: set[Seq] = field(default_factory=set[Seq])
 
     async def run(self, request: VerifyRequest) -> VerifyReply:
         with self.progress.step("records"):
@@ -154,44 +158,44 @@ class _Verification:
         return {number: record for number, record in records.items() if chosen.full_seq <= number <= seq}
 
     def _check_links(self, records: dict[Seq, SnapshotRecord]) -> set[Seq]:
-        """Compare each record with its parent; return those that no chain leads to."""
+        """Compare each record with those that it builds on; return the ones that no sound step leads to."""
         broken: set[Seq] = set()
         for seq, record in records.items():
-            wrong = self._flaw(record, records.get(record.parent_seq))
+            wrong = self._flaw(record, records)
             if wrong:
                 self._failed(seq, "chain", wrong, _RESTORE)
-            needs_parent = record.kind is not SnapshotKind.FULL
-            if (wrong and needs_parent) or (needs_parent and record.parent_seq in broken):
+                self.damaged.add(seq)
+            starts = {record.parent_seq, *(rollup.after_seq for rollup in record.rollups)} & (records.keys() - broken)
+            if record.kind is not SnapshotKind.FULL and (wrong or not starts):
                 broken.add(seq)
         return broken
 
-    def _flaw(self, record: SnapshotRecord, parent: SnapshotRecord | None) -> str:
-        if record.object and not record.object.key.startswith(layout.snapshots(self.replica.project)):
+    def _flaw(self, record: SnapshotRecord, records: dict[Seq, SnapshotRecord]) -> str:
+        prefix = layout.snapshots(self.replica.project)
+        if not all(stored.key.startswith(prefix) for stored in record.objects()):
             return "its object is not the project's"
-        return chain.flaw(record, parent)
+        return chain.flaw(record, records)
 
     async def _check_objects(self, records: Iterable[SnapshotRecord]) -> None:
-        async def one(record: SnapshotRecord) -> None:
-            stored = record.object
-            if stored is None:
-                return
-            self.counts.objects += 1
-            info = await self.replica.store.head(stored.key, deadline=self.deadline)
-            if info is None:
-                self._failed(record.seq, "object", f"{stored.key} is missing", _RESTORE)
-            elif info.size_bytes != stored.size_bytes:
-                detail = f"{stored.key} has {info.size_bytes} bytes instead of {stored.size_bytes}"
-                self._failed(record.seq, "object", detail, _RESTORE)
-
-        await tasks.each(list(records), one, at_once=READERS)
+        wanted = [(record.seq, stored) for record in records for stored in record.objects()]
+        self.counts.objects += len(wanted)
+        listing = self.replica.store.list(layout.snapshots(self.replica.project), deadline=self.deadline)
+        sizes = {info.key: info.size_bytes async for info in listing} if wanted else {}
+        for seq, stored in wanted:
+            size = sizes.get(stored.key)
+            if size is None:
+                self._failed(seq, "object", f"{stored.key} is missing", _RESTORE)
+            elif size != stored.size_bytes:
+                detail = f"{stored.key} has {size} bytes instead of {stored.size_bytes}"
+                self._failed(seq, "object", detail, _RESTORE)
 
     async def _read_some(self, records: Iterable[SnapshotRecord], count: int) -> None:
-        stored = [record for record in records if record.object is not None]
-        chosen = random.SystemRandom().sample(stored, min(count, len(stored)))
+        there = [(record.seq, stored) for record in records for stored in record.objects()]
+        chosen = random.SystemRandom().sample(there, min(count, len(there)))
         with self.progress.step("read"):
-            for done, record in enumerate(chosen):
+            for done, (seq, stored) in enumerate(chosen):
                 self.progress.advance(done, len(chosen))
-                path = await self._fetch(record)
+                path = await self._fetch(seq, stored)
                 if path is not None:
                     await threads.run(path.unlink)
 
@@ -204,38 +208,51 @@ class _Verification:
                 self.progress.advance(done, total)
 
     async def _restore_chain(self, commits: list[SnapshotRecord], broken: set[Seq], done: int, total: int) -> None:
-        """Build every state of a chain, one after the other; the rest of a chain that breaks is named once."""
-        state = self.folder / f"state{MEMORY_SUFFIX}"
-        await threads.run(files.remove, state)
-        memory = MemoryFile(state, deadline=self.deadline, building=True)
+        """Build every state of a chain, one after the other, and check the objects that are not needed for that.
+
+        A state that no step leads to from the one before it is built from the full snapshot.
+        """
+        sound = {record.seq: record for record in commits if record.seq not in broken}
+        lost, culprit = dict[Seq, list[Seq]](), 0
+        state = _State(self.folder / f"state{MEMORY_SUFFIX}", self.deadline)
         try:
-            last = await self._build_states(commits, broken, memory, done, total)
-            await threads.run(memory.settle)
+            for place, record in enumerate(commits):
+                self.progress.advance(done + place, total)
+                steps = chain.steps_from(record, state.at, sound) if record.seq in sound else None
+                if steps is not None and await self._build(steps, state):
+                    self.counts.restored += 1
+                    await self._check_others(record, steps[-1].object)
+                    continue
+                if steps is not None:
+                    self.damaged.add(record.seq)
+                    del sound[record.seq]
+                if record.seq in self.damaged:
+                    culprit = record.seq
+                else:
+                    lost.setdefault(culprit, []).append(record.seq)
         finally:
-            await threads.run(memory.close)
-        if last is not None:
-            await self._check_database(last, state)
+            await threads.run(state.close)
+        for seq, rest in lost.items():
+            detail = f"seq {rest[0]} to {rest[-1]} cannot be restored: they build on seq {seq}"
+            self._failed(rest[0], "chain", detail, _RESTORE)
+        if state.at is not None:
+            await self._check_database(sound[state.at], state.path)
 
-    async def _build_states(
-        self, commits: list[SnapshotRecord], broken: set[Seq], memory: MemoryFile, done: int, total: int
-    ) -> SnapshotRecord | None:
-        last: SnapshotRecord | None = None
-        for place, record in enumerate(commits):
-            self.progress.advance(done + place, total)
-            if record.seq in broken or not await self._build(record, memory):
-                rest = commits[place + 1 :]
-                if rest:
-                    detail = f"seq {rest[0].seq} to {rest[-1].seq} cannot be restored: they build on seq {record.seq}"
-                    self._failed(rest[0].seq, "chain", detail, _RESTORE)
-                break
-            self.counts.restored += 1
-            last = record
-        return last
+    async def _build(self, steps: Sequence[Step], state: "_State") -> bool:
+        if steps[0].record.kind is SnapshotKind.FULL:
+            await threads.run(state.begin)
+        for step in steps:
+            if not await self._take(step, state.memory()):
+                state.at = None
+                return False
+            state.at = step.record.seq
+        return True
 
-    async def _build(self, record: SnapshotRecord, memory: MemoryFile) -> bool:
-        if record.object is not None:
+    async def _take(self, step: Step, memory: MemoryFile) -> bool:
+        record, stored = step.record, step.object
+        if stored is not None:
             await threads.run(check_room, self.folder, record)
-            path = await self._fetch(record)
+            path = await self._fetch(record.seq, stored)
             if path is None:
                 return False
             try:
@@ -250,17 +267,31 @@ class _Verification:
             return False
         return True
 
-    async def _fetch(self, record: SnapshotRecord) -> Path | None:
-        """Download and check the object of a record; damage becomes a finding."""
-        stored = record.object
-        if stored is None:
-            return None
+    async def _check_others(self, record: SnapshotRecord, used: SnapshotObject | None) -> None:
+        """Check that the objects of a commit that its state was not built of lead to the same state."""
+        starts = {rollup.object.key: rollup.after_sha256 for rollup in record.rollups}
+        for stored in record.objects():
+            before = starts.get(stored.key, record.parent_sha256)
+            if stored is used or before is None or record.kind is SnapshotKind.FULL:
+                continue
+            path = await self._fetch(record.seq, stored)
+            if path is None:
+                continue
+            try:
+                await threads.run(_check_sums, path, before, record.sha256)
+            except MalformedStreamError as error:
+                self._failed(record.seq, "object", f"{stored.key} cannot be used: {error}", _RESTORE)
+            finally:
+                await threads.run(path.unlink, missing_ok=True)
+
+    async def _fetch(self, seq: Seq, stored: SnapshotObject) -> Path | None:
+        """Download and check an object of a commit; damage becomes a finding."""
         try:
             await rebuild.download(self.replica, [stored], self.folder, deadline=self.deadline)
         except ObjectMissingError:
             return None  # known since the objects were looked at
         except CorruptObjectError as error:
-            self._failed(record.seq, "object", error.message, _RESTORE)
+            self._failed(seq, "object", error.message, _RESTORE)
             return None
         self.counts.read_objects += 1
         self.counts.read_bytes += stored.size_bytes
@@ -290,6 +321,40 @@ class _Verification:
 
     def _found(self, finding: Finding, seq: Seq, what: str, detail: str, remedy: str) -> None:
         self.findings.append(VerifyFinding(finding=finding, seq=seq, what=what, detail=detail, remedy=remedy))
+
+
+@dataclass(slots=True)
+class _State:
+    """A memory file that is built from state to state; `at` is the commit whose state it holds, None before that."""
+
+    path: Path
+    deadline: Deadline
+    at: Seq | None = None
+    open_memory: MemoryFile | None = None
+
+    def begin(self) -> None:
+        """Begin with an empty memory. Blocking."""
+        self.close()
+        files.remove(self.path)
+        self.at, self.open_memory = None, MemoryFile(self.path, deadline=self.deadline, building=True)
+
+    def memory(self) -> MemoryFile:
+        """Return the memory that is being built."""
+        if self.open_memory is None:
+            raise ValueError("nothing was begun")
+        return self.open_memory
+
+    def close(self) -> None:
+        """Close the file, ready to be read. Blocking."""
+        if self.open_memory is not None:
+            self.open_memory.settle()
+            self.open_memory.close()
+            self.open_memory = None
+
+
+def _check_sums(path: Path, before: str, after: str) -> None:
+    with files.translated(path):
+        row_rollup.check(decode(rebuild.chunks_of(path)), before, after)
 
 
 def _chains(records: dict[Seq, SnapshotRecord]) -> list[list[SnapshotRecord]]:

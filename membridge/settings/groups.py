@@ -287,10 +287,10 @@ class LaneSettings:
     )
     chain_max_deltas: int = setting(
         whole(0, 100_000),
-        default=1_000,
+        default=10_000,
         env="MEMBRIDGE_CHAIN_MAX_DELTAS",
         unit="snapshots",
-        meaning="Deltas after a full snapshot before the next full one; 0 makes every snapshot full.",
+        meaning="Deltas after a full snapshot before the next full one, if their size allows; 0 makes each one full.",
     )
     chain_max_percent: float = setting(
         number(least=1, most=10_000),

@@ -18,7 +18,7 @@ from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import first_failure
 from membridge.claudemem import database, durable
 from membridge.claudemem.translate import translated
-from membridge.commits import chain, heads, layout, mirror
+from membridge.commits import chain, heads, layout, mirror, rollups
 from membridge.commits.chain import Position
 from membridge.commits.heads import KnownHead
 from membridge.commits.progress import ProgressTracker
@@ -44,7 +44,7 @@ from membridge.snapshot.standing import Seen
 from membridge.system import clock, files
 from schemas.events import SnapshotCommitted
 from schemas.identity import Epoch, Seq
-from schemas.snapshot import PushOutcome, PushReply, SnapshotKind, SnapshotObject, SnapshotRecord
+from schemas.snapshot import PushOutcome, PushReply, Rollup, SnapshotKind, SnapshotObject, SnapshotRecord
 
 #: What helps when the database has lost many rows: before a push, after a restore, and where the store lost its memory.
 _GET_BACK = (
@@ -223,7 +223,11 @@ async def _commit(
     """Send what was prepared, make it the head, and the state that results the mirror."""
     seq = known.next_seq if known else await _first_seq(lane, deadline=deadline)
     packed = await _send(lane, prepared, seq, progress=progress, deadline=deadline)
-    record = _record(lane, known, prepared, packed, epoch=epoch)
+    made: list[Rollup] = []
+    if known is not None and packed.kind is SnapshotKind.DELTA:
+        with progress.step("rollups"):
+            made = await rollups.make(lane, known.record, seq, prepared.path, packed.size_bytes, deadline=deadline)
+    record = _record(lane, known, prepared, packed, epoch=epoch, made=made)
     with progress.step("commit"):
         await heads.commit(lane, record, known, deadline=deadline)
     await threads.run(_advance, lane, prepared, record)
@@ -237,7 +241,7 @@ async def _commit(
         epoch=record.epoch,
         kind=record.kind,
         rows=sum(prepared.rows.values()),
-        uploaded_bytes=packed.size_bytes,
+        uploaded_bytes=sum(stored.size_bytes for stored in record.objects()),
     )
 
 
@@ -433,7 +437,7 @@ def _packed(lane: Lane, prepared: Prepared, seq: Seq) -> PackedSnapshot:
 
 
 def _record(
-    lane: Lane, known: KnownHead | None, prepared: Prepared, packed: PackedSnapshot, *, epoch: Epoch
+    lane: Lane, known: KnownHead | None, prepared: Prepared, packed: PackedSnapshot, *, epoch: Epoch, made: list[Rollup]
 ) -> SnapshotRecord:
     head, full = known.record if known else None, packed.kind is SnapshotKind.FULL
     return SnapshotRecord(
@@ -454,6 +458,7 @@ def _record(
         device_id=database.device_id(lane.database),
         created_at=clock.stamp(),
         nonce=packed.nonce,
+        rollups=made,
     )
 
 

@@ -113,6 +113,26 @@ async def at_the_end_of_a_chain(stage: Stage) -> None:
     learn(a, "still more of a")
 
 
+async def before_a_rollup(stage: Stage) -> None:
+    """The next commit has number 8."""
+    await together(stage)
+    a = stage.node("a")
+    for number in range(6):
+        await a.push()
+        change(a, f"commit {number}", forget=number == 3)
+        learn(a, f"commit {number} of a")
+
+
+async def behind_a_rollup(stage: Stage) -> None:
+    """B committed more than a rollup holds since a pulled."""
+    await together(stage)
+    b = stage.node("b")
+    for number in range(9):
+        await b.push()
+        change(b, f"commit {number}", forget=number == 3)
+        learn(b, f"commit {number} of b")
+
+
 async def behind(stage: Stage) -> None:
     """B committed rows, an edit that clashes with one of a, and a deletion; a has two backups already."""
     a, b = remember(stage.node("a")), stage.node("b")
@@ -363,6 +383,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("first push", alone, push, full=True),
     Scenario("delta push", together, push, full=True),
     Scenario("full push after a chain", at_the_end_of_a_chain, push, Terms(max_deltas=1)),
+    Scenario("push with a rollup", before_a_rollup, push, full=True),
+    Scenario("pull over a rollup", behind_a_rollup, pull),
     Scenario("push after another's commit", behind, push, Terms(max_backups=2)),
     Scenario("push with the old layout", together, push, Terms(legacy=True)),
     Scenario("pull and merge", behind, pull, Terms(max_backups=2), full=True),

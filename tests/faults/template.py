@@ -13,12 +13,12 @@ import msgspec
 from membridge.commits import layout
 from membridge.objectstore.jetstream import JetStreamStore
 from schemas.identity import ProjectId
-from schemas.snapshot import Head, SnapshotRecord
+from schemas.snapshot import Head, SnapshotObject, SnapshotRecord
 from schemas.wire import WireError, decode, encode
 from tests.faults.world import World, soon
 
 #: What retention may delete without asking when no commit record names it.
-SNAPSHOT = re.compile(r"projects/[0-9a-f]{16}/snapshots/[0-9]{12}-[0-9a-f]{16}\.(full|delta)\.zst")
+SNAPSHOT = re.compile(r"projects/[0-9a-f]{16}/snapshots/[0-9]{12}-[0-9a-f]{16}\.(full|delta|after-[0-9]+)\.zst")
 
 
 def fresh_project() -> ProjectId:
@@ -69,7 +69,7 @@ async def removed(world: World, project: ProjectId) -> None:
 
 
 async def orphans(world: World, project: ProjectId) -> list[str]:
-    """Return the snapshots that no commit record names."""
+    """Return the snapshots and rollups that no commit record names."""
     keys = [info.key async for info in world.store.list(f"projects/{project}/snapshots/", deadline=soon())]
     named = set[str]()
     async for info in world.store.list(layout.commits(project), deadline=soon()):
@@ -77,8 +77,7 @@ async def orphans(world: World, project: ProjectId) -> list[str]:
             record = decode(await world.store.get(info.key, deadline=soon()), SnapshotRecord)
         except WireError:
             continue
-        if record.object is not None:
-            named.add(record.object.key)
+        named.update(stored.key for stored in record.objects())
     assert named <= set(keys), f"committed without its bytes: {named - set(keys)}"
     return [key for key in keys if key not in named]
 
@@ -119,7 +118,12 @@ def leftovers(home: Path) -> Iterator[str]:
 
 
 def _moved(record: SnapshotRecord, project: ProjectId) -> SnapshotRecord:
-    stored = record.object
-    if stored is not None:
-        stored = msgspec.structs.replace(stored, key=stored.key.replace(record.project, project))
-    return msgspec.structs.replace(record, project=project, object=stored)
+    def moved(stored: SnapshotObject) -> SnapshotObject:
+        return msgspec.structs.replace(stored, key=stored.key.replace(record.project, project))
+
+    return msgspec.structs.replace(
+        record,
+        project=project,
+        object=moved(record.object) if record.object else None,
+        rollups=[msgspec.structs.replace(one, object=moved(one.object)) for one in record.rollups],
+    )

@@ -97,7 +97,11 @@ async def test_what_a_tag_names_stays_with_what_it_is_restored_from(make_box: Ma
     assert await seqs(box) == [7, 8]
 
 
-async def test_killed_between_any_two_writes_everything_that_is_left_can_be_restored(make_box: MakeBox) -> None:
+async def test_killed_between_any_two_writes_everything_that_is_left_can_be_restored(
+    make_box: MakeBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One after the other, so that the first write of a run is over when the second one kills it.
+    monkeypatch.setattr(gc, "DELETERS", 1)
     box = await with_history(make_box)
     kills = 0
     while True:
