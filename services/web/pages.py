@@ -53,8 +53,7 @@ class File:
 class Site:
     """The files of a folder, read once; its index is at the address of the folder's name.
 
-    That name is also the one Trusted Types policy that its scripts may make. Of its own modules and style sheets a
-    browser gets one file each: what `app/main.js` imports, and what is in `css`.
+    Of its own modules and style sheets a browser gets one file each: what `app/main.js` imports, and what is in `css`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,7 +77,7 @@ class Site:
         self.base = f"{self.at}/files/{self.version}"
         self.files = {name: _file(body, TYPES[Path(name).suffix]) for name, body in found.items()}
         text = text_of(INDEX).replace(BASE, self.base)
-        self.index = _file(text.encode(), TYPES[".html"], _policy(text, folder.name))
+        self.index = _file(text.encode(), TYPES[".html"], _policy(text))
 
     def add_to(self, app: web.Application, check_host: Callable[[web.Request], object]) -> None:
         """Have an application answer with the site. `check_host` raises for a host name that it does not answer to."""
@@ -136,12 +135,12 @@ def _file(body: bytes, content_type: str, policy: str = "") -> File:
     return File(packed, content_type, f'"{sha256(body + policy.encode()).hexdigest()[:SHOWN]}"', policy)
 
 
-def _policy(text: str, policies: str) -> str:
+def _policy(text: str) -> str:
     """Return the policy of a page: scripts are this server's own and the one import map that is in the page."""
     hashes = (base64.b64encode(sha256(found.encode()).digest()).decode() for found in _INLINE.findall(text))
     scripts = " ".join(["'self'", *(f"'sha256-{one}'" for one in hashes)])
     return (
         f"default-src 'none'; script-src {scripts}; style-src 'self'; "
         "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        f"require-trusted-types-for 'script'; trusted-types {policies}"
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )

@@ -1,108 +1,46 @@
-// A chart over time. uPlot is loaded when the first one is shown; what it draws is also a sentence.
+// A chart over time, as SVG: lines that keep their width at any size, and the values under the pointer in words.
 import { html, useEffect, useRef, useState } from "../html.js";
+import { exact } from "./time.js";
 
-const VENDOR = `${document.getElementById("app").dataset.base}/vendor`;
-let loading = null;
+const [LEFT, RIGHT, TOP, BOTTOM] = [52, 60, 10, 24];
+const DATE = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
-/** Load uPlot: a script of the published bytes, whose address the one policy of this page lets through. */
-function load() {
-  loading ??= new Promise((resolve, reject) => {
-    const trusted = globalThis.trustedTypes?.createPolicy("console", {
-      createScriptURL: (url) => {
-        if (url !== `${VENDOR}/uPlot.iife.min.js`) throw new TypeError(`not a script of the console: ${url}`);
-        return url;
-      },
-    });
-    const sheet = Object.assign(document.createElement("link"), { rel: "stylesheet", href: `${VENDOR}/uPlot.min.css` });
-    const script = document.createElement("script");
-    const url = `${VENDOR}/uPlot.iife.min.js`;
-    script.src = trusted ? trusted.createScriptURL(url) : url;
-    script.onload = () => resolve(globalThis.uPlot);
-    script.onerror = () => reject(new Error("the chart could not be loaded"));
-    document.head.append(sheet, script);
-  });
-  return loading;
-}
-
-/** Return a colour of the style sheet as the canvas takes it. */
-function colour(name, within) {
-  const probe = document.createElement("i");
-  probe.style.color = `var(${name})`;
-  within.append(probe);
-  const found = getComputedStyle(probe).color;
-  probe.remove();
-  return found;
-}
-
-/**
- * `times` in seconds, `series`: `{label, values, colour: "--c1", format?, scale?}`; `summary` says the same in words.
- */
-export function Chart({ times, series, height = 140, summary }) {
+/** `times` in milliseconds, one or two `series`: `{label, values, format}`; `summary` says the same in words. */
+export function Chart({ times, series, height = 170, summary }) {
   const at = useRef(null);
-  const [failed, setFailed] = useState(null);
-  const drawn = JSON.stringify([times, series.map((one) => one.values)]);
+  const [width, setWidth] = useState(600);
+  const [near, setNear] = useState(null);
   useEffect(() => {
-    let chart = null;
-    let isGone = false;
-    const scheme = matchMedia("(prefers-color-scheme: dark)");
-    const draw = (UPlot) => {
-      chart?.destroy();
-      if (isGone || !at.current) return;
-      const line = colour("--line", at.current);
-      const dim = colour("--dim", at.current);
-      const font = `11px ${getComputedStyle(at.current).fontFamily}`;
-      const axis = { stroke: dim, font, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 4 } };
-      const sides = [3, 1];
-      chart = new UPlot(
-        {
-          width: at.current.clientWidth,
-          height,
-          cursor: { y: false },
-          legend: { live: true },
-          scales: Object.fromEntries(series.map((one, index) => [one.scale ?? `y${index}`, { range: fromZero }])),
-          axes: [
-            axis,
-            ...series.map((one, index) => ({
-              ...axis,
-              scale: one.scale ?? `y${index}`,
-              side: sides[index],
-              size: 58,
-              grid: { show: index === 0, stroke: line, width: 1 },
-              values: (_, found) => found.map((value) => (one.format ?? String)(value)),
-            })),
-          ],
-          series: [
-            {},
-            ...series.map((one, index) => ({
-              label: one.label,
-              scale: one.scale ?? `y${index}`,
-              stroke: colour(one.colour, at.current),
-              width: 1.5,
-              points: { show: times.length < 40, size: 5 },
-              value: (_, value) => (value === null || value === undefined ? "" : (one.format ?? String)(value)),
-            })),
-          ],
-        },
-        [times, ...series.map((one) => one.values)],
-        at.current,
-      );
-    };
-    const again = () => load().then(draw, setFailed);
-    again();
-    const sizes = new ResizeObserver(() => chart && at.current && chart.setSize({ width: at.current.clientWidth, height }));
+    const sizes = new ResizeObserver(() => setWidth(at.current?.clientWidth || 600));
     sizes.observe(at.current);
-    scheme.addEventListener("change", again);
-    addEventListener("themechange", again);
-    return () => {
-      isGone = true;
-      sizes.disconnect();
-      scheme.removeEventListener("change", again);
-      removeEventListener("themechange", again);
-      chart?.destroy();
-    };
-  }, [drawn, height]);
-  if (failed) return html`<p class="dim">${failed.message}</p>`;
-  return html`<figure class="chart"><div ref=${at} aria-hidden="true" /><figcaption class="unseen">${summary}</figcaption></figure>`;
+    return () => sizes.disconnect();
+  }, []);
+  const [first, last] = [times[0], times.at(-1)];
+  const inner = width - LEFT - (series.length > 1 ? RIGHT : 14);
+  const x = (time) => LEFT + (last > first ? ((time - first) / (last - first)) * inner : inner / 2);
+  const tops = series.map(({ values }) => Math.max(...values, 1) * 1.08);
+  const y = (value, index) => TOP + (1 - value / tops[index]) * (height - TOP - BOTTOM);
+  const seek = (event) => {
+    const here = event.clientX - at.current.getBoundingClientRect().left;
+    setNear(times.reduce((best, time, index) => (Math.abs(x(time) - here) < Math.abs(x(times[best]) - here) ? index : best), 0));
+  };
+  const marks = last > first ? [0, 0.5, 1] : [0.5];
+  const tick = last - first > 172_800_000 ? DATE : CLOCK;
+  const shown = near === null ? times.length - 1 : Math.min(near, times.length - 1);
+  return html`<figure class="chart" ref=${at} onPointerMove=${seek} onPointerLeave=${() => setNear(null)}>
+    <svg width=${width} height=${height} aria-hidden="true">
+      ${[0, 0.5, 1].map((part) => html`<g key=${part}>
+        <line class="grid" x1=${LEFT} x2=${LEFT + inner} y1=${TOP + part * (height - TOP - BOTTOM)} y2=${TOP + part * (height - TOP - BOTTOM)} />
+        ${series.map((one, index) => html`<text key=${one.label} class=${`c${index + 1}`} text-anchor=${index ? "start" : "end"}
+          x=${index ? LEFT + inner + 8 : LEFT - 8} y=${TOP + part * (height - TOP - BOTTOM) + 4}>${one.format((1 - part) * tops[index])}</text>`)}</g>`)}
+      ${marks.map((part) => html`<text key=${part} text-anchor=${["start", "middle", "end"][part * 2]} x=${LEFT + part * inner} y=${height - 4}>${tick.format(first + part * (last - first))}</text>`)}
+      ${near !== null && html`<line class="near" x1=${x(times[shown])} x2=${x(times[shown])} y1=${TOP} y2=${height - BOTTOM} />`}
+      ${series.map((one, index) => html`<g key=${one.label} class=${`c${index + 1}`}>
+        <polyline points=${times.map((time, place) => `${x(time).toFixed(1)},${y(one.values[place], index).toFixed(1)}`).join(" ")} />
+        ${times.length < 40 && times.map((time, place) => html`<circle key=${place} cx=${x(time)} cy=${y(one.values[place], index)} r="2.5" />`)}</g>`)}
+    </svg>
+    <figcaption><span class="unseen">${summary}</span><span class="small row" aria-hidden="true"><span class="dim">${exact(times[shown])}</span>
+      ${series.map((one, index) => html`<span key=${one.label}><i class=${`c${index + 1}`} /> ${one.label} <b>${one.format(one.values[shown])}</b></span>`)}</span></figcaption>
+  </figure>`;
 }
-
-const fromZero = (_, least, most) => [Math.min(0, least ?? 0), (most ?? 1) * 1.08 || 1];

@@ -98,14 +98,14 @@ export function ReviewDialog() {
   </dialog>`;
 }
 
-/** A button that opens the dialog; its label is said as "Review and LABEL". */
-export function ReviewButton({ label, small = false, disabled = false, title, ...options }) {
+/** A button that opens the dialog under a `heading`; its label is said as "Review and LABEL". */
+export function ReviewButton({ label, heading, small = false, disabled = false, title, ...options }) {
   return html`<button
     type="button"
     class=${small ? "small" : ""}
     disabled=${disabled}
     title=${title}
-    onClick=${() => review({ title: label[0].toUpperCase() + label.slice(1), ...options })}
+    onClick=${() => review({ title: heading ?? label[0].toUpperCase() + label.slice(1), ...options })}
   >
     Review and ${label}
   </button>`;

@@ -55,7 +55,7 @@ export function Shown({ found, what, lines, children }) {
 export function Dimmed({ at, children }) {
   const since = staleSince.value;
   const isStale = since !== null && now.value - since > DIM;
-  return html`<div class=${isStale ? "stale" : ""}>
+  return html`<div class=${`shown ${isStale ? "stale" : ""}`}>
     ${isStale && at > 0 && html`<p class="asof"><${Icon} name="clock" /> as of ${exact(Math.min(at, since))}, ${span(now.value - Math.min(at, since))} ago</p>`}
     ${children}
   </div>`;

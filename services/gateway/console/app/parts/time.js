@@ -26,7 +26,7 @@ function said(at, style, seen) {
   if (style === "clock") return CLOCK.format(at);
   if (style === "until") return age > 0 ? "over" : `in ${span(-age)}`;
   if (style === "ago" || Math.abs(age) < 43_200_000) {
-    if (age < 0) return `in ${span(-age)}`;
+    if (age < -2_000) return `in ${span(-age)}`;
     return age < 2_000 ? "just now" : `${span(age)} ago`;
   }
   return (age > 300 * 86_400_000 ? YEAR : DAY).format(at);

@@ -1,0 +1,76 @@
+// Rows that two machines changed differently, side by side; and what a machine could not merge.
+import { html } from "../../app/html.js";
+import { get, ofProject, post } from "../../app/api.js";
+import { setQuery } from "../../app/router.js";
+import { may } from "../../app/session.js";
+import { useResource } from "../../app/store.js";
+import { ReviewButton } from "../../app/parts/review.js";
+import { Badge, Empty, Shown } from "../../app/parts/states.js";
+import { Table } from "../../app/parts/table.js";
+import { table } from "../../app/parts/text.js";
+import { Time } from "../../app/parts/time.js";
+import { OfMachine } from "./now.js";
+
+const TITLES = ["title", "request", "prompt_text", "custom_title", "user_prompt", "subtitle", "narrative", "text"];
+
+const titled = (conflict) => {
+  const row = conflict.kept.row ?? conflict.lost.row ?? {};
+  const found = TITLES.map((name) => row[name]).find((value) => typeof value === "string" && value.trim());
+  return found ?? conflict.key.join(" · ");
+};
+
+export function Conflicts({ project, node, nodes, query }) {
+  const cid = project.canonical_id;
+  const found = useResource((signal) => get(ofProject(cid, "conflicts"), { node }, { signal }), [cid, node, project.conflicts]);
+  const columns = [
+    { key: "title", label: "Row", kind: "main", cell: (one) => titled(one) },
+    { key: "table", label: "Kind", cell: (one) => table(one.table) },
+    { key: "kept", label: "Kept", cell: (one) => side(one.kept) },
+    { key: "lost", label: "Set beside", cell: (one) => side(one.lost) },
+    { key: "at", label: "When", cell: (one) => html`<${Time} at=${one.at} />` },
+  ];
+  return html`<${OfMachine} node=${node} nodes=${nodes} />
+    ${node && html`<section class="panel" aria-label="Conflicts"><${Shown} found=${found} what="Conflicts">${({ conflicts }) => conflicts.length
+      ? html`<${Table} caption="Conflicts" columns=${columns} rows=${conflicts} keyOf=${(one) => one.id} open=${query.get("open")}
+          onToggle=${(id) => setQuery({ open: id })} detail=${(one) => html`<${Sides} conflict=${one} />`} />`
+      : html`<${Empty} title="No conflict">When two machines change the same row, the newer version stays and the other one is kept here.</${Empty}>`}</${Shown}></section>`}`;
+}
+
+const side = ({ origin, row }) => html`${origin || "unknown"}${row === null && html` <span class="dim">(deleted)</span>`}`;
+
+/** Both versions, one column under the other's name; what differs is marked. */
+function Sides({ conflict }) {
+  const { kept, lost } = conflict;
+  const names = [...new Set([...Object.keys(kept.row ?? {}), ...Object.keys(lost.row ?? {})])];
+  const differs = (name) => JSON.stringify(kept.row?.[name]) !== JSON.stringify(lost.row?.[name]);
+  const shown = names.filter(differs);
+  const cell = (row, name) => (row === null ? html`<span class="dim">deleted</span>` : row[name] === null || row[name] === undefined ? html`<span class="dim">empty</span>` : String(row[name]));
+  return html`<div class="sides" role="table" aria-label="Both versions">
+    <div role="row" class="side head"><span role="columnheader">Column</span><span role="columnheader">Kept: ${kept.origin || "unknown"}</span><span role="columnheader">Set beside: ${lost.origin || "unknown"}</span></div>
+    ${shown.map((name) => html`<div role="row" class="side" key=${name}><span role="rowheader" class="dim">${name}</span>
+      <span role="cell" class="kept">${cell(kept.row, name)}</span><span role="cell" class="lost">${cell(lost.row, name)}</span></div>`)}
+    <p class="dim small">${names.length - shown.length} further columns are the same.</p></div>`;
+}
+
+export function Quarantine({ project, node, nodes, query }) {
+  const cid = project.canonical_id;
+  const ask = (body, options) => post(ofProject(cid, "quarantine"), { node, ...body }, options);
+  const found = useResource((signal) => ask({ action: "list" }, { signal }), [cid, node, project.quarantined]);
+  const act = (action, verb, said, says) => (item) => may("memory") && html`<${ReviewButton} label=${action} small heading=${`${verb} 1 item`}
+    body=${() => html`<p>${said}</p><dl class="facts"><dt>Item</dt><dd>${item.subject}</dd><dt>Reason</dt><dd>${item.reason}</dd></dl>`}
+    verb=${`${verb} 1 item`} isDanger=${action === "drop"} act=${() => ask({ action, id: item.id }, { deadline: 120_000 })} done=${(result) => (found.reload(), says)} />`;
+  const retry = act("retry", "Try again", "It is merged once more, without the bound on how much may shrink.", "Tried again");
+  const drop = act("drop", "Drop", "It is deleted here and no longer tried. The machine that sent it still has it.", "Dropped");
+  const columns = [
+    { key: "subject", label: "Item", kind: "main", cell: (one) => one.subject },
+    { key: "kind", label: "Kind", cell: (one) => one.kind },
+    { key: "reason", label: "Reason", cell: (one) => one.reason },
+    { key: "tries", label: "Tries", kind: "number", cell: (one) => one.attempts },
+    { key: "when", label: "Since", cell: (one) => html`<${Time} at=${one.created_at} />` },
+    { key: "actions", label: "", kind: "actions", cell: (one) => html`<span class="row end">${retry(one)} ${drop(one)}</span>` },
+  ];
+  return html`<${OfMachine} node=${node} nodes=${nodes} />
+    ${node && html`<section class="panel" aria-label="Set aside"><${Shown} found=${found} what="What was set aside">${({ items }) => items.length
+      ? html`<${Table} caption="Items that could not be merged" columns=${columns} rows=${items} keyOf=${(one) => one.id} />`
+      : html`<${Empty} title="Nothing was set aside">What a machine cannot merge is kept here, with the reason.</${Empty}>`}</${Shown}></section>`}`;
+}
