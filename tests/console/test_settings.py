@@ -132,7 +132,7 @@ async def test_a_machine_is_invited_joins_and_another_invitation_is_revoked(tmp_
             await page.getByLabel("Note").fill("my laptop");
             await page.getByLabel("Only for the name").fill("b");
             await page.getByRole("button", { name: "Review and invite" }).click();
-            await page.getByText("may join within").waitFor();
+            await page.getByText("may join within 1 hour").waitFor();
             await page.getByRole("button", { name: "Make the invitation" }).click();"""
         )
         line = (await run("return page.locator('.secret pre').innerText();")).removeprefix("membridge join ")

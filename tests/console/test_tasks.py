@@ -16,6 +16,7 @@ from schemas.leases import Order
 from schemas.results import Metrics, ResultStatus
 from schemas.task_events import TaskEvent, TaskEventKind
 from schemas.tasks import TaskStatus
+from schemas.web import Role
 from schemas.wire import encode
 from schemas.workers import WorkerStatus
 from tests.console.browser import Browser
@@ -152,7 +153,7 @@ async def test_tasks_are_searched_and_all_that_match_are_cancelled_and_queued_ag
     await seen.is_accessible()
     assert (await seen.gateway.get("/api/runtime/stats"))["tasks"]["queued"] == 60
     await run(
-        """await page.getByRole("button", { name: "Cancel: 60 tasks" }).click();
+        """await page.getByRole("button", { name: "Cancel 60 tasks" }).click();
         await page.getByText("60 tasks cancelled").waitFor();
         await page.locator(".list .badge.fail").nth(49).waitFor();"""
     )
@@ -161,7 +162,7 @@ async def test_tasks_are_searched_and_all_that_match_are_cancelled_and_queued_ag
     await run(
         """for (const at of [0, 1]) await page.locator(".list input").nth(at).check();
         await page.getByRole("button", { name: "Review and queue again" }).click();
-        await page.getByRole("button", { name: "Queue again: 2 tasks" }).click();
+        await page.getByRole("button", { name: "Queue 2 tasks again" }).click();
         await page.getByText("2 tasks queued again").waitFor();"""
     )
     assert (await seen.gateway.get("/api/runtime/stats"))["tasks"] == {"dead": 59, "queued": 2, "running": 1}
@@ -171,6 +172,18 @@ async def test_tasks_are_searched_and_all_that_match_are_cancelled_and_queued_ag
     )
     worked.ends.set()
     await run("await page.locator('.list .badge.ok', { hasText: 'completed' }).waitFor();")
+    # One who may only read sees the same without anything to press.
+    await run(
+        """await page.evaluate((key) => fetch("/api/v1/session", {
+          method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ key }) }), key);
+        await page.reload();
+        await page.getByRole("link", { name: "Count the pears" }).waitFor();
+        await page.getByRole("button", { name: "Log out" }).waitFor();""",
+        key=await seen.gateway.key(Role.READER, "tasks"),
+    )
+    for name in ("New task", "Select", "Review"):
+        assert await run("return page.getByText(name).count();", name=name) == 0, name
+    await run("await page.goto(url); await page.getByText('may not submit').waitFor();", url=f"{seen.url}/tasks/new")
     assert await seen.browser.complaints() == []
 
 

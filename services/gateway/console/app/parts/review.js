@@ -17,6 +17,7 @@ const open = signal(null);
  *       act: (found) => post(…apply…),
  *       done: (result) => "Restored as snapshot 15",   // the notice; or null
  *       isDanger: true,
+ *       back: "Keep it",                             // the button that does nothing; "Cancel" by itself
  *     });
  */
 export function review(options) {
@@ -88,7 +89,7 @@ export function ReviewDialog() {
         ${isReady && error && html`<${Failure} error=${error} />`}
       </div>
       <div class="review-buttons">
-        <button type="button" onClick=${close}>${verb ? "Cancel" : "Close"}</button>
+        <button type="button" onClick=${close}>${verb ? (options.back ?? "Cancel") : "Close"}</button>
         ${verb &&
         html`<button type="submit" class=${options.isDanger ? "danger" : "primary"} disabled=${step === "acting"}>
           ${step === "acting" ? "Working…" : verb}

@@ -9,9 +9,11 @@ import { exact, Time } from "../../app/parts/time.js";
 import { Secret } from "./secret.js";
 
 const AT = "/api/invitations";
-const EXPIRY = [["600", "10 minutes"], ["3600", "1 hour"], ["86400", "1 day"], ["604800", "1 week"]];
+const EXPIRY = [["600", "10 minutes"], ["3600", "1 hour"], ["86400", "1 day"], ["604800", "1 week"], ["exact", "a time of mine"]];
 const KINDS = { open: "ok", used: "off", expired: "off", revoked: "off" };
-const NEW = { note: "", node: "", project: "", expires_seconds: "3600" };
+const NEW = { note: "", node: "", project: "", expires_seconds: "3600", until: "" };
+/** Seconds that an invitation may be open. */
+const [LEAST, MOST] = [60, 604_800];
 
 export function Invitations() {
   const found = useResource((signal) => get(AT, {}, { signal }), [], { events: ["audit", "node"] });
@@ -19,9 +21,12 @@ export function Invitations() {
   const [made, setMade] = useState(null);
   const put = (name) => (event) => setForm({ ...form, [name]: event.target.value });
   const names = (projects.value?.data?.projects ?? []).map((one) => one.name);
-  const life = EXPIRY.find(([seconds]) => seconds === form.expires_seconds)[1];
+  const isExact = form.expires_seconds === "exact";
+  const seconds = isExact ? Math.floor((new Date(form.until) - Date.now()) / 1000) : Number(form.expires_seconds);
+  const isReady = seconds >= LEAST && seconds <= MOST;
+  const life = isExact ? html`until ${isReady && exact(form.until)}` : `within ${EXPIRY.find(([key]) => key === form.expires_seconds)[1]}`;
   const request = () => ({
-    note: form.note.trim(), expires_seconds: Number(form.expires_seconds),
+    note: form.note.trim(), expires_seconds: seconds,
     ...(form.node.trim() && { node: form.node.trim() }), ...(form.project && { projects: [form.project] }),
   });
   const columns = [
@@ -46,10 +51,11 @@ export function Invitations() {
           ${names.length > 1 && html`<label class="field"><span>Memory</span><select name="project" value=${form.project} onChange=${put("project")}>
             <option value="">All</option>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></label>`}
           <label class="field"><span>Expires in</span><select name="expires_seconds" value=${form.expires_seconds} onChange=${put("expires_seconds")}>
-            ${EXPIRY.map(([seconds, said]) => html`<option key=${seconds} value=${seconds}>${said}</option>`)}</select></label>
+            ${EXPIRY.map(([key, said]) => html`<option key=${key} value=${key}>${said}</option>`)}</select></label>
+          ${isExact && html`<label class="field"><span>Until</span><input name="until" type="datetime-local" value=${form.until} onInput=${put("until")} /></label>`}
         </div>
-        <p><${ReviewButton} label="invite" verb="Make the invitation"
-          body=${() => html`<p>One machine${form.node.trim() ? html` called <strong>${form.node.trim()}</strong>` : ""} may join within <strong>${life}</strong>. It
+        <p><${ReviewButton} label="invite" disabled=${!isReady} title=${isReady ? undefined : "The time must be between a minute and a week from now"} verb="Make the invitation"
+          body=${() => html`<p>One machine${form.node.trim() ? html` called <strong>${form.node.trim()}</strong>` : ""} may join <strong>${life}</strong>. It
             gets <strong>${form.project || (names.length > 1 ? `all memories: ${names.join(", ")}` : "the memory")}</strong>, may write to it and run tasks.</p>`}
           act=${() => post(AT, request())} done=${(one) => (setMade(one), setForm(NEW), found.reload(), "The invitation is made")} /></p>
       </form></section>

@@ -26,21 +26,30 @@ export const named = (task) => task.prompt.trim().split("\n")[0].slice(0, 120) |
 /** Milliseconds between two requests of a list, however much happens. */
 const CALM = 1_000;
 
-/** Have `reload` called after events for which `when(data)` holds: at once, then once a second at most. */
+/**
+ * Have `reload` called after events for which `when(data)` holds: at once, then once a second at most; in a tab that
+ * nobody sees, once it is shown again.
+ */
 export function useCalm(reload, when, every = CALM) {
   useEffect(() => {
     let last = 0;
     let timer = 0;
+    let isDue = false;
     const soon = () => {
+      isDue = document.hidden;
+      if (isDue) return;
       timer ||= setTimeout(() => {
         timer = 0;
         last = Date.now();
         reload();
       }, Math.max(100, last + every - Date.now()));
     };
+    const shown = () => isDue && soon();
     const stops = on(["task"], (event) => when(event) && soon());
+    document.addEventListener("visibilitychange", shown);
     return () => {
       stops();
+      document.removeEventListener("visibilitychange", shown);
       clearTimeout(timer);
     };
   }, []);

@@ -18,7 +18,10 @@ const FIELDS = { q: "q", status: "status", agent: "agent_slug", context: "contex
 const [SHOWN, MOST] = [50, 1_000];
 /** Milliseconds that a change of many tasks may take. */
 const LONG = 60_000;
-const VERBS = { cancel: ["cancel", "Cancel", "cancelled"], requeue: ["queue again", "Queue again", "queued again"] };
+const VERBS = {
+  cancel: ["cancel", (many) => `Cancel ${count(many, "task")}`, "cancelled"],
+  requeue: ["queue again", (many) => `Queue ${count(many, "task")} again`, "queued again"],
+};
 
 export function Queue({ query }) {
   const filter = {};
@@ -75,7 +78,7 @@ export function Change({ change, wanted, done }) {
   const sum = (found) => Object.values(found.counts).reduce((all, one) => all + one, 0);
   const send = (fields, options) => post(`${AT}/task-changes`, { change, ...wanted, ...fields }, { deadline: LONG, ...options });
   const skipped = (found) => (wanted.ids ? wanted.ids.length - sum(found) : 0);
-  return html`<${ReviewButton} label=${label} small isDanger=${change === "cancel"}
+  return html`<${ReviewButton} label=${label} small isDanger=${change === "cancel"} back=${change === "cancel" ? "Change nothing" : undefined}
     load=${(signal) => send({}, { signal })}
     body=${(found) => html`<p><strong>${count(sum(found), "task")}</strong> will be ${past}${sum(found) > 0 && `: ${Object.entries(found.counts).map(([state, many]) => `${number(many)} ${state}`).join(", ")}`}.
         ${change === "cancel" ? " A worker that runs one is stopped." : " Each begins anew, with all its attempts."}</p>
@@ -83,7 +86,7 @@ export function Change({ change, wanted, done }) {
       ${found.left > 0 && html`<p class="dim">${count(found.left, "more task")} match than one request changes: do it again for the rest.</p>`}
       <ul class="titles" tabindex="0">${found.tasks.map((one) => html`<li key=${one.id}><span class="dim small">${one.status}</span> ${named(one)}</li>`)}</ul>
       ${sum(found) > found.tasks.length && html`<p class="dim">and ${number(sum(found) - found.tasks.length)} more</p>`}`}
-    verb=${(found) => (sum(found) ? `${verb}: ${count(sum(found), "task")}` : null)}
+    verb=${(found) => (sum(found) ? verb(sum(found)) : null)}
     act=${(found) => send({ apply: true, ...(wanted.filter && { through: found.through }) })}
     done=${(result) => {
       done?.();

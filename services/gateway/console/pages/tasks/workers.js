@@ -65,7 +65,7 @@ function Detail({ id, worker }) {
   useCalm(resource.reload, isStatus);
   const found = useKept(resource);
   return html`<dl class="facts">
-      <dt>System</dt><dd>${[worker.os_info, worker.agent_version].filter(Boolean).join(", ") || "unknown"}</dd>
+      <dt>System</dt><dd>${[worker.os_info, worker.agent_version].map((one) => one.replace(/^[\s,]+/, "")).filter(Boolean).join(", ") || "unknown"}</dd>
       <dt>Program</dt><dd>${worker.capabilities.claude_cli ? "has claude" : "has no claude"}</dd>
       <dt>Known since</dt><dd><${Time} at=${worker.registered_at} /></dd>
     </dl>
