@@ -17,6 +17,8 @@ _NAMED = re.compile(r"^export (?=(?:const|(?:async )?function\*?|class) (?P<name
 _DEFAULT = re.compile(r"^export default (?=function (?P<name>\w+))", re.MULTILINE)
 _LIST = re.compile(r"^export \{(?P<names>[^}]*)\};$", re.MULTILINE)
 _LEFT = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)
+#: Space of a style sheet that may go; before a colon it may mean a descendant.
+_SPACE_AROUND, _SPACE_AFTER = re.compile(r"\s*([{};,])\s*"), re.compile(r":\s+")
 _COMMENT = re.compile(r"^\s*(?://.*|/\*(?:[^*]|\*(?!/))*\*/\s*)$", re.MULTILINE)
 
 
@@ -78,11 +80,11 @@ def _taken(one: "re.Match[str]", path: str, other: str, found: dict[str, _Module
     """Return the line that takes an import from a module that was added before."""
     target = f"m{list(found).index(other)}"
     if one["all"]:
-        return f"const {one['all']} = {target};"
+        return f"const {one['all']}={target};"
     pairs = [("default", one["one"])] if one["one"] else list(_pairs(one["some"]))
     if missing := [name for name, _ in pairs if name not in found[other].exports]:
         raise BundleError(f"{path} imports {', '.join(missing)}, which {other} does not export")
-    return f"const {{ {', '.join(name if name == own else f'{name}: {own}' for name, own in pairs)} }} = {target};"
+    return f"const{{{','.join(name if name == own else f'{name}:{own}' for name, own in pairs)}}}={target};"
 
 
 def _exported(text: str, module: _Module) -> str:
@@ -103,10 +105,10 @@ def _pairs(names: str) -> Iterator[tuple[str, str]]:
 
 
 def _wrapped(module: _Module, number: int) -> str:
-    given = ", ".join(name if name == own else f"{name}: {own}" for name, own in module.exports.items())
-    return f"const m{number} = (() => {{\n{module.body}\nreturn {{ {given} }};\n}})();"
+    given = ",".join(name if name == own else f"{name}:{own}" for name, own in module.exports.items())
+    return f"const m{number}=(()=>{{\n{module.body}\nreturn{{{given}}}\n}})();"
 
 
 def joined(sheets: Iterable[str]) -> str:
-    """Return style sheets as one."""
-    return "\n".join(stripped(sheet) for sheet in sheets) + "\n"
+    """Return style sheets as one, without the spaces that stand for nothing."""
+    return "".join(_SPACE_AFTER.sub(":", _SPACE_AROUND.sub(r"\1", stripped(sheet))) for sheet in sheets) + "\n"

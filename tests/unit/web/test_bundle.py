@@ -22,11 +22,11 @@ def test_a_module_comes_after_those_that_it_imports_and_takes_what_it_names() ->
     )
     assert text == (
         'import { h } from "preact";\nimport page from "y";\n'
-        "const m0 = (() => {\nconst one = () => h;\nconst two = 2;\nreturn { two, one };\n})();\n"
-        "const m1 = (() => {\nconst { one } = m0;\nfunction Page() {\nreturn one;\n}\nasync function load() {}\n"
-        "class Thing {}\nreturn { load, Thing, default: Page };\n})();\n"
-        "const m2 = (() => {\nconst { one: uno, two } = m0;\nconst all = m1;\nconst { default: Page } = m1;\n"
-        "uno(two, all, page, Page);\nreturn {  };\n})();\n"
+        "const m0=(()=>{\nconst one = () => h;\nconst two = 2;\nreturn{two,one}\n})();\n"
+        "const m1=(()=>{\nconst{one}=m0;\nfunction Page() {\nreturn one;\n}\nasync function load() {}\n"
+        "class Thing {}\nreturn{load,Thing,default:Page}\n})();\n"
+        "const m2=(()=>{\nconst{one:uno,two}=m0;\nconst all=m1;\nconst{default:Page}=m1;\n"
+        "uno(two, all, page, Page);\nreturn{}\n})();\n"
     )
 
 
@@ -50,4 +50,6 @@ def test_comments_of_whole_lines_go_and_what_is_within_a_line_stays() -> None:
     assert stripped("  // gone\na = 'b // c'; // stays\n\n/* gone\n * too */\n/** gone */\n  /* a */ kept();\n") == (
         "a = 'b // c'; // stays\n/* a */ kept();"
     )
-    assert joined(["/* a */\na { b: c; }\n", ".d { e: f; }"]) == "a { b: c; }\n.d { e: f; }\n"
+    assert joined(["/* a */\na { b: c; }\n", ".d { e: f; }"]) == "a{b:c;}.d{e:f;}\n"
+    # A space before a colon means a descendant, and in a calculation it is needed.
+    assert joined(["a :hover > b, c {\n  d: calc(1px - 2px) e;\n}\n"]) == "a :hover > b,c{d:calc(1px - 2px) e;}\n"

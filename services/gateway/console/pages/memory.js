@@ -4,7 +4,7 @@ import { address, get, ofProject } from "../app/api.js";
 import { href } from "../app/router.js";
 import { may } from "../app/session.js";
 import { projects, useResource } from "../app/store.js";
-import { ChoiceBar, More, Pick, Search, useChoice, useKept } from "../app/parts/filters.js";
+import { ChoiceBar, Filters, More, Pick, Search, useChoice, useKept } from "../app/parts/filters.js";
 import { Empty, Shown } from "../app/parts/states.js";
 import { count } from "../app/parts/text.js";
 import { Time } from "../app/parts/time.js";
@@ -72,7 +72,7 @@ function Found({ project, all, query }) {
       ${all.length > 1 && html`<${Pick} name="in" label="of" value=${cid} options=${all.map((one) => [one.canonical_id, one.name])} />`}</div>
     <${Undo} cid=${cid} done=${found.reload} />
     <section class="panel" aria-label="Memories">
-      <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
+      <${Filters}>
         <${Search} value=${said.q} label="Search" placeholder="Words in title and text" />
         <${Pick} name="kind" value=${said.kind} label="Kind" options=${KINDS} />
         <${Pick} name="type" value=${said.type} label="Type" options=${[["", "Any type"], ...types.map((one) => [one, one])]} />
@@ -80,7 +80,7 @@ function Found({ project, all, query }) {
         <${Pick} name="machine" value=${said.machine} label="Machine" options=${[["", "Any machine"], ...machines.map((one) => [one, machine(one)])]} />
         <${Search} name="from" type="date" value=${said.from} label="From" />
         <${Search} name="to" type="date" value=${said.to} label="To" />
-      </form>
+      </${Filters}>
       <${Shown} found=${found} what="The memories" lines=${8}>
         ${(data) => html`<${ChoiceBar} choice=${choice} shown=${canForget ? data.memories.map((one) => one.ref) : []} total=${data.total}
             canAll=${canForget && isNarrowed} matches=${isNarrowed ? `${count(data.total, "memory matches", "memories match")}` : count(data.total, "memory", "memories")}>

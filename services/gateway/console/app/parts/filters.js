@@ -30,10 +30,13 @@ export function Search({ name = "q", value, label, placeholder, options, type = 
   </label>`;
 }
 
+/** The row of what narrows a list. */
+export const Filters = ({ children }) => html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>${children}</form>`;
+
 /** A choice that narrows the list: `options` are `[value, label]`. */
 export const Pick = ({ name, value, label, options }) => html`<label class="field"><span>${label}</span>
   <select name=${name} value=${value} onChange=${(event) => setQuery({ [name]: event.target.value })}>
-    ${options.map(([key, said]) => html`<option key=${key} value=${key} selected=${key === value}>${said}</option>`)}
+    ${options.map(([key, said]) => html`<option key=${key} value=${key}>${said}</option>`)}
   </select>
 </label>`;
 

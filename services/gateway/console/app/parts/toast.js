@@ -15,6 +15,16 @@ export function toast(text, kind = "ok") {
   if (kind === "ok") setTimeout(() => close(id), STAYS);
 }
 
+/** Copy a text, where the browser lets the console do it. */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast("Copied");
+  } catch {
+    toast("The browser does not let the console copy: select the text", "fail");
+  }
+}
+
 /** Have a screen reader say something that is only seen otherwise. */
 export const announce = (text) => void (spoken.value = text);
 

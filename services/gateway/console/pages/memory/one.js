@@ -6,7 +6,7 @@ import { may } from "../../app/session.js";
 import { projects, useResource } from "../../app/store.js";
 import { Shown } from "../../app/parts/states.js";
 import { Time } from "../../app/parts/time.js";
-import { toast } from "../../app/parts/toast.js";
+import { copy } from "../../app/parts/toast.js";
 import { Forget, machine, Undo } from "./parts.js";
 
 /** Columns that people read, in this order, with what they are called here. */
@@ -37,7 +37,7 @@ function Content({ memory, fields, cid, project }) {
       <span class="row"><span class="badge">${memory.kind}</span>${memory.type && html`<span class="badge">${memory.type}</span>`}
         <span class="dim"><${Time} at=${memory.created_at} /></span></span>
       <span class="row">
-        ${navigator.clipboard && html`<button type="button" class="small" onClick=${copyLink}>Copy link</button>`}
+        ${navigator.clipboard && html`<button type="button" class="small" onClick=${() => copy(location.href)}>Copy link</button>`}
         ${may("memory") && html`<${Forget} cid=${cid} wanted=${{ refs: [memory.ref] }} label="forget" nodes=${project?.nodes} done=${() => go(href("memory", [], { in: cid }))} />`}
       </span>
     </header>
@@ -66,13 +66,4 @@ function Value({ text }) {
   }
   if (!Array.isArray(list)) return html`<p class="plain-text">${text}</p>`;
   return html`<ul class="bullets">${list.map((one, index) => html`<li key=${index}>${typeof one === "string" ? one : JSON.stringify(one)}</li>`)}</ul>`;
-}
-
-async function copyLink() {
-  try {
-    await navigator.clipboard.writeText(location.href);
-    toast("The link is copied");
-  } catch {
-    toast("The browser does not let the console copy: copy the address of this page", "fail");
-  }
 }

@@ -2,7 +2,7 @@
 import { html } from "../../app/html.js";
 import { get } from "../../app/api.js";
 import { useResource } from "../../app/store.js";
-import { Pick, Search } from "../../app/parts/filters.js";
+import { Filters, Pick, Search } from "../../app/parts/filters.js";
 import { Badge, Empty, Shown } from "../../app/parts/states.js";
 import { Table } from "../../app/parts/table.js";
 import { count } from "../../app/parts/text.js";
@@ -22,10 +22,10 @@ export function Effective({ query }) {
       ${(data) => {
         const rows = data.settings.filter((one) => (!origin || (one.origin === "default") === (origin === "default")) &&
           words.every((word) => `${one.key} ${one.value} ${one.origin} ${one.env} ${one.meaning}`.toLowerCase().includes(word)));
-        return html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
+        return html`<${Filters}>
             <${Search} value=${query.get("q") ?? ""} label="Search" placeholder="Name, value or meaning" />
             <${Pick} name="set" value=${origin} label="From" options=${[["", "Anywhere"], ["set", "Not default"], ["default", "Defaults"]]} />
-          </form>
+          </${Filters}>
           <p class="choice dim">${count(rows.length, "setting")} of machine ${data.node}</p>
           ${data.warnings.map((text) => html`<p key=${text} class="body"><${Badge} kind="warn">Warning</${Badge}> ${text}</p>`)}
           ${rows.length

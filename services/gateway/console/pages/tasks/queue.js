@@ -4,7 +4,7 @@ import { get, post } from "../../app/api.js";
 import { href, setQuery } from "../../app/router.js";
 import { may } from "../../app/session.js";
 import { useResource } from "../../app/store.js";
-import { ChoiceBar, More, Pick, Search, useChoice, useKept } from "../../app/parts/filters.js";
+import { ChoiceBar, Filters, More, Pick, Search, useChoice, useKept } from "../../app/parts/filters.js";
 import { ReviewButton } from "../../app/parts/review.js";
 import { Empty, Shown } from "../../app/parts/states.js";
 import { Table } from "../../app/parts/table.js";
@@ -53,12 +53,12 @@ export function Queue({ query }) {
       </div>
       ${canChange && html`<a class="button" href=${href("tasks", ["new"])}>New task</a>`}
     </header>
-    <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
+    <${Filters}>
       <${Search} value=${query.get("q") ?? ""} label="Search" placeholder="Words of prompt, error, names, or an id" />
       <${Search} name="agent" value=${query.get("agent") ?? ""} label="Agent" placeholder="Any" options=${[]} />
       <${Search} name="context" value=${query.get("context") ?? ""} label="Context" placeholder="Any" options=${[]} />
       <${Search} name="worker" value=${query.get("worker") ?? ""} label="Worker" placeholder="Any" options=${[]} />
-    </form>
+    </${Filters}>
     <${Shown} found=${found} what="The tasks" lines=${8}>
       ${(data) => html`<${ChoiceBar} choice=${choice} shown=${canChange ? data.tasks.map((one) => one.id) : []} total=${data.total ?? 0}
           canAll=${canChange && isNarrowed} matches=${isNarrowed ? count(data.total, "task matches", "tasks match") : count(data.total, "task")}>

@@ -3,7 +3,7 @@ import { html, useState } from "../../app/html.js";
 import { get } from "../../app/api.js";
 import { setQuery } from "../../app/router.js";
 import { useResource } from "../../app/store.js";
-import { More, Pick, Search, useKept } from "../../app/parts/filters.js";
+import { Filters, More, Pick, Search, useKept } from "../../app/parts/filters.js";
 import { Empty, Shown } from "../../app/parts/states.js";
 import { Table } from "../../app/parts/table.js";
 import { number } from "../../app/parts/text.js";
@@ -16,19 +16,18 @@ const [SHOWN, MOST] = [50, 1_000];
 const RUNS = ["running", "completed", "failed", "expired", "returned"];
 
 /** A list of records of one route: `rows` is its field of the answer, `filters` are drawn above it. */
-function Records({ path, query, rows, columns, filters, empty, detail }) {
+function Records({ path, query, rows, columns, filters, empty }) {
   const [wanted, setWanted] = useState(SHOWN);
   const asked = { ...query, limit: Math.min(wanted + 1, MOST) };
   const resource = useResource((signal) => get(`${AT}/${path}`, asked, { signal }), [JSON.stringify(asked)]);
   useCalm(resource.reload, isStatus);
   const found = useKept(resource);
-  const [open, setOpen] = useState(null);
   return html`<section class="panel" aria-label=${empty[0]}>
-    <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>${filters}</form>
+    <${Filters}>${filters}</${Filters}>
     <${Shown} found=${found} what=${empty[0]} lines=${6}>
       ${(data) => html`${data[rows].length === 0
           ? html`<${Empty} title=${empty[1]} />`
-          : html`<${Table} caption=${empty[0]} columns=${columns} rows=${data[rows].slice(0, wanted)} keyOf=${(one) => one.id} open=${open} onToggle=${detail && setOpen} detail=${detail} />`}
+          : html`<${Table} caption=${empty[0]} columns=${columns} rows=${data[rows].slice(0, wanted)} keyOf=${(one) => one.id} />`}
         ${data[rows].length > wanted && wanted < MOST && html`<${More} found=${resource} onMore=${() => setWanted(wanted + SHOWN)} />`}`}
     </${Shown}>
   </section>`;
