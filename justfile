@@ -51,10 +51,10 @@ sweep *args:
 [group("work")]
 changes *args:
     python -m tests.changes {{ args }}
-# Measure against the reference programs, into docs/benchmarks.md, benchmarks-sizes.md and benchmarks-tasks.md.
+# Measure against the reference programs, into docs/benchmarks.md, benchmarks-sizes.md, -tasks.md and -gateway.md.
 [group("work")]
 bench *args:
-    python -m tests.bench {{ args }} && python -m tests.bench.sizes && python -m tests.bench.tasks
+    python -m tests.bench {{ args }} && for of in sizes tasks gateway; do python -m tests.bench.$of; done
 [group("work")]
 fmt:
     ruff format . && ruff check --fix .

@@ -90,6 +90,10 @@ from schemas.task_events import EventsReply, EventsRequest
 from schemas.tasks import (
     ChangeTasksReply,
     ChangeTasksRequest,
+    ReadTasksReply,
+    ReadTasksRequest,
+    SubmitTasksReply,
+    SubmitTasksRequest,
     Task,
     TaskRequest,
     TaskSpec,
@@ -260,6 +264,8 @@ def _of_runtime(
 SUBMIT = _of_runtime("submit", TaskSpec, Task, impact=Impact.WRITE, largest="prompt")
 TASK = _of_runtime("task", TaskRequest, Task, impact=Impact.READ)
 TASKS = _of_runtime("tasks", TasksRequest, TasksReply, impact=Impact.READ)
+READ_TASKS = _of_runtime("read_tasks", ReadTasksRequest, ReadTasksReply, impact=Impact.READ)
+SUBMIT_TASKS = _of_runtime("submit_tasks", SubmitTasksRequest, SubmitTasksReply, impact=Impact.WRITE, largest="tasks")
 CANCEL = _of_runtime("cancel", TaskRequest, Task, impact=Impact.WRITE)
 REQUEUE = _of_runtime("requeue", TaskRequest, Task, impact=Impact.WRITE)
 CHANGE_TASKS = _of_runtime(
@@ -293,8 +299,8 @@ HAND_BACK = _by_worker("hand_back", LeaseClaim, Accepted)
 
 #: What people and front ends ask of the runtime.
 CLIENT_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
-    SUBMIT, TASK, TASKS, CANCEL, REQUEUE, CHANGE_TASKS, RESULT, RUNS, LEASES, WORKERS, WORKER, DRAIN, RESUME,
-    REMOVE_WORKER, ARTIFACTS, ARTIFACT, AUDIT, STATS, EVENTS,
+    SUBMIT, SUBMIT_TASKS, TASK, TASKS, READ_TASKS, CANCEL, REQUEUE, CHANGE_TASKS, RESULT, RUNS, LEASES, WORKERS, WORKER,
+    DRAIN, RESUME, REMOVE_WORKER, ARTIFACTS, ARTIFACT, AUDIT, STATS, EVENTS,
 )  # fmt: skip
 #: A worker's requests about its leases; its name is in the subject, so that none can send them for another.
 REPORTING_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (

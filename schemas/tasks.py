@@ -8,6 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from schemas.errors import ErrorReply
 from schemas.fields import MANY, FreeName, Instant, Labels, Limit, Line, Named, Number, Reason, Slug, Uuid, Whole
 from schemas.wire import Wire
 
@@ -86,6 +87,41 @@ class TaskRequest(Wire, frozen=True, kw_only=True):
 
     id: Named
     reason: Annotated[str, Meta(max_length=512)] = ""
+
+
+#: Tasks that one request reads or submits at most, and characters of a prompt that such a request may have.
+MOST_TOGETHER, SHORT = 64, 16_384
+
+
+class ReadTasksRequest(Wire, frozen=True, kw_only=True):
+    """Names tasks."""
+
+    ids: Annotated[list[Named], Meta(max_length=MOST_TOGETHER)]
+
+
+class ReadTasksReply(Wire, frozen=True, kw_only=True):
+    """Those of the tasks that exist and whose prompt is short; any other is read by itself."""
+
+    tasks: Annotated[list[Task], Meta(max_length=MOST_TOGETHER)]
+
+
+class SubmitTasksRequest(Wire, frozen=True, kw_only=True):
+    """Tasks to submit, each by itself: one may be refused and the others not."""
+
+    tasks: Annotated[list[TaskSpec], Meta(max_length=MOST_TOGETHER)]
+
+
+class SubmitOutcome(Wire, frozen=True, kw_only=True):
+    """A task that was submitted, or why it was not."""
+
+    task: Task | None = None
+    error: ErrorReply | None = None
+
+
+class SubmitTasksReply(Wire, frozen=True, kw_only=True):
+    """What came of each task, in the order of the request."""
+
+    tasks: Annotated[list[SubmitOutcome], Meta(max_length=MOST_TOGETHER)]
 
 
 class TaskFilter(Wire, frozen=True, kw_only=True):

@@ -51,6 +51,9 @@ class WebOptions:
     origins: tuple[str, ...] = ()
     #: Whether a proxy in front of it speaks TLS for it.
     behind_tls: bool = False
+    #: Requests of one caller in a second, 0 for any number.
+    reads_per_second: int = 50
+    writes_per_second: int = 20
     #: The folder of the pages that a browser gets, if there are any.
     pages: Path | None = None
 

@@ -1,6 +1,5 @@
 """The coordinator's composition: what one is made of, and the part that runs."""
 
-import gc
 import os
 import secrets
 import socket
@@ -14,6 +13,7 @@ from membridge.bus.kv import Kv
 from membridge.bus.publisher import Publisher
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.settings import Settings, StoreKind
+from membridge.system.memory import rarely_collected
 from membridge.wiring.service import Service
 from membridge.wiring.store import open_store
 from schemas import buckets
@@ -30,8 +30,6 @@ from services.service import opened
 
 #: The file of the embedded database, in the node's state folder.
 FILE = "tasks.db"
-#: Objects made, beyond those that are gone, between two collections of the youngest garbage.
-GARBAGE = 20_000
 #: Events that may wait for the bus: a batch has a few of each of its tasks.
 EVENTS = 65_536
 
@@ -39,9 +37,7 @@ EVENTS = 65_536
 async def coordinate(service: Service, settings: Settings, ready: Ready) -> None:
     """Coordinate until cancelled. Errors: SettingsError, UnavailableError, BusUnavailableError."""
     async with resources_of(service, settings) as resources:
-        # Live tasks are no garbage: looking through them for some cost a tenth of the time.
-        gc.freeze()
-        gc.set_threshold(GARBAGE)
+        rarely_collected()
         identity = ServiceIdentity("membridge-runtime", __version__, "LLM tasks", {"coordinator": resources.name})
         async with serve(resources.bus, identity, resources.endpoints.shared()):
             await tenure.contend(resources, ready)

@@ -38,15 +38,14 @@ from schemas.tasks import (
     TaskSpec,
     TasksReply,
     TasksRequest,
-    TaskStatus,
 )
 from schemas.wire import Wire
 from schemas.workers import Registration, Worker, WorkerRequest, WorkersReply
-from services.coordinator.engine.placing import explain
 from services.coordinator.engine.workers import all_shown, shown
 from services.coordinator.many_tasks import change_tasks
 from services.coordinator.runtime import Runtime
 from services.coordinator.store.queries import Queries
+from services.coordinator.together import explained, read_tasks, submit_tasks
 
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
@@ -80,6 +79,8 @@ class Endpoints:
         return [
             self._by_name(subjects.SUBMIT, _submit, _submit),
             self._of_runtime(subjects.TASK, self.task),
+            self._of_runtime(subjects.READ_TASKS, lambda runtime, asked: read_tasks(runtime, self._queries, asked)),
+            self._by_name(subjects.SUBMIT_TASKS, submit_tasks),
             self._by_name(
                 subjects.CANCEL,
                 lambda runtime, asked, actor: runtime.cancel(asked.id, reason=asked.reason, actor=actor),
@@ -194,12 +195,7 @@ class Endpoints:
     async def task(self, runtime: Runtime, request: TaskRequest) -> Task:
         """Return a task, with what it waits for."""
         found = await self._queries.task(request.id)
-        state = await runtime.settled()
-        live = state.tasks.get(found.id)
-        if live is None or live.status is not TaskStatus.QUEUED:
-            return found
-        reasons = (live.reason, explain(state, live, asyncio.get_running_loop().time()))
-        return msgspec.structs.replace(found, reason="; ".join(reason for reason in reasons if reason))
+        return explained(await runtime.settled(), found)
 
     async def change_tasks(self, runtime: Runtime, request: ChangeTasksRequest, actor: str) -> ChangeTasksReply:
         """Change many tasks."""

@@ -6,9 +6,11 @@ import time
 from membridge import __version__
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
+from membridge.aio.tasks import background
 from membridge.bus.service import Endpoint as Answering
 from membridge.bus.service import ServiceIdentity, serve
 from membridge.settings import Settings
+from membridge.system.memory import rarely_collected
 from membridge.wiring.bus import project_buses, service_bus
 from membridge.wiring.service import Service
 from schemas import subjects
@@ -21,6 +23,7 @@ from services.gateway.machines import watched
 from services.gateway.projects import Projects, current, reached
 from services.gateway.routes import Known, all_endpoints
 from services.gateway.runtime import Runtime
+from services.gateway.together import Together
 from services.web.service import served
 
 #: Seconds to connect, and then to make streams and buckets.
@@ -33,6 +36,7 @@ async def answer(service: Service, settings: Settings, ready: Ready) -> None:
     async with (
         service_bus(service, settings, name, deadline=deadline) as bus,
         project_buses(service, settings, name, runtime=bus, deadline=deadline) as buses,
+        background() as group,
         reached(buses) as projects,
         current(bus, AGENTS) as agents,
         current(bus, FEDERATION) as federation,
@@ -42,12 +46,17 @@ async def answer(service: Service, settings: Settings, ready: Ready) -> None:
             service,
             settings,
             bus,
-            all_endpoints(Known(settings, Runtime(bus), projects, Federated(settings, federation), agents, machines)),
+            all_endpoints(
+                Known(
+                    settings, Together(group, Runtime(bus)), projects, Federated(settings, federation), agents, machines
+                )
+            ),
             checks={"projects": projects.check},
             admission=admission,
         ) as (host, port),
         serve(bus, ServiceIdentity(name, __version__, service.summary), [_status(f"{host}:{port}", projects)]),
     ):
+        rarely_collected()
         ready()
         await asyncio.Event().wait()
 

@@ -29,6 +29,8 @@ def _web(settings: Settings) -> WebOptions:
         hosts=own.host_names(),
         origins=own.origins,
         behind_tls=own.behind_tls,
+        reads_per_second=own.reads_per_second,
+        writes_per_second=own.writes_per_second,
         pages=CONSOLE,
     )
 

@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from membridge.settings.kinds import ENDPOINT, FLAG, LISTEN, ORIGINS, SECRET, TEXT, Secret, optional
+from membridge.settings.kinds import ENDPOINT, FLAG, LISTEN, ORIGINS, SECRET, TEXT, Secret, optional, whole
 from membridge.settings.table import setting
 
 
@@ -35,6 +35,22 @@ class GatewaySettings:
         env="MEMBRIDGE_GATEWAY_BEHIND_TLS",
         off="false",
         meaning="A proxy in front of it speaks TLS for it.",
+    )
+    reads_per_second: int = setting(
+        whole(0, 100_000),
+        default=50,
+        env="MEMBRIDGE_GATEWAY_READS_PER_SECOND",
+        off="0",
+        unit="requests",
+        meaning="Requests of one key in a second that change nothing, eight times as many at once; more get 429.",
+    )
+    writes_per_second: int = setting(
+        whole(0, 100_000),
+        default=20,
+        env="MEMBRIDGE_GATEWAY_WRITES_PER_SECOND",
+        off="0",
+        unit="requests",
+        meaning="Requests of one key in a second that change something, five times as many at once; more get 429.",
     )
     runtime_key: Secret | None = setting(
         optional(SECRET),

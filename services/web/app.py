@@ -27,6 +27,7 @@ from services.web.limits import Flights
 from services.web.metrics import Metrics
 from services.web.origins import Origins
 from services.web.routes import Call, Endpoint, Kind, Text
+from services.web.server import paused
 from services.web.streaming import Streams, taken_within
 from services.web.websocket import send_messages
 
@@ -36,6 +37,8 @@ log = get_logger("membridge.web")
 SEND = 30.0
 #: Refusals that are audited even if the request would change nothing.
 DENIED = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN})
+#: Bytes of an answer that goes into a connection's buffer at once.
+SHORT = 32 << 10
 #: Fields that a query may have.
 MOST_FIELDS = 100
 #: The type of bodies.
@@ -226,6 +229,11 @@ async def _refuse(request: web.Request, error: MembridgeError, call: Call) -> we
 
 async def _send(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     """Send an answer; disconnect a client that does not read it."""
+    if isinstance(response, web.Response) and (response.content_length or 0) < SHORT and not paused(request):
+        # It goes into the buffer of the connection, which is free: there is nothing to wait for.
+        await response.prepare(request)
+        await response.write_eof()
+        return response
     async with taken_within(SEND, request, "answer"):
         await response.prepare(request)
         await response.write_eof()

@@ -30,12 +30,26 @@ class Rates:
     refused: Rate
 
 
-#: Enough for a page that opens in eight tabs at once, and for a script that does not wait.
-RATES = Rates(
-    read=Rate(per_second=50.0, burst=400),
-    write=Rate(per_second=20.0, burst=100),
-    refused=Rate(per_second=0.2, burst=10),
-)
+#: Wrong keys of one address.
+REFUSED = Rate(per_second=0.2, burst=10)
+#: A rate that nothing reaches.
+_ANY = Rate(per_second=1e9, burst=1_000_000_000)
+
+
+def rates_of(reads: int, writes: int) -> Rates:
+    """Return the rates for so many requests a second, 0 for any number.
+
+    At once it may be eight times the reads, for a page that opens in eight tabs, and five times the writes.
+    """
+    return Rates(
+        read=Rate(per_second=reads, burst=8 * reads) if reads else _ANY,
+        write=Rate(per_second=writes, burst=5 * writes) if writes else _ANY,
+        refused=REFUSED,
+    )
+
+
+#: What a service has that sets none.
+RATES = rates_of(50, 20)
 
 
 def nobody(_: AnyRoute, __: str) -> Identity:

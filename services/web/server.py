@@ -109,6 +109,11 @@ def detached(request: web.Request) -> asyncio.Transport:
     return cast("_Connection", request.protocol).detach()
 
 
+def paused(request: web.Request) -> bool:
+    """Whether the client of a request has not read what it was sent before."""
+    return cast("_Connection", request.protocol).writing_paused
+
+
 @asynccontextmanager
 async def serve(app: web.Application, flights: Flights, listening: Listening) -> AsyncGenerator[tuple[str, int]]:
     """Answer during the body, which gets the host and the port. Raises UnavailableError when the address is taken.

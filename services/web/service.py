@@ -17,7 +17,7 @@ from schemas import buckets
 from services.web import docs_page, health, keys, openapi, sessions
 from services.web.app import Kit, make_app
 from services.web.audit import stream_audit
-from services.web.auth import ISSUED_ONLY, RATES, Admission, Gate, Rates
+from services.web.auth import ISSUED_ONLY, RATES, Admission, Gate, Rates, rates_of
 from services.web.broadcast import broadcasting
 from services.web.health import Check
 from services.web.key_uses import KeyUses
@@ -120,6 +120,7 @@ async def served(
             hosts={one.lower() for one in (host, *web.hosts)},
             pages=web.origins,
             behind_tls=web.behind_tls,
+            rates=rates_of(web.reads_per_second, web.writes_per_second),
             admission=admission,
         ) as access,
         broadcasting() as broadcast,

@@ -1,142 +1,152 @@
 """The gateway: what a thousand followers of events cost, and how fast it answers beside FastAPI.
 
-python -m tests.bench.gateway [--seconds 8] [--only sse|http]
+python -m tests.bench.gateway [--seconds 8]   prints, and writes docs/benchmarks-gateway.md
 """
 
 import argparse
-import asyncio
-import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import uvloop
 
-from membridge.aio.deadline import Deadline
-from membridge.bus.connection import Bus, connect
-from membridge.bus.kv import Kv
-from membridge.bus.options import BusOptions
 from membridge.embedded.nats_server import start_nats
-from schemas import buckets, subjects
-from schemas.web import IssueKeyRequest, Role
-from services.web import keys
-from tests.bench.tasks_over_nats import ended
+from tests.bench.gateway_events import CLIENTS, EVENTS, PER_SECOND, Followers, measure
+from tests.bench.gateway_http import CONNECTIONS, Answers, Load, ours, peer, postgres
+from tests.bench.gateway_process import answering, service
+from tests.bench.table import machine
 from tests.fixtures.ports import free_port
-from tests.fixtures.resident import resident
 
-CLIENTS, KEYS, EVENTS, PER_SECOND = 1_000, 20, 200, 20.0
-SOON = 60.0
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-gateway.md"
 
+INTRODUCTION = """\
+Written by `python -m tests.bench.gateway` on {day}; load average {load} before each measurement.
 
-@contextmanager
-def service(name: str, url: str, folder: Path, **environment: str) -> Generator[int]:
-    """Run a service of Membridge as a process; yield its pid."""
-    known = {"PATH": os.environ["PATH"], "HOME": str(folder), "MEMBRIDGE_NATS_URL": url, **environment}
-    command = [sys.executable, "-m", "membridge.cli.main", name]
-    with ended(process := subprocess.Popen(command, env=known, stderr=(folder / f"{name}.log").open("wb"))):
-        yield process.pid
+## Requests
 
+{connections} connections of a client in a process of its own; each sends its next request when it has the answer.
+`GET /api/runtime/llm-tasks/{{id}}` reads one of 500 tasks, `POST /api/runtime/llm-tasks` submits a task with a prompt
+of 500 bytes, which is on disk (fsync) with its audit record before the answer. Membridge is the gateway, NATS and a
+coordinator, processes of their own; the gateway also writes each submission to its audit stream. The peer is one
+process of FastAPI {fastapi} on uvicorn {uvicorn} (uvloop, httptools; `tests/bench/fastapi_peer.py`) that checks a key,
+validates with pydantic and writes the same tables of a database of its own: aiosqlite (WAL, `synchronous=FULL`), or a
+pool of asyncpg.
+"""
+SPENT = """\
+Milliseconds of the processor for one request, by process:
 
-async def answering(port: int) -> None:
-    """Wait until a server accepts connections."""
-    async with asyncio.timeout(SOON):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
+"""
+EVENTS_OF = """\
+## Followers of events
 
+{clients:,} clients of `GET /api/events` in a process of their own; {events} events of 400 bytes, {rate:g} in a second.
+Times are from the publication over NATS to the receipt by a client, of all clients.
 
-@asynccontextmanager
-async def connected(url: str) -> AsyncGenerator[Bus]:
-    """Connect this process."""
-    async with connect(BusOptions(urls=(url,), name="bench"), deadline=Deadline.after(SOON)) as bus:
-        yield bus
-
-
-async def new_key(bus: Bus) -> str:
-    """Issue a key that may do everything."""
-    wanted = IssueKeyRequest(name="bench", role=Role.ADMIN, scopes=["*"])
-    return (await keys.issue(Kv(bus, buckets.API_KEYS), wanted, by="bench", deadline=Deadline.after(SOON))).secret
-
-
-async def sse(url: str, port: int, gateway: int) -> dict[str, float]:
-    """Measure the followers: bytes and seconds."""
-    async with connected(url) as bus:
-        issued = [await new_key(bus) for _ in range(KEYS)]
-        # One comes and goes first: what the first one loads is not what one costs.
-        async with followers(port, 1, issued[:1]):
-            pass
-        before = resident(gateway)
-        async with followers(port, CLIENTS, issued) as process:
-            connected_rss = resident(gateway)
-            began, spent = time.monotonic(), cpu(gateway)
-            for number in range(EVENTS):
-                subject = subjects.TASK_EVENT.format(task="t", kind="status", by=subjects.COORDINATOR)
-                body = {"task_id": "t", "kind": "status", "number": number, "sent": time.monotonic(), "fill": "x" * 300}
-                await bus.publish(subject, json.dumps(body, separators=(",", ":")).encode())
-                await asyncio.sleep(max(0.0, began + (number + 1) / PER_SECOND - time.monotonic()))
-            await asyncio.sleep(1.0)
-            after, spent = resident(gateway), cpu(gateway) - spent
-            assert process.stdin is not None
-            process.stdin.close()
-            assert process.stdout is not None
-            delays = sorted(json.loads(await process.stdout.read()))
-    assert len(delays) == CLIENTS * EVENTS, len(delays)
-    return {
-        "before": before, "connected": connected_rss - before, "after": after - before,
-        "p50": delays[len(delays) // 2], "p99": delays[int(len(delays) * 0.99)], "worst": delays[-1],
-        "cpu_per_event": spent / EVENTS,
-    }  # fmt: skip
-
-
-@asynccontextmanager
-async def followers(port: int, count: int, shown: list[str]) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """Run clients that follow events during the body."""
-    command = ["-m", "tests.bench.sse_clients", str(port), "/api/events", str(count), *shown]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 26
-    )
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(2 * SOON):
-            assert await process.stdout.readline() == b"connected\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-def cpu(pid: int) -> float:
-    """Return the processor's seconds of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+"""
 
 
 def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--only", choices=("sse", "http"))
-    parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
-        folder, port = Path(made), free_port()
-        with (
-            start_nats(folder / "nats") as server,
-            service("coordinator", server.url, folder),
-            service("gateway", server.url, folder, MEMBRIDGE_GATEWAY_LISTEN=f"127.0.0.1:{port}") as gateway,
-        ):
-            uvloop.run(answering(port))
-            found = uvloop.run(sse(server.url, port, gateway))
-            print(os.getloadavg(), {name: round(value, 4) for name, value in found.items()})  # noqa: T201
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    options = parser.parse_args()
+    loads: list[str] = []
+    found: dict[str, tuple[Answers, Answers]] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="mb-gateway-", dir="/tmp") as text,
+        postgres(Path(text) / "pg") as addresses,
+    ):
+        folder = Path(text)
+        for name, databases in {"SQLite": ("", ""), "PostgreSQL": addresses}.items():
+            loads.append(_load())
+            beside = peer(databases[1], folder / f"peer {name}", options.seconds)
+            loads.append(_load())
+            with start_nats(folder / f"nats {name}") as server:
+                mine = ours(server.url, databases[0], folder / f"ours {name}", options.seconds, server.pid)
+            found[name] = mine, beside
+        loads.append(_load())
+        followers = _followers(folder / "events")
+    page = _page(found, followers, loads)
+    sys.stdout.write(page)
+    PAGE.write_text(page, encoding="utf-8")
+
+
+def _followers(folder: Path) -> Followers:
+    port = free_port()
+    folder.mkdir()
+    listen = f"127.0.0.1:{port}"
+    with (
+        start_nats(folder / "nats") as server,
+        service("coordinator", server.url, folder),
+        service("gateway", server.url, folder, MEMBRIDGE_GATEWAY_LISTEN=listen) as gateway,
+    ):
+        uvloop.run(answering(port))
+        return uvloop.run(measure(server.url, port, gateway))
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def _page(found: dict[str, tuple[Answers, Answers]], followers: Followers, loads: Sequence[str]) -> str:
+    rates, spent = list[Sequence[str]](), list[Sequence[str]]()
+    for database, (mine, beside) in found.items():
+        for what in ("get", "post"):
+            one, other = getattr(mine, what), getattr(beside, what)
+            times = one.rate / other.rate
+            rates.append(
+                (f"{what.upper()}, {database}", _rate(one), _rate(other), f"{times:.1f}x", "2x", _met(times >= 2.0))
+            )
+            spent.append((f"{what.upper()}, {database}", _spent(one), _spent(other)))
+    times = ", ".join(f"{seconds * 1e3:.0f}" for seconds in (followers.p50, followers.p99, followers.slowest))
+    room = 16 << 20
+    said = [
+        ("more resident memory with all", _mib(followers.connected), "16 MiB", _met(followers.connected <= room)),
+        ("the same after the events", _mib(followers.after), "16 MiB", _met(followers.after <= room)),
+        ("to a client: p50, p99, slowest", f"{times} ms", "p99 50 ms", _met(followers.p99 <= 0.05)),
+        ("the gateway's processor for one event to all", f"{followers.milliseconds:.1f} ms", "", ""),
+        ("resident memory of the idle gateway", _mib(followers.idle), "45 MiB", _met(followers.idle <= 45 << 20)),
+    ]
+    introduction = INTRODUCTION.format(
+        day=datetime.now(UTC).date(), load=", ".join(loads), connections=CONNECTIONS, fastapi=version("fastapi"),
+        uvicorn=version("uvicorn"),
+    )  # fmt: skip
+    events = EVENTS_OF.format(clients=CLIENTS, events=EVENTS, rate=PER_SECOND)
+    parts = (
+        "# Benchmarks of the gateway\n",
+        introduction,
+        _table(("requests a second; p50, p99", "Membridge", "FastAPI", "", "goal", "met"), rates),
+        f"{SPENT}{_table(('', 'Membridge', 'FastAPI'), spent)}",
+        f"{events}{_table(('measured', 'Membridge', 'goal', 'met'), said)}",
+        "## Machine\n",
+        machine(),
+    )
+    return "\n".join(parts)
+
+
+def _rate(load: Load) -> str:
+    return f"{load.rate:,.0f}/s; {load.p50 * 1e3:.1f}, {load.p99 * 1e3:.1f} ms"
+
+
+def _spent(load: Load) -> str:
+    return ", ".join(f"{name} {spent:.2f}" for name, spent in load.milliseconds.items())
+
+
+def _mib(size: float) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
+
+
+def _met(met: bool) -> str:
+    return "yes" if met else "**no**"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":

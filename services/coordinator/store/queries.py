@@ -56,6 +56,11 @@ class Queries:
             raise NotFoundError(f"there is no task {task_id}", remedy="list them: `membridge task list`")
         return to_task(rows[0])
 
+    async def short_tasks(self, ids: Collection[str], *, longest: int) -> list[Task]:
+        """Return those of these tasks that exist and have a prompt of so many characters at most."""
+        query = select(tasks).where(tasks.c.id.in_(ids), func.length(tasks.c.prompt) <= longest)
+        return [to_task(row) for row in await self._rows(query)]
+
     async def recorded(self, task_ids: Collection[str]) -> dict[str, RecordedTask]:
         """Return those of these tasks that exist, by id, their prompts left out."""
         rows = await self._rows(select(*_WITHOUT_PROMPT).where(tasks.c.id.in_(task_ids)))

@@ -14,6 +14,7 @@ from services.gateway.routes import agent, control, events, invitations, membrid
 from services.gateway.routes import settings as settings_routes
 from services.gateway.routes.control import Control
 from services.gateway.runtime import Runtime
+from services.gateway.together import Together
 from services.web.mirror import Mirror
 from services.web.routes import Endpoint
 
@@ -23,11 +24,16 @@ class Known:
     """What the routes answer from."""
 
     settings: Settings
-    tasks: Runtime
+    together: Together
     projects: Projects
     federated: Federated
     agents: Mirror[Agent]
     machines: Machines
+
+    @property
+    def tasks(self) -> Runtime:
+        """What asks a coordinator."""
+        return self.together.runtime
 
     def connections(self) -> dict[str, str]:
         """Return what the gateway is connected to, and how that is."""
@@ -40,7 +46,7 @@ def all_endpoints(known: Known) -> list[Endpoint]:
     """Return every endpoint of the gateway."""
     plane = Control(known.settings, known.projects, known.agents)
     return [
-        *runtime.endpoints(known.tasks, known.federated, known.connections),
+        *runtime.endpoints(known.tasks, known.together, known.federated, known.connections),
         *membridge.endpoints(known.projects, known.federated, known.machines),
         *projects.endpoints(known.projects),
         *events.endpoints(known.tasks, known.projects),

@@ -39,6 +39,7 @@ from schemas.workers import Registration, Worker, WorkerRequest, WorkersReply
 from services.gateway.callers import CONFIGURE, READ_TASKS, WRITE_TASKS
 from services.gateway.federation import Federated
 from services.gateway.runtime import Runtime
+from services.gateway.together import Together
 from services.web.routes import AnyRoute, Call, Endpoint, Method, Route
 
 GET, POST, DELETE = Method.GET, Method.POST, Method.DELETE
@@ -151,9 +152,7 @@ RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
     (REMOVE_WORKER, subjects.REMOVE_WORKER),
     (DRAIN, subjects.DRAIN),
     (RESUME, subjects.RESUME),
-    (SUBMIT, subjects.SUBMIT),
     (TASKS, subjects.TASKS),
-    (TASK, subjects.TASK),
     (RESULT, subjects.RESULT),
     (TASK_EVENTS, subjects.EVENTS),
     (REQUEUE, subjects.REQUEUE),
@@ -168,7 +167,9 @@ RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
 )
 
 
-def endpoints(runtime: Runtime, federated: Federated, connections: Callable[[], dict[str, str]]) -> list[Endpoint]:
+def endpoints(
+    runtime: Runtime, together: Together, federated: Federated, connections: Callable[[], dict[str, str]]
+) -> list[Endpoint]:
     """Return the endpoints of tasks. `connections` says what else the gateway is connected to."""
     began = time.monotonic()
 
@@ -215,6 +216,8 @@ def endpoints(runtime: Runtime, federated: Federated, connections: Callable[[], 
         CONFIG.bind(federated.show),
         SET_CONFIG.bind(federated.set),
         TEST.bind(federated.test),
+        SUBMIT.bind(together.submit),
+        TASK.bind(together.task),
         REGISTER.bind(register),
         LEASE.bind(lease),
         LEASE_NEXT.bind(lease_next),

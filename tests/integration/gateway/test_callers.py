@@ -104,3 +104,16 @@ async def test_a_browser_logs_in_with_the_runtime_key_and_never_with_that_of_adm
     assert (shown["key_id"], shown["role"], shown["scopes"]) == ("runtime_key", "admin", ["memory", "tasks"])
     assert (await locked.ask("GET", "/api/runtime/stats", headers=[cookie])).status == 503
     assert (await locked.ask("GET", "/api/v1/keys", headers=[cookie])).status == 403
+
+
+@pytest.mark.parametrize(("rate", "statuses"), [("1", {503, 429}), ("0", {503})])
+async def test_the_rates_of_a_key_are_settings(
+    bus: Bus, nats_server: NatsServer, tmp_path: Path, rate: str, statuses: set[int]
+) -> None:
+    limits = {"MEMBRIDGE_GATEWAY_READS_PER_SECOND": rate, "MEMBRIDGE_GATEWAY_WRITES_PER_SECOND": rate}
+    async with gateway_of(bus, nats_server.url, tmp_path, **limits) as gateway:
+        for method, path in (("GET", "/api/runtime/stats"), ("POST", "/api/runtime/leases")):
+            body = None if method == "GET" else {"worker_id": "w"}
+            # Eight reads or five writes at once; of more than the rates by default a server that sets none may do all.
+            found = [(await gateway.ask(method, path, body)).status for _ in range(450 if rate == "0" else 12)]
+            assert set(found) == statuses, (method, found)
