@@ -119,3 +119,26 @@ async def test_all_that_match_are_forgotten_by_their_filter(seen: Seen) -> None:
     assert observations(desk) > 0
     assert (await seen.gateway.get(f"/api/projects/{CID}/memories?kind=prompt"))["total"] == 0
     assert await seen.browser.complaints() == []
+
+
+async def test_what_is_not_there_says_so_and_what_to_do(seen: Seen) -> None:
+    run = seen.browser.run
+    await seen.open(f"/memory/{CID}/observation-1-0123456789abcdef")
+    await run("await page.getByText('there is no memory observation-1-0123456789abcdef').waitFor();")
+    await seen.picture("memory-none")
+    await seen.is_accessible()
+    await run(
+        """await page.getByRole("link", { name: "All memories" }).click();
+        await page.getByRole("searchbox", { name: "Search" }).fill("nothingatallhasthisword");
+        await page.getByText("No memory matches").waitFor();"""
+    )
+    await seen.picture("memory-no-match")
+    await run(
+        """await page.getByRole("link", { name: "Show all memories" }).click();
+        await page.locator(".hits > li").first().waitFor();"""
+    )
+    # No coordinator runs here.
+    await seen.open("/tasks")
+    await run("await page.getByText('no coordinator answers: tasks need one').waitFor();")
+    await seen.picture("tasks-no-coordinator")
+    await seen.is_accessible()

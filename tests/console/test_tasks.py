@@ -240,7 +240,7 @@ async def test_a_log_of_a_hundred_thousand_lines_stays_usable(worked: Worked) ->
         await page.getByText("1 of 100,00").waitFor();
         return Date.now() - began;"""
     )
-    assert took < 2_000
+    assert took < 5_000
     assert await seen.browser.complaints() == []
 
 

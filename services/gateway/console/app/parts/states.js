@@ -30,7 +30,7 @@ export function Failure({ error, retry, what }) {
   return html`<div class="failure" role="alert">
     <p class="strong"><${Icon} name="fail" /> ${what ? `${what}: ` : ""}${error.title ?? "It failed"}</p>
     <p>${error.detail || error.message}</p>
-    ${error.remedy && html`<p class="dim">What to do: ${error.remedy}</p>`}
+    ${error.remedy && html`<p class="dim">What to do: ${error.remedy.split("`").map((part, at) => (at % 2 ? html`<code key=${at}>${part}</code>` : part))}</p>`}
     ${(retry || error.requestId) &&
     html`<p class="row">
       ${retry && html`<button type="button" onClick=${retry}>Try again</button>`}
