@@ -122,6 +122,8 @@ class Waiting(StrEnum):
     PRIMARY = "primary"
     #: No node leads.
     LEADER = "leader"
+    #: The node does not push by itself.
+    PUSH = "push"
     #: The last push failed.
     RETRY = "retry"
 

@@ -59,6 +59,8 @@ class Operations:
         self._memories = MemoryOperations(project, jobs)
         self._began = time.monotonic()
         self.last_error: Callable[[], str | None] = lambda: None
+        #: Whether the node pushes and pulls by itself.
+        self.by_itself = False
         #: Whether this process is the daemon.
         self.running = True
 
@@ -212,7 +214,9 @@ class Operations:
 
     async def unsynced(self, request: UnsyncedRequest, context: RequestContext) -> UnsyncedReply:
         """List the rows that the canonical memory lacks, and say what they wait for."""
-        return await unsynced(self._project, request, last_error=self.last_error(), deadline=context.deadline)
+        return await unsynced(
+            self._project, request, by_itself=self.by_itself, last_error=self.last_error(), deadline=context.deadline
+        )
 
     async def jobs(self, request: Empty, context: RequestContext) -> JobsReply:
         """List the newest jobs."""

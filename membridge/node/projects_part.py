@@ -226,7 +226,7 @@ class ProjectsPart:
                     look_again=self._settings.lane.look_again_seconds,
                     on_change=self.presence.touch,
                 )
-                operations.last_error = lambda: sync.last_error
+                operations.last_error, operations.by_itself = lambda: sync.last_error, True
                 group.create_task(sync.run(_unheard), name="auto-sync")
             if elector is not None:
                 if self._settings.lane.auto_sync:

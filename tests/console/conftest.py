@@ -44,7 +44,7 @@ class Seen:
             url=self.url + path,
         )
 
-    async def picture(self, name: str, *, page: str = "page") -> None:
+    async def picture(self, name: str, *, page: str = "page", full: bool = True) -> None:
         """Keep pictures of the page that is open, in each theme and width."""
         folder = os.environ.get(PICTURES)
         if not folder:
@@ -54,9 +54,10 @@ class Seen:
                 f"""await {page}.setViewportSize({{ width, height }});
                 await {page}.emulateMedia({{ colorScheme: scheme }});
                 await {page}.waitForTimeout(250);
+                await {page}.evaluate(() => scrollTo(0, 0));
                 await {page}.screenshot({{ path, fullPage: full }});""",
                 width=width, height=height, scheme="dark" if kind == "dark" else "light",
-                path=str(Path(folder) / f"{re.sub(r'[^a-z0-9]+', '-', name)}-{kind}.png"), full=True,
+                path=str(Path(folder) / f"{re.sub(r'[^a-z0-9]+', '-', name)}-{kind}.png"), full=full,
             )  # fmt: skip
         await self.browser.run(f"await {page}.setViewportSize({{ width: 1280, height: 800 }});")
 

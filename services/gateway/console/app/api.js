@@ -10,7 +10,7 @@ const TITLES = {
   deadline_exceeded: "It took too long",
   unavailable: "Not available at present",
   no_responder: "Nothing answers",
-  unauthorized: "A key is needed",
+  unauthorized: "The key was refused",
   forbidden: "Not allowed",
   not_found: "Not found",
   conflict: "Something else came first",

@@ -101,7 +101,7 @@ function Lost() {
   }
   if (nats.value.state === "lost") {
     return html`<p class="banner" role="alert"><strong>The gateway cannot reach NATS</strong> since ${since(nats)}.
-      What you see is from before, and nothing can be changed. ${nats.value.detail}</p>`;
+      What you see is from before, and nothing can be changed. It reconnects by itself; if nats-server has stopped: <code>membridge up</code></p>`;
   }
   return null;
 }

@@ -39,12 +39,15 @@ const PUSHED = {
   unchanged: (_, node) => `${node} had nothing to push`,
 };
 
-export function PullButton({ cid, machine, project, small = true }) {
+export function PullButton({ cid, machine, small = true }) {
   if (!may("memory")) return null;
   const { node } = machine;
   return html`<${ReviewButton} label="pull" small=${small} disabled=${!isPresent(machine)}
     title=${`Bring ${node} up to the newest snapshot`} heading=${`Pull into the memory of ${node}`}
-    load=${(signal) => get(ofProject(cid, "diff"), { older: project.mirror_seq, newer: "head", node }, { signal, deadline: LONG })}
+    load=${async (signal) => {
+      const { project } = await get(ofProject(cid, "status"), { node }, { signal });
+      return get(ofProject(cid, "diff"), { older: project.mirror_seq, newer: "head", node }, { signal, deadline: LONG });
+    }}
     body=${(found) => html`<p>${found.older_seq === found.newer_seq
         ? `${node} has the newest snapshot, ${found.newer_seq}.`
         : `${node} has snapshot ${found.older_seq}; the newest one is ${found.newer_seq}.`}</p>

@@ -1,6 +1,7 @@
 // Every machine, what needs attention, and what changed when.
 import { html } from "../app/html.js";
 import { get, ofProject, remove } from "../app/api.js";
+import { isLive } from "../app/events.js";
 import { href, place, setQuery } from "../app/router.js";
 import { may } from "../app/session.js";
 import { now, projects as shared, useResource } from "../app/store.js";
@@ -39,7 +40,9 @@ function Attention({ machines, projects }) {
   const found = [];
   const add = (kind, text, mend) => found.push({ kind, text, mend });
   for (const project of projects) {
-    if (!project.primary_node_id) {
+    if (project.primary_node_id) continue;
+    if (!project.nodes.length) add("warn", `No machine that has ${project.name} is present. Start one: membridge up`, null);
+    else {
       add("fail", `${project.name} has no primary: no snapshot is made until there is one.`,
         html`<${HandOverButton} cid=${project.canonical_id} name=${project.name} machines=${machines} small />`);
     }
@@ -53,13 +56,13 @@ function Attention({ machines, projects }) {
       if (one.quarantined) {
         add("warn", `${node} could not merge ${count(one.quarantined, "item")} of ${one.name}.`, html`<a class="button small" href=${to("quarantine")}>Look at ${one.quarantined === 1 ? "it" : "them"}</a>`);
       }
-      if (isHere && one.lag > 0) add("warn", `${node} is ${count(one.lag, "snapshot")} behind in ${one.name}.`, html`<${PullButton} cid=${one.project} machine=${machine} project=${one} />`);
+      if (isHere && one.lag > 0) add("warn", `${node} is ${count(one.lag, "snapshot")} behind in ${one.name}.`, html`<${PullButton} cid=${one.project} machine=${machine} />`);
       if (!isHere && one.unsynced) add("warn", `${node} left with ${count(one.unsynced, "row")} of ${one.name} that no other machine has. Start it again: membridge up`, null);
     }
   }
   const versions = [...new Set(machines.filter(isPresent).map((one) => one.version))];
   if (versions.length > 1) add("warn", `Machines run different versions: ${versions.join(", ")}. Upgrade the older ones.`, null);
-  if (!found.length) return machines.length > 0 && html`<p class="calm"><${Badge} kind="ok">Nothing needs attention</${Badge}></p>`;
+  if (!found.length) return machines.length > 0 && isLive.value && html`<p class="calm"><${Badge} kind="ok">Nothing needs attention</${Badge}></p>`;
   return html`<section class="panel attention" aria-labelledby="attention">
     <header><h2 id="attention">Needs attention</h2></header>
     <ul>${found.sort((one, other) => one.kind.localeCompare(other.kind)).map(({ kind, text, mend }) => html`<li key=${text}>
@@ -103,7 +106,7 @@ function Machine({ machine }) {
     ${machine.projects.map((one) => html`<section key=${one.project} class="stack">
       <div class="spread"><h3>What the others lack of ${one.name}</h3>
         ${isHere && html`<span class="row"><${PushButton} cid=${one.project} machine=${machine} />
-        <${PullButton} cid=${one.project} machine=${machine} project=${one} /></span>`}</div>
+        <${PullButton} cid=${one.project} machine=${machine} /></span>`}</div>
       ${isHere ? html`<${UnsyncedRows} cid=${one.project} machine=${machine} project=${one} />`
         : html`<p>${one.unsynced ? `${count(one.unsynced, "row")}, when it was seen last.` : "Nothing, when it was seen last."}</p>`}
       <dl class="facts small">

@@ -60,7 +60,8 @@ function close() {
   const { aborts, opener } = open.peek() ?? {};
   aborts?.abort();
   open.value = null;
-  opener?.focus?.();
+  // The page is inert until the dialog is gone.
+  requestAnimationFrame(() => opener?.focus?.());
 }
 
 export function ReviewDialog() {

@@ -25,28 +25,30 @@ export function Conflicts({ project, node, nodes, query }) {
   const columns = [
     { key: "title", label: "Row", kind: "main", cell: (one) => titled(one) },
     { key: "table", label: "Kind", cell: (one) => table(one.table) },
-    { key: "kept", label: "Kept", cell: (one) => side(one.kept) },
-    { key: "lost", label: "Set beside", cell: (one) => side(one.lost) },
+    { key: "kept", label: "Kept", cell: (one) => side(one.kept, node) },
+    { key: "lost", label: "Set beside", cell: (one) => side(one.lost, node) },
     { key: "at", label: "When", cell: (one) => html`<${Time} at=${one.at} />` },
   ];
   return html`<${OfMachine} node=${node} nodes=${nodes} />
     ${node && html`<section class="panel" aria-label="Conflicts"><${Shown} found=${found} what="Conflicts">${({ conflicts }) => conflicts.length
       ? html`<${Table} caption="Conflicts" columns=${columns} rows=${conflicts} keyOf=${(one) => one.id} open=${query.get("open")}
-          onToggle=${(id) => setQuery({ open: id })} detail=${(one) => html`<${Sides} conflict=${one} />`} />`
+          onToggle=${(id) => setQuery({ open: id })} detail=${(one) => html`<${Sides} conflict=${one} node=${node} />`} />`
       : html`<${Empty} title="No conflict">When two machines change the same row, the newer version stays and the other one is kept here.</${Empty}>`}</${Shown}></section>`}`;
 }
 
-const side = ({ origin, row }) => html`${origin || "unknown"}${row === null && html` <span class="dim">(deleted)</span>`}`;
+/** Which machine a version is of: its own is "ours" in the journal of the one that is asked. */
+const from = ({ origin }, node) => (origin === "ours" ? node : origin || "unknown");
+const side = (one, node) => html`${from(one, node)}${one.row === null && html` <span class="dim">(deleted)</span>`}`;
 
 /** Both versions, one column under the other's name; what differs is marked. */
-function Sides({ conflict }) {
+function Sides({ conflict, node }) {
   const { kept, lost } = conflict;
   const names = [...new Set([...Object.keys(kept.row ?? {}), ...Object.keys(lost.row ?? {})])];
   const differs = (name) => JSON.stringify(kept.row?.[name]) !== JSON.stringify(lost.row?.[name]);
   const shown = names.filter(differs);
   const cell = (row, name) => (row === null ? html`<span class="dim">deleted</span>` : row[name] === null || row[name] === undefined ? html`<span class="dim">empty</span>` : String(row[name]));
   return html`<div class="sides" role="table" aria-label="Both versions">
-    <div role="row" class="side head"><span role="columnheader">Column</span><span role="columnheader">Kept: ${kept.origin || "unknown"}</span><span role="columnheader">Set beside: ${lost.origin || "unknown"}</span></div>
+    <div role="row" class="side head"><span role="columnheader">Column</span><span role="columnheader">Kept: ${from(kept, node)}</span><span role="columnheader">Set beside: ${from(lost, node)}</span></div>
     ${shown.map((name) => html`<div role="row" class="side" key=${name}><span role="rowheader" class="dim">${name}</span>
       <span role="cell" class="kept">${cell(kept.row, name)}</span><span role="cell" class="lost">${cell(lost.row, name)}</span></div>`)}
     <p class="dim small">${names.length - shown.length} further columns are the same.</p></div>`;

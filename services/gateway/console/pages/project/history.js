@@ -87,7 +87,7 @@ function change(record, tables) {
   if (record.kind === "empty") return "a new epoch, same rows";
   if (!tables) return record.kind === "full" ? "all rows" : "";
   const grown = Object.values(tables).reduce((all, one) => all + one, 0);
-  return `${grown > 0 ? "+" : ""}${number(grown)} rows`;
+  return `${grown > 0 ? "+" : ""}${count(grown, "row")}`;
 }
 
 /** An open snapshot: what is in it, and what can be done with it. */
@@ -95,7 +95,7 @@ function Snapshot({ cid, record, newest, node, project, tags }) {
   const { seq } = record;
   const before = seq > 1 ? seq - 1 : 0;
   const compare = (older, newer) => () => setQuery({ older: String(older), newer: String(newer) });
-  return html`<dl class="facts small">
+  return html`<div class="stack"><dl class="facts small">
       <dt>In it</dt><dd>${contents(record.rows) || "nothing"}, ${bytes(record.size_bytes)}</dd>
       <dt>Made</dt><dd>${exact(record.created_at)} by ${record.node}, ${record.kind === "full" ? "with all rows" : record.kind === "delta" ? "with what changed" : "for a new epoch"}</dd>
       <dt>Content</dt><dd class="mono">${record.sha256}</dd>
@@ -106,7 +106,7 @@ function Snapshot({ cid, record, newest, node, project, tags }) {
       <${RestoreButton} ...${{ cid, record, newest, project }} />
       <${FileButton} ...${{ cid, record, node }} />
       <${TagButton} ...${{ cid, record, tags }} />
-    </p>`;
+    </p></div>`;
 }
 
 function Difference({ cid, older, newer, node }) {

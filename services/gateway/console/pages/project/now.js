@@ -73,8 +73,8 @@ function Nodes({ cid, nodes }) {
       ${project.error ? html`<${Badge} kind="fail" title=${project.error}>cannot serve</${Badge}>` : project.lag > 0 ? html`<${Badge} kind="warn">${number(project.lag)} behind</${Badge}>` : isPresent(machine) && html`<${Badge} kind="ok">current</${Badge}>`}</span>` },
     { key: "unsynced", label: "Unsynced", kind: "number", cell: ({ project }) => number(project.unsynced) },
     { key: "compared", label: "Compared", wide: true, cell: ({ project }) => html`<${Time} at=${project.audited_at} />` },
-    { key: "actions", label: "", kind: "actions", cell: ({ machine, project }) => html`<span class="row end"><${PushButton} cid=${cid} machine=${machine} />
-      <${PullButton} cid=${cid} machine=${machine} project=${project} /></span>` },
+    { key: "actions", label: "", kind: "actions", cell: ({ machine }) => html`<span class="row end"><${PushButton} cid=${cid} machine=${machine} />
+      <${PullButton} cid=${cid} machine=${machine} /></span>` },
   ];
   return html`<${Table} caption="Machines of the project" columns=${columns} rows=${nodes} keyOf=${({ machine }) => machine.node} />`;
 }
