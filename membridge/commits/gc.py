@@ -9,7 +9,7 @@ What it costs: one listing of the project, a read of each record that is there, 
 Since commits between two that are kept go too, few are there the next time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -47,6 +47,8 @@ class _Plan:
 
     head: SnapshotRecord
     stays: set[Seq]
+    #: What is left of the records that can be read.
+    left: set[Seq]
     going: dict[Seq, SnapshotRecord]
     #: Records of pushes that came ages too late; nothing builds on them.
     strays: dict[Seq, SnapshotRecord]
@@ -112,7 +114,7 @@ async def _plan(replica: Replica, known: KnownHead, *, deadline: Deadline) -> _P
     stepped_over, oldest = chain.stepped_over(records.values()), min(needed, default=0)
     unreadable = sorted(seq for seq in damaged if seq in stepped_over or (seq < oldest and seq not in tagged))
     spared = damaged - set(unreadable)
-    plan = _Plan(head, stays, going, strays, unreadable, stepped_over)
+    plan = _Plan(head, stays, needed, going, strays, unreadable, stepped_over)
     named = {one.key for record in records.values() for one in record.objects()}
     fenced = (await replica.store.describe(deadline=deadline)).conditional_put
     present = _present([*objects, *offered])
@@ -173,6 +175,21 @@ async def _records(
     return records, damaged
 
 
+def stretches(left: Collection[Seq], going: Mapping[Seq, SnapshotRecord]) -> list[list[SnapshotRecord]]:
+    """Return the commits to delete in lists, each newest first, that do not build on each other.
+
+    What lies between two commits that are left builds on the older one of these.
+    """
+    found: list[list[SnapshotRecord]] = [[]]
+    for seq in sorted({*left, *going}):
+        record, last = going.get(seq), found[-1]
+        if record is None or (last and last[-1].full_seq != record.full_seq):
+            found.append([])
+        if record is not None:
+            found[-1].append(record)
+    return [one[::-1] for one in found if one]
+
+
 async def _carry_out(replica: Replica, plan: _Plan, *, progress: ProgressTracker, deadline: Deadline) -> None:
     # What lost the race for the head is no ancestor of it: no mirror may take it for one.
     ancestors = {seq: record for seq, record in plan.going.items() if seq not in plan.stepped_over}
@@ -189,9 +206,13 @@ async def _carry_out(replica: Replica, plan: _Plan, *, progress: ProgressTracker
         done += 1
         progress.advance(done, total)
 
-    with progress.step("delete"):
-        for record in gone:
+    async def delete_in_order(records: list[SnapshotRecord]) -> None:
+        for record in records:
             await delete(layout.commit(replica.project, record.seq))
+
+    with progress.step("delete"):
+        await delete_in_order(list(plan.strays.values()))
+        await tasks.each(stretches(plan.left, plan.going), delete_in_order, at_once=DELETERS)
         # No record names these any more: in any order.
         await tasks.each(garbage, delete, at_once=DELETERS)
 

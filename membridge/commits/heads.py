@@ -10,6 +10,7 @@ the next commit takes the number after it.
 """
 
 from collections.abc import Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from membridge.aio import tasks
@@ -251,10 +252,33 @@ async def newest_seq(replica: Replica, *, deadline: Deadline) -> Seq:
     return max(await seqs(replica, deadline=deadline), default=0)
 
 
-async def seqs(replica: Replica, *, deadline: Deadline) -> list[Seq]:
-    """Return the seqs that have a commit record, oldest first."""
-    listing = replica.store.list(layout.commits(replica.project), deadline=deadline)
-    return [seq async for info in listing if (seq := layout.seq_of_commit(info.key)) is not None]
+async def seqs(replica: Replica, *, first: Seq = 0, before: Seq | None = None, deadline: Deadline) -> list[Seq]:
+    """Return the seqs from `first` on and `before` another one that have a commit record, oldest first."""
+    found: list[Seq] = []
+    after = layout.commit(replica.project, first - 1) if first > 0 else ""
+    async with aclosing(replica.store.list(layout.commits(replica.project), after=after, deadline=deadline)) as listing:
+        async for info in listing:
+            seq = layout.seq_of_commit(info.key)
+            if seq is None:
+                continue
+            if before is not None and seq >= before:
+                break
+            found.append(seq)
+    return found
+
+
+async def newest_seqs(replica: Replica, count: int, before: Seq, *, deadline: Deadline) -> list[Seq]:
+    """Return the newest `count` seqs before another one that have a commit record, the newest first.
+
+    Lists no more than it needs where numbers are dense.
+    """
+    span = count + count // 4
+    while True:
+        first = max(0, before - span)
+        found = await seqs(replica, first=first, before=before, deadline=deadline)
+        if len(found) >= count or first == 0:
+            return found[::-1][:count]
+        span *= 8
 
 
 async def _is_stored(replica: Replica, head: SnapshotRecord, *, deadline: Deadline) -> bool:

@@ -1,6 +1,6 @@
 """The commits that the store keeps, and the one that a name stands for.
 
-Retention leaves gaps between the numbers: list the store, never count through a range.
+Retention leaves gaps between the numbers: list the store, never count through a range; and never all of it.
 """
 
 from datetime import datetime
@@ -15,6 +15,8 @@ from schemas.snapshot import SnapshotRecord
 
 #: The name of the empty state before the first snapshot.
 NOTHING = "0"
+#: Commits that are read at once, from the newest back, to find that of an instant.
+_LOOKED_AT = 64
 
 
 async def read(replica: Replica, request: HistoryRequest, *, deadline: Deadline) -> HistoryReply:
@@ -24,13 +26,13 @@ async def read(replica: Replica, request: HistoryRequest, *, deadline: Deadline)
         return HistoryReply()
     head = known.record
     # What lies beyond the head is settled by the next push; the head itself may be in KV alone.
-    there = {seq for seq in await heads.seqs(replica, deadline=deadline) if seq < head.seq} | {head.seq}
-    wanted = sorted((seq for seq in there if request.before is None or seq < request.before), reverse=True)
-    wanted = wanted[: request.limit]
-    parents = {seq - 1 for seq in wanted} & there
-    found = await heads.fetch_records(replica, ({*wanted} | parents) - {head.seq}, deadline=deadline)
+    before = head.seq + 1 if request.before is None else min(request.before, head.seq + 1)
+    wanted = [head.seq] if before > head.seq else []
+    # One more: the changes of the last one are counted against it.
+    wanted += await heads.newest_seqs(replica, request.limit + 1, min(before, head.seq), deadline=deadline)
+    found = await heads.fetch_records(replica, {*wanted} - {head.seq}, deadline=deadline)
     found[head.seq] = head
-    records = [found[seq] for seq in wanted if seq in found]
+    records = [found[seq] for seq in wanted[: request.limit] if seq in found]
     named = {record.seq for record in records}
     return HistoryReply(
         records=records,
@@ -75,14 +77,14 @@ def _instant(text: str) -> datetime:
 
 async def _newest_at(replica: Replica, head: SnapshotRecord, at: datetime, *, deadline: Deadline) -> SnapshotRecord:
     """Return the newest commit that is not younger than `at`; clocks of nodes differ, so the seq decides the order."""
-    found = await heads.fetch_records(
-        replica, [seq for seq in await heads.seqs(replica, deadline=deadline) if seq < head.seq], deadline=deadline
-    )
-    records = [head, *(found[seq] for seq in sorted(found, reverse=True))]
-    for record in records:
-        made = clock.known(record.created_at)
-        if made is not None and made <= at:
-            return record
+    wanted, records = [head.seq], {head.seq: head}
+    while wanted:
+        for seq in sorted(records, reverse=True):
+            made = clock.known(records[seq].created_at)
+            if made is not None and made <= at:
+                return records[seq]
+        wanted = await heads.newest_seqs(replica, _LOOKED_AT, wanted[-1], deadline=deadline)
+        records = await heads.fetch_records(replica, wanted, deadline=deadline)
     raise NotFoundError(
         f"{replica.name} has no snapshot from {at.isoformat()} or before", remedy="run `membridge history`"
     )

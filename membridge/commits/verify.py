@@ -311,6 +311,8 @@ class _Verification:
 
     async def _still_true(self) -> list[VerifyFinding]:
         """Return the findings, worst first, without those of commits that retention deleted meanwhile."""
+        if not self.findings:
+            return []
         there = set(await heads.seqs(self.replica, deadline=self.deadline))
         head = {finding.seq for finding in self.findings if finding.what == "head"}
         found = [one for one in self.findings if one.seq in there or one.seq in head]

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -53,6 +53,8 @@ from membridge.system import clock, files
 BUCKET = "membridge"
 #: Chunks written at once, and chunks of one read.
 WINDOW, BATCH = 16, 32
+#: Objects of a listing that are read at once.
+PAGE = 1024
 #: Seconds to free the chunks of an object that was not stored.
 GIVE_UP = 2.0
 #: Tries of writing a meta message while no answer comes.
@@ -121,20 +123,24 @@ class JetStreamStore:
         if done != meta.size or (start == 0 and meta.digest and meta.digest != digest_text(digest.digest())):
             raise CorruptObjectError(f"object {key} is damaged in the store")
 
-    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncGenerator[ObjectInfo]:
         """Yield objects in the order of their keys."""
         checked_prefix(prefix)
-        found: dict[str, ObjectInfo] = {}
-        async for body in self._read(f"$O.{self._bucket}.M.>", deadline=deadline):
-            meta = decoded(body)
-            if meta is None or not meta.name.startswith(prefix) or meta.name <= after:
-                continue
-            # The last message of a name counts.
-            found.pop(meta.name, None)
-            if not meta.deleted:
-                found[meta.name] = ObjectInfo(meta.name, meta.size, meta.mtime or None)
-        for name in sorted(found):
-            yield found[name]
+        with translated("listing the object store"):
+            counts = await jetstream.subject_counts(
+                self._bus, self._stream, f"$O.{self._bucket}.M.>", deadline=deadline
+            )
+        # The names of all objects come in one answer; of those under the prefix only what a caller takes is read.
+        names = sorted(name for subject in counts if (name := _name_of(subject)) > after and name.startswith(prefix))
+        for start in range(0, len(names), PAGE):
+            page = names[start : start + PAGE]
+            found: dict[str, ObjectInfo] = {}
+            async for meta in self._metas_of(page, deadline=deadline):
+                if not meta.deleted:
+                    found[meta.name] = ObjectInfo(meta.name, meta.size, meta.mtime or None)
+            for name in page:
+                if name in found:
+                    yield found[name]
 
     async def delete(self, key: str, *, deadline: Deadline) -> None:
         """Delete an object and its chunks."""
@@ -331,6 +337,19 @@ class JetStreamStore:
             found = await jetstream.last_of(self._bus, self._stream, self.meta_subject(key), deadline=deadline)
         return (None, 0) if found is None else (decoded(found.body), jetstream.sequence_of(found))
 
+    async def _metas_of(self, names: Sequence[str], *, deadline: Deadline) -> AsyncIterator[Meta]:
+        subjects = [self.meta_subject(name) for name in names]
+        read = jetstream.last_of_each(self._bus, self._stream, subjects, deadline=deadline)
+        async with aclosing(read):
+            while True:
+                with translated("reading from the object store"):
+                    message = await anext(read, None)
+                if message is None:
+                    return
+                meta = decoded(message.body)
+                if meta is not None:
+                    yield meta
+
     async def metas(self, *, deadline: Deadline) -> AsyncIterator[tuple[int, Meta]]:
         """Yield sequence and content of every meta message, oldest first; the last of a name counts."""
         async for sequence, body in self._read_numbered(f"$O.{self._bucket}.M.>", deadline=deadline):
@@ -374,6 +393,14 @@ async def open_jetstream(
     store = JetStreamStore(bus, bucket, purges=purges)
     await store.ensure(replicas=replicas, deadline=Deadline.after(10.0))
     yield store
+
+
+def _name_of(subject: str) -> str:
+    """Return the object's name in the subject of a meta message, "" for what is none."""
+    try:
+        return base64.urlsafe_b64decode(subject.rpartition(".")[2]).decode()
+    except ValueError:
+        return ""
 
 
 def _is_whole(meta: Meta, body: bytes) -> bool:

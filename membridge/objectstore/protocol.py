@@ -5,7 +5,7 @@ one (`a` and `a/b`): MinIO stores both and lists only the upper one.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -73,8 +73,11 @@ class ObjectStore(Protocol):
         """Fetch an object into a file, streamed; `start` > 0 appends from that byte."""
         ...
 
-    def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
-        """Yield the objects whose key begins with `prefix` and is greater than `after`, in the order of keys."""
+    def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncGenerator[ObjectInfo]:
+        """Yield the objects whose key begins with `prefix` and is greater than `after`, in the order of keys.
+
+        Reads on as the caller takes them: who ends early closes it.
+        """
         ...
 
     async def delete(self, key: str, *, deadline: Deadline) -> None:

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +67,7 @@ class CountingStore:
         self.calls["get"] += 1
         await self.inner.download(key, target, start=start, deadline=deadline, progress=progress)
 
-    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncGenerator[ObjectInfo]:
         self.calls["list"] += 1
         async for info in self.inner.list(prefix, after=after, deadline=deadline):
             self.calls["listed"] += 1

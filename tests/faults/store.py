@@ -1,7 +1,7 @@
 """A real object store that breaks off, or waits, at a chosen call."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class FaultyStore:
     ) -> None:
         await self.inner.download(key, target, start=start, deadline=deadline, progress=progress)
 
-    def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncGenerator[ObjectInfo]:
         return self.inner.list(prefix, after=after, deadline=deadline)
 
     async def delete(self, key: str, *, deadline: Deadline) -> None:

@@ -4,7 +4,8 @@ Also the base of every layer over a store.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 from membridge.aio import threads
@@ -72,10 +73,11 @@ class PlainStore(StoreLayer):
             await threads.run(target.unlink)
             raise _encrypted(_key_id(first))
 
-    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncGenerator[ObjectInfo]:
         """Yield objects in the order of their keys."""
-        async for info in self.inner.list(prefix, after=after, deadline=deadline):
-            yield info
+        async with aclosing(self.inner.list(prefix, after=after, deadline=deadline)) as listing:
+            async for info in listing:
+                yield info
 
     async def delete(self, key: str, *, deadline: Deadline) -> None:
         """Delete an object."""

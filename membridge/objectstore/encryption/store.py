@@ -7,8 +7,8 @@ is in. Nothing unauthenticated reaches a caller or stays in a file.
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -129,11 +129,12 @@ class EncryptedStore(StoreLayer):
             one = await threads.run(self._cipher, header, key)
             await threads.run(_decrypt_file, part, target, one, key, start, deadline)
 
-    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncGenerator[ObjectInfo]:
         """Yield objects in the order of their keys, without the marker."""
-        async for info in self.inner.list(prefix, after=after, deadline=deadline):
-            if info.key != marker.KEY:
-                yield replace(info, size_bytes=envelope.content_size(info.size_bytes))
+        async with aclosing(self.inner.list(prefix, after=after, deadline=deadline)) as listing:
+            async for info in listing:
+                if info.key != marker.KEY:
+                    yield replace(info, size_bytes=envelope.content_size(info.size_bytes))
 
     async def delete(self, key: str, *, deadline: Deadline) -> None:
         """Delete an object."""

@@ -9,8 +9,8 @@ import asyncio
 import itertools
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -206,12 +206,13 @@ class S3Store:
         )
         await self._one(ask, deadline=deadline, progress=progress)
 
-    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "", deadline: Deadline) -> AsyncGenerator[ObjectInfo]:
         """Yield objects in the order of their keys."""
         ask = Ask(id=0, verb="list", key=checked_prefix(prefix), after=after)
-        async for answer in self._answers(ask, deadline=deadline):
-            for item in answer.items:
-                yield item
+        async with aclosing(self._answers(ask, deadline=deadline)) as answers:
+            async for answer in answers:
+                for item in answer.items:
+                    yield item
 
     async def delete(self, key: str, *, deadline: Deadline) -> None:
         """Delete an object."""

@@ -22,7 +22,7 @@ from membridge.objectstore.protocol import ObjectStore
 from membridge.snapshot import push
 from membridge.system import files
 from membridge.testing.writer import write
-from schemas.commits import GcReply, VerifyReply, VerifyRequest
+from schemas.commits import GcReply, HistoryRequest, VerifyReply, VerifyRequest
 from schemas.identity import Seq
 from schemas.node import Finding
 from schemas.snapshot import PushOutcome, PushReply, SnapshotKind, SnapshotRecord
@@ -128,6 +128,15 @@ async def test_of_a_long_chain_few_objects_are_read_and_few_are_kept(make_box: M
     assert 200 not in left
     assert (await verified(box)).findings == []
     assert (await collect(box, policy)).snapshots == 0
+    # History is read from the newest back, over the gaps.
+    for limit, below in ((5, None), (150, 900), (500, None), (3, 2)):
+        request = HistoryRequest(limit=limit, before=below)
+        found = [record.seq for record in (await history.read(box.lane, request, deadline=soon())).records]
+        assert found == [seq for seq in reversed(left) if below is None or seq < below][:limit]
+    at = (await record_of(box, left[3])).created_at
+    resolved = await history.resolve(box.lane, f"@{at}", deadline=soon())
+    assert resolved is not None
+    assert resolved.seq == left[3]
     # Nothing of what is left is larger than the deltas that it was made of.
     prefix = layout.snapshots(box.lane.project)
     sizes = [info.size_bytes async for info in box.lane.store.list(prefix, deadline=soon())]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from membridge.commits import chain
+from membridge.commits import chain, gc
 from membridge.commits.chain import STRIDE, BrokenChainError, Position
 from membridge.commits.retention import SnapshotPolicy, kept, needed
 from schemas.identity import NodeId, Seq, canonical_id
@@ -197,3 +197,19 @@ def test_of_a_year_little_is_left() -> None:
     plan = chain.plan(head, None, {seq: whole[seq] for seq in wanted})
     assert plan is not None
     assert len(plan.steps) <= 1 + MOST_STEPS[32_768]
+
+
+@settings(deadline=None)
+@given(gaps=st.sets(st.integers(2, 200), max_size=20), left=st.sets(st.integers(1, 200), max_size=20))
+def test_what_goes_is_deleted_in_stretches_that_do_not_need_each_other(gaps: set[int], left: set[int]) -> None:
+    records = line(1, 120, gaps) | line(121, 80, gaps)
+    left = (left & records.keys()) | {max(records)}
+    going = {seq: record for seq, record in records.items() if seq not in left}
+    stretches = gc.stretches(left, going)
+    assert sorted(record.seq for one in stretches for record in one) == sorted(going)
+    for one in stretches:
+        for record, older in pairwise(one):
+            # The newest first: what goes next is what this one was built on.
+            assert record.parent_seq == older.seq
+        oldest = one[-1]
+        assert oldest.kind is SnapshotKind.FULL or oldest.parent_seq in left
