@@ -160,11 +160,11 @@ async def _stream(
 async def _answer(kit: Kit, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     request[_ENDPOINT], call, route = endpoint, request[_CALL], endpoint.route
     call.deadline = Deadline.after(route.deadline)
-    async with kit.flights.one():
-        async with call.deadline.scope(route.name):
-            await kit.guard(request, endpoint, call)
-            body = await _body(request, endpoint)
-            reply = await endpoint.handler(route.parse(request.match_info, _query(request), body), call)
+    async with kit.flights.one(route.name, call.deadline) as flight:
+        await kit.guard(request, endpoint, call)
+        body = await _body(request, endpoint)
+        reply = await endpoint.handler(route.parse(request.match_info, _query(request), body), call)
+        flight.answered()
         if route.writes:
             await kit.audit(entry_of(route, request.path, call, "ok"))
         return await _send(request, _response(endpoint, reply, call))

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
-from membridge.aio.deadline import comes_within
-from membridge.errors import OverloadedError, UnavailableError
+from membridge.aio.deadline import Deadline, comes_within
+from membridge.errors import DeadlineExceededError, OverloadedError, UnavailableError
 
 #: Callers that one limit remembers; the one that was quiet for longest is forgotten first.
 CALLERS = 10_000
@@ -59,41 +60,78 @@ class RateLimit:
         return min(float(self._rate.burst), tokens + (self._clock() - at) * self._rate.per_second)
 
 
+class Flight:
+    """One request that is being answered: within its deadline until `answered`, and never after it was cut off.
+
+    A class, and one time-out for both: it is around every request.
+    """
+
+    __slots__ = ("_cut", "_flights", "_scope", "_what")
+
+    def __init__(self, flights: "Flights", what: str, deadline: Deadline) -> None:
+        self._flights, self._what, self._cut = flights, what, False
+        self._scope = asyncio.timeout(deadline.remaining())
+
+    async def __aenter__(self) -> Self:
+        """Begin. Raises OverloadedError at the bound, UnavailableError when the server is stopping."""
+        self._flights.begin(self)
+        await self._scope.__aenter__()
+        return self
+
+    def answered(self) -> None:
+        """Note that there is an answer: sending it has a bound of its own."""
+        self._scope.reschedule(None)
+
+    def cut_off(self) -> None:
+        """End it now."""
+        self._cut = True
+        self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End. Raises DeadlineExceededError, or UnavailableError if it was cut off."""
+        self._flights.end(self)
+        try:
+            await self._scope.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            if self._scope.expired():
+                raise (stopping() if self._cut else DeadlineExceededError(f"{self._what} took too long")) from late
+            raise
+
+
 class Flights:
     """The requests that are being answered: at most so many at once, and none after a drain."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._scopes: set[asyncio.Timeout] = set()
+        self._running: set[Flight] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
         self._told: list[tuple[Callable[[], None], asyncio.Event]] = []
 
     def __len__(self) -> int:
-        return len(self._scopes)
+        return len(self._running)
 
-    @asynccontextmanager
-    async def one(self) -> AsyncGenerator[None]:
-        """Answer one request in the body. Raises OverloadedError at the bound, UnavailableError when it is cut off."""
-        if len(self._scopes) >= self._most:
+    def one(self, what: str, deadline: Deadline) -> Flight:
+        """Return the context of answering one request."""
+        return Flight(self, what, deadline)
+
+    def begin(self, flight: Flight) -> None:
+        """Count a request. Raises OverloadedError at the bound, UnavailableError when the server is stopping."""
+        if len(self._running) >= self._most:
             raise OverloadedError("too many requests at once")
         if self.draining:
             raise stopping()
-        scope = asyncio.timeout(None)
-        self._scopes.add(scope)
+        self._running.add(flight)
         self._idle.clear()
-        try:
-            async with scope:
-                yield
-        except TimeoutError as error:
-            if scope.expired():
-                raise stopping() from error
-            raise
-        finally:
-            self._scopes.discard(scope)
-            if not self._scopes:
-                self._idle.set()
+
+    def end(self, flight: Flight) -> None:
+        """Count it out."""
+        self._running.discard(flight)
+        if not self._running:
+            self._idle.set()
 
     def on_drain(self, act: Callable[[], None], ended: asyncio.Event) -> None:
         """Have `act` called when a drain begins: what would not end by itself ends then, and sets `ended`."""
@@ -108,9 +146,8 @@ class Flights:
             await comes_within(ended, CUT_OFF)
         if await comes_within(self._idle, grace):
             return 0
-        late = set(self._scopes)
-        now = asyncio.get_running_loop().time()
-        for scope in late:
-            scope.reschedule(now)
+        late = set(self._running)
+        for flight in late:
+            flight.cut_off()
         await comes_within(self._idle, CUT_OFF)
         return len(late)
