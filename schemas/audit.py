@@ -35,7 +35,10 @@ class AuditReply(Wire, frozen=True, kw_only=True):
 
 
 class StatsReply(Wire, frozen=True, kw_only=True):
-    """Counts of tasks, workers and leases; `leader` schedules, `answered_by` is the coordinator that replied."""
+    """Counts of tasks, workers and leases; `leader` schedules, `answered_by` is the coordinator that replied.
+
+    `ended_by_agent` and `ended_by_worker` count the attempts that ended within the last minute, of the newest 10,000.
+    """
 
     tasks: Annotated[dict[Line, Whole], MANY] = {}
     workers: Annotated[dict[Line, Whole], MANY] = {}
@@ -43,3 +46,5 @@ class StatsReply(Wire, frozen=True, kw_only=True):
     leader: Line = ""
     answered_by: Line = ""
     database: Sentence = ""
+    ended_by_agent: Annotated[dict[Line, Whole], MANY] = {}
+    ended_by_worker: Annotated[dict[Line, Whole], MANY] = {}

@@ -6,8 +6,10 @@ one until its deadline.
 
 import asyncio
 import codecs
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +23,7 @@ from membridge.bus.rpc import RpcClient
 from membridge.bus.service import Call, Endpoint
 from membridge.errors import ForbiddenError, NoResponderError, NotFoundError, RemoteError, UnavailableError
 from membridge.objectstore.protocol import ObjectStore
+from membridge.system import clock
 from schemas import streams, subjects
 from schemas.audit import AuditReply, AuditRequest, StatsReply
 from schemas.errors import ErrorCode
@@ -56,6 +59,8 @@ GROUP = "coordinators"
 AT_ONCE = 128
 #: Bytes of a large output that an answer may hold; NATS takes a mebibyte.
 INLINE_ANSWER = 512 << 10
+#: Seconds within which attempts that ended are counted, and how many at most.
+RATE_SECONDS, RATE_OF = 60.0, 10_000
 #: Seconds for which the address of a large output is good.
 SHARED = 3_600
 #: Seconds between two tries to reach a scheduler, at first and at most.
@@ -291,7 +296,11 @@ class Endpoints:
         for worker in all_shown(state):
             workers[worker.status.value] = workers.get(worker.status.value, 0) + 1
         active_leases = len(state.leases)
+        since = clock.stamp(clock.now() - timedelta(seconds=RATE_SECONDS))
+        ended = await self._queries.ended_since(since, limit=RATE_OF)
         return StatsReply(
+            ended_by_agent=dict(Counter(agent for agent, _ in ended)),
+            ended_by_worker=dict(Counter(worker for _, worker in ended)),
             tasks=await self._queries.counts(),
             workers=workers,
             active_leases=active_leases,

@@ -213,7 +213,10 @@ async def test_workers_are_drained_and_what_is_kept_is_listed(worked: Worked) ->
         await page.getByText("online").waitFor();"""
     )
     worked.ends.set()
-    await run("await page.locator('span', { hasText: /^0 of 4$/ }).first().waitFor();")
+    await run(
+        """await page.locator("span", { hasText: /^0 of 4$/ }).first().waitFor();
+        await page.getByText("ended in the last minute: helper 1").waitFor();"""
+    )
     for tab, wanted in (("runs", "completed"), ("artifacts", "Download"), ("audit", "submitted")):
         await run("await page.goto(url); await page.locator('.list').getByText(text).first().waitFor();",
                   url=f"{seen.url}/tasks/{tab}", text=wanted)  # fmt: skip

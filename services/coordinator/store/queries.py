@@ -193,6 +193,16 @@ class Queries:
         """Return how many tasks there are of each status."""
         return await self.count(TaskFilter())
 
+    async def ended_since(self, since: str, *, limit: int) -> list[tuple[str, str]]:
+        """Return agent and worker of each attempt that ended since an instant, of the newest ones."""
+        newest = select(results).order_by(results.c.seq.desc()).limit(limit).subquery()
+        query = (
+            select(tasks.c.agent_slug, newest.c.worker_id)
+            .join(tasks, tasks.c.id == newest.c.task_id)
+            .where(newest.c.completed_at >= since)
+        )
+        return [(str(row["agent_slug"]), str(row["worker_id"])) for row in await self._rows(query)]
+
     async def known_workers(self) -> dict[str, tuple[str, bool]]:
         """Return when each worker was first seen, and whether an operator drains it."""
         rows = await self._rows(select(workers))

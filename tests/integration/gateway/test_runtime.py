@@ -62,6 +62,7 @@ async def test_a_worker_lives_on_lease_heartbeat_and_complete(opened: OpenPlace,
         assert submitted_by == "open@gateway"
         stats = await gateway.get("/api/runtime/stats")
         assert stats["tasks"] == {"completed": 1}
+        assert (stats["ended_by_agent"], stats["ended_by_worker"]) == ({"helper": 1}, {"http-1": 1})
         assert (await gateway.delete("/api/runtime/workers/http-1"))["id"] == "http-1"
         assert (await gateway.ask("GET", "/api/runtime/workers/http-1")).status == 404
 

@@ -12,7 +12,7 @@ const KINDS = {
 };
 /** What people call a worker that drains, and what states mean. */
 const WORDS = { syncing: "draining" };
-const MEANS = { failed: "It waits for its next attempt", dead: "It ended without a result", leased: "A worker has it and has not begun" };
+const MEANS = { failed: "It waits for its next attempt", dead: "It ended without a result" };
 
 export const Status = ({ status, title }) =>
   html`<${Badge} kind=${KINDS[status] ?? "off"} title=${title || MEANS[status]}>${WORDS[status] ?? status}</${Badge}>`;

@@ -1,7 +1,6 @@
 // What is kept of the past: runs, artifacts, and the audit of the coordinator.
 import { html, useState } from "../../app/html.js";
 import { get } from "../../app/api.js";
-import { setQuery } from "../../app/router.js";
 import { useResource } from "../../app/store.js";
 import { Filters, More, Pick, Search, useKept } from "../../app/parts/filters.js";
 import { Empty, Shown } from "../../app/parts/states.js";
@@ -39,7 +38,7 @@ export function Runs({ query }) {
   const columns = [
     { key: "task", label: "Task", kind: "main", cell: (one) => html`<${TaskLink} id=${one.task_id} />` },
     { key: "status", label: "State", cell: (one) => html`<${Status} status=${one.status} />${one.error_message && html`<p class="dim small reason">${one.error_message.slice(0, 200)}</p>`}` },
-    { key: "worker", label: "Worker", cell: (one) => html`<button type="button" class="link" onClick=${() => setQuery({ worker: one.worker_id })}>${one.worker_id}</button>` },
+    { key: "worker", label: "Worker", cell: (one) => one.worker_id },
     { key: "tokens", label: "Tokens", kind: "number", wide: true, cell: (one) => (one.tokens_used === null ? "" : number(one.tokens_used)) },
     { key: "took", label: "Took", kind: "number", cell: (one) => (one.duration_ms === null ? "" : `${number(Math.round(one.duration_ms / 100) / 10)} s`) },
     { key: "at", label: "Began", kind: "number", cell: (one) => html`<${Time} at=${one.started_at} />` },

@@ -8,18 +8,21 @@ import { useKept } from "../../app/parts/filters.js";
 import { ReviewButton } from "../../app/parts/review.js";
 import { Empty, Shown } from "../../app/parts/states.js";
 import { Table } from "../../app/parts/table.js";
-import { count } from "../../app/parts/text.js";
+import { count, number } from "../../app/parts/text.js";
 import { Time } from "../../app/parts/time.js";
 import { AT, isStatus, Status, TaskLink, useCalm } from "./parts.js";
 
 export function Workers({ query }) {
   const resource = useResource((signal) => get(`${AT}/workers`, {}, { signal }), [], { events: ["node", "audit"] });
-  useCalm(resource.reload, isStatus);
+  const stats = useResource((signal) => get(`${AT}/stats`, {}, { signal }), []);
+  useCalm(() => (resource.reload(), stats.reload()), isStatus);
   const found = useKept(resource);
+  const rates = useKept(stats).data ?? { ended_by_agent: {}, ended_by_worker: {} };
   const columns = [
     { key: "worker", label: "Worker", kind: "main", cell: (one) => one.id },
     { key: "status", label: "State", cell: (one) => html`<${Status} status=${one.status} title=${one.detail} />${one.detail && html`<p class="dim small">${one.detail}</p>`}` },
     { key: "load", label: "Load", cell: (one) => html`<${Load} worker=${one} />` },
+    { key: "rate", label: "In a minute", kind: "number", cell: (one) => number(rates.ended_by_worker[one.id]) },
     { key: "labels", label: "Labels", wide: true, cell: (one) => one.capabilities.labels.join(", ") || html`<span class="dim">none</span>` },
     { key: "seen", label: "Last heard", kind: "number", cell: (one) => html`<${Time} at=${one.last_heartbeat} />` },
     ...(may("tasks") ? [{ key: "actions", label: "", kind: "actions", cell: (one) => html`<${Actions} worker=${one} done=${resource.reload} />` }] : []),
@@ -31,6 +34,7 @@ export function Workers({ query }) {
             open=${query.get("open")} onToggle=${(id) => setQuery({ open: id })} detail=${(one) => html`<${Detail} id=${one.id} worker=${one} />`} />`
         : html`<${Empty} title="No worker yet">A node runs tasks with <code>MEMBRIDGE_WORKER=1</code>; another program can lease them over HTTP.</${Empty}>`}
     </${Shown}>
+    ${Object.keys(rates.ended_by_agent).length > 0 && html`<p class="dim small foot">Attempts that ended in the last minute: ${Object.entries(rates.ended_by_agent).map(([agent, many]) => `${agent} ${number(many)}`).join(", ")}</p>`}
   </section>`;
 }
 
