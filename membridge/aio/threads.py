@@ -6,8 +6,9 @@ call that is cancelled while it waits for a thread never runs.
 
 import asyncio
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from membridge.system import files
@@ -39,6 +40,18 @@ async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             await _ended(future)
         raise
     return future.result()
+
+
+@contextmanager
+def beside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Generator["Future[T]"]:
+    """Run a part of blocking work in a thread of its own while the body does the rest; both end before this does.
+
+    Raises what the body or else `function` raised.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="beside") as thread:
+        part = thread.submit(function, *args, **kwargs)
+        yield part
+        part.result()
 
 
 def _translating(call: Callable[[], T]) -> T:

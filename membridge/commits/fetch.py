@@ -158,10 +158,7 @@ async def _fetched(
     work = work_folder(replica)
     await threads.run(files.fresh_folder, work)
     if plan.from_full:
-        with closing(MemoryFile(staged, deadline=deadline, building=True)) as memory:
-            done = await rebuild.rebuild(replica, plan.steps, memory, work, progress=progress, deadline=deadline)
-            with progress.step("verify"):
-                await threads.run(memory.settle)
+        done = await rebuild.rebuild(replica, plan.steps, staged, work, progress=progress, deadline=deadline)
         return Fetched(target, base, done, staged=staged)
     stored = [(step.record, step.object) for step in plan.steps if step.object is not None]
     with progress.step("download"):

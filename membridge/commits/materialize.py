@@ -39,9 +39,7 @@ async def build(
         raise _broken(record, "its records do not form a chain")
     await threads.run(files.fresh_folder, work)
     try:
-        with closing(MemoryFile(target, deadline=deadline, building=True)) as memory:
-            await rebuild.rebuild(replica, plan.steps, memory, work, progress=progress, deadline=deadline)
-            await threads.run(memory.settle)
+        await rebuild.rebuild(replica, plan.steps, target, work, progress=progress, deadline=deadline)
     finally:
         await threads.run(files.remove, work)
     return target
@@ -54,7 +52,7 @@ async def extract(replica: Replica, record: SnapshotRecord, *, progress: Progres
     """
     kept = replica.folder / "extracted"
     target = kept / f"{record.seq}-{secrets.token_hex(4)}.db"
-    await threads.run(files.sweep, kept, "*.db")
+    await threads.run(files.sweep, kept, "*")
     async with temp_dir(replica) as folder:
         state = await build(replica, record, folder, progress=progress, deadline=deadline)
         await threads.run(check_room, folder, record)

@@ -4,6 +4,7 @@ Whatever an object holds, a memory file ends in the state that the record promis
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from membridge.aio import tasks, threads
@@ -11,12 +12,15 @@ from membridge.aio.deadline import Deadline
 from membridge.commits.chain import Step
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
-from membridge.errors import CorruptObjectError
+from membridge.errors import CorruptObjectError, DatabaseInvalidError
+from membridge.merge import image
+from membridge.merge.image import MalformedImageError
 from membridge.merge.memory_file import MemoryFile, OtherMemoryError
+from membridge.merge.memory_schema import OtherSchemaError
 from membridge.merge.row_stream import MalformedStreamError, decode
 from membridge.merge.rows import Key
 from membridge.system import files
-from schemas.snapshot import SnapshotObject, SnapshotRecord
+from schemas.snapshot import SnapshotKind, SnapshotObject, SnapshotRecord
 
 #: Objects downloaded at once.
 READERS = 8
@@ -24,33 +28,100 @@ READERS = 8
 BATCH = 64
 
 
+class Rebuilt:
+    """A memory file that is being built of a chain's objects; it is sound from `finish` on. Blocking."""
+
+    def __init__(self, target: Path, *, deadline: Deadline) -> None:
+        """Build `target`, which is not there yet."""
+        self._target, self._deadline = target, deadline
+        self._memory: MemoryFile | None = None
+
+    def add(self, record: SnapshotRecord, packed: Path) -> None:
+        """Make the file the state of `record` by an object that leads there from what it is. Raises CorruptObjectError.
+
+        With a full snapshot it begins anew.
+        """
+        if record.kind is SnapshotKind.FULL:
+            self.close()
+            files.remove(self._target)
+            self._memory = self._unpacked(record, packed)
+            return
+        if self._memory is None:
+            raise CorruptObjectError(f"snapshot {record.seq} begins a chain and is no full one")
+        self._memory.begin()
+        try:
+            apply(record, packed, self._memory)
+        except BaseException:
+            self._memory.roll_back()
+            raise
+        self._memory.commit(b"")
+
+    def digest(self) -> str:
+        """Return what names the state that was reached, nothing before there is one."""
+        return "" if self._memory is None else self._memory.digest()
+
+    def check(self) -> None:
+        """Compare every row with the sums. Raises OtherMemoryError, the database's."""
+        if self._memory is not None:
+            self._memory.check()
+
+    def finish(self) -> None:
+        """Make the file safe to be used."""
+        if self._memory is not None:
+            self._memory.settle()
+
+    def close(self) -> None:
+        """Close the file, whether it is finished or not."""
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+
+    def _unpacked(self, record: SnapshotRecord, packed: Path) -> MemoryFile:
+        try:
+            with files.translated(packed):
+                image.unpack(packed, self._target, size_bytes=record.size_bytes)
+            memory = MemoryFile(self._target, deadline=self._deadline, building=True)
+            try:
+                memory.check_schema()
+                memory.check_is(record.sha256)
+            except BaseException:
+                memory.close()
+                raise
+        except (MalformedImageError, OtherSchemaError, OtherMemoryError, DatabaseInvalidError) as error:
+            raise CorruptObjectError(f"the object of snapshot {record.seq} cannot be used: {error}") from error
+        return memory
+
+
 async def rebuild(
     replica: Replica,
     steps: Sequence[Step],
-    memory: MemoryFile,
+    target: Path,
     work: Path,
     *,
     progress: ProgressTracker,
     deadline: Deadline,
 ) -> int:
-    """Apply `steps` to a file that is being built, oldest first, and return the bytes downloaded.
+    """Make `target` the memory file to which `steps` lead, of which the first is a full one.
 
-    `work` is a folder for objects. Errors: CorruptObjectError, ObjectMissingError, DiskFullError, the store's.
+    Returns the bytes downloaded; `work` is a folder for objects. Errors: CorruptObjectError, ObjectMissingError,
+    DiskFullError, the store's.
     """
     objects = [(step.record, step.object) for step in steps if step.object is not None]
     total, done = sum(stored.size_bytes for _, stored in objects), 0
-    for start in range(0, len(objects), BATCH):
-        batch = objects[start : start + BATCH]
-        with progress.step("download"):
-            await download(replica, [stored for _, stored in batch], work, deadline=deadline)
-            done += sum(stored.size_bytes for _, stored in batch)
-            progress.advance(done, total)
-        with progress.step("apply"):
-            for record, stored in batch:
-                await threads.run(apply, record, work / stored.sha256, memory)
-        # Two steps may have the same bytes: a memory that changed to and fro.
-        for path in {work / stored.sha256 for _, stored in batch}:
-            await threads.run(files.discard, path)
+    with closing(Rebuilt(target, deadline=deadline)) as rebuilt:
+        for start in range(0, len(objects), BATCH):
+            batch = objects[start : start + BATCH]
+            with progress.step("download"):
+                await download(replica, [stored for _, stored in batch], work, deadline=deadline)
+                done += sum(stored.size_bytes for _, stored in batch)
+                progress.advance(done, total)
+            with progress.step("apply"):
+                for record, stored in batch:
+                    await threads.run(rebuilt.add, record, work / stored.sha256)
+            # Two steps may have the same bytes: a memory that changed to and fro.
+            for path in {work / stored.sha256 for _, stored in batch}:
+                await threads.run(files.discard, path)
+        await threads.run(rebuilt.finish)
     return done
 
 
@@ -74,7 +145,7 @@ async def download(replica: Replica, objects: Sequence[SnapshotObject], work: Pa
 def apply(record: SnapshotRecord, stored: Path, memory: MemoryFile) -> dict[str, set[Key]]:
     """Make `memory`, where a step to `record` begins, what the step's object `stored` says; return its keys. Blocking.
 
-    In the caller's transaction, if the file is not being built. Raises CorruptObjectError.
+    In the caller's transaction. Raises CorruptObjectError.
     """
     try:
         with files.translated(stored):

@@ -16,6 +16,7 @@ from membridge.claudemem.connection import MEMORY_SUFFIX
 from membridge.commits import chain, heads, layout, rebuild
 from membridge.commits.chain import Step
 from membridge.commits.progress import ProgressTracker
+from membridge.commits.rebuild import Rebuilt
 from membridge.commits.replica import Replica
 from membridge.commits.temp_dir import check_room, temp_dir
 from membridge.errors import (
@@ -25,7 +26,7 @@ from membridge.errors import (
     ObjectMissingError,
 )
 from membridge.merge import install, row_rollup
-from membridge.merge.memory_file import MemoryFile
+from membridge.merge.memory_file import OtherMemoryError
 from membridge.merge.report import Source
 from membridge.merge.row_stream import MalformedStreamError, decode
 from membridge.system import files
@@ -214,7 +215,8 @@ class _Verification:
         """
         sound = {record.seq: record for record in commits if record.seq not in broken}
         lost, culprit = dict[Seq, list[Seq]](), 0
-        state = _State(self.folder / f"state{MEMORY_SUFFIX}", self.deadline)
+        path = self.folder / f"state{MEMORY_SUFFIX}"
+        state = _State(path, Rebuilt(path, deadline=self.deadline))
         try:
             for place, record in enumerate(commits):
                 self.progress.advance(done + place, total)
@@ -230,8 +232,9 @@ class _Verification:
                     culprit = record.seq
                 else:
                     lost.setdefault(culprit, []).append(record.seq)
+            await threads.run(state.rebuilt.finish)
         finally:
-            await threads.run(state.close)
+            await threads.run(state.rebuilt.close)
         for seq, rest in lost.items():
             detail = f"seq {rest[0]} to {rest[-1]} cannot be restored: they build on seq {seq}"
             self._failed(rest[0], "chain", detail, _RESTORE)
@@ -239,16 +242,14 @@ class _Verification:
             await self._check_database(sound[state.at], state.path)
 
     async def _build(self, steps: Sequence[Step], state: "_State") -> bool:
-        if steps[0].record.kind is SnapshotKind.FULL:
-            await threads.run(state.begin)
         for step in steps:
-            if not await self._take(step, state.memory()):
+            if not await self._take(step, state.rebuilt):
                 state.at = None
                 return False
             state.at = step.record.seq
         return True
 
-    async def _take(self, step: Step, memory: MemoryFile) -> bool:
+    async def _take(self, step: Step, rebuilt: Rebuilt) -> bool:
         record, stored = step.record, step.object
         if stored is not None:
             await threads.run(check_room, self.folder, record)
@@ -256,13 +257,19 @@ class _Verification:
             if path is None:
                 return False
             try:
-                await threads.run(rebuild.apply, record, path, memory)
-            except CorruptObjectError as error:
+                await threads.run(rebuilt.add, record, path)
+                if record.kind is SnapshotKind.FULL:
+                    # A delta's rows are added up when it is taken in, an image's are not.
+                    await threads.run(rebuilt.check)
+            except (CorruptObjectError, DatabaseInvalidError) as error:
                 self._failed(record.seq, "restore", error.message, _RESTORE)
+                return False
+            except OtherMemoryError:
+                self._failed(record.seq, "restore", "its rows are not those whose sums it names", _RESTORE)
                 return False
             finally:
                 await threads.run(path.unlink, missing_ok=True)
-        elif await threads.run(memory.digest) != record.sha256:
+        elif await threads.run(rebuilt.digest) != record.sha256:
             self._failed(record.seq, "restore", "it names another state than its parent", _RESTORE)
             return False
         return True
@@ -330,28 +337,8 @@ class _State:
     """A memory file that is built from state to state; `at` is the commit whose state it holds, None before that."""
 
     path: Path
-    deadline: Deadline
+    rebuilt: Rebuilt
     at: Seq | None = None
-    open_memory: MemoryFile | None = None
-
-    def begin(self) -> None:
-        """Begin with an empty memory. Blocking."""
-        self.close()
-        files.remove(self.path)
-        self.at, self.open_memory = None, MemoryFile(self.path, deadline=self.deadline, building=True)
-
-    def memory(self) -> MemoryFile:
-        """Return the memory that is being built."""
-        if self.open_memory is None:
-            raise ValueError("nothing was begun")
-        return self.open_memory
-
-    def close(self) -> None:
-        """Close the file, ready to be read. Blocking."""
-        if self.open_memory is not None:
-            self.open_memory.settle()
-            self.open_memory.close()
-            self.open_memory = None
 
 
 def _check_sums(path: Path, before: str, after: str) -> None:

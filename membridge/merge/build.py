@@ -1,7 +1,7 @@
 """A database that claude-mem opens, built from a memory file where no claude-mem has ever run.
 
-Tables first, then the rows by statements of SQLite, then indexes and triggers, and the search index last, from the
-rows. What belongs to a machine is empty.
+Tables first, then the rows by statements of SQLite, then indexes; meanwhile the search indexes are made in a file
+beside it. What belongs to a machine is empty.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apsw
 
+from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import bound, frozen_uri
 from membridge.claudemem.sql import Connection, RowRefusedError, Value
@@ -21,14 +22,16 @@ from membridge.claudemem.tables import (
     travelling_tables,
 )
 from membridge.claudemem.translate import translated
+from membridge.merge import search_index
 from membridge.merge.report import Source
 from membridge.merge.row_stream import Schema
 from membridge.merge.rows import Reader
+from membridge.merge.search_index import Rows, SearchIndex
 from membridge.merge.write import second_hash, stand_ins
-from membridge.system import clock
+from membridge.system import clock, files
 
-#: MiB of new text that the search index gathers before it writes a part; the default of one makes many small parts.
-_SEARCH_PART = 8
+#: Ending of the name of the file, behind the database's, in which search indexes are made.
+SEARCH_SUFFIX = "-search"
 #: Columns by whose index a row is found that another one refers to.
 _PROBES = ("created_at_epoch", "content_session_id")
 
@@ -39,7 +42,9 @@ def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline
     Every row is one of another machine's, of `source` unless it says otherwise: synced, with its origin. Errors: the
     databases', DiskFullError, DeadlineExceededError; what was begun stays there.
     """
+    search = target.with_name(f"{target.name}{SEARCH_SUFFIX}")
     with translated(target):
+        files.remove(search)
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         connection = Connection(apsw.Connection(str(target), flags=flags))
         try:
@@ -50,53 +55,84 @@ def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline
             connection.run(f"PRAGMA user_version = {schema.user_version}")
             connection.run("ATTACH ? AS state", (frozen_uri(state),))
             connection.run("BEGIN")
-            _Builder(connection, schema, source).build()
+            builder = _Builder(connection, schema, source)
+            with threads.beside(search_index.make, search, state, builder.begin(), deadline=deadline) as searchable:
+                builder.fill()
+                connection.run("COMMIT")
+                searchable.result()
+                connection.run("ATTACH ? AS search", (str(search),))
+                connection.run("BEGIN")
+                builder.finish()
             connection.run("COMMIT")
         finally:
             connection.close()
+            files.remove(search)
 
 
 class _Builder:
     """One database in the making."""
 
     def __init__(self, connection: Connection, schema: Schema, source: Source) -> None:
-        self._connection, self._schema, self._source = connection, schema, source
+        self._connection, self._schema = connection, schema
+        self._own = _own_statements(schema)
+        self._tables = dict[str, Table]()
+        self._theirs = travelling_tables(connection, "state")
+        #: Rows that lacked what their table demands, by table.
+        self._alone = dict[str, list[int]]()
+        self._beside = dict[SearchIndex, Rows]()
+        self._bindings = {"now": int(clock.now().timestamp() * 1000), "device": source.device}
 
-    def build(self) -> None:
-        connection, own = self._connection, _own_statements(self._schema)
-        self._run(sql for kind, _, sql in own if kind == "table" and not _is_virtual(sql))
-        theirs = travelling_tables(connection, "state")
-        for name, table in travelling_tables(connection).items():
-            if name in theirs:
-                self._fill(table, theirs)
-        for kind, _, sql in own:
+    def begin(self) -> Mapping[SearchIndex, Rows]:
+        """Make the tables; return the search indexes that can be made beside, and of which rows."""
+        self._run(sql for kind, _, sql in self._own if kind == "table")
+        self._tables = travelling_tables(self._connection)
+        for _, name, sql in self._own:
+            index = search_index.search_index(self._connection, name, sql) if _is_virtual(sql) else None
+            if index is None or index.table not in self._tables or index.table not in self._theirs:
+                continue
+            table, known = self._tables[index.table], self._theirs[index.table]
+            if search_index.is_as_it_stands(index, table, known):
+                self._beside[index] = Rows(_whole(table, _expressions(table, self._theirs)), self._bindings)
+        return self._beside
+
+    def fill(self) -> None:
+        """Copy the rows, and make the indexes that SQLite needs."""
+        for name, table in self._tables.items():
+            if name in self._theirs:
+                self._fill(table)
+        for kind, _, sql in self._own:
             if kind == "index":
                 self._index(sql)
-        for _, name, sql in own:
-            if _is_virtual(sql):
-                self._run([sql])
-                if "fts5" in sql.casefold():
-                    self._make_searchable(quoted(name))
-        self._run(sql for kind, _, sql in own if kind in {"trigger", "view"})
+
+    def finish(self) -> None:
+        """Bring the search indexes, and what runs when a row is written."""
+        for _, name, sql in self._own:
+            if not _is_virtual(sql):
+                continue
+            index = next((one for one in self._beside if one.name == name), None)
+            if index is not None:
+                search_index.copy(self._connection, "search", index)
+                for rowid in self._alone.get(index.table, ()):
+                    search_index.add(self._connection, index, rowid)
+            elif search_index.search_index(self._connection, name, sql) is not None:
+                search_index.rebuild(self._connection, name)
+        self._run(sql for kind, _, sql in self._own if kind in {"trigger", "view"})
         self._settle()
 
-    def _fill(self, table: Table, theirs: Mapping[str, Table]) -> None:
+    def _fill(self, table: Table) -> None:
         """Copy the rows of a table; those that lack what the table demands come one by one."""
-        values = _expressions(table, theirs)
-        needed = [name for name in values if table.columns[name].not_null]
-        whole = " AND ".join(f"{values[name]} IS NOT NULL" for name in needed) or "1"
+        values = _expressions(table, self._theirs)
+        whole = _whole(table, values)
         names = ", ".join(map(quoted, ("rowid", *values)))
-        bindings = {"now": int(clock.now().timestamp() * 1000), "device": self._source.device}
-        rows = f"state.{quoted(table.name)} t"
+        rows = f"SELECT t.rowid, {', '.join(values.values())} FROM state.{quoted(table.name)} t"  # noqa: S608 - names from the schema, quoted
         self._connection.run(
-            f"INSERT INTO main.{quoted(table.name)} ({names}) SELECT t.rowid, {', '.join(values.values())} "  # noqa: S608 - names from the schema, quoted
-            f"FROM {rows} WHERE {whole}",
-            bindings,
+            f"INSERT INTO main.{quoted(table.name)} ({names}) {rows} WHERE {whole}",
+            self._bindings,
         )
-        if needed:
-            columns = f"SELECT t.rowid, {', '.join(values.values())} FROM {rows} WHERE NOT ({whole})"  # noqa: S608 - as above
-            for row in self._connection.rows(columns, bindings):
-                self._insert_alone(table, dict(zip(("rowid", *values), row, strict=True)))
+        for row in self._connection.rows(f"{rows} WHERE NOT ({whole})", self._bindings):
+            given = dict(zip(("rowid", *values), row, strict=True))
+            self._insert_alone(table, given)
+            self._alone.setdefault(table.name, []).append(int(str(given["rowid"])))
 
     def _insert_alone(self, table: Table, values: Mapping[str, Value]) -> None:
         """Insert a row from a version that did not know what the table demands."""
@@ -105,13 +141,6 @@ class _Builder:
         columns, marks = ", ".join(map(quoted, given)), ", ".join("?" * len(given))
         sql = f"INSERT INTO main.{quoted(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608 - names from the schema, quoted
         self._connection.run(sql, tuple(given.values()))
-
-    def _make_searchable(self, name: str) -> None:
-        connection = self._connection
-        option = f"INSERT INTO {name} ({name}, rank) VALUES ('hashsize', ?)"  # noqa: S608 - quoted
-        connection.run(option, (_SEARCH_PART << 20,))
-        connection.run(f"INSERT INTO {name} ({name}) VALUES ('rebuild')")  # noqa: S608 - quoted
-        connection.run(option, (1 << 20,))
 
     def _index(self, sql: str) -> None:
         try:
@@ -183,6 +212,12 @@ def _expressions(table: Table, theirs: Mapping[str, Table]) -> dict[str, str]:
         elif (name in table.travelling or name in CARRIED_COLUMNS) and known.has(name):
             values[name] = f"t.{quoted(name)}"
     return values
+
+
+def _whole(table: Table, values: Mapping[str, str]) -> str:
+    """Return the SQL of whether a row has all that its table demands."""
+    needed = [value for name, value in values.items() if table.columns[name].not_null]
+    return " AND ".join(f"{value} IS NOT NULL" for value in needed) or "1"
 
 
 def _column(known: Table, name: str) -> str:

@@ -4,7 +4,6 @@ Rows are copied by statements, references as natural keys; a row that is there t
 stays as it is and travels as bytes; a row whose key is not text names nothing on any machine and is left out.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from membridge.aio.deadline import Deadline
@@ -14,15 +13,15 @@ from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import CARRIED_COLUMNS, Table, expression, quoted, travelling_tables
 from membridge.claudemem.translate import translated
 from membridge.merge.memory_file import MemoryFile
-from membridge.merge.row_stream import Message, origin_of, schema_of
+from membridge.merge.row_stream import origin_of, schema_of
 from membridge.merge.rows import Reader
 
 #: The name under which the database is attached.
 _SOURCE = "source"
 
 
-def fill(memory: MemoryFile, database: Path, *, is_live: bool, deadline: Deadline) -> Iterator[Message]:
-    """Fill an empty `memory` that is being built, and yield it as a full.
+def fill(memory: MemoryFile, database: Path, *, is_live: bool, deadline: Deadline) -> None:
+    """Fill an empty `memory` that is being built, and note the sums of its rows.
 
     `database` is the live one, or a file that no program writes. Errors: the two databases'.
     """
@@ -43,7 +42,7 @@ def fill(memory: MemoryFile, database: Path, *, is_live: bool, deadline: Deadlin
     for table in travelling_tables(connection).values():
         if not table.unique:
             _remove_twins(memory, table)
-    yield from memory.counted()
+    memory.count()
 
 
 def _copy(connection: Connection, table: Table) -> None:

@@ -16,7 +16,7 @@ from membridge.claudemem.translate import translated
 from membridge.errors import ConflictError
 from membridge.merge import three_way
 from membridge.merge.apply import Terms
-from membridge.merge.build import build
+from membridge.merge.build import SEARCH_SUFFIX, build
 from membridge.merge.conflicts import Journal
 from membridge.merge.fill import fill
 from membridge.merge.memory_file import MemoryFile
@@ -61,8 +61,7 @@ def build_from(state: Path, target: Path, *, source: Source, own_device: str | N
     filled = target.with_name(f"{target.name}{MEMORY_SUFFIX}")
     try:
         with closing(MemoryFile(filled, deadline=deadline, building=True)) as memory:
-            for _ in fill(memory, state, is_live=False, deadline=deadline):
-                pass
+            fill(memory, state, is_live=False, deadline=deadline)
         build_from(filled, target, source=source, own_device=own_device, deadline=deadline)
     finally:
         for suffix in _FILLED:
@@ -90,7 +89,7 @@ def sweep(live: Path) -> None:
     """Delete what an install that was killed has left beside the database; killed late, it is a second name of it."""
     staged = _staged(live)
     with translated(live):
-        for suffix in ("", "-journal", *_FILLED):
+        for suffix in ("", "-journal", SEARCH_SUFFIX, *_FILLED):
             Path(f"{staged}{suffix}").unlink(missing_ok=True)
 
 

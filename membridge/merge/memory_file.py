@@ -19,17 +19,11 @@ from membridge.aio.deadline import Deadline
 from membridge.claudemem import canonical
 from membridge.claudemem.connection import MEMORY_SUFFIX, bound
 from membridge.claudemem.sql import Connection, Value
-from membridge.claudemem.tables import (
-    KEY_DEFAULTS,
-    MEMORY_FILE,
-    REFERENCE_KEYS,
-    Table,
-    quoted,
-    travelling_tables,
-)
+from membridge.claudemem.tables import KEY_DEFAULTS, Table, quoted, travelling_tables
 from membridge.claudemem.translate import translated
+from membridge.merge import memory_schema
+from membridge.merge.memory_schema import OtherSchemaError
 from membridge.merge.row_stream import (
-    Head,
     Link,
     MalformedStreamError,
     Message,
@@ -38,29 +32,16 @@ from membridge.merge.row_stream import (
     Sent,
     Tail,
     Went,
+    canonical_rows,
     sent_rows,
 )
 from membridge.merge.rows import Key, Reader
 
-#: Version of the file's layout.
-VERSION = 1
-#: Columns by which rows are looked for, where a table has them.
-_INDEXED = ("content_session_id", "memory_session_id", "created_at_epoch")
-#: Rows that are written at once.
-_CHUNK = 512
 #: Pages that are copied at once.
 _PAGES = 1_024
 #: KiB of the page cache, of a file that is used and of one that is being built.
 _CACHE, _BUILDING_CACHE = 256, 4096
 
-_SCHEMA = f"""
-PRAGMA application_id = {MEMORY_FILE};
-CREATE TABLE membridge_state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE membridge_tables (
-    name TEXT PRIMARY KEY, rows INTEGER NOT NULL, sum BLOB NOT NULL, origin BLOB NOT NULL
-) WITHOUT ROWID;
-PRAGMA user_version = {VERSION};
-"""
 _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _encode = msgspec.msgpack.Encoder().encode
 _decode_origin = msgspec.msgpack.Decoder(Origin).decode
@@ -85,13 +66,11 @@ class MemoryFile:
                 bound(self.connection, deadline)
                 self.connection.apsw.set_busy_timeout(10_000)
                 cache = _BUILDING_CACHE if building else _CACHE
-                journal = "OFF; PRAGMA synchronous = OFF" if building else "WAL; PRAGMA synchronous = NORMAL"
-                self.connection.run("PRAGMA foreign_keys = OFF")
-                self.connection.run(
-                    f"PRAGMA secure_delete = ON; PRAGMA journal_mode = {journal}; PRAGMA cache_size = -{cache}"
-                )
+                journal = "MEMORY; PRAGMA synchronous = OFF" if building else "WAL; PRAGMA synchronous = NORMAL"
+                self.connection.run("PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON")
+                self.connection.run(f"PRAGMA journal_mode = {journal}; PRAGMA cache_size = -{cache}")
                 if not self.connection.number("PRAGMA user_version"):
-                    self.connection.run(f"BEGIN; {_SCHEMA} COMMIT")
+                    memory_schema.create(self.connection)
             except BaseException:
                 self.connection.close()
                 raise
@@ -111,9 +90,15 @@ class MemoryFile:
             self.note(position)
             self.connection.run("COMMIT")
 
+    def roll_back(self) -> None:
+        """End the transaction that is under way as if nothing had been taken in."""
+        with translated(self.path):
+            self.connection.run("ROLLBACK")
+
     def note(self, position: bytes) -> None:
         """Note what the state is called, in the transaction that is under way, or in one of its own."""
-        self.connection.run("INSERT OR REPLACE INTO membridge_state VALUES ('position', ?)", (position,))
+        with translated(self.path):
+            self.connection.run("INSERT OR REPLACE INTO membridge_state VALUES ('position', ?)", (position,))
 
     def position(self) -> bytes:
         """Return what the state was called when it was written, nothing for one that was only built."""
@@ -121,7 +106,7 @@ class MemoryFile:
         return row[0] if row is not None and isinstance(row[0], bytes) else b""
 
     def take_in(self, messages: Iterable[Message]) -> dict[str, set[Key]]:
-        """Become what a full holds, or what a delta makes of this memory; return the keys of a delta's rows by table.
+        """Become what a delta makes of this memory; return the keys of its rows by table.
 
         In the transaction that is under way; when this fails the caller closes the file. Errors: OtherMemoryError,
         MalformedStreamError, the file's.
@@ -169,45 +154,41 @@ class MemoryFile:
         row = self.connection.row("SELECT value FROM membridge_state WHERE name = 'schema'")
         return _decode_schema(row[0] if row is not None and isinstance(row[0], bytes) else b"")
 
-    def full(self) -> Iterator[Message]:
-        """Yield the whole memory as a stream's messages, tables that others refer to first.
-
-        Raises OtherMemoryError at the end when the rows are not those whose sums are noted.
-        """
-        rows, added = dict[str, int](), dict[str, int]()
-        yield from self._each(rows, added)
-        tail = _tail(rows, added)
-        if (tail.rows, tail.sums) != (self.rows(), self.sums()):
-            raise OtherMemoryError(f"{self.path} does not hold the rows that it should")
-        yield tail
-
-    def counted(self) -> Iterator[Message]:
-        """Yield as `full` does, and note the number and the sums of the rows as they are."""
-        rows, added = dict[str, int](), dict[str, int]()
-        yield from self._each(rows, added)
-        tail = _tail(rows, added)
-        for name, count in tail.rows.items():
-            self.connection.run(
-                "UPDATE membridge_tables SET rows = ?, sum = ? WHERE name = ?", (count, tail.sums[name], name)
-            )
-        yield tail
-
-    def _each(self, rows: dict[str, int], added: dict[str, int]) -> Iterator[Message]:
-        origins, tables = self.origins(), travelling_tables(self.connection)
-        yield Head(self.schema(), origins)
-        referred = {target for origin in origins.values() for target in origin.references.values()}
-        for name in sorted(origins, key=lambda name: (name not in referred, bool(origins[name].references), name)):
-            count, total = 0, 0
-            for sent in sent_rows(self.connection, tables[name]):
-                count, total = count + 1, total + canonical.row_sum(sent.canonical)
-                yield sent
-            rows[name], added[name] = count, total
+    def sent(self) -> Iterator[Sent]:
+        """Yield every row as it travels."""
+        for table in travelling_tables(self.connection).values():
+            yield from sent_rows(self.connection, table)
 
     def check(self) -> None:
         """Read everything and compare it with the sums that are noted. Raises OtherMemoryError."""
         with translated(self.path):
-            for _ in self.full():
-                pass
+            if self._counted() != (self.rows(), self.sums()):
+                raise OtherMemoryError(f"{self.path} does not hold the rows that it should")
+
+    def count(self) -> None:
+        """Note the number and the sums of the rows as they are."""
+        rows, sums = self._counted()
+        for name, count in rows.items():
+            self.connection.run(
+                "UPDATE membridge_tables SET rows = ?, sum = ? WHERE name = ?", (count, sums[name], name)
+            )
+
+    def _counted(self) -> tuple[dict[str, int], dict[str, bytes]]:
+        rows, sums = dict[str, int](), dict[str, bytes]()
+        for name, table in travelling_tables(self.connection).items():
+            count, total = 0, 0
+            for row in canonical_rows(self.connection, table):
+                count, total = count + 1, total + canonical.row_sum(row)
+            if count:
+                rows[name], sums[name] = count, canonical.stored(total)
+        return rows, sums
+
+    def check_schema(self) -> None:
+        """Raise OtherSchemaError for a file that came from elsewhere and is not what a memory file is."""
+        try:
+            memory_schema.check(self.connection, self.origins())
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise OtherSchemaError(f"{self.path} does not say what its tables are: {error}") from error
 
     def copy_to(self, target: Path, *, deadline: Deadline) -> None:
         """Make `target`, which is not there yet, a copy of the state as it is now."""
@@ -230,30 +211,21 @@ class MemoryFile:
         begin = next(messages, None)
         if begin is None:
             return
-        self._check_begin(begin)
-        if isinstance(begin, Head | Link):
-            self.know(begin.schema, begin.tables)
+        if not isinstance(begin, Link) or begin.sums != self.sums():
+            raise OtherMemoryError("the delta was made for another memory")
+        self.know(begin.schema, begin.tables)
         yield begin
-        changes = _Changes(self.connection, keys, is_full=isinstance(begin, Head))
+        changes = _Changes(self.connection, keys)
         for message in messages:
             changes.take(message)
             if isinstance(message, Tail):
-                changes.finish(self.sums())
+                changes.finish(begin.sums)
                 if (self.rows(), self.sums()) != (message.rows, message.sums):
                     raise OtherMemoryError("the rows do not add up to what was promised")
-                if isinstance(begin, Head):
-                    self.index()
                 yield message
                 return
             yield message
         raise MalformedStreamError("the stream lacks its end")
-
-    def _check_begin(self, begin: Message) -> None:
-        if isinstance(begin, Head):
-            if self.origins():
-                raise OtherMemoryError("a full belongs into an empty memory")
-        elif not isinstance(begin, Link) or begin.sums != self.sums():
-            raise OtherMemoryError("the delta was made for another memory")
 
     def know(self, schema: Schema | None, tables: Mapping[str, Origin]) -> None:
         """Note a schema, and make the tables and columns that are new."""
@@ -262,41 +234,19 @@ class MemoryFile:
         known = self.origins()
         for name, origin in tables.items():
             if name in known:
-                self._widen(name, known[name], origin)
+                memory_schema.widen_table(self.connection, name, known[name], origin)
+                both = _encode(known[name].with_more(origin))
+                self.connection.run("UPDATE membridge_tables SET origin = ? WHERE name = ?", (both, name))
                 continue
-            declared = ", ".join(_declared(origin, column) for column in (*origin.columns, *origin.carried))
-            self.connection.run(f"CREATE TABLE {quoted(name)} ({declared})")
+            memory_schema.create_table(self.connection, name, origin)
             self.connection.run("INSERT INTO membridge_tables VALUES (?, 0, ?, ?)", (name, bytes(32), _encode(origin)))
-            if name not in REFERENCE_KEYS:
-                # Says what the table's key is.
-                columns = ", ".join(map(quoted, origin.key))
-                self.connection.run(f"CREATE UNIQUE INDEX {quoted(f'{name}_key')} ON {quoted(name)} ({columns})")
-            elif known:
-                self._index_of(name, origin)
-
-    def _widen(self, name: str, known: Origin, origin: Origin) -> None:
-        for column in (*origin.columns, *origin.carried):
-            if column not in known.columns and column not in known.carried:
-                self.connection.run(f"ALTER TABLE {quoted(name)} ADD COLUMN {_declared(origin, column)}")
-        self.connection.run(
-            "UPDATE membridge_tables SET origin = ? WHERE name = ?", (_encode(known.with_more(origin)), name)
-        )
+            if known:
+                memory_schema.create_indexes(self.connection, name, origin)
 
     def index(self) -> None:
         """Make the indexes of a memory that was filled."""
         for name, origin in self.origins().items():
-            if name in REFERENCE_KEYS:
-                self._index_of(name, origin)
-
-    def _index_of(self, name: str, origin: Origin) -> None:
-        for column in _INDEXED:
-            if column in origin.columns:
-                self.connection.run(f"CREATE INDEX {quoted(f'{name}_{column}')} ON {quoted(name)} ({quoted(column)})")
-
-
-def _tail(rows: Mapping[str, int], added: Mapping[str, int]) -> Tail:
-    filled = {name: count for name, count in rows.items() if count}
-    return Tail(filled, {name: canonical.stored(added[name]) for name in filled})
+            memory_schema.create_indexes(self.connection, name, origin)
 
 
 def digest_of(sums: Mapping[str, bytes]) -> str:
@@ -304,21 +254,14 @@ def digest_of(sums: Mapping[str, bytes]) -> str:
     return hashlib.sha256(_encode(sorted(sums.items()))).hexdigest()
 
 
-def _declared(origin: Origin, column: str) -> str:
-    """Return a column as it is declared: without a type, so that every value is kept as it is."""
-    target = origin.references.get(column)
-    return quoted(column) if target is None else f"{quoted(column)} REFERENCES {quoted(target)}"
-
-
 class _Changes:
     """What one stream changes: rows are collected, written and added up."""
 
-    def __init__(self, connection: Connection, keys: dict[str, set[Key]], *, is_full: bool) -> None:
-        self._connection, self._keys, self._is_full = connection, keys, is_full
+    def __init__(self, connection: Connection, keys: dict[str, set[Key]]) -> None:
+        self._connection, self._keys = connection, keys
         self._tables = travelling_tables(connection)
         self._columns = {name: _columns_of(table) for name, table in self._tables.items()}
         self._readers = {name: Reader(connection, table) for name, table in self._tables.items()}
-        self._waiting: dict[str, list[tuple[Value, ...]]] = {}
         self._rows: dict[str, int] = {}
         self._added: dict[str, int] = {}
 
@@ -349,34 +292,24 @@ class _Changes:
             raise MalformedStreamError(f"a row of {name}, of which nothing is known")
         values = _values(sent)
         self._count(name, 1, canonical.row_sum(sent.canonical))
-        if self._is_full:
-            waiting = self._waiting.setdefault(name, [])
-            waiting.append((sent.rowid, *map(values.get, self._columns[name])))
-            if len(waiting) >= _CHUNK:
-                self._write(name)
-            return
         rowid = sent.rowid if self._is_free(sent) else None
-        self._waiting[name] = [(rowid, *map(values.get, self._columns[name]))]
-        self._write(name)
+        columns = ("rowid", *self._columns[name])
+        self._connection.run(
+            f"INSERT INTO {quoted(name)} ({', '.join(map(quoted, columns))}) "  # noqa: S608 - quoted
+            f"VALUES ({', '.join('?' * len(columns))})",
+            (rowid, *map(values.get, self._columns[name])),
+        )
         key = tuple([values.get(column, KEY_DEFAULTS.get(column)) for column in table.key])
         self._keys.setdefault(name, set()).add(key)
 
     def finish(self, before: Mapping[str, bytes]) -> None:
-        """Write what waits, and the sums."""
-        for name in list(self._waiting):
-            self._write(name)
+        """Write the sums."""
         for name, rows in self._rows.items():
             total = int.from_bytes(before.get(name, b""), "big") + self._added[name]
             self._connection.run(
                 "UPDATE membridge_tables SET rows = rows + ?, sum = ? WHERE name = ?",
                 (rows, canonical.stored(total), name),
             )
-
-    def _write(self, name: str) -> None:
-        rows = self._waiting.pop(name, [])
-        columns = ", ".join(map(quoted, ("rowid", *self._columns[name])))
-        marks = ", ".join("?" * (1 + len(self._columns[name])))
-        self._connection.write_many(f"INSERT INTO {quoted(name)} ({columns}) VALUES ({marks})", rows)  # noqa: S608 - quoted
 
     def _is_free(self, sent: Sent) -> bool:
         return not self._connection.exists(f"SELECT 1 FROM {quoted(sent.table)} WHERE rowid = ?", (sent.rowid,))  # noqa: S608 - quoted

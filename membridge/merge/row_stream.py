@@ -1,12 +1,12 @@
-"""A memory, or what changed in one, as a stream of rows: fulls and deltas, and what a database is built from.
+"""What changed in a memory as a stream of rows: the object of a delta.
 
-Canonical rows, each with its rowid where it came from and what goes along without being content. Before them, in a
-full, the schema and the columns of the version that wrote them; in a delta, the sums of the memory that it changes.
-After them the number and sums of the rows that result, so that a stream that lost its end or a byte, or is applied to
-another memory, is found. Columns and tables that this program does not know are in it like all others.
+Canonical rows, each with its rowid where it came from and what goes along without being content. Before them the sums
+of the memory that the delta changes; after them the number and sums of the rows that result, so that a stream that lost
+its end or a byte, or is applied to another memory, is found. Columns and tables that this program does not know are in
+it like all others.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import zstandard
@@ -66,13 +66,6 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-class Head(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag="head"):
-    """The begin of a stream."""
-
-    schema: Schema
-    tables: dict[str, Origin]
-
-
 class Link(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag="link"):
     """The begin of a delta: the sums of the tables of the memory that it changes, and what is new about its schema.
 
@@ -108,7 +101,7 @@ class Tail(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag="
     sums: dict[str, bytes]
 
 
-Message = Head | Link | Went | Sent | Tail
+Message = Link | Went | Sent | Tail
 _decoder = msgspec.msgpack.Decoder(Message)
 
 
@@ -147,17 +140,31 @@ def sent_of(table: Table, row: Row) -> Sent:
 def sent_rows(connection: Connection, table: Table) -> Iterator[Sent]:
     """Yield the rows of a memory file's table as they travel, in the order of their rowids."""
     carried = [column for column in CARRIED_COLUMNS if table.has(column)]
+    for rowid, row, along in _packed_rows(connection, table, carried):
+        yield Sent(table.name, row, rowid, _along(zip(carried, along, strict=True)))
+
+
+def canonical_rows(connection: Connection, table: Table) -> Iterator[bytes]:
+    """Yield the canonical bytes of what `sent_rows` yields."""
+    for _, row, _ in _packed_rows(connection, table, []):
+        yield row
+
+
+def _packed_rows(
+    connection: Connection, table: Table, carried: list[str]
+) -> Iterator[tuple[int, bytes, Sequence[Value]]]:
+    """Yield rowid, canonical bytes and carried columns of rows."""
     columns = [*table.travelling, *(column for column in table.key if not table.has(column))]
     values = ", ".join(expression(table, column, alias="t") for column in (*columns, *carried))
-    pack, name, split = canonical.packer(table, columns), table.name, len(columns)
-    sql = f"SELECT t.rowid, {values} FROM {quoted(name)} t WHERE t.rowid >= ? ORDER BY t.rowid"  # noqa: S608 - names from the schema, quoted
+    pack, split = canonical.packer(table, columns), len(columns)
+    sql = f"SELECT t.rowid, {values} FROM {quoted(table.name)} t WHERE t.rowid >= ? ORDER BY t.rowid"  # noqa: S608 - names from the schema, quoted
     first = -(1 << 63)
     while True:
         try:
             for rowid, *row in connection.each(sql, (first,)):
                 number = rowid if isinstance(rowid, int) else 0
                 first = number + 1
-                yield Sent(name, pack(row[:split]), number, _along(zip(carried, row[split:], strict=True)))
+                yield number, pack(row), row[split:]
         except UnicodeDecodeError:
             # In the row that comes next: read by itself, its text as bytes.
             odd = next(iter(Reader(connection, table).rows_from(first, 1)), None)
@@ -166,7 +173,7 @@ def sent_rows(connection: Connection, table: Table) -> Iterator[Sent]:
             first = (odd.rowid or 0) + 1
             # A key that is not text names nothing on any machine.
             if not any(isinstance(odd.values.get(column), bytes) for column in table.key):
-                yield sent_of(table, odd)
+                yield odd.rowid or 0, canonical.encode(table, odd.values), [odd.carried.get(name) for name in carried]
         else:
             return
 
@@ -213,8 +220,8 @@ def _decompressed(chunks: Iterable[bytes]) -> Iterator[Message]:
         at = 0
         while (end := _end_of(buffer, at)) <= len(buffer):
             message = _decoded(bytes(buffer[at + 4 : end]))
-            if isinstance(message, Head | Link) is begun:
-                raise MalformedStreamError("the stream does not begin with its head")
+            if isinstance(message, Link) is begun:
+                raise MalformedStreamError("the stream does not begin as it should")
             begun, at = True, end
             yield message
         del buffer[:at]

@@ -8,10 +8,8 @@ leaves at most an orphaned object, or a commit that the next push finds and sett
 
 import asyncio
 import secrets
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
@@ -23,24 +21,17 @@ from membridge.commits.chain import Position
 from membridge.commits.heads import KnownHead
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
-    CorruptObjectError,
-    DatabaseInvalidError,
     DatabaseMissingError,
     MembridgeError,
-    NotFoundError,
     ObjectMissingError,
     RefusedError,
     ShrinkRefusedError,
     StaleEpochError,
 )
-from membridge.merge import install, row_stream
-from membridge.merge.fill import fill
-from membridge.merge.memory_file import MemoryFile, OtherMemoryError
-from membridge.merge.row_delta import delta_of
-from membridge.merge.row_stream import Message
-from membridge.snapshot import legacy, pull, rollback_guard, standing
+from membridge.merge import install
+from membridge.snapshot import legacy, preparation, pull, rollback_guard, standing
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.standing import Seen
+from membridge.snapshot.preparation import Place, Prepared
 from membridge.system import clock, files
 from schemas.events import SnapshotCommitted
 from schemas.identity import Epoch, Seq
@@ -53,24 +44,6 @@ _GET_BACK = (
 )
 _RESTORE_AGAIN = "nothing was committed; run `membridge restore --seq {seq}` again"
 _FROM_MIRROR = "run `membridge recover --from mirror`: it commits the newest state that this node has seen"
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What a commit would bring: its rows in a file, and `memory`, which holds the state that results.
-
-    The memory is the mirror in a transaction that is not committed, or a file that is staged to become it. `seen` is
-    what was read of the live database, None for a state that was not read from it.
-    """
-
-    memory: MemoryFile
-    kind: SnapshotKind
-    path: Path
-    sha256: str
-    rows: dict[str, int]
-    size_bytes: int
-    is_staged: bool = False
-    seen: Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +80,7 @@ async def push(
     with progress.step("head"):
         known = await current_head(lane, epoch, progress=progress, deadline=deadline)
     with progress.step("compare"):
-        prepared = await threads.run(_prepare, lane, known, deadline)
+        prepared = await threads.run(preparation.changes, lane, known, deadline)
     if prepared is None:
         if known is None:
             raise AssertionError("a first snapshot is always a full one")
@@ -138,7 +111,9 @@ async def push_full(
         await _check_newest(lane, known, from_mirror=from_mirror, deadline=deadline)
         known = _beyond_mirror(lane, known)
     with progress.step("compare"):
-        prepared = await threads.run(_whole_mirror if from_mirror else _whole_database, lane, deadline)
+        prepared = await threads.run(
+            preparation.whole_mirror if from_mirror else preparation.whole_database, lane, deadline
+        )
     try:
         if not from_mirror:
             _check_shrink(lane, known.record if known else None, prepared, remedy=_FROM_MIRROR)
@@ -280,106 +255,6 @@ def _discard(lane: Lane, prepared: Prepared) -> None:
         lane.mirror.sweep()
 
 
-def _prepare(lane: Lane, known: KnownHead | None, deadline: Deadline) -> Prepared | None:
-    """Take what changed into the mirror, or all rows into a new one; None when nothing changed.
-
-    Runs without the event loop: what it does grows with what changed, but for the first snapshot of a chain.
-    """
-    path = lane.mirror.path()
-    if known is None or not known.stored or path is None:
-        return _whole_database(lane, deadline)
-    packed = lane.mirror.directory / "packed.part"
-    memory = MemoryFile(path, deadline=deadline)
-    try:
-        with _undone_on_failure(memory, packed):
-            memory.begin()
-            with standing.looking(lane, deadline=deadline) as (live, seen):
-                changes = delta_of(memory, live, seen.keys, journal=lane.journal)
-                size = _write(memory.passing(changes), packed)
-            if memory.digest() == known.record.sha256:
-                memory.close()
-                files.discard(packed)
-                return None
-            kind = SnapshotKind.DELTA
-            if chain.starts_new_chain(known.record, size, lane.chain):
-                kind = SnapshotKind.FULL
-                _write(memory.full(), packed)
-            return _prepared(memory, kind, packed, seen=seen)
-    except OtherMemoryError as error:
-        lane.mirror.forget()
-        raise _damaged(lane, str(error)) from error
-
-
-def _whole_database(lane: Lane, deadline: Deadline) -> Prepared:
-    """Read all rows of the live database into a staged memory file."""
-    database.quick_check(lane.database, deadline=deadline)
-    staged = lane.mirror.stage()
-    packed = staged.with_name("packed.part")
-    since = standing.turn(lane, deadline=deadline)
-    try:
-        memory = MemoryFile(staged, deadline=deadline, building=True)
-        with _undone_on_failure(memory, packed):
-            _write(fill(memory, lane.database, is_live=True, deadline=deadline), packed)
-            return _prepared(memory, SnapshotKind.FULL, packed, is_staged=True, seen=Seen({}, since))
-    except BaseException:
-        lane.mirror.sweep()
-        raise
-
-
-def _whole_mirror(lane: Lane, deadline: Deadline) -> Prepared:
-    last = lane.mirror.last()
-    if last is None:
-        raise NotFoundError(
-            f"this node has no mirror of {lane.name}: it has never pushed or pulled a snapshot",
-            remedy="run `membridge recover --from database`",
-        )
-    position, path = last
-    packed = path.with_name("packed.part")
-    memory = MemoryFile(path, deadline=deadline)
-    try:
-        with _undone_on_failure(memory, packed):
-            memory.begin()
-            _write(memory.full(), packed)
-            memory.check_is(position.sha256)
-            return _prepared(memory, SnapshotKind.FULL, packed)
-    except (OtherMemoryError, DatabaseInvalidError) as error:
-        raise CorruptObjectError(
-            f"this node's mirror of {lane.name}, its copy of snapshot {position.seq}, is damaged",
-            remedy="run `membridge recover --from mirror` on another node, or `membridge recover --from database` here",
-        ) from error
-
-
-@contextmanager
-def _undone_on_failure(memory: MemoryFile, packed: Path) -> Generator[None]:
-    """Close the memory, whose transaction is rolled back, and delete what was packed when the body fails."""
-    try:
-        yield
-    except BaseException:
-        memory.close()
-        files.discard(packed)
-        raise
-
-
-def _prepared(
-    memory: MemoryFile, kind: SnapshotKind, path: Path, *, is_staged: bool = False, seen: Seen | None = None
-) -> Prepared:
-    return Prepared(
-        memory, kind, path, memory.digest(), memory.rows(), memory.size_bytes(), is_staged=is_staged, seen=seen
-    )
-
-
-def _write(messages: Iterable[Message], target: Path) -> int:
-    with files.translated(target), target.open("wb") as file:
-        return sum(file.write(chunk) for chunk in row_stream.encode(messages))
-
-
-def _damaged(lane: Lane, why: str) -> CorruptObjectError:
-    return CorruptObjectError(
-        f"this node's mirror of {lane.name} was damaged and is gone: {why}",
-        remedy="run the command again: it makes a new one of the newest snapshot",
-    )
-
-
 async def _first_seq(lane: Lane, *, deadline: Deadline) -> Seq:
     """Return the seq of the first commit without a head: beyond every record, and all that this node has seen."""
     last = lane.mirror.last()
@@ -465,16 +340,15 @@ def _record(
 def _advance(lane: Lane, prepared: Prepared, record: SnapshotRecord) -> None:
     """Make what was committed the mirror. If that fails the commit stands, and the next push or pull fetches it."""
     position, memory, seen = Position(record.seq, record.epoch, record.sha256), prepared.memory, prepared.seen
-    if prepared.is_staged:
+    if prepared.place is Place.ASIDE:
+        return
+    if prepared.place is Place.STAGED:
         memory.note(mirror.encoded(position))
         memory.settle()
         memory.close()
         lane.mirror.adopt(memory.path, position)
     else:
         memory.commit(mirror.encoded(position))
-        if lane.mirror.position() is None:
-            # A mirror that was forgotten is no base of the live database, which may lack rows that it has.
-            return
         lane.mirror.advance(position)
     if seen is not None:
         standing.moved(lane, record.sha256, seen.keys, since=seen.since)

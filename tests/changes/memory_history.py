@@ -7,7 +7,6 @@ from membridge.claudemem.memory import memory_rows
 from membridge.merge.fill import fill
 from membridge.merge.memory_file import MemoryFile
 from membridge.merge.row_delta import delta_of
-from membridge.merge.row_stream import Sent
 from tests.changes.history import MissedRowError
 from tests.changes.index_history import IndexHistory, soon
 
@@ -38,9 +37,8 @@ class MemoryHistory(IndexHistory):
             self._memory.commit(b"delta")
         self.ways["delta"] += 1
         found: dict[str, set[bytes]] = {}
-        for message in self._memory.full():
-            if isinstance(message, Sent):
-                found.setdefault(message.table, set()).add(message.canonical)
+        for row in self._memory.sent():
+            found.setdefault(row.table, set()).add(row.canonical)
         if found != {name: rows for name, rows in memory_rows(self.path).items() if rows}:
             raise MissedRowError(f"seed {self.seed}: the delta does not lead to the live database")
         self._memory.check()
@@ -54,7 +52,6 @@ class MemoryHistory(IndexHistory):
         path = self.path.with_name("state.memory")
         path.unlink(missing_ok=True)
         with closing(MemoryFile(path, deadline=soon(), building=True)) as memory:
-            for _ in fill(memory, self._mirror.path, is_live=False, deadline=soon()):
-                pass
+            fill(memory, self._mirror.path, is_live=False, deadline=soon())
             memory.settle()
         return MemoryFile(path, deadline=soon())

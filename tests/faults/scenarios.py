@@ -382,7 +382,7 @@ async def converge(stage: Stage) -> tuple[Node, Node]:
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("first push", alone, push, full=True),
     Scenario("delta push", together, push, full=True),
-    Scenario("full push after a chain", at_the_end_of_a_chain, push, Terms(max_deltas=1)),
+    Scenario("full push after a chain", at_the_end_of_a_chain, push, Terms(max_deltas=1), full=True),
     Scenario("push with a rollup", before_a_rollup, push, full=True),
     Scenario("pull over a rollup", behind_a_rollup, pull),
     Scenario("push after another's commit", behind, push, Terms(max_backups=2)),

@@ -15,7 +15,7 @@ from membridge.merge.fill import fill
 from membridge.merge.memory_file import MemoryFile, OtherMemoryError
 from membridge.merge.report import Source
 from membridge.merge.row_delta import delta_of
-from membridge.merge.row_stream import MalformedStreamError, Message, Sent, Tail, decode, encode
+from membridge.merge.row_stream import MalformedStreamError, Message, Tail, decode, encode
 from membridge.merge.rows import Key, Reader
 from schemas.identity import NodeId
 from tests.fixtures.databases import NEW, OLD, Writer, execute, make_database, rows_of
@@ -33,8 +33,7 @@ def filled(live: Path) -> Iterator[MemoryFile]:
     """Give a memory that holds what a database does."""
     path = live.with_name("state.memory")
     with closing(MemoryFile(path, deadline=soon(), building=True)) as memory:
-        for _ in fill(memory, live, is_live=True, deadline=soon()):
-            pass
+        fill(memory, live, is_live=True, deadline=soon())
         memory.note(b"1")
         memory.settle()
     with closing(MemoryFile(path, deadline=soon())) as memory:
@@ -55,9 +54,8 @@ def take_in(memory: MemoryFile, messages: list[Message], position: bytes) -> Non
 def rows_in(memory: MemoryFile) -> dict[str, set[bytes]]:
     """Return the rows of a memory as `memory_rows` returns those of a database."""
     found: dict[str, set[bytes]] = {name: set() for name in memory.origins()}
-    for message in memory.full():
-        if isinstance(message, Sent):
-            found[message.table].add(message.canonical)
+    for row in memory.sent():
+        found[row.table].add(row.canonical)
     return found
 
 
@@ -179,5 +177,3 @@ def test_a_memory_that_was_damaged_is_found(claude_mem_copy: Path, change: str) 
 
         with pytest.raises(OtherMemoryError):
             memory.check()
-        with pytest.raises(OtherMemoryError):
-            list(memory.full())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import zstandard
 
-from membridge.merge.row_stream import MAGIC
+from membridge.merge import image, row_stream
 from tests.fixtures.databases import add_observation, execute, make_database
 from tests.fixtures.lanes import Box, MakeBox, soon
 
@@ -12,12 +12,13 @@ DELETED, EDITED, PENDING, SYNC = (f"marker-{word}-zyzzyva" for word in ("deleted
 
 
 async def objects(box: Box) -> bytes:
-    """Return the content of every object of the project, decompressed where it is a stream of rows."""
+    """Return the content of every object of the project, decompressed where it is a snapshot's."""
     found = b""
     async for info in box.lane.store.list("projects/", deadline=soon()):
         raw = await box.lane.store.get(info.key, deadline=soon())
-        if raw.startswith(MAGIC):
-            raw = zstandard.ZstdDecompressor().decompressobj().decompress(raw[len(MAGIC) :])
+        for magic in (row_stream.MAGIC, image.MAGIC):
+            if raw.startswith(magic):
+                raw = zstandard.ZstdDecompressor().decompressobj().decompress(raw[len(magic) :])
         found += raw
     return found
 

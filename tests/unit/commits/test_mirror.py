@@ -15,7 +15,7 @@ from membridge.commits.chain import Position
 from membridge.commits.mirror import Mirror, encoded
 from membridge.errors import DiskFullError, FileAccessError
 from membridge.merge.memory_file import MemoryFile
-from membridge.merge.row_stream import Head, Link, Message, Origin, Schema, Sent, Tail
+from membridge.merge.row_stream import Link, Message, Origin, Schema, Sent, Tail
 from membridge.system import files
 
 TABLES = {
@@ -44,9 +44,11 @@ def tail_of(*names: bytes) -> Tail:
     return Tail({"sdk_sessions": len(names)}, {"sdk_sessions": canonical.total(map(canonical_row, names))})
 
 
-def a_memory(name: bytes) -> list[Message]:
-    """Return a memory of one session."""
-    return [Head(Schema(4096, 0, 0, [], [], {}), TABLES), *a_row(name), tail_of(name)]
+def fill(memory: MemoryFile, name: bytes) -> None:
+    """Make an empty memory one of one session."""
+    schema = Schema(4096, 0, 0, [], [], {})
+    memory.know(schema, TABLES)
+    memory.take_in([Link({}), *a_row(name), tail_of(name)])
 
 
 def position_of(content: bytes, seq: int = 1) -> Position:
@@ -83,7 +85,7 @@ def test_a_mirror_that_moves_on_keeps_its_file(tmp_path: Path) -> None:
 def test_a_mirror_that_was_killed_while_it_moved_is_one_of_two_states(tmp_path: Path, killed: str) -> None:
     mirror = Mirror(tmp_path)
     with closing(MemoryFile(mirror.stage(), deadline=soon(), building=True)) as memory:
-        memory.take_in(a_memory(b"one"))
+        fill(memory, b"one")
         first, staged = Position(1, 1, memory.digest()), memory.path
     mirror.adopt(staged, first)
     path = mirror.path()
@@ -105,7 +107,7 @@ def test_a_mirror_that_was_killed_while_it_moved_is_one_of_two_states(tmp_path: 
 def test_a_mirror_that_is_neither_state_is_forgotten(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
     with closing(MemoryFile(mirror.stage(), deadline=soon(), building=True)) as memory:
-        memory.take_in(a_memory(b"one"))
+        fill(memory, b"one")
         staged = memory.path
     mirror.adopt(staged, position_of(b"another"))
     mirror.settle(deadline=soon())
