@@ -163,3 +163,5 @@ class AuditEntry(Wire, frozen=True, kw_only=True):
     request_id: Line
     #: `ok`, or the code of the error.
     outcome: Line
+    #: The ids of further requests of the same caller for the same thing with the same outcome, at the same moment.
+    others: Annotated[list[Line], MANY] = []

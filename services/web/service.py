@@ -124,6 +124,7 @@ async def served(
             admission=admission,
         ) as access,
         broadcasting() as broadcast,
+        background() as group,
     ):
         streams = Streams(broadcast, access.gate.recheck, flights, metrics)
         access.gate.listen(streams.recheck)
@@ -131,7 +132,7 @@ async def served(
         every = [*endpoints, *access.endpoints(), *health.endpoints(needed, metrics, flights)]
         every.append(docs_page.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
         every.append(openapi.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
-        app = make_app(every, Kit(access.gate, stream_audit(bus), metrics, flights, streams, access.origins))
+        app = make_app(every, Kit(access.gate, stream_audit(bus, group), metrics, flights, streams, access.origins))
         if web.pages is not None:
             (await threads.run(Site, web.pages)).add_to(app, access.origins.check_host)
         async with serve(app, flights, Listening(host, port)) as (host, port):

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import background
 from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.streams import ensure_streams, last_per_subject
@@ -144,7 +145,8 @@ async def test_what_is_changed_and_who_was_denied_is_audited_and_kept(bus: Bus) 
         assert told == [("put_note", "/notes/a", "forbidden"), ("put_note", "/notes/a", "ok")]
         entry = served.toy.audited[1]
         assert (entry.by, entry.request_id) == (f"key:{admin.split('_')[1]}", "r-1")
-        await stream_audit(bus)(entry)
+        async with background() as group:
+            await stream_audit(bus, group)(entry)
         kept = await last_per_subject(
             bus, streams.WEB_AUDIT, streams.WEB_AUDIT.subjects[0], limit=9, deadline=Deadline.after(5.0)
         )
