@@ -22,6 +22,7 @@ from membridge.aio.tasks import background
 from membridge.bus.connection import Bus, connect
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.errors import MembridgeError
+from membridge.objectstore.jetstream import ARTIFACTS, BUCKET
 from membridge.settings import RUNTIME
 from membridge.system import clock
 from membridge.system.logging import get_logger
@@ -80,10 +81,10 @@ class EnrolmentPart:
             joining = await self._enter(stack, "doorkeeper", jetstream=False)
             for project in membership.projects:
                 bus = accounts[project] = await self._enter(stack, f"operator-{project}")
-                await self._tended(group, bus, project, partial(self._provision, bus, project))
+                await self._tended(group, bus, project, BUCKET, partial(self._provision, bus, project))
                 await stack.enter_async_context(serve(bus, IDENTITY, [self._store_endpoint(project)]))
             runtime = await self._enter(stack, f"operator-{RUNTIME}")
-            await self._tended(group, runtime, RUNTIME, partial(self._provision_runtime, runtime))
+            await self._tended(group, runtime, RUNTIME, ARTIFACTS, partial(self._provision_runtime, runtime))
             await enrolment.start()
             await stack.enter_async_context(serve(operators, IDENTITY, enrolment.operator_endpoints()))
             await stack.enter_async_context(serve(runtime, IDENTITY, enrolment.inviting_endpoints()))
@@ -99,21 +100,21 @@ class EnrolmentPart:
         await provision_runtime(bus, services, replicas=self._replicas, deadline=deadline)
 
     async def _tended(
-        self, group: asyncio.TaskGroup, bus: Bus, account: str, make: Callable[[Deadline], Awaitable[None]]
+        self, group: asyncio.TaskGroup, bus: Bus, account: str, bucket: str, make: Callable[[Deadline], Awaitable[None]]
     ) -> None:
         """Make an account's streams and buckets, now and whenever the server lost them; free what nodes deleted."""
         await make(Deadline.after(PROVISION))
         group.create_task(made_again(bus, make), name=f"streams of {account}")
-        group.create_task(self._tend(bus, account, make), name=f"tend {account}")
+        group.create_task(self._tend(bus, account, bucket, make), name=f"tend {account}")
 
-    async def _tend(self, bus: Bus, account: str, make: Callable[[Deadline], Awaitable[None]]) -> None:
+    async def _tend(self, bus: Bus, account: str, bucket: str, make: Callable[[Deadline], Awaitable[None]]) -> None:
         seen = dict[str, int]()
         while True:
             # An upload without an object must have had time to end.
             await asyncio.sleep(RECLAIM_EVERY)
             try:
                 await make(Deadline.after(PROVISION))
-                seen = await reclaim(bus, seen, deadline=Deadline.after(RECLAIM))
+                seen = await reclaim(bus, bucket, seen, deadline=Deadline.after(RECLAIM))
             except MembridgeError as error:
                 log.warning("account not tended", name=account, reason=error.message)
 

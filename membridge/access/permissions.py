@@ -11,8 +11,8 @@ from schemas.identity import NodeId, ProjectId
 
 #: The buckets that any node of a project may write, to lead or to become the leader.
 SHARED = (buckets.HEADS, buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS, buckets.PUSH_LEASES)
-#: The subjects of the JetStream object store's bucket.
-OBJECTS = "membridge"
+#: The buckets of the object store in NATS: that of snapshots in a project's account, that of outputs in the services'.
+OBJECTS, ARTIFACTS = "membridge", "membridge-artifacts"
 
 
 def node(project: ProjectId, name: NodeId) -> Permissions:

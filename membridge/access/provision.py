@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from membridge.aio.deadline import Deadline
 from membridge.bus.connection import Bus
 from membridge.bus.streams import open_proposals
-from membridge.objectstore.jetstream import BUCKET, JetStreamStore
+from membridge.objectstore.jetstream import ARTIFACTS, BUCKET, JetStreamStore
 from membridge.objectstore.reclaiming import reclaim_deleted, reclaim_loose
 from membridge.wiring.bus import ensure
 from membridge.wiring.service import Service
@@ -19,7 +19,7 @@ from schemas.identity import ProjectId
 async def provision(bus: Bus, project: ProjectId, *, replicas: int, deadline: Deadline) -> None:
     """Make what is missing in the account of `project`; safe to repeat."""
     await ensure(bus, streams.ALL, buckets.ALL, replicas=replicas, deadline=deadline)
-    await _ensure_store(bus, replicas=replicas, deadline=deadline)
+    await _ensure_store(bus, BUCKET, replicas=replicas, deadline=deadline)
     await open_proposals(bus, project, deadline=deadline)
 
 
@@ -27,18 +27,18 @@ async def provision_runtime(bus: Bus, services: Sequence[Service], *, replicas: 
     """Make what is missing in the account that the services share; safe to repeat."""
     for service in services:
         await ensure(bus, service.all_streams, service.all_buckets, replicas=replicas, deadline=deadline)
-    await _ensure_store(bus, replicas=replicas, deadline=deadline)
+    await _ensure_store(bus, ARTIFACTS, replicas=replicas, deadline=deadline)
 
 
-async def reclaim(bus: Bus, seen: Mapping[str, int], *, deadline: Deadline) -> dict[str, int]:
-    """Free what deleted objects and killed uploads left behind; nodes have no right to.
+async def reclaim(bus: Bus, bucket: str, seen: Mapping[str, int], *, deadline: Deadline) -> dict[str, int]:
+    """Free what deleted objects and killed uploads left behind in a bucket; nodes have no right to.
 
     `seen` is the last call's result: the uploads that had no object then.
     """
-    store = JetStreamStore(bus, BUCKET)
+    store = JetStreamStore(bus, bucket)
     await reclaim_deleted(store, deadline=deadline)
     return await reclaim_loose(store, seen, deadline=deadline)
 
 
-async def _ensure_store(bus: Bus, *, replicas: int, deadline: Deadline) -> None:
-    await JetStreamStore(bus, BUCKET).ensure(replicas=replicas, deadline=deadline)
+async def _ensure_store(bus: Bus, bucket: str, *, replicas: int, deadline: Deadline) -> None:
+    await JetStreamStore(bus, bucket).ensure(replicas=replicas, deadline=deadline)

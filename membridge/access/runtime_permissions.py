@@ -7,7 +7,7 @@ in a stream: a user that may do both can have the server write to subjects of ot
 
 from collections.abc import Iterable
 
-from membridge.access.permissions import OBJECTS
+from membridge.access.permissions import ARTIFACTS
 from membridge.wiring.nats_permissions import ANSWERS, DISCOVERY, INBOX, Permissions
 from membridge.wiring.service import Service
 from schemas import subjects
@@ -60,9 +60,9 @@ def service(one: Service) -> Permissions:
     kept = [f"$KV.{bucket.name}.>" for bucket in one.all_buckets]
     owned = [*(stream.name for stream in one.all_streams), *(f"KV_{bucket.name}" for bucket in one.all_buckets)]
     audited = () if one.web is None else (subjects.wildcard(subjects.WEB_AUDIT),)
-    objects = (f"$O.{OBJECTS}.C.*", f"$O.{OBJECTS}.M.*") if one.objects else ()
+    objects = (f"$O.{ARTIFACTS}.C.*", f"$O.{ARTIFACTS}.M.*") if one.objects else ()
     if one.objects:
-        owned.append(f"OBJ_{OBJECTS}")
+        owned.append(f"OBJ_{ARTIFACTS}")
     return Permissions(
         publish=(
             ANSWERS,

@@ -49,8 +49,8 @@ from membridge.objectstore.protocol import (
 )
 from membridge.system import clock, files
 
-#: The bucket of snapshots.
-BUCKET = "membridge"
+#: The bucket of snapshots, and that of large outputs of tasks.
+BUCKET, ARTIFACTS = "membridge", "membridge-artifacts"
 #: Chunks written at once, and chunks of one read.
 WINDOW, BATCH = 16, 32
 #: Objects of a listing that are read at once.
@@ -65,7 +65,7 @@ class JetStreamStore:
     """The store, over one connection. `purges`: its user may purge the store's stream."""
 
     def __init__(self, bus: Bus, bucket: str, *, purges: bool = True) -> None:
-        self._bus, self._bucket, self._purges = bus, bucket, purges
+        self._bus, self._bucket, self.purges = bus, bucket, purges
         self._stream = f"OBJ_{bucket}"
 
     async def put(self, key: str, body: bytes, *, if_absent: bool = True, deadline: Deadline) -> None:
@@ -371,7 +371,7 @@ class JetStreamStore:
 
     async def _forget(self, subject: str, *, up_to: int | None = None, deadline: Deadline) -> None:
         """Free messages that nothing names any more; what this misses `reclaiming` finds later."""
-        if not self._purges:
+        if not self.purges:
             return
         try:
             await self.purge(subject, up_to=up_to, deadline=deadline)

@@ -82,7 +82,7 @@ class Service:
     buckets: tuple[Bucket[Wire], ...] = ()
     #: Whether it asks the nodes of each project too, as a gateway does: it has a key for each project's account.
     in_projects: bool = False
-    #: Whether it uses the object store in NATS, where snapshots are without an S3.
+    #: Whether it uses the object store in NATS, in a bucket of its own: there snapshots are too without an S3.
     objects: bool = False
     #: The migrations of its tables, if it has any.
     migrations: Migrations | None = None

@@ -7,19 +7,20 @@ from membridge.bus.connection import Bus
 from membridge.errors import BusUnavailableError, SettingsError
 from membridge.objectstore.encryption.guard import PlainStore
 from membridge.objectstore.encryption.keys import KeySource
-from membridge.objectstore.jetstream import open_jetstream
+from membridge.objectstore.jetstream import BUCKET, open_jetstream
 from membridge.objectstore.protocol import ObjectStore
 from membridge.objectstore.s3.client import S3Options, open_s3
 from membridge.settings import Settings, StoreKind
 
 
 @asynccontextmanager
-async def open_store(bus: Bus | None, settings: Settings) -> AsyncGenerator[ObjectStore]:
+async def open_store(bus: Bus | None, settings: Settings, *, bucket: str = BUCKET) -> AsyncGenerator[ObjectStore]:
     """Open the object store that the settings name, encrypted if they say so.
 
-    Without a bus only an S3 can be opened. Errors: BusUnavailableError, SettingsError, and those of the store.
+    `bucket` is the one of a store in NATS; that of an S3 is in the settings. Without a bus only an S3 can be opened.
+    Errors: BusUnavailableError, SettingsError, and those of the store.
     """
-    async with open_backend(bus, settings) as opened:
+    async with open_backend(bus, settings, bucket=bucket) as opened:
         if not settings.store.encrypted:
             yield PlainStore(opened)
             return
@@ -37,7 +38,7 @@ def key_source(settings: Settings) -> KeySource:
 
 
 @asynccontextmanager
-async def open_backend(bus: Bus | None, settings: Settings) -> AsyncGenerator[ObjectStore]:
+async def open_backend(bus: Bus | None, settings: Settings, *, bucket: str = BUCKET) -> AsyncGenerator[ObjectStore]:
     """Open the object store that the settings name, without encryption."""
     store = settings.store
     if store.backend is StoreKind.JETSTREAM:
@@ -45,7 +46,7 @@ async def open_backend(bus: Bus | None, settings: Settings) -> AsyncGenerator[Ob
             raise BusUnavailableError("snapshots are stored in NATS, which cannot be reached")
         # A node with a key of its own may not purge; the account's operator does.
         purges = settings.nats.keys_dir is None
-        async with open_jetstream(bus, replicas=settings.nats.replicas, purges=purges) as opened:
+        async with open_jetstream(bus, bucket=bucket, replicas=settings.nats.replicas, purges=purges) as opened:
             yield opened
         return
     if store.endpoint is None or store.access_key is None or store.secret_key is None:

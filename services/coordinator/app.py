@@ -12,6 +12,7 @@ from membridge.aio.lifecycle import Ready
 from membridge.bus.kv import Kv
 from membridge.bus.publisher import Publisher
 from membridge.bus.service import ServiceIdentity, serve
+from membridge.objectstore.jetstream import ARTIFACTS
 from membridge.settings import Settings, StoreKind
 from membridge.system.memory import rarely_collected
 from membridge.wiring.service import Service
@@ -22,6 +23,7 @@ from services.coordinator import tenure
 from services.coordinator.adapter import Adapter
 from services.coordinator.endpoints import Endpoints
 from services.coordinator.engine.state import Limits
+from services.coordinator.retirement import Retirement
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.store.queries import Queries
 from services.coordinator.tenure import Resources
@@ -52,7 +54,7 @@ async def resources_of(service: Service, settings: Settings) -> AsyncGenerator[R
     url = parse_url(address, settings.node.state_dir / FILE)
     async with (
         opened(service, settings, url, f"membridge-coordinator-{name}") as (engine, bus),
-        open_store(bus, _for_artifacts(settings)) as objects,
+        open_store(bus, _for_artifacts(settings), bucket=ARTIFACTS) as objects,
     ):
         queries = Queries(engine)
         database = url.render_as_string(hide_password=True)
@@ -75,11 +77,12 @@ async def resources_of(service: Service, settings: Settings) -> AsyncGenerator[R
                 lease_seconds=wanted.lease_seconds,
                 serial=wanted.serial_contexts,
             ),
+            retirement=Retirement(objects, wanted.artifact_days),
         )
 
 
 def _for_artifacts(settings: Settings) -> Settings:
-    """Return the settings with the bucket of large outputs in place of the snapshots'."""
+    """Return the settings with the S3 bucket of large outputs in place of the snapshots'."""
     if settings.store.backend is not StoreKind.S3:
         return settings
     return replace(settings, store=replace(settings.store, bucket=settings.of(CoordinatorSettings).artifact_bucket))

@@ -227,9 +227,13 @@ class Endpoints:
     async def result(self, request: TaskRequest) -> ResultReply:
         """Return a task's result and artifact."""
         task, result = await self._queries.task(request.id), await self._queries.result(request.id)
-        artifact = (
-            await self.artifact(ArtifactRequest(id=result.artifact_id)) if result and result.artifact_id else None
-        )
+        if result is None or not result.artifact_id:
+            return ResultReply(task=task, result=result)
+        try:
+            artifact = await self.artifact(ArtifactRequest(id=result.artifact_id))
+        except NotFoundError:
+            # Its content was deleted by retention; what is known of the task stays.
+            artifact, _ = await self._queries.artifact(result.artifact_id)
         return ResultReply(task=task, result=result, artifact=artifact)
 
     async def artifacts(self, request: ArtifactsRequest) -> ArtifactsReply:
@@ -245,7 +249,11 @@ class Endpoints:
         url = await self._objects.share(key, seconds=SHARED, deadline=deadline)
         info = await self._objects.head(key, deadline=deadline)
         if info is None:
-            raise NotFoundError(f"the content of artifact {request.id} is gone from the object store")
+            raise NotFoundError(
+                f"the content of artifact {request.id} was deleted: outputs over 64 KiB are kept for "
+                "`coordinator.artifact_days`",
+                remedy="run the task again to get a new output",
+            )
         raw = await self._objects.get(key, start=request.offset, length=INLINE_ANSWER, deadline=deadline)
         content = _whole_characters(raw)
         end = request.offset + len(content.encode())

@@ -9,6 +9,8 @@ from services.coordinator.port import Port
 
 #: Bytes of an output that is kept in its row; a larger one becomes an object.
 INLINE = 64 << 10
+#: What the keys of large outputs begin with; the task's id and the output's follow.
+ARTIFACTS = "artifacts/"
 
 
 class Outputs:
@@ -43,7 +45,7 @@ class Outputs:
 
         A report repeated after a lost answer writes the same object, so none is left over.
         """
-        key = f"artifacts/{artifact.task_id}/{artifact.id}"
+        key = f"{ARTIFACTS}{artifact.task_id}/{artifact.id}"
         await self._port.store(key, output.encode())
         return key
 

@@ -28,7 +28,15 @@ class CoordinatorSettings:
         TEXT,
         default="bloom-artifacts",
         env="MINIO_ARTIFACT_BUCKET",
-        meaning="S3 bucket of outputs over 64 KiB; with the JetStream store they are kept beside snapshots.",
+        meaning="S3 bucket of outputs over 64 KiB; in the JetStream store it is `membridge-artifacts`.",
+    )
+    artifact_days: int = setting(
+        whole(0, 36_500),
+        default=365,
+        env="MEMBRIDGE_ARTIFACT_DAYS",
+        unit="days",
+        off="0",
+        meaning="Outputs over 64 KiB are deleted after this long; task, result and artifact stay listed.",
     )
     max_prompt_bytes: int = setting(
         whole(1, 8_388_608),

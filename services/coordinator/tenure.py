@@ -33,6 +33,7 @@ from services.coordinator.engine.reports import ROUND
 from services.coordinator.engine.state import Limits
 from services.coordinator.engine.workers import silent_since
 from services.coordinator.liveness import Liveness
+from services.coordinator.retirement import Retirement
 from services.coordinator.runtime import Runtime
 from services.coordinator.store.epoch import begin_tenure, group_commit_of
 from services.coordinator.store.queries import Queries
@@ -64,6 +65,7 @@ class Resources:
     endpoints: Endpoints
     name: str
     limits: Limits
+    retirement: Retirement
 
 
 async def contend(resources: Resources, ready: Ready) -> None:
@@ -124,6 +126,7 @@ async def _schedule(resources: Resources, lease: Lease[SchedulerRecord]) -> None
             group.create_task(_hear_expiries(resources, runtime), name="expiries")
             group.create_task(_hear(resources, runtime), name="presence")
             group.create_task(_compare(resources, runtime), name="comparison with KV")
+            group.create_task(resources.retirement.run(), name="retention of outputs")
             async with _answering(resources, runtime):
                 await asyncio.get_running_loop().create_future()
         finally:

@@ -16,6 +16,15 @@ def ordered_id(wall: float, entropy: bytes) -> str:
     return str(uuid.UUID(int=high << 64 | 2 << 62 | chance & _MOST_BITS))
 
 
+def made_at(ordered: str) -> float | None:
+    """Return when an id of `ordered_id` was made, in seconds since 1970; None for any other text."""
+    try:
+        one = uuid.UUID(ordered)
+    except ValueError:
+        return None
+    return (one.int >> 80) / 1_000 if one.version == 7 and str(one) == ordered else None
+
+
 def output_id(lease_id: str) -> str:
     """Return the id of what a lease's attempt put out: always the same, and near the lease's own."""
     lease = uuid.UUID(lease_id)

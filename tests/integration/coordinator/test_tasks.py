@@ -9,7 +9,9 @@ import pytest
 from membridge.bus.connection import Bus
 from membridge.bus.rpc import RpcClient
 from membridge.errors import RemoteError
+from membridge.objectstore.jetstream import ARTIFACTS, open_jetstream
 from membridge.objectstore.s3.client import S3Options
+from membridge.system import clock
 from membridge.worker.worker import AttemptResult
 from schemas import subjects
 from schemas.audit import AuditRequest
@@ -20,9 +22,11 @@ from schemas.results import ArtifactRequest, Metrics, ResultStatus
 from schemas.task_events import EventsRequest
 from schemas.tasks import TaskRequest, TaskStatus
 from schemas.workers import WorkerRequest, WorkerStatus
+from services.coordinator.retirement import Retirement
 from tests.fixtures.seaweed import fetch
 from tests.fixtures.tasks import SOON, OpenPlace, Place, echo, place_of, soon
 
+DAY = 86_400.0
 BIG = "ü" * 700_000
 
 
@@ -95,6 +99,31 @@ async def test_an_output_of_any_size_comes_back_whole(opened: OpenPlace) -> None
             more = await RpcClient(place.bus).request(subjects.ARTIFACT, request, deadline=soon())
             text, following = text + (more.content or ""), more.next_offset
         assert text == BIG
+
+
+async def test_an_old_output_is_deleted_and_what_is_known_of_its_task_stays(opened: OpenPlace) -> None:
+    async def speak(order: Order) -> AttemptResult:
+        del order
+        return AttemptResult(ResultStatus.SUCCESS, Metrics(duration_ms=1), output=BIG)
+
+    async with opened() as place, open_jetstream(place.bus, bucket=ARTIFACTS) as outputs:
+        await place.coordinator()
+        await place.worker("w1", speak)
+        task = await place.submit()
+        await place.until(task.id, TaskStatus.COMPLETED)
+        retirement, now = Retirement(outputs, 10), clock.now().timestamp()
+        assert await retirement.retire(now + 9 * DAY, deadline=soon()) == 0
+        # Snapshots have a bucket of their own: none of this is ever among them.
+        async with open_jetstream(place.bus) as snapshots:
+            assert [info async for info in snapshots.list("", deadline=soon())] == []
+        assert await retirement.retire(now + 11 * DAY, deadline=soon()) == 1
+        assert [info async for info in outputs.list("", deadline=soon())] == []
+        reply = await RpcClient(place.bus).request(subjects.RESULT, TaskRequest(id=task.id), deadline=soon())
+        assert reply.task.status is TaskStatus.COMPLETED
+        assert reply.artifact is not None
+        assert reply.artifact.content is None
+        gone = await refused(place, subjects.ARTIFACT, ArtifactRequest(id=reply.artifact.id))
+        assert gone is ErrorCode.NOT_FOUND
 
 
 async def test_a_worker_that_is_done_has_room_for_the_next_task_at_once(opened: OpenPlace) -> None:
