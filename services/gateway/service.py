@@ -68,6 +68,6 @@ SERVICE = Service(
     in_projects=True,
     lean=True,
     web=_web,
-    overview=lambda _: "tasks and memory over HTTP",
+    overview=lambda _: "the console, tasks and memory over HTTP",
     probe=subjects.GATEWAY_STATUS,
 )

@@ -1,6 +1,10 @@
 """The console's frame in a real browser: login, one stream for all tabs, and what is cut off from what."""
 
+import asyncio
+import os
 import re
+import shutil
+import signal
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -12,9 +16,10 @@ from membridge.testing.node_process import NodeProcess
 from schemas.web import Role
 from tests.console.browser import Browser
 from tests.console.conftest import Seen
-from tests.fixtures.gateway import Gateway, gateway_of
-from tests.fixtures.machines import MakeMachine
+from tests.fixtures.gateway import SOON, Gateway, gateway_of
+from tests.fixtures.machines import SAMPLE, MakeMachine
 from tests.fixtures.nats import Restartable
+from tests.fixtures.pace import pause
 from tests.fixtures.ports import free_port
 from tests.fixtures.toy_web import Toy
 
@@ -108,6 +113,19 @@ async def streams(gateway: Gateway, key: str) -> int:
     return sum(int(float(count)) for count in re.findall(r"^membridge_http_streams\{.*\} (\S+)$", text, re.MULTILINE))
 
 
+async def until_committed(gateway: Gateway) -> None:
+    """Wait until the gateway answers, and the project has a second snapshot."""
+    async with asyncio.timeout(SOON):
+        while True:
+            try:
+                if any(one["head_seq"] >= 2 for one in (await gateway.get("/api/membridge/projects"))["projects"]):
+                    return
+            except (OSError, AssertionError):
+                # It does not listen yet, or does not know its keys yet.
+                pass
+            await pause()
+
+
 @pytest.fixture
 async def apart(tmp_path: Path, restartable: Restartable) -> AsyncGenerator[tuple[NodeProcess, NodeProcess]]:
     """A node and a gateway, each a process that can be killed."""
@@ -115,6 +133,8 @@ async def apart(tmp_path: Path, restartable: Restartable) -> AsyncGenerator[tupl
     listen = {"MEMBRIDGE_GATEWAY": "1", "MEMBRIDGE_GATEWAY_LISTEN": f"127.0.0.1:{free_port()}"}
     gateway = NodeProcess("desk", tmp_path / "gateway", restartable.url, "shared", extra=listen)
     gateway.home.mkdir()
+    desk.database.parent.mkdir(parents=True)
+    shutil.copyfile(SAMPLE, desk.database)
     await desk.start()
     await gateway.start("gateway")
     yield desk, gateway
@@ -133,7 +153,7 @@ async def test_three_things_that_are_cut_off_are_told_apart_and_come_back_by_the
           try { await page.goto(url); break; } catch (error) { if (tries > 100) throw error; }
           await page.waitForTimeout(200);
         }
-        await page.getByRole('cell', { name: 'desk' }).first().waitFor();
+        await page.getByRole('link', { name: 'Snapshot 1', exact: true }).waitFor({ timeout: 60_000 });
         await page.evaluate(() => { window.kept = true; });""",
         url=seen.url + "/", seconds=90.0,
     )  # fmt: skip
@@ -156,6 +176,23 @@ async def test_three_things_that_are_cut_off_are_told_apart_and_come_back_by_the
     await seen.picture("nats lost", full=False)
     restartable.start()
     await run("await page.locator('#connection.ok').waitFor({ timeout: 60_000 });", seconds=70)
+
+    # A browser that slept through a restart and a push shows both within a second.
+    renderers = await run(
+        """const { processInfo } = await (await browser.newBrowserCDPSession()).send('SystemInfo.getProcessInfo');
+        return processInfo.filter((one) => one.type === 'renderer').map((one) => one.id);"""
+    )
+    for renderer in renderers:
+        os.kill(renderer, signal.SIGSTOP)
+    await gateway.kill()
+    await gateway.start("gateway")
+    await desk.write(2, "While it slept")
+    await until_committed(seen.gateway)
+    for renderer in renderers:
+        os.kill(renderer, signal.SIGCONT)
+    began = time.monotonic()
+    await run("await page.getByRole('link', { name: 'Snapshot 2', exact: true }).waitFor();")
+    assert time.monotonic() - began < LIVE_AGAIN
 
     # A machine from NATS: it says nothing for a while, and the rest is live.
     await run("await page.getByRole('row', { name: /desk.*primary/ }).waitFor({ timeout: 60_000 });", seconds=70)

@@ -43,7 +43,7 @@ async def test_up_prints_its_address_and_the_first_key_is_made_by_a_command(make
     up = make_machine("a", memory=True, MEMBRIDGE_NATS_URL=url, **settings())
     web = web_of(up)
     await up.start("up")
-    await logged(up, f"tasks and memory over HTTP at http://{web.host}:{web.port}\n")
+    await logged(up, f"the console, tasks and memory over HTTP at http://{web.host}:{web.port}\n")
     assert (await ask(web, "GET", "/api/runtime/stats")).status == 200
     checks = {check["name"]: check["finding"] for check in (await command(up, "doctor"))["checks"]}
     assert checks["gateway"] == "ok"

@@ -10,9 +10,9 @@ import { session } from "./session.js";
 const URL_OF_EVENTS = "/api/events";
 const NAME = "membridge-events";
 /** Milliseconds: first and longest pause between two tries; silence after which a connection counts as dead. */
-const [FIRST, LONGEST, SILENCE] = [250, 3_000, 36_000];
+const [FIRST, LONGEST, SILENCE] = [250, 1_000, 36_000];
 /** Milliseconds: between two looks at the clock; a gap that only sleep explains; for an answer of the reading tab. */
-const [LOOK, SLEPT, ANSWERS] = [2_000, 8_000, 700];
+const [LOOK, SLEPT, ANSWERS] = [500, 5_000, 700];
 const HEALTH = "/api/runtime/health";
 
 /** `{state, since}`: between browser and gateway, `connecting`, `live` or `lost`. */
@@ -33,7 +33,7 @@ const channel = typeof BroadcastChannel === "function" ? new BroadcastChannel(NA
 let lastId = "";
 let isReading = false;
 let reopen = () => {};
-let answered = () => {};
+let waits = 0;
 let giveUp = null;
 
 /**
@@ -80,36 +80,44 @@ function set(where, said) {
 /** Wait for the lock and read while this tab holds it; `steal` takes it from a tab that does not answer. */
 async function stand(signal, steal) {
   if (!navigator.locks || !channel) return read(signal);
+  const stolen = new AbortController();
   try {
     // A lock is stolen at once or not at all, so such a request takes no signal.
-    await navigator.locks.request(NAME, steal ? { steal } : { signal }, () => read(signal));
+    await navigator.locks.request(NAME, steal ? { steal } : { signal }, () => read(AbortSignal.any([signal, stolen.signal])));
   } catch {
-    isReading = false;
-    // Another tab took over: get in line behind it.
+    // Another tab took over: stop reading, and get in line behind it.
+    stolen.abort();
     if (!signal.aborted) stand(signal, false);
   }
 }
 
 async function read(signal) {
   isReading = true;
+  try {
+    await readOn(signal);
+  } finally {
+    isReading = false;
+  }
+}
+
+async function readOn(signal) {
   let pause = FIRST;
+  const isBack = () => (pause = FIRST);
   while (!signal.aborted) {
     const ends = new AbortController();
     let woken = () => {};
     const wake = new Promise((resolve) => (woken = resolve));
     reopen = () => (ends.abort(), woken());
     try {
-      await follow(AbortSignal.any([signal, ends.signal]), ends);
-      pause = FIRST;
+      await follow(AbortSignal.any([signal, ends.signal]), ends, isBack);
     } catch (error) {
       if (error.status === 401) return void (session.value = null);
     }
-    if (signal.aborted) break;
+    if (signal.aborted) return;
     if (!ends.signal.aborted || ends.silent) lost();
     if (!ends.signal.aborted) await Promise.race([wake, new Promise((resolve) => setTimeout(resolve, pause))]);
     pause = ends.signal.aborted ? FIRST : Math.min(2 * pause, LONGEST);
   }
-  isReading = false;
 }
 
 function lost() {
@@ -117,7 +125,7 @@ function lost() {
   tell({ kind: "state", gateway: gateway.peek(), nats: nats.peek() });
 }
 
-async function follow(signal, ends) {
+async function follow(signal, ends, isBack) {
   let heard = setTimeout(silent, SILENCE);
   function silent() {
     ends.silent = true;
@@ -130,6 +138,7 @@ async function follow(signal, ends) {
       if (response.status === 400) lastId = "";
       throw Object.assign(new Error("refused"), { status: response.status });
     }
+    isBack();
     set(gateway, { state: "live" });
     tell({ kind: "state", gateway: gateway.peek(), nats: nats.peek() });
     pass("fresh", null);
@@ -209,7 +218,7 @@ channel?.addEventListener("message", ({ data: said }) => {
   if (said.kind === "wake" && isReading) reopen();
   if (isReading) return;
   if (said.kind === "state") {
-    answered();
+    clearTimeout(waits);
     set(gateway, said.gateway);
     set(nats, said.nats);
   }
@@ -230,8 +239,8 @@ function wake(slept) {
     return;
   }
   tell({ kind: slept || gateway.peek().state !== "live" ? "wake" : "ping" });
-  const waits = setTimeout(() => giveUp && stand(giveUp.signal, true), ANSWERS);
-  answered = () => clearTimeout(waits);
+  clearTimeout(waits);
+  waits = setTimeout(() => giveUp && !isReading && stand(giveUp.signal, true), ANSWERS);
 }
 
 let lookedAt = Date.now();
@@ -246,6 +255,7 @@ document.addEventListener("visibilitychange", () => {
   lookedAt = Date.now();
   wake(slept);
 });
+document.addEventListener("resume", () => wake(true));
 addEventListener("online", () => wake(true));
 addEventListener("pageshow", (event) => event.persisted && wake(true));
 addEventListener("offline", () => isReading && reopen());

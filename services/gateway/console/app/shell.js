@@ -1,5 +1,5 @@
 // The frame of every page: navigation, how the connection is, who is logged in, and the theme.
-import { html, signal, useEffect } from "./html.js";
+import { html, signal, useEffect, useRef } from "./html.js";
 import { logOut } from "./api.js";
 import { gateway, nats, sessionChanged } from "./events.js";
 import { href, pageName, place } from "./router.js";
@@ -49,8 +49,13 @@ function address(page) {
 }
 
 export function Shell({ children }) {
+  const before = useRef(pageName.value);
   useEffect(() => {
-    document.getElementById("main")?.querySelector("h1")?.setAttribute("tabindex", "-1");
+    const heading = document.querySelector("main h1");
+    heading?.setAttribute("tabindex", "-1");
+    // A screen reader is told of another page by its heading, which gets the focus.
+    if (before.current !== pageName.value) heading?.focus({ preventScroll: true });
+    before.current = pageName.value;
   });
   return html`<a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <header class="top">

@@ -11,6 +11,10 @@ document.addEventListener("visibilitychange", () => (now.value = Date.now()));
 /** Milliseconds for which events are collected before one request answers them all. */
 const SOON = 120;
 
+/** What is asked at present. */
+const asked = new Set();
+document.addEventListener("visibilitychange", () => asked.forEach((one) => !document.hidden && one.isDue && one.soon()));
+
 /**
  * A value that is asked with `load(signal)` and kept current: it is asked again after each event of `on` for which
  * `when(data, name)` holds, and whenever the connection is back.
@@ -24,16 +28,20 @@ class Resource {
     this.timer = 0;
     this.stops = on(["fresh", ...events], (data, name) => (name === "fresh" || when(data, name)) && this.soon());
     this.reload = this.reload.bind(this);
+    asked.add(this);
     this.reload();
   }
 
+  /** Ask again, once for all events of a moment; a hidden tab waits until it is shown. */
   soon() {
-    this.timer ||= setTimeout(this.reload, SOON);
+    if (document.hidden) this.isDue = true;
+    else this.timer ||= setTimeout(this.reload, SOON);
   }
 
   async reload() {
     clearTimeout(this.timer);
     this.timer = 0;
+    this.isDue = false;
     if (this.running) return void (this.again = true);
     const running = (this.running = new AbortController());
     this.state.value = { ...this.state.peek(), loading: true };
@@ -52,6 +60,7 @@ class Resource {
   }
 
   close() {
+    asked.delete(this);
     this.stops();
     clearTimeout(this.timer);
     this.running?.abort();
