@@ -54,7 +54,7 @@ changes *args:
 # Measure against the reference programs, into docs/benchmarks.md, benchmarks-sizes.md, -tasks.md and -gateway.md.
 [group("work")]
 bench *args:
-    python -m tests.bench {{ args }} && for of in sizes tasks gateway; do python -m tests.bench.$of; done
+    python -m tests.bench {{ args }} && for of in sizes tasks gateway commits; do python -m tests.bench.$of; done
 [group("work")]
 fmt:
     ruff format . && ruff check --fix .

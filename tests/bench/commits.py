@@ -1,7 +1,7 @@
 """`python -m tests.bench.commits`: what a year of commits costs: gc, verify, history, pulls from afar.
 
 A chain of commits is written straight into a store; then each operation runs once against it, in a process of its own
-for its peak of memory, through a store that counts what was asked of it.
+for its peak of memory, through a store that counts what was asked of it. Fails when a pull reads more than it may.
 """
 
 import argparse
@@ -38,6 +38,8 @@ from tests.bench.s3 import start_s3
 from tests.fixtures.long_histories import write_history
 
 LONG = 3_600.0
+#: Reads that a pull may take: a record and an object for each step.
+MOST_READS = {"cold pull": 2 * 36, "pull, 300 commits behind": 2 * 30, "cold pull after gc": 2 * 36}
 
 
 @dataclass(slots=True)
@@ -180,6 +182,8 @@ async def _step(name: str, replica: Replica) -> None:
     seconds, busy = time.perf_counter() - began, time.process_time() - cpu
     calls = ", ".join(f"{number:,} {call}" for call, number in sorted(replica.store.calls.items()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    if replica.store.calls["get"] > MOST_READS.get(name, sys.maxsize):
+        raise SystemExit(f"{name}: {replica.store.calls['get']} reads, more than {MOST_READS[name]}")
     click.echo(f"| {name} | {seconds:.2f} s | {busy:.2f} s | {peak} MiB | {calls} | {said} |")
 
 
