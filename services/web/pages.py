@@ -4,6 +4,7 @@ Every address below the site's own is its index, which routes by path itself; th
 names their content, so that a browser keeps them for good and never mixes two versions. Nothing here counts for rates.
 """
 
+import asyncio
 import base64
 import gzip
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from aiohttp import hdrs, web
 
+from membridge.aio import threads
 from membridge.errors import NotFoundError
 from services.web.bundle import bundled, joined
 from services.web.errors import HEADERS
@@ -79,42 +81,54 @@ class Site:
         text = text_of(INDEX).replace(BASE, self.base)
         self.index = _file(text.encode(), TYPES[".html"], _policy(text))
 
-    def add_to(self, app: web.Application, check_host: Callable[[web.Request], object]) -> None:
-        """Have an application answer with the site. `check_host` raises for a host name that it does not answer to."""
-
-        def add(path: str, answer: Callable[[web.Request], web.Response]) -> None:
-            async def send(request: web.Request) -> web.StreamResponse:
-                check_host(request)
-                response = answer(request)
-                async with taken_within(SEND, request, "page"):
-                    await response.prepare(request)
-                    await response.write_eof()
-                return response
-
-            for method in (hdrs.METH_GET, hdrs.METH_HEAD):
-                app.router.add_route(method, path, send)
-
-        add("/", self._front)
-        add(f"{self.at}/files/{{version}}/{{name:.+}}", self._found)
-        add(self.at, self._page)
-        add(f"{self.at}/{{page:.*}}", self._page)
-
-    def _front(self, request: web.Request) -> web.Response:
+    def front(self, request: web.Request) -> web.Response:
         """Send a browser to the index. Raises NotFoundError for any other client."""
         if "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
             raise NotFoundError("there is nothing at this address", remedy="GET /openapi.json lists every route")
         return web.Response(status=302, headers={**HEADERS, hdrs.LOCATION: f"{self.at}/"})
 
-    def _page(self, request: web.Request) -> web.Response:
+    def page(self, request: web.Request) -> web.Response:
+        """Answer with the index."""
         return _answer(request, self.index, "no-cache")
 
-    def _found(self, request: web.Request) -> web.Response:
+    def found(self, request: web.Request) -> web.Response:
+        """Answer with a file. Raises NotFoundError."""
         file = self.files.get(request.match_info["name"])
         if file is None:
             raise NotFoundError("the page has no such file", remedy=f"open {self.at}/")
         # An open page of another version gets what it asks for, and does not keep it.
         current = request.match_info["version"] == self.version
         return _answer(request, file, FOR_GOOD if current else "no-store")
+
+
+def add_to(app: web.Application, folder: Path, check_host: Callable[[web.Request], object]) -> None:
+    """Have an application answer with the site of a folder, which is read when a browser first asks.
+
+    `check_host` raises for a host name that the application does not answer to.
+    """
+    lock, read = asyncio.Lock(), list[Site]()
+
+    def add(path: str, answer: Callable[[Site, web.Request], web.Response]) -> None:
+        async def send(request: web.Request) -> web.StreamResponse:
+            check_host(request)
+            async with lock:
+                # Most gateways never see a browser, and its files take half a megabyte.
+                if not read:
+                    read.append(await threads.run(Site, folder))
+            response = answer(read[0], request)
+            async with taken_within(SEND, request, "page"):
+                await response.prepare(request)
+                await response.write_eof()
+            return response
+
+        for method in (hdrs.METH_GET, hdrs.METH_HEAD):
+            app.router.add_route(method, path, send)
+
+    at = f"/{folder.name}"
+    add("/", Site.front)
+    add(f"{at}/files/{{version}}/{{name:.+}}", Site.found)
+    add(at, Site.page)
+    add(f"{at}/{{page:.*}}", Site.page)
 
 
 def _answer(request: web.Request, file: File, caching: str) -> web.Response:

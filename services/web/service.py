@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.aio.tasks import background
 from membridge.bus.connection import Bus
@@ -14,7 +13,7 @@ from membridge.settings.kinds import address_and_port
 from membridge.system.logging import get_logger
 from membridge.wiring.service import Service
 from schemas import buckets
-from services.web import docs_page, health, keys, openapi, sessions
+from services.web import docs_page, health, keys, openapi, pages, sessions
 from services.web.app import Kit, make_app
 from services.web.audit import stream_audit
 from services.web.auth import ISSUED_ONLY, RATES, Admission, Gate, Rates, rates_of
@@ -25,7 +24,6 @@ from services.web.keys import HeaderKey, Keyring
 from services.web.limits import Flights
 from services.web.metrics import Metrics
 from services.web.origins import Origins
-from services.web.pages import Site
 from services.web.routes import Call, Endpoint, Method, Permission, Route
 from services.web.sealing import SealingKeys
 from services.web.server import Listening, serve
@@ -134,7 +132,7 @@ async def served(
         every.append(openapi.endpoint([one.route for one in every], f"Membridge: {service.summary}"))
         app = make_app(every, Kit(access.gate, stream_audit(bus, group), metrics, flights, streams, access.origins))
         if web.pages is not None:
-            (await threads.run(Site, web.pages)).add_to(app, access.origins.check_host)
+            pages.add_to(app, web.pages, access.origins.check_host)
         async with serve(app, flights, Listening(host, port)) as (host, port):
             log.info("listening", address=f"http://{host}:{port}")
             yield host, port

@@ -3,7 +3,7 @@ import { html, signal } from "./html.js";
 import { get, ofLeadership, ofProject, post } from "./api.js";
 import { Changes } from "./parts/changes.js";
 import { ReviewButton } from "./parts/review.js";
-import { Badge } from "./parts/states.js";
+import { Badge, Said } from "./parts/states.js";
 import { count } from "./parts/text.js";
 import { isPresent, serving } from "./machines.js";
 import { may } from "./session.js";
@@ -17,7 +17,7 @@ export const unsynced = (cid, node, signal) => get(ofProject(cid, "unsynced"), {
 export function Unsynced({ found }) {
   if (!found.total) return html`<p class="dim">The shared memory has every row of this machine.</p>`;
   return html`<p>${count(found.total, "row")} that the shared memory lacks: ${found.reason}.
-      ${found.remedy && html`<span class="dim"> What to do: ${found.remedy}</span>`}</p>
+      ${found.remedy && html`<span class="dim"> What to do: <${Said} text=${found.remedy} /></span>`}</p>
     <${Changes} found=${found} />`;
 }
 

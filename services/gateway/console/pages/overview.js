@@ -144,10 +144,13 @@ function Timeline({ projects }) {
       }));
       return pages.flat().sort((one, other) => other.at - one.at);
     },
-    [projects.map((one) => one.canonical_id + one.nodes.length).join()],
+    [projects.map((one) => one.canonical_id + (one.nodes.length > 0)).join()],
     { events: ["memory"], when: (data) => /snapshot/.test(data?.type ?? "") },
   );
   const several = projects.length > 1;
+  if (projects.length && !projects.some((one) => one.nodes.length)) {
+    return html`<header><h2 id="changes">Snapshots</h2></header><${Empty} title="No machine is present">A machine tells the history of its memory.</${Empty}>`;
+  }
   return html`<header><h2 id="changes">Snapshots</h2>
       <span class="row">
         ${Object.entries(SPANS).map(([key, [label]]) => html`<button key=${key} type="button" class="small" aria-pressed=${String(key === wanted)} onClick=${() => setQuery({ span: key }, { replace: true })}>${label}</button>`)}

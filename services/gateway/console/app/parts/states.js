@@ -25,12 +25,15 @@ export function Empty({ title, children }) {
   return html`<div class="empty"><p class="strong">${title}</p>${children && html`<p>${children}</p>`}</div>`;
 }
 
+/** A text of the gateway: what stands between backticks is a command. */
+export const Said = ({ text }) => text.split("`").map((part, at) => (at % 2 ? html`<code key=${at}>${part}</code>` : part));
+
 /** An error: what failed, why, what to do; `retry` asks again. */
 export function Failure({ error, retry, what }) {
   return html`<div class="failure" role="alert">
     <p class="strong"><${Icon} name="fail" /> ${what ? `${what}: ` : ""}${error.title ?? "It failed"}</p>
     <p>${error.detail || error.message}</p>
-    ${error.remedy && html`<p class="dim">What to do: ${error.remedy.split("`").map((part, at) => (at % 2 ? html`<code key=${at}>${part}</code>` : part))}</p>`}
+    ${error.remedy && html`<p class="dim">What to do: <${Said} text=${error.remedy} /></p>`}
     ${(retry || error.requestId) &&
     html`<p class="row">
       ${retry && html`<button type="button" onClick=${retry}>Try again</button>`}

@@ -6,7 +6,7 @@ import { may } from "../../app/session.js";
 import { useResource } from "../../app/store.js";
 import { Changes, summed, total } from "../../app/parts/changes.js";
 import { ReviewButton } from "../../app/parts/review.js";
-import { Badge, Empty, Shown } from "../../app/parts/states.js";
+import { Badge, Empty, Said, Shown } from "../../app/parts/states.js";
 import { Table } from "../../app/parts/table.js";
 import { bytes, count, number } from "../../app/parts/text.js";
 import { Time, span } from "../../app/parts/time.js";
@@ -52,8 +52,8 @@ export function Doctor({ project, node, nodes }) {
   return html`<${OfMachine} node=${node} nodes=${nodes}><button type="button" disabled=${found.loading} onClick=${found.reload}>${found.loading ? "Examining…" : "Examine again"}</button></${OfMachine}>
     ${node && html`<section class="panel" aria-label="What the doctor finds"><${Shown} found=${found} what="The doctor" lines=${8}>${({ checks }) => html`<ul class="checks">${checks.map((one) => {
       const [kind, word] = FINDINGS[one.finding];
-      return html`<li key=${one.name}><${Badge} kind=${kind}>${word}</${Badge}><div><p class="strong">${one.name}</p><p class="dim">${one.detail}</p>
-        ${one.remedy && html`<p>What to do: ${one.remedy}</p>`}</div></li>`;
+      return html`<li key=${one.name}><${Badge} kind=${kind}>${word}</${Badge}><div><p class="strong">${one.name}</p><p class="dim"><${Said} text=${one.detail} /></p>
+        ${one.remedy && html`<p>What to do: <${Said} text=${one.remedy} /></p>`}</div></li>`;
     })}</ul>`}</${Shown}></section>`}`;
 }
 
