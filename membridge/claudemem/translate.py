@@ -40,6 +40,15 @@ def translated(path: Path) -> Generator[None]:
         raise files.meaning(error, path, otherwise=DatabaseInvalidError) from error
 
 
+def is_damage(error: MembridgeError) -> bool:
+    """Return whether an error of `translated` says that the file is not a sound database.
+
+    Not so for one that is locked, cannot be opened or read just now, or has no room: it may be sound.
+    """
+    passing = (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)
+    return isinstance(error, DatabaseInvalidError) and not isinstance(error.__cause__, passing)
+
+
 def _translate(error: apsw.Error, path: Path) -> MembridgeError:
     if _says_full(error) or (isinstance(error, apsw.IOError | apsw.CantOpenError) and _is_full(path.parent)):
         return files.full(path)

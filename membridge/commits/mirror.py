@@ -15,6 +15,7 @@ import msgspec
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import MEMORY_SUFFIX
+from membridge.claudemem.translate import is_damage, translated
 from membridge.commits.chain import Position
 from membridge.errors import FileAccessError, MembridgeError
 from membridge.merge.memory_file import MemoryFile
@@ -59,15 +60,20 @@ class Mirror:
         return None if noted is None else (noted.position, self.directory / noted.file)
 
     def settle(self, *, deadline: Deadline) -> None:
-        """Bring the position to the file after a crash between the two; forget a mirror that is neither state."""
+        """Bring the position to the file after a crash between the two; forget a mirror that is neither state.
+
+        Errors: those of a file that cannot be read now, and may be sound.
+        """
         noted = self._read(_POSITION)
         if noted is None:
             return
+        path = self.directory / noted.file
         try:
-            with closing(MemoryFile(self.directory / noted.file, deadline=deadline)) as memory:
+            with translated(path), closing(MemoryFile(path, deadline=deadline)) as memory:
                 digest, moved = memory.digest(), _decoded(memory.position())
         except MembridgeError as error:
-            if isinstance(error, FileAccessError):
+            if not is_damage(error):
+                # A forgotten mirror is no base any more, so that the next merge cannot tell which side edited a row.
                 raise
             digest, moved = "", None
             log.warning("mirror cannot be read", reason=error.message)

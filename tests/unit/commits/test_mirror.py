@@ -13,7 +13,7 @@ from membridge.aio.deadline import Deadline
 from membridge.claudemem import canonical
 from membridge.commits.chain import Position
 from membridge.commits.mirror import Mirror, encoded
-from membridge.errors import DiskFullError, FileAccessError
+from membridge.errors import DiskFullError, FileAccessError, MembridgeError
 from membridge.merge.memory_file import MemoryFile
 from membridge.merge.row_stream import Link, Message, Origin, Schema, Sent, Tail
 from membridge.system import files
@@ -121,6 +121,28 @@ def test_a_mirror_that_cannot_be_read_is_forgotten(tmp_path: Path, content: byte
     mirror.settle(deadline=soon())
     assert mirror.position() is None
     assert mirror.last() is not None
+
+
+def test_a_mirror_that_cannot_be_opened_just_now_is_kept(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    with closing(MemoryFile(mirror.stage(), deadline=soon(), building=True)) as memory:
+        fill(memory, b"one")
+        position = Position(1, 1, memory.digest())
+        memory.settle()
+        staged = memory.path
+    mirror.adopt(staged, position)
+    path = mirror.path()
+    assert path is not None
+    # SQLite cannot make its WAL there: as with too many open files, an I/O error, or a folder of another user.
+    blocked = path.with_name(f"{path.name}-wal")
+    blocked.unlink(missing_ok=True)
+    blocked.mkdir()
+    with pytest.raises(MembridgeError, match="cannot be opened"):
+        mirror.settle(deadline=soon())
+    assert mirror.position() == position
+    blocked.rmdir()
+    mirror.settle(deadline=soon())
+    assert mirror.position() == position
 
 
 def test_what_an_interrupted_attempt_left_is_swept(tmp_path: Path) -> None:
