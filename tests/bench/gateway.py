@@ -1,6 +1,6 @@
 """The gateway: what a thousand followers of events cost, and how fast it answers beside FastAPI.
 
-python -m tests.bench.gateway [--seconds 8]   prints, and writes docs/benchmarks-gateway.md
+python -m tests.bench.gateway [--seconds 12]   prints, and writes docs/benchmarks-gateway.md
 """
 
 import argparse
@@ -16,7 +16,7 @@ import uvloop
 
 from membridge.embedded.nats_server import start_nats
 from tests.bench.gateway_events import CLIENTS, EVENTS, PER_SECOND, Followers, measure
-from tests.bench.gateway_http import CONNECTIONS, Answers, Load, ours, peer, postgres
+from tests.bench.gateway_http import CONNECTIONS, TURNS, Answers, Load, beside, ours, peer, postgres
 from tests.bench.gateway_process import answering, service
 from tests.bench.table import machine
 from tests.fixtures.ports import free_port
@@ -28,7 +28,8 @@ Written by `python -m tests.bench.gateway` on {day}; load average {load} before 
 
 ## Requests
 
-{connections} connections of a client in a process of its own; each sends its next request when it has the answer.
+{connections} connections of a client in a process of its own; each sends its next request when it has the answer. Both
+servers run and are measured in turns, {turns} each; the table has the median turn.
 `GET /api/runtime/llm-tasks/{{id}}` reads one of 500 tasks, `POST /api/runtime/llm-tasks` submits a task with a prompt
 of 500 bytes, which is on disk (fsync) with its audit record before the answer. Membridge is the gateway, NATS and a
 coordinator, processes of their own; the gateway also writes each submission to its audit stream. The peer is one
@@ -52,7 +53,7 @@ Times are from the publication over NATS to the receipt by a client, of all clie
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--seconds", type=float, default=12.0)
     options = parser.parse_args()
     loads: list[str] = []
     found: dict[str, tuple[Answers, Answers]] = {}
@@ -63,11 +64,11 @@ def main() -> None:
         folder = Path(text)
         for name, databases in {"SQLite": ("", ""), "PostgreSQL": addresses}.items():
             loads.append(_load())
-            beside = peer(databases[1], folder / f"peer {name}", options.seconds)
-            loads.append(_load())
-            with start_nats(folder / f"nats {name}") as server:
-                mine = ours(server.url, databases[0], folder / f"ours {name}", options.seconds, server.pid)
-            found[name] = mine, beside
+            with (
+                ours(databases[0], folder / f"ours {name}") as mine,
+                peer(databases[1], folder / f"peer {name}") as other,
+            ):
+                found[name] = beside(mine, other, options.seconds)
         loads.append(_load())
         followers = _followers(folder / "events")
     page = _page(found, followers, loads)
@@ -94,14 +95,14 @@ def _load() -> str:
 
 def _page(found: dict[str, tuple[Answers, Answers]], followers: Followers, loads: Sequence[str]) -> str:
     rates, spent = list[Sequence[str]](), list[Sequence[str]]()
-    for database, (mine, beside) in found.items():
+    for database, (mine, other) in found.items():
         for what in ("get", "post"):
-            one, other = getattr(mine, what), getattr(beside, what)
-            times = one.rate / other.rate
+            one, another = getattr(mine, what), getattr(other, what)
+            times = one.rate / another.rate
             rates.append(
-                (f"{what.upper()}, {database}", _rate(one), _rate(other), f"{times:.1f}x", "2x", _met(times >= 2.0))
+                (f"{what.upper()}, {database}", _rate(one), _rate(another), f"{times:.1f}x", "2x", _met(times >= 2.0))
             )
-            spent.append((f"{what.upper()}, {database}", _spent(one), _spent(other)))
+            spent.append((f"{what.upper()}, {database}", _spent(one), _spent(another)))
     times = ", ".join(f"{seconds * 1e3:.0f}" for seconds in (followers.p50, followers.p99, followers.slowest))
     room = 16 << 20
     said = [
@@ -112,9 +113,13 @@ def _page(found: dict[str, tuple[Answers, Answers]], followers: Followers, loads
         ("resident memory of the idle gateway", _mib(followers.idle), "45 MiB", _met(followers.idle <= 45 << 20)),
     ]
     introduction = INTRODUCTION.format(
-        day=datetime.now(UTC).date(), load=", ".join(loads), connections=CONNECTIONS, fastapi=version("fastapi"),
+        day=datetime.now(UTC).date(),
+        load=", ".join(loads),
+        connections=CONNECTIONS,
+        turns=TURNS,
+        fastapi=version("fastapi"),
         uvicorn=version("uvicorn"),
-    )  # fmt: skip
+    )
     events = EVENTS_OF.format(clients=CLIENTS, events=EVENTS, rate=PER_SECOND)
     parts = (
         "# Benchmarks of the gateway\n",

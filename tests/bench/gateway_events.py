@@ -53,6 +53,7 @@ async def new_key(bus: Bus) -> str:
 async def measure(url: str, port: int, gateway: int) -> Followers:
     """Measure them."""
     async with connected(url) as bus:
+        idle = resident(gateway)
         issued = [await new_key(bus) for _ in range(KEYS)]
         # One comes and goes first: what the first one loads is not what one costs.
         async with followers(port, 1, issued[:1]):
@@ -74,7 +75,7 @@ async def measure(url: str, port: int, gateway: int) -> Followers:
             delays = sorted(json.loads(await process.stdout.read()))
     assert len(delays) == CLIENTS * EVENTS, len(delays)
     return Followers(
-        idle=before,
+        idle=idle,
         connected=connected_rss - before,
         after=after - before,
         p50=delays[len(delays) // 2],

@@ -14,13 +14,14 @@ import asyncpg
 import uvloop
 
 from membridge.aio.deadline import Deadline
+from membridge.embedded.nats_server import start_nats
 from services.coordinator.store.migrations import MIGRATIONS
 from services.database.engine import open_engine, parse_url
 from tests.bench.gateway_process import answering, cpu, service
 from tests.bench.tasks_over_nats import ended
 from tests.fixtures.ports import free_port
 
-CONNECTIONS, SEEDED = 64, 500
+CONNECTIONS, SEEDED, TURNS = 64, 500, 3
 KEY = "k" * 24
 PATH = "/api/runtime/llm-tasks"
 BODY = json.dumps({"agent_slug": "writer", "prompt": "p" * 500, "labels": ["bench"]})
@@ -83,17 +84,33 @@ def load(port: int, requests: list[str], status: int, seconds: float, processes:
     return Load(found["rate"], found["p50"], found["p99"], spent)
 
 
-def answers(port: int, seconds: float, processes: Mapping[str, int]) -> Answers:
-    """Measure a server that runs."""
-    uvloop.run(answering(port))
-    ids = uvloop.run(seeded(port))
-    get = load(port, [request("GET", f"{PATH}/{one}") for one in ids], 200, seconds, processes)
-    post = load(port, [request("POST", PATH, BODY)], 201, seconds, processes)
-    return Answers(get, post)
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs: where, and its processes by name."""
+
+    port: int
+    processes: Mapping[str, int]
 
 
-def ours(url: str, database: str, folder: Path, seconds: float, nats: int) -> Answers:
-    """Measure the gateway."""
+def beside(first: Server, second: Server, seconds: float) -> tuple[Answers, Answers]:
+    """Measure two servers in turns, so that both have the machine as it is; return the median turn of each."""
+    servers = (first, second)
+    reads = [[request("GET", f"{PATH}/{one}") for one in uvloop.run(seeded(server.port))] for server in servers]
+    loads: dict[tuple[str, int], list[Load]] = {}
+    for what, status in (("get", 200), ("post", 201)):
+        for _ in range(TURNS):
+            for number, server in enumerate(servers):
+                requests = reads[number] if what == "get" else [request("POST", PATH, BODY)]
+                found = load(server.port, requests, status, seconds / TURNS, server.processes)
+                loads.setdefault((what, number), []).append(found)
+    medians = {key: sorted(turns, key=lambda turn: turn.rate)[TURNS // 2] for key, turns in loads.items()}
+    one, other = (Answers(medians["get", number], medians["post", number]) for number in (0, 1))
+    return one, other
+
+
+@contextmanager
+def ours(database: str, folder: Path) -> Generator[Server]:
+    """Run the gateway, with NATS and a coordinator."""
     folder.mkdir()
     port = free_port()
     known = {
@@ -101,14 +118,17 @@ def ours(url: str, database: str, folder: Path, seconds: float, nats: int) -> An
         "MEMBRIDGE_GATEWAY_READS_PER_SECOND": "0", "MEMBRIDGE_GATEWAY_WRITES_PER_SECOND": "0",
     }  # fmt: skip
     with (
-        service("coordinator", url, folder, **({"DATABASE_URL": database} if database else {})) as coordinator,
-        service("gateway", url, folder, **known) as gateway,
+        start_nats(folder / "nats") as nats,
+        service("coordinator", nats.url, folder, **({"DATABASE_URL": database} if database else {})) as coordinator,
+        service("gateway", nats.url, folder, **known) as gateway,
     ):
-        return answers(port, seconds, {"gateway": gateway, "nats-server": nats, "coordinator": coordinator})
+        uvloop.run(answering(port))
+        yield Server(port, {"gateway": gateway, "nats-server": nats.pid, "coordinator": coordinator})
 
 
-def peer(database: str, folder: Path, seconds: float) -> Answers:
-    """Measure FastAPI."""
+@contextmanager
+def peer(database: str, folder: Path) -> Generator[Server]:
+    """Run FastAPI."""
     folder.mkdir()
     uvloop.run(_migrated(database, folder))
     port = free_port()
@@ -116,7 +136,8 @@ def peer(database: str, folder: Path, seconds: float) -> Answers:
     command = [sys.executable, "-m", "tests.bench.fastapi_peer", str(port), KEY, where]
     log = (folder / "peer.log").open("wb")
     with ended(process := subprocess.Popen(command, stderr=log, env={"PATH": os.environ["PATH"]})):
-        return answers(port, seconds, {"FastAPI": process.pid})
+        uvloop.run(answering(port))
+        yield Server(port, {"FastAPI": process.pid})
 
 
 async def _migrated(database: str, folder: Path) -> None:

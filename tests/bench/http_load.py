@@ -14,7 +14,7 @@ from typing import Any, cast
 import uvloop
 
 #: Seconds before the measurement, in which connections are opened and caches filled.
-WARM = 1.5
+WARM = 1.0
 
 
 class _Connection(asyncio.Protocol):
