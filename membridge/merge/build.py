@@ -64,6 +64,9 @@ def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline
                 connection.run("BEGIN")
                 builder.finish()
             connection.run("COMMIT")
+            connection.run("DETACH search; DETACH state")
+            # As claude-mem has it. Changes are read from the WAL; without one every merge would compare all rows.
+            connection.run("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
             files.remove(search)

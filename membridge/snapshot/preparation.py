@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import database
 from membridge.commits import chain
@@ -91,15 +92,15 @@ def changes(lane: Lane, known: KnownHead | None, deadline: Deadline) -> Prepared
 
 
 def whole_database(lane: Lane, deadline: Deadline) -> Prepared:
-    """Read all rows of the live database into a staged memory file. Blocking."""
-    database.quick_check(lane.database, deadline=deadline)
+    """Read all rows of the live database into a staged memory file, while SQLite checks the database. Blocking."""
     staged = lane.mirror.stage()
     packed = _packed_beside(staged)
-    since = standing.turn(lane, deadline=deadline)
-    with _swept_on_failure(lane):
+    with _swept_on_failure(lane), threads.beside(database.quick_check, lane.database, deadline=deadline) as checked:
+        since = standing.turn(lane, deadline=deadline)
         memory = MemoryFile(staged, deadline=deadline, building=True)
         with _undone_on_failure(memory, packed):
             fill(memory, lane.database, is_live=True, deadline=deadline)
+            checked.result()
             return _imaged(memory, packed, Place.STAGED, Seen({}, since))
 
 
