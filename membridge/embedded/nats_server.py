@@ -271,8 +271,13 @@ def _command(options: NatsOptions) -> list[str]:
     ]
 
 
+#: Where Go begins to collect garbage at once: without it the server keeps 10 to 17 MiB that one upload took. It may use
+#: more when it needs more; tasks over it are as fast as without.
+_GO_MEMORY = "24MiB"
+
+
 def _environment(directory: Path) -> dict[str, str]:
-    return {"PATH": os.defpath, "HOME": str(directory), "TMPDIR": str(directory)}
+    return {"PATH": os.defpath, "HOME": str(directory), "TMPDIR": str(directory), "GOMEMLIMIT": _GO_MEMORY}
 
 
 def _logfile(directory: Path) -> Path:
