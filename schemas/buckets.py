@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from schemas.fields import Instant, Line, Sentence, Whole
-from schemas.gateway import Agent, Federation
+from schemas.gateway_nats import Agent, Federation
 from schemas.identity import Epoch
 from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
 from schemas.leases import Lease

@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from schemas.commits import DiffRequest, ExtractRequest, HistoryRequest, RestoreBackupRequest, RestoreRequest, TagAction
 from schemas.fields import MANY, Instant, Labels, Line, Named, Number, Reason, Sentence, Slug, Text, Uuid, Whole
+from schemas.gateway_nats import Agent, ServerUrl
 from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
 from schemas.leadership import Policy
 from schemas.memories import ForgetRequest, MemoriesRequest, MemoryRequest
@@ -20,16 +21,6 @@ from schemas.workers import Capabilities
 MOST_BODY = 2 << 20
 #: A project, by its canonical id or by its name.
 ProjectName = Annotated[str, Meta(min_length=1, max_length=256)]
-#: An address of an HTTP server, empty for none.
-ServerUrl = Annotated[str, Meta(max_length=1_024)]
-
-
-class GatewayStatus(Wire, frozen=True, kw_only=True):
-    """Where a gateway answers HTTP, how many projects it reaches, and for how long it has run."""
-
-    address: Line
-    projects: Whole = 0
-    uptime_seconds: float = 0.0
 
 
 class RuntimeHealth(Wire, frozen=True, kw_only=True):
@@ -62,13 +53,6 @@ class SetRuntimeConfig(Wire, frozen=True, kw_only=True):
 
     server_url: ServerUrl = ""
     admin_key: Annotated[str, Meta(max_length=1_024)] | None = None
-
-
-class Federation(Wire, frozen=True, kw_only=True):
-    """The server that was configured over HTTP, and its key. No answer ever has the key."""
-
-    server_url: ServerUrl = ""
-    admin_key: Annotated[str, Meta(max_length=1_024)] = ""
 
 
 class ConnectionTest(Wire, frozen=True, kw_only=True):
@@ -223,21 +207,6 @@ class RemoveProject(Wire, frozen=True, kw_only=True):
 
     name: ProjectName
     node: WireNodeId | None = None
-
-
-class Agent(Wire, frozen=True, kw_only=True):
-    """A machine: one whose node is present, or one that an old client registered.
-
-    `status` is `online` for a node that is present and for an agent that was heard of within two minutes.
-    """
-
-    name: WireNodeId
-    url: Sentence = ""
-    kind: Line = "agent"
-    status: Line = "unknown"
-    last_seen: Instant = ""
-    version: Line = ""
-    projects: Annotated[list[Line], Meta(max_length=4_096)] = []
 
 
 class AgentsReply(Wire, frozen=True, kw_only=True):

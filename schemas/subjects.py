@@ -44,7 +44,7 @@ from schemas.commits import (
     VerifyReply,
     VerifyRequest,
 )
-from schemas.gateway import GatewayStatus
+from schemas.gateway_nats import GatewayStatus
 from schemas.identity import token
 from schemas.leadership import LeadershipReply, SelectRequest
 from schemas.leases import (

@@ -15,7 +15,7 @@ from membridge.wiring.bus import project_buses, service_bus
 from membridge.wiring.service import Service
 from schemas import subjects
 from schemas.buckets import AGENTS, FEDERATION, LAST_SEEN
-from schemas.gateway import GatewayStatus
+from schemas.gateway_nats import GatewayStatus
 from schemas.node import Empty
 from services.gateway.callers import admission_of
 from services.gateway.federation import Federated

@@ -13,7 +13,8 @@ from membridge.settings import Settings
 from membridge.settings.kinds import ENDPOINT
 from membridge.system import clock
 from schemas.errors import ErrorCode, ErrorReply
-from schemas.gateway import ConnectionTest, Federation, RuntimeConfig, SetRuntimeConfig
+from schemas.gateway import ConnectionTest, RuntimeConfig, SetRuntimeConfig
+from schemas.gateway_nats import Federation
 from schemas.node import Empty
 from schemas.wire import Wire, WireError, decode, encode
 from services.gateway.settings import GatewaySettings

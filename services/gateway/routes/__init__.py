@@ -6,7 +6,7 @@ Old clients use them.
 from dataclasses import dataclass
 
 from membridge.settings import Settings
-from schemas.gateway import Agent
+from schemas.gateway_nats import Agent
 from services.gateway.federation import Federated
 from services.gateway.machines import Machines
 from services.gateway.projects import Projects

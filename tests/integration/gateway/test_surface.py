@@ -3,7 +3,8 @@
 import pytest
 
 from schemas.audit import AuditReply, AuditRequest
-from schemas.gateway import Agent, AgentOutput, AgentsReply, MembridgeHealth, RuntimeConfig, RuntimeHealth, SelectLeader
+from schemas.gateway import AgentOutput, AgentsReply, MembridgeHealth, RuntimeConfig, RuntimeHealth, SelectLeader
+from schemas.gateway_nats import Agent
 from schemas.leases import Lease, LeasesReply, LeasesRequest
 from schemas.node import JobsReply
 from schemas.results import ArtifactsReply, ArtifactsRequest
