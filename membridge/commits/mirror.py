@@ -98,6 +98,7 @@ class Mirror:
         target = self.directory / f"{position.sha256[:16]}-{secrets.token_hex(4)}{MEMORY_SUFFIX}"
         with files.translated(target):
             files.put_in_place(staged, target)
+            files.leave_cache(target)
         self._note(position, target.name)
 
     def advance(self, position: Position) -> None:

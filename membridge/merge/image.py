@@ -28,8 +28,10 @@ def pack(memory: MemoryFile, target: Path) -> None:
     compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj(memory.size_bytes())
     with memory.path.open("rb") as file, target.open("wb") as packed:
         packed.write(MAGIC)
-        while block := file.read(BLOCK):
-            packed.write(compressor.compress(block))
+        # One buffer: a new block each time costs more than to compress it.
+        buffer = memoryview(bytearray(BLOCK))
+        while size := file.readinto(buffer):
+            packed.write(compressor.compress(buffer[:size]))
         packed.write(compressor.flush())
 
 
@@ -40,11 +42,16 @@ def unpack(packed: Path, target: Path, *, size_bytes: int) -> None:
         if source.read(len(MAGIC)) != MAGIC:
             raise MalformedImageError("not the image of a memory")
         reader = zstandard.ZstdDecompressor().stream_reader(source)
+        buffer = memoryview(bytearray(BLOCK))
         try:
             # Never more at once, however small the image is.
-            while left >= 0 and (block := reader.read(BLOCK)):
-                left -= file.write(block)
+            while left >= 0 and (size := _read(reader, buffer)):
+                left -= file.write(buffer[:size])
         except zstandard.ZstdError as error:
             raise MalformedImageError(f"the image does not decompress: {error}") from error
     if left:
         raise MalformedImageError(f"the image does not hold {size_bytes} bytes")
+
+
+def _read(reader: zstandard.ZstdDecompressionReader, buffer: memoryview) -> int:
+    return reader.readinto(buffer)  # pyright: ignore[reportUnknownMemberType] - zstandard's stub lacks the buffer's type

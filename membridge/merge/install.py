@@ -150,6 +150,7 @@ def _raise_sequence(connection: Connection, table: Table, own_device: str | None
 
 def _publish(staged: Path, live: Path) -> None:
     files.sync_path(staged)
+    files.leave_cache(staged)
     # Leftovers of a deleted database would be replayed into the new one.
     for suffix in ("-wal", "-shm", "-journal"):
         stale = Path(f"{live}{suffix}")

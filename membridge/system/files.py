@@ -45,6 +45,21 @@ def put_in_place(part: Path, path: Path) -> None:
     sync_path(path.parent)
 
 
+def leave_cache(path: Path) -> None:
+    """Let the system forget what it holds of a file that was written at once and forced to the disk.
+
+    It holds that in large pieces, and a page that is changed later makes it write the piece: 3.5 MB for 30 pages.
+    """
+    advise = getattr(os, "posix_fadvise", None)
+    if advise is None:
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
 def copy(source: Path, target: Path) -> None:
     """Make `target` a copy of `source`."""
     with translated(target):
