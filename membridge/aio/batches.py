@@ -57,15 +57,17 @@ class Batches(Generic[Q, R]):
         try:
             while batch := self._next():
                 await self._one(batch)
+            # Before anybody else runs: what came between this and the end of the task would wait for ever.
+            self._running -= 1
         finally:
             for _, future in batch:
                 # Cut off: nobody will answer.
                 future.cancel()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._running -= 1
-        if task.cancelled():
+        if task.cancelled() or task.exception() is not None:
             # The group ends, and nobody will ask for what waits.
+            self._running -= 1
             while self._waiting:
                 self._waiting.popleft()[1].cancel()
 

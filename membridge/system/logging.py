@@ -35,6 +35,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "generation": "how often the bus was connected",
     "in_seconds": "how long until the next try",
     "inserted": "rows inserted",
+    "invitation": "id of an invitation",
     "job": "id of a push or pull",
     "key": "object key or KV key",
     "kind": "which sort of the thing that the event speaks of",

@@ -2,7 +2,7 @@
 
 import uuid
 
-from services.coordinator.engine.ids import ordered_id, output_id
+from services.coordinator.engine.ids import made_at, ordered_id, output_id
 
 
 def test_an_id_is_of_version_7_and_keeps_its_milliseconds_and_its_entropy() -> None:
@@ -25,3 +25,10 @@ def test_an_output_has_one_id_which_is_near_that_of_its_lease_and_not_the_same()
         assert made != lease
         assert made[:18] == lease[:18]
     assert output_id(str(uuid.uuid4())) != output_id(str(uuid.uuid4()))
+
+
+def test_an_id_says_when_it_was_made_and_any_other_text_says_nothing() -> None:
+    made = ordered_id(1_800_000_000.125, b"\xff" * 10)
+    assert made_at(made) == 1_800_000_000.125
+    for other in ("", "no id", str(uuid.uuid4()), made.upper(), f"{{{made}}}", made.replace("-", "")):
+        assert made_at(other) is None
