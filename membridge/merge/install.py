@@ -89,7 +89,7 @@ def sweep(live: Path) -> None:
     """Delete what an install that was killed has left beside the database; killed late, it is a second name of it."""
     staged = _staged(live)
     with translated(live):
-        for suffix in ("", "-journal", SEARCH_SUFFIX, *_FILLED):
+        for suffix in ("", "-journal", "-wal", "-shm", SEARCH_SUFFIX, *_FILLED):
             Path(f"{staged}{suffix}").unlink(missing_ok=True)
 
 

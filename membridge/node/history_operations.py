@@ -8,8 +8,7 @@ import msgspec
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.holders import holders
-from membridge.commits import heads, history, materialize, tags, verify
-from membridge.commits.diff import diff
+from membridge.commits import heads, history, materialize, tags
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import InvalidRequestError
 from membridge.merge.compare import Comparison
@@ -71,6 +70,8 @@ class HistoryOperations:
 
     async def verify(self, request: VerifyRequest, context: RequestContext) -> VerifyReply:
         """Verify the kept snapshots, as a job."""
+        from membridge.commits import verify  # noqa: PLC0415 - loaded when it is asked for: a node keeps what it loads for months
+
         lane = self._project.lane
         return await self._jobs.answer(
             "verify",
@@ -117,6 +118,8 @@ class HistoryOperations:
         )
 
     async def _diff(self, request: DiffRequest, progress: ProgressTracker, deadline: Deadline) -> DiffReply:
+        from membridge.commits.diff import diff  # noqa: PLC0415 - loaded when it is asked for: a node keeps what it loads for months
+
         lane = self._project.lane
         older = await history.resolve(lane, request.older, deadline=deadline)
         newer = await history.resolve(lane, request.newer, deadline=deadline)

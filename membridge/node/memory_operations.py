@@ -4,12 +4,10 @@ Translates between wire structs and the project; decides nothing.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.claudemem import search
-from membridge.claudemem.search import Found
 from membridge.commits import heads
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import InvalidRequestError, NotFoundError
@@ -26,6 +24,11 @@ from schemas.memories import (
     MemoryRequest,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from membridge.claudemem.search import Found
+
 #: Memories that an answer about forgetting lists.
 LISTED = 100
 
@@ -38,10 +41,14 @@ class MemoryOperations:
 
     async def search(self, request: MemoriesRequest, context: RequestContext) -> MemoriesReply:
         """List memories of a filter."""
+        from membridge.claudemem import search  # noqa: PLC0415 - loaded when it is asked for: a node keeps what it loads for months
+
         return await threads.run(search.search, self._project.lane.database, request, deadline=context.deadline)
 
     async def one(self, request: MemoryRequest, context: RequestContext) -> MemoryReply:
         """Return a memory."""
+        from membridge.claudemem import search  # noqa: PLC0415 - loaded when it is asked for: a node keeps what it loads for months
+
         return await threads.run(search.read, self._project.lane.database, request.ref, deadline=context.deadline)
 
     async def forget(self, request: ForgetRequest, context: RequestContext) -> ForgetReply:
@@ -72,8 +79,10 @@ class MemoryOperations:
             backup=str(backup) if backup is not None else None,
         )
 
-    async def _chosen(self, request: ForgetRequest, deadline: Deadline) -> Sequence[Found]:
+    async def _chosen(self, request: ForgetRequest, deadline: Deadline) -> "Sequence[Found]":
         """Return the memories that are meant. Errors: InvalidRequestError, NotFoundError for a name that is none."""
+        from membridge.claudemem import search  # noqa: PLC0415 - loaded when it is asked for: a node keeps what it loads for months
+
         database = self._project.lane.database
         if request.refs:
             found = await threads.run(search.named, database, request.refs, deadline=deadline)

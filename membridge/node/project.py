@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,7 +20,6 @@ from membridge.bus.connection import Bus
 from membridge.bus.kv import Kv
 from membridge.bus.streams import Delivery, WorkQueue, life_of
 from membridge.claudemem import database, worker_process
-from membridge.claudemem.search import Found
 from membridge.commits import gc, heads, proposal_bundles
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
@@ -53,6 +53,9 @@ from schemas.leadership import Role
 from schemas.node import ProjectPresence
 from schemas.proposal import ProposalAnnouncement
 from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, PushReply, PushRequest, SnapshotRecord
+
+if TYPE_CHECKING:
+    from membridge.claudemem.search import Found
 
 log = get_logger("membridge.project")
 
@@ -265,7 +268,7 @@ class Project:
             return await reinstate.put_back(self.lane, name, limit=limit, progress=progress, deadline=deadline)
 
     async def forget(
-        self, memories: Sequence[Found], progress: ProgressTracker, *, deadline: Deadline
+        self, memories: "Sequence[Found]", progress: ProgressTracker, *, deadline: Deadline
     ) -> tuple[int, Path | None, PushReply]:
         """Forget memories here, then commit that, or propose it. Errors: as `push`, and those of the database."""
         async with self._syncing(progress, heals=False, deadline=deadline):

@@ -32,7 +32,9 @@ def _trim() -> Callable[[int], object]:
 def rarely_collected() -> None:
     """Collect garbage rarely from now on, and never look through what exists now: for a server that is ready.
 
-    Requests leave little that reference counts do not free, and looking for it took a tenth of their time.
+    Requests leave little that reference counts do not free, and looking for it took a tenth of their time. What it
+    took to become ready is given back.
     """
+    give_back()
     gc.freeze()
     gc.set_threshold(GARBAGE)
