@@ -35,6 +35,9 @@ _CHUNK = 512
 Keys = Mapping[str, Iterable[Key]]
 
 
+_ENDED = "the index has ended"
+
+
 @dataclass(frozen=True, slots=True)
 class MirrorFile:
     """The mirror that the live database is held against: its digest and its file."""
@@ -64,6 +67,7 @@ class RowIndex:
         self._view = LiveView(live, stays_open=lasting)
         self._lock = threading.Lock()
         self._file: IndexFile | None = None
+        self._has_ended = False
         #: Why it could not be used last, for whoever reports it.
         self.problem = ""
         #: How many keys had been missed, ever; known once the file is open.
@@ -74,6 +78,12 @@ class RowIndex:
         with self._lock:
             self._view.close()
             self._close_file()
+
+    def end(self) -> None:
+        """Close it for good: whoever still looks at a project that is gone would make its file anew."""
+        # Nobody needs to be told.
+        self._has_ended, self.problem = True, _ENDED
+        self.close()
 
     def catch_up(self, mirror: MirrorFile | None, *, deadline: Deadline) -> Standing:
         """Take in what changed in the live database, and return what may differ from the mirror now.
@@ -161,6 +171,8 @@ class RowIndex:
 
     @contextmanager
     def _transaction(self) -> Generator[IndexFile]:
+        if self._has_ended:
+            raise IndexFileError(_ENDED, is_damaged=False)
         try:
             if self._file is None:
                 self._file = IndexFile(self._path)

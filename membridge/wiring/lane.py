@@ -61,5 +61,5 @@ async def open_lane(
             ),
         )
     finally:
-        await threads.run(index.close)
+        await threads.run(index.end)
         await threads.run(journal.close)
