@@ -103,6 +103,24 @@ def open_frozen_pair(path: Path, other: Path, *, deadline: Deadline) -> Generato
         yield connection
 
 
+@contextmanager
+def open_to_build(path: Path, state: Path, *, deadline: Deadline) -> Generator[Connection]:
+    """Open `path`, a new file, as `main` with the memory file `state`, which is only read, attached as `state`.
+
+    A file that is not whole is of no use to anybody: nothing is forced to the disk before its end.
+    """
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+    with translated(path):
+        connection = Connection(apsw.Connection(str(path), flags=flags))
+        try:
+            bound(connection, deadline)
+            connection.run("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; PRAGMA foreign_keys = OFF")
+            connection.run("ATTACH ? AS state", (frozen_uri(state),))
+            yield connection
+        finally:
+            connection.close()
+
+
 def prepare(connection: Connection, path: Path, *, deadline: Deadline) -> None:
     """Give a connection to a live database the settings that are safe beside the worker."""
     connection.apsw.set_busy_handler(Patience(path, deadline).wait)

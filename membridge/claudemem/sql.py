@@ -57,10 +57,6 @@ class Connection:
         for _ in self.each(sql, bindings):
             pass
 
-    def write_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
-        """Run a statement once for each row of bindings."""
-        self.apsw.executemany(sql, rows)  # pyright: ignore[reportUnknownMemberType] - as above
-
     def write(self, sql: str, bindings: Bindings) -> None:
         """Write one row. Raises RowRefusedError when the table forbids it."""
         try:

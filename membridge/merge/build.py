@@ -7,11 +7,9 @@ beside it. What belongs to a machine is empty.
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import apsw
-
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.claudemem.connection import bound, frozen_uri
+from membridge.claudemem.connection import open_to_build
 from membridge.claudemem.sql import Connection, RowRefusedError, Value
 from membridge.claudemem.tables import (
     CARRIED_COLUMNS,
@@ -45,15 +43,10 @@ def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline
     search = target.with_name(f"{target.name}{SEARCH_SUFFIX}")
     with translated(target):
         files.remove(search)
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
-        connection = Connection(apsw.Connection(str(target), flags=flags))
-        try:
-            bound(connection, deadline)
-            # A file that is not whole is of no use to anybody: nothing is forced before its end.
-            connection.run("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; PRAGMA foreign_keys = OFF")
+    try:
+        with open_to_build(target, state, deadline=deadline) as connection:
             connection.run(f"PRAGMA page_size = {schema.page_size}; PRAGMA auto_vacuum = {schema.auto_vacuum}")
             connection.run(f"PRAGMA user_version = {schema.user_version}")
-            connection.run("ATTACH ? AS state", (frozen_uri(state),))
             connection.run("BEGIN")
             builder = _Builder(connection, schema, source)
             with threads.beside(search_index.make, search, state, builder.begin(), deadline=deadline) as searchable:
@@ -67,8 +60,8 @@ def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline
             connection.run("DETACH search; DETACH state")
             # As claude-mem has it. Changes are read from the WAL; without one every merge would compare all rows.
             connection.run("PRAGMA journal_mode = WAL")
-        finally:
-            connection.close()
+    finally:
+        with translated(target):
             files.remove(search)
 
 
@@ -82,6 +75,8 @@ class _Builder:
         self._theirs = travelling_tables(connection, "state")
         #: Rows that lacked what their table demands, by table.
         self._alone = dict[str, list[int]]()
+        self._search = list[SearchIndex]()
+        #: Of which rows those indexes are that are made beside.
         self._beside = dict[SearchIndex, Rows]()
         self._bindings = {"now": int(clock.now().timestamp() * 1000), "device": source.device}
 
@@ -91,10 +86,11 @@ class _Builder:
         self._tables = travelling_tables(self._connection)
         for _, name, sql in self._own:
             index = search_index.search_index(self._connection, name, sql) if _is_virtual(sql) else None
-            if index is None or index.table not in self._tables or index.table not in self._theirs:
+            if index is None:
                 continue
-            table, known = self._tables[index.table], self._theirs[index.table]
-            if search_index.is_as_it_stands(index, table, known):
+            self._search.append(index)
+            table, known = self._tables.get(index.table), self._theirs.get(index.table)
+            if table is not None and known is not None and search_index.is_as_it_stands(index, table, known):
                 self._beside[index] = Rows(_whole(table, _expressions(table, self._theirs)), self._bindings)
         return self._beside
 
@@ -109,16 +105,13 @@ class _Builder:
 
     def finish(self) -> None:
         """Bring the search indexes, and what runs when a row is written."""
-        for _, name, sql in self._own:
-            if not _is_virtual(sql):
+        for index in self._search:
+            if index not in self._beside:
+                search_index.rebuild(self._connection, index.name)
                 continue
-            index = next((one for one in self._beside if one.name == name), None)
-            if index is not None:
-                search_index.copy(self._connection, "search", index)
-                for rowid in self._alone.get(index.table, ()):
-                    search_index.add(self._connection, index, rowid)
-            elif search_index.search_index(self._connection, name, sql) is not None:
-                search_index.rebuild(self._connection, name)
+            search_index.copy(self._connection, "search", index)
+            for rowid in self._alone.get(index.table, ()):
+                search_index.add(self._connection, index, rowid)
         self._run(sql for kind, _, sql in self._own if kind in {"trigger", "view"})
         self._settle()
 

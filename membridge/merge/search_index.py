@@ -10,13 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import apsw
-
 from membridge.aio.deadline import Deadline
-from membridge.claudemem.connection import bound, frozen_uri
+from membridge.claudemem.connection import open_to_build
 from membridge.claudemem.sql import Bindings, Connection
 from membridge.claudemem.tables import Table, quoted
-from membridge.claudemem.translate import translated
 
 #: MiB of new text that an index gathers before it writes a part; the default of one makes many small parts.
 _PART = 8
@@ -72,28 +69,20 @@ def is_as_it_stands(index: SearchIndex, table: Table, known: Table) -> bool:
 
 def make(path: Path, state: Path, indexes: Mapping[SearchIndex, Rows], *, deadline: Deadline) -> None:
     """Make indexes in a file of their own from the rows of the memory file `state`. Blocking."""
-    with translated(path):
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
-        connection = Connection(apsw.Connection(str(path), flags=flags))
-        try:
-            bound(connection, deadline)
-            connection.run("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF")
-            connection.run("ATTACH ? AS state", (frozen_uri(state),))
-            connection.run("BEGIN")
-            for index, rows in indexes.items():
-                connection.run(index.sql)
-                columns = ", ".join(f"t.{quoted(column)}" for column in index.columns)
-                source = f"FROM state.{quoted(index.table)} t WHERE {rows.condition} ORDER BY t.rowid"
-                _set(connection, index.name, "hashsize", _PART << 20)
-                # Parts that are joined once at the end are read and written once. Left as they are, each new memory
-                # would join some of them: 14 MB written for ten rows at 1 GiB.
-                _set(connection, index.name, "automerge", 0)
-                _set(connection, index.name, "crisismerge", _NEVER)
-                connection.run(_insert(index, f"SELECT t.rowid, {columns} {source}"), rows.bindings)
-                _tell(connection, index.name, "optimize")
-            connection.run("COMMIT")
-        finally:
-            connection.close()
+    with open_to_build(path, state, deadline=deadline) as connection:
+        connection.run("BEGIN")
+        for index, rows in indexes.items():
+            connection.run(index.sql)
+            columns = ", ".join(f"t.{quoted(column)}" for column in index.columns)
+            source = f"FROM state.{quoted(index.table)} t WHERE {rows.condition} ORDER BY t.rowid"
+            _set(connection, index.name, "hashsize", _PART << 20)
+            # Parts that are joined once at the end are read and written once. Left as they are, the memories that come
+            # next would join some of them.
+            _set(connection, index.name, "automerge", 0)
+            _set(connection, index.name, "crisismerge", _NEVER)
+            connection.run(_insert(index, f"SELECT t.rowid, {columns} {source}"), rows.bindings)
+            _tell(connection, index.name, "optimize")
+        connection.run("COMMIT")
 
 
 def copy(connection: Connection, schema: str, index: SearchIndex) -> None:

@@ -48,7 +48,7 @@ def put_in_place(part: Path, path: Path) -> None:
 def leave_cache(path: Path) -> None:
     """Let the system forget what it holds of a file that was written at once and forced to the disk.
 
-    It holds that in large pieces, and a page that is changed later makes it write the piece: 3.5 MB for 30 pages.
+    It holds that in large pieces, and counts the whole piece as written when a page of it changes: 3.5 MB for 30 pages.
     """
     advise = getattr(os, "posix_fadvise", None)
     if advise is None:

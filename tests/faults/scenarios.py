@@ -116,21 +116,22 @@ async def at_the_end_of_a_chain(stage: Stage) -> None:
 async def before_a_rollup(stage: Stage) -> None:
     """The next commit has number 8."""
     await together(stage)
-    a = stage.node("a")
-    for number in range(6):
-        await a.push()
-        change(a, f"commit {number}", forget=number == 3)
-        learn(a, f"commit {number} of a")
+    await committed(stage, "a", 6)
 
 
 async def behind_a_rollup(stage: Stage) -> None:
     """B committed more than a rollup holds since a pulled."""
     await together(stage)
-    b = stage.node("b")
-    for number in range(9):
-        await b.push()
-        change(b, f"commit {number}", forget=number == 3)
-        learn(b, f"commit {number} of b")
+    await committed(stage, "b", 9)
+
+
+async def committed(stage: Stage, machine: str, times: int) -> None:
+    """Commit so often, and leave something to push: rows come, change and go."""
+    node = stage.node(machine)
+    for number in range(times):
+        await node.push()
+        change(node, f"commit {number}", forget=number == 3)
+        learn(node, f"commit {number} of {machine}")
 
 
 async def behind(stage: Stage) -> None:
