@@ -7,6 +7,7 @@ from pathlib import Path
 from membridge.aio import threads
 from membridge.bus.connection import Bus
 from membridge.bus.publisher import announce
+from membridge.commits import temp_dir
 from membridge.commits.chain import ChainPolicy
 from membridge.commits.retention import SnapshotPolicy
 from membridge.merge.conflicts import Journal
@@ -32,6 +33,7 @@ async def open_lane(
     A `lasting` one is a daemon's: it keeps watching the live database.
     """
     folder = lane_folder(settings, config)
+    await threads.run(temp_dir.sweep, folder)
     journal = await threads.run(Journal, folder / "journal.db")
     index = RowIndex(folder / INDEX_FILE, config.database, lasting=lasting)
     lane_settings, keep, keep_backups = settings.lane, settings.keep, settings.backup

@@ -16,6 +16,7 @@ from membridge.bus.kv import Kv, open_bucket
 from membridge.bus.options import BusOptions
 from membridge.bus.publisher import announce
 from membridge.bus.streams import WorkQueue, ensure_streams, open_queue
+from membridge.commits import temp_dir
 from membridge.commits.chain import ChainPolicy
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.retention import SnapshotPolicy
@@ -131,6 +132,7 @@ class World:
     def node(self, folder: Path, project: ProjectId, name: str, terms: Terms) -> Node:
         """Return the node `name` whose home lies in `folder`."""
         home = folder / name
+        temp_dir.sweep(home / "state")
         journal = Journal(home / "state" / "journal.db")
         self._stack.callback(journal.close)
         index = RowIndex(home / "state" / "rows.db", home / "claude-mem.db")
