@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from membridge.settings.hooks import HookSettings
 from membridge.settings.kinds import (
     ENDPOINT,
     FLAG,
@@ -471,4 +472,5 @@ GROUPS: dict[str, type] = {
     "leadership": LeadershipSettings,
     "claude_mem": ClaudeMemSettings,
     "worker": WorkerSettings,
+    "hooks": HookSettings,
 }

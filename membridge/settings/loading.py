@@ -29,6 +29,7 @@ from membridge.settings.groups import (
     StoreKind,
     StoreSettings,
 )
+from membridge.settings.hooks import HookSettings
 from membridge.settings.kinds import PATH, PROJECT, Kind, Secret
 from membridge.settings.services import HasSettings, discover
 from membridge.settings.sources import FileValues, Raw, from_environment, from_legacy, from_toml, read
@@ -76,6 +77,7 @@ class Settings:
     keep: KeepSettings
     leadership: LeadershipSettings
     claude_mem: ClaudeMemSettings
+    hooks: HookSettings
     #: The groups that services bring, by name; `of` returns one with its type.
     services: Mapping[str, object]
     projects: tuple[ProjectConfig, ...]
@@ -166,6 +168,7 @@ def load(environ: Mapping[str, str], home: Path) -> Settings:
         keep=_group(KeepSettings, "keep", values),
         leadership=_group(LeadershipSettings, "leadership", values),
         claude_mem=_group(ClaudeMemSettings, "claude_mem", values),
+        hooks=_group(HookSettings, "hooks", values),
         services=MappingProxyType(services),
         projects=_projects(project, nats.keys_dir, files, where, home),
         table=table,
