@@ -1,28 +1,23 @@
-"""nkeys: made here, kept in files that only the owner reads; only the public key is ever sent."""
+"""Key files: made here, read by the owner only; only the public key is ever sent."""
 
-import os
 from pathlib import Path
 
+from membridge.bus import nkeys
 from membridge.errors import CredentialsError
 from membridge.system import files
 
 
 def provide_key(path: Path) -> str:
     """Return the public key of the seed in `path`, made if missing. Blocking; raises CredentialsError."""
-    import nkeys  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs] - PyNaCl is loaded only where keys are used
-
     if not path.is_file():
-        made = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)  # pyright: ignore[reportUnknownMemberType]
-        files.save(path, made + b"\n")
+        files.save(path, f"{nkeys.new_key().seed}\n".encode())
     try:
-        pair = nkeys.from_seed(bytearray(path.read_bytes().strip()))  # pyright: ignore[reportUnknownMemberType]
-        return bytes(pair.public_key).decode()
+        return nkeys.from_seed(path.read_bytes()).public
     except OSError as error:
         raise files.meaning(error, path, otherwise=CredentialsError) from error
-    except (ValueError, nkeys.ErrInvalidSeed) as error:
+    except ValueError as error:
         raise CredentialsError(
-            f"the key file {path} is damaged: it does not hold the nkey seed of a user",
-            remedy="delete the file: the next start makes a new key",
+            f"the key file {path} is damaged: {error}", remedy="delete the file: the next start makes a new key"
         ) from error
 
 

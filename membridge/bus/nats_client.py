@@ -17,6 +17,7 @@ from membridge.aio.backoff import pause_after
 from membridge.aio.deadline import Deadline
 from membridge.bus import errors
 from membridge.bus.options import OLDEST_SERVER, BusOptions
+from membridge.bus.sign_in import KeyFileError, SignIn
 from membridge.errors import BusUnavailableError, CredentialsError, MembridgeError, RevokedError
 from membridge.system.logging import get_logger
 
@@ -144,11 +145,9 @@ class NatsClient:
     async def _connect(self) -> None:
         options = self._options
         pace = options.pace
-        extra: dict[str, Any] = {}
-        if options.credentials is not None:
-            extra["user_credentials"] = options.credentials
-        if options.nkey_seed is not None:
-            extra["nkeys_seed"] = str(options.nkey_seed)
+        sign_in = SignIn(credentials=options.credentials, seed=options.nkey_seed)
+        sign_in.apply(self.client)
+        extra: dict[str, Any] = sign_in.callbacks()
         if (tls := options.tls()) is not None:
             extra["tls"] = tls
         # The stubs say int where any number of seconds will do.
@@ -186,7 +185,7 @@ class NatsClient:
             log.debug("bus error", error=str(error) or type(error).__name__)
             if (subject := errors.refused_subject(error)) is not None:
                 self._callbacks.refused(subject)
-            elif errors.is_refusal(error):
+            elif errors.is_refusal(error) or isinstance(error, KeyFileError):
                 # The library would try again without end, and leave a socket open each time.
                 self._callbacks.closed()
             return

@@ -1,21 +1,20 @@
 """How to reach the bus: addresses and credentials, checked before anything is sent.
 
-Nothing here opens a connection. A credentials file is checked first because nats-py never stops reading a wrong one.
+Nothing here opens a connection.
 """
 
-import importlib.util
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from membridge.bus import nkeys
 from membridge.errors import CredentialsError, SettingsError
 from membridge.system import files
 
 #: Oldest server that this system is tested with: per-message TTL, markers, batched reads.
 OLDEST_SERVER = (2, 14, 6)
 _SCHEMES = ("nats", "tls")
-_CREDENTIAL_MARKS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +66,23 @@ class BusOptions:
                     field="nats_url",
                 )
         if self.credentials is not None:
-            text = _read(self.credentials, "credentials file", "MEMBRIDGE_NATS_CREDENTIALS_FILE")
-            if not all(mark in text for mark in _CREDENTIAL_MARKS):
+            text = _read(self.credentials, "MEMBRIDGE_NATS_CREDENTIALS_FILE")
+            try:
+                nkeys.of_credentials(text)
+            except ValueError as error:
                 raise CredentialsError(
-                    f"{self.credentials} is not a NATS credentials file: it lacks the user's JWT or seed",
+                    f"{self.credentials} is not a NATS credentials file: {error}",
                     remedy="write it with `nsc generate creds`, or set MEMBRIDGE_NATS_CREDENTIALS_FILE to another",
-                )
+                ) from error
         if self.nkey_seed is not None:
-            text = _read(self.nkey_seed, "nkey seed", "MEMBRIDGE_NATS_NKEY_SEED_FILE")
-            if not text.strip().startswith("SU"):
+            text = _read(self.nkey_seed, "MEMBRIDGE_NATS_NKEY_SEED_FILE")
+            try:
+                nkeys.from_seed(text)
+            except ValueError as error:
                 raise CredentialsError(
-                    f"{self.nkey_seed} is not the nkey seed of a user, which begins with SU",
+                    f"{self.nkey_seed} does not hold the nkey seed of a user: {error}",
                     remedy="restore the file, or set MEMBRIDGE_NATS_NKEY_SEED_FILE to another",
-                )
-        if (self.credentials or self.nkey_seed) and importlib.util.find_spec("nkeys") is None:
-            raise CredentialsError(
-                "signing in with a credentials file or nkey needs the package `nkeys`",
-                remedy="run `pip install nkeys` in Membridge's environment, or put user and password into the URL",
-            )
+                ) from error
 
     @property
     def api(self) -> str:
@@ -114,11 +112,9 @@ def plain_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "the address"
 
 
-def _read(path: Path, what: str, setting: str) -> str:
-    remedy = f"restore the file, or set {setting} to another"
+def _read(path: Path, setting: str) -> bytes:
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes()
     except OSError as error:
+        remedy = f"restore the file, or set {setting} to another"
         raise files.meaning(error, path, otherwise=CredentialsError, remedy=remedy) from error
-    except UnicodeDecodeError as error:
-        raise CredentialsError(f"the {what} {path} is not text", remedy=remedy) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
+from membridge.bus.sign_in import SignIn
 from membridge.testing.node_process import NodeProcess
 from schemas.identity import ProjectId, canonical_id
 from tests.fixtures.machines import SAMPLE, SOON, command
@@ -151,14 +152,15 @@ async def signed_in(place: Site, seed: Path, name: str, project: str = SHARED) -
     async def note(error: Exception) -> None:
         refused.append(str(error))
 
-    client = Client()
+    client, sign_in = Client(), SignIn(seed=seed)
+    sign_in.apply(client)
     await client.connect(
         f"tls://{place.host.extra['MEMBRIDGE_NATS_LISTEN']}",
-        nkeys_seed=str(seed),
         tls=ssl.create_default_context(cafile=seed.with_name("authority.pem")),
         inbox_prefix=f"_INBOX.{name}",
         error_cb=note,
         allow_reconnect=False,
+        **sign_in.callbacks(),
     )
     try:
         yield Attacker(client, canonical_id(project), name, refused)
