@@ -40,11 +40,19 @@ class MemoryFilter(Wire, frozen=True, kw_only=True):
     until: Instant | None = None
 
 
+class MemoryOrder(StrEnum):
+    """Which memories are listed first."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
 class MemoriesRequest(MemoryFilter, frozen=True, kw_only=True):
-    """The newest memories of a filter, after the end of an earlier page."""
+    """The newest or oldest memories of a filter, after the end of an earlier page of the same order."""
 
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
     after: Line | None = None
+    order: MemoryOrder = MemoryOrder.NEWEST
 
 
 class Memory(Wire, frozen=True, kw_only=True):
@@ -62,7 +70,7 @@ class Memory(Wire, frozen=True, kw_only=True):
 
 
 class MemoriesReply(Wire, frozen=True, kw_only=True):
-    """Memories, newest first; `total` counts all of the filter, `next` begins the next page, None after the last."""
+    """Memories in the order of the request; `total` counts all of the filter, `next` begins the next page, if any."""
 
     memories: Annotated[list[Memory], MANY] = []
     total: Whole = 0

@@ -134,8 +134,20 @@ class TaskFilter(Wire, frozen=True, kw_only=True):
     worker_id: Slug | None = None
 
 
+class TaskOrder(StrEnum):
+    """By what tasks are sorted; those that are equal, by when they were submitted."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    STATUS = "status"
+    AGENT = "agent"
+    WORKER = "worker"
+    ATTEMPTS = "attempts"
+    PRIORITY = "priority"
+
+
 class TasksRequest(TaskFilter, frozen=True, kw_only=True):
-    """Which tasks to list, newest first; `before` is the id after which the last page ended.
+    """Which tasks to list: the newest first, or in another order. `before` is the id with which the last page ended.
 
     `count` asks for the number of all tasks of the filter too.
     """
@@ -143,10 +155,12 @@ class TasksRequest(TaskFilter, frozen=True, kw_only=True):
     limit: Limit = 100
     before: Named | None = None
     count: bool = False
+    order: TaskOrder = TaskOrder.CREATED
+    ascending: bool = False
 
 
 class TasksReply(Wire, frozen=True, kw_only=True):
-    """Tasks, newest first, their prompts cut to 200 characters."""
+    """Tasks in the order that was asked for, their prompts cut to 200 characters."""
 
     tasks: Annotated[list[Task], MANY] = []
     more: bool = False

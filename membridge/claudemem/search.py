@@ -16,13 +16,12 @@ from membridge.claudemem.sql import Connection, Value
 from membridge.claudemem.tables import quoted
 from membridge.errors import InvalidRequestError, NotFoundError
 from membridge.system import clock
-from schemas.memories import MemoriesReply, MemoriesRequest, Memory, MemoryFilter, MemoryKind, MemoryReply
+from schemas.memories import MemoriesReply, MemoriesRequest, Memory, MemoryFilter, MemoryKind, MemoryOrder, MemoryReply
 
 #: Characters of a title, and words around a hit.
 TITLE, AROUND = 200, 24
 #: What the index puts around a hit, and between two pieces of a text.
 _BEGIN, _END, _CUT = "\x02", "\x03", "…"
-_NEWEST = "ORDER BY t.created_at_epoch DESC, t.id DESC"
 #: Words of a search at most.
 WORDS = 32
 
@@ -80,18 +79,19 @@ class Found:
 
 
 def search(path: Path, wanted: MemoriesRequest, *, deadline: Deadline) -> MemoriesReply:
-    """Return the newest memories of a filter. Raises InvalidRequestError; errors of the database. Blocking."""
+    """Return the first memories of a filter. Raises InvalidRequestError; errors of the database. Blocking."""
     after = _place(wanted.after)
     with open_live(path, deadline=deadline) as connection:
         connection.run("BEGIN")
         pages = [
             (
                 _count(connection, kind, wanted),
-                list(_read(connection, kind, wanted, after=after, limit=wanted.limit + 1)),
+                list(_read(connection, kind, wanted, order=wanted.order, after=after, limit=wanted.limit + 1)),
             )
             for kind in _kinds(connection, wanted)
         ]
-    found = sorted((one for _, page in pages for one in page), key=lambda one: one.place)
+    is_reversed = wanted.order is MemoryOrder.OLDEST
+    found = sorted((one for _, page in pages for one in page), key=lambda one: one.place, reverse=is_reversed)
     page = found[: wanted.limit]
     more = len(found) > len(page)
     last = ".".join(str(abs(part)) for part in page[-1].place) if more else None
@@ -103,7 +103,7 @@ def select(path: Path, wanted: MemoryFilter, *, limit: int, deadline: Deadline) 
     with open_live(path, deadline=deadline) as connection:
         connection.run("BEGIN")
         kinds = _kinds(connection, wanted)
-        found = [one for kind in kinds for one in _read(connection, kind, wanted, after=None, limit=limit)]
+        found = [one for kind in kinds for one in _read(connection, kind, wanted, limit=limit)]
     return sorted(found, key=lambda one: one.place)[:limit]
 
 
@@ -142,19 +142,27 @@ def _read(
     kind: MemoryKind,
     wanted: MemoryFilter,
     *,
-    after: tuple[int, int, int] | None,
     limit: int,
+    order: MemoryOrder = MemoryOrder.NEWEST,
+    after: tuple[int, int, int] | None = None,
 ) -> Iterator[Found]:
     shape, have = _SHAPES[kind], set(_columns(connection, _SHAPES[kind].table))
     source, where, bindings = _filter(connection, kind, wanted)
+    is_newest = order is MemoryOrder.NEWEST
     if after is not None:
-        epoch, order, rowid = after
+        epoch, last, rowid = after
         here = _ORDER[kind]
-        where.append("(t.created_at_epoch < ? OR (t.created_at_epoch = ? AND (? > ? OR (? = ? AND t.id < ?))))")
-        bindings += [epoch, epoch, here, order, here, order, rowid]
+        # Of one time, kinds come in their order, then rows from the newest: all of it turned round for the oldest.
+        beyond, behind = ("<", ">") if is_newest else (">", "<")
+        where.append(
+            f"(t.created_at_epoch {beyond} ? OR (t.created_at_epoch = ? "
+            f"AND (? {behind} ? OR (? = ? AND t.id {beyond} ?))))"
+        )
+        bindings += [epoch, epoch, here, last, here, last, rowid]
     indexed = "f" in source.split()
     snippet = f"snippet({shape.table}_fts, -1, '{_BEGIN}', '{_END}', '{_CUT}', {AROUND})" if indexed else "NULL"
-    sql = f"{_select(shape, have, snippet)} FROM {source} WHERE {' AND '.join(where)} {_NEWEST} LIMIT ?"
+    ordered = ", ".join(f"{key} {'DESC' if is_newest else 'ASC'}" for key in ("t.created_at_epoch", "t.id"))
+    sql = f"{_select(shape, have, snippet)} FROM {source} WHERE {' AND '.join(where)} ORDER BY {ordered} LIMIT ?"
     for row in connection.each(sql, (*bindings, limit)):
         yield _found(kind, shape, row)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from membridge.bus.connection import Bus
+from membridge.bus.rpc import RpcClient
 from membridge.embedded.nats_server import NatsServer
 from membridge.system import clock
 from membridge.worker.worker import AttemptResult
@@ -15,14 +16,14 @@ from schemas import subjects
 from schemas.leases import Order
 from schemas.results import Metrics, ResultStatus
 from schemas.task_events import TaskEvent, TaskEventKind
-from schemas.tasks import TaskStatus
+from schemas.tasks import TaskSpec, TaskStatus
 from schemas.web import Role
 from schemas.wire import encode
 from schemas.workers import WorkerStatus
 from tests.console.browser import Browser
 from tests.console.conftest import Seen
 from tests.fixtures.gateway import gateway_of
-from tests.fixtures.tasks import Place, place_of
+from tests.fixtures.tasks import Place, place_of, soon
 
 pytestmark = pytest.mark.real
 
@@ -36,6 +37,7 @@ class Worked:
     #: Lines that a task writes when it begins.
     begins: int = 3
     ends: asyncio.Event = field(default_factory=asyncio.Event)
+    coordinator: "asyncio.Task[None] | None" = None
 
     async def attempt(self, order: Order) -> AttemptResult:
         """Write lines, wait, and answer with the prompt; one that is to fail does."""
@@ -51,6 +53,16 @@ class Worked:
             ResultStatus.SUCCESS, Metrics(duration_ms=1_234, tokens_used=56), output=f"done: {order.task.prompt}"
         )
 
+    async def away(self) -> None:
+        """Stop the coordinator."""
+        assert self.coordinator is not None
+        self.coordinator.cancel()
+        await asyncio.wait({self.coordinator})
+
+    async def back(self) -> None:
+        """Start it again."""
+        self.coordinator = await self.place.coordinator()
+
     async def write(self, task: str, line: str) -> None:
         """Write a line to a task's log."""
         event = TaskEvent(task_id=task, kind=TaskEventKind.STDERR, at=clock.stamp(), text=line)
@@ -65,7 +77,7 @@ async def worked(bus: Bus, nats_server: NatsServer, tmp_path: Path, browser: Bro
         gateway_of(bus, nats_server.url, tmp_path / "gateway") as gateway,
     ):
         made = Worked(Seen(browser, gateway, ()), place)
-        await place.coordinator()
+        await made.back()
         await place.worker("desk", made.attempt, labels=("gpu=no",))
         await place.until_known("desk", WorkerStatus.ONLINE)
         yield made
@@ -264,3 +276,66 @@ async def test_eight_tabs_of_one_browser_see_a_line_as_it_is_written(worked: Wor
     worked.ends.set()
     await run("for (const tab of tabs) await tab.locator('#task-state').getByText('completed').waitFor();")
     assert await seen.browser.complaints() == []
+
+
+async def test_lists_are_sorted_by_the_heads_of_their_columns(worked: Worked) -> None:
+    seen, run, place = worked.seen, worked.seen.browser.run, worked.place
+    for agent in ("mason", "baker", "tailor"):
+        spec = TaskSpec(agent_slug=agent, prompt=f"for the {agent}", labels=["gpu=yes"])
+        await RpcClient(place.bus).request(subjects.SUBMIT, spec, deadline=soon())
+    agents = "return page.locator('tbody tr td:nth-child(4)').allTextContents();"
+    await seen.open("/tasks")
+    await run("await page.getByText('3 tasks').waitFor();")
+    assert await run(agents) == ["tailor", "baker", "mason"]
+    head = """await page.getByRole("button", { name: "Agent" }).click();
+        await page.locator("th[aria-sort=" + way + "]").waitFor();
+        await page.locator("tbody tr:first-child", { hasText: first }).waitFor();"""
+    await run(head, way="ascending", first="baker")
+    assert await run(agents) == ["baker", "mason", "tailor"]
+    await run(head, way="descending", first="tailor")
+    assert await run(agents) == ["tailor", "mason", "baker"]
+    # The order is in the address; a third press is the order of before.
+    assert await run("return new URL(page.url()).search;") == "?sort=-agent"
+    await run("await page.reload(); await page.locator('th[aria-sort=descending]').waitFor();")
+    await seen.is_accessible()
+    await run("await page.getByRole('button', { name: 'Agent' }).click(); await page.waitForURL(/tasks$/);")
+    await run("await page.locator('tbody tr:nth-child(2)', { hasText: 'baker' }).waitFor();")
+    # A phone has no heads, and a choice instead.
+    await run(
+        """await page.setViewportSize({ width: 390, height: 844 });
+        await page.getByLabel("Sort by").selectOption("agent");
+        await page.locator("tbody tr:first-child", { hasText: "baker" }).waitFor();"""
+    )
+    assert await seen.browser.complaints() == []
+
+
+async def test_pages_recover_by_themselves_when_the_coordinator_is_back(worked: Worked) -> None:
+    seen, run, place = worked.seen, worked.seen.browser.run, worked.place
+    task = await place.submit("Count the pears", "pears")
+    await place.until(task.id, TaskStatus.RUNNING)
+    await seen.open("/tasks")
+    await run("await page.getByText('1 task', { exact: true }).waitFor();")
+    await worked.away()
+    # What was shown stays; what is opened now says what is missing, and that it is asked again.
+    pages = {"tasks": "Count the pears", f"tasks/task/{task.id}": "reading file 2", "tasks/workers": "desk"}
+    await run(
+        """globalThis.tabs = [];
+        for (const name of names) tabs.push(await newPage());
+        for (const [at, name] of names.entries()) await tabs[at].goto(url + "/" + name);
+        for (const tab of tabs) await tab.getByText("no coordinator").first().waitFor();
+        for (const tab of tabs) await tab.getByText("asked again by itself").first().waitFor();""",
+        names=list(pages), url=seen.url,
+    )  # fmt: skip
+    await seen.picture("coordinator-away", page="tabs[0]")
+    await worked.back()
+    await run(
+        """for (const [at, text] of texts.entries()) await tabs[at].getByText(text).first().waitFor();
+        for (const tab of tabs) await tab.getByText("asked again by itself").waitFor({ state: "detached" });""",
+        texts=list(pages.values()),
+    )
+    worked.ends.set()
+    await run(
+        """await tabs[1].locator("#task-state").getByText("completed").waitFor();
+        await page.locator(".list .badge.ok", { hasText: "completed" }).waitFor();"""
+    )
+    await seen.browser.complaints()

@@ -21,7 +21,7 @@ from schemas.results import Artifact, Metrics, Result, ResultStatus
 from schemas.runs import Run, RunsRequest, RunStatus
 from schemas.tasks import OutputFormat, Policy, Task, TaskFilter, TaskSpec, TasksRequest, TaskStatus, Work
 from services.coordinator.store.tables import artifacts, audit, leases, results, tasks, workers
-from services.coordinator.store.task_search import conditions
+from services.coordinator.store.task_search import conditions, in_order
 from services.database.engine import to_its_end, unavailable
 
 #: Seconds that one query may take.
@@ -89,10 +89,8 @@ class Queries:
         return [(str(row["context_id"]), str(row["worker_id"]), row["session"]) for row in reversed(rows)]
 
     async def tasks(self, request: TasksRequest) -> list[Task]:
-        """Return tasks, newest first, their prompts cut; one more than the limit if there are more."""
-        query = select(tasks).where(*conditions(request)).order_by(tasks.c.seq.desc()).limit(request.limit + 1)
-        if request.before is not None:
-            query = query.where(tasks.c.seq < select(tasks.c.seq).where(tasks.c.id == request.before).scalar_subquery())
+        """Return tasks in the order of the request, their prompts cut; one more than the limit if there are more."""
+        query = in_order(select(tasks).where(*conditions(request)), request).limit(request.limit + 1)
         return [_at_a_glance(row) for row in await self._rows(query)]
 
     async def tasks_of(self, ids: Sequence[str]) -> list[Task]:

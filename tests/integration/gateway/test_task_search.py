@@ -3,6 +3,7 @@
 from typing import Any
 
 from membridge.embedded.nats_server import NatsServer
+from schemas.tasks import TaskOrder
 from services.coordinator import many_tasks
 from tests.fixtures.gateway import Gateway, gateway_of
 from tests.fixtures.tasks import OpenPlace, Place
@@ -46,6 +47,35 @@ async def test_tasks_are_found_by_id_text_error_and_names(opened: OpenPlace, nat
         assert (len(page["tasks"]), page["more"], page["total"]) == (1, True, 3)
         assert (await gateway.get(f"{AT}?limit=1"))["total"] is None
         assert (await gateway.ask("GET", f"{AT}?q=%00")).error.field == "q"
+
+
+async def test_tasks_are_listed_in_each_order_and_page_by_page_in_the_same_one(
+    opened: OpenPlace, nats_server: NatsServer
+) -> None:
+    async with opened() as place, gateway_of(place.bus, nats_server.url, place.settings.node.state_dir) as gateway:
+        await place.coordinator()
+        for agent, priority in (("b", 1), ("a", 5), ("c", 5), ("a", 9), ("b", 1)):
+            await gateway.post(AT, {"agent_slug": agent, "prompt": "p", "priority": priority}, status=201)
+        listed = (await gateway.get(AT))["tasks"]
+        await gateway.post(f"{AT}/{listed[2]['id']}/cancel")
+        listed = (await gateway.get(AT))["tasks"]
+        submitted = {one["id"]: len(listed) - number for number, one in enumerate(listed)}
+        fields = {
+            "created": "created_at", "updated": "updated_at", "status": "status", "agent": "agent_slug",
+            "worker": "worker_id", "attempts": "attempts", "priority": "priority",
+        }  # fmt: skip
+        assert set(fields) == set(TaskOrder)
+        for order, field in fields.items():
+            by = sorted(listed, key=lambda one: ("" if one[field] is None else one[field], submitted[one["id"]]))
+            for ascending, wanted in (("true", by), ("false", by[::-1])):
+                query = f"order={order}&ascending={ascending}"
+                names = [one["id"] for one in wanted]
+                assert await found(gateway, query) == names, query
+                pages = await found(gateway, f"{query}&limit=2")
+                while len(pages) < len(names):
+                    pages += await found(gateway, f"{query}&limit=2&before={pages[-1]}")
+                assert pages == names, query
+        assert (await gateway.ask("GET", f"{AT}?order=prompt")).error.field == "order"
 
 
 async def test_all_tasks_of_a_filter_are_cancelled_and_requeued_after_a_preview(

@@ -8,7 +8,7 @@ import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem import search
-from schemas.memories import MemoriesRequest, MemoryFilter, MemoryKind
+from schemas.memories import MemoriesRequest, MemoryFilter, MemoryKind, MemoryOrder
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -53,3 +53,21 @@ def test_a_bound_keeps_the_newest(database: Path) -> None:
     everything = search.select(database, MemoryFilter(), limit=1_000, deadline=soon())
     assert search.select(database, MemoryFilter(), limit=3, deadline=soon()) == everything[:3]
     assert [one.epoch for one in everything] == sorted((one.epoch for one in everything), reverse=True)
+
+
+def test_the_oldest_first_is_the_other_way_round_page_by_page(database: Path) -> None:
+    newest, oldest = listed(database, MemoryOrder.NEWEST), listed(database, MemoryOrder.OLDEST)
+    assert oldest == newest[::-1]
+    assert len(set(oldest)) == len(search.select(database, MemoryFilter(), limit=1_000, deadline=soon())) > 14
+
+
+def listed(database: Path, order: MemoryOrder) -> list[str]:
+    """Return the names of all memories in an order, read in pages of seven."""
+    names: list[str] = []
+    after = None
+    while True:
+        page = search.search(database, MemoriesRequest(limit=7, order=order, after=after), deadline=soon())
+        names += [one.ref for one in page.memories]
+        if page.next is None:
+            return names
+        after = page.next

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.web.bundle import BundleError, bundled, joined, stripped
+from services.web.bundle import BundleError, bundled, joined, squeezed, stripped
 
 
 def of(**modules: str) -> str:
@@ -22,12 +22,46 @@ def test_a_module_comes_after_those_that_it_imports_and_takes_what_it_names() ->
     )
     assert text == (
         'import { h } from "preact";\nimport page from "y";\n'
-        "const m0=(()=>{\nconst one = () => h;\nconst two = 2;\nreturn{two,one}\n})();\n"
-        "const m1=(()=>{\nconst{one}=m0;\nfunction Page() {\nreturn one;\n}\nasync function load() {}\n"
-        "class Thing {}\nreturn{load,Thing,default:Page}\n})();\n"
-        "const m2=(()=>{\nconst{one:uno,two}=m0;\nconst all=m1;\nconst{default:Page}=m1;\n"
-        "uno(two, all, page, Page);\nreturn{}\n})();\n"
+        "const m0=(()=>{\nconst one=()=>h;\nconst two=2;\nreturn{two,one}\n})();const{two,one}=m0;\n"
+        "const m1=(()=>{\nfunction Page(){\nreturn one;\n}\nasync function load(){}\n"
+        "class Thing{}\nreturn{load,Thing,default:Page}\n})();const{load,Thing}=m1;\n"
+        "const{}=(()=>{\nconst{one:uno}=m0;\nconst all=m1;\nconst{default:Page}=m1;\n"
+        "uno(two,all,page,Page);\nreturn{}\n})();\n"
     )
+
+
+def test_a_name_of_two_modules_or_of_the_browser_is_taken_from_the_one_that_is_meant() -> None:
+    text = of(
+        main='import { load, open, only } from "./a.js";\nimport { load as other } from "./b.js";\n'
+        "load(open, other, only);",
+        a="export const load = 1;\nexport const open = 2;\nexport const only = 3;\n",
+        b="export const load = 4;\nexport const alone = 5;\n",
+    )
+    assert "const{only}=m0;" in text
+    assert "const{load,open}=m0;\nconst{load:other}=m1;\nload(open,other,only);" in text
+
+
+def test_a_module_that_all_see_whole_is_no_value_of_its_own() -> None:
+    text = of(main='import { a } from "./a.js";\na();', a="export const a = 1;\nexport function b() {}\n")
+    value = "const{a,b}=(()=>{\nconst a=1;\nfunction b(){}\nreturn{a,b}\n})();\n"
+    assert text == value + "const{}=(()=>{\na();\nreturn{}\n})();\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("if (a === b) { c = [1, 2]; }", "if(a===b){c=[1,2];}"),
+        ("a + +b - -c", "a + +b - -c"),
+        ("x ? .5 : 1; y ?? z", "x?.5:1;y??z"),
+        ("""f("a , b", 'c = "d"', "\\" , e")""", """f("a , b",'c = "d"',"\\" , e")"""),
+        ("`a , ${b , { c : 1 }} , ${`d , ${e , f}`} \\` , g` , h", "`a , ${b,{c:1}} , ${`d , ${e,f}`} \\` , g`,h"),
+        ("a.replace(/[/ , `]+ = \\/ /g, 'x , y') / 2 / z", "a.replace(/[/ , `]+ = \\/ /g,'x , y')/ 2 / z"),
+        ("return /a , b/.test(c)", "return /a , b/.test(c)"),
+        ("for (const one of { ...all }) yield one", "for(const one of{...all})yield one"),
+    ],
+)
+def test_spaces_go_from_code_and_stay_in_texts_and_patterns(text: str, wanted: str) -> None:
+    assert squeezed(text) == wanted
 
 
 @pytest.mark.parametrize(

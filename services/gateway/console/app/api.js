@@ -33,6 +33,10 @@ export class ApiError extends Error {
 /** Whether an error says that the gateway itself could not be reached. */
 export const isUnreachable = (error) => error instanceof ApiError && error.code === "unreachable";
 
+/** Whether an error says that what answers the gateway is away, a coordinator or a machine: it may be back any moment. */
+export const isPassing = (error) =>
+  error instanceof ApiError && ["unavailable", "no_responder", "deadline_exceeded", "rate_limited"].includes(error.code);
+
 /** Return the address of a request with its query; empty values are left out. */
 export function address(path, query = {}) {
   const asked = new URLSearchParams();

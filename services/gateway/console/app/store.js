@@ -1,6 +1,6 @@
 // Live state: what was asked, of when it is, and asked again when an event says that it changed.
 import { effect, signal, useEffect, useRef, useState } from "./html.js";
-import { get } from "./api.js";
+import { get, isPassing } from "./api.js";
 import { on } from "./events.js";
 
 /** The time, each second while the page is visible: for "12 s ago" and for leases that count down. */
@@ -11,13 +11,16 @@ document.addEventListener("visibilitychange", () => (now.value = Date.now()));
 /** Milliseconds for which events are collected before one request answers them all. */
 const SOON = 120;
 
+/** Milliseconds after which a request is tried again whose answerer is away, at first and at most: its return is no event. */
+const [AGAIN, LONGEST] = [1_000, 5_000];
+
 /** What is asked at present. */
 const asked = new Set();
 document.addEventListener("visibilitychange", () => asked.forEach((one) => !document.hidden && one.isDue && one.soon()));
 
 /**
  * A value that is asked with `load(signal)` and kept current: it is asked again after each event of `on` for which
- * `when(data, name)` holds, and whenever the connection is back.
+ * `when(data, name)` holds, whenever the connection is back, and while the coordinator or machine that answers is away.
  */
 class Resource {
   constructor(load, { events = [], when = () => true } = {}) {
@@ -26,6 +29,7 @@ class Resource {
     this.running = null;
     this.again = false;
     this.timer = 0;
+    this.pause = AGAIN;
     this.stops = on(["fresh", ...events], (data, name) => (name === "fresh" || when(data, name)) && this.soon());
     this.reload = this.reload.bind(this);
     asked.add(this);
@@ -33,9 +37,9 @@ class Resource {
   }
 
   /** Ask again, once for all events of a moment; a hidden tab waits until it is shown. */
-  soon() {
+  soon(pause = SOON) {
     if (document.hidden) this.isDue = true;
-    else this.timer ||= setTimeout(this.reload, SOON);
+    else this.timer ||= setTimeout(this.reload, pause);
   }
 
   async reload() {
@@ -56,7 +60,10 @@ class Resource {
     if (this.again) {
       this.again = false;
       this.soon();
-    }
+    } else if (isPassing(this.state.peek().error)) {
+      this.soon(this.pause);
+      this.pause = Math.min(2 * this.pause, LONGEST);
+    } else this.pause = AGAIN;
   }
 
   close() {

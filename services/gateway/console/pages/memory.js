@@ -18,6 +18,7 @@ const [SHOWN, PAGE] = [50, 200];
 /** Types of observations that claude-mem has by itself. */
 const TYPES = ["bugfix", "feature", "refactor", "change", "discovery", "decision"];
 const FIELDS = ["q", "kind", "project", "type", "machine", "from", "to"];
+const ORDERS = [["", "Newest first"], ["oldest", "Oldest first"]];
 
 export default function Page({ params }) {
   const { data, error } = projects.value ?? {};
@@ -40,11 +41,11 @@ function filterOf(query, primary) {
   return { said, filter };
 }
 
-async function load(cid, filter, wanted, signal) {
+async function load(cid, filter, wanted, signal, order) {
   const memories = [];
   let page = { next: null };
   do {
-    const query = { ...filter, limit: Math.min(PAGE, wanted - memories.length), after: page.next };
+    const query = { ...filter, order, limit: Math.min(PAGE, wanted - memories.length), after: page.next };
     const path = address(ofProject(cid, "memories"), query);
     page = await get(filter.origin === "" ? `${path}&origin=` : path, {}, { signal });
     memories.push(...page.memories);
@@ -57,9 +58,10 @@ function Found({ project, all, query }) {
   const primary = project.primary_node_id ?? project.nodes[0];
   const { said, filter } = filterOf(query, primary);
   const asked = JSON.stringify(filter);
+  const order = query.get("sort") === "oldest" ? "oldest" : undefined;
   const [wanted, setWanted] = useState(SHOWN);
   const live = { events: ["memory"], when: (event) => event?.project === cid && /snapshot_committed|merged/.test(event.type) };
-  const found = useKept(useResource((signal) => load(cid, filter, wanted, signal), [cid, asked, wanted], live));
+  const found = useKept(useResource((signal) => load(cid, filter, wanted, signal, order), [cid, asked, wanted, order], live));
   const seen = useResource((signal) => load(cid, {}, PAGE, signal), [cid]);
   const choice = useChoice(asked);
   const values = (field) => [...new Set((seen.data?.memories ?? []).map((one) => one[field]).filter(Boolean))].sort();
@@ -80,6 +82,7 @@ function Found({ project, all, query }) {
         <${Pick} name="machine" value=${said.machine} label="Machine" options=${[["", "Any machine"], ...machines.map((one) => [one, machine(one)])]} />
         <${Search} name="from" type="date" value=${said.from} label="From" />
         <${Search} name="to" type="date" value=${said.to} label="To" />
+        <${Pick} name="sort" value=${order ?? ""} label="Order" options=${ORDERS} />
       </${Filters}>
       <${Shown} found=${found} what="The memories" lines=${8}>
         ${(data) => html`<${ChoiceBar} choice=${choice} shown=${canForget ? data.memories.map((one) => one.ref) : []} total=${data.total}

@@ -78,14 +78,14 @@ function Machines({ machines, open }) {
   const each = (cell) => (machine) => html`<div class="each">${machine.projects.map((one) => html`<div key=${one.project}>${cell(one, machine)}</div>`)}</div>`;
   const several = machines.some((one) => one.projects.length > 1);
   const columns = [
-    { key: "machine", label: "Machine", kind: "main", cell: (one) => html`${one.node} ${!isPresent(one) && html` <${Badge} kind="off">away</${Badge}>`}` },
-    several && { key: "project", label: "Project", cell: each((one) => html`<a href=${href("projects", [one.project])}>${one.name}</a>`) },
-    { key: "role", label: "Role", cell: each((one, machine) => html`<${Role} role=${isPresent(machine) ? one.role : "none"} />`) },
-    { key: "seen", label: "Last seen", cell: (one) => html`<${Time} at=${lastSeen(one)} />` },
-    { key: "fresh", label: "Snapshot", cell: each((one, machine) => html`<${Fresh} project=${one} isHere=${isPresent(machine)} />`) },
-    { key: "unsynced", label: "Unsynced", kind: "number", cell: each((one, machine) => one.unsynced
+    { key: "machine", label: "Machine", kind: "main", by: (one) => one.node, cell: (one) => html`${one.node} ${!isPresent(one) && html` <${Badge} kind="off">away</${Badge}>`}` },
+    several && { key: "project", label: "Project", by: (one) => one.projects[0]?.name, cell: each((one) => html`<a href=${href("projects", [one.project])}>${one.name}</a>`) },
+    { key: "role", label: "Role", by: (one) => (isPresent(one) ? one.projects[0]?.role : null), cell: each((one, machine) => html`<${Role} role=${isPresent(machine) ? one.role : "none"} />`) },
+    { key: "seen", label: "Last seen", by: (one) => new Date(lastSeen(one)).getTime(), cell: (one) => html`<${Time} at=${lastSeen(one)} />` },
+    { key: "fresh", label: "Snapshot", by: (one) => one.projects[0]?.mirror_seq, cell: each((one, machine) => html`<${Fresh} project=${one} isHere=${isPresent(machine)} />`) },
+    { key: "unsynced", label: "Unsynced", kind: "number", by: (one) => one.projects.reduce((all, each) => all + each.unsynced, 0), cell: each((one, machine) => one.unsynced
       ? html`<button type="button" class="link" aria-label=${`${count(one.unsynced, "unsynced row")} of ${machine.node}`} onClick=${() => setQuery({ open: machine.node })}>${number(one.unsynced)}</button>` : "0") },
-    { key: "version", label: "Version", wide: true, cell: (one) => html`<span class="dim" title=${`${one.os}, ${one.arch}, Python ${one.python}`}>${one.version}</span>` },
+    { key: "version", label: "Version", wide: true, by: (one) => one.version, cell: (one) => html`<span class="dim" title=${`${one.os}, ${one.arch}, Python ${one.python}`}>${one.version}</span>` },
   ].filter(Boolean);
   return html`<${Table} caption="Machines" columns=${columns} rows=${machines} keyOf=${(one) => one.node} open=${open}
     onToggle=${(node) => setQuery({ open: node })} detail=${(one) => html`<${Machine} machine=${one} />`} />`;

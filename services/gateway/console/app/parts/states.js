@@ -1,5 +1,6 @@
 // What a page shows when there is nothing yet, nothing at all, or an error; and values that are no longer current.
 import { html, useEffect, useState } from "../html.js";
+import { isPassing } from "../api.js";
 import { staleSince } from "../events.js";
 import { exact, span } from "./time.js";
 import { now } from "../store.js";
@@ -37,7 +38,9 @@ export function Failure({ error, retry, what }) {
     ${(retry || error.requestId) &&
     html`<p class="row">
       ${retry && html`<button type="button" onClick=${retry}>Try again</button>`}
-      ${error.requestId && html`<span class="dim small">request ${error.requestId}</span>`}
+      ${retry && isPassing(error)
+        ? html`<span class="dim small">It is asked again by itself, every few seconds.</span>`
+        : error.requestId && html`<span class="dim small">request ${error.requestId}</span>`}
     </p>`}
   </div>`;
 }
@@ -51,12 +54,12 @@ export function Shown({ found, what, lines, children }) {
   }
   const gone = found.error && found.error.code !== "unreachable";
   return html`${gone && html`<${Failure} error=${found.error} retry=${found.reload} what=${what} />`}
-    <${Dimmed} at=${found.at}>${children(found.data)}</${Dimmed}>`;
+    <${Dimmed} at=${found.at} isOld=${isPassing(found.error)}>${children(found.data)}</${Dimmed}>`;
 }
 
-/** Dims its content while the browser or the gateway is cut off for ten seconds, and says of when it is. */
-export function Dimmed({ at, children }) {
-  const since = staleSince.value;
+/** Dims its content, with the time that it is of, while the browser, the gateway or what answers it is away for ten seconds. */
+export function Dimmed({ at, isOld = false, children }) {
+  const since = staleSince.value ?? (isOld ? at : null);
   const isStale = since !== null && now.value - since > DIM;
   return html`<div class=${`shown ${isStale ? "stale" : ""}`}>
     ${isStale && at > 0 && html`<p class="asof"><${Icon} name="clock" /> as of ${exact(Math.min(at, since))}, ${span(now.value - Math.min(at, since))} ago</p>`}

@@ -23,11 +23,11 @@ export function Conflicts({ project, node, nodes, query }) {
   const cid = project.canonical_id;
   const found = useResource((signal) => get(ofProject(cid, "conflicts"), { node }, { signal }), [cid, node, project.conflicts]);
   const columns = [
-    { key: "title", label: "Row", kind: "main", cell: (one) => titled(one) },
-    { key: "table", label: "Kind", cell: (one) => table(one.table) },
+    { key: "title", label: "Row", kind: "main", by: titled, cell: (one) => titled(one) },
+    { key: "table", label: "Kind", by: (one) => one.table, cell: (one) => table(one.table) },
     { key: "kept", label: "Kept", cell: (one) => side(one.kept, node) },
     { key: "lost", label: "Set beside", cell: (one) => side(one.lost, node) },
-    { key: "at", label: "When", cell: (one) => html`<${Time} at=${one.at} />` },
+    { key: "at", label: "When", by: (one) => one.at, cell: (one) => html`<${Time} at=${one.at} />` },
   ];
   return html`<${OfMachine} node=${node} nodes=${nodes} />
     ${node && html`<section class="panel" aria-label="Conflicts"><${Shown} found=${found} what="Conflicts">${({ conflicts }) => conflicts.length
@@ -64,11 +64,11 @@ export function Quarantine({ project, node, nodes, query }) {
   const retry = act("retry", "Try again", "It is merged once more, without the bound on how much may shrink.", "Tried again");
   const drop = act("drop", "Drop", "It is deleted here and no longer tried. The machine that sent it still has it.", "Dropped");
   const columns = [
-    { key: "subject", label: "Item", kind: "main", cell: (one) => one.subject },
-    { key: "kind", label: "Kind", cell: (one) => one.kind },
+    { key: "subject", label: "Item", kind: "main", by: (one) => one.subject, cell: (one) => one.subject },
+    { key: "kind", label: "Kind", by: (one) => one.kind, cell: (one) => one.kind },
     { key: "reason", label: "Reason", cell: (one) => one.reason },
-    { key: "tries", label: "Tries", kind: "number", cell: (one) => one.attempts },
-    { key: "when", label: "Since", cell: (one) => html`<${Time} at=${one.created_at} />` },
+    { key: "tries", label: "Tries", kind: "number", by: (one) => one.attempts, cell: (one) => one.attempts },
+    { key: "when", label: "Since", by: (one) => one.created_at, cell: (one) => html`<${Time} at=${one.created_at} />` },
     { key: "actions", label: "", kind: "actions", cell: (one) => html`<span class="row end">${retry(one)} ${drop(one)}</span>` },
   ];
   return html`<${OfMachine} node=${node} nodes=${nodes} />

@@ -49,13 +49,13 @@ function Snapshots({ cid, history, query, node, nodes, project, more, isLoading 
   const oldest = [...records].reverse();
   const at = Math.max(0, oldest.findIndex((one) => String(one.seq) === open));
   const columns = [
-    { key: "seq", label: "Snapshot", kind: "main", cell: (one) => html`${number(one.seq)} ${(history.tags.get(one.seq) ?? []).map((tag) => html`<${Badge} key=${tag} kind="tag">${tag}</${Badge}> `)}` },
-    { key: "when", label: "Made", cell: (one) => html`<${Time} at=${one.created_at} />` },
-    { key: "by", label: "By", cell: (one) => one.node },
+    { key: "seq", label: "Snapshot", kind: "main", by: (one) => one.seq, cell: (one) => html`${number(one.seq)} ${(history.tags.get(one.seq) ?? []).map((tag) => html`<${Badge} key=${tag} kind="tag">${tag}</${Badge}> `)}` },
+    { key: "when", label: "Made", by: (one) => one.created_at, cell: (one) => html`<${Time} at=${one.created_at} />` },
+    { key: "by", label: "By", by: (one) => one.node, cell: (one) => one.node },
     { key: "changes", label: "Change", cell: (one) => html`<span class="dim">${change(one, history.changes.get(one.seq))}</span>` },
-    { key: "rows", label: "Rows", kind: "number", cell: (one) => number(sum(one.rows)) },
-    { key: "size", label: "Sent", kind: "number", wide: true, cell: (one) => (one.object ? bytes(one.object.size_bytes) : "–") },
-    { key: "epoch", label: "Epoch", kind: "number", wide: true, cell: (one) => number(one.epoch) },
+    { key: "rows", label: "Rows", kind: "number", by: (one) => sum(one.rows), cell: (one) => number(sum(one.rows)) },
+    { key: "size", label: "Sent", kind: "number", wide: true, by: (one) => one.object?.size_bytes, cell: (one) => (one.object ? bytes(one.object.size_bytes) : "–") },
+    { key: "epoch", label: "Epoch", kind: "number", wide: true, by: (one) => one.epoch, cell: (one) => number(one.epoch) },
   ];
   return html`<section class="panel" aria-labelledby="growth">
       <header><h2 id="growth">Rows and size</h2><span class="dim small">${count(records.length, "snapshot")}${history.isMore ? ", the newest" : ""}</span></header>

@@ -18,10 +18,10 @@ export function Backups({ project, node, nodes }) {
   const cid = project.canonical_id;
   const found = useResource((signal) => get(ofProject(cid, "backups"), { node }, { signal }), [cid, node], { events: ["job"], when: (job) => job?.project === cid && job.state !== "running" });
   const columns = [
-    { key: "when", label: "Made", kind: "main", cell: (one) => html`<${Time} at=${one.created_at} />` },
-    { key: "reason", label: "Before", cell: (one) => one.reason },
-    { key: "what", label: "Holds", cell: (one) => (one.full_copy ? "the whole database" : `${count(one.rows, "row")} as they were`) },
-    { key: "size", label: "Size", kind: "number", cell: (one) => bytes(one.size_bytes) },
+    { key: "when", label: "Made", kind: "main", by: (one) => one.created_at, cell: (one) => html`<${Time} at=${one.created_at} />` },
+    { key: "reason", label: "Before", by: (one) => one.reason, cell: (one) => one.reason },
+    { key: "what", label: "Holds", by: (one) => (one.full_copy ? Infinity : one.rows), cell: (one) => (one.full_copy ? "the whole database" : `${count(one.rows, "row")} as they were`) },
+    { key: "size", label: "Size", kind: "number", by: (one) => one.size_bytes, cell: (one) => bytes(one.size_bytes) },
     { key: "actions", label: "", kind: "actions", cell: (one) => html`<${RestoreBackup} cid=${cid} node=${node} backup=${one} done=${found.reload} />` },
   ];
   return html`<${OfMachine} node=${node} nodes=${nodes} />
@@ -63,12 +63,12 @@ export function Jobs({ project, query }) {
   const cid = project.canonical_id;
   const found = useResource((signal) => get(ofProject(cid, "jobs"), {}, { signal }), [cid], { events: ["job"], when: (job) => !job || job.project === cid });
   const columns = [
-    { key: "kind", label: "Job", kind: "main", cell: (one) => one.kind },
-    { key: "state", label: "State", cell: (one) => html`<${Badge} kind=${STATES[one.state][0]}>${STATES[one.state][1]}</${Badge}>` },
-    { key: "node", label: "Machine", cell: (one) => one.node },
-    { key: "when", label: "Started", cell: (one) => html`<${Time} at=${one.started_at} />` },
-    { key: "took", label: "Took", kind: "number", cell: (one) => (one.ended_at ? took(one) : "–") },
-    { key: "by", label: "Asked by", wide: true, cell: (one) => html`<span class="dim">${one.requested_by || "itself"}</span>` },
+    { key: "kind", label: "Job", kind: "main", by: (one) => one.kind, cell: (one) => one.kind },
+    { key: "state", label: "State", by: (one) => one.state, cell: (one) => html`<${Badge} kind=${STATES[one.state][0]}>${STATES[one.state][1]}</${Badge}>` },
+    { key: "node", label: "Machine", by: (one) => one.node, cell: (one) => one.node },
+    { key: "when", label: "Started", by: (one) => one.started_at, cell: (one) => html`<${Time} at=${one.started_at} />` },
+    { key: "took", label: "Took", kind: "number", by: (one) => one.ended_at && Date.parse(one.ended_at) - Date.parse(one.started_at), cell: (one) => (one.ended_at ? took(one) : "–") },
+    { key: "by", label: "Asked by", wide: true, by: (one) => one.requested_by, cell: (one) => html`<span class="dim">${one.requested_by || "itself"}</span>` },
   ];
   return html`<section class="panel" aria-label="Jobs"><${Shown} found=${found} what="Jobs">${({ jobs }) => jobs.length
     ? html`<${Table} caption="Jobs, newest first" columns=${columns} rows=${jobs} keyOf=${(one) => one.id} open=${query.get("open")}

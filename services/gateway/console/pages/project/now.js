@@ -66,13 +66,13 @@ function Lease({ lease, at }) {
 
 function Nodes({ cid, nodes }) {
   const columns = [
-    { key: "machine", label: "Machine", kind: "main", cell: ({ machine }) => html`${machine.node} ${!isPresent(machine) && html`<${Badge} kind="off">away</${Badge}>`}` },
-    { key: "role", label: "Role", cell: ({ machine, project }) => (isPresent(machine) ? html`<span class=${`role ${project.role}`}>${project.role === "primary" && html`<${Icon} name="star" /> `}${project.role}</span>` : html`<span class="dim">–</span>`) },
-    { key: "seen", label: "Last seen", cell: ({ machine }) => html`<${Time} at=${lastSeen(machine)} />` },
-    { key: "snapshot", label: "Snapshot", cell: ({ machine, project }) => html`<span class="row tight">${number(project.mirror_seq)}
+    { key: "machine", label: "Machine", kind: "main", by: ({ machine }) => machine.node, cell: ({ machine }) => html`${machine.node} ${!isPresent(machine) && html`<${Badge} kind="off">away</${Badge}>`}` },
+    { key: "role", label: "Role", by: ({ machine, project }) => (isPresent(machine) ? project.role : null), cell: ({ machine, project }) => (isPresent(machine) ? html`<span class=${`role ${project.role}`}>${project.role === "primary" && html`<${Icon} name="star" /> `}${project.role}</span>` : html`<span class="dim">–</span>`) },
+    { key: "seen", label: "Last seen", by: ({ machine }) => new Date(lastSeen(machine)).getTime(), cell: ({ machine }) => html`<${Time} at=${lastSeen(machine)} />` },
+    { key: "snapshot", label: "Snapshot", by: ({ project }) => project.mirror_seq, cell: ({ machine, project }) => html`<span class="row tight">${number(project.mirror_seq)}
       ${project.error ? html`<${Badge} kind="fail" title=${project.error}>cannot serve</${Badge}>` : project.lag > 0 ? html`<${Badge} kind="warn">${number(project.lag)} behind</${Badge}>` : isPresent(machine) && html`<${Badge} kind="ok">current</${Badge}>`}</span>` },
-    { key: "unsynced", label: "Unsynced", kind: "number", cell: ({ project }) => number(project.unsynced) },
-    { key: "compared", label: "Compared", wide: true, cell: ({ project }) => html`<${Time} at=${project.audited_at} />` },
+    { key: "unsynced", label: "Unsynced", kind: "number", by: ({ project }) => project.unsynced, cell: ({ project }) => number(project.unsynced) },
+    { key: "compared", label: "Compared", wide: true, by: ({ project }) => project.audited_at, cell: ({ project }) => html`<${Time} at=${project.audited_at} />` },
     { key: "actions", label: "", kind: "actions", cell: ({ machine }) => html`<span class="row end"><${PushButton} cid=${cid} machine=${machine} />
       <${PullButton} cid=${cid} machine=${machine} /></span>` },
   ];

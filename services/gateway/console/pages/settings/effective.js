@@ -13,9 +13,9 @@ export function Effective({ query }) {
   const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
   const origin = query.get("set") ?? "";
   const columns = [
-    { key: "key", label: "Setting", kind: "main", cell: (one) => html`<span class="mono">${one.key}</span>` },
+    { key: "key", label: "Setting", kind: "main", by: (one) => one.key, cell: (one) => html`<span class="mono">${one.key}</span>` },
     { key: "value", label: "Value", cell: (one) => (one.value === "" ? html`<span class="dim">none</span>` : html`<span class="mono">${one.value}</span>${one.unit && ` ${one.unit}`}`) },
-    { key: "origin", label: "From", cell: (one) => (one.origin === "default" ? html`<span class="dim">default</span>` : html`<${Badge} kind="ok">${one.origin}</${Badge}>`) },
+    { key: "origin", label: "From", by: (one) => one.origin, cell: (one) => (one.origin === "default" ? html`<span class="dim">default</span>` : html`<${Badge} kind="ok">${one.origin}</${Badge}>`) },
   ];
   return html`<section class="panel" aria-label="Effective settings">
     <${Shown} found=${found} what="The settings" lines=${8}>

@@ -25,13 +25,13 @@ export function Keys() {
   const tick = (scope) => () => setForm({ ...form, scopes: form.scopes.includes(scope) ? form.scopes.filter((one) => one !== scope) : [...form.scopes, scope] });
   const isReady = form.name.trim() && form.scopes.length > 0;
   const columns = [
-    { key: "name", label: "Key", kind: "main", cell: (one) => html`${one.name} <span class="dim mono small">${one.id}</span>` },
-    { key: "role", label: "Role", cell: (one) => one.role },
+    { key: "name", label: "Key", kind: "main", by: (one) => one.name, cell: (one) => html`${one.name} <span class="dim mono small">${one.id}</span>` },
+    { key: "role", label: "Role", by: (one) => one.role, cell: (one) => one.role },
     { key: "scopes", label: "Scopes", cell: (one) => (one.scopes.includes("*") ? "everything" : one.scopes.map((scope) => SCOPES[scope] ?? scope).join(", ")) },
-    { key: "state", label: "State", cell: (one) => html`<${Badge} kind=${{ valid: "ok", expired: "warn", revoked: "off" }[stateOf(one)]}>${stateOf(one)}</${Badge}>
+    { key: "state", label: "State", by: stateOf, cell: (one) => html`<${Badge} kind=${{ valid: "ok", expired: "warn", revoked: "off" }[stateOf(one)]}>${stateOf(one)}</${Badge}>
         ${stateOf(one) === "valid" && one.expires_at && html` <span class="dim small">ends <${Time} at=${one.expires_at} style="until" /></span>`}` },
-    { key: "used", label: "Last used", kind: "number", cell: (one) => html`<${Time} at=${one.last_used_at} />` },
-    { key: "made", label: "Made", kind: "number", wide: true, cell: (one) => html`<${Time} at=${one.created_at} />` },
+    { key: "used", label: "Last used", kind: "number", by: (one) => one.last_used_at, cell: (one) => html`<${Time} at=${one.last_used_at} />` },
+    { key: "made", label: "Made", kind: "number", wide: true, by: (one) => one.created_at, cell: (one) => html`<${Time} at=${one.created_at} />` },
     { key: "actions", label: "", kind: "actions", cell: (one) => stateOf(one) !== "revoked" && html`<${ReviewButton} small label="revoke" isDanger verb=${`Revoke ${one.name}`}
         body=${() => html`<p><strong>${one.name}</strong> (${one.role} of ${one.scopes.join(", ")}) is refused within a second. Its sessions and streams end.</p>
           <p>${one.last_used_at ? html`It was last used <${Time} at=${one.last_used_at} />.` : "It was never used."}</p>

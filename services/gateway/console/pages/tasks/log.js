@@ -1,6 +1,6 @@
 // The log of a task, as it is written. Only the lines in sight are drawn, so a hundred thousand stay usable.
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../../app/html.js";
-import { get } from "../../app/api.js";
+import { get, isPassing } from "../../app/api.js";
 import { on } from "../../app/events.js";
 import { setQuery } from "../../app/router.js";
 import { Failure, Loading } from "../../app/parts/states.js";
@@ -9,6 +9,8 @@ import { AT, save } from "./parts.js";
 
 /** Pixels of a line; lines beyond the window that are drawn too; milliseconds between two looks while it is written. */
 const [HEIGHT, BEYOND, SOON] = [20, 20, 150];
+/** Milliseconds after which the log is asked for again while no coordinator answers. */
+const AGAIN = 3_000;
 const KINDS = { status: "State", progress: "Steps", stderr: "Output" };
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
 const FAILED = ["failed", "dead"];
@@ -45,7 +47,9 @@ function useLog(id) {
         }
         setLog({ lines: place.lines, isRead: true, error: null });
       } catch (error) {
-        if (!aborts.signal.aborted) setLog((before) => ({ ...before, isRead: true, error }));
+        if (aborts.signal.aborted) return;
+        setLog((before) => ({ ...before, isRead: true, error }));
+        if (isPassing(error)) soon(AGAIN);
       }
       place.running = false;
       if (place.again) {
@@ -53,7 +57,7 @@ function useLog(id) {
         soon();
       }
     };
-    const soon = () => (place.timer ||= setTimeout(read, SOON));
+    const soon = (pause = SOON) => (place.timer ||= setTimeout(read, pause));
     reload.current = read;
     const stops = on(["task", "fresh"], (event, name) => (name === "fresh" || event?.task_id === id) && soon());
     read();

@@ -7,7 +7,7 @@ import { useResource } from "../../app/store.js";
 import { ChoiceBar, Filters, More, Pick, Search, useChoice, useKept } from "../../app/parts/filters.js";
 import { ReviewButton } from "../../app/parts/review.js";
 import { Empty, Shown } from "../../app/parts/states.js";
-import { Table } from "../../app/parts/table.js";
+import { orderOf, Table } from "../../app/parts/table.js";
 import { count, number } from "../../app/parts/text.js";
 import { Time } from "../../app/parts/time.js";
 import { AT, isStatus, named, Status, TaskLink, useCalm } from "./parts.js";
@@ -27,24 +27,17 @@ export function Queue({ query }) {
   const filter = {};
   for (const [name, field] of Object.entries(FIELDS)) if (query.get(name)) filter[field] = query.get(name);
   const asked = JSON.stringify(filter);
+  const canChange = may("tasks");
+  const choice = useChoice(asked);
+  const columns = columnsOf(choice, canChange);
+  const { column, sign } = orderOf(columns, query.get("sort"));
+  const order = column ? { order: column.by, ascending: sign > 0 } : {};
   const [wanted, setWanted] = useState(SHOWN);
-  const resource = useResource((signal) => get(`${AT}/llm-tasks`, { ...filter, limit: Math.min(wanted, MOST), count: true }, { signal }), [asked, wanted]);
+  const resource = useResource((signal) => get(`${AT}/llm-tasks`, { ...filter, ...order, limit: Math.min(wanted, MOST), count: true }, { signal }), [asked, wanted, column?.by, sign]);
   const stats = useResource((signal) => get(`${AT}/stats`, {}, { signal }), []);
   useCalm(() => (resource.reload(), stats.reload()), isStatus);
   const found = useKept(resource);
-  const choice = useChoice(asked);
   const isNarrowed = Object.keys(filter).length > 0;
-  const canChange = may("tasks");
-  const columns = [
-    ...(canChange ? [{ key: "choose", label: "", kind: "choose", cell: (one) => html`<input type="checkbox" aria-label=${`Select ${named(one)}`} checked=${choice.has(one.id)} onChange=${() => choice.toggle(one.id)} />` }] : []),
-    { key: "task", label: "Task", kind: "main", cell: (one) => html`<${TaskLink} id=${one.id}>${named(one)}</${TaskLink}>
-        ${one.reason && html`<p class="dim small reason">${one.reason.slice(0, 200)}</p>`}` },
-    { key: "status", label: "State", cell: (one) => html`<${Status} status=${one.status} />` },
-    { key: "agent", label: "Agent", cell: (one) => one.agent_slug },
-    { key: "worker", label: "Worker", wide: true, cell: (one) => one.worker_id ?? html`<span class="dim">none</span>` },
-    { key: "tries", label: "Attempt", kind: "number", wide: true, cell: (one) => `${one.attempts}/${one.max_attempts}` },
-    { key: "at", label: "Changed", kind: "number", cell: (one) => html`<${Time} at=${one.updated_at} />` },
-  ];
   return html`<section class="panel" aria-label="Queue">
     <header>
       <div class="row states" role="group" aria-label="State">
@@ -71,6 +64,18 @@ export function Queue({ query }) {
     </${Shown}>
   </section>`;
 }
+
+/** The columns; each that sorts does so in the coordinator, as the page has only the first of all tasks. */
+const columnsOf = (choice, canChange) => [
+  ...(canChange ? [{ key: "choose", label: "", kind: "choose", cell: (one) => html`<input type="checkbox" aria-label=${`Select ${named(one)}`} checked=${choice.has(one.id)} onChange=${() => choice.toggle(one.id)} />` }] : []),
+  { key: "task", label: "Task", kind: "main", cell: (one) => html`<${TaskLink} id=${one.id}>${named(one)}</${TaskLink}>
+      ${one.reason && html`<p class="dim small reason">${one.reason.slice(0, 200)}</p>`}` },
+  { key: "status", label: "State", by: "status", cell: (one) => html`<${Status} status=${one.status} />` },
+  { key: "agent", label: "Agent", by: "agent", cell: (one) => one.agent_slug },
+  { key: "worker", label: "Worker", wide: true, by: "worker", cell: (one) => one.worker_id ?? html`<span class="dim">none</span>` },
+  { key: "tries", label: "Attempt", kind: "number", wide: true, by: "attempts", cell: (one) => `${one.attempts}/${one.max_attempts}` },
+  { key: "at", label: "Changed", kind: "number", by: "updated", cell: (one) => html`<${Time} at=${one.updated_at} />` },
+];
 
 /** The button that changes many tasks: the gateway says which, then does it in one request. */
 export function Change({ change, wanted, done }) {
