@@ -34,6 +34,10 @@ interop *args:
 [group("check")]
 soak *args:
     python -m tests.soak {{ args }}
+# The documentation as a site, into build/site; a dead link fails.
+[group("check")]
+docs:
+    python -m tests.docs.site
 [group("check")]
 lint:
     ruff format --check . && ruff check .
@@ -63,9 +67,9 @@ golden:
     python -m tests.wire.golden
 [group("work")]
 pages:
-    for page in house_picture messages_reference nats_reference; do python -m tests.docs.$page; done
+    for page in house_picture messages_reference nats_reference asyncapi_reference; do python -m tests.docs.$page; done
     membridge config reference > docs/reference/configuration.md
-compile := "uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet" \
+compile := "uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --fork-strategy fewest" \
   + " --no-emit-index-url --no-header --no-annotate"
 # What develops, then what runs: a part of it with the same versions.
 [group("work")]

@@ -6,7 +6,7 @@ name, `{path}`. There are no line numbers, so the page changes only with a messa
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,16 +60,20 @@ def trees() -> dict[str, ast.Module]:
     }
 
 
-@cache
-def constants() -> dict[str, str]:
-    """Return the module constants that hold a text, by name."""
+def texts_of(tree: ast.Module) -> dict[str, str]:
+    """Return the constants of a module that hold a text, by name."""
     return {
         line.targets[0].id: line.value.value
-        for tree in trees().values()
         for line in tree.body
         if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) and line.targets[0].id.isupper()
         if isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
     }
+
+
+@cache
+def constants() -> dict[str, str]:
+    """Return those of all modules, for what one imports from another."""
+    return {name: text for tree in trees().values() for name, text in texts_of(tree).items()}
 
 
 @cache
@@ -95,7 +99,7 @@ def kinds() -> dict[str, Kind]:
             if isinstance(target, ast.Name) and target.id == "code" and isinstance(value, ast.Attribute):
                 code = ErrorCode[value.attr]
             if isinstance(target, ast.Name) and target.id == "default_remedy" and value is not None:
-                remedy = next(templates(value), "")
+                remedy = next(templates(value, constants()), "")
         found[name] = Kind(name, code, remedy, (ast.get_docstring(node) or "").partition("\n")[0])
         return found[name]
 
@@ -110,6 +114,7 @@ def messages() -> list[Message]:
 
 
 def _of(module: str, tree: ast.Module) -> Iterator[Message]:
+    known = constants() | texts_of(tree)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not node.args or isinstance(node.args[0], ast.Starred):
@@ -121,8 +126,8 @@ def _of(module: str, tree: ast.Module) -> Iterator[Message]:
         around = [one for one in functions if one.lineno <= node.lineno <= (one.end_lineno or 0)]
         if isinstance(given, ast.Name) and around:
             given = _assigned(around[-1], given.id) or given
-        remedies = [kind.remedy] if given is None else list(templates(given)) or [f"{{{_name(given)}}}"]
-        for text in templates(node.args[0]):
+        remedies = [kind.remedy] if given is None else list(templates(given, known)) or [f"{{{_name(given)}}}"]
+        for text in templates(node.args[0], known):
             for remedy in remedies:
                 yield Message(module, text, remedy, kind.code)
 
@@ -137,21 +142,24 @@ def _assigned(function: ast.AST, name: str) -> ast.expr | None:
     return values[0] if len(values) == 1 else None
 
 
-def templates(value: ast.expr) -> Iterator[str]:
-    """Yield what an expression may say: one text for each of its branches, nothing where it is built elsewhere."""
+def templates(value: ast.expr, known: Mapping[str, str]) -> Iterator[str]:
+    """Yield what an expression may say: one text for each of its branches, nothing where it is built elsewhere.
+
+    `known` are the constants that it may name.
+    """
     match value:
         case ast.Constant(value=str() as text):
             yield text
         case ast.JoinedStr():
             yield "".join(_piece(piece) for piece in value.values)
-        case ast.Name(id=name) | ast.Attribute(attr=name) if name in constants():
-            yield constants()[name]
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in known:
+            yield known[name]
         case ast.IfExp():
-            yield from templates(value.body)
-            yield from templates(value.orelse)
+            yield from templates(value.body, known)
+            yield from templates(value.orelse, known)
         case ast.BinOp(op=ast.Add()):
-            for left in templates(value.left):
-                for right in templates(value.right):
+            for left in templates(value.left, known):
+                for right in templates(value.right, known):
                     yield left + right
 
 

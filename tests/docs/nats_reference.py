@@ -71,23 +71,7 @@ def render() -> str:
     return "\n".join(
         [
             _HEAD,
-            "## Operations on one node, or on the primary (`membridge.{project}.primary.<name>`)\n",
-            *_operations(subjects.NODE_OPERATIONS),
-            "## Leadership and presence, answered by any node of the project\n",
-            *_operations(LEADERSHIP),
-            "## Projects of a node\n",
-            *_operations(NODE),
-            *(
-                line
-                for one in installed()
-                for line in (f"## Answered by {one.summary}\n", *_operations(one.operations))
-            ),
-            "## What a worker says of its leases\n",
-            *_operations(subjects.REPORTING_OPERATIONS),
-            "## Orders, answered by the worker that they name\n",
-            *_operations(subjects.WORKER_OPERATIONS),
-            "## Invitations and members, answered by `membridge up --listen`\n",
-            *_operations(ACCESS),
+            *(line for title, operations in sections() for line in (f"## {title}\n", *_operations(operations))),
             "## Events\n",
             _FACTS,
             "| type | fields |\n|---|---|",
@@ -97,16 +81,16 @@ def render() -> str:
             *(
                 f"| `{bucket.name}` | {owner} | `{bucket.value.__name__}` "
                 f"| {f'{bucket.ttl:g} s' if bucket.ttl else 'none'} | {bucket.history} |"
-                for owner, _, owned in _owned()
-                for bucket in owned
+                for owner, _, held in owned()
+                for bucket in held
             ),
             "\n## Streams\n",
             "| stream | of | subjects | forgets by |\n|---|---|---|---|",
             *(
                 f"| `{stream.name}` | {owner} | {', '.join(f'`{subject}`' for subject in stream.subjects)} "
                 f"| {stream.retention} |"
-                for owner, owned, _ in _owned()
-                for stream in owned
+                for owner, held, _ in owned()
+                for stream in held
             ),
             "\n## Errors\n",
             _ERRORS,
@@ -120,7 +104,20 @@ def render() -> str:
     )
 
 
-def _owned() -> list[tuple[str, tuple[Stream, ...], tuple[Bucket[Wire], ...]]]:
+def sections() -> list[tuple[str, tuple[Operation[Any, Any], ...]]]:
+    """Return the requests by who answers them."""
+    return [
+        ("Operations on one node, or on the primary (`membridge.{project}.primary.<name>`)", subjects.NODE_OPERATIONS),
+        ("Leadership and presence, answered by any node of the project", LEADERSHIP),
+        ("Projects of a node", NODE),
+        *((f"Answered by {one.summary}", one.operations) for one in installed()),
+        ("What a worker says of its leases", subjects.REPORTING_OPERATIONS),
+        ("Orders, answered by the worker that they name", subjects.WORKER_OPERATIONS),
+        ("Invitations and members, answered by `membridge up --listen`", ACCESS),
+    ]
+
+
+def owned() -> list[tuple[str, tuple[Stream, ...], tuple[Bucket[Wire], ...]]]:
     """Return the streams and buckets by their owner: nodes, each service, and what those with HTTP share."""
     return [
         ("nodes", streams.ALL, buckets.ALL),

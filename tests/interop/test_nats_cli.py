@@ -28,15 +28,22 @@ from tests.interop.fetch import NATS, build
 
 ROOT = Path(__file__).parents[2]
 CID = canonical_id(PROJECT)
+#: The pages whose lines are run, beside the README and the reference.
+HOWTOS = ("howto/tasks.md", "howto/nats-cli.md", "recovery.md")
 #: Seconds until a command must have ended, or printed what is waited for.
 PATIENCE = 60.0
+#: What the answer to each request has at least one of.
+ANSWERS = {
+    "status": {"project"}, "stats": {"tasks"}, "submit": {"agent_slug"}, "history": {"records"}, "get": {"leader"},
+    "nodes": {"nodes"}, "doctor": {"checks"}, "push": {"outcome"}, "gc": {"kept"},
+}  # fmt: skip
 #: Seconds between two causes of what a command should print that follows: the first may come before it listens.
 AGAIN = 2.0
 
 
 def examples() -> list[str]:
     """Return each line of the documentation that calls the stock CLI."""
-    pages = [ROOT / "README.md", ROOT / "docs" / "reference" / "nats.md", ROOT / "docs" / "howto" / "tasks.md"]
+    pages = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("reference/nats.md", *HOWTOS))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     found = re.findall(r"`(nats --context membridge [^`]+)`|^(nats --context membridge .+)$", text, re.MULTILINE)
     lines = ((one or other).replace("{project}", CID).replace("<canonical id>", CID) for one, other in found)
@@ -140,7 +147,7 @@ def learn(up: Up) -> None:
 @pytest.mark.parametrize("line", examples())
 def test_every_example_of_the_documentation_works_with_the_context(up: Up, line: str) -> None:
     verb = shlex.split(line)[3:]
-    if verb[0] == "stream":
+    if verb[:2] == ["stream", "view"]:
         assert f"membridge.{CID}.event.leadership_changed.a" in up.watch(line, "leadership_changed", lambda: None)
     elif verb[0] == "events":
         assert "JetStream API" in up.watch(line, "JetStream API", lambda: up.run("nats --context membridge stream ls"))
@@ -159,9 +166,9 @@ def _check(verb: list[str], said: str) -> None:
     match verb[:2]:
         case ["request", subject]:
             answer = json.loads(said)
-            assert answer.keys() & {"project", "tasks", "agent_slug"}
+            assert answer.keys() & ANSWERS[subject.rpartition(".")[2]]
             assert answer.get("node", "a") == "a"
-            assert subject.startswith((f"membridge.{CID}.primary", "membridge.runtime"))
+            assert subject.startswith((f"membridge.{CID}.", "membridge.runtime"))
         case ["micro", "ls"]:
             assert all(service in said for service in ("membridge-node", "membridge-runtime"))
         case ["micro", "info"]:
@@ -172,6 +179,14 @@ def _check(verb: list[str], said: str) -> None:
             assert all(endpoint in said for endpoint in ("status", "push", "resign"))
         case ["kv", "get"]:
             assert '"primary_node_id":"a"' in said
+        case ["kv", "history"]:
+            assert '"seq":1' in said
+        case ["kv", "ls"]:
+            assert all(bucket in said for bucket in ("leadership", "heads", "nodes"))
+        case ["stream", "ls"]:
+            assert all(stream in said for stream in ("EVENTS", "PROPOSALS", "JOBS"))
+        case ["stream", "info"]:
+            assert "membridge.*.proposal.*" in said
         case _:
             pytest.fail(f"an example that this test does not know: {verb}")
 

@@ -15,7 +15,7 @@ PACKAGES = ("schemas", "membridge", "services", "hooks")
 
 #: Lines of a module: the most any may have, what one in ten may exceed, and what half of them may.
 MOST, NINE_IN_TEN, HALF = 500, 350, 150
-JUSTFILE_LINES = 74
+JUSTFILE_LINES = 78
 
 TOP_LEVEL = {
     "membridge", "services", "schemas", "hooks", "deploy", "tests", "docs", "nats-server.conf", "pyproject.toml",
