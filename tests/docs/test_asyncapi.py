@@ -6,7 +6,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import jsonschema_rs
 import pytest
 
 from schemas import subjects
@@ -16,9 +15,16 @@ from tests.docs.nats_reference import owned, sections
 
 #: The JSON Schema that AsyncAPI publishes; docs/dependencies.md says which file it is.
 RULES = json.loads((Path(__file__).parents[1] / "data" / "asyncapi-3.0.0.json").read_text(encoding="utf-8"))
-VALIDATOR = jsonschema_rs.Draft7Validator(RULES)
 DOCUMENT = document()
 ASKED = [operation for _, operations in sections() for operation in operations]
+
+
+def complaints(document: Any) -> list[str]:
+    """Return what AsyncAPI says against a document."""
+    import jsonschema_rs  # noqa: PLC0415 - the other tests of this module do not need it
+
+    rules = jsonschema_rs.Draft7Validator(RULES)
+    return [f"{error.instance_path}: {error.message}" for error in rules.iter_errors(document)]
 
 
 def at(reference: str) -> Any:
@@ -41,7 +47,7 @@ def test_the_file_is_the_one_that_the_catalogue_renders() -> None:
 
 
 def test_asyncapi_accepts_it() -> None:
-    assert [f"{error.instance_path}: {error.message}" for error in VALIDATOR.iter_errors(DOCUMENT)] == []
+    assert complaints(DOCUMENT) == []
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,7 @@ def test_asyncapi_refuses_a_broken_one(spoil: Any) -> None:
     broken = deepcopy(DOCUMENT)
     spoil(broken)
 
-    assert not VALIDATOR.is_valid(broken)
+    assert complaints(broken) != []
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from membridge.embedded.nats_server import NatsServer
 from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from schemas.identity import canonical_id
@@ -29,7 +30,7 @@ from tests.interop.fetch import NATS, build
 ROOT = Path(__file__).parents[2]
 CID = canonical_id(PROJECT)
 #: The pages whose lines are run, beside the README and the reference.
-HOWTOS = ("howto/tasks.md", "howto/nats-cli.md", "recovery.md")
+HOWTOS = ("howto/tasks.md", "howto/nats-cli.md")
 #: Seconds until a command must have ended, or printed what is waited for.
 PATIENCE = 60.0
 #: What the answer to each request has at least one of.
@@ -180,7 +181,7 @@ def _check(verb: list[str], said: str) -> None:
         case ["kv", "get"]:
             assert '"primary_node_id":"a"' in said
         case ["kv", "history"]:
-            assert '"seq":1' in said
+            assert said.count("PUT") >= 1
         case ["kv", "ls"]:
             assert all(bucket in said for bucket in ("leadership", "heads", "nodes"))
         case ["stream", "ls"]:
@@ -210,3 +211,19 @@ def test_the_context_has_the_operators_rights(up: Up) -> None:
 
     assert json.loads(asked)["outcome"] in {"committed", "unchanged"}
     assert "EVENTS" in up.run("nats --context membridge stream info EVENTS")
+
+
+def test_an_account_is_backed_up_and_restored_into_an_empty_server(
+    up: Up, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "recovery.md").read_text(encoding="utf-8")
+    save, restore = re.findall(r"^ *(nats --context membridge backup .+)$", page, re.MULTILINE)
+    head = up.run(f"nats --context membridge kv get heads {CID} --raw")
+    folder = str(tmp_path / "saved")
+    empty = f"--server {nats_server.url}"
+
+    up.run(save.replace("membridge-backup", folder))
+    up.run(restore.replace("--context membridge", empty).replace("membridge-backup", folder))
+
+    restored = json.loads(up.run(f"nats {empty} kv get heads {CID} --raw"))
+    assert restored["record"]["seq"] >= json.loads(head)["record"]["seq"] >= 1
