@@ -51,6 +51,9 @@ def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline
             builder = _Builder(connection, schema, source)
             with threads.beside(search_index.make, search, state, builder.begin(), deadline=deadline) as searchable:
                 builder.fill()
+                # The rows reach the disk while the indexes are made of them.
+                with threads.beside(files.sync_path, target):
+                    builder.index()
                 connection.run("COMMIT")
                 searchable.result()
                 connection.run("ATTACH ? AS search", (str(search),))
@@ -95,10 +98,13 @@ class _Builder:
         return self._beside
 
     def fill(self) -> None:
-        """Copy the rows, and make the indexes that SQLite needs."""
+        """Copy the rows."""
         for name, table in self._tables.items():
             if name in self._theirs:
                 self._fill(table)
+
+    def index(self) -> None:
+        """Make the indexes that SQLite needs."""
         for kind, _, sql in self._own:
             if kind == "index":
                 self._index(sql)

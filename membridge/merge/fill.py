@@ -38,11 +38,12 @@ def fill(memory: MemoryFile, database: Path, *, is_live: bool, deadline: Deadlin
             _copy(connection, table)
         connection.run("COMMIT")
         connection.run(f"DETACH {_SOURCE}")
-    memory.index()
-    for table in travelling_tables(connection).values():
-        if not table.unique:
-            _remove_twins(memory, table)
-    memory.count()
+    with translated(memory.path):
+        memory.index()
+        for table in travelling_tables(connection).values():
+            if not table.unique:
+                _remove_twins(memory, table)
+        memory.count()
 
 
 def _copy(connection: Connection, table: Table) -> None:

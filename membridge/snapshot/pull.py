@@ -6,7 +6,7 @@ database is written to by `membridge.merge` alone, after a backup, which is take
 and only where the merge has something to write.
 """
 
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import msgspec
@@ -30,7 +30,7 @@ from membridge.errors import (
 from membridge.merge import install, snapshot, three_way
 from membridge.merge.apply import Terms
 from membridge.merge.memory_file import MemoryFile
-from membridge.merge.report import MergeReport
+from membridge.merge.report import MergeReport, Source
 from membridge.snapshot import backups, legacy, standing
 from membridge.snapshot.backups import BeforeWrite
 from membridge.snapshot.lane import Lane
@@ -137,9 +137,7 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
     source = lane.source(head.node, head.device_id)
     if not there:
         with progress.step("install"):
-            await threads.run(install.install, state, lane.database, source=source, deadline=deadline)
-            # Another database than the one that was noted: what counts is where this one stands.
-            await threads.run(files.discard, lane.marks)
+            await threads.run(_install, lane, state, fetched, source, deadline)
         outcome, report = PullOutcome.INSTALLED, MergeReport(inserted=sum(head.rows.values()))
     else:
         with progress.step("replace"):
@@ -156,6 +154,15 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
         outcome = PullOutcome.REPLACED
     await threads.run(fetch.take, lane, fetched, deadline=deadline)
     return outcome, report
+
+
+def _install(lane: Lane, state: Path, fetched: Fetched, source: Source, deadline: Deadline) -> None:
+    # What becomes the mirror next reaches the disk while the database is built of it.
+    forced = threads.beside(files.force, fetched.staged) if fetched.staged is not None else nullcontext()
+    with forced:
+        install.install(state, lane.database, source=source, deadline=deadline)
+    # Another database than the one that was noted: what counts is where this one stands.
+    files.discard(lane.marks)
 
 
 def _clear(lane: Lane) -> None:

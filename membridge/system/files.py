@@ -123,6 +123,12 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def force(path: Path) -> None:
+    """Force a file to the disk. Raises DiskFullError, FileAccessError."""
+    with translated(path):
+        sync_path(path)
+
+
 #: The numbers of a full disk, and of a failing one.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FAILING = frozenset(

@@ -10,6 +10,7 @@ import zstandard
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_live
 from membridge.claudemem.memory import memory_rows
+from membridge.merge import image
 from membridge.merge.fill import fill
 from membridge.merge.image import MAGIC, MalformedImageError, pack, unpack
 from membridge.merge.memory_file import MemoryFile
@@ -105,6 +106,18 @@ def test_a_file_with_another_schema_than_its_tables_lead_to_is_refused(memory: M
         other.check_schema()
 
 
+@pytest.mark.parametrize("pages", [1, 2, 3, 7, 8])
+def test_the_parts_of_an_image_lie_where_they_should(
+    memory: MemoryFile, monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    monkeypatch.setattr(image, "PART", pages * 4096)
+
+    target = arrived(memory)
+
+    assert target.read_bytes() == memory.path.read_bytes()
+    assert memory.size_bytes() > 20 * image.PART
+
+
 def cut(raw: bytes) -> bytes:
     return raw[:-100]
 
@@ -115,12 +128,34 @@ def altered(raw: bytes) -> bytes:
 
 
 def longer(raw: bytes) -> bytes:
-    content = zstandard.ZstdDecompressor().decompressobj().decompress(raw[len(MAGIC) :])
-    return MAGIC + zstandard.ZstdCompressor().compress(content + bytes(1 << 28))
+    """Make the first part hold more than a part may."""
+    length, start = int.from_bytes(raw[len(MAGIC) :][:4], "little"), len(MAGIC) + 4
+    content = zstandard.ZstdDecompressor().decompress(raw[start : start + length])
+    more = zstandard.ZstdCompressor().compress(content + bytes(1 << 28))
+    return MAGIC + len(more).to_bytes(4, "little") + more + raw[start + length :]
+
+
+def one_more(raw: bytes) -> bytes:
+    part = zstandard.ZstdCompressor().compress(bytes(1 << 20))
+    return raw + len(part).to_bytes(4, "little") + part
+
+
+def endless(raw: bytes) -> bytes:
+    return MAGIC + b"\xff\xff\xff\xff" + raw[len(MAGIC) + 4 :]
 
 
 @pytest.mark.parametrize(
-    "damage", [cut, altered, longer, lambda _: b"", lambda _: b"something else", lambda raw: raw[: len(MAGIC)]]
+    "damage",
+    [
+        cut,
+        altered,
+        longer,
+        one_more,
+        endless,
+        lambda _: b"",
+        lambda _: b"something else",
+        lambda raw: raw[: len(MAGIC)],
+    ],
 )
 def test_bytes_that_are_not_the_image_of_that_size_are_refused_before_they_fill_the_disk(
     memory: MemoryFile, damage: Callable[[bytes], bytes]
