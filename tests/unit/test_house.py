@@ -19,7 +19,8 @@ JUSTFILE_LINES = 78
 
 TOP_LEVEL = {
     "membridge", "services", "schemas", "hooks", "deploy", "tests", "docs", "nats-server.conf", "pyproject.toml",
-    "justfile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "requirements.lock", "requirements-dev.lock",
+    "justfile", "README.md", "README.uk.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "requirements.lock",
+    "requirements-dev.lock",
 }  # fmt: skip
 DOT_FILES = {".ci", ".editorconfig", ".gitattributes", ".gitignore"}
 
