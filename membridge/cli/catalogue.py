@@ -46,7 +46,7 @@ COMMANDS: dict[str, Entry] = {
     "nats-context": Entry(
         "membridge.cli.nats_context:nats_context", "Write a context for the stock `nats` command line."
     ),
-    "units": Entry("membridge.cli.systemd:units", "List, print or write the systemd units."),
+    "units": Entry("membridge.cli.systemd:units", "List, print or write units for systemd, OpenRC or launchd."),
     "config": Entry("membridge.cli.config:config", "Show the settings, and where each comes from."),
     "push_sqlite": Entry("membridge.cli.lane:push_sqlite", "The old tool's name for `push --snapshot`."),
     "pull_sqlite": Entry("membridge.cli.lane:pull_sqlite", "The old tool's name for `pull --replace`."),

@@ -32,7 +32,7 @@ from membridge.settings.groups import (
 from membridge.settings.hooks import HookSettings
 from membridge.settings.kinds import PATH, PROJECT, Kind, Secret
 from membridge.settings.services import HasSettings, discover
-from membridge.settings.sources import FileValues, Raw, from_environment, from_legacy, from_toml, read
+from membridge.settings.sources import FileValues, Raw, from_credentials, from_environment, from_legacy, from_toml, read
 from membridge.settings.table import Setting, table_of
 from membridge.settings.worker import WorkerSettings
 from schemas.identity import ProjectId, canonical_id, node_id_of_host
@@ -98,6 +98,8 @@ class Settings:
     def unset(self, key: str) -> str:
         """Return how a person takes away the value of `key`, where it is set, for a remedy."""
         origin, label = self.origins[key], self.labels[key]
+        if origin.startswith("credential "):
+            return f"remove LoadCredential={label} from the unit"
         return f"unset {label}" if origin.startswith("env ") else f"remove {label} from {origin}"
 
     def value(self, item: Setting) -> object:
@@ -194,6 +196,7 @@ def _files(where: Locations, environ: Mapping[str, str], table: Sequence[Setting
         FileValues({}) if enrolled is None else from_toml(enrolled, where.enrolled, table),
         FileValues({}) if toml is None else from_toml(toml, where.config, table),
         FileValues({}) if legacy is None else from_legacy(legacy, where.legacy, environ, table),
+        from_credentials(_folder(environ, "CREDENTIALS_DIRECTORY"), table),
         from_environment(environ, table),
     )
 

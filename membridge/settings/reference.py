@@ -18,7 +18,9 @@ A value comes from, later wins:
 2. `~/.config/membridge/enrolled.toml` (`$XDG_CONFIG_HOME`), written by `membridge join` and `membridge up --listen`,
 3. `config.toml` beside it, where `[group]` and `field` are the two halves of a key,
 4. `~/.claude-mem-minio/config.env`, the file of claude-mem-minio: `NAME=value` lines, read and never executed,
-5. the environment.
+5. the credentials that a unit's `LoadCredential=VARIABLE:FILE` brings: the file itself for a setting that names a file,
+   else its text,
+6. the environment.
 
 An empty value counts as not set. A flag is 1, 0, true, false, yes, no, on or off. A path is absolute or starts with
 `~/`. `membridge config show` prints each value with where it came from; secrets are masked.

@@ -3,6 +3,7 @@
 Nothing in a file is ever executed: `config.env` is read as the plain assignments that a shell would make of it.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import cast
 
 from membridge.errors import SettingsError
 from membridge.settings.groups import GROUPS
+from membridge.settings.kinds import PATH
 from membridge.settings.table import Setting, table_of
 
 #: A larger file is not a configuration file.
@@ -163,6 +165,23 @@ def from_environment(environ: Mapping[str, str], table: Sequence[Setting]) -> Fi
     values = {keys[name]: Raw(value, f"env {name}", name) for name, value in environ.items() if name in keys}
     warnings = [f"{name} is not a setting: {_hint(name, keys)}" for name in sorted(environ) if _is_slip(name, keys)]
     return FileValues(values, warnings=tuple(warnings))
+
+
+def from_credentials(folder: Path | None, table: Sequence[Setting]) -> FileValues:
+    """Return the values that systemd's `LoadCredential` brought: each file has the name of a setting's variable.
+
+    The file is the value of a setting that names a file, its text that of any other.
+    """
+    values: dict[str, Raw] = {}
+    if folder is None:
+        return FileValues(values)
+    for item in table:
+        name = item.declared.env
+        file = folder / name
+        if os.path.isfile(file):  # noqa: PTH113 - False, not an error, where a folder cannot be looked into
+            value = str(file) if item.declared.kind.parse is PATH.parse else (read(file) or "").strip()
+            values[item.key] = Raw(value, f"credential {name}", name)
+    return FileValues(values)
 
 
 def _is_slip(name: str, known: Mapping[str, str]) -> bool:

@@ -21,10 +21,20 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[
 def test_the_node_stops_before_the_services_that_its_worker_needs(capsys: pytest.CaptureFixture[str]) -> None:
     units = told(capsys)
 
-    assert set(units) >= {"nats-server.service", "membridge-node.service", "membridge-coordinator.service"}
-    assert "\nAfter=nats-server.service membridge-coordinator.service" in str(units["membridge-node.service"]["text"])
-    assert "/membridge coordinator\n" in str(units["membridge-coordinator.service"]["text"])
-    assert not [name for name, unit in units.items() if "@" in str(unit["text"]).replace("@system-service", "")]
+    assert set(units) >= {"membridge-nats.service", "membridge-node.service", "membridge-coordinator.service"}
+    assert "\nAfter=membridge-nats.service membridge-coordinator.service" in str(
+        units["membridge-node.service"]["text"]
+    )
+    assert "/membridge %j\n" in str(units["membridge-coordinator.service"]["text"])
+
+
+def test_programs_elsewhere_are_named_in_every_unit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for kind in ("user", "system", "openrc", "launchd"):
+        for name, unit in told(capsys, "--for", kind, "--bin", str(tmp_path)).items():
+            text = str(unit["text"])
+            assert str(tmp_path) in text, name
+            assert "/.local/bin/m" not in text, name
+            assert "/opt" not in text, name
 
 
 @pytest.mark.parametrize("enabled", ["0", "1"])

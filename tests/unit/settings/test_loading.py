@@ -380,3 +380,32 @@ def test_a_huge_file_is_refused(home: Path) -> None:
 
     with pytest.raises(SettingsError, match="is too large"):
         load({}, home)
+
+
+def test_a_credential_of_systemd_is_a_file_or_its_text_and_the_environment_overrides_it(home: Path) -> None:
+    folder = home / "credentials"
+    seed = write(folder / "MEMBRIDGE_NATS_NKEY_SEED_FILE", "SU")
+    write(folder / "MINIO_SECRET_KEY", "swordfish\n")
+    write(folder / "MINIO_BUCKET", "from-credential")
+    write(folder / "PATH", "no setting")
+    write_toml(home, "[store]\nsecret_key = 'of the file'\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(folder), "MINIO_BUCKET": "from-environment"}
+
+    found = load(environ, home)
+
+    assert found.nats.nkey_seed_file == seed
+    assert found.store.secret_key is not None
+    assert found.store.secret_key.reveal() == "swordfish"
+    assert "swordfish" in found.secrets()
+    assert found.store.bucket == "from-environment"
+    assert found.origins["store.secret_key"] == "credential MINIO_SECRET_KEY"
+    assert found.unset("store.secret_key") == "remove LoadCredential=MINIO_SECRET_KEY from the unit"
+
+
+def test_credentials_that_are_not_there_or_wrong_are_as_any_other_value(home: Path) -> None:
+    assert load({"CREDENTIALS_DIRECTORY": str(home / "none")}, home).nats.nkey_seed_file is None
+
+    write(home / "credentials" / "MEMBRIDGE_NATS_REPLICAS", "two")
+
+    said = complaint({"CREDENTIALS_DIRECTORY": str(home / "credentials")}, home)
+    assert said.startswith("MEMBRIDGE_NATS_REPLICAS = 'two' in credential MEMBRIDGE_NATS_REPLICAS: must be")
