@@ -43,6 +43,9 @@ COMMANDS: dict[str, Entry] = {
     "artifact": Entry("membridge.cli.worker:artifact", "List or read the artifacts of tasks."),
     "key": Entry("membridge.cli.key:key", "Make, rotate and show encryption keys; encrypt old objects."),
     "api-key": Entry("membridge.cli.api_key:api_key", "Make, list and revoke the keys of front ends that use HTTP."),
+    "claude-config": Entry(
+        "membridge.cli.claude_config:claude_config", "Share Claude Code's own configuration between machines."
+    ),
     "nats-context": Entry(
         "membridge.cli.nats_context:nats_context", "Write a context for the stock `nats` command line."
     ),

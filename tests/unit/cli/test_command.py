@@ -18,7 +18,8 @@ WRITING = {
     "project add", "project remove", "tag", "gc", "restore", "backups restore", "recover",
     "key new", "key rotate", "key seal",
     "coordinator", "task submit", "task cancel", "task requeue", "worker drain", "worker resume", "worker remove",
-    "nats-context", "units", "gateway", "api-key new", "api-key revoke",
+    "nats-context", "units", "gateway", "api-key new", "api-key revoke", "claude-config push",
+    "claude-config pull",
 }  # fmt: skip
 
 

@@ -1,0 +1,43 @@
+"""The shared Claude Code configuration of a project: one immutable object for each state.
+
+The head in KV (`schemas.buckets.ConfigHead`) names the newest state. A reader checks each path again: it never trusts
+the machine that wrote it.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas.fields import Instant, Line, Number, Sentence
+from schemas.identity import Seq, WireNodeId, WireProjectId
+from schemas.wire import Wire
+
+#: Version of a state; a reader refuses a newer one.
+CONFIG_FORMAT = 1
+#: Bytes of the largest file that travels, most files of a state, and their bytes in all.
+MOST_FILE, MOST_FILES, MOST_STATE = 1 << 20, 4_000, 8 << 20
+
+
+class ConfigFile(Wire, frozen=True, kw_only=True):
+    """A file by its path below the configuration folder, with `/` between its parts.
+
+    `settings.json` holds the portable keys alone, `plugins.json` the wanted plugins and marketplaces. Paths below
+    `memory/` begin with the repository that an auto memory belongs to.
+    """
+
+    path: Sentence
+    executable: bool = False
+    body: Annotated[bytes, Meta(max_length=MOST_FILE)]
+
+
+class ConfigState(Wire, frozen=True, kw_only=True):
+    """All portable files as of one push. `parent` is the nonce of the state that it was made from."""
+
+    format: Number = CONFIG_FORMAT
+    project: WireProjectId
+    seq: Seq
+    nonce: Line
+    parent: Line = ""
+    node: WireNodeId
+    created_at: Instant
+    files: Annotated[list[ConfigFile], Meta(max_length=MOST_FILES)] = []
