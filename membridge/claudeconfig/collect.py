@@ -81,7 +81,7 @@ def collect(place: Place, requested: Requested, folders: Mapping[str, Path]) -> 
     if not place.config.is_dir():
         raise FileAccessError(
             f"{place.config} does not exist: Claude Code has no configuration here",
-            remedy="start `claude` once, or set CLAUDE_CONFIG_DIR to its folder",
+            remedy="start `claude` on this machine once, then run it again",
         )
     seen: dict[str, Path] = {}
     for path, file in _walk(place.config, requested, folders, found):

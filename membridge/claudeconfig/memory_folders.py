@@ -46,6 +46,8 @@ def find(place: Place, aliases: Mapping[str, Path], here: Path) -> Memories:
         # A clone without a session has no folder yet; it is made where its name is certain.
         folders = there or ([projects / next(iter(names))] if len(names) == 1 else [])
         key = _key(path, aliases)
+        if key is not None and not folders:
+            found.refused.append(Refusal(key, f"{path} has no folder of Claude Code yet: start `claude` there once"))
         for folder in folders:
             shown = f"projects/{folder.name}/memory"
             if _is_link(folder):

@@ -66,8 +66,8 @@ def undo(place: Place) -> Undone:
     if not kept:
         raise NotFoundError("there is no pull to undo on this machine")
     record = _read(kept[0])
-    restored: list[str] = msgspec.field(default_factory=list[str])
-    left: list[Refusal] = msgspec.field(default_factory=list[Refusal])
+    restored: list[str] = []
+    left: list[Refusal] = []
     for one in record.files:
         reason = _put_back(place, one)
         if reason is None:

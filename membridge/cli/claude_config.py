@@ -58,7 +58,7 @@ PLANS = click.option("--plans", is_flag=True, help="Also the folder plans.")
 @ALIAS
 @PLANS
 def diff(invocation: Invocation, *, memory: bool, aliases: tuple[str, ...], plans: bool) -> None:
-    """Show what would go, what would come, and what stays and why."""
+    """Show what would go, come or stay, and why."""
 
     async def seen(place: Place, shared: Shared, wanted: Wanted, deadline: Deadline) -> tuple[Look, list[Change]]:
         found = await look(place, shared, wanted, deadline=deadline)
@@ -83,7 +83,10 @@ def push(
     aliases: tuple[str, ...],
     plans: bool,
 ) -> None:
-    """Send what changed here: instructions, skills, agents, commands, portable settings."""
+    """Send what changed here.
+
+    Instructions, skills, agents, commands and portable settings go to all machines of the project.
+    """
 
     async def pushed(place: Place, shared: Shared, wanted: Wanted, deadline: Deadline) -> ConfigReply:
         seen, made, head = await pushing.push(place, shared, wanted, delete=delete, deadline=deadline)

@@ -51,6 +51,8 @@ def is_bounded(info: inspect.Type) -> bool:
             return (info.le or info.lt) is not None and (info.ge is not None or info.gt is not None)
         case inspect.StrType():
             return info.max_length is not None or info.pattern is not None
+        case inspect.BytesType():
+            return info.max_length is not None
         case inspect.ListType() | inspect.DictType():
             return info.max_length is not None
         case _:
