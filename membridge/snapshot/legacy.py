@@ -22,6 +22,10 @@ from membridge.system import files
 from schemas.snapshot import SnapshotRecord
 from schemas.wire import Wire, encode
 
+#: The device of rows that the old tool stored. Not this node's: its own rows have the same numbers, and another machine
+#: may have written these.
+DEVICE = "claude-mem-minio"
+
 
 class LegacyManifest(Wire, frozen=True, kw_only=True):
     """What the old tool wrote beside the database; fields of ours are added at the end."""

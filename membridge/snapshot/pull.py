@@ -254,7 +254,7 @@ async def _import_legacy(lane: Lane, *, progress: ProgressTracker, deadline: Dea
             f"project {lane.name} has no snapshot yet",
             remedy="run `membridge push` on the machine that has the memory, or check the project's name",
         )
-    source = lane.source(lane.node, None)
+    source = lane.source(lane.node, legacy.DEVICE)
     try:
         if not await threads.run(lane.database.exists):
             await threads.run(install.install, staged, lane.database, source=source, deadline=deadline)

@@ -9,6 +9,7 @@ import pytest
 
 from membridge.claudemem.memory import memory_rows
 from membridge.commits.chain import ChainPolicy
+from membridge.commits.layout import legacy_database
 from membridge.errors import NotFoundError, ShrinkRefusedError
 from membridge.snapshot import backups
 from membridge.testing.writer import write
@@ -173,6 +174,26 @@ async def test_the_old_layout_is_written_when_asked_for_and_imported_when_there_
     pulled = await b.pull()
     assert (pulled.outcome, pulled.seq) == (PullOutcome.INSTALLED, 0)
     assert memory_rows(b.database) == memory_rows(a.database)
+
+
+async def test_rows_of_the_old_tool_and_own_rows_of_the_same_numbers_make_one_snapshot(
+    make_box: MakeBox, tmp_path: Path
+) -> None:
+    a, b = given_memory(make_box("a")), make_box("b")
+    stored = tmp_path / "stored.db"
+    shutil.copyfile(SAMPLE, stored)
+    write(str(stored), 3, "stored by the old tool")
+    write(str(a.database), 2, "learned here")
+    await a.lane.store.upload(legacy_database(a.lane.project), stored, if_absent=False, deadline=soon())
+
+    await a.pull()
+    await a.push()
+    await b.pull()
+
+    assert memory_rows(b.database) == memory_rows(a.database)
+    both = {f"learned here learned fact {number}" for number in range(2)}
+    both |= {f"stored by the old tool learned fact {number}" for number in range(3)}
+    assert both < titles(b)
 
 
 async def test_a_deletion_travels_across_a_new_chain(make_box: MakeBox) -> None:
