@@ -3,7 +3,7 @@
 python -m tests.bench.sizes                     50, 250 and 1,000 MiB, written to docs/benchmarks-sizes.md
 python -m tests.bench.sizes --sizes 50 250      other sizes, printed and not written
 
-Fails when what only depends on the change grows with the size.
+Fails when what only depends on the change grows with the size, and when a daemon takes more memory than 64 MiB.
 """
 
 import argparse
@@ -33,24 +33,29 @@ Written by `python -m tests.bench.sizes` on {day}: two daemons on the default st
 medians. Each cell: processor time of the daemon, bytes that it wrote, and wall time, of which 0.1 s is the quiet time
 that the daemon waits for. What it wrote is the lesser of the system's two counts (`wchar` and `write_bytes`); the disk
 gets less than that: 1.0 MB and 1.3 MB for the merge at 53 and 1,000 MiB, by the disk's own counter. The first push and
-the cold pull may grow with the size; the run fails if another row grows more than 1.5 times. The first merge on a
-machine copies the database once, as a backup, and is not in the medians.
+the cold pull may grow with the size; the run fails if another row grows more than 1.5 times, or a daemon takes more
+than 64 MiB. The first merge on a machine copies the database once, as a backup, and is not in the medians.
 """
 #: Rounds of ten observations; the first merge copies the database as a backup, so the first two do not count.
 ROUNDS, UNCOUNTED = 7, 2
 #: A row may grow by this factor from the smallest size to the largest; below the floor it is noise of the clock.
 GROWTH = 1.5
 FLOOR = {"s": 0.1, "MB": 1.0}
+#: What may grow with the size, but for the daemon's memory in MiB.
+PEAKS = ("first push", "cold pull")
+MOST_MEMORY = 64.0
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Processor and wall time in seconds, and megabytes written, of one daemon."""
+    """Processor and wall time in seconds, megabytes written, and memory, of one daemon."""
 
     cpu: float
     wall: float
     written: float
+    #: MiB that the daemon took at most since it started.
+    peak: float
 
 
 @dataclass(slots=True)
@@ -72,7 +77,7 @@ class Meter:
         """Return the cost until now."""
         wall, cpu, written = self._began
         grown = min(now - then for now, then in zip(_written(self._pid), written, strict=True))
-        return Cost(_cpu(self._pid) - cpu, time.perf_counter() - wall, grown / 1e6)
+        return Cost(_cpu(self._pid) - cpu, time.perf_counter() - wall, grown / 1e6, _peak(self._pid))
 
 
 def main() -> None:
@@ -159,7 +164,9 @@ async def _asked(machine: NodeProcess, command: str) -> Cost:
 
 
 def _median(costs: Sequence[Cost]) -> Cost:
-    return Cost(*(statistics.median(getattr(cost, name) for cost in costs) for name in ("cpu", "wall", "written")))
+    return Cost(
+        *(statistics.median(getattr(cost, name) for cost in costs) for name in ("cpu", "wall", "written", "peak"))
+    )
 
 
 def _markdown(found: dict[int, AtSize]) -> str:
@@ -169,6 +176,9 @@ def _markdown(found: dict[int, AtSize]) -> str:
         cells = [found[size].costs[name] for size in sizes]
         shown = (f"{cost.cpu:.2f} s, {cost.written:.1f} MB, {cost.wall:.2f} s" for cost in cells)
         lines.append(f"| {name} | {' | '.join(shown)} |")
+    for name in PEAKS:
+        peaks = (f"{found[size].costs[name].peak:.1f} MiB" for size in sizes)
+        lines.append(f"| {name}, memory of the daemon at most | {' | '.join(peaks)} |")
     references: dict[str, Callable[[peers.Litestream], float]] = {
         "Litestream, after the same ten": lambda one: one.increment_seconds,
         "Litestream, start to snapshot": lambda one: one.snapshot_seconds,
@@ -189,8 +199,8 @@ def _page(text: str) -> str:
 def _grown(found: dict[int, AtSize]) -> list[str]:
     """Return the rows of a change that cost more at the largest size than they may."""
     small, large = found[min(found)].costs, found[max(found)].costs
-    names: list[str] = []
-    for name in small.keys() - {"first push", "cold pull"}:
+    names = [f"memory of the {name} ({large[name].peak:.1f} MiB)" for name in PEAKS if large[name].peak > MOST_MEMORY]
+    for name in small.keys() - set(PEAKS):
         for unit, before, after in (
             ("s", small[name].cpu, large[name].cpu),
             ("MB", small[name].written, large[name].written),
@@ -210,6 +220,11 @@ def _machine(name: str, root: Path, url: str) -> NodeProcess:
 def _cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / _TICK
+
+
+def _peak(pid: int) -> float:
+    words = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").split()
+    return int(words[words.index("VmHWM:") + 1]) / 1024
 
 
 def _written(pid: int) -> tuple[int, int]:
