@@ -3,6 +3,7 @@
 from contextlib import closing
 from pathlib import Path
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.memory import memory_rows
 from membridge.merge.fill import fill
 from membridge.merge.memory_file import MemoryFile
@@ -54,4 +55,5 @@ class MemoryHistory(IndexHistory):
         with closing(MemoryFile(path, deadline=soon(), building=True)) as memory:
             fill(memory, self._mirror.path, is_live=False, deadline=soon())
             memory.settle()
-        return MemoryFile(path, deadline=soon())
+        # Open for as long as the history goes on, on a busy machine too.
+        return MemoryFile(path, deadline=Deadline.after(3_600.0))

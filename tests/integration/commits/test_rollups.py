@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import zstandard
 
 from membridge.claudemem.memory import memory_rows
 from membridge.commits import fetch, gc, heads, history, layout, materialize, rollups, verify
@@ -17,7 +16,6 @@ from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.commits.retention import SnapshotPolicy
 from membridge.errors import ObjectMissingError, StoreUnavailableError
-from membridge.merge.row_stream import MAGIC
 from membridge.objectstore.protocol import ObjectStore
 from membridge.snapshot import push
 from membridge.system import files
@@ -31,6 +29,7 @@ from tests.bench.commits import CountingStore
 from tests.fixtures.databases import add_observation, execute
 from tests.fixtures.lanes import Box, MakeBox, soon
 from tests.fixtures.long_histories import write_history
+from tests.fixtures.objects import content_of
 
 SAMPLE = Path(__file__).parents[2] / "data" / "claude-mem-13.25.3.db"
 MARKER = "marker-deleted-zyzzyva"
@@ -275,9 +274,9 @@ async def test_what_was_deleted_is_in_none_of_them_and_goes_with_the_deltas(make
 
 
 async def objects(box: Box) -> dict[str, bytes]:
-    """Return the content of each object of the project, decompressed where it is a stream of rows."""
+    """Return the content of each object of the project, decompressed."""
     found: dict[str, bytes] = {}
     async for info in box.lane.store.list(layout.snapshots(box.lane.project), deadline=soon()):
         raw = await box.lane.store.get(info.key, deadline=soon())
-        found[info.key] = zstandard.ZstdDecompressor().decompressobj().decompress(raw[len(MAGIC) :])
+        found[info.key] = content_of(raw)
     return found

@@ -1,23 +1,12 @@
 """What was deleted, edited away or belongs to the machine is in no object, no mirror and no other machine's files."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import zstandard
-
-from membridge.merge import image, row_stream
 from tests.fixtures.databases import add_observation, execute, make_database
 from tests.fixtures.lanes import Box, MakeBox, soon
+from tests.fixtures.objects import content_of
 
 DELETED, EDITED, PENDING, SYNC = (f"marker-{word}-zyzzyva" for word in ("deleted", "edited", "pending", "sync"))
-
-
-def parts(raw: bytes) -> Iterator[bytes]:
-    """Yield the frames of an image."""
-    while raw:
-        length, raw = int.from_bytes(raw[:4], "little"), raw[4:]
-        yield raw[:length]
-        raw = raw[length:]
 
 
 async def objects(box: Box) -> bytes:
@@ -25,11 +14,7 @@ async def objects(box: Box) -> bytes:
     found = b""
     async for info in box.lane.store.list("projects/", deadline=soon()):
         raw = await box.lane.store.get(info.key, deadline=soon())
-        if raw.startswith(row_stream.MAGIC):
-            raw = zstandard.ZstdDecompressor().decompressobj().decompress(raw[len(row_stream.MAGIC) :])
-        elif raw.startswith(image.MAGIC):
-            raw = b"".join(map(zstandard.ZstdDecompressor().decompress, parts(raw[len(image.MAGIC) :])))
-        found += raw
+        found += content_of(raw)
     return found
 
 
