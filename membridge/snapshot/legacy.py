@@ -70,7 +70,7 @@ def _verified(key: str, target: Path, expected: str | None, deadline: Deadline) 
     if expected is not None and files.sha256_of(target) != expected:
         raise CorruptObjectError(
             f"object {key} is damaged: its sha256 is not the recorded one",
-            remedy="upload it again with the older tool, or restore it from the store's backup",
+            remedy="upload it again with the older tool, or delete that object to begin without it",
         )
     database.quick_check(target, deadline=deadline)
     facts = database.inspect(target, deadline=deadline)

@@ -79,6 +79,9 @@ async def push(
     await threads.run(lane.mirror.settle, deadline=deadline)
     with progress.step("head"):
         known = await current_head(lane, epoch, progress=progress, deadline=deadline)
+        if known is None and lane.mirror.position() is None:
+            # What the old tool stored belongs to the first snapshot: later pulls do not look for it.
+            await pull.pull_if_any(lane, progress=progress, deadline=deadline)
     with progress.step("compare"):
         prepared = await threads.run(preparation.changes, lane, known, deadline)
     if prepared is None:

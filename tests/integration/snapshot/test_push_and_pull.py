@@ -10,7 +10,7 @@ import pytest
 from membridge.claudemem.memory import memory_rows
 from membridge.commits.chain import ChainPolicy
 from membridge.commits.layout import legacy_database
-from membridge.errors import NotFoundError, ShrinkRefusedError
+from membridge.errors import MembridgeError, NotFoundError, ShrinkRefusedError
 from membridge.snapshot import backups
 from membridge.testing.writer import write
 from schemas.events import SnapshotCommitted
@@ -176,8 +176,9 @@ async def test_the_old_layout_is_written_when_asked_for_and_imported_when_there_
     assert memory_rows(b.database) == memory_rows(a.database)
 
 
+@pytest.mark.parametrize("asked", [True, False], ids=["pulled first", "pushed at once"])
 async def test_rows_of_the_old_tool_and_own_rows_of_the_same_numbers_make_one_snapshot(
-    make_box: MakeBox, tmp_path: Path
+    make_box: MakeBox, tmp_path: Path, *, asked: bool
 ) -> None:
     a, b = given_memory(make_box("a")), make_box("b")
     stored = tmp_path / "stored.db"
@@ -186,7 +187,8 @@ async def test_rows_of_the_old_tool_and_own_rows_of_the_same_numbers_make_one_sn
     write(str(a.database), 2, "learned here")
     await a.lane.store.upload(legacy_database(a.lane.project), stored, if_absent=False, deadline=soon())
 
-    await a.pull()
+    if asked:
+        await a.pull()
     await a.push()
     await b.pull()
 
@@ -194,6 +196,20 @@ async def test_rows_of_the_old_tool_and_own_rows_of_the_same_numbers_make_one_sn
     both = {f"learned here learned fact {number}" for number in range(2)}
     both |= {f"stored by the old tool learned fact {number}" for number in range(3)}
     assert both < titles(b)
+
+
+async def test_a_first_push_waits_while_what_the_old_tool_stored_is_damaged(make_box: MakeBox) -> None:
+    a = given_memory(make_box("a"))
+    before, key = memory_rows(a.database), legacy_database(a.lane.project)
+    await a.lane.store.put(key, b"no database", if_absent=False, deadline=soon())
+
+    with pytest.raises(MembridgeError):
+        await a.push()
+    assert memory_rows(a.database) == before
+    assert await a.lane.heads.get(a.lane.project, deadline=soon()) is None
+
+    await a.lane.store.delete(key, deadline=soon())
+    assert (await a.push()).outcome is PushOutcome.COMMITTED
 
 
 async def test_a_deletion_travels_across_a_new_chain(make_box: MakeBox) -> None:
