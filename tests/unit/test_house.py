@@ -20,7 +20,7 @@ JUSTFILE_LINES = 78
 TOP_LEVEL = {
     "membridge", "services", "schemas", "hooks", "deploy", "tests", "docs", "nats-server.conf", "pyproject.toml",
     "justfile", "README.md", "README.uk.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "requirements.lock",
-    "requirements-dev.lock",
+    "requirements-dev.lock", "sqlite_minio_sync.py",
 }  # fmt: skip
 DOT_FILES = {".ci", ".editorconfig", ".gitattributes", ".gitignore"}
 
