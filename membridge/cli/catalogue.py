@@ -50,6 +50,8 @@ COMMANDS: dict[str, Entry] = {
         "membridge.cli.nats_context:nats_context", "Write a context for the stock `nats` command line."
     ),
     "units": Entry("membridge.cli.systemd:units", "List, print or write units for systemd, OpenRC or launchd."),
+    "install": Entry("membridge.cli.hooks:install", "Install the hooks into Claude Code."),
+    "uninstall": Entry("membridge.cli.hooks:uninstall", "Remove the hooks from Claude Code."),
     "config": Entry("membridge.cli.config:config", "Show the settings, and where each comes from."),
     "push_sqlite": Entry("membridge.cli.lane:push_sqlite", "The old tool's name for `push --snapshot`."),
     "pull_sqlite": Entry("membridge.cli.lane:pull_sqlite", "The old tool's name for `pull --replace`."),

@@ -26,7 +26,7 @@ def sha256_of(path: Path) -> str:
 
 def save(path: Path, content: bytes) -> None:
     """Write `content` to `path`, for its owner only; after a power cut either the old or the new content is there."""
-    part = path.with_name(path.name + ".part")
+    part = _part(path)
     with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part.unlink(missing_ok=True)
@@ -36,6 +36,15 @@ def save(path: Path, content: bytes) -> None:
             put_in_place(part, path)
         finally:
             discard(part)
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """Return the content of a file, None if there is no such file."""
+    with translated(path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
 
 
 def put_in_place(part: Path, path: Path) -> None:
@@ -89,6 +98,16 @@ def discard(path: Path) -> None:
     """Delete a file that is not needed any more. A failure is ignored: the next attempt tries again."""
     with suppress(OSError):
         remove(path)
+
+
+def discard_saved(path: Path) -> None:
+    """Delete a file that `save` wrote, and what a killed process left of it. A failure is ignored."""
+    discard(path)
+    discard(_part(path))
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 def sweep(folder: Path, pattern: str) -> None:

@@ -16,6 +16,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((RO
 NAMES = {*COMMANDS, *service_commands()}
 
 
+NAMES_OF_SCRIPTS = (
+    "membridge", "cm-push", "cm-pull", "cm-status", "cm-doctor", "claude-mem-hook-pull", "claude-mem-hook-push",
+)  # fmt: skip
+
+
 def recipes() -> set[str]:
     return set(re.findall(r"^([a-z]+)(?: \*\w+)?:$", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE))
 
@@ -55,9 +60,7 @@ def test_every_command_that_is_named_exists(page: Path) -> None:
 def test_the_short_names_are_installed() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 
-    assert {name for name in ("membridge", "cm-push", "cm-pull", "cm-status", "cm-doctor") if name in README} == set(
-        scripts
-    )
+    assert {name for name in NAMES_OF_SCRIPTS if name in README} == set(scripts)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES - {"push_sqlite", "pull_sqlite"}))

@@ -20,6 +20,7 @@ WRITING = {
     "coordinator", "task submit", "task cancel", "task requeue", "worker drain", "worker resume", "worker remove",
     "nats-context", "units", "gateway", "api-key new", "api-key revoke", "claude-config push",
     "claude-config pull",
+    "install hooks", "uninstall hooks",
 }  # fmt: skip
 
 
