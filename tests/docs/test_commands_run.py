@@ -1,4 +1,4 @@
-"""Every command block of the README and of getting started is run, line by line, as it is printed.
+"""Every command block of the README and of the first pages is run, line by line, as it is printed.
 
 The two lines that install are run by CI itself (`.ci/run`, compared in `test_readme.py`). The others are typed here,
 on a first machine, which has a memory, and `membridge join` on a second one, which has none. Not literal are the ports,
@@ -20,7 +20,7 @@ from tests.fixtures.pace import written_to
 from tests.fixtures.ports import free_ports
 from tests.fixtures.terminal import PATIENCE, ROOT, UP, Shell, lines_of
 
-PAGES = ("README.md", "docs/getting-started.md")
+PAGES = ("README.md", "docs/getting-started.md", "docs/howto/second-machine.md")
 
 
 @dataclass(slots=True)
