@@ -14,6 +14,7 @@ from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
 from schemas.leases import Lease
 from schemas.node import NodePresence
 from schemas.snapshot import Head
+from schemas.task_changes import TaskJob
 from schemas.web import ApiKey, EndedSession, KeyUse, SessionSecret
 from schemas.wire import Wire
 
@@ -77,8 +78,10 @@ ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, PUSH_LEASES, HEADS, EPOCHS, 
 
 LEASES = Bucket("leases", Lease, ttl=3_900.0, history=1, max_bytes=64 << 20, announced=True)
 SCHEDULING = Bucket("scheduling", SchedulerRecord, ttl=10.0, history=1, max_bytes=1 << 20)
+#: A job is written at each step, and kept for a week after the last one.
+TASK_JOBS = Bucket("task_jobs", TaskJob, ttl=604_800.0, history=1, max_bytes=4 << 20)
 #: Those of the task runtime; its coordinator makes them.
-RUNTIME: tuple[Bucket[Wire], ...] = (LEASES, SCHEDULING)
+RUNTIME: tuple[Bucket[Wire], ...] = (LEASES, SCHEDULING, TASK_JOBS)
 
 API_KEYS = Bucket("api_keys", ApiKey, ttl=None, history=1, max_bytes=16 << 20)
 API_KEY_USES = Bucket("api_key_uses", KeyUse, ttl=None, history=1, max_bytes=4 << 20)

@@ -86,10 +86,9 @@ from schemas.proposal import ConflictsReply, QuarantineAction, QuarantineReply, 
 from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, ArtifactsRequest, ResultReply
 from schemas.runs import RunsReply, RunsRequest
 from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, PushRequest
+from schemas.task_changes import ChangeTasksReply, ChangeTasksRequest, TaskJob, TaskJobRequest, TaskJobsReply
 from schemas.task_events import EventsReply, EventsRequest
 from schemas.tasks import (
-    ChangeTasksReply,
-    ChangeTasksRequest,
     ReadTasksReply,
     ReadTasksRequest,
     SubmitTasksReply,
@@ -271,6 +270,9 @@ REQUEUE = _of_runtime("requeue", TaskRequest, Task, impact=Impact.WRITE)
 CHANGE_TASKS = _of_runtime(
     "change_tasks", ChangeTasksRequest, ChangeTasksReply, impact=Impact.WRITE, deadline=60.0, largest="ids"
 )
+TASK_JOBS = _of_runtime("task_jobs", Empty, TaskJobsReply, impact=Impact.READ)
+TASK_JOB = _of_runtime("task_job", TaskJobRequest, TaskJob, impact=Impact.READ)
+STOP_TASK_JOB = _of_runtime("stop_task_job", TaskJobRequest, TaskJob, impact=Impact.WRITE)
 RESULT = _of_runtime("result", TaskRequest, ResultReply, impact=Impact.READ)
 LEASES = _of_runtime("leases", LeasesRequest, LeasesReply, impact=Impact.READ)
 RUNS = _of_runtime("runs", RunsRequest, RunsReply, impact=Impact.READ)
@@ -299,7 +301,8 @@ HAND_BACK = _by_worker("hand_back", LeaseClaim, Accepted)
 
 #: What people and front ends ask of the runtime.
 CLIENT_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
-    SUBMIT, SUBMIT_TASKS, TASK, TASKS, READ_TASKS, CANCEL, REQUEUE, CHANGE_TASKS, RESULT, RUNS, LEASES, WORKERS, WORKER,
+    SUBMIT, SUBMIT_TASKS, TASK, TASKS, READ_TASKS, CANCEL, REQUEUE, CHANGE_TASKS, TASK_JOBS, TASK_JOB, STOP_TASK_JOB,
+    RESULT, RUNS, LEASES, WORKERS, WORKER,
     DRAIN, RESUME, REMOVE_WORKER, ARTIFACTS, ARTIFACT, AUDIT, STATS, EVENTS,
 )  # fmt: skip
 #: A worker's requests about its leases; its name is in the subject, so that none can send them for another.

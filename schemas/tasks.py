@@ -9,7 +9,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from schemas.errors import ErrorReply
-from schemas.fields import MANY, FreeName, Instant, Labels, Limit, Line, Named, Number, Reason, Slug, Uuid, Whole
+from schemas.fields import MANY, FreeName, Instant, Labels, Limit, Named, Number, Reason, Slug, Uuid, Whole
 from schemas.wire import Wire
 
 #: Largest prompt in characters; the coordinator's own bound, in bytes, is a setting.
@@ -165,44 +165,3 @@ class TasksReply(Wire, frozen=True, kw_only=True):
     tasks: Annotated[list[Task], MANY] = []
     more: bool = False
     total: Whole | None = None
-
-
-#: Tasks that one request changes at most, and those of them that its answer shows.
-MOST_CHANGED, SHOWN = 10_000, 100
-
-
-class TaskChange(StrEnum):
-    """What happens to many tasks at once."""
-
-    CANCEL = "cancel"
-    REQUEUE = "requeue"
-
-
-class ChangeTasksRequest(Wire, frozen=True, kw_only=True):
-    """Cancel or requeue tasks: those of `ids`, or all of a filter; without `apply` only say which.
-
-    A filter takes the tasks that its change is possible for, up to `through`: a task that was submitted after the
-    preview is not among them.
-    """
-
-    change: TaskChange
-    ids: Annotated[list[Named], Meta(max_length=MOST_CHANGED)] = []
-    filter: TaskFilter | None = None
-    through: Named | None = None
-    apply: bool = False
-    reason: Annotated[str, Meta(max_length=512)] = ""
-
-
-class ChangeTasksReply(Wire, frozen=True, kw_only=True):
-    """How many tasks of each status are changed, or would be, and the first hundred of them.
-
-    `outcomes` counts what came of each: `changed`, or the code of its error; `left` were not tried, by the bound or for
-    lack of time. `through` is the newest of them.
-    """
-
-    applied: bool = False
-    counts: Annotated[dict[Line, Whole], MANY] = {}
-    tasks: Annotated[list[Task], MANY] = []
-    through: Named | None = None
-    outcomes: Annotated[dict[Line, Whole], MANY] = {}
-    left: Whole = 0

@@ -78,6 +78,7 @@ async def resources_of(service: Service, settings: Settings) -> AsyncGenerator[R
                 serial=wanted.serial_contexts,
             ),
             retirement=Retirement(objects, wanted.artifact_days),
+            task_jobs=Kv(bus, buckets.TASK_JOBS),
         )
 
 

@@ -174,7 +174,12 @@ class Carrier:
         self._in_background(read)
 
     def _in_background(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        self._group.create_task(_run(work))
+        running = _run(work)
+        try:
+            self._group.create_task(running)
+        except RuntimeError:
+            # The tenure ends: its group takes no more tasks, and the next tenure reads from the database what to do.
+            running.close()
 
 
 def _step(event: TaskEvent) -> TaskStep:

@@ -19,12 +19,13 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.caller import CALLER
 from membridge.bus.connection import Bus
 from membridge.bus.feed import page_of
+from membridge.bus.kv import Kv
 from membridge.bus.rpc import RpcClient
 from membridge.bus.service import Call, Endpoint
 from membridge.errors import ForbiddenError, NoResponderError, NotFoundError, RemoteError, UnavailableError
 from membridge.objectstore.protocol import ObjectStore
 from membridge.system import clock
-from schemas import streams, subjects
+from schemas import buckets, streams, subjects
 from schemas.audit import AuditReply, AuditRequest, StatsReply
 from schemas.errors import ErrorCode
 from schemas.leases import LeaseClaim, LeaseRequest, LeasesReply, LeasesRequest
@@ -32,10 +33,9 @@ from schemas.node import Empty
 from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, ArtifactsRequest, ResultReply
 from schemas.runs import RunsReply, RunsRequest
 from schemas.subjects import Operation
+from schemas.task_changes import ChangeTasksReply, ChangeTasksRequest, TaskJob, TaskJobRequest, TaskJobsReply
 from schemas.task_events import EventsReply, EventsRequest, decode_task_event
 from schemas.tasks import (
-    ChangeTasksReply,
-    ChangeTasksRequest,
     Task,
     TaskRequest,
     TaskSpec,
@@ -48,6 +48,7 @@ from services.coordinator.engine.workers import all_shown, shown
 from services.coordinator.many_tasks import change_tasks
 from services.coordinator.runtime import Runtime
 from services.coordinator.store.queries import Queries
+from services.coordinator.task_jobs import TaskJobs, listed, one
 from services.coordinator.together import explained, read_tasks, submit_tasks
 
 Q = TypeVar("Q", bound=Wire)
@@ -68,12 +69,14 @@ FIRST_PAUSE, MOST_PAUSE = 0.02, 0.5
 
 
 class Endpoints:
-    """The endpoints of one coordinator. `runtime` is set while it schedules."""
+    """The endpoints of one coordinator. `runtime` and `jobs` are set while it schedules."""
 
     def __init__(self, bus: Bus, queries: Queries, objects: ObjectStore, *, name: str, database: str) -> None:
         self._bus, self._queries, self._objects = bus, queries, objects
         self._name, self._database = name, database
+        self._jobs_kept = Kv(bus, buckets.TASK_JOBS)
         self.runtime: Runtime | None = None
+        self.jobs: TaskJobs | None = None
 
     def shared(self) -> list[Endpoint]:
         """Return the endpoints that all coordinators share."""
@@ -92,6 +95,7 @@ class Endpoints:
             ),
             self._by_name(subjects.REQUEUE, lambda runtime, asked, actor: runtime.requeue(asked.id, actor=actor)),
             self._by_name(subjects.CHANGE_TASKS, self.change_tasks),
+            self._of_runtime(subjects.STOP_TASK_JOB, self.stop_task_job),
             self._by_name(
                 subjects.REMOVE_WORKER, lambda runtime, asked, actor: runtime.remove_worker(asked.id, actor=actor)
             ),
@@ -122,6 +126,8 @@ class Endpoints:
             _question(subjects.LEASES, self.leases),
             _question(subjects.RUNS, self.runs),
             _question(subjects.EVENTS, self.events),
+            _question(subjects.TASK_JOBS, self.task_jobs),
+            _question(subjects.TASK_JOB, self.task_job),
         ]
 
     def _of_runtime(
@@ -203,9 +209,30 @@ class Endpoints:
         return explained(await runtime.settled(), found)
 
     async def change_tasks(self, runtime: Runtime, request: ChangeTasksRequest, actor: str) -> ChangeTasksReply:
-        """Change many tasks."""
+        """Change many tasks, or begin a job that does."""
+        if request.apply and request.as_job and not request.ids:
+            return await self._working().start(request, actor=actor)
         deadline = Deadline.after(subjects.CHANGE_TASKS.deadline / 2)
         return await change_tasks(runtime, self._queries, request, actor=actor, deadline=deadline)
+
+    async def task_jobs(self, request: Empty) -> TaskJobsReply:
+        """List task jobs."""
+        del request
+        return await listed(self._jobs_kept)
+
+    async def task_job(self, request: TaskJobRequest) -> TaskJob:
+        """Return a task job."""
+        return await one(self._jobs_kept, request.id)
+
+    async def stop_task_job(self, runtime: Runtime, request: TaskJobRequest) -> TaskJob:
+        """End a task job."""
+        del runtime
+        return await self._working().stop(request.id)
+
+    def _working(self) -> TaskJobs:
+        if self.jobs is None:
+            raise UnavailableError("this coordinator is not the one that schedules", remedy="try again")
+        return self.jobs
 
     async def workers(self, runtime: Runtime, request: Empty) -> WorkersReply:
         """List workers."""

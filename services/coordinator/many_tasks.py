@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 from membridge.aio.deadline import Deadline
 from membridge.errors import InvalidRequestError, MembridgeError
 from schemas.errors import ErrorCode
-from schemas.tasks import (
-    MOST_CHANGED,
-    SHOWN,
-    ChangeTasksReply,
-    ChangeTasksRequest,
-    Task,
-    TaskChange,
-    TaskFilter,
-)
+from schemas.task_changes import MOST_CHANGED, SHOWN, ChangeTasksReply, ChangeTasksRequest, TaskChange
+from schemas.tasks import Task, TaskFilter
 from services.coordinator.engine.machine import DEAD, FAILED, LIVE
 from services.coordinator.runtime import Runtime
 from services.coordinator.store.queries import Queries
@@ -36,35 +29,35 @@ CHANGED = "changed"
 #: The states in which a task can be changed.
 POSSIBLE = {TaskChange.CANCEL: LIVE, TaskChange.REQUEUE: frozenset({FAILED, DEAD})}
 #: Errors after which the other tasks would fail too.
-_OF_ALL = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RATE_LIMITED})
+OF_ALL = frozenset({ErrorCode.UNAVAILABLE.value, ErrorCode.RATE_LIMITED.value})
 
 
 async def change_tasks(
     runtime: Runtime, queries: Queries, request: ChangeTasksRequest, *, actor: str, deadline: Deadline
 ) -> ChangeTasksReply:
     """Change tasks, or say which would change. Errors: InvalidRequestError without any condition, the database's."""
-    preview, ids = await _preview(queries, request)
+    found, ids = await preview(queries, request)
     if not request.apply:
-        return preview
+        return found
     outcomes = Counter[str]()
     tried = 0
     for start in range(0, len(ids), AT_ONCE):
         some = ids[start : start + AT_ONCE]
-        if deadline.remaining() < ANSWER or outcomes.keys() & {one.value for one in _OF_ALL}:
+        if deadline.remaining() < ANSWER or outcomes.keys() & OF_ALL:
             break
-        outcomes.update(await _change(runtime, request, some, actor))
+        outcomes.update(await change(runtime, request.change, some, reason=request.reason, actor=actor))
         tried += len(some)
     return ChangeTasksReply(
         applied=True,
-        counts=preview.counts,
-        tasks=preview.tasks,
-        through=preview.through,
+        counts=found.counts,
+        tasks=found.tasks,
+        through=found.through,
         outcomes=dict(sorted(outcomes.items())),
-        left=preview.left + len(ids) - tried,
+        left=found.left + len(ids) - tried,
     )
 
 
-async def _preview(queries: Queries, request: ChangeTasksRequest) -> tuple[ChangeTasksReply, Sequence[str]]:
+async def preview(queries: Queries, request: ChangeTasksRequest) -> tuple[ChangeTasksReply, Sequence[str]]:
     """Return which tasks would change, and the ids of those that are to be tried."""
     possible = POSSIBLE[request.change]
     if request.ids:
@@ -93,14 +86,14 @@ async def _preview(queries: Queries, request: ChangeTasksRequest) -> tuple[Chang
     return reply, ids
 
 
-async def _change(runtime: Runtime, request: ChangeTasksRequest, ids: Sequence[str], actor: str) -> Counter[str]:
+async def change(runtime: Runtime, wanted: TaskChange, ids: Sequence[str], *, reason: str, actor: str) -> Counter[str]:
     """Change some tasks; return how many came to which end."""
     outcomes = Counter[str]()
     answers: list[Future[Task]] = []
     for name in ids:
         try:
-            if request.change is TaskChange.CANCEL:
-                answers.append(runtime.cancel(name, reason=request.reason, actor=actor))
+            if wanted is TaskChange.CANCEL:
+                answers.append(runtime.cancel(name, reason=reason, actor=actor))
             else:
                 answers.append(runtime.requeue(name, actor=actor))
         except MembridgeError as error:

@@ -25,6 +25,7 @@ from membridge.system.logging import get_logger
 from schemas import buckets, subjects
 from schemas.buckets import SchedulerRecord
 from schemas.node import Empty, NodePresence
+from schemas.task_changes import TaskJob
 from schemas.wire import WireError, decode, encode
 from services.coordinator.adapter import Adapter
 from services.coordinator.endpoints import Endpoints
@@ -37,6 +38,7 @@ from services.coordinator.retirement import Retirement
 from services.coordinator.runtime import Runtime
 from services.coordinator.store.epoch import begin_tenure, group_commit_of
 from services.coordinator.store.queries import Queries
+from services.coordinator.task_jobs import TaskJobs
 from services.database.engine import Engine
 
 log = get_logger("membridge.coordinator")
@@ -66,6 +68,7 @@ class Resources:
     name: str
     limits: Limits
     retirement: Retirement
+    task_jobs: Kv[TaskJob]
 
 
 async def contend(resources: Resources, ready: Ready) -> None:
@@ -127,23 +130,25 @@ async def _schedule(resources: Resources, lease: Lease[SchedulerRecord]) -> None
             group.create_task(_hear(resources, runtime), name="presence")
             group.create_task(_compare(resources, runtime), name="comparison with KV")
             group.create_task(resources.retirement.run(), name="retention of outputs")
-            async with _answering(resources, runtime):
+            jobs = TaskJobs(resources.task_jobs, resources.queries, runtime, epoch)
+            group.create_task(jobs.run(), name="task jobs")
+            async with _answering(resources, runtime, jobs):
                 await asyncio.get_running_loop().create_future()
         finally:
             runtime.close()
 
 
 @asynccontextmanager
-async def _answering(resources: Resources, runtime: Runtime) -> AsyncGenerator[None]:
+async def _answering(resources: Resources, runtime: Runtime, jobs: TaskJobs) -> AsyncGenerator[None]:
     identity = ServiceIdentity(
         "membridge-scheduler", __version__, "schedules LLM tasks", {"coordinator": resources.name}
     )
-    resources.endpoints.runtime = runtime
+    resources.endpoints.runtime, resources.endpoints.jobs = runtime, jobs
     try:
         async with serve(resources.bus, identity, resources.endpoints.of_scheduler(), grace=0.5):
             yield
     finally:
-        resources.endpoints.runtime = None
+        resources.endpoints.runtime = resources.endpoints.jobs = None
 
 
 async def _keep(lease: Lease[SchedulerRecord], record: SchedulerRecord) -> None:

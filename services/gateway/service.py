@@ -42,7 +42,8 @@ def _enabled(settings: Settings) -> bool:
     return own.enabled and (has_keys or settings.origins["gateway.enabled"] != DEFAULT)
 
 
-_TASKS = streams.TASKS.name
+#: What it reads of the task runtime: events of tasks, and the bucket of task jobs as the stream that it is.
+_READ = (streams.TASKS.name, f"KV_{buckets.TASK_JOBS.name}")
 
 SERVICE = Service(
     name=subjects.GATEWAY,
@@ -58,11 +59,14 @@ SERVICE = Service(
             *(operation.pattern() for operation in subjects.REPORTING_OPERATIONS),
             # For administrators who invite machines from the console.
             *(operation.pattern() for operation in subjects.INVITING_OPERATIONS),
-            f"$JS.API.STREAM.INFO.{_TASKS}",
-            f"$JS.API.DIRECT.GET.{_TASKS}",
-            f"$JS.API.DIRECT.GET.{_TASKS}.>",
+            *(f"$JS.API.STREAM.INFO.{one}" for one in _READ),
+            *(f"$JS.API.DIRECT.GET.{one}{rest}" for one in _READ for rest in ("", ".>")),
         ),
-        subscribe=(subjects.wildcard(subjects.TASK_EVENT), subjects.wildcard(subjects.WEB_AUDIT)),
+        subscribe=(
+            subjects.wildcard(subjects.TASK_EVENT),
+            subjects.wildcard(subjects.WEB_AUDIT),
+            f"$KV.{buckets.TASK_JOBS.name}.>",
+        ),
     ),
     buckets=buckets.GATEWAY,
     in_projects=True,

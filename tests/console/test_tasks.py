@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from schemas.tasks import TaskSpec, TaskStatus
 from schemas.web import Role
 from schemas.wire import encode
 from schemas.workers import WorkerStatus
+from services.coordinator import task_jobs
 from tests.console.browser import Browser
 from tests.console.conftest import Seen
 from tests.fixtures.gateway import gateway_of
@@ -166,8 +168,14 @@ async def test_tasks_are_searched_and_all_that_match_are_cancelled_and_queued_ag
     assert (await seen.gateway.get("/api/runtime/stats"))["tasks"]["queued"] == 60
     await run(
         """await page.getByRole("button", { name: "Cancel 60 tasks" }).click();
-        await page.getByText("60 tasks cancelled").waitFor();
-        await page.locator(".list .badge.fail").nth(49).waitFor();"""
+        const jobs = page.getByRole("region", { name: "Changes of many tasks" });
+        await jobs.getByText("60 tasks cancelled by").waitFor();
+        await page.locator(".list .badge.fail").nth(49).waitFor();
+        await page.getByText("Cancelling 60 tasks").waitFor({ state: "detached" });"""
+    )
+    await seen.picture("tasks-cancelled")
+    await run(
+        "await page.getByRole('region', { name: 'Changes of many' }).getByRole('button', { name: 'Close' }).click();"
     )
     assert (await seen.gateway.get("/api/runtime/stats"))["tasks"] == {"dead": 61, "running": 1}
     # Some of them again, by hand.
@@ -275,6 +283,41 @@ async def test_eight_tabs_of_one_browser_see_a_line_as_it_is_written(worked: Wor
     await run("for (const tab of tabs) await tab.locator('.line', { hasText: 'seen by all' }).waitFor();")
     worked.ends.set()
     await run("for (const tab of tabs) await tab.locator('#task-state').getByText('completed').waitFor();")
+    assert await seen.browser.complaints() == []
+
+
+async def test_a_change_of_many_tasks_shows_its_progress_and_is_stopped(
+    worked: Worked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, run, place = worked.seen, worked.seen.browser.run, worked.place
+    goes_on, whole = asyncio.Semaphore(1), task_jobs.change
+
+    async def held(*args: Any, **more: Any) -> Any:
+        await goes_on.acquire()
+        return await whole(*args, **more)
+
+    monkeypatch.setattr(task_jobs, "AT_ONCE", 10)
+    monkeypatch.setattr(task_jobs, "change", held)
+    for number in range(30):
+        await place.submit(f"Sort the apples {number}", f"apples-{number}", labels=["gpu=yes"])
+    await seen.open("/tasks?q=apples")
+    await run("await page.getByText('30 tasks match').waitFor();")
+    # Another one begins it: whoever has the page open sees it.
+    request = {"change": "cancel", "filter": {"q": "apples"}, "apply": True, "as_job": True}
+    begun = await seen.gateway.post("/api/runtime/task-changes", request)
+    await run("await page.getByText('Cancelling 30 tasks').waitFor(); await page.getByText('10 of 30').waitFor();")
+    await seen.picture("tasks-job")
+    await seen.is_accessible()
+    goes_on.release()
+    await run(
+        """await page.getByText("20 of 30").waitFor();
+        await page.getByRole("button", { name: "Review and stop" }).click();
+        await page.getByText("20 tasks cancelled so far, which stays.").waitFor();
+        await page.getByRole("button", { name: "Stop here" }).click();
+        await page.getByText("20 tasks cancelled, stopped at 20 of 30").waitFor();"""
+    )
+    job = await seen.gateway.get(f"/api/runtime/task-jobs/{begun['job']['id']}")
+    assert (job["state"], job["outcomes"]) == ("stopped", {"changed": 20})
     assert await seen.browser.complaints() == []
 
 

@@ -115,10 +115,16 @@ class Queries:
         return {str(row["id"]): TaskStatus(str(row["status"])) for row in await self._rows(query)}
 
     async def ids(
-        self, wanted: TaskFilter, *, of: Collection[TaskStatus], through: str | None, limit: int
+        self,
+        wanted: TaskFilter,
+        *,
+        of: Collection[TaskStatus],
+        through: str | None,
+        after: str | None = None,
+        limit: int,
     ) -> list[str]:
-        """Return the ids of the newest tasks of a filter, newest first."""
-        found = conditions(wanted, of=of, through=through)
+        """Return the ids of the newest tasks of a filter, newest first; of those older than the task `after`."""
+        found = conditions(wanted, of=of, through=through, after=after)
         query = select(tasks.c.id).where(*found).order_by(tasks.c.seq.desc()).limit(limit)
         return [str(row["id"]) for row in await self._rows(query)]
 

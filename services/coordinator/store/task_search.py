@@ -13,9 +13,9 @@ _SEARCHED = (tasks.c.id, tasks.c.context_id, tasks.c.agent_slug, tasks.c.worker_
 
 
 def conditions(
-    wanted: TaskFilter, *, of: Collection[TaskStatus] = (), through: str | None = None
+    wanted: TaskFilter, *, of: Collection[TaskStatus] = (), through: str | None = None, after: str | None = None
 ) -> list[ColumnElement[bool]]:
-    """Return the conditions of a filter; also only states among `of`, and places up to that of the task `through`."""
+    """Return the conditions of a filter; also of states `of`, of tasks up to `through`, of those older than `after`."""
     exact = {tasks.c[name]: getattr(wanted, name) for name in ("status", "context_id", "agent_slug", "worker_id")}
     found = [column == value for column, value in exact.items() if value is not None]
     found += [or_(*(column.icontains(word, autoescape=True) for column in _SEARCHED)) for word in wanted.q.split()]
@@ -23,6 +23,8 @@ def conditions(
         found.append(tasks.c.status.in_([status.value for status in of]))
     if through is not None:
         found.append(tasks.c.seq <= select(tasks.c.seq).where(tasks.c.id == through).scalar_subquery())
+    if after is not None:
+        found.append(tasks.c.seq < select(tasks.c.seq).where(tasks.c.id == after).scalar_subquery())
     return found
 
 

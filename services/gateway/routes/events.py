@@ -1,12 +1,13 @@
 """`GET /api/events`: what happens, as it happens: tasks, memories, jobs and nodes in one stream.
 
-A caller gets what its key may read. The content of an item is the struct that NATS has: `task` a TaskEvent, `memory` an
-event of a project, `job` a Job, `node` the presence of a node, `lease` the lease of a primary, `audit` an AuditEntry.
+A caller gets what its key may read. The content of an item is the struct that NATS has: `task` a TaskEvent, `task_job`
+a TaskJob, `memory` an event of a project, `job` a Job, `node` the presence of a node, `lease` the lease of a primary,
+`audit` an AuditEntry.
 A node that left and a lease that was given back are items without content.
 """
 
 from schemas import streams, subjects
-from schemas.buckets import LEADERSHIP, NODES
+from schemas.buckets import LEADERSHIP, NODES, TASK_JOBS
 from schemas.gateway import AnyEvent, FollowEvents
 from schemas.identity import ProjectId
 from schemas.streams import Retention, Stream
@@ -27,6 +28,9 @@ _PRESENCE = Stream(f"KV_{NODES.name}", (_KEPT,), Retention.LIMITS, max_bytes=NOD
 #: Leases of leadership, with each renewal.
 _LEASED = f"$KV.{LEADERSHIP.name}.>"
 _LEASES = Stream(f"KV_{LEADERSHIP.name}", (_LEASED,), Retention.LIMITS, max_bytes=LEADERSHIP.max_bytes, max_age=0.0)
+#: Changes of many tasks, with each step.
+_CHANGED = f"$KV.{TASK_JOBS.name}.>"
+_CHANGES = Stream(f"KV_{TASK_JOBS.name}", (_CHANGED,), Retention.LIMITS, max_bytes=TASK_JOBS.max_bytes, max_age=0.0)
 
 
 def endpoints(tasks: Runtime, projects: Projects) -> list[Endpoint]:
@@ -39,6 +43,7 @@ def endpoints(tasks: Runtime, projects: Projects) -> list[Endpoint]:
             found["audit"] = of_stream(tasks.bus, streams.WEB_AUDIT, subjects.wildcard(subjects.WEB_AUDIT))
         if call.identity.may(TASKS, Role.READER) and named is None:
             found["task"] = of_stream(tasks.bus, streams.TASKS, subjects.wildcard(subjects.TASK_EVENT))
+            found["task_job"] = of_stream(tasks.bus, _CHANGES, _CHANGED)
         if call.identity.may(MEMORY, Role.READER):
             for account in projects.accounts:
                 if named is None or account.project in {None, named}:

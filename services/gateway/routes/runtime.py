@@ -24,10 +24,9 @@ from schemas.node import Empty
 from schemas.results import Artifact, ArtifactRequest, ArtifactsReply, ArtifactsRequest, ResultReply
 from schemas.runs import RunsReply, RunsRequest
 from schemas.subjects import Operation
+from schemas.task_changes import ChangeTasksReply, ChangeTasksRequest, TaskJob, TaskJobRequest, TaskJobsReply
 from schemas.task_events import EventsReply, EventsRequest
 from schemas.tasks import (
-    ChangeTasksReply,
-    ChangeTasksRequest,
     Task,
     TaskRequest,
     TaskSpec,
@@ -130,6 +129,17 @@ CHANGE_TASKS = Route(
     "Cancel or requeue tasks of a list or a filter; without `apply` say which.", WRITE_TASKS, deadline=60.0,
     most_bytes=MOST_BODY,
 )  # fmt: skip
+TASK_JOBS = Route(
+    "task_jobs", GET, f"{_AT}/task-jobs", Empty, TaskJobsReply, "Changes of many tasks, newest first.", READ_TASKS
+)
+TASK_JOB = Route(
+    "task_job", GET, f"{_AT}/task-jobs/{{id}}", TaskJobRequest, TaskJob, "A change of many tasks with its progress.",
+    READ_TASKS, errors=_MISSING,
+)  # fmt: skip
+STOP_TASK_JOB = Route(
+    "stop_task_job", POST, f"{_AT}/task-jobs/{{id}}/stop", TaskJobRequest, TaskJob,
+    "End a change of many tasks; what it changed stays.", WRITE_TASKS, errors=_MISSING,
+)  # fmt: skip
 LEASES = Route(
     "leases", GET, f"{_AT}/leases", LeasesRequest, LeasesReply, "Leases, newest first; the active ones by default.",
     READ_TASKS,
@@ -158,6 +168,9 @@ RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
     (REQUEUE, subjects.REQUEUE),
     (CANCEL, subjects.CANCEL),
     (CHANGE_TASKS, subjects.CHANGE_TASKS),
+    (TASK_JOBS, subjects.TASK_JOBS),
+    (TASK_JOB, subjects.TASK_JOB),
+    (STOP_TASK_JOB, subjects.STOP_TASK_JOB),
     (LEASES, subjects.LEASES),
     (RUNS, subjects.RUNS),
     (ARTIFACTS, subjects.ARTIFACTS),

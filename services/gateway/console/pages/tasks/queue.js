@@ -10,6 +10,7 @@ import { Empty, Shown } from "../../app/parts/states.js";
 import { orderOf, Table } from "../../app/parts/table.js";
 import { count, number } from "../../app/parts/text.js";
 import { Time } from "../../app/parts/time.js";
+import { outcome, TaskJobs, WORDS } from "./jobs.js";
 import { AT, isStatus, named, Status, TaskLink, useCalm } from "./parts.js";
 
 const STATES = ["queued", "leased", "running", "failed", "completed", "dead"];
@@ -19,8 +20,8 @@ const [SHOWN, MOST] = [50, 1_000];
 /** Milliseconds that a change of many tasks may take. */
 const LONG = 60_000;
 const VERBS = {
-  cancel: ["cancel", (many) => `Cancel ${count(many, "task")}`, "cancelled"],
-  requeue: ["queue again", (many) => `Queue ${count(many, "task")} again`, "queued again"],
+  cancel: ["cancel", (many) => `Cancel ${count(many, "task")}`],
+  requeue: ["queue again", (many) => `Queue ${count(many, "task")} again`],
 };
 
 export function Queue({ query }) {
@@ -38,7 +39,7 @@ export function Queue({ query }) {
   useCalm(() => (resource.reload(), stats.reload()), isStatus);
   const found = useKept(resource);
   const isNarrowed = Object.keys(filter).length > 0;
-  return html`<section class="panel" aria-label="Queue">
+  return html`<${TaskJobs} /><section class="panel" aria-label="Queue">
     <header>
       <div class="row states" role="group" aria-label="State">
         ${["", ...STATES].map((state) => html`<button key=${state} type="button" class="small plain" aria-pressed=${String((filter.status ?? "") === state)}
@@ -77,9 +78,10 @@ const columnsOf = (choice, canChange) => [
   { key: "at", label: "Changed", kind: "number", by: "updated", cell: (one) => html`<${Time} at=${one.updated_at} />` },
 ];
 
-/** The button that changes many tasks: the gateway says which, then does it in one request. */
+/** The button that changes many tasks: those of a list in one request, all of a filter as a job of the coordinator. */
 export function Change({ change, wanted, done }) {
-  const [label, verb, past] = VERBS[change];
+  const [label, verb] = VERBS[change];
+  const [going, past] = WORDS[change];
   const sum = (found) => Object.values(found.counts).reduce((all, one) => all + one, 0);
   const send = (fields, options) => post(`${AT}/task-changes`, { change, ...wanted, ...fields }, { deadline: LONG, ...options });
   const skipped = (found) => (wanted.ids ? wanted.ids.length - sum(found) : 0);
@@ -88,16 +90,13 @@ export function Change({ change, wanted, done }) {
     body=${(found) => html`<p><strong>${count(sum(found), "task")}</strong> will be ${past}${sum(found) > 0 && `: ${Object.entries(found.counts).map(([state, many]) => `${number(many)} ${state}`).join(", ")}`}.
         ${change === "cancel" ? " A worker that runs one is stopped." : " Each begins anew, with all its attempts."}</p>
       ${skipped(found) > 0 && html`<p class="dim">${count(skipped(found), "task")} of your selection cannot be ${past} in the state that it is in.</p>`}
-      ${found.left > 0 && html`<p class="dim">${count(found.left, "more task")} match than one request changes: do it again for the rest.</p>`}
       <ul class="titles" tabindex="0">${found.tasks.map((one) => html`<li key=${one.id}><span class="dim small">${one.status}</span> ${named(one)}</li>`)}</ul>
       ${sum(found) > found.tasks.length && html`<p class="dim">and ${number(sum(found) - found.tasks.length)} more</p>`}`}
     verb=${(found) => (sum(found) ? verb(sum(found)) : null)}
-    act=${(found) => send({ apply: true, ...(wanted.filter && { through: found.through }) })}
+    act=${(found) => send({ apply: true, ...(wanted.filter && { through: found.through, as_job: true }) })}
     done=${(result) => {
       done?.();
-      const { changed = 0, ...others } = result.outcomes;
-      const failed = Object.entries(others).map(([code, many]) => `${number(many)} not (${code.replaceAll("_", " ")})`);
-      return [`${count(changed, "task")} ${past}`, ...failed, ...(result.left ? [`${number(result.left)} left`] : [])].join(", ");
+      return result.job ? `${going} ${count(result.job.total, "task")}` : outcome({ ...result, change });
     }}
   />`;
 }
