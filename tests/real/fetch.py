@@ -36,11 +36,19 @@ BUN_SHA512 = {
     "darwin-aarch64": "4MIFXHmctH2EhAxLXm2/qxNtv17dFtLJylvaOCsrgq6KSqHTs6eW5YSrJjRbJxYUJaR901fsN8JfZOa+CsWpWQ==",
 }
 CLAUDE_VERSION = "2.1.329"
+#: A version that loads plugins from folders, but no module of theirs.
+OLDER_CLAUDE_VERSION = "2.1.240"
 CLAUDE_SHA512 = {
     "linux-x64": "+n4lu1ubYAp02Y0X/MAUnxw9yY6SHHZ77F+IoW+V0wVoFuiI9opdH6gofjf14gXJCEYMTNpks7Gn1i8XZTKAWA==",
     "linux-aarch64": "IiG5umFToSCVWqB1lEsxxwIxKgxPXyZ3DRU915v8J4Bz5Q3JpslM0ew1m5yaT+lFXBPvYxmsEgi0XI68XHND0A==",
     "darwin-aarch64": "brgS94FOoB+ekq1gIeNpBtGAbzWxE1UEeBQWfk1KX1BStrMIxwWXriPfQLKEkFTWHpmGXv2fZxxMQJsR+5PhZw==",
     "darwin-x64": "6cjJiD19yxOzdnzErJ8ougFKoksK/wUvOJb6V2iCXg1rM9gGEY1I7HE8jQnvh6buAuXHtHaahfoiiISaplOxYg==",
+}
+OLDER_CLAUDE_SHA512 = {
+    "linux-x64": "cyQBaMWj9svNFgO07Xu24CB2F/KMv/PTGm8KwX9mcOYR5m1VO7IQQ2HB+dWh6zG02FOfSeKLd/Rbw+wsuIecaA==",
+    "linux-aarch64": "pzI3/EiPTkORSy4YcKy9r7ICrl5KjDZJLvIh8H6dIWR4KFzXZ0CPZakRqtWNr79HzJCczAz1DiSzbipbqHvMUg==",
+    "darwin-aarch64": "r0rSze2908DMAdrdS7anrSukxxyH5RYWlCWFV9BIYHgl9U/vHMPHj2bpbQASV0CWUz3bVpJWAaldrbeT0znLIA==",
+    "darwin-x64": "vFQraAqoIs/bIP6BpN8r8lP0Rety8g6J1ZoeWeyjCWj8FktvcAuM665NnzSk4juxiB4t/9h189UO3YB18MbPTA==",
 }
 #: bun's names of processors.
 PROCESSORS = {"x86_64": "x64", "amd64": "x64", "arm64": "aarch64"}
@@ -115,16 +123,16 @@ def packages() -> tuple[Package, Package, Package]:
     )
 
 
-def fetch_claude() -> Path:
-    """Return the `claude` program of this machine, fetched as the others are."""
+def fetch_claude(*, older: bool = False) -> Path:
+    """Return the `claude` program of this machine, fetched as the others are; the newest, or an `older` version."""
     name = bun_platform().removesuffix("-baseline")
     if name not in CLAUDE_SHA512:
         raise FetchError(f"Claude Code has no package for {platform.system()} on {platform.machine()}")
     package = Package(
         f"@anthropic-ai/claude-code-{name.replace('aarch64', 'arm64')}",
-        CLAUDE_VERSION,
-        CLAUDE_SHA512[name],
-        "claude-code",
+        OLDER_CLAUDE_VERSION if older else CLAUDE_VERSION,
+        (OLDER_CLAUDE_SHA512 if older else CLAUDE_SHA512)[name],
+        "older-claude-code" if older else "claude-code",
     )
     ensure(package)
     return package.path / "claude"
@@ -209,7 +217,8 @@ if __name__ == "__main__":
     try:
         programs = fetch()
         fetch_claude()
+        fetch_claude(older=True)
     except FetchError as failure:
         sys.exit(str(failure))
-    said = f"claude-mem {programs.version}, bun {BUN_VERSION} and Claude Code {CLAUDE_VERSION} are in {CACHE}"
-    sys.stdout.write(f"{said}\n")
+    said = f"claude-mem {programs.version}, bun {BUN_VERSION}, Claude Code {CLAUDE_VERSION} and {OLDER_CLAUDE_VERSION}"
+    sys.stdout.write(f"{said} are in {CACHE}\n")

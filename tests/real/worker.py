@@ -141,6 +141,14 @@ def start_worker(home: Path) -> Generator[Worker]:
         _end_group(process.pid)
 
 
+def environment_of(worker: Worker) -> dict[str, str]:
+    """Return the variables by which claude-mem's hooks find this worker."""
+    port = worker.url.rpartition(":")[2]
+    every = _environment(worker.data.parent, worker.data, int(port), fetch())
+    path = os.pathsep.join([every["PATH"], os.environ["PATH"]])
+    return {**{name: value for name, value in every.items() if "CLAUDE" in name or "TRACK" in name}, "PATH": path}
+
+
 def _environment(home: Path, data: Path, port: int, programs: Programs) -> dict[str, str]:
     return {
         "PATH": os.pathsep.join([str(programs.bun.parent), "/usr/bin", "/bin"]),
