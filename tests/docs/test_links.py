@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "deploy").rglob("*.md"))]
+FOLDERS = ("docs", "deploy", "hooks")
+PAGES = [*sorted(ROOT.glob("*.md")), *(page for name in FOLDERS for page in sorted((ROOT / name).rglob("*.md")))]
 PICTURES = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SVG = "{http://www.w3.org/2000/svg}"

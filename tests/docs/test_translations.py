@@ -49,6 +49,13 @@ def test_tables_name_the_same(english: str, ukrainian: str) -> None:
 
 
 @pytest.mark.parametrize(("english", "ukrainian"), PAIRS)
+def test_what_is_set_in_code_is_the_same(english: str, ukrainian: str) -> None:
+    said = [set(re.findall(r"`([^`]+)`", without_blocks(read(page)))) for page in (english, ukrainian)]
+
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(("english", "ukrainian"), PAIRS)
 def test_sections_and_links_are_the_same(english: str, ukrainian: str) -> None:
     headings = [len(re.findall(r"^#+ ", without_blocks(read(page)), re.MULTILINE)) for page in (english, ukrainian)]
 
