@@ -30,9 +30,12 @@ def save(config_dir: Path, config: JoinConfig) -> Path:
     return path
 
 
-def render(config: JoinConfig) -> str:
+HEADING = "# Written by Membridge; what you set in config.toml goes before it."
+
+
+def render(config: JoinConfig, heading: str = HEADING) -> str:
     """Return the file's text as TOML; a JSON string or list of strings is one in TOML too."""
-    lines = ["# Written by Membridge; what you set in config.toml goes before it."]
+    lines = [heading]
     for group, fields in config.settings.items():
         lines += ["", f"[{group}]", *(f"{name} = {_quoted(value)}" for name, value in fields.items())]
     for name, database in config.projects:
@@ -42,4 +45,4 @@ def render(config: JoinConfig) -> str:
 
 def _quoted(value: Value) -> str:
     # DEL is the one character that JSON allows bare and TOML does not.
-    return json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -52,6 +52,8 @@ COMMANDS: dict[str, Entry] = {
     "units": Entry("membridge.cli.systemd:units", "List, print or write units for systemd, OpenRC or launchd."),
     "install": Entry("membridge.cli.hooks:install", "Install the hooks into Claude Code."),
     "uninstall": Entry("membridge.cli.hooks:uninstall", "Remove the hooks from Claude Code."),
+    "validate": Entry("membridge.cli.installation:validate", "Check this installation: files, services, versions."),
+    "migrate": Entry("membridge.cli.migrate:migrate", "Import what claude-mem-minio left on this machine."),
     "config": Entry("membridge.cli.config:config", "Show the settings, and where each comes from."),
     "push_sqlite": Entry("membridge.cli.lane:push_sqlite", "The old tool's name for `push --snapshot`."),
     "pull_sqlite": Entry("membridge.cli.lane:pull_sqlite", "The old tool's name for `pull --replace`."),

@@ -25,6 +25,7 @@ from membridge.errors import MembridgeError
 from membridge.merge.audit import AUDIT_FILE, noted
 from membridge.merge.row_index import INDEX_FILE, missed_in
 from membridge.node import leadership_part, services_check
+from membridge.node.findings import fail, ok, warn
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings, StoreKind
 from membridge.system import clock, files, pidfile
@@ -104,8 +105,8 @@ class Doctor:
         del deadline
         warnings = self._settings.warnings
         if warnings:
-            return _warn("settings", "; ".join(warnings), "see `membridge config show`")
-        return _ok("settings", f"node {self._settings.node.id}, project {self._config.name}")
+            return warn("settings", "; ".join(warnings), "see `membridge config show`")
+        return ok("settings", f"node {self._settings.node.id}, project {self._config.name}")
 
     async def _check_daemon(self, deadline: Deadline) -> Check:
         del deadline
@@ -115,7 +116,7 @@ class Doctor:
         del deadline
         if self._reached.project is not None:
             raise self._reached.project
-        return _ok("project", f"{self._config.name} ({self._config.id})")
+        return ok("project", f"{self._config.name} ({self._config.id})")
 
     async def _check_nats(self, deadline: Deadline) -> Check:
         if isinstance(self._reached.bus, MembridgeError):
@@ -123,14 +124,14 @@ class Doctor:
         began = asyncio.get_running_loop().time()
         await health.jetstream_use(self._reached.bus, deadline=deadline)
         elapsed = asyncio.get_running_loop().time() - began
-        return _ok("nats", f"server {self._reached.bus.server_version}, round trip {elapsed * 1000:.1f} ms")
+        return ok("nats", f"server {self._reached.bus.server_version}, round trip {elapsed * 1000:.1f} ms")
 
     async def _check_jetstream(self, deadline: Deadline) -> Check:
         account = await health.jetstream_use(self._bus(), deadline=deadline)
         used = f"{account.streams} streams, {account.storage_bytes / 1e6:.1f} MB stored"
         if account.storage_limit_bytes > 0 and account.storage_bytes > 0.9 * account.storage_limit_bytes:
-            return _warn("jetstream", f"{used}, nearly full", "raise max_file_store in nats-server.conf")
-        return _ok("jetstream", used)
+            return warn("jetstream", f"{used}, nearly full", "raise max_file_store in nats-server.conf")
+        return ok("jetstream", used)
 
     async def _check_store(self, deadline: Deadline) -> Check:
         store = self._reached.store
@@ -143,14 +144,14 @@ class Doctor:
         await store.put(key, body, deadline=deadline)
         try:
             if await store.get(key, deadline=deadline) != body:
-                return _fail("object store", "what was read is not what was written", "check the store's health")
+                return fail("object store", "what was read is not what was written", "check the store's health")
         finally:
             await store.delete(key, deadline=deadline)
         where = f"{described.kind} at {described.location}: write, read, delete"
         if not described.conditional_put:
             remedy = "upgrade the server (MinIO since 2025-08): until then only NATS fences commits"
-            return _warn("object store", f"{where}; no conditional writes", remedy)
-        return _ok("object store", where)
+            return warn("object store", f"{where}; no conditional writes", remedy)
+        return ok("object store", where)
 
     async def _check_encryption(self, deadline: Deadline) -> Check:
         store = self._reached.store
@@ -158,40 +159,40 @@ class Doctor:
             raise self._skipped(store)
         described = await store.describe(deadline=deadline)
         if not described.encrypted_with:
-            return _ok("encryption", f"off: the operator of the store at {described.location} can read the memory")
+            return ok("encryption", f"off: the operator of the store at {described.location} can read the memory")
         if described.decrypted_with:
             found = (
                 f"encrypted with key {described.encrypted_with}, also decrypted with "
                 f"{', '.join(described.decrypted_with)}"
             )
             remedy = "when every node has the new key, run `membridge key seal` and remove the old one"
-            return _warn("encryption", found, remedy)
-        return _ok("encryption", f"encrypted with key {described.encrypted_with}")
+            return warn("encryption", found, remedy)
+        return ok("encryption", f"encrypted with key {described.encrypted_with}")
 
     async def _check_lock(self, deadline: Deadline) -> Check:
         held = await Kv(self._bus(), buckets.PUSH_LEASES).get(self._config.id, deadline=deadline)
         if held is None:
-            return _ok("lock", "no push is running")
-        return _ok("lock", f"{held.value.owner} has been pushing since {clock.local(held.value.since)}")
+            return ok("lock", "no push is running")
+        return ok("lock", f"{held.value.owner} has been pushing since {clock.local(held.value.since)}")
 
     async def _check_leadership(self, deadline: Deadline) -> Check:
         if not self._settings.leadership.enabled:
-            return _ok("leadership", "roles are off: every node commits")
+            return ok("leadership", "roles are off: every node commits")
         reply = await leadership_part.seen(self._bus(), self._config.id, self._settings, deadline=deadline)
         record = reply.leader
         if record is None:
             chosen = f" ({reply.preferred} is preferred)" if reply.preferred else ""
             detail = f"no node is primary{chosen}: proposals wait and no snapshot is committed"
-            return _warn("leadership", detail, "run `membridge leader select NODE`")
+            return warn("leadership", detail, "run `membridge leader select NODE`")
         mine = "this node" if record.primary_node_id == self._settings.node.id else str(record.primary_node_id)
-        return _ok("leadership", f"{mine} is primary, epoch {record.epoch}, policy {reply.policy}")
+        return ok("leadership", f"{mine} is primary, epoch {record.epoch}, policy {reply.policy}")
 
     async def _check_database(self, deadline: Deadline) -> Check:
         path = self._config.database
         facts = await threads.run(database.inspect, path, deadline=deadline)
         await threads.run(database.quick_check, path, deadline=deadline)
         head = await self._head(deadline)
-        return _ok("database", f"{sum(facts.rows.values())} rows, schema {facts.schema_version}, sound, {head}")
+        return ok("database", f"{sum(facts.rows.values())} rows, schema {facts.schema_version}, sound, {head}")
 
     async def _head(self, deadline: Deadline) -> str:
         try:
@@ -210,12 +211,12 @@ class Doctor:
         if note.is_under_way:
             compared += f", and are being compared since {clock.local(note.began_at)}"
         if missed:
-            return _warn(
+            return warn(
                 "rows",
                 f"comparisons of everything found {missed} keys that had been missed, and healed them; {compared}",
                 "please report it with this node's log",
             )
-        return _ok("rows", f"no change was missed; {compared}")
+        return ok("rows", f"no change was missed; {compared}")
 
     async def _check_sqlite(self, deadline: Deadline) -> Check:
         del deadline
@@ -225,26 +226,26 @@ class Doctor:
         detail = f"membridge uses {ours}, this Python has {python}"
         wal = await threads.run(_wal_bytes, self._config.database)
         if tuple(int(part) for part in ours.split(".")[:3]) < WAL_RESET_FIXED:
-            return _fail("sqlite", detail, "reinstall membridge: its SQLite may damage a shared write-ahead log")
+            return fail("sqlite", detail, "reinstall membridge: its SQLite may damage a shared write-ahead log")
         if wal > LARGE_WAL_BYTES:
-            return _warn("sqlite", f"{detail}; the WAL has {wal / 1e6:.0f} MB", "restart claude-mem's worker")
-        return _ok("sqlite", f"{detail}; WAL {wal / 1e6:.1f} MB")
+            return warn("sqlite", f"{detail}; the WAL has {wal / 1e6:.0f} MB", "restart claude-mem's worker")
+        return ok("sqlite", f"{detail}; WAL {wal / 1e6:.1f} MB")
 
     async def _check_worker(self, deadline: Deadline) -> Check:
         found = await worker_process.find_worker(self._settings.node.claude_mem_dir, deadline=deadline.sooner(3.0))
         if found is None:
-            return _ok("claude-mem worker", "not running; Claude Code starts it when it needs it")
+            return ok("claude-mem worker", "not running; Claude Code starts it when it needs it")
         if not found.healthy:
             remedy = "restart Claude Code, or the worker by claude-mem's own command"
-            return _warn("claude-mem worker", f"pid {found.pid} does not answer on port {found.port}", remedy)
-        return _ok("claude-mem worker", f"pid {found.pid}, version {found.version or 'unknown'}, port {found.port}")
+            return warn("claude-mem worker", f"pid {found.pid} does not answer on port {found.port}", remedy)
+        return ok("claude-mem worker", f"pid {found.pid}, version {found.version or 'unknown'}, port {found.port}")
 
     async def _check_hooks(self, deadline: Deadline) -> Check:
         del deadline
         folder = self._settings.node.claude_mem_dir
         if await threads.run(folder.is_dir):
-            return _ok("hooks", f"claude-mem's data folder is {folder}; membridge needs no hook of its own to sync")
-        return _warn("hooks", f"{folder} does not exist", "install the claude-mem plugin, or set CLAUDE_MEM_DATA_DIR")
+            return ok("hooks", f"claude-mem's data folder is {folder}; membridge needs no hook of its own to sync")
+        return warn("hooks", f"{folder} does not exist", "install the claude-mem plugin, or set CLAUDE_MEM_DATA_DIR")
 
     async def _check_disk(self, deadline: Deadline) -> Check:
         del deadline
@@ -253,26 +254,26 @@ class Doctor:
         size = await threads.run(_size, self._config.database)
         detail = f"{free / 1e9:.1f} GB free at {state}"
         if refused := await threads.run(_refused, (state, self._config.database.parent)):
-            return _fail("disk", refused, "make it writable: nothing is pushed or pulled until then")
+            return fail("disk", refused, "make it writable: nothing is pushed or pulled until then")
         if free < 2 * size:
-            return _fail("disk", detail, f"a push needs {2 * size / 1e6:.0f} MB for a moment: free some space")
+            return fail("disk", detail, f"a push needs {2 * size / 1e6:.0f} MB for a moment: free some space")
         if free < 10 * size:
-            return _warn(
+            return warn(
                 "disk",
                 detail,
                 "backups will soon have no room: free some space or lower MEMBRIDGE_BACKUP_MAX_DISK_PERCENT",
             )
-        return _ok("disk", detail)
+        return ok("disk", detail)
 
     async def _check_clock(self, deadline: Deadline) -> Check:
         server = await health.server_time(self._bus(), deadline=deadline)
         skew = abs((clock.now() - server).total_seconds())
         detail = f"{skew:.1f} s from the NATS server's"
         if skew > SKEW_FAIL:
-            return _fail("clock", detail, "set the clock (timedatectl set-ntp true): signatures will be refused")
+            return fail("clock", detail, "set the clock (timedatectl set-ntp true): signatures will be refused")
         if skew > SKEW_WARN:
-            return _warn("clock", detail, "set the clock (timedatectl set-ntp true); leases do not depend on it")
-        return _ok("clock", detail)
+            return warn("clock", detail, "set the clock (timedatectl set-ntp true); leases do not depend on it")
+        return ok("clock", detail)
 
     def _bus(self) -> Bus:
         if isinstance(self._reached.bus, MembridgeError):
@@ -286,17 +287,17 @@ class Doctor:
 
 def this_process() -> Check:
     """Return the daemon's line, from the daemon itself."""
-    return _ok("daemon", f"pid {os.getpid()}")
+    return ok("daemon", f"pid {os.getpid()}")
 
 
 def without_daemon(settings: Settings) -> Check:
     """Return the daemon's line, from a command that no daemon answered. Blocking."""
     pid = pidfile.holder(settings.node.state_dir, "node")
     if pid is None:
-        return _warn(
+        return warn(
             "daemon", "no daemon runs: nothing is synchronised", "start it with `membridge up` or `membridge node`"
         )
-    return _warn("daemon", f"pid {pid} runs and did not answer", "read its log; it answers once it reaches NATS")
+    return warn("daemon", f"pid {pid} runs and did not answer", "read its log; it answers once it reaches NATS")
 
 
 def _refused(folders: Sequence[Path]) -> str:
@@ -315,10 +316,10 @@ async def _line(name: str, check: Examination, deadline: Deadline) -> Check:
     except _SkippedError as error:
         return Check(name=name, finding=Finding.SKIPPED, detail=error.message)
     except MembridgeError as error:
-        return _fail(name, error.message, error.remedy)
+        return fail(name, error.message, error.remedy)
     except OSError as error:
         ours = meaning(error)
-        return _fail(name, ours.message, ours.remedy)
+        return fail(name, ours.message, ours.remedy)
 
 
 def _without_guesses(lines: dict[str, Check], over_nats: Iterable[str]) -> list[Check]:
@@ -334,18 +335,6 @@ def _without_guesses(lines: dict[str, Check], over_nats: Iterable[str]) -> list[
         else check
         for name, check in lines.items()
     ]
-
-
-def _ok(name: str, detail: str) -> Check:
-    return Check(name=name, finding=Finding.OK, detail=detail)
-
-
-def _warn(name: str, detail: str, remedy: str) -> Check:
-    return Check(name=name, finding=Finding.WARN, detail=detail, remedy=remedy)
-
-
-def _fail(name: str, detail: str, remedy: str) -> Check:
-    return Check(name=name, finding=Finding.FAIL, detail=detail, remedy=remedy)
 
 
 def _wal_bytes(path: Path) -> int:

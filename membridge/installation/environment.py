@@ -1,0 +1,106 @@
+"""Checks of the environment that this interpreter runs from, and of the settings. Nothing outside of them is asked."""
+
+import importlib
+import importlib.metadata
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import membridge
+from membridge import embedded
+from membridge.embedded.nats_server import find_binary
+from membridge.errors import MembridgeError
+from membridge.node.findings import fail, ok, warn
+from membridge.settings import Settings
+from schemas.node import Check
+
+#: Modules with compiled code: a wheel for another processor or C library installs, and fails when it is imported.
+COMPILED = ("apsw", "msgspec", "uvloop", "zstandard", "nacl.bindings", "cryptography.hazmat.bindings._rust", "asyncpg")
+#: Seconds for which nats-server may say its version: the first start reads it from a slow card.
+ANSWERS = 20
+AGAIN = "install it again with install.sh"
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)([^\\\n]*)", re.MULTILINE)
+
+
+def interpreter() -> Check:
+    """Check the Python of this environment; a distribution's upgrade takes it away under a running daemon."""
+    name, version = "interpreter", ".".join(map(str, sys.version_info[:3]))
+    real = Path(sys.executable).resolve()
+    if not os.access(sys.executable, os.X_OK):
+        detail = f"{sys.executable} is gone: its Python was replaced, and this process cannot be started again"
+        return fail(name, detail, remedy_for_dead())
+    if sys.version_info < (3, 11) or struct.calcsize("P") != 8:
+        return fail(
+            name, f"{real} is Python {version} with {struct.calcsize('P') * 8} bits", "use a 64-bit Python 3.11"
+        )
+    return ok(name, f"Python {version}, {real}")
+
+
+def remedy_for_dead() -> str:
+    """Return the command that builds this environment anew."""
+    script = Path(sys.prefix).resolve().parents[1] / "install.sh"
+    return f"run `sh {script} node`" if script.is_file() else "install membridge again, as docs/howto/install.md says"
+
+
+def packages() -> Check:
+    """Check that each package of the lock file is here in its version, and that those with compiled code load."""
+    name = "packages"
+    broken = list(_that_fail_to_load())
+    if broken:
+        return fail(name, "; ".join(broken), AGAIN)
+    lock = Path(embedded.__file__).with_name("requirements.lock")
+    if not lock.is_file():
+        return ok(name, f"membridge {membridge.__version__} from a source tree: its compiled packages load")
+    differ = list(_that_differ(lock.read_text("utf-8")))
+    if differ:
+        return warn(name, f"other than the lock file says: {', '.join(differ)}", AGAIN)
+    return ok(name, f"membridge {membridge.__version__} with the packages of its lock file")
+
+
+def _that_fail_to_load() -> Generator[str]:
+    for module in COMPILED:
+        try:
+            importlib.import_module(module)
+        except (ImportError, OSError) as error:
+            yield f"{module} cannot be loaded: {error}"
+
+
+def _that_differ(lock: str) -> Generator[str]:
+    for package, version, marker in _PIN.findall(lock):
+        try:
+            found = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            if not marker.strip():
+                yield f"{package} is missing"
+            continue
+        if found != version:
+            yield f"{package} {found} instead of {version}"
+
+
+def nats_server() -> Check:
+    """Check that the bundled nats-server runs on this processor."""
+    name = "nats-server"
+    try:
+        binary = find_binary()
+        done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=ANSWERS, check=True)  # noqa: S603 - our own program
+    except MembridgeError as error:
+        return warn(name, error.message, error.remedy)
+    except (OSError, subprocess.SubprocessError) as error:
+        return fail(name, f"it does not run: {error}", AGAIN)
+    return ok(name, done.stdout.strip())
+
+
+def settings(found: Settings | MembridgeError) -> Check:
+    """Check that the settings can be read; their warnings are the doctor's."""
+    if isinstance(found, MembridgeError):
+        return fail("settings", found.message, found.remedy or "see `membridge config reference`")
+    return ok("settings", f"node {found.node.id}, project {found.project.name}")
+
+
+def environment(found: Settings | MembridgeError) -> list[Check]:
+    """Return the checks that need nothing but this environment and the settings. Blocking."""
+    return [interpreter(), packages(), nats_server(), settings(found)]

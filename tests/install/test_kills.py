@@ -1,0 +1,79 @@
+"""The installer is killed before each of its steps: what is precious stays, and the next run ends as if nothing was."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.install.machine import Machine, populate, precious, tree
+
+#: Parts of the steps, so that no test takes long and several run at once.
+PARTS = 4
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_after_a_kill_the_next_installation_succeeds_and_removal_leaves_the_tree_as_it_was(
+    machine: Machine, built: dict[str, Path], environments: dict[str, Path], part: int
+) -> None:
+    before = populate(machine.home)
+    kept = precious(machine.home)
+    machine.ready(environments["1.0"])
+    arguments = ("node", "--user", "--from", str(built["1.0"]))
+    step = part + 1
+    while machine.killed(step, *arguments):
+        assert precious(machine.home) == kept
+        if step % 3:
+            ran = machine.run("uninstall", "--user")
+            assert ran.returncode == 0 or "there is no receipt" in ran.stderr
+        else:
+            machine.done(*arguments)
+            assert machine.prefix.joinpath("current/bin/membridge").exists()
+            machine.done("uninstall", "--user")
+        assert tree(machine.home) == before, step
+        step += PARTS
+    assert step > 20, "the steps were not counted"
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_an_upgrade_that_is_killed_leaves_a_version_that_runs(
+    machine: Machine, built: dict[str, Path], environments: dict[str, Path], part: int
+) -> None:
+    populate(machine.home)
+    kept = precious(machine.home)
+    machine.ready(environments["1.0"])
+    machine.done("node", "--user", "--from", str(built["1.0"]))
+    machine.ready(environments["2.0"])
+    saved = machine.folder / "saved"
+    machine.home.rename(saved)
+    step = part + 1
+    while True:
+        shutil.rmtree(machine.home, ignore_errors=True)
+        shutil.copytree(saved, machine.home, symlinks=True, copy_function=os.link)
+        if not machine.killed(step, "node", "--user", "--from", str(built["2.0"])):
+            break
+        assert precious(machine.home) == kept
+        current = machine.prefix / "current"
+        assert (current / "complete").exists(), step
+        assert (current / "bin/membridge").exists()
+        step += PARTS
+    assert machine.prefix.joinpath("current").readlink().name == "2.0"
+
+
+def test_a_removal_that_is_killed_is_finished_by_the_next(machine: Machine, install: Callable[..., str]) -> None:
+    before = populate(machine.home)
+    install()
+    saved = machine.folder / "saved"
+    machine.home.rename(saved)
+    step = 1
+    while True:
+        shutil.rmtree(machine.home, ignore_errors=True)
+        shutil.copytree(saved, machine.home, symlinks=True)
+        if not machine.killed(step, "uninstall", "--user"):
+            break
+        ran = machine.run("uninstall", "--user")
+        assert ran.returncode == 0 or "there is no receipt" in ran.stderr
+        assert tree(machine.home) == before, step
+        step += 1
+    assert step > 8
