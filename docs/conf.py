@@ -6,6 +6,7 @@ of its sections is a caption, each page that it links is an entry.
 
 import re
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -34,11 +35,12 @@ def navigation(text: str, folder: str) -> str:
     """Return the tables of contents that the sections of a page give, as MyST writes them; `folder` is the page's."""
     written: list[str] = []
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
-        pages = [
-            (ROOT / folder / link).resolve().relative_to(ROOT).with_suffix("").as_posix()
-            for link in re.findall(r"\]\(([^)#]+\.md)\)", section)
-        ]
-        entries = "\n".join(f"/{page}" for page in dict.fromkeys(pages))
+        pages: list[str] = []
+        for name, link in re.findall(r"\[([^]]+)\]\(([^)#]+\.md)\)", section):
+            page = (ROOT / folder / link).resolve().relative_to(ROOT).with_suffix("").as_posix()
+            # The READMEs at the top have the same heading in each language.
+            pages.append(f"{name} </{page}>" if page.startswith("README") else f"/{page}")
+        entries = "\n".join(dict.fromkeys(pages))
         written.append(f"```{{toctree}}\n:hidden:\n:caption: {section.splitlines()[0]}\n\n{entries}\n```\n")
     return "\n".join(written)
 
@@ -46,6 +48,13 @@ def navigation(text: str, folder: str) -> str:
 def _with_navigation(_: Sphinx, page: str, source: list[str]) -> None:
     if page == INDEX:
         source[0] += "\n" + navigation(source[0], "docs")
+
+
+def _with_language(_: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Tell the browser, and what reads a page aloud, the language of a translation."""
+    del template, doctree
+    if page.endswith(".uk") or "/uk/" in page:
+        context["language"] = "uk"
 
 
 def _with_start(app: Sphinx, error: Exception | None) -> None:
@@ -56,7 +65,8 @@ def _with_start(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect the two."""
+    """Connect what this file adds."""
     app.connect("source-read", _with_navigation)
+    app.connect("html-page-context", _with_language)
     app.connect("build-finished", _with_start)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

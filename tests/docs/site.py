@@ -41,7 +41,16 @@ class Page(HTMLParser):
 def build() -> None:
     """Build the site anew."""
     shutil.rmtree(SITE, ignore_errors=True)
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "--nitpicky"]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "--fail-on-warning",
+        "--keep-going",
+        "--quiet",
+        "--nitpicky",
+        "--fresh-env",
+    ]
     doctrees = ROOT / ".cache" / "doctrees"
     command += ["--builder", "html", "--conf-dir", "docs", "--doctree-dir", str(doctrees), ".", str(SITE)]
     subprocess.run(command, cwd=ROOT, check=True)
