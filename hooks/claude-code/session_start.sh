@@ -1,14 +1,22 @@
 #!/bin/sh
-# Asks the daemon for fresh memory when a session starts: session_start.sh [--project NAME], the hook's JSON on stdin.
+# What a session start does: session_start.sh [--project NAME], the hook's JSON on stdin.
 #
-# Prints the daemon's line as a hook's answer, or nothing. Exits 0 whatever happens, within the time of the settings.
+# Puts the event into the spool, then asks the daemon for fresh memory and prints its line as a hook's answer, or nothing.
+# Exits 0 whatever happens, within the time of the settings.
 exec 2>/dev/null
 trap 'exit 0' EXIT HUP INT TERM
-
-# The in-process module of this plugin has asked already, before any command of this event ran.
-[ -z "${MEMBRIDGE_SESSION_START-}" ] || exit 0
-
 here=${0%/*}
+
+# The in-process module of this plugin asks before any command of this event runs: `ask` is its request, another value
+# says that it is done.
+case ${MEMBRIDGE_SESSION_START-} in
+'' | ask) ;;
+*) exec /bin/sh "$here/event.sh" SessionStart "$@" ;;
+esac
+
+input=$(head -c 65536 && cat >/dev/null)
+[ -n "${MEMBRIDGE_SESSION_START-}" ] || printf '%s' "$input" | /bin/sh "$here/event.sh" SessionStart "$@"
+
 state=${MEMBRIDGE_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/membridge}
 socket=$state/run/hooks.sock heartbeat=$state/run/hooks.heartbeat wait_seconds=5 python='' project='' chosen=''
 # shellcheck source=/dev/null # `membridge install hooks` writes it
@@ -16,4 +24,5 @@ socket=$state/run/hooks.sock heartbeat=$state/run/hooks.heartbeat wait_seconds=5
 [ "${1-}" != --project ] || chosen=${2-}
 [ -x "$python" ] || python=python3
 
-"$python" -I -S "$here/session_start.py" "$socket" "$heartbeat" "$wait_seconds" "$project" "$chosen"
+printf '%s' "$input" |
+    "$python" -I -S "$here/session_start.py" "$socket" "$heartbeat" "$wait_seconds" "$project" "$chosen"

@@ -13,7 +13,6 @@ from membridge.system import files
 
 #: Hooks of settings.json, for a Claude Code that loads no plugin folders: event, script, seconds.
 HOOKS = (
-    ("SessionStart", "event.sh", 10),
     ("SessionStart", "session_start.sh", 60),
     ("UserPromptSubmit", "event.sh", 10),
     ("Stop", "event.sh", 10),

@@ -146,6 +146,19 @@ async def test_a_session_does_not_notice_a_daemon_that_fails(
         assert "membridge" not in session.sent
 
 
+async def test_a_plugin_of_the_marketplace_finds_the_daemon_by_its_defaults(tmp_path: Path, state: Path) -> None:
+    async with messages_api() as api, hook_daemon(state) as daemon:
+        daemon.context = LINE
+        found = Claude(fetch_claude(), tmp_path / "home", api, [SOURCE], {"MEMBRIDGE_STATE_DIR": str(state)})
+
+        session = await found.session("hello")
+
+        assert (session.code, session.errors) == (0, "")
+        assert session.sent.count(LINE) == len(daemon.asked) == 1
+        assert set(await events_of(state, 4)) == {"SessionStart", "UserPromptSubmit", "Stop", "SessionEnd"}
+        assert len(daemon.events()) == 4
+
+
 async def test_a_long_prompt_is_cut_in_the_spool_alone(tmp_path: Path, state: Path) -> None:
     async with claude(tmp_path / "home", state) as found:
         session = await found.session("x" * 100_000)

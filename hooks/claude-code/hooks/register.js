@@ -35,12 +35,15 @@ const contextIn = printed => {
 export const register = on => {
   on('classic.SessionStart', async ($, e, next) => {
     const timeoutMs = paths === null ? LONGEST : Math.ceil(paths.waitSeconds * 1000)
-    const asked = $.process.run(command($), { stdin: JSON.stringify(e), timeoutMs })
-    const found = await asked.then(child => contextIn(child.stdout)).catch(() => [])
-    // The command hook of this plugin, which serves older versions of Claude Code, then does not ask a second time.
-    await $.env.set('MEMBRIDGE_SESSION_START', e.session_id).catch(() => undefined)
+    const [found] = await Promise.all([
+      $.process
+        .run(command($), { stdin: JSON.stringify(e), timeoutMs, env: { MEMBRIDGE_SESSION_START: 'ask' } })
+        .then(child => contextIn(child.stdout))
+        .catch(() => []),
+      // The command hook of this plugin asks in older versions of Claude Code; here it shall not ask a second time.
+      $.env.set('MEMBRIDGE_SESSION_START', e.session_id).catch(() => undefined),
+    ])
     const out = await next(e)
-    await $.env.set('MEMBRIDGE_SESSION_START', undefined).catch(() => undefined)
     if (found.length === 0) return out
     const others = (out.additionalContext ?? []).filter(text => text !== found[0])
     return { ...out, additionalContext: [...found, ...others] }

@@ -109,10 +109,25 @@ async def test_a_broken_installation_is_not_noticed(scripts: Scripts, state: Pat
                 assert (await asked(scripts)).stdout == b""
 
 
-async def test_the_command_does_not_ask_after_the_module_has(scripts: Scripts, state: Path) -> None:
+async def test_the_event_goes_into_the_spool_as_well(scripts: Scripts, state: Path) -> None:
     async with hook_daemon(state) as daemon:
+        await asked(scripts, "--project", "boat")
+
+        assert daemon.events() == [("membridge 1 SessionStart boat", INPUT)]
+
+
+async def test_the_module_asks_and_the_command_only_spools(scripts: Scripts, state: Path) -> None:
+    async with hook_daemon(state) as daemon:
+        assert (await asked(scripts, MEMBRIDGE_SESSION_START="ask")).stdout != b""
+        assert (len(daemon.asked), daemon.events()) == (1, [])
+
         assert (await asked(scripts, MEMBRIDGE_SESSION_START="s-1")).stdout == b""
-        assert daemon.asked == []
+        assert (len(daemon.asked), daemon.events()) == (1, [("membridge 1 SessionStart -", INPUT)])
+
+
+async def test_a_large_input_is_read_to_the_end(scripts: Scripts, state: Path) -> None:
+    async with hook_daemon(state):
+        await asked(scripts, stdin=b'{"x":"' + b"x" * (1 << 20))
 
 
 async def test_malformed_input_is_not_noticed(scripts: Scripts, state: Path) -> None:

@@ -83,7 +83,7 @@ def test_uninstall_leaves_the_tree_as_it_was(home: Path, into_settings: bool, re
     commands = [hook["command"] for groups in settings["hooks"].values() for group in groups for hook in group["hooks"]]
     assert (OLD["command"] in commands) is not replace_old
     assert THEIRS["command"] in commands
-    assert len(commands) == 2 - replace_old + 5 * into_settings
+    assert len(commands) == 2 - replace_old + 4 * into_settings
     if not (into_settings or replace_old):
         assert tree(home)[".claude/settings.json"] == before[".claude/settings.json"]
     # What it did is not done twice.
