@@ -18,6 +18,7 @@ NAMES = {*COMMANDS, *service_commands()}
 
 NAMES_OF_SCRIPTS = (
     "membridge", "cm-push", "cm-pull", "cm-status", "cm-doctor", "claude-mem-hook-pull", "claude-mem-hook-push",
+    "claude-cleanup-safe",
 )  # fmt: skip
 
 
