@@ -201,16 +201,37 @@ class ExtractRequest(Wire, frozen=True, kw_only=True):
     state: Line = "head"
 
 
+#: The name of the file of an extracted state; no other file of the node can be named.
+ExtractedName = Annotated[str, Meta(pattern=r"^[0-9]{1,16}-[0-9a-f]{8}\.db\Z")]
+#: Bytes of a file that one answer has: one message of NATS holds them as text.
+MOST_PART = 512 << 10
+
+
 class ExtractReply(Wire, frozen=True, kw_only=True):
-    """The file, which the node deletes after a day, and its commit."""
+    """The file, which the node deletes after a day, and its commit. `name` is what `read_extracted` takes."""
 
     path: Sentence
+    name: Line = ""
     seq: Seq
     created_at: Instant = ""
     rows: Whole = 0
     size_bytes: Whole = 0
     seconds: float = 0.0
     job_id: Line = ""
+
+
+class ReadExtractedRequest(Wire, frozen=True, kw_only=True):
+    """Read a part of the file of an extracted state."""
+
+    name: ExtractedName
+    offset: Whole = 0
+
+
+class ReadExtractedReply(Wire, frozen=True, kw_only=True):
+    """A part of the file, empty after its end, and the size of the whole."""
+
+    body: Annotated[bytes, Meta(max_length=MOST_PART)]
+    size_bytes: Whole
 
 
 class RestoreRequest(Wire, frozen=True, kw_only=True):

@@ -4,7 +4,15 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.commits import DiffRequest, ExtractRequest, HistoryRequest, RestoreBackupRequest, RestoreRequest, TagAction
+from schemas.commits import (
+    DiffRequest,
+    ExtractedName,
+    ExtractRequest,
+    HistoryRequest,
+    RestoreBackupRequest,
+    RestoreRequest,
+    TagAction,
+)
 from schemas.fields import MANY, Instant, Labels, Line, Named, Number, Reason, Sentence, Slug, Text, Uuid, Whole
 from schemas.gateway_nats import Agent, ServerUrl
 from schemas.identity import Epoch, Seq, WireNodeId, WireProjectId
@@ -414,6 +422,14 @@ class ListUnsynced(UnsyncedRequest, frozen=True, kw_only=True):
     """Which rows of a node the canonical memory lacks, and why."""
 
     cid: ProjectName
+    node: WireNodeId | None = None
+
+
+class DownloadState(Wire, frozen=True, kw_only=True):
+    """Names the file of an extracted state, and the node that made it: the primary without one."""
+
+    cid: ProjectName
+    name: ExtractedName
     node: WireNodeId | None = None
 
 

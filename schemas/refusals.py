@@ -23,6 +23,7 @@ FORMS: dict[str, str] = {
     r"^U[A-Z2-7]{55}\Z": "the public half of a user's nkey",
     r"^(list|retry|drop)\Z": "list, retry or drop",
     r"^(\*|[a-z][a-z0-9_]{0,31})\Z": "* or a name of 1 to 32 characters out of a-z 0-9 _, a letter first",
+    r"^[0-9]{1,16}-[0-9a-f]{8}\.db\Z": "the name of the file of an extracted state, such as 12-0a1b2c3d.db",
     r"^[a-z2-7]{12}\Z": "the id of a key: 12 characters out of a-z 2-7",
 }  # fmt: skip
 #: Names of JSON's types.

@@ -33,6 +33,8 @@ from schemas.commits import (
     GcRequest,
     HistoryReply,
     HistoryRequest,
+    ReadExtractedReply,
+    ReadExtractedRequest,
     RecoverReply,
     RecoverRequest,
     RestoreBackupReply,
@@ -164,6 +166,7 @@ DOCTOR = _on_node("doctor", Empty, DoctorReply, deadline=60.0, impact=Impact.REA
 HISTORY = _on_node("history", HistoryRequest, HistoryReply, deadline=30.0, impact=Impact.READ)
 DIFF = _on_node("diff", DiffRequest, DiffReply, deadline=600.0, impact=Impact.READ)
 EXTRACT = _on_node("extract", ExtractRequest, ExtractReply, deadline=600.0, impact=Impact.READ)
+READ_EXTRACTED = _on_node("read_extracted", ReadExtractedRequest, ReadExtractedReply, deadline=15.0, impact=Impact.READ)
 RESTORE = _on_node("restore", RestoreRequest, RestoreReply, deadline=600.0, impact=Impact.WRITE)
 VERIFY = _on_node("verify", VerifyRequest, VerifyReply, deadline=600.0, impact=Impact.READ)
 TAG = _on_node("tag", TagAction, TagsReply, deadline=120.0, impact=Impact.WRITE)
@@ -184,7 +187,7 @@ JOB_BY_ID = _on_node("job", JobRequest, Job, deadline=10.0, impact=Impact.READ)
 
 #: Answered by the node they name, for one project.
 NODE_OPERATIONS: tuple[Operation[Wire, Wire], ...] = (
-    STATUS, PUSH, PULL, DOCTOR, HISTORY, DIFF, EXTRACT, RESTORE, VERIFY, TAG, GC, RECOVER, BACKUPS,
+    STATUS, PUSH, PULL, DOCTOR, HISTORY, DIFF, EXTRACT, READ_EXTRACTED, RESTORE, VERIFY, TAG, GC, RECOVER, BACKUPS,
     RESTORE_BACKUP, CONFLICTS, QUARANTINE, UNSYNCED, MEMORIES, MEMORY, FORGET, JOBS, JOB_BY_ID,
 )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """An earlier state as a file: rebuilt from its chain, or a copy of the mirror when that is it."""
 
+import errno
+import os
 import secrets
 from contextlib import closing
 from pathlib import Path
@@ -11,12 +13,15 @@ from membridge.commits import chain, heads, rebuild
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.commits.temp_dir import check_room, temp_dir
-from membridge.errors import CorruptObjectError
+from membridge.errors import CorruptObjectError, NotFoundError
 from membridge.merge import install
 from membridge.merge.memory_file import MemoryFile, OtherMemoryError
 from membridge.merge.report import Source
 from membridge.system import files
 from schemas.snapshot import SnapshotRecord
+
+#: The folder of files that people asked for.
+EXTRACTED = "extracted"
 
 
 async def build(
@@ -50,7 +55,7 @@ async def extract(replica: Replica, record: SnapshotRecord, *, progress: Progres
 
     Errors: as `build`, and the database's.
     """
-    kept = replica.folder / "extracted"
+    kept = replica.folder / EXTRACTED
     target = kept / f"{record.seq}-{secrets.token_hex(4)}.db"
     await threads.run(files.sweep, kept, "*")
     async with temp_dir(replica) as folder:
@@ -61,6 +66,25 @@ async def extract(replica: Replica, record: SnapshotRecord, *, progress: Progres
             await threads.run(install.install, state, target, source=source, deadline=deadline)
             await threads.run(target.chmod, 0o600)
     return target
+
+
+def part(replica: Replica, name: str, offset: int, length: int) -> tuple[bytes, int]:
+    """Return bytes of an extracted file, and its size. Raises NotFoundError. Blocking."""
+    path = replica.folder / EXTRACTED / name
+    with files.translated(path):
+        try:
+            # The name is one of ours, without folders; a link that another program put there is not followed.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ELOOP}:
+                raise
+            raise NotFoundError(
+                f"there is no file {name} on this machine: it is kept for a day",
+                remedy="write the state to a file again",
+            ) from error
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(offset)
+            return file.read(length), os.fstat(file.fileno()).st_size
 
 
 def _from_mirror(replica: Replica, record: SnapshotRecord, target: Path, deadline: Deadline) -> bool:

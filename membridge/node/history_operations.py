@@ -17,6 +17,7 @@ from membridge.node.jobs import Jobs, RequestContext
 from membridge.node.project import Project
 from membridge.snapshot import reinstate, restore
 from schemas.commits import (
+    MOST_PART,
     DiffReply,
     DiffRequest,
     ExtractReply,
@@ -25,6 +26,8 @@ from schemas.commits import (
     GcRequest,
     HistoryReply,
     HistoryRequest,
+    ReadExtractedReply,
+    ReadExtractedRequest,
     RecoverReply,
     RecoverRequest,
     RestoreBackupReply,
@@ -91,6 +94,13 @@ class HistoryOperations:
             "extract", context, lambda progress: self._extract(request, progress, context.deadline)
         )
 
+    async def read_extracted(self, request: ReadExtractedRequest, context: RequestContext) -> ReadExtractedReply:
+        """Return a part of the file of an extracted state. Raises NotFoundError."""
+        del context
+        replica = self._project.lane
+        body, size = await threads.run(materialize.part, replica, request.name, request.offset, MOST_PART)
+        return ReadExtractedReply(body=body, size_bytes=size)
+
     async def restore(self, request: RestoreRequest, context: RequestContext) -> RestoreReply:
         """Say what restoring a state would change, or do it, as a job."""
         return await self._jobs.answer(
@@ -137,6 +147,7 @@ class HistoryOperations:
         path = await materialize.extract(self._project.lane, record, progress=progress, deadline=deadline)
         return ExtractReply(
             path=str(path),
+            name=path.name,
             seq=record.seq,
             created_at=record.created_at,
             rows=sum(record.rows.values()),

@@ -76,6 +76,7 @@ class Operations:
             subjects.TAG.name: self._history.tag,
             subjects.DIFF.name: self._history.diff,
             subjects.EXTRACT.name: self._history.extract,
+            subjects.READ_EXTRACTED.name: self._history.read_extracted,
             subjects.RESTORE.name: self._history.restore,
             subjects.RESTORE_BACKUP.name: self._history.restore_backup,
             subjects.GC.name: self._history.gc,

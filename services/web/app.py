@@ -20,6 +20,7 @@ from schemas.errors import ErrorCode
 from schemas.wire import Wire, encode
 from services.web.audit import Audit, entry_of
 from services.web.broadcast import Source
+from services.web.downloads import Download, send_file
 from services.web.errors import HEADERS, PROBLEM, request_id_of, response_of, translated
 from services.web.fanout import Fanout
 from services.web.identity import ANYBODY
@@ -152,6 +153,8 @@ async def _stream(
     async with call.deadline.scope(route.name):
         await kit.guard(request, endpoint, call)
         source = await endpoint.handler(route.parse(request.match_info, _query(request), b""), call)
+    if isinstance(source, Download):
+        return await send_file(request, call, streams, source, route.content_type)
     if isinstance(source, Source) and route.kind is Kind.SOCKET:
         return await send_messages(request, call, streams, source)
     return await fanout.send(request, call, {"": source} if isinstance(source, Source) else source)

@@ -85,7 +85,7 @@ def _operation(route: AnyRoute, named: dict[Any, Json], components: dict[str, Js
             {"name": name, "in": "query", "required": name in needed, "schema": schema}
             for name, schema in others.items()
         ]
-    if route.streams:
+    if route.streams and route.kind is not Kind.FILE:
         described = {"required": False, "schema": {"type": "string"}, "description": "The last item that was seen."}
         parameters += [{"name": "Last-Event-ID", "in": "header", **described}]
         parameters += [{"name": "last_event_id", "in": "query", **described}]

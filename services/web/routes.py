@@ -45,10 +45,11 @@ class Method(StrEnum):
 
 
 class Kind(StrEnum):
-    """The kind of a route's answer: one JSON body, a text, or a stream as server-sent events or over a WebSocket."""
+    """The kind of a route's answer: a JSON body, a text, a file, a stream of server-sent events or over a WebSocket."""
 
     JSON = "json"
     TEXT = "text"
+    FILE = "file"
     EVENTS = "events"
     SOCKET = "socket"
 
@@ -118,6 +119,10 @@ class Route(Generic[Q, R]):
         """
         return Endpoint(self, handler)
 
+    def download(self, handler: Callable[[Q, Call], Awaitable[object]]) -> "Endpoint":
+        """Return the route of a file, with the handler that opens it."""
+        return Endpoint(self, handler)
+
     @cached_property
     def path_fields(self) -> tuple[str, ...]:
         """The names of the fields that are in the path."""
@@ -130,8 +135,8 @@ class Route(Generic[Q, R]):
 
     @property
     def streams(self) -> bool:
-        """Whether it answers with a stream."""
-        return self.kind in {Kind.EVENTS, Kind.SOCKET}
+        """Whether it answers with a stream, which a file is too."""
+        return self.kind in {Kind.EVENTS, Kind.SOCKET, Kind.FILE}
 
     @property
     def writes(self) -> bool:

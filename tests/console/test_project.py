@@ -179,3 +179,22 @@ async def test_rows_that_wait_are_named_with_the_reason_and_a_conflict_is_shown_
         )
         await seen.picture("conflict")
         await seen.is_accessible()
+
+
+async def test_a_snapshot_is_written_to_a_file_and_downloaded(seen: Seen) -> None:
+    await seen.open("/projects/shared?tab=history&open=1")
+    saved = await seen.browser.run(
+        """await page.getByRole("button", { name: "Review and write to a file" }).click();
+        await page.getByRole("button", { name: /^Write .* on desk$/ }).click();
+        const link = page.getByRole("link", { name: /^Download / });
+        await link.waitFor();
+        const [file] = await Promise.all([page.waitForEvent("download"), link.click()]);
+        const chunks = [];
+        for await (const chunk of await file.createReadStream()) chunks.push(chunk);
+        const whole = Buffer.concat(chunks);
+        return [file.suggestedFilename(), whole.length, whole.subarray(0, 15).toString()];"""
+    )
+    [path] = seen.nodes[0].home.rglob(f"extracted/{saved[0]}")
+    assert saved[1:] == [path.stat().st_size, "SQLite format 3"]
+    await seen.picture("history-file")
+    await seen.is_accessible()

@@ -32,6 +32,7 @@ TEXTS: dict[str, str] = {
     "^[A-Za-z0-9][A-Za-z0-9_.:=-]{0,62}": "gpu=none",
     "^(list|retry|drop)": "retry",
     r"^(\*|[a-z][a-z0-9_]{0,31})": "tasks",
+    "^[0-9]{1,16}-[0-9a-f]{8}\\.db": "12-0a1b2c3d.db",
     "^[a-z2-7]{12}": "abcdefgh2345",
     "^U[A-Z2-7]{55}": "U" + "ABCDE" * 11,
 }

@@ -3,14 +3,29 @@
 Each route is one operation of a node: its request is the operation's with the project and the node beside it.
 """
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
+
+from membridge.aio.deadline import Deadline
+from membridge.errors import CorruptObjectError
 from schemas import subjects
-from schemas.commits import DiffReply, ExtractReply, HistoryReply, RestoreBackupReply, RestoreReply, TagsReply
+from schemas.commits import (
+    DiffReply,
+    ExtractReply,
+    HistoryReply,
+    ReadExtractedReply,
+    ReadExtractedRequest,
+    RestoreBackupReply,
+    RestoreReply,
+    TagsReply,
+)
 from schemas.errors import ErrorCode
 from schemas.gateway import (
     MOST_BODY,
     ActOnQuarantine,
     ActOnTags,
     DiffSnapshots,
+    DownloadState,
     ExtractSnapshot,
     ForgetMemories,
     JobOfProject,
@@ -32,7 +47,8 @@ from schemas.subjects import Operation
 from schemas.wire import Wire
 from services.gateway.callers import READ_MEMORY, WRITE_MEMORY
 from services.gateway.projects import Projects
-from services.web.routes import AnyRoute, Call, Endpoint, Method, Route
+from services.web.downloads import Download
+from services.web.routes import AnyRoute, Call, Endpoint, Kind, Method, Route, Text
 
 GET, POST = Method.GET, Method.POST
 _AT = "/api/projects/{cid}"
@@ -72,6 +88,11 @@ EXTRACT = Route(
     "extract", POST, f"{_AT}/extract", ExtractSnapshot, ExtractReply,
     "Write a state to a database file on a node's machine; it is deleted after a day.", WRITE_MEMORY, deadline=LONG,
     errors=WRITES,
+)  # fmt: skip
+DOWNLOAD = Route(
+    "download_state", GET, f"{_AT}/extracted/{{name}}", DownloadState, Text,
+    "The file of a state that `extract` made, as it is on its node.", WRITE_MEMORY, kind=Kind.FILE,
+    content_type="application/vnd.sqlite3", errors=READS,
 )  # fmt: skip
 TAGS = Route(
     "tags", POST, f"{_AT}/tags", ActOnTags, TagsReply, "List, set or delete tags.", WRITE_MEMORY, deadline=120.0,
@@ -145,7 +166,37 @@ RELAYED: tuple[tuple[AnyRoute, Operation[Wire, Wire]], ...] = (
 
 def endpoints(projects: Projects) -> list[Endpoint]:
     """Return the endpoints of projects."""
-    return [_relayed(projects, route, operation) for route, operation in RELAYED]
+    return [
+        DOWNLOAD.download(partial(_download, projects)),
+        *(_relayed(projects, route, operation) for route, operation in RELAYED),
+    ]
+
+
+async def _download(projects: Projects, request: DownloadState, call: Call) -> Download:
+    project = projects.checked(request.cid)
+
+    async def read(offset: int) -> ReadExtractedReply:
+        asked = ReadExtractedRequest(name=request.name, offset=offset)
+        return await projects.ask(project, subjects.READ_EXTRACTED, asked, node=request.node, call=call)
+
+    first = await read(0)
+    return Download(request.name, first.size_bytes, _parts(first, read, call))
+
+
+async def _parts(
+    first: ReadExtractedReply, read: Callable[[int], Awaitable[ReadExtractedReply]], call: Call
+) -> AsyncGenerator[bytes]:
+    """Yield the parts of a file, each asked for once the one before is on its way."""
+    reply, offset = first, 0
+    while reply.body:
+        yield reply.body
+        offset += len(reply.body)
+        if offset >= first.size_bytes:
+            return
+        call.deadline = Deadline.after(subjects.READ_EXTRACTED.deadline)
+        reply = await read(offset)
+    if offset < first.size_bytes:
+        raise CorruptObjectError("the file became shorter while it was read")
 
 
 def _relayed(projects: Projects, route: AnyRoute, operation: Operation[Wire, Wire]) -> Endpoint:

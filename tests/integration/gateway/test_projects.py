@@ -4,12 +4,15 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from membridge.bus.connection import Bus
 from membridge.testing.node_process import NodeProcess
+from schemas.commits import MOST_PART
 from schemas.identity import canonical_id
+from schemas.web import Role
 from services.gateway.routes.agent import LINES, limited
 from tests.fixtures.gateway import SOON, Gateway, gateway_of
 from tests.fixtures.machines import PROJECT, MakeMachine
@@ -219,3 +222,30 @@ async def test_another_server_answers_where_one_is_configured(served: Served, bu
         assert (away.status, away.error.error) == (503, "unavailable")
         assert (await gateway.post("/api/runtime/config", {}))["source"] == "console"
         assert (await gateway.get("/api/membridge/health"))["projects"] == 1
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def test_an_extracted_state_is_downloaded_as_it_is_on_the_node_and_no_other_file_is(served: Served) -> None:
+    gateway, at = served.gateway, f"/api/projects/{CID}"
+    file = await gateway.post(f"{at}/extract", {"state": "head"})
+    path = Path(file["path"])
+    answer = await gateway.ask("GET", f"{at}/extracted/{file['name']}?node=a")
+    assert answer.status == 200
+    assert answer.body == content(path)
+    assert len(answer.body) == file["size_bytes"] > MOST_PART
+    assert answer.headers["content-disposition"] == f'attachment; filename="{file["name"]}"'
+    # Only names of such files are names, and a link is none of them.
+    secret = path.with_name("1-00000000.db")
+    secret.symlink_to(served.node.database)
+    for name, status in (
+        ("..%2f..%2fconfig.toml", 400), ("%2e%2e", 400), ("claude-mem.db", 400), ("1-00000000.db", 404),
+        ("99-0a1b2c3d.db", 404), (f"{file['name']}%00", 400),
+    ):  # fmt: skip
+        refused = await gateway.ask("GET", f"{at}/extracted/{name}")
+        assert refused.status == status, (name, refused.body)
+        assert b"SQLite" not in refused.body
+    reader = await gateway.key(Role.READER, "memory")
+    assert (await gateway.ask("GET", f"{at}/extracted/{file['name']}", key=reader)).status == 403

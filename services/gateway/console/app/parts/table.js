@@ -17,7 +17,7 @@ export function Table({ caption, columns, rows, keyOf, open, onToggle, detail, i
   const order = orderOf(columns, place.value.query.get(sort));
   const put = (wanted) => setQuery({ [sort]: wanted }, { replace: true });
   const able = columns.filter((one) => one.by);
-  return html`${able.length > 0 && html`<p class="sorter"><span aria-hidden="true">Sort by</span>
+  return html`${able.length > 0 && rows.length > 2 && html`<p class="sorter"><span aria-hidden="true">Sort by</span>
       <select aria-label="Sort by" value=${order.said} onChange=${(event) => put(event.target.value)}><option value="">default</option>
         ${able.flatMap((one) => directions(one).map(([value, arrow]) => html`<option key=${value} value=${value}>${one.label} ${arrow}</option>`))}</select></p>`}
     <table class="list">

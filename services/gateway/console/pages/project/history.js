@@ -1,6 +1,6 @@
 // The history of a memory: snapshots with size and rows over time, what differs between two, and going back to one.
 import { html, useState } from "../../app/html.js";
-import { get, ofProject, post } from "../../app/api.js";
+import { address, get, ofProject, post } from "../../app/api.js";
 import { setQuery } from "../../app/router.js";
 import { may } from "../../app/session.js";
 import { useResource } from "../../app/store.js";
@@ -135,11 +135,14 @@ function RestoreButton({ cid, record, newest, project }) {
 }
 
 function FileButton({ cid, record, node }) {
+  const [made, setMade] = useState(null);
   if (!may("memory")) return null;
   return html`<${ReviewButton} label="write to a file" small disabled=${!node} heading=${`Write snapshot ${record.seq} to a file`}
-    body=${() => html`<p>A database with ${contents(record.rows)} is written on ${node}, into a folder of Membridge. The memory stays as it is. The file is deleted after a day: copy what you need.</p>`}
+    body=${() => html`<p>A database with ${contents(record.rows)} is written on ${node}, into a folder of Membridge, and downloaded from there if you like. The memory stays as it is; the file is deleted after a day.</p>`}
     verb=${`Write ${bytes(record.size_bytes)} on ${node}`} act=${() => post(ofProject(cid, "extract"), { state: String(record.seq), node }, { deadline: LONG })}
-    done=${(result) => `On ${node}: ${result.path}`} />`;
+    done=${(file) => (setMade({ ...file, node }), `Snapshot ${record.seq} is a file on ${node}`)} />
+    ${made && html`<a class="button small" download href=${address(ofProject(cid, `extracted/${made.name}`), { node: made.node })}
+      title=${`${made.path} on ${made.node}`}>Download ${bytes(made.size_bytes)}</a>`}`;
 }
 
 function TagButton({ cid, record, tags }) {
