@@ -35,10 +35,14 @@ class PushLeaseRecord(Wire, frozen=True, kw_only=True):
 
 
 class ConfigHead(Wire, frozen=True, kw_only=True):
-    """The newest shared Claude Code configuration of a project; seq and nonce name its object."""
+    """The newest shared Claude Code configuration of a project; seq and nonce name its object.
+
+    `lineage` is the same in all states that follow from one.
+    """
 
     seq: Seq
     nonce: Line
+    lineage: Line = ""
     sha256: Sha256
     node: WireNodeId
     created_at: Instant

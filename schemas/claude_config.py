@@ -31,13 +31,17 @@ class ConfigFile(Wire, frozen=True, kw_only=True):
 
 
 class ConfigState(Wire, frozen=True, kw_only=True):
-    """All portable files as of one push. `parent` is the nonce of the state that it was made from."""
+    """All portable files as of one push. `parent` is the nonce of the state that it was made from.
+
+    `lineage` is the same in all states that follow from one: a server that lost its data begins another.
+    """
 
     format: Number = CONFIG_FORMAT
     project: WireProjectId
     seq: Seq
     nonce: Line
     parent: Line = ""
+    lineage: Line = ""
     node: WireNodeId
     created_at: Instant
     files: Annotated[list[ConfigFile], Meta(max_length=MOST_FILES)] = []

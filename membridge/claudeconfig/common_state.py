@@ -12,6 +12,7 @@ from membridge.claudeconfig import shared_state
 from membridge.claudeconfig.three_way import Leaf
 from membridge.errors import MembridgeError
 from membridge.system import clock, files
+from schemas.buckets import ConfigHead
 from schemas.claude_config import ConfigState
 from schemas.identity import NodeId, ProjectId
 
@@ -24,7 +25,7 @@ class Common:
 
     files: Mapping[str, Leaf] = field(default_factory=dict[str, Leaf])
     seq: int = 0
-    node: str = ""
+    lineage: str = ""
 
 
 def load(folder: Path) -> Common:
@@ -35,16 +36,17 @@ def load(folder: Path) -> Common:
         state = shared_state.unpack(body, FILE)
     except MembridgeError:
         return Common()
-    return Common({one.path: Leaf(one.body, one.executable) for one in state.files}, state.seq, state.node)
+    return Common({one.path: Leaf(one.body, one.executable) for one in state.files}, state.seq, state.lineage)
 
 
-def packed(common: Mapping[str, Leaf], *, project: ProjectId, node: NodeId, seq: int) -> bytes:
-    """Return a common state as bytes."""
+def packed(common: Mapping[str, Leaf], head: ConfigHead | None, *, project: ProjectId, node: NodeId) -> bytes:
+    """Return a common state as bytes; `head` is what it was compared with."""
     return shared_state.pack(
         ConfigState(
             project=project,
-            seq=seq,
+            seq=head.seq if head else 0,
             nonce="",
+            lineage=head.lineage if head else "",
             node=node,
             created_at=clock.stamp(),
             files=shared_state.as_files(common),

@@ -67,7 +67,7 @@ def is_elsewhere(command: str) -> str | None:
     for found in _ABSOLUTE.finditer(command):
         if not found[0].startswith(_SYSTEM):
             return found[0]
-    found = FOREIGN.search(command) or re.search(r"[A-Za-z]:[\\/]", command)
+    found = FOREIGN.search(command) or re.search(r"(?<![A-Za-z])[A-Za-z]:[\\/]", command)
     return found[0] if found else None
 
 

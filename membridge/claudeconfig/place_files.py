@@ -32,7 +32,7 @@ def write(root: Path, path: str, leaf: Leaf) -> None:
         raise FileAccessError(f"{root / path}: its folder cannot be made")
     with files.translated(target):
         mode = _PROGRAM if leaf.executable else _FILE
-        part = target.with_name(f".{target.name[:200]}.membridge.part")
+        part = _part_of(target)
         part.unlink(missing_ok=True)
         try:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
@@ -42,6 +42,11 @@ def write(root: Path, path: str, leaf: Leaf) -> None:
             files.put_in_place(part, target)
         finally:
             files.discard(part)
+
+
+def discard_part(root: Path, path: str) -> None:
+    """Remove what a killed write of a file left."""
+    files.discard(_part_of(root / path))
 
 
 def remove_if_empty(folder: Path) -> None:
@@ -77,6 +82,10 @@ def _checked(root: Path, path: str, *, make: bool) -> Path | None:
     if _exists(target) and not stat.S_ISREG(target.lstat().st_mode):
         raise FileAccessError(f"{target}: it is a link or a folder where a file belongs", remedy="move it away")
     return target
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(f".{target.name[:200]}.membridge.part")
 
 
 def _exists(path: Path) -> bool:

@@ -80,7 +80,7 @@ async def _write(place: Place, shared: Shared, seen: Look, known: KnownState, ma
             common[path] = old
     if made.files.get(rules.PLUGINS) == seen.ours.files.get(rules.PLUGINS) and rules.PLUGINS in made.common:
         common[rules.PLUGINS] = made.common[rules.PLUGINS]
-    await _remember(place, shared, common, known.head.seq)
+    await _remember(place, shared, common, known.head)
     return settled
 
 
@@ -91,11 +91,11 @@ async def _remember_plugins(place: Place, shared: Shared, known: KnownState, mad
     merged = plugins.common(common.get(rules.PLUGINS), here, made.common.get(rules.PLUGINS))
     if merged is not None and rules.PLUGINS not in settled.unwritten:
         common[rules.PLUGINS] = merged
-        await _remember(place, shared, common, known.head.seq)
+        await _remember(place, shared, common, known.head)
 
 
-async def _remember(place: Place, shared: Shared, common: dict[str, Leaf], seq: int) -> None:
-    body = await threads.run(common_state.packed, common, project=shared.project, node=shared.node, seq=seq)
+async def _remember(place: Place, shared: Shared, common: dict[str, Leaf], head: ConfigHead) -> None:
+    body = await threads.run(common_state.packed, common, head, project=shared.project, node=shared.node)
     await threads.run(common_state.save, place.state, body)
 
 
@@ -110,9 +110,7 @@ def _in_the_way(seen: Look, wanted: Wanted) -> Held:
     """Hold what this machine takes for a file of another name, or what something else than a file is in place of."""
     here = set(seen.ours.places)
     coming = {path for path in seen.theirs if wanted.relevant(path) and path not in here}
-    held = {path for path in rules.colliding({*here, *coming}) if path in coming}
-    # The other name of a pair may be the one that comes.
-    held |= {path for path, other in rules.colliding({*here, *coming}).items() if other in coming}
+    held = coming & rules.colliding({*here, *coming}).keys()
     links = [one.path for one in seen.ours.refused if not one.key and not one.expected]
     held |= {path for path in coming for link in links if path.startswith(f"{link}/")}
     seen.refused.extend(

@@ -32,7 +32,7 @@ async def push(
         made = plan.push(seen.sides(wanted), delete=delete)
         _refuse_conflicts(made, seen)
         if made.files == seen.theirs and not isinstance(seen.known, LostState):
-            await _remember(place, shared, made.common, seen.known.head.seq if seen.known else 0)
+            await _remember(place, shared, made.common, seen.known.head if seen.known else None)
             return seen, made, None
         try:
             head = await shared_state.commit(shared, made.files, seen.known, deadline=deadline)
@@ -40,13 +40,13 @@ async def push(
             if not left:
                 raise
             continue
-        await _remember(place, shared, made.common, head.seq)
+        await _remember(place, shared, made.common, head)
         return seen, made, head
     raise AssertionError("the last try raises")
 
 
-async def _remember(place: Place, shared: Shared, common: Mapping[str, Leaf], seq: int) -> None:
-    body = await threads.run(common_state.packed, common, project=shared.project, node=shared.node, seq=seq)
+async def _remember(place: Place, shared: Shared, common: Mapping[str, Leaf], head: ConfigHead | None) -> None:
+    body = await threads.run(common_state.packed, common, head, project=shared.project, node=shared.node)
     await threads.run(common_state.save, place.state, body)
 
 

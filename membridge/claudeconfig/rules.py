@@ -124,18 +124,23 @@ def _is_device(name: str) -> bool:
 
 def colliding(paths: Iterable[str]) -> dict[str, str]:
     """Return paths that a system without upper and lower case takes for one, each with another one of them."""
-    first: dict[str, str] = {}
+    spelled: dict[str, set[str]] = {}
+    for path in (known := list(paths)):
+        for part in _parts(path):
+            spelled.setdefault(part.casefold(), set()).add(part)
     found: dict[str, str] = {}
-    for path in sorted(paths):
+    for path in known:
         # A folder counts too: `Skills/a` and `skills/b` are in one folder there.
-        names = path.split("/")
-        for depth in range(1, len(names) + 1):
-            part = "/".join(names[:depth])
-            other = first.setdefault(part.casefold(), part)
-            if other != part:
-                found[path] = other
-                break
+        others = [sorted(spelled[part.casefold()] - {part}) for part in _parts(path)]
+        other = next((one[0] for one in others if one), None)
+        if other is not None:
+            found[path] = other
     return found
+
+
+def _parts(path: str) -> list[str]:
+    names = path.split("/")
+    return ["/".join(names[: depth + 1]) for depth in range(len(names))]
 
 
 def is_program(path: str, text: str, *, marked: bool) -> bool:

@@ -13,35 +13,37 @@ SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("a private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-        ("an Anthropic key", r"\bsk-ant-[A-Za-z0-9_-]{16,}"),
-        ("an API key", r"\bsk-(?:proj-|live-|test-|or-)?[A-Za-z0-9_-]{20,}"),
-        ("a GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
-        ("a GitLab token", r"\bglpat-[A-Za-z0-9_-]{16,}"),
-        ("an AWS key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-        ("a Google key", r"\bAIza[A-Za-z0-9_-]{30,}"),
-        ("a Slack token", r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
-        ("a Stripe key", r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"),
-        ("a package registry's token", r"\b(?:npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,})"),
-        ("a Hugging Face token", r"\bhf_[A-Za-z0-9]{20,}"),
-        ("a JSON web token", r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"),
-        ("a NATS seed", r"\bS[ACNOUX][A-Z2-7]{56}\b"),
-        ("a password in an address", r"\b[a-z][a-z0-9+.-]*://[^\s/:@$<{]+:[^\s/@$<{]{3,}@"),
-        ("a bearer token", r"(?i)\bbearer\s+[A-Za-z0-9_.~+/-]{20,}=*"),
+        ("an Anthropic key", r"(?<![\w-])sk-ant-[A-Za-z0-9_-]{16,}"),
+        ("an API key", r"(?<![\w-])sk-(?:proj-|live-|test-|or-)?[A-Za-z0-9_-]{20,}"),
+        ("a GitHub token", r"(?<![\w-])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
+        ("a GitLab token", r"(?<![\w-])glpat-[A-Za-z0-9_-]{16,}"),
+        ("an AWS key", r"(?<![\w-])(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+        ("a Google key", r"(?<![\w-])AIza[A-Za-z0-9_-]{30,}"),
+        ("a Slack token", r"(?<![\w-])xox[abeoprs]-[A-Za-z0-9-]{10,}"),
+        ("a Stripe key", r"(?<![\w-])[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"),
+        ("a package registry's token", r"(?<![\w-])(?:npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,})"),
+        ("a Hugging Face token", r"(?<![\w-])hf_[A-Za-z0-9]{20,}"),
+        ("a JSON web token", r"(?<![\w-])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"),
+        ("a NATS seed", r"(?<![\w-])S[ACNOUX][A-Z2-7]{56}\b"),
+        ("a password in an address", r"(?<![\w-])[a-z][a-z0-9+.-]{1,15}://[^\s/:@$<{]{1,256}:[^\s/@$<{]{3,256}@"),
+        ("a bearer token", r"(?i)(?<![\w-])bearer\s+[A-Za-z0-9_.~+/-]{20,}=*"),
     )
 )
+#: No pattern may take long on any text: each begins at the start of a word, or is bounded.
 #: A name that a secret is kept under, then what it is set to.
 _NAMED = re.compile(
     r"""(?ix)
-    (?P<name>[A-Z0-9_.-]*
-      (?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|(?:API|ACCESS|PRIVATE|AUTH|SECRET|SIGNING|ENCRYPTION|CLIENT|ACCOUNT|MASTER)[_-]?KEY
-        |(?-i:[A-Z0-9_]*_KEY|KEY_[A-Z0-9_]+))
-      [A-Z0-9_-]*)
+    (?<![A-Z0-9_.-])(?P<name>[A-Z0-9_.-]{0,64}?
+      (?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?
+        |(?:API|ACCESS|PRIVATE|AUTH|SECRET|SIGNING|ENCRYPTION|CLIENT|ACCOUNT|MASTER)[_-]?KEY
+        |(?-i:_KEY|KEY_[A-Z0-9_]{1,64}))
+      [A-Z0-9_-]{0,64})
     ["']?\s*(?P<sign>=|:)\s*
-    (?P<quote>["'`]?)(?P<value>[^\s"'`,;#]+)
+    (?P<quote>["'`]?)(?P<value>[^\s"'`,;#]{1,512})
     """
 )
 _PLACEHOLDER = re.compile(
-    r"(?i)^[/~.]|^(?:\W*|x+|\.+|\*+|null|none|true|false|string|required|optional|secret|token|password|changeme|redacted)$"
+    r"(?i)^[/~.]|^(?:\W*|x+|null|none|true|false|string|required|optional|secret|token|password|changeme|redacted)$"
     r"|^[<\[({$%]|example|your[_-]|placeholder|\bxxx|\.\.\.|^process\.env|^os\.environ|\("
 )
 _DENSE = re.compile(r"(?<![A-Za-z0-9_/.@-])[A-Za-z0-9+=_-]{32,}(?![A-Za-z0-9_/.-])")
@@ -49,6 +51,8 @@ _DENSE = re.compile(r"(?<![A-Za-z0-9_/.@-])[A-Za-z0-9+=_-]{32,}(?![A-Za-z0-9_/.-
 _RANDOM = 4.2
 #: A line longer than this is cut for the search of names: no pattern may take long.
 MOST_LINE = 10_000
+#: A shorter line holds no secret: a name, a sign and six letters take more.
+SHORTEST = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Hit:
 def scan(text: str) -> Hit | None:
     """Return the first hit in `text`, None if there is none."""
     for number, line in enumerate(text.splitlines(), start=1):
-        kind = kind_of(line)
+        kind = kind_of(line) if len(line) >= SHORTEST else None
         if kind is not None:
             return Hit(number, kind)
     return None

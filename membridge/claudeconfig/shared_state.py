@@ -111,18 +111,13 @@ async def commit(
         seq=known.head.seq + 1 if known else 1,
         nonce=nonce,
         parent=known.head.nonce if known else "",
+        lineage=known.head.lineage if known else nonce,
         node=shared.node,
         created_at=clock.stamp(),
         files=as_files(files),
     )
     body = await threads.run(pack, state)
-    head = ConfigHead(
-        seq=state.seq,
-        nonce=nonce,
-        sha256=hashlib.sha256(body).hexdigest(),
-        node=shared.node,
-        created_at=state.created_at,
-    )
+    head = _head_of(state, body)
     await shared.store.put(shared.key(head), body, deadline=deadline)
     await _move(shared, head, known.revision if known else 0, deadline=deadline)
     # What is left over goes with the next push.
@@ -182,16 +177,21 @@ async def _newest(shared: Shared, *, deadline: Deadline) -> KnownState | None:
             state = await threads.run(unpack, body, f"object {key}")
         except (ObjectMissingError, CorruptObjectError):
             continue
-        head = ConfigHead(
-            seq=state.seq,
-            nonce=state.nonce,
-            sha256=hashlib.sha256(body).hexdigest(),
-            node=state.node,
-            created_at=state.created_at,
-        )
+        head = _head_of(state, body)
         if state.project == shared.project and shared.key(head) == key:
             return KnownState(head, 0, state.files)
     return None
+
+
+def _head_of(state: ConfigState, body: bytes) -> ConfigHead:
+    return ConfigHead(
+        seq=state.seq,
+        nonce=state.nonce,
+        lineage=state.lineage,
+        sha256=hashlib.sha256(body).hexdigest(),
+        node=state.node,
+        created_at=state.created_at,
+    )
 
 
 async def _move(shared: Shared, head: ConfigHead, revision: int, *, deadline: Deadline) -> None:

@@ -56,15 +56,15 @@ class Look:
 async def look(place: Place, shared: Shared, wanted: Wanted, *, deadline: Deadline) -> Look:
     """Read all three sides.
 
-    Where the shared state is gone or older than the common one, nothing counts as common: what differs then is a
-    conflict, and no change is lost by it. Errors: FileAccessError, InvalidRequestError for settings that cannot be
-    read, and those of the stores.
+    Where the shared state is gone, older than the common one or of another lineage, nothing counts as common: what
+    differs then is a conflict, and no change is lost by it. Errors: FileAccessError, InvalidRequestError for settings
+    that cannot be read, and those of the stores.
     """
     ours = await threads.run(collect.collect, place, wanted.requested, wanted.folders)
     known = await shared_state.read(shared, deadline=deadline)
     common = await threads.run(common_state.load, place.state)
-    if known is None or known.head.seq < common.seq:
-        common = Common(seq=common.seq)
+    if known is None or known.head.seq < common.seq or known.head.lineage != common.lineage:
+        common = Common()
     theirs, refused = incoming.checked(known.files) if isinstance(known, KnownState) else ({}, [])
     if isinstance(known, LostState):
         theirs = dict(common.files)

@@ -69,6 +69,7 @@ def undo(place: Place) -> Undone:
     restored: list[str] = []
     left: list[Refusal] = []
     for one in record.files:
+        place_files.discard_part(place.config, one.path)
         reason = _put_back(place, one)
         if reason is None:
             restored.append(one.path)
