@@ -7,13 +7,15 @@ from membridge.claudeconfig.home_paths import Homes
 
 HOMES = Homes("/home/me", "/home/me/.claude")
 OTHER = Homes("/home/me", "/srv/claude")
+#: A longer name of a home.
+ANOTHER = "/home/me" + "n"
 
 
 @pytest.mark.parametrize(
     ("text", "becomes"),
     [
         ("cat /home/me/x", "cat $HOME/x"), ("(/home/me)", "($HOME)"), ("In /home/me.", "In $HOME."),
-        ('"/home/me/.claude/hooks/a b.sh"', '"$HOME/.claude/hooks/a b.sh"'), ("/home/men/x", "/home/men/x"),
+        ('"/home/me/.claude/hooks/a b.sh"', '"$HOME/.claude/hooks/a b.sh"'), (f"{ANOTHER}/x", f"{ANOTHER}/x"),
         ("/data/home/me/x", "/data/home/me/x"), ("/home/me-too", "/home/me-too"), ("/home/me.old/x", "/home/me.old/x"),
         ("A=/home/me B=/home/me/c", "A=$HOME B=$HOME/c"),
     ],
