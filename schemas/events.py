@@ -4,6 +4,9 @@ No part of Membridge depends on the arrival of an event. `decode_event` returns 
 error.
 """
 
+from enum import StrEnum
+from functools import cache
+
 import msgspec
 
 from schemas.fields import Instant, Line, Sentence, Text, Whole
@@ -73,9 +76,35 @@ class Progress(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.pro
     total: Whole = 0
 
 
-Event = SnapshotCommitted | LeadershipChanged | ProposalSubmitted | ProposalMerged | Quarantining | Progress
+class SessionMoment(StrEnum):
+    """What happened to a session."""
 
-_DECODER = msgspec.json.Decoder(Event)
+    STARTED = "started"
+    PROMPTED = "prompted"
+    STOPPED = "stopped"
+    ENDED = "ended"
+
+
+class SessionEvent(EventBase, frozen=True, kw_only=True, tag="membridge.event.v1.session"):
+    """A Claude Code session started, got a prompt, finished its answer or ended; `at` is when its hook ran.
+
+    `id` is the same if an event is published twice. `source` says how a session started, `reason` why it ended, and
+    `folder` where it runs. `prompt` is there only if the node's `hooks.include_prompts` is on.
+    """
+
+    id: Line
+    session: Line
+    moment: SessionMoment
+    prompt_id: Line = ""
+    source: Line = ""
+    reason: Line = ""
+    folder: Sentence = ""
+    prompt: Text | None = None
+
+
+Event = (
+    SnapshotCommitted | LeadershipChanged | ProposalSubmitted | ProposalMerged | Quarantining | Progress | SessionEvent
+)
 
 
 def encode_event(event: Event) -> bytes:
@@ -88,6 +117,12 @@ def decode_event(body: bytes) -> Event | None:
     if len(body) > MAX_BODY_BYTES:
         return None
     try:
-        return _DECODER.decode(body)
+        return _decoder().decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[Event]:
+    # Made when it is needed: most nodes only publish events.
+    return msgspec.json.Decoder(Event)

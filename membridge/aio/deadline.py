@@ -62,3 +62,13 @@ async def comes_within(event: asyncio.Event, seconds: float | None) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def readable(descriptor: int, seconds: float | None) -> bool:
+    """Wait until `descriptor` can be read, for at most `seconds`, without limit for None; return whether it can."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, came.set)
+    try:
+        return await comes_within(came, seconds)
+    finally:
+        loop.remove_reader(descriptor)

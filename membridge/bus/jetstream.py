@@ -195,6 +195,12 @@ async def passes_over(bus: Bus, stream: str, name: str, *, filter_subject: str, 
     return not after.num_pending and not after.num_ack_pending
 
 
+async def unacknowledged(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> int:
+    """Return how many messages a consumer has still to deliver or waits to be acknowledged."""
+    consumer = await _consumer(bus, stream, name, deadline=deadline)
+    return consumer.num_pending + consumer.num_ack_pending
+
+
 async def _consumer(bus: Bus, stream: str, name: str, *, deadline: Deadline) -> ConsumerReply:
     return await call(bus, f"CONSUMER.INFO.{stream}.{name}", {}, ConsumerReply, deadline=deadline)
 

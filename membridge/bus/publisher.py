@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from membridge.aio.deadline import Deadline
 from membridge.aio.lifecycle import Ready
+from membridge.bus import jetstream
 from membridge.bus.connection import Bus
 from membridge.errors import MembridgeError
 from membridge.system.logging import get_logger
-from schemas import subjects
-from schemas.events import Event, encode_event
+from schemas import streams, subjects
+from schemas.events import Event, decode_event, encode_event
 
 log = get_logger("membridge.bus")
 
@@ -68,6 +69,21 @@ class Publisher:
 async def announce(bus: Bus, event: Event) -> None:
     """Publish a project's event and wait until the stream of events has it. A failure is logged, not raised."""
     await _publish(bus, _of(event))
+
+
+async def store(bus: Bus, event: Event, *, message_id: str, deadline: Deadline) -> None:
+    """Store a project's event in the stream of events, once for each `message_id`.
+
+    Errors: those of `stream_publish`; without an answer it may be stored or not, and may be stored again.
+    """
+    message = _of(event)
+    await bus.stream_publish(message.subject, message.body, message_id=message_id, deadline=deadline)
+
+
+async def last(bus: Bus, event: Event, *, deadline: Deadline) -> Event | None:
+    """Return the last event that the stream of events has on the subject of `event`. Errors: those of the bus."""
+    message = await jetstream.last_of(bus, streams.EVENTS.name, _of(event).subject, deadline=deadline)
+    return None if message is None else decode_event(message.body)
 
 
 async def tell(bus: Bus, subject: str, body: bytes) -> None:

@@ -136,6 +136,10 @@ class WorkQueue:
             self._bus, self._stream.name, config, filter_subject=self._filter, deadline=deadline
         )
 
+    async def waiting(self, *, deadline: Deadline) -> int:
+        """Return how many messages are not delivered yet, or delivered and not acknowledged. Errors: the bus's."""
+        return await jetstream.unacknowledged(self._bus, self._stream.name, self._durable, deadline=deadline)
+
     async def fetch(self, *, wait: float) -> list[Delivery]:
         """Return waiting messages after at most `wait` seconds; an empty list if none came or NATS is away."""
         generation = self._bus.generation

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from membridge.aio import threads
-from membridge.aio.deadline import comes_within
+from membridge.aio.deadline import readable
 from membridge.claudemem.changes import ChangeWatcher
 from membridge.system import file_events
 from membridge.system.file_events import FileEvents, Names, Places
@@ -115,7 +115,7 @@ class _Events:
             if self._open is None:
                 await asyncio.sleep(POLL_EVERY)
                 return True
-            if not await _readable(self._open, max(0.0, self._look_at - time.monotonic())):
+            if not await readable(self._open.fileno(), max(0.0, self._look_at - time.monotonic())):
                 return self._next_look()
             if self._open.read():
                 self.look_soon()
@@ -177,13 +177,3 @@ class _Events:
         if reason != self._why:
             log.warning("database looked at twice a second, not by events", database=str(self._path), reason=reason)
         self._why = reason
-
-
-async def _readable(events: FileEvents, seconds: float) -> bool:
-    """Wait until there are events, for some seconds at most; return whether there are any."""
-    loop, came = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(events.fileno(), came.set)
-    try:
-        return await comes_within(came, seconds)
-    finally:
-        loop.remove_reader(events.fileno())

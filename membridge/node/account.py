@@ -16,7 +16,6 @@ from membridge.aio.lifecycle import Part, Ready
 from membridge.bus.connection import Bus, connect
 from membridge.errors import AlreadyRunningError, CredentialsError, MembridgeError, RevokedError
 from membridge.node.duplicate_node import check_alone, instance_of
-from membridge.node.presence import Presence
 from membridge.node.projects_part import ProjectsPart
 from membridge.objectstore.encryption.guard import backend
 from membridge.objectstore.jetstream import JetStreamStore
@@ -35,12 +34,12 @@ DRAIN = 10.0
 
 
 class Account:
-    """The projects of one key. `presences` is the node's list of presences, to which an opened account adds its own."""
+    """The projects of one key. `hosts` is the node's list of what serves projects; an opened account adds its own."""
 
     def __init__(
-        self, settings: Settings, key: Path | None, projects: list[ProjectConfig], presences: list[Presence]
+        self, settings: Settings, key: Path | None, projects: list[ProjectConfig], hosts: list[ProjectsPart]
     ) -> None:
-        self._settings, self._key, self._projects, self._presences = settings, key, projects, presences
+        self._settings, self._key, self._projects, self._hosts = settings, key, projects, hosts
         self._reported, self._served = "", False
         self.name = f" of {key.stem}" if key else ""
 
@@ -70,9 +69,9 @@ class Account:
             parts["loose chunks"] = partial(keep_reclaiming, below, projects.leads)
         if options.enrolled:
             parts[f"credentials{self.name}"] = partial(_until_revoked, bus, projects)
-        if self._presences:
-            projects.presence.worker = self._presences[0].worker
-        self._presences.append(projects.presence)
+        if self._hosts:
+            projects.presence.worker = self._hosts[0].presence.worker
+        self._hosts.append(projects)
         return {**parts, f"presence{self.name}": projects.presence.run}
 
     def failed(self, failure: Exception) -> None:
@@ -108,11 +107,11 @@ class Account:
     async def _serve(self) -> None:
         async with AsyncExitStack() as stack:
             parts = await self.open(stack)
-            presence, self._served = self._presences[-1], True
+            host, self._served = self._hosts[-1], True
             try:
                 await lifecycle.run(parts, stopping=asyncio.Event(), on_ready=_unheard, drain=DRAIN)
             finally:
-                self._presences.remove(presence)
+                self._hosts.remove(host)
 
 
 async def _until_revoked(bus: Bus, projects: ProjectsPart, ready: Ready) -> None:

@@ -20,7 +20,7 @@ from membridge.aio.tasks import first_failure
 from membridge.bus.streams import Delivery, WorkQueue
 from membridge.bus.watch import watch
 from membridge.claudemem.change_events import changes
-from membridge.errors import DatabaseMissingError, MembridgeError
+from membridge.errors import DatabaseMissingError, MembridgeError, UnavailableError
 from membridge.node import rules
 from membridge.node.jobs import Jobs
 from membridge.node.project import Project
@@ -37,6 +37,8 @@ log = get_logger("membridge.autosync")
 
 #: Seconds that giving leadership away may take.
 GIVE_WAY = 15.0
+#: Seconds until a look that never comes.
+_NEVER = 1e9
 
 
 @dataclass(slots=True)
@@ -52,15 +54,27 @@ class _Due:
 
 
 class AutoSync:
-    """The automatic part of one project; it looks again for what is unsynced every `look_again` seconds at least."""
+    """The automatic part of one project; it looks again for what is unsynced every `look_again` seconds at least.
+
+    With None for that it watches nothing and never looks by itself: it acts when a session asks.
+    """
 
     def __init__(
-        self, project: Project, jobs: Jobs, *, quiet: rules.Quiet, look_again: float, on_change: Callable[[], None]
+        self,
+        project: Project,
+        jobs: Jobs,
+        *,
+        quiet: rules.Quiet,
+        look_again: float | None,
+        on_change: Callable[[], None],
     ) -> None:
         self._project, self._jobs, self._quiet, self._on_change = project, jobs, quiet, on_change
-        self._due = _Due()
+        self._watches = look_again is not None
+        self._due = _Due(head=self._watches, role=self._watches)
         self._woken = asyncio.Event()
-        self._look_again, self._look_at = look_again, 0.0
+        #: Set after the round that begins next, whatever its outcome.
+        self._done = asyncio.Event()
+        self._look_again, self._look_at = look_again or _NEVER, 0.0
         #: Rows that were offered last and wait for the primary, and since when; None after a failure.
         self._left: int | None = None
         self._left_at = 0.0
@@ -68,13 +82,32 @@ class AutoSync:
 
     async def run(self, ready: Ready) -> None:
         """Sync until cancelled."""
+        watchers = {"head": self._watch_head, "database": self._watch_database, "role": self._watch_role}
         with first_failure():
             async with asyncio.TaskGroup() as group:
-                group.create_task(_lasting("head", self._watch_head), name="watch head")
-                group.create_task(_lasting("database", self._watch_database), name="watch database")
-                group.create_task(_lasting("role", self._watch_role), name="watch role")
+                for what, watch_on in watchers.items() if self._watches else ():
+                    group.create_task(_lasting(what, watch_on), name=f"watch {what}")
                 group.create_task(self._work(), name="sync worker")
                 ready()
+
+    def send_soon(self) -> None:
+        """Push or propose what is unsynced in the next round, without waiting for a quiet moment."""
+        self._due.changed_first = -float("inf")
+        self._wake()
+
+    async def catch_up(self, *, deadline: Deadline) -> None:
+        """Return once the head is in this node's database; the sync worker pulls it if need be, in its next round.
+
+        The pull goes on if the deadline comes first. Errors: DeadlineExceededError, those of the pull and the bus.
+        """
+        tried = False
+        while await self._project.is_behind(deadline=deadline):
+            if tried and self.last_error is not None:
+                raise UnavailableError(self.last_error, remedy="read the log of the daemon")
+            done, self._due.head, tried = self._done, True, True
+            self._wake()
+            async with deadline.scope("pulling the newest memory"):
+                await done.wait()
 
     def _wake(self) -> None:
         self._woken.set()
@@ -114,6 +147,7 @@ class AutoSync:
             if wait > 0:
                 await self._sleep(wait)
                 continue
+            done, self._done = self._done, asyncio.Event()
             try:
                 await self._do_due()
             except MembridgeError as error:
@@ -125,9 +159,11 @@ class AutoSync:
             else:
                 pause = 0.0
                 self.last_error = None
+            done.set()
             self._on_change()
             if pause:
-                self._due.head = self._due.role = self._due.look = True
+                self._due.head = self._due.role = self._watches
+                self._due.look = True
                 await asyncio.sleep(pause)
             else:
                 backoff.reset()
@@ -276,6 +312,20 @@ class ProposalIntake:
 
     def __init__(self, project: Project, jobs: Jobs, queue: WorkQueue, *, on_change: Callable[[], None]) -> None:
         self._project, self._jobs, self._queue, self._on_change = project, jobs, queue, on_change
+        #: Set after the batch that ends next, whatever its outcome.
+        self._done = asyncio.Event()
+
+    async def catch_up(self, *, deadline: Deadline) -> None:
+        """Return once no proposal waits for this primary, elsewhere at once.
+
+        Errors: DeadlineExceededError, those of the bus.
+        """
+        while self._project.roles.view().role is Role.PRIMARY:
+            done = self._done
+            if not await self._queue.waiting(deadline=deadline):
+                return
+            async with deadline.scope("taking in what other machines offered"):
+                await done.wait()
 
     async def run(self, ready: Ready) -> None:
         """Take proposals in until cancelled. One that fails for a passing reason comes back later."""
@@ -300,6 +350,8 @@ class ProposalIntake:
                 await self._hand_back(deliveries, error)
             else:
                 log.info("proposals taken in", rows=taken.proposals, seq=taken.seq)
+            done, self._done = self._done, asyncio.Event()
+            done.set()
             self._on_change()
 
     async def _hand_back(self, deliveries: list[Delivery], error: Exception) -> None:

@@ -12,7 +12,8 @@ from membridge.bus.connection import connect
 from membridge.errors import AlreadyRunningError, MembridgeError
 from membridge.node import registry
 from membridge.node.account import CONNECT_DEADLINE, Account
-from membridge.node.presence import Presence
+from membridge.node.hooks_part import hooks_part
+from membridge.node.projects_part import ProjectsPart
 from membridge.settings import ProjectConfig, Settings
 from membridge.system.logging import get_logger
 from membridge.system.pidfile import only_one
@@ -49,10 +50,11 @@ async def run(
             async with AsyncExitStack() as stack:
                 # They stop in reverse: the worker hands its tasks back while all of the node still works.
                 parts: dict[str, Part] = {"watchdog": notifier.alive}
-                presences: list[Presence] = []
-                parts |= await _open_accounts(stack, settings, presences)
+                hosts: list[ProjectsPart] = []
+                parts |= await _open_accounts(stack, settings, hosts)
+                parts["hooks"] = hooks_part(settings, environ, hosts)
                 if settings.worker.enabled:
-                    parts |= await _open_worker(stack, settings, presences)
+                    parts |= await _open_worker(stack, settings, hosts)
                 late = await lifecycle.run(
                     parts, stopping=stopping, on_ready=ready, on_stopping=notifier.stopping, drain=DRAIN
                 )
@@ -62,7 +64,7 @@ async def run(
         raise tasks.cause_of(failures) from failures
 
 
-async def _open_accounts(stack: AsyncExitStack, settings: Settings, presences: list[Presence]) -> dict[str, Part]:
+async def _open_accounts(stack: AsyncExitStack, settings: Settings, hosts: list[ProjectsPart]) -> dict[str, Part]:
     """Open every account of this node; return the parts that serve them.
 
     Accounts that cannot be opened are tried again by a part of their own, unless all fail: then the first reason is
@@ -71,7 +73,7 @@ async def _open_accounts(stack: AsyncExitStack, settings: Settings, presences: l
     parts: dict[str, Part] = {}
     failures: list[MembridgeError] = []
     for key, projects in _by_key(await threads.run(registry.load, settings)).items():
-        account = Account(settings, key, projects, presences)
+        account = Account(settings, key, projects, hosts)
         try:
             parts |= await account.open(stack)
         except AlreadyRunningError:
@@ -80,18 +82,18 @@ async def _open_accounts(stack: AsyncExitStack, settings: Settings, presences: l
             account.failed(error)
             failures.append(error)
             parts[f"account{account.name}"] = account.reopen
-    if not presences:
+    if not hosts:
         raise failures[0]
     return parts
 
 
-async def _open_worker(stack: AsyncExitStack, settings: Settings, presences: list[Presence]) -> dict[str, Part]:
+async def _open_worker(stack: AsyncExitStack, settings: Settings, hosts: list[ProjectsPart]) -> dict[str, Part]:
     """Open the worker's connection; return its parts."""
     from membridge.node.worker_part import make_worker  # noqa: PLC0415 - loaded only where tasks are taken
 
     options = runtime_options(settings, f"membridge-worker-{settings.node.id}")
     bus = await stack.enter_async_context(connect(options, deadline=Deadline.after(CONNECT_DEADLINE)))
-    return await make_worker(bus, settings, presences)
+    return await make_worker(bus, settings, hosts)
 
 
 def _by_key(projects: list[ProjectConfig]) -> dict[Path | None, list[ProjectConfig]]:

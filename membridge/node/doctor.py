@@ -10,7 +10,6 @@ import errno
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -26,9 +25,9 @@ from membridge.merge.audit import AUDIT_FILE, noted
 from membridge.merge.row_index import INDEX_FILE, missed_in
 from membridge.node import leadership_part, services_check
 from membridge.node.findings import fail, ok, warn
-from membridge.objectstore.protocol import ObjectStore
+from membridge.node.reached import Reached
 from membridge.settings import ProjectConfig, Settings, StoreKind
-from membridge.system import clock, files, pidfile
+from membridge.system import clock, files
 from membridge.system.files import meaning
 from membridge.wiring.lane import lane_folder
 from schemas import buckets
@@ -51,19 +50,6 @@ OVER_NATS = ("jetstream", "lock", "leadership", "clock")
 
 class _SkippedError(MembridgeError):
     """A check that was skipped because what it needs is not available."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """What the doctor can reach: NATS and the object store, or the reason why each was not opened.
-
-    `project` is why the project is not served, None when it is; `daemon` checks the daemon of this node.
-    """
-
-    bus: Bus | MembridgeError
-    store: ObjectStore | MembridgeError
-    project: MembridgeError | None
-    daemon: Callable[[], Check]
 
 
 class Doctor:
@@ -283,21 +269,6 @@ class Doctor:
     @staticmethod
     def _skipped(why: MembridgeError) -> MembridgeError:
         return _SkippedError(f"not checked: {why.message}")
-
-
-def this_process() -> Check:
-    """Return the daemon's line, from the daemon itself."""
-    return ok("daemon", f"pid {os.getpid()}")
-
-
-def without_daemon(settings: Settings) -> Check:
-    """Return the daemon's line, from a command that no daemon answered. Blocking."""
-    pid = pidfile.holder(settings.node.state_dir, "node")
-    if pid is None:
-        return warn(
-            "daemon", "no daemon runs: nothing is synchronised", "start it with `membridge up` or `membridge node`"
-        )
-    return warn("daemon", f"pid {pid} runs and did not answer", "read its log; it answers once it reaches NATS")
 
 
 def _refused(folders: Sequence[Path]) -> str:

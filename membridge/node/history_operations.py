@@ -15,7 +15,6 @@ from membridge.merge.compare import Comparison
 from membridge.node import rules
 from membridge.node.jobs import Jobs, RequestContext
 from membridge.node.project import Project
-from membridge.snapshot import reinstate, restore
 from schemas.commits import (
     MOST_PART,
     DiffReply,
@@ -155,6 +154,8 @@ class HistoryOperations:
         )
 
     async def _restore(self, request: RestoreRequest, progress: ProgressTracker, deadline: Deadline) -> RestoreReply:
+        from membridge.snapshot import restore  # noqa: PLC0415 - rarely asked for: a node keeps what it loads
+
         lane, limit = self._project.lane, request.limit
         record = await self._state(request.state, deadline)
         known = await heads.read(lane, deadline=deadline)
@@ -183,6 +184,8 @@ class HistoryOperations:
     async def _restore_backup(
         self, request: RestoreBackupRequest, progress: ProgressTracker, deadline: Deadline
     ) -> RestoreBackupReply:
+        from membridge.snapshot import reinstate  # noqa: PLC0415 - rarely asked for: a node keeps what it loads
+
         lane, limit = self._project.lane, request.limit
         if request.apply:
             done = await self._project.restore_backup(request.backup, progress, limit=limit, deadline=deadline)

@@ -18,10 +18,11 @@ from membridge.leadership.elector import Elector
 from membridge.leadership.rules import is_eligible
 from membridge.node import leadership_part
 from membridge.node.bounds import bounds_of
-from membridge.node.doctor import Doctor, Reached, without_daemon
+from membridge.node.examination import Examination
 from membridge.node.jobs import Jobs, RequestContext
 from membridge.node.operations import Operations
 from membridge.node.project import Project
+from membridge.node.reached import Reached, without_daemon
 from membridge.node.roles import AsSeen, ByLease, NoRoles, Roles
 from membridge.settings import ProjectConfig, Settings
 from membridge.snapshot.lane import Lane
@@ -63,7 +64,7 @@ async def run_local(
         ):
             here = Project(bus, lane, roles, opened.push_leases, bounds_of(settings))
             queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
-            doctor = Doctor(settings, project, Reached(bus, store, None, partial(without_daemon, settings)))
+            doctor = Examination(settings, project, Reached(bus, store, None, partial(without_daemon, settings)))
             operations = Operations(here, Jobs(bus, lane.project, lane.node), queue, doctor)
             operations.running = False
             context = RequestContext(by=bus.options.caller, deadline=here.deadline(), listener=progress)
@@ -83,7 +84,7 @@ async def examine_here(settings: Settings, project: ProjectConfig, *, deadline: 
                 await ensure_all(bus, settings, deadline=deadline.sooner(5.0))
         store = await _tried(stack, open_store(bus if isinstance(bus, Bus) else None, settings))
         reached = Reached(bus, store, project=None, daemon=partial(without_daemon, settings))
-        return DoctorReply(checks=await Doctor(settings, project, reached).examine(deadline=deadline))
+        return await Examination(settings, project, reached).make(deadline=deadline)
 
 
 async def _tried(stack: AsyncExitStack, opening: AbstractAsyncContextManager[T]) -> T | MembridgeError:

@@ -15,7 +15,7 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.service import Call, Endpoint
 from membridge.bus.streams import WorkQueue
 from membridge.errors import InvalidRequestError, NotFoundError
-from membridge.node.doctor import Doctor
+from membridge.node.examination import Examination
 from membridge.node.history_operations import HistoryOperations
 from membridge.node.jobs import LISTED, Jobs, RequestContext
 from membridge.node.memory_operations import MemoryOperations
@@ -53,7 +53,7 @@ log = get_logger("membridge.node")
 class Operations:
     """The operations of one project on this node."""
 
-    def __init__(self, project: Project, jobs: Jobs, queue: WorkQueue | None, doctor: Doctor) -> None:
+    def __init__(self, project: Project, jobs: Jobs, queue: WorkQueue | None, doctor: Examination) -> None:
         self._project, self._jobs, self._queue, self._doctor = project, jobs, queue, doctor
         self._history = HistoryOperations(project, jobs)
         self._memories = MemoryOperations(project, jobs)
@@ -179,7 +179,7 @@ class Operations:
     async def doctor(self, request: Empty, context: RequestContext) -> DoctorReply:
         """Examine everything this project needs."""
         del request
-        return DoctorReply(checks=await self._doctor.examine(deadline=context.deadline))
+        return await self._doctor.make(deadline=context.deadline)
 
     async def backups(self, request: Empty, context: RequestContext) -> BackupsReply:
         """List the backups."""

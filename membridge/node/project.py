@@ -40,11 +40,9 @@ from membridge.node.bounds import Bounds
 from membridge.node.deliveries import announcement_of, set_aside
 from membridge.node.figures import Figures, presence_of
 from membridge.node.roles import Roles
-from membridge.snapshot import forget, proposals, pull, push, recover, reinstate, restore, rollback_guard, standing
+from membridge.snapshot import proposals, pull, push, rollback_guard, standing
 from membridge.snapshot.lane import Lane
 from membridge.snapshot.push_lease import PushClaim, folder_lock, push_lease
-from membridge.snapshot.reinstate import Reinstated
-from membridge.snapshot.restore import Restored
 from membridge.system.logging import get_logger
 from schemas import streams
 from schemas.buckets import PushLeaseRecord
@@ -56,6 +54,8 @@ from schemas.snapshot import PullOutcome, PullReply, PullRequest, PushOutcome, P
 
 if TYPE_CHECKING:
     from membridge.claudemem.search import Found
+    from membridge.snapshot.reinstate import Reinstated
+    from membridge.snapshot.restore import Restored
 
 log = get_logger("membridge.project")
 
@@ -73,8 +73,7 @@ class Project:
     """The operations of one project. Safe for concurrent callers."""
 
     def __init__(self, bus: Bus, lane: Lane, roles: Roles, push_leases: Kv[PushLeaseRecord], bounds: Bounds) -> None:
-        self._bus, self._push_leases, self._bounds = bus, push_leases, bounds
-        self.lane, self.roles = lane, roles
+        self._bus, self._push_leases, self._bounds, self.lane, self.roles = bus, push_leases, bounds, lane, roles
         self._turn = asyncio.Lock()
         self._audit, self._is_auditing = Audit(lane.folder / AUDIT_FILE, lane.index), False
         self.figures = Figures(lane, lambda: self.busy, self.patience)
@@ -234,12 +233,14 @@ class Project:
 
     async def restore(
         self, record: SnapshotRecord, progress: ProgressTracker, *, limit: int = 0, deadline: Deadline
-    ) -> tuple[Restored, PushReply]:
+    ) -> "tuple[Restored, PushReply]":
         """Make the memory what it was at `record` and commit that, as primary.
 
         The newest snapshot is restored by any node, into its own database: there is nothing to commit. Errors:
         RefusedError, those of `restore` and of `push`.
         """
+        from membridge.snapshot import restore  # noqa: PLC0415 - rarely asked for: a node keeps what it loads
+
         view = self.roles.view()
         async with self._syncing(progress, deadline=deadline):
             self._check_may_write()
@@ -260,8 +261,10 @@ class Project:
 
     async def restore_backup(
         self, name: str, progress: ProgressTracker, *, limit: int = 0, deadline: Deadline
-    ) -> Reinstated:
+    ) -> "Reinstated":
         """Make this node's database what it was in the backup `name`, whatever the role. Errors: as `put_back`."""
+        from membridge.snapshot import reinstate  # noqa: PLC0415 - rarely asked for: a node keeps what it loads
+
         async with self._syncing(progress, heals=False, deadline=deadline):
             self._check_may_write()
             await self._stop_worker(progress, deadline=deadline)
@@ -271,6 +274,8 @@ class Project:
         self, memories: "Sequence[Found]", progress: ProgressTracker, *, deadline: Deadline
     ) -> tuple[int, Path | None, PushReply]:
         """Forget memories here, then commit that, or propose it. Errors: as `push`, and those of the database."""
+        from membridge.snapshot import forget  # noqa: PLC0415 - rarely asked for: a node keeps what it loads
+
         async with self._syncing(progress, heals=False, deadline=deadline):
             self._check_may_write()
             done, backup = await forget.forget(self.lane, memories, progress=progress, deadline=deadline)
@@ -283,21 +288,17 @@ class Project:
 
     async def recover(self, request: RecoverRequest, progress: ProgressTracker, *, deadline: Deadline) -> RecoverReply:
         """Make the stores agree on a head again, as primary. Errors: RefusedError, and those of `recover`."""
+        from membridge.snapshot import recover  # noqa: PLC0415 - rarely asked for: a node keeps what it loads
+
         view = self.roles.view()
         rules.check_primary(view.role, "recovers a memory", primary=view.leader)
         async with self.keeping(deadline):
-            return await recover.recover(
-                self.lane,
-                request,
-                epoch=self.roles.epoch_for_commit() if self.roles.enabled else None,
-                progress=progress,
-                deadline=deadline,
-            )
+            epoch = self.roles.epoch_for_commit() if self.roles.enabled else None
+            return await recover.recover(self.lane, request, epoch=epoch, progress=progress, deadline=deadline)
 
     async def collect_garbage(self, request: GcRequest, progress: ProgressTracker, *, deadline: Deadline) -> GcReply:
         """Delete the snapshots that the policy no longer keeps, as primary. Errors: RefusedError, and those of `gc`."""
-        dry_run = request.dry_run or self._bounds.dryrun
-        if dry_run:
+        if request.dry_run or self._bounds.dryrun:
             return await gc.collect(self.lane, dry_run=True, progress=progress, deadline=deadline)
         view = self.roles.view()
         rules.check_primary(view.role, "deletes snapshots", primary=view.leader)
@@ -366,10 +367,11 @@ class Project:
             attempt += 1
             epoch = await self._epoch(as_secondary=as_secondary, deadline=deadline)
             try:
+                shrinks = request.allow_shrink
                 reply = await push.push(
                     self.lane,
                     epoch=epoch,
-                    allow_shrink=request.allow_shrink,
+                    allow_shrink=shrinks,
                     restored=restored,
                     progress=progress,
                     deadline=deadline,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from membridge import __version__
@@ -20,12 +21,13 @@ from membridge.node import leadership_part, registry
 from membridge.node.autosync import AutoSync, ProposalIntake
 from membridge.node.bounds import bounds_of
 from membridge.node.daily_audit import DailyAudit
-from membridge.node.doctor import Doctor, Reached, this_process
 from membridge.node.duplicate_node import instance_of
+from membridge.node.examination import Examination
 from membridge.node.jobs import Jobs
 from membridge.node.operations import Operations
 from membridge.node.presence import Presence, present
 from membridge.node.project import Project
+from membridge.node.reached import Reached, this_process
 from membridge.node.roles import ByLease, NoRoles
 from membridge.node.rules import Quiet
 from membridge.node.unserved import UnservedProject
@@ -56,12 +58,25 @@ OPEN_DEADLINE = 30.0
 ADD_DEADLINE = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A project that this node hosts: its connection, while it is served what serves it, else the `failure`."""
+
+    bus: Bus
+    failure: MembridgeError
+    project: Project | None
+    sync: AutoSync | None
+    intake: ProposalIntake | None
+
+
 class _Place:
     """One project of this node: served, or with the failure that keeps it from being served."""
 
     def __init__(self, settings: Settings, config: ProjectConfig) -> None:
         self.config = config
         self.project: Project | None = None
+        self.sync: AutoSync | None = None
+        self.intake: ProposalIntake | None = None
         self.unserved = UnservedProject(settings, config)
         self.task: asyncio.Task[None] | None = None
         #: Set after the first try to open the project, however it ended.
@@ -80,6 +95,7 @@ class _Place:
         was_served, self.project = self.served.is_set(), None
         self.served.clear()
         self.failing.set()
+        self.sync = self.intake = None
         is_news = self.unserved.failed(failure) or was_served
         self.tried.set()
         return is_news
@@ -110,6 +126,15 @@ class ProjectsPart:
     def projects(self) -> Iterable[Project | UnservedProject]:
         """Return the projects of this node, those that cannot be served now included."""
         return [place.project or place.unserved for place in self._places.values() if place.tried.is_set()]
+
+    def hosted(self, project: ProjectId) -> Hosted | None:
+        """Return how a project is hosted here, None if it is not."""
+        place = self._places.get(project)
+        return place and Hosted(self._bus, place.unserved.failure, place.project, place.sync, place.intake)
+
+    def count(self) -> int:
+        """Return how many projects are hosted here."""
+        return len(self._places)
 
     def leads(self) -> bool:
         """Whether this node is primary of any of them."""
@@ -208,7 +233,7 @@ class ProjectsPart:
         jobs = Jobs(bus, lane.project, lane.node)
         await jobs.abandon_left()
         reached = Reached(bus, lane.store, project=None, daemon=this_process)
-        operations = Operations(project, jobs, queue, Doctor(self._settings, place.config, reached))
+        operations = Operations(project, jobs, queue, Examination(self._settings, place.config, reached))
         answered = operations.endpoints()
         if elector is not None:
             answered += leadership_part.endpoints_of(elector, lane.project)
@@ -217,20 +242,19 @@ class ProjectsPart:
         async with serve(bus, self.identity(), answered), asyncio.TaskGroup() as group:
             group.create_task(project.figures.run(), name="figures")
             group.create_task(DailyAudit(project).run(), name="daily audit")
-            if self._settings.lane.auto_sync:
-                quiet = Quiet(self._settings.lane.quiet_seconds, self._settings.lane.quiet_max_seconds)
-                sync = AutoSync(
-                    project,
-                    jobs,
-                    quiet=quiet,
-                    look_again=self._settings.lane.look_again_seconds,
-                    on_change=self.presence.touch,
-                )
-                operations.last_error, operations.by_itself = lambda: sync.last_error, True
-                group.create_task(sync.run(_unheard), name="auto-sync")
+            lane_settings, by_itself = self._settings.lane, self._settings.lane.auto_sync
+            sync = place.sync = AutoSync(
+                project,
+                jobs,
+                quiet=Quiet(lane_settings.quiet_seconds, lane_settings.quiet_max_seconds),
+                look_again=lane_settings.look_again_seconds if by_itself else None,
+                on_change=self.presence.touch,
+            )
+            operations.last_error, operations.by_itself = lambda: sync.last_error, by_itself
+            group.create_task(sync.run(_unheard), name="auto-sync")
             if elector is not None:
-                if self._settings.lane.auto_sync:
-                    intake = ProposalIntake(project, jobs, queue, on_change=self.presence.touch)
+                if by_itself:
+                    intake = place.intake = ProposalIntake(project, jobs, queue, on_change=self.presence.touch)
                     group.create_task(intake.run(_unheard), name="proposals")
                 group.create_task(self._answer_as_primary(elector, operations, lane.project), name="as primary")
             log.info("project served", project=lane.name, database=str(lane.database))

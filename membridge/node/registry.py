@@ -1,6 +1,7 @@
 """The projects that this node serves: those of the settings, and those added by command, in the state folder."""
 
 import fcntl
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,27 @@ def load(settings: Settings) -> list[ProjectConfig]:
         config = _config(settings, added.name, Path(added.database))
         projects.setdefault(config.id, config)
     return list(projects.values())
+
+
+def of_session(settings: Settings, name: str | None, folder: str) -> ProjectConfig:
+    """Return the project of a session: the one called `name`, else the one that its folder belongs to. Blocking.
+
+    The longest of the `folders` in the settings decides; a folder in none of them belongs to the first project.
+    Raises UnknownProjectError for a name that no project of this node has.
+    """
+    known = load(settings)
+    if name is not None:
+        found = next((one for one in known if name in {one.name, one.id}), None)
+        if found is None:
+            raise UnknownProjectError(f"this node does not serve project {name!r}", field="name")
+        return found
+    owners = [(len(root.parts), one) for one in known for root in one.folders if _is_in(folder, root)]
+    return max(owners, key=lambda owner: owner[0])[1] if owners else known[0]
+
+
+def _is_in(folder: str, root: Path) -> bool:
+    path = Path(folder)
+    return path.is_relative_to(root) or path.is_relative_to(os.path.realpath(root))
 
 
 def checked(settings: Settings, name: str, database: str | None) -> ProjectConfig:

@@ -10,9 +10,10 @@ from membridge import __version__
 from membridge.bus.connection import Bus
 from membridge.bus.service import Call, Endpoint
 from membridge.errors import MembridgeError, UnavailableError
-from membridge.node.doctor import Doctor, Reached, this_process
+from membridge.node.examination import Examination
 from membridge.node.jobs import LISTED, Jobs
 from membridge.node.operations import QUEUE
+from membridge.node.reached import Reached, this_process
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import ProjectConfig, Settings
 from membridge.system.files import meaning
@@ -84,9 +85,7 @@ class UnservedProject:
         async def examine(request: Wire, call: Call) -> DoctorReply:
             del request
             reached = Reached(bus, store, project=self.failure, daemon=this_process)
-            return DoctorReply(
-                checks=await Doctor(self._settings, self._config, reached).examine(deadline=call.deadline)
-            )
+            return await Examination(self._settings, self._config, reached).make(deadline=call.deadline)
 
         return examine
 

@@ -14,7 +14,7 @@ from membridge.aio.lifecycle import Part
 from membridge.bus.connection import Bus
 from membridge.bus.publisher import Publisher
 from membridge.errors import SettingsError
-from membridge.node.presence import Presence
+from membridge.node.projects_part import ProjectsPart
 from membridge.settings import Settings
 from membridge.system import clock
 from membridge.system.logging import get_logger
@@ -51,8 +51,8 @@ class EventPublisher:
         self._events.tell(subject, encode(event))
 
 
-async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence]) -> dict[str, Part]:
-    """Return the parts that run this node's worker, of which its `presences` will speak too.
+async def make_worker(bus: Bus, settings: Settings, hosts: Sequence[ProjectsPart]) -> dict[str, Part]:
+    """Return the parts that run this node's worker, of which the presences of its `hosts` will speak too.
 
     Raises SettingsError for arguments that cannot be split.
     """
@@ -88,20 +88,20 @@ async def make_worker(bus: Bus, settings: Settings, presences: Sequence[Presence
     )
 
     async def described() -> NodePresence:
-        said = [await presence.describe() for presence in presences]
+        said = [await host.presence.describe() for host in hosts]
         return msgspec.structs.replace(said[0], projects=[project for one in said for project in one.projects])
 
     presence_publisher = PresencePublisher(bus, settings.node.id, described)
 
     def changed() -> None:
         presence_publisher.touch()
-        for presence in presences:
-            presence.touch()
+        for host in hosts:
+            host.presence.touch()
 
     unreturned = Unreturned(settings.node.state_dir / "unreturned.json")
     worker = Worker(bus, settings.node.id, capabilities, claude.attempt, changed=changed, unreturned=unreturned)
-    for presence in presences:
-        presence.worker = worker.presence
+    for host in hosts:
+        host.presence.worker = worker.presence
     return {"task events": events.run, "worker": worker.run, "worker presence": presence_publisher.run}
 
 

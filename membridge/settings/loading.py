@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from membridge.errors import SettingsError
@@ -58,6 +58,8 @@ class ProjectConfig:
     database: Path
     #: This node's nkey seed for the project's account; None when the server has no accounts.
     nkey_seed_file: Path | None = None
+    #: Sessions in these folders belong to the project, if their hooks name none.
+    folders: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,16 +283,20 @@ def _group(kind: type[G], name: str, values: Mapping[str, Any]) -> G:
 def _projects(
     first: FirstProject, keys_dir: Path | None, files: tuple[FileValues, ...], where: Locations, home: Path
 ) -> tuple[ProjectConfig, ...]:
-    def config(name: str, database: Path) -> ProjectConfig:
+    def config(name: str, database: Path, folders: tuple[Path, ...] = ()) -> ProjectConfig:
         project = canonical_id(name)
-        return ProjectConfig(name, project, database, seed_file(keys_dir, project))
+        return ProjectConfig(name, project, database, seed_file(keys_dir, project), folders)
 
     found = [config(first.name, first.database)]
     for index, item in enumerate(entry for source in files for entry in source.projects):
         origin, label = str(where.config), f"projects[{index}]"
         name = _checked(PROJECT, Raw(item.get("name"), origin, f"{label}.name"), home, field="projects")
         database = _checked(PATH, Raw(item.get("database"), origin, f"{label}.database"), home, field="projects")
-        found.append(config(name, database))
+        folders = tuple(
+            _checked(PATH, Raw(folder, origin, f"{label}.folders"), home, field="projects")
+            for folder in _listed(item.get("folders", []), origin, f"{label}.folders")
+        )
+        found.append(config(name, database, folders))
     names: set[str] = set()
     databases: dict[str, str] = {}
     for project in found:
@@ -309,6 +315,12 @@ def _projects(
             )
         names.add(project.name)
     return tuple(found)
+
+
+def _listed(value: object, origin: str, label: str) -> list[object]:
+    if not isinstance(value, list):
+        raise SettingsError(f"{label} = {value!r} in {origin}: must be a list of folders", field="projects")
+    return cast("list[object]", value)
 
 
 #: The name of a machine's key for the task runtime in the folder of keys.

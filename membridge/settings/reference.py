@@ -39,7 +39,11 @@ Further projects of this node, each with its own database, only in `config.toml`
 [[projects]]
 name = "work"
 database = "~/work/.claude-mem/claude-mem.db"
+folders = ["~/work"]
 ```
+
+`folders` may be left out. A Claude Code session in one of them belongs to that project, if its hooks name no project.
+Any other session belongs to the project of `[project]`.
 """
 
 

@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 1 << 20
 
 #: Prefix of variables that only Membridge reads.
 PREFIX = "MEMBRIDGE_"
-PROJECT_KEYS = ("name", "database")
+PROJECT_KEYS = ("name", "database", "folders")
 
 #: Sections by their former names. `worker` was another section's name before: its keys tell which one is meant.
 FORMER_SECTIONS = {"executor": "worker", "worker": "claude_mem"}

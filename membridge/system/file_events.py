@@ -42,10 +42,14 @@ _REMOTE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What to report of a folder: files that come, go or change; only the `contents` may be opened for that."""
+    """What to report of a folder: files that come, go or change; only the `contents` may be opened for that.
 
-    entries: frozenset[str]
+    With `every` each file of the folder is reported, whatever its name.
+    """
+
+    entries: frozenset[str] = frozenset()
     contents: frozenset[str] = frozenset()
+    every: bool = False
 
 
 #: Folders, and what to report of each.
@@ -104,12 +108,14 @@ class Inotify:
         library = ctypes.CDLL(None, use_errno=True)
         self.is_over = False
         self._names: dict[int, frozenset[str]] = {}
+        self._every: set[int] = set()
         self._descriptor = _checked(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
         try:
             for folder, names in places.items():
                 added: Callable[[int, bytes, int], int] = library.inotify_add_watch
                 watch = _checked(added(self._descriptor, os.fsencode(folder), _MASK | _ONLY_FOLDERS), str(folder))
                 self._names[watch] = self._names.get(watch, frozenset()) | names.entries | names.contents
+                self._every |= {watch} if names.every else set()
         except BaseException:
             self.close()
             raise
@@ -124,7 +130,8 @@ class Inotify:
         for watch, mask, name in self._taken():
             if mask & _OVER:
                 self.is_over = True
-            came = came or bool(mask & (_OVER | _OVERFLOW)) or name in self._names.get(watch, frozenset())
+            came = came or bool(mask & (_OVER | _OVERFLOW)) or watch in self._every
+            came = came or name in self._names.get(watch, frozenset())
         return came
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "detail": "what else is to be known, in words",
     "epoch": "fencing token of a leadership term",
     "error": "what went wrong, in words",
+    "events": "how many events of Claude Code sessions",
     "generation": "how often the bus was connected",
     "in_seconds": "how long until the next try",
     "inserted": "rows inserted",

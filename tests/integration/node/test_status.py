@@ -31,7 +31,7 @@ from tests.fixtures.lanes import Box, MakeBox, soon
 from tests.fixtures.machines import SAMPLE
 
 if TYPE_CHECKING:
-    from membridge.node.doctor import Doctor
+    from membridge.node.examination import Examination
 
 pytestmark = pytest.mark.parametrize("lane_store", ["jetstream"], indirect=True)
 
@@ -42,7 +42,7 @@ class Node:
     def __init__(self, box: Box, bus: Bus, project: Project) -> None:
         self.box, self.project = box, project
         self.jobs = Jobs(bus, box.lane.project, box.lane.node)
-        self._operations = Operations(project, self.jobs, None, cast("Doctor", None))
+        self._operations = Operations(project, self.jobs, None, cast("Examination", None))
 
     async def status(self) -> StatusReply:
         return await self._operations.status(Empty(), RequestContext(by="test", deadline=soon()))

@@ -1,0 +1,131 @@
+"""The spool on the disk: the events that wait, in the order in which they came, and what is set aside.
+
+Every function is blocking. Errors: FileAccessError and DiskFullError, as `threads.run` translates them.
+"""
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from membridge.errors import DiskFullError
+from membridge.hooks.event_file import MOST_BYTES
+from membridge.hooks.paths import HookPaths, make_spool
+from membridge.system import files
+
+#: What waits at most while it cannot be published: fewer files than let a hook drop its event, and bytes.
+KEEP_FILES, KEEP_BYTES = 9_000, 64 << 20
+#: Damaged files that are kept for a look.
+KEEP_DAMAGED = 100
+_SECRET, _DROPPED = "secret", "dropped"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Waiting:
+    """A file that waits; in the order of their times, then names."""
+
+    at_ns: int
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFigures:
+    """How many events wait, how many files were damaged and are kept, how many events were ever dropped unpublished."""
+
+    waiting: int = 0
+    damaged: int = 0
+    dropped: int = 0
+
+
+def prepare(paths: HookPaths) -> bytes:
+    """Make the spool, remove what killed hooks left of files; return the secret that event ids are made with."""
+    make_spool(paths)
+    files.sweep(paths.incoming, "*")
+    try:
+        return (paths.spool / _SECRET).read_bytes() or _new_secret(paths)
+    except FileNotFoundError:
+        return _new_secret(paths)
+
+
+def waiting(paths: HookPaths) -> list[Waiting]:
+    """Return what waits, oldest first."""
+    found: list[Waiting] = []
+    with os.scandir(paths.new) as entries:
+        for entry in entries:
+            # A file that the reader or a person has just removed.
+            with suppress(FileNotFoundError):
+                facts = entry.stat(follow_symlinks=False)
+                found.append(Waiting(facts.st_mtime_ns, entry.name, facts.st_size))
+    return sorted(found)
+
+
+def read(paths: HookPaths, name: str) -> bytes:
+    """Return the content of a waiting file, as much as an event may have; nothing for what is not a file.
+
+    Raises FileNotFoundError for one that was removed meanwhile.
+    """
+    path = paths.new / name
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return b""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        return file.read(MOST_BYTES)
+
+
+def remove(paths: HookPaths, name: str) -> None:
+    """Remove an event that was published."""
+    (paths.new / name).unlink(missing_ok=True)
+
+
+def set_aside(paths: HookPaths, name: str) -> Path:
+    """Move a damaged file out of the way; of those kept before, the oldest go. Returns where it is now."""
+    paths.damaged.mkdir(mode=0o700, exist_ok=True)
+    target = paths.damaged / f"{name[:200]}.{secrets.token_hex(4)}"
+    with suppress(FileNotFoundError):
+        (paths.new / name).rename(target)
+    kept = sorted(paths.damaged.iterdir(), key=lambda path: path.lstat().st_mtime_ns)
+    for path in kept[:-KEEP_DAMAGED]:
+        files.discard(path)
+    return target
+
+
+def trim(paths: HookPaths, *, most_files: int = KEEP_FILES, most_bytes: int = KEEP_BYTES) -> int:
+    """Drop the oldest events that are over the bounds; return how many."""
+    kept, size, dropped = 0, 0, 0
+    for one in reversed(waiting(paths)):
+        kept, size = kept + 1, size + one.size
+        if kept > most_files or size > most_bytes:
+            files.discard(paths.new / one.name)
+            dropped += 1
+    if dropped:
+        # A full disk must not keep the spool from being trimmed.
+        with suppress(DiskFullError):
+            files.save(paths.spool / _DROPPED, str(_dropped(paths) + dropped).encode())
+    return dropped
+
+
+def figures(paths: HookPaths) -> SpoolFigures:
+    """Return how the spool stands; nothing but zeros where there is none."""
+    return SpoolFigures(_count(paths.new), _count(paths.damaged), _dropped(paths))
+
+
+def _new_secret(paths: HookPaths) -> bytes:
+    files.save(paths.spool / _SECRET, fresh := secrets.token_bytes(32))
+    return fresh
+
+
+def _dropped(paths: HookPaths) -> int:
+    try:
+        return int((paths.spool / _DROPPED).read_bytes())
+    except (OSError, ValueError):
+        return 0
+
+
+def _count(folder: Path) -> int:
+    try:
+        with os.scandir(folder) as entries:
+            return sum(1 for _ in entries)
+    except OSError:
+        return 0
