@@ -61,7 +61,8 @@ def request(body: bytes, project: str) -> bytes:
 def answer(path: str, asked: bytes) -> bytes:
     """Return the body of the daemon's answer; nothing for an error."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    socket.connect(path)
+    # The daemon's folder is a link, and what it leads to has a name that is short enough for a socket.
+    socket.connect(os.path.realpath(path))
     socket.sendall(asked)
     received = b""
     while len(received) <= MOST_ANSWER and (block := socket.recv(MOST_ANSWER)):

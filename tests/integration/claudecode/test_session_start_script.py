@@ -130,6 +130,17 @@ async def test_a_large_input_is_read_to_the_end(scripts: Scripts, state: Path) -
         await asked(scripts, stdin=b'{"x":"' + b"x" * (1 << 20))
 
 
+async def test_a_path_that_is_too_long_for_a_socket_is_followed(scripts: Scripts, state: Path, tmp_path: Path) -> None:
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    (long / "run").symlink_to(state / "run")
+    paths = scripts.folder / "paths.sh"
+    paths.write_text(paths.read_text().replace(f"{state}/run", f"{long}/run"))
+
+    async with hook_daemon(state):
+        assert (await asked(scripts)).stdout != b""
+
+
 async def test_malformed_input_is_not_noticed(scripts: Scripts, state: Path) -> None:
     async with hook_daemon(state):
         for stdin in (b"", b"{", b"\xff\x00"):
