@@ -25,7 +25,7 @@ test *args:
 # The tests with the real claude-mem worker, which npm brings, and those of the console in a real browser.
 [group("check")]
 real *args:
-    python -m tests.real.fetch && python -m tests.console.fetch && python -m tests.deploy.fetch && python -m pytest -n 2 --dist worksteal -m real {{ args }}
+    python -m tests.real.fetch && python -m tests.console.fetch && python -m tests.deploy.fetch && python -m tests.install.fetch && python -m pytest -n 2 --dist worksteal -m real {{ args }}
 # The stock `nats` command line and a real MinIO, which Go builds once into .cache.
 [group("check")]
 interop *args:

@@ -4,6 +4,7 @@
 # Every action is inside a function and the last line calls the first one, so that a download that was cut off does
 # nothing. All that it writes and enables is noted in the receipt PREFIX/receipt before it happens: `uninstall` and
 # `--dry-run` come from there. A line of the receipt is KIND, VALUE and PATH with tabs between them.
+# shellcheck disable=SC2329 # some functions are called by the names that `each` gets
 set -eu
 
 usage() {
@@ -303,8 +304,9 @@ take_lock() {
 # ---- install --------------------------------------------------------------------------------------------------------
 
 install() {
-    role=$mode
-    [ "$mode" != migrate ] || { role=$(noted role); : "${role:=node}"; }
+    role=$mode prior=$(noted role)
+    [ "$mode" != migrate ] || role=node
+    case $prior in '' | "$role") ;; *) role=all ;; esac # a node beside a server, and the other way round
     name_services
     check_system
     find_python
@@ -686,4 +688,5 @@ remove_tree() {
     [ -n "$dry" ] || rm -rf "$2"
 }
 
-main "$@"
+# On one line, so that the shell never reads on in a file that an upgrade has replaced.
+main "$@"; exit

@@ -53,6 +53,7 @@ COMMANDS: dict[str, Entry] = {
     "install": Entry("membridge.cli.hooks:install", "Install the hooks into Claude Code."),
     "uninstall": Entry("membridge.cli.hooks:uninstall", "Remove the hooks from Claude Code."),
     "validate": Entry("membridge.cli.installation:validate", "Check this installation: files, services, versions."),
+    "upgrade": Entry("membridge.cli.installation:upgrade", "Install the newest version, and go back if it fails."),
     "migrate": Entry("membridge.cli.migrate:migrate", "Import what claude-mem-minio left on this machine."),
     "config": Entry("membridge.cli.config:config", "Show the settings, and where each comes from."),
     "push_sqlite": Entry("membridge.cli.lane:push_sqlite", "The old tool's name for `push --snapshot`."),

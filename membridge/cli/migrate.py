@@ -11,7 +11,7 @@ from membridge.errors import MembridgeError, NotFoundError
 from membridge.installation import migration
 from membridge.installation.migration import MigrationReport, Remote
 from schemas import subjects
-from schemas.snapshot import PullRequest
+from schemas.snapshot import PullOutcome, PullRequest
 from schemas.subjects import Impact
 
 
@@ -33,15 +33,22 @@ def migrate(invocation: Invocation, dry_run: bool) -> None:  # noqa: FBT001 - cl
 
 
 def _pull(invocation: Invocation, home: Path) -> tuple[Remote, str]:
-    project = invocation.settings.project.name
     try:
         reply = requests.ask(invocation, subjects.PULL, PullRequest())
     except NotFoundError as error:
-        wrong = migration.wrong_id(home, project)
-        return (Remote.NOT_YET, wrong) if wrong else (Remote.NOTHING, error.message)
+        return _nothing(invocation, home, error.message)
     except MembridgeError as error:
         return Remote.NOT_YET, f"{error.message}: {error.remedy}" if error.remedy else error.message
+    if reply.seq:
+        return Remote.SHARED, f"this machine has snapshot {reply.seq} now"
+    if reply.outcome not in {PullOutcome.INSTALLED, PullOutcome.MERGED}:
+        return _nothing(invocation, home, "the old tool stored nothing for this project")
     return Remote.IMPORTED, f"{reply.inserted} rows came, {reply.updated} changed, {reply.unsynced} are not shared yet"
+
+
+def _nothing(invocation: Invocation, home: Path, why: str) -> tuple[Remote, str]:
+    wrong = migration.wrong_id(home, invocation.settings.project.name)
+    return (Remote.NOT_YET, wrong) if wrong else (Remote.NOTHING, why)
 
 
 def _print(reply: MigrationReport, *, written: bool) -> None:

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.metadata
-import os
 import re
 import struct
 import subprocess
@@ -15,6 +14,7 @@ from membridge import embedded
 from membridge.embedded.nats_server import find_binary
 from membridge.errors import MembridgeError
 from membridge.node.findings import fail, ok, warn
+from membridge.node.interpreter import gone
 from membridge.settings import Settings
 from schemas.node import Check
 
@@ -27,23 +27,14 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)([^\\\n]*)", re.MULTILINE)
 
 
 def interpreter() -> Check:
-    """Check the Python of this environment; a distribution's upgrade takes it away under a running daemon."""
+    """Check the Python of this environment."""
     name, version = "interpreter", ".".join(map(str, sys.version_info[:3]))
-    real = Path(sys.executable).resolve()
-    if not os.access(sys.executable, os.X_OK):
-        detail = f"{sys.executable} is gone: its Python was replaced, and this process cannot be started again"
-        return fail(name, detail, remedy_for_dead())
-    if sys.version_info < (3, 11) or struct.calcsize("P") != 8:
-        return fail(
-            name, f"{real} is Python {version} with {struct.calcsize('P') * 8} bits", "use a 64-bit Python 3.11"
-        )
+    real, bits = Path(sys.executable).resolve(), struct.calcsize("P") * 8
+    if (dead := gone(name)) is not None:
+        return dead
+    if sys.version_info < (3, 11) or bits != 64:
+        return fail(name, f"{real} is Python {version} with {bits} bits", "use a 64-bit Python 3.11 or newer")
     return ok(name, f"Python {version}, {real}")
-
-
-def remedy_for_dead() -> str:
-    """Return the command that builds this environment anew."""
-    script = Path(sys.prefix).resolve().parents[1] / "install.sh"
-    return f"run `sh {script} node`" if script.is_file() else "install membridge again, as docs/howto/install.md says"
 
 
 def packages() -> Check:

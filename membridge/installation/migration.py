@@ -30,6 +30,8 @@ class Remote(StrEnum):
     """What became of the memory that the old tool had stored."""
 
     IMPORTED = "imported"
+    #: The project has snapshots: the first of them took in what the old tool had stored.
+    SHARED = "shared already"
     NOTHING = "nothing"
     NOT_YET = "not yet"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from membridge.bus.connection import Bus
 from membridge.errors import MembridgeError
 from membridge.node.findings import ok, warn
+from membridge.node.interpreter import gone
 from membridge.objectstore.protocol import ObjectStore
 from membridge.settings import Settings
 from membridge.system import pidfile
@@ -27,8 +28,8 @@ class Reached:
 
 
 def this_process() -> Check:
-    """Return the daemon's line, from the daemon itself."""
-    return ok("daemon", f"pid {os.getpid()}")
+    """Return the daemon's line, from the daemon itself. Blocking."""
+    return gone("daemon") or ok("daemon", f"pid {os.getpid()}")
 
 
 def without_daemon(settings: Settings) -> Check:

@@ -104,6 +104,26 @@ class Machine:
         (line,) = ran.stderr.splitlines()
         return line.removeprefix("error: ")
 
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command that was installed."""
+        return subprocess.run(
+            [self.home / ".local/bin/membridge", *arguments], env=self.environment, cwd=self.folder,
+            capture_output=True, text=True, timeout=RUN, check=False,
+        )  # fmt: skip
+
+    def shell_line(self, line: str) -> str:
+        """Run a line of a remedy, which succeeds."""
+        ran = subprocess.run(
+            ["/bin/sh", "-c", line], env=self.environment, cwd=self.folder, capture_output=True, text=True,
+            timeout=RUN, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    def current(self) -> str:
+        """Return the name of the environment that runs."""
+        return (self.prefix / "current").readlink().name
+
     def killed(self, step: int, *arguments: str) -> bool:
         """Run the installer and end it before a step; return whether it had so many steps."""
         behind = self.folder / "behind"

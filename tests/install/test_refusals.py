@@ -100,7 +100,7 @@ def test_a_wheel_of_another_version_is_refused(machine: Machine, built: dict[str
 def test_a_download_that_was_cut_off_does_nothing(machine: Machine) -> None:
     body = SCRIPT.read_bytes()
     cut = machine.folder / "cut.sh"
-    for end in range(0, len(body) - len(b'main "$@"\n') + 1, 997):
+    for end in range(0, len(body) - len(b'main "$@"; exit\n') + 1, 997):
         cut.write_bytes(body[:end])
         ran = machine.run("node", "--user", script=cut)
         assert (ran.stdout, tree(machine.home), machine.asked()) == ("", {}, []), end

@@ -17,4 +17,4 @@ def test_shellcheck_finds_nothing() -> None:
 
 
 def test_it_ends_with_the_call_of_its_main_function() -> None:
-    assert SCRIPT.read_text("utf-8").splitlines()[-1] == 'main "$@"'
+    assert SCRIPT.read_text("utf-8").splitlines()[-1] == 'main "$@"; exit'

@@ -12,7 +12,7 @@ from schemas.subjects import Impact
 
 #: Commands that write; all others only read.
 WRITING = {
-    "migrate", "up", "node", "demo", "push", "pull", "push_sqlite", "pull_sqlite", "quarantine retry",
+    "migrate", "upgrade", "up", "node", "demo", "push", "pull", "push_sqlite", "pull_sqlite", "quarantine retry",
     "quarantine drop", "invite", "join", "nodes revoke", "nodes admit", "nodes invitations",
     "leader select", "leader resign",
     "project add", "project remove", "tag", "gc", "restore", "backups restore", "recover",
