@@ -377,7 +377,12 @@ def _check_encryption(store: StoreSettings) -> None:
 def _with_warnings(settings: Settings, warnings: list[str], where: Locations) -> Settings:
     secret_keys = {item.key for item in settings.table if item.declared.kind.secret} | {"nats.urls"}
     exposed = {Path(origin) for key, origin in settings.origins.items() if key in secret_keys} & {*_paths(where)}
-    exposed |= {file for file in (settings.nats.credentials_file, settings.nats.nkey_seed_file) if file}
+    # What systemd shows a unit by an access list looks like a file of its group, and is this unit's alone.
+    named = (
+        ("nats.credentials_file", settings.nats.credentials_file),
+        ("nats.nkey_seed_file", settings.nats.nkey_seed_file),
+    )
+    exposed |= {file for key, file in named if file and not settings.origins[key].startswith("credential ")}
     told = [
         f"{path} holds a secret and others can read it: run `chmod 600 {path}`"
         for path in sorted(exposed)

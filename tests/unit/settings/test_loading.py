@@ -385,6 +385,8 @@ def test_a_huge_file_is_refused(home: Path) -> None:
 def test_a_credential_of_systemd_is_a_file_or_its_text_and_the_environment_overrides_it(home: Path) -> None:
     folder = home / "credentials"
     seed = write(folder / "MEMBRIDGE_NATS_NKEY_SEED_FILE", "SU")
+    # As an access list of systemd makes it look.
+    seed.chmod(0o440)
     write(folder / "MINIO_SECRET_KEY", "swordfish\n")
     write(folder / "MINIO_BUCKET", "from-credential")
     write(folder / "PATH", "no setting")
@@ -394,6 +396,7 @@ def test_a_credential_of_systemd_is_a_file_or_its_text_and_the_environment_overr
     found = load(environ, home)
 
     assert found.nats.nkey_seed_file == seed
+    assert found.warnings == ()
     assert found.store.secret_key is not None
     assert found.store.secret_key.reveal() == "swordfish"
     assert "swordfish" in found.secrets()
