@@ -69,6 +69,8 @@ class Collected:
     refused: list[Refusal] = field(default_factory=list[Refusal])
     notes: list[Note] = field(default_factory=list[Note])
     settings: Json = field(default_factory=dict[str, object])
+    #: Keys of the settings that theirs may not replace.
+    held: set[str] = field(default_factory=set[str])
     settings_body: bytes | None = None
 
 
@@ -236,6 +238,7 @@ def _take_settings(found: Collected, place: Place) -> None:
     found.settings, found.settings_body = settings_file.read(body), body
     portable = settings_file.portable(found.settings, place.homes)
     found.files |= settings_file.leaves_of(portable)
+    found.held |= {one.key.partition(".")[0] for one in portable.stays if one.holds}
     found.refused += [
         Refusal(rules.SETTINGS, one.reason, _key_line(body, one.key), one.key, expected=True) for one in portable.stays
     ]

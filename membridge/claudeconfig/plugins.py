@@ -42,18 +42,18 @@ def commands(ours: Leaf | None, wanted: Leaf | None) -> list[str]:
     return made
 
 
-async def run(wanted: list[str], place: Place, *, deadline: Deadline) -> bool:
+async def run(wanted: list[str], place: Place) -> bool:
     """Run the commands one after the other; return whether all of them succeeded. Stops at the first that fails.
 
-    Raises DeadlineExceededError.
+    Each has its own deadline: before the first one a person was asked, who took as long as people do. Raises
+    DeadlineExceededError.
     """
     program = await threads.run(shutil.which, CLAUDE)
     if program is None:
         return False
     for command in wanted:
         arguments = shlex.split(command)[1:]
-        bound = deadline.sooner(COMMAND)
-        async with bound.scope(command):
+        async with Deadline.after(COMMAND).scope(command):
             process = await asyncio.create_subprocess_exec(
                 program,
                 *arguments,

@@ -60,7 +60,7 @@ async def pull(
         declined, commands = coming, []
         made = plan.pull(seen.sides(wanted, in_the_way | plan.declined(made)), delete=delete)
     settled = await _write(place, shared, seen, seen.known, made, wanted)
-    ran = await plugins.run(commands, place, deadline=deadline) if commands else False
+    ran = await plugins.run(commands, place) if commands else False
     if commands:
         await _remember_plugins(place, shared, seen.known, made, settled)
     return Pulled(seen, seen.known.head, made, settled, declined, commands, ran)

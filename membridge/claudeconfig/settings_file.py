@@ -23,10 +23,14 @@ _SOURCES = frozenset({"github", "git", "url", "npm", "git-subdir"})
 
 @dataclass(frozen=True, slots=True)
 class Stays:
-    """A key that does not travel, as `hooks.Stop`, and why."""
+    """A key that does not travel, as `hooks.Stop[0]`, and why.
+
+    `holds`: it travels from other machines, and theirs may not replace this one.
+    """
 
     key: str
     reason: str
+    holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,7 @@ def portable(full: Json, homes: Homes) -> PortableSettings:
         elif key == "hooks":
             _hooks(found, value, homes)
         elif key == "statusLine":
-            one, reason = _handler(value, homes)
-            _put(found, "statusLine", one, reason)
+            _status_line(found, value, homes)
         elif key in rules.INTENT:
             _intent(found, key, value)
         else:
@@ -71,7 +74,7 @@ def portable(full: Json, homes: Homes) -> PortableSettings:
 def _keep_if_portable(found: PortableSettings, key: str, value: object, homes: Homes) -> None:
     text = json.dumps(value, ensure_ascii=False)
     if home_paths.first_own(text, homes) or home_paths.FOREIGN.search(text):
-        found.stays.append(Stays(key, "its value names a folder of this machine"))
+        found.stays.append(Stays(key, "its value names a folder of this machine", holds=True))
     else:
         found.settings[key] = value
 
@@ -82,7 +85,7 @@ def _permissions(found: PortableSettings, value: object, homes: Homes) -> None:
         if name not in rules.PERMISSIONS:
             found.stays.append(Stays(f"permissions.{name}", "a grant is a decision for one machine"))
         elif not isinstance(rule, list) or _names_folder(cast("object", rule), homes):
-            found.stays.append(Stays(f"permissions.{name}", "it names a folder of this machine"))
+            found.stays.append(Stays(f"permissions.{name}", "it names a folder of this machine", holds=True))
         else:
             kept[name] = cast("object", rule)
     if kept:
@@ -163,11 +166,12 @@ def _intent(found: PortableSettings, key: str, value: object) -> None:
         found.plugins[key] = kept
 
 
-def _put(found: PortableSettings, key: str, one: Json | None, reason: str) -> None:
+def _status_line(found: PortableSettings, value: object, homes: Homes) -> None:
+    one, reason = _handler(value, homes)
     if one is None:
-        found.stays.append(Stays(key, reason))
+        found.stays.append(Stays("statusLine", reason, holds=True))
     else:
-        found.settings[key] = one
+        found.settings["statusLine"] = one
 
 
 def changed(full: Json, before: Json, after: Json, homes: Homes) -> Json:

@@ -47,6 +47,7 @@ class Look:
     def sides(self, wanted: Wanted, held: Held = frozenset()) -> Sides:
         """Return the sides of a merge; `held` is left alone beside what this machine refuses."""
         own = {(one.path, one.key) for one in self.ours.refused if not one.expected and one.path in self._seen()}
+        own |= {(rules.SETTINGS, key) for key in self.ours.held}
         return Sides(self.common.files, self.ours.files, self.theirs, wanted.relevant, held | own)
 
     def _seen(self) -> set[str]:
@@ -68,6 +69,7 @@ async def look(place: Place, shared: Shared, wanted: Wanted, *, deadline: Deadli
     theirs, refused = incoming.checked(known.files) if isinstance(known, KnownState) else ({}, [])
     if isinstance(known, LostState):
         theirs = dict(common.files)
+        refused.append(Refusal(f"configuration {known.head.seq}", f"{known.error.message}: {known.error.remedy}"))
     refused += [*wanted.elsewhere, *_without_clone(theirs, wanted)]
     await threads.run(collect.screen, ours, {**common.files, **theirs}, wanted.allowed)
     return Look(ours, known, theirs, common, refused)

@@ -199,3 +199,22 @@ async def test_hooks_of_one_machine_stay_behind_those_that_travel(machines: Mach
     assert await b.push() is None
     seen = await b.look()
     assert {one.key for one in seen.ours.refused} == {"hooks.Stop[1]", "hooks.SessionStart[0]"}
+
+
+async def test_a_setting_of_one_machine_is_not_replaced_by_the_one_that_travels(machines: Machines) -> None:
+    a, b = await machines.make("a"), await machines.make("b")
+    a.settings({
+        "model": "opus", "statusLine": {"type": "command", "command": "echo a"}, "permissions": {"deny": ["WebFetch"]},
+    })  # fmt: skip
+    own = {
+        "statusLine": {"type": "command", "command": "/opt/line"},
+        "permissions": {"deny": [f"Read({b.place.home}/x)"], "allow": ["Bash"]},
+    }
+    b.settings(own)
+    await a.push()
+    await b.pull(delete=True)
+
+    assert b.read_settings() == {**own, "model": "opus"}
+    assert await b.push(delete=True) is None
+    await a.pull(delete=True)
+    assert set(a.read_settings()) == {"model", "statusLine", "permissions"}
