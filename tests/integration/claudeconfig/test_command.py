@@ -1,7 +1,12 @@
 """`membridge claude-config` as a person and a script run it, beside no daemon at all."""
 
+import asyncio
 import json
+import os
+import pty
+import sys
 
+from membridge.testing.node_process import NodeProcess
 from tests.fixtures.machines import MakeMachine, command
 
 
@@ -45,6 +50,40 @@ async def test_the_three_commands_with_json_and_without_a_terminal(make_machine:
     # What we know of it is private.
     state = b.home / ".local/state/membridge/claude-config"
     assert {oct(file.stat().st_mode & 0o777) for file in state.rglob("*.zst")} <= {"0o600"}
+
+
+async def at_a_terminal(machine: NodeProcess, answer: bytes) -> tuple[int, str]:
+    """Run a pull whose standard input is a terminal, and type one answer."""
+    terminal, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "membridge.cli.main", "claude-config", "pull"),
+        stdin=theirs,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=machine.environment(),
+    )
+    os.close(theirs)
+    os.write(terminal, answer)
+    output, _ = await process.communicate()
+    os.close(terminal)
+    return process.returncode or 0, output.decode()
+
+
+async def test_a_person_is_asked_before_programs_come(make_machine: MakeMachine) -> None:
+    a, b = make_machine("a"), make_machine("b")
+    for machine in (a, b):
+        (machine.home / ".claude").mkdir(parents=True)
+    (a.home / ".claude/CLAUDE.md").write_text("text\n")
+    (a.home / ".claude/bin").mkdir()
+    (a.home / ".claude/bin/tool").write_text("#!/bin/sh\n")
+    await command(a, "claude-config", "push")
+
+    code, output = await at_a_terminal(b, b"n\n")
+    assert (code, "they run code on this machine" in output, "bin/tool" in output) == (0, True, True), output
+    assert "not taken: bin/tool: it runs code, and was not taken" in output
+    assert [one.name for one in (b.home / ".claude").iterdir()] == ["CLAUDE.md"]
+    code, output = await at_a_terminal(b, b"y\n")
+    assert (code, (b.home / ".claude/bin/tool").exists()) == (0, True), output
 
 
 async def test_a_secret_that_is_none_is_sent_when_it_is_allowed(make_machine: MakeMachine) -> None:
