@@ -89,6 +89,10 @@ class ConsumerDamagedError(BusUnavailableError):
     default_remedy = "try again: a running node makes one in the server's memory"
 
 
+class KeyFileError(errors.Error):
+    """The file of a key went away or is damaged. nats-py lets only its own exceptions through its reconnecting."""
+
+
 def of_client(error: BaseException, what: str) -> MembridgeError:
     """Return our error for an exception of nats-py or of the socket below it."""
     if is_refusal(error):

@@ -17,7 +17,6 @@ from membridge.aio.backoff import pause_after
 from membridge.aio.deadline import Deadline
 from membridge.bus import errors
 from membridge.bus.options import OLDEST_SERVER, BusOptions
-from membridge.bus.sign_in import KeyFileError, SignIn
 from membridge.errors import BusUnavailableError, CredentialsError, MembridgeError, RevokedError
 from membridge.system.logging import get_logger
 
@@ -145,9 +144,13 @@ class NatsClient:
     async def _connect(self) -> None:
         options = self._options
         pace = options.pace
-        sign_in = SignIn(credentials=options.credentials, seed=options.nkey_seed)
-        sign_in.apply(self.client)
-        extra: dict[str, Any] = sign_in.callbacks()
+        extra: dict[str, Any] = {}
+        if options.credentials is not None or options.nkey_seed is not None:
+            from membridge.bus.sign_in import SignIn  # noqa: PLC0415 - only where a key is used
+
+            sign_in = SignIn(credentials=options.credentials, seed=options.nkey_seed)
+            sign_in.apply(self.client)
+            extra.update(sign_in.callbacks())
         if (tls := options.tls()) is not None:
             extra["tls"] = tls
         # The stubs say int where any number of seconds will do.
@@ -185,7 +188,7 @@ class NatsClient:
             log.debug("bus error", error=str(error) or type(error).__name__)
             if (subject := errors.refused_subject(error)) is not None:
                 self._callbacks.refused(subject)
-            elif errors.is_refusal(error) or isinstance(error, KeyFileError):
+            elif errors.is_refusal(error) or isinstance(error, errors.KeyFileError):
                 # The library would try again without end, and leave a socket open each time.
                 self._callbacks.closed()
             return

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from membridge.bus import nkeys
 from membridge.errors import CredentialsError, SettingsError
 from membridge.system import files
 
@@ -65,6 +64,12 @@ class BusOptions:
                     remedy="write nats://HOST:4222",
                     field="nats_url",
                 )
+        if self.credentials is not None or self.nkey_seed is not None:
+            self._check_key()
+
+    def _check_key(self) -> None:
+        from membridge.bus import nkeys  # noqa: PLC0415 - only where a key is used
+
         if self.credentials is not None:
             text = _read(self.credentials, "MEMBRIDGE_NATS_CREDENTIALS_FILE")
             try:

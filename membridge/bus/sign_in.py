@@ -6,14 +6,10 @@ nats-py would load the package `nkeys` for it, which exists as source only. This
 from pathlib import Path
 
 from nats.aio.client import Client
-from nats.errors import Error
 
 from membridge.bus import nkeys
+from membridge.bus.errors import KeyFileError
 from membridge.bus.nkeys import UserKey
-
-
-class KeyFileError(Error):
-    """The file went away or is damaged. nats-py lets no exception but its own through its reconnecting."""
 
 
 class SignIn:

@@ -13,9 +13,10 @@ import pytest
 from membridge.aio.deadline import Deadline
 from membridge.bus import nkeys
 from membridge.bus.connection import connect
+from membridge.bus.errors import KeyFileError
 from membridge.bus.nkeys import UserKey
 from membridge.bus.options import BusOptions
-from membridge.bus.sign_in import KeyFileError, SignIn
+from membridge.bus.sign_in import SignIn
 from membridge.embedded.nats_server import start_nats
 from membridge.errors import CredentialsError
 from tests.fixtures.nats import QUICK
