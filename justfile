@@ -55,10 +55,10 @@ sweep *args:
 [group("work")]
 changes *args:
     python -m tests.changes {{ args }}
-# Measure against the reference programs, into docs/benchmarks.md, benchmarks-sizes.md, -tasks.md and -gateway.md.
+# Measure against the reference programs, into docs/benchmarks.md, benchmarks-sizes.md, -tasks.md, -gateway.md and -hooks.md.
 [group("work")]
 bench *args:
-    python -m tests.bench {{ args }} && for of in sizes tasks gateway commits; do python -m tests.bench.$of; done
+    python -m tests.bench {{ args }} && for of in sizes tasks gateway hooks commits; do python -m tests.bench.$of; done
 [group("work")]
 fmt:
     ruff format . && ruff check --fix .
