@@ -23,8 +23,9 @@ from schemas.tasks import (
 from services.gateway.runtime import Runtime
 from services.web.routes import Call
 
-#: Requests that are under way at once: while one is answered, another one is made.
-AT_ONCE = 2
+#: Requests that are under way at once. What comes while one is answered goes together: with two under way, each would
+#: have half as much, and the second one cost what it saved.
+AT_ONCE = 1
 #: Seconds for the requests of several callers; each has a deadline of its own beside it.
 WAIT = 15.0
 

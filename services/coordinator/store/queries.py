@@ -48,6 +48,9 @@ class Queries:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # A query is one statement: the beginning and the end of a transaction would be two round trips for nothing.
+        is_postgres = engine.dialect.name == "postgresql"
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT") if is_postgres else engine
 
     async def task(self, task_id: str) -> Task:
         """Return a task. Raises NotFoundError."""
@@ -219,7 +222,7 @@ class Queries:
             raise unavailable(self._engine.url, error) from error
 
     async def _read(self, query: "Select[*tuple[Any, ...]]") -> "Sequence[_Columns]":
-        async with Deadline.after(READ_SECONDS).scope("a query"), self._engine.connect() as connection:
+        async with Deadline.after(READ_SECONDS).scope("a query"), self._reading.connect() as connection:
             return cast("Sequence[_Columns]", (await connection.execute(query)).mappings().all())
 
 
