@@ -85,6 +85,8 @@ class StatusReply(Wire, frozen=True, kw_only=True):
     """A node's state for one project as of `answered_at`, by the node's clock; older numbers have times of their own.
 
     `running` is False when no daemon answered and the command read the state itself: nothing is synchronised then.
+    `events_waiting` are session events of this machine's hooks that are not published yet; `events_dropped` were not
+    published because too many waited.
     """
 
     node: WireNodeId
@@ -96,6 +98,8 @@ class StatusReply(Wire, frozen=True, kw_only=True):
     last_error: Text | None = None
     running: bool = True
     answered_at: Instant = ""
+    events_waiting: Whole = 0
+    events_dropped: Whole = 0
 
 
 class AddProjectRequest(Wire, frozen=True, kw_only=True):

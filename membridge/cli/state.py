@@ -129,8 +129,16 @@ def _status_facts(reply: StatusReply) -> Iterator[tuple[str, str]]:
     yield "quarantined", f"{project.quarantined}{noted}: see `membridge quarantine`" if project.quarantined else ""
     yield "missed", f"{units.count(project.missed, 'key')}: see `membridge doctor`" if project.missed else ""
     yield "compared", f"all rows, {units.ago(project.audited_at, clock.now())}" if project.audited_at else ""
+    yield "session events", _events(reply)
     yield "last error", reply.last_error or ""
     yield "as of", tables.when(reply.answered_at)
+
+
+def _events(reply: StatusReply) -> str:
+    waiting = f"{units.count(reply.events_waiting, 'event')} waiting" if reply.events_waiting else ""
+    dropped = f"{units.count(reply.events_dropped, 'event')} dropped" if reply.events_dropped else ""
+    told = ", ".join(one for one in (waiting, dropped) if one)
+    return f"{told}: see `membridge doctor`" if told else ""
 
 
 def _as_of(at: str, told_at: str) -> str:

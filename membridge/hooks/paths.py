@@ -41,6 +41,16 @@ class HookPaths:
         return self.spool / "damaged"
 
     @property
+    def secret(self) -> Path:
+        """What the ids of events are made with, so that no other machine can guess them."""
+        return self.spool / "secret"
+
+    @property
+    def dropped(self) -> Path:
+        """How many events were dropped, because too many waited."""
+        return self.spool / "dropped"
+
+    @property
     def run(self) -> Path:
         """The folder of socket and heartbeat: a link to a folder in memory, or a folder where there is none."""
         return self.spool.parent / "run"

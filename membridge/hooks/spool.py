@@ -12,6 +12,7 @@ from pathlib import Path
 
 from membridge.errors import DiskFullError
 from membridge.hooks.event_file import MOST_BYTES
+from membridge.hooks.figures import dropped_of
 from membridge.hooks.paths import HookPaths, make_spool
 from membridge.system import files
 
@@ -19,7 +20,6 @@ from membridge.system import files
 KEEP_FILES, KEEP_BYTES = 9_000, 64 << 20
 #: Damaged files that are kept for a look.
 KEEP_DAMAGED = 100
-_SECRET, _DROPPED = "secret", "dropped"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,21 +31,12 @@ class Waiting:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolFigures:
-    """How many events wait, how many files were damaged and are kept, how many events were ever dropped unpublished."""
-
-    waiting: int = 0
-    damaged: int = 0
-    dropped: int = 0
-
-
 def prepare(paths: HookPaths) -> bytes:
     """Make the spool, remove what killed hooks left of files; return the secret that event ids are made with."""
     make_spool(paths)
     files.sweep(paths.incoming, "*")
     try:
-        return (paths.spool / _SECRET).read_bytes() or _new_secret(paths)
+        return paths.secret.read_bytes() or _new_secret(paths)
     except FileNotFoundError:
         return _new_secret(paths)
 
@@ -102,30 +93,10 @@ def trim(paths: HookPaths, *, most_files: int = KEEP_FILES, most_bytes: int = KE
     if dropped:
         # A full disk must not keep the spool from being trimmed.
         with suppress(DiskFullError):
-            files.save(paths.spool / _DROPPED, str(_dropped(paths) + dropped).encode())
+            files.save(paths.dropped, str(dropped_of(paths) + dropped).encode())
     return dropped
 
 
-def figures(paths: HookPaths) -> SpoolFigures:
-    """Return how the spool stands; nothing but zeros where there is none."""
-    return SpoolFigures(_count(paths.new), _count(paths.damaged), _dropped(paths))
-
-
 def _new_secret(paths: HookPaths) -> bytes:
-    files.save(paths.spool / _SECRET, fresh := secrets.token_bytes(32))
+    files.save(paths.secret, fresh := secrets.token_bytes(32))
     return fresh
-
-
-def _dropped(paths: HookPaths) -> int:
-    try:
-        return int((paths.spool / _DROPPED).read_bytes())
-    except (OSError, ValueError):
-        return 0
-
-
-def _count(folder: Path) -> int:
-    try:
-        with os.scandir(folder) as entries:
-            return sum(1 for _ in entries)
-    except OSError:
-        return 0

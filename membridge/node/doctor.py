@@ -23,7 +23,7 @@ from membridge.claudemem import database, worker_process
 from membridge.errors import MembridgeError
 from membridge.merge.audit import AUDIT_FILE, noted
 from membridge.merge.row_index import INDEX_FILE, missed_in
-from membridge.node import leadership_part, services_check
+from membridge.node import hooks_check, leadership_part, services_check
 from membridge.node.findings import fail, ok, warn
 from membridge.node.reached import Reached
 from membridge.settings import ProjectConfig, Settings, StoreKind
@@ -228,10 +228,7 @@ class Doctor:
 
     async def _check_hooks(self, deadline: Deadline) -> Check:
         del deadline
-        folder = self._settings.node.claude_mem_dir
-        if await threads.run(folder.is_dir):
-            return ok("hooks", f"claude-mem's data folder is {folder}; membridge needs no hook of its own to sync")
-        return warn("hooks", f"{folder} does not exist", "install the claude-mem plugin, or set CLAUDE_MEM_DATA_DIR")
+        return await threads.run(hooks_check.check, self._settings)
 
     async def _check_disk(self, deadline: Deadline) -> Check:
         del deadline

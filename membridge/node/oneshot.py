@@ -14,6 +14,7 @@ from membridge.bus.connection import Bus, connect
 from membridge.bus.streams import open_proposals
 from membridge.commits import heads
 from membridge.errors import MembridgeError
+from membridge.hooks.paths import hook_paths
 from membridge.leadership.elector import Elector
 from membridge.leadership.rules import is_eligible
 from membridge.node import leadership_part
@@ -66,6 +67,7 @@ async def run_local(
             queue = await open_proposals(bus, lane.project, deadline=Deadline.after(OPEN_DEADLINE))
             doctor = Examination(settings, project, Reached(bus, store, None, partial(without_daemon, settings)))
             operations = Operations(here, Jobs(bus, lane.project, lane.node), queue, doctor)
+            operations.hooks = hook_paths(settings.node.state_dir)
             operations.running = False
             context = RequestContext(by=bus.options.caller, deadline=here.deadline(), listener=progress)
             return await operations.answer(operation, request, context)

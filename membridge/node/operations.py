@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from membridge import __version__
 from membridge.aio import threads
@@ -15,6 +15,7 @@ from membridge.aio.deadline import Deadline
 from membridge.bus.service import Call, Endpoint
 from membridge.bus.streams import WorkQueue
 from membridge.errors import InvalidRequestError, NotFoundError
+from membridge.hooks.figures import SpoolFigures, figures
 from membridge.node.examination import Examination
 from membridge.node.history_operations import HistoryOperations
 from membridge.node.jobs import LISTED, Jobs, RequestContext
@@ -39,6 +40,9 @@ from schemas.snapshot import BackupsReply, PullReply, PullRequest, PushReply, Pu
 from schemas.subjects import Operation
 from schemas.wire import Wire, decode
 
+if TYPE_CHECKING:
+    from membridge.hooks.paths import HookPaths
+
 Q = TypeVar("Q", bound=Wire)
 R = TypeVar("R", bound=Wire)
 Handler = Callable[..., Awaitable[Wire]]
@@ -61,6 +65,8 @@ class Operations:
         self.last_error: Callable[[], str | None] = lambda: None
         #: Whether the node pushes and pulls by itself.
         self.by_itself = False
+        #: Where Claude Code's hooks leave their events; None where that is not looked at.
+        self.hooks: HookPaths | None = None
         #: Whether this process is the daemon.
         self.running = True
 
@@ -133,6 +139,7 @@ class Operations:
         if self.running:
             deadline = deadline.sooner(max(project.patience(), BRIEFLY))
         await project.look_at_head(deadline=deadline)
+        events = await threads.run(figures, self.hooks) if self.hooks is not None else SpoolFigures()
         return StatusReply(
             node=project.lane.node,
             version=__version__,
@@ -143,6 +150,8 @@ class Operations:
             uptime_seconds=round(time.monotonic() - self._began, 3),
             last_error=self.last_error(),
             running=self.running,
+            events_waiting=events.waiting,
+            events_dropped=events.dropped,
         )
 
     async def push(self, request: PushRequest, context: RequestContext) -> PushReply:

@@ -16,6 +16,7 @@ from membridge.bus.kv import Kv
 from membridge.bus.service import Call, Endpoint, ServiceIdentity, serve
 from membridge.bus.streams import WorkQueue, open_proposals
 from membridge.errors import ForbiddenError, MembridgeError, RevokedError
+from membridge.hooks.paths import hook_paths
 from membridge.leadership.elector import Elector
 from membridge.node import leadership_part, registry
 from membridge.node.autosync import AutoSync, ProposalIntake
@@ -234,6 +235,7 @@ class ProjectsPart:
         await jobs.abandon_left()
         reached = Reached(bus, lane.store, project=None, daemon=this_process)
         operations = Operations(project, jobs, queue, Examination(self._settings, place.config, reached))
+        operations.hooks = hook_paths(self._settings.node.state_dir)
         answered = operations.endpoints()
         if elector is not None:
             answered += leadership_part.endpoints_of(elector, lane.project)

@@ -11,6 +11,7 @@ from membridge.aio.tasks import background
 from membridge.errors import BusUnavailableError, UnknownProjectError
 from membridge.hooks import folder_watch, spool
 from membridge.hooks.event_file import HookEvent
+from membridge.hooks.figures import figures
 from membridge.hooks.paths import HookPaths, hook_paths
 from membridge.hooks.reader import SpoolReader, Taken
 from membridge.system import file_events
@@ -132,7 +133,7 @@ async def test_of_too_many_that_wait_the_oldest_are_dropped(paths: HookPaths, mo
         store.away = set()
         await until(lambda: waiting(paths) == [])
     assert store.stored == [("one", "4"), ("two", "4"), ("one", "5"), ("two", "5")]
-    assert spool.figures(paths).dropped == 8
+    assert figures(paths).dropped == 8
 
 
 async def test_damaged_files_and_those_of_unknown_projects_are_set_aside_and_hold_up_nothing(

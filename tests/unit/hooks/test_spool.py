@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from membridge.hooks import spool
+from membridge.hooks.figures import SpoolFigures, figures
 from membridge.hooks.paths import HookPaths, hook_paths
 from tests.fixtures.hooks import leave, leave_bytes, waiting
 
@@ -70,7 +71,7 @@ def test_damaged_files_are_kept_up_to_a_bound(paths: HookPaths) -> None:
         os.utime(left, (number, number))
         kept.append(spool.set_aside(paths, left.name))
     assert sorted(paths.damaged.iterdir()) == sorted(kept[5:])
-    assert spool.figures(paths).damaged == spool.KEEP_DAMAGED
+    assert figures(paths).damaged == spool.KEEP_DAMAGED
 
 
 def test_of_too_many_events_the_oldest_are_dropped_and_counted(paths: HookPaths) -> None:
@@ -82,8 +83,8 @@ def test_of_too_many_events_the_oldest_are_dropped_and_counted(paths: HookPaths)
     assert spool.trim(paths, most_files=7) == 0
     assert spool.trim(paths, most_bytes=2 * left[-1].stat().st_size) == 5
     assert waiting(paths) == sorted(path.name for path in left[8:])
-    assert spool.figures(paths) == spool.SpoolFigures(waiting=2, damaged=0, dropped=8)
+    assert figures(paths) == SpoolFigures(waiting=2, damaged=0, dropped=8)
 
 
 def test_a_machine_without_hooks_has_no_figures(tmp_path: Path) -> None:
-    assert spool.figures(hook_paths(tmp_path)) == spool.SpoolFigures()
+    assert figures(hook_paths(tmp_path)) == SpoolFigures()
