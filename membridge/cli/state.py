@@ -89,7 +89,7 @@ def print_jobs(reply: JobsReply) -> None:
 
     def row(job: Job) -> tuple[str, ...]:
         took = units.took(job.started_at, job.ended_at)
-        about = (job.id[-SHORT_ID:], tables.when(job.started_at), job.node, job.requested_by)
+        about = (job.id[-SHORT_ID:], tables.happened(job.started_at), job.node, job.requested_by)
         return (*about, job.kind, job.state, took, job.error or job.result)
 
     tables.table(JOB_COLUMNS, map(row, reply.jobs), empty="no job yet")

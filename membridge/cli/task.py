@@ -19,8 +19,8 @@ from schemas.wire import WireError, convert, encode
 
 #: Bytes of a prompt that `MEMBRIDGE_MAX_PROMPT_BYTES` may allow at most.
 MOST_PROMPT = 8_388_608
-RUN_COLUMNS = ("id", "status", "began", "took>", "worker", "task", "~error")
-COLUMNS = ("id", "status", "submitted", "~context", "~prompt")
+RUN_COLUMNS = ("?id", "status", "began", "took>", "worker", "task", "~error")
+COLUMNS = ("id", "status", "submitted", "?context", "~prompt")
 
 
 @command("submit", impact=Impact.WRITE)
@@ -203,7 +203,7 @@ def print_tasks(reply: TasksReply) -> None:
 
     def row(one: Task) -> tuple[str, ...]:
         prompt = " ".join(one.prompt.split())
-        return one.id, one.status.value, tables.when(one.created_at), one.context_id, prompt
+        return one.id, one.status.value, tables.happened(one.created_at), one.context_id, prompt
 
     tables.table(COLUMNS, map(row, reply.tasks), empty="no task yet")
     if reply.more:
@@ -216,7 +216,7 @@ def print_runs(reply: RunsReply) -> None:
     def row(one: Run) -> tuple[str, ...]:
         took = units.took(one.started_at, one.ended_at)
         why = " ".join((one.error_message or "").split())
-        return one.id, one.status.value, tables.when(one.started_at), took, one.worker_id, one.task_id, why
+        return one.id, one.status.value, tables.happened(one.started_at), took, one.worker_id, one.task_id, why
 
     tables.table(RUN_COLUMNS, map(row, reply.runs), empty="no run yet")
     if reply.more:
