@@ -114,7 +114,7 @@ check_system() {
         Darwin)
             release=$(sw_vers -productVersion)
             [ "${release%%.*}" -ge 13 ] || refuse "macOS $release is too old: Membridge needs macOS 13 or newer." ;;
-        *) refuse "Membridge runs on Linux and macOS, not on $system. On Windows use install.ps1." ;;
+        *) refuse "Membridge runs on Linux and macOS, not on $system. On Windows install it inside WSL 2." ;;
     esac
     case $(uname -m) in
         x86_64 | amd64 | aarch64 | arm64) ;;
@@ -282,7 +282,7 @@ clear_start() {
 
 # One line for each kind, value and path: the newest.
 compact_receipt() {
-    awk -F "$tab" '{ key = ($1 == "source" || $1 == "role" || $1 == "scope" || $1 == "init" || $1 == "version") ? $1 : ($1 == "file") ? $1 FS $3 : $0
+    awk -F "$tab" '{ key = ($1 == "source" || $1 == "role" || $1 == "scope" || $1 == "init" || $1 == "version" || $1 == "ran") ? $1 : ($1 == "file") ? $1 FS $3 : $0
         if (!(key in at)) { at[key] = ++lines } line[at[key]] = $0 } END { for (i = 1; i <= lines; i++) print line[i] }' "$receipt" >"$work/receipt"
     mv -f "$work/receipt" "$receipt"
 }
@@ -314,7 +314,8 @@ install() {
     if [ ! -f "$receipt" ] && { [ -e "$bin/membridge" ] || [ -L "$bin/membridge" ]; }; then
         refuse "$bin/membridge is there already and this installer did not write it. Remove it first, for example with \`pipx uninstall membridge\`."
     fi
-    previous=$(readlink "$prefix/current" 2>/dev/null) || previous=''
+    # The version that ran last: a killed upgrade may have switched to one that never did.
+    previous=$(noted ran)
     [ "$mode" != migrate ] || detect_old
     say_plan
     [ -z "$dry" ] || return 0
@@ -331,6 +332,7 @@ install() {
         roll_back
         exit 1
     fi
+    note ran "versions/$(basename "$environment")" -
     note role "$role" -
     note version "$version" -
     note source "${from:-index}" -
@@ -415,8 +417,9 @@ packages() {
 
 # Prints the path of a file that comes with the package of the environment $1.
 embedded() {
-    "$1/bin/python" -P -c 'import membridge, os, sys
-print(os.path.join(os.path.dirname(membridge.__file__), "embedded", sys.argv[1]))' "$2"
+    # Found, not imported: what it imports comes after it.
+    "$1/bin/python" -P -c 'import importlib.util, os, sys
+print(os.path.join(os.path.dirname(importlib.util.find_spec("membridge").origin), "embedded", sys.argv[1]))' "$2"
 }
 
 # Makes an environment the one that runs: its unit files, the link, the command. Each is one rename.
@@ -672,6 +675,7 @@ put_back() {
 }
 
 end_linger() {
+    lingers || return 0
     plan "end lingering for $2"
     [ -n "$dry" ] || loginctl disable-linger "$2" 2>/dev/null || warn "lingering is still on. Run: sudo loginctl disable-linger $2"
 }

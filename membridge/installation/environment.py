@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
 
@@ -61,15 +62,20 @@ def _that_fail_to_load() -> Generator[str]:
 
 
 def _that_differ(lock: str) -> Generator[str]:
-    for package, version, marker in _PIN.findall(lock):
+    pinned: defaultdict[str, list[str]] = defaultdict(list)
+    for package, version, _ in _PIN.findall(lock):
+        pinned[package].append(version)
+    # A package with a marker is for other platforms, or has another version there.
+    everywhere = {package for package, _, marker in _PIN.findall(lock) if not marker.strip()}
+    for package, versions in pinned.items():
         try:
             found = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            if not marker.strip():
+            if package in everywhere:
                 yield f"{package} is missing"
             continue
-        if found != version:
-            yield f"{package} {found} instead of {version}"
+        if found not in versions:
+            yield f"{package} {found} instead of {' or '.join(versions)}"
 
 
 def nats_server() -> Check:

@@ -82,17 +82,19 @@ class Machine:
         copy = f'[ "$1" != venv ] || {{ for target in "$@"; do :; done; cp -al "{environment}" "$target"; }}'
         self.program("uv", f'#!/bin/sh\n{copy}\nrm -f "$target/complete"\n')
 
-    def run(self, *arguments: str, script: Path = SCRIPT, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, script: Path = SCRIPT, seconds: float = RUN, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the installer."""
         command = [*self.shell, str(script), *arguments]
         return subprocess.run(
             command, env={**self.environment, **variables}, cwd=self.folder, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=RUN, check=False,
+            capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
 
-    def done(self, *arguments: str, script: Path = SCRIPT, **variables: str) -> str:
+    def done(self, *arguments: str, script: Path = SCRIPT, seconds: float = RUN, **variables: str) -> str:
         """Run the installer, which succeeds; return what it printed."""
-        ran = self.run(*arguments, script=script, **variables)
+        ran = self.run(*arguments, script=script, seconds=seconds, **variables)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 

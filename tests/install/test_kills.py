@@ -12,6 +12,18 @@ from tests.install.machine import Machine, populate, precious, tree
 #: Parts of the steps, so that no test takes long and several run at once.
 PARTS = 4
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def restore(saved: Path, home: Path) -> None:
+    """Make a home what it was; only the receipt is a file that is ever changed and not replaced."""
+
+    def copy(source: str, target: str) -> None:
+        (shutil.copy2 if Path(source).name == "receipt" else os.link)(source, target)
+
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(saved, home, symlinks=True, copy_function=copy)
+
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_after_a_kill_the_next_installation_succeeds_and_removal_leaves_the_tree_as_it_was(
@@ -49,8 +61,7 @@ def test_an_upgrade_that_is_killed_leaves_a_version_that_runs(
     machine.home.rename(saved)
     step = part + 1
     while True:
-        shutil.rmtree(machine.home, ignore_errors=True)
-        shutil.copytree(saved, machine.home, symlinks=True, copy_function=os.link)
+        restore(saved, machine.home)
         if not machine.killed(step, "node", "--user", "--from", str(built["2.0"])):
             break
         assert precious(machine.home) == kept
@@ -68,8 +79,7 @@ def test_a_removal_that_is_killed_is_finished_by_the_next(machine: Machine, inst
     machine.home.rename(saved)
     step = 1
     while True:
-        shutil.rmtree(machine.home, ignore_errors=True)
-        shutil.copytree(saved, machine.home, symlinks=True)
+        restore(saved, machine.home)
         if not machine.killed(step, "uninstall", "--user"):
             break
         ran = machine.run("uninstall", "--user")
@@ -77,3 +87,23 @@ def test_a_removal_that_is_killed_is_finished_by_the_next(machine: Machine, inst
         assert tree(machine.home) == before, step
         step += 1
     assert step > 8
+
+
+@pytest.mark.parametrize("mode", ["server", "all", "migrate", "cleanup"])
+def test_no_mode_touches_what_is_precious_when_it_is_killed(
+    machine: Machine, built: dict[str, Path], environments: dict[str, Path], mode: str
+) -> None:
+    populate(machine.home)
+    kept = precious(machine.home)
+    machine.ready(environments["1.0"])
+    arguments = (mode, "--user", "--from", str(built["1.0"]))
+    if mode == "cleanup":
+        machine.done("node", *arguments[1:])
+        machine.done("node", *arguments[1:])
+    step = 1
+    # One home through all of them, as that of somebody whose machine loses power again and again.
+    while machine.killed(step, *arguments):
+        assert precious(machine.home) == kept, step
+        step += 1 if mode == "cleanup" else 5
+    assert precious(machine.home) == kept
+    assert step > (3 if mode == "cleanup" else 20)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.machine import Machine, populate, precious, tree
+from tests.install.machine import PROGRAM, Machine, populate, precious, tree
 
 Install = Callable[..., str]
 
@@ -228,3 +228,19 @@ def test_two_installers_at_once_are_refused(machine: Machine, install: Install, 
     (lock / "pid").write_text("4194305\n")
     install("2.0")
     assert (machine.current(), lock.exists()) == ("2.0", False)
+
+
+def test_a_version_that_a_killed_upgrade_switched_to_is_not_gone_back_to(
+    machine: Machine, install: Install, built: dict[str, Path]
+) -> None:
+    install("1.0")
+    machine.program("systemctl", '#!/bin/sh\nkill -9 "$PPID"\n')
+    assert machine.run("node", "--user", "--from", str(built["2.0"])).returncode == -9
+    assert machine.current() == "2.0"
+    machine.program("systemctl", PROGRAM)
+    (machine.calls / "bad").write_text("2.0-2\n")
+
+    ran = machine.run("node", "--user", "--from", str(built["2.0"]))
+
+    assert "version 2.0 does not start, so 1.0 runs again" in ran.stderr
+    assert machine.current() == "1.0"
