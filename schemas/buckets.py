@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from schemas.fields import Instant, Line, Sentence, Whole
 from schemas.gateway_nats import Agent, Federation
-from schemas.identity import Epoch, Seq, Sha256, WireNodeId
+from schemas.identity import Epoch
 from schemas.leadership import EpochCounter, LeaderRecord, ProjectSettings
 from schemas.leases import Lease
 from schemas.node import NodePresence
@@ -32,20 +32,6 @@ class PushLeaseRecord(Wire, frozen=True, kw_only=True):
     since: Instant
     purpose: Sentence = ""
     nonce: Line = ""
-
-
-class ConfigHead(Wire, frozen=True, kw_only=True):
-    """The newest shared Claude Code configuration of a project; seq and nonce name its object.
-
-    `lineage` is the same in all states that follow from one.
-    """
-
-    seq: Seq
-    nonce: Line
-    lineage: Line = ""
-    sha256: Sha256
-    node: WireNodeId
-    created_at: Instant
 
 
 class SchedulerRecord(Wire, frozen=True, kw_only=True):
@@ -76,9 +62,8 @@ PUSH_LEASES = Bucket("locks", PushLeaseRecord, ttl=60.0, history=1, max_bytes=16
 HEADS = Bucket("heads", Head, ttl=None, history=8, max_bytes=16 << 20)
 EPOCHS = Bucket("epochs", EpochCounter, ttl=None, history=1, max_bytes=16 << 20)
 SETTINGS = Bucket("settings", ProjectSettings, ttl=None, history=8, max_bytes=16 << 20)
-CLAUDE_CONFIG = Bucket("claude_config", ConfigHead, ttl=None, history=8, max_bytes=4 << 20)
 
-ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, PUSH_LEASES, HEADS, EPOCHS, SETTINGS, CLAUDE_CONFIG)
+ALL: tuple[Bucket[Wire], ...] = (LEADERSHIP, NODES, PUSH_LEASES, HEADS, EPOCHS, SETTINGS)
 
 LEASES = Bucket("leases", Lease, ttl=3_900.0, history=1, max_bytes=64 << 20, announced=True)
 SCHEDULING = Bucket("scheduling", SchedulerRecord, ttl=10.0, history=1, max_bytes=1 << 20)

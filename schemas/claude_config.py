@@ -1,6 +1,6 @@
 """The shared Claude Code configuration of a project: one immutable object for each state.
 
-The head in KV (`schemas.buckets.ConfigHead`) names the newest state. A reader checks each path again: it never trusts
+The head in KV names the newest state. A reader checks each path again: it never trusts
 the machine that wrote it.
 """
 
@@ -8,8 +8,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from schemas.buckets import Bucket
 from schemas.fields import Instant, Line, Number, Sentence
-from schemas.identity import Seq, WireNodeId, WireProjectId
+from schemas.identity import Seq, Sha256, WireNodeId, WireProjectId
 from schemas.wire import Wire
 
 #: Version of a state; a reader refuses a newer one.
@@ -45,3 +46,21 @@ class ConfigState(Wire, frozen=True, kw_only=True):
     node: WireNodeId
     created_at: Instant
     files: Annotated[list[ConfigFile], Meta(max_length=MOST_FILES)] = []
+
+
+class ConfigHead(Wire, frozen=True, kw_only=True):
+    """The newest shared Claude Code configuration of a project; seq and nonce name its object.
+
+    `lineage` is the same in all states that follow from one.
+    """
+
+    seq: Seq
+    nonce: Line
+    lineage: Line = ""
+    sha256: Sha256
+    node: WireNodeId
+    created_at: Instant
+
+
+#: Declared here and not beside the other buckets of nodes: a daemon neither uses nor loads it.
+CLAUDE_CONFIG = Bucket("claude_config", ConfigHead, ttl=None, history=8, max_bytes=4 << 20)

@@ -7,11 +7,12 @@ server write it anywhere in the same account.
 
 from membridge.wiring.nats_permissions import ANSWERS, DISCOVERY, INBOX, Permissions
 from schemas import buckets, streams, subjects
+from schemas.claude_config import CLAUDE_CONFIG
 from schemas.identity import NodeId, ProjectId
 
 #: The buckets that any node of a project may write: to lead or become the leader, and to share its configuration.
 SHARED = (
-    buckets.HEADS, buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS, buckets.PUSH_LEASES, buckets.CLAUDE_CONFIG,
+    buckets.HEADS, buckets.LEADERSHIP, buckets.EPOCHS, buckets.SETTINGS, buckets.PUSH_LEASES, CLAUDE_CONFIG,
 )  # fmt: skip
 #: The buckets of the object store in NATS: that of snapshots in a project's account, that of outputs in the services'.
 OBJECTS, ARTIFACTS = "membridge", "membridge-artifacts"

@@ -13,12 +13,13 @@ from membridge.objectstore.reclaiming import reclaim_deleted, reclaim_loose
 from membridge.wiring.bus import ensure
 from membridge.wiring.service import Service
 from schemas import buckets, streams
+from schemas.claude_config import CLAUDE_CONFIG
 from schemas.identity import ProjectId
 
 
 async def provision(bus: Bus, project: ProjectId, *, replicas: int, deadline: Deadline) -> None:
     """Make what is missing in the account of `project`; safe to repeat."""
-    await ensure(bus, streams.ALL, buckets.ALL, replicas=replicas, deadline=deadline)
+    await ensure(bus, streams.ALL, (*buckets.ALL, CLAUDE_CONFIG), replicas=replicas, deadline=deadline)
     await _ensure_store(bus, BUCKET, replicas=replicas, deadline=deadline)
     await open_proposals(bus, project, deadline=deadline)
 

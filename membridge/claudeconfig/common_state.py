@@ -12,8 +12,7 @@ from membridge.claudeconfig import shared_state
 from membridge.claudeconfig.three_way import Leaf
 from membridge.errors import MembridgeError
 from membridge.system import clock, files
-from schemas.buckets import ConfigHead
-from schemas.claude_config import ConfigState
+from schemas.claude_config import ConfigHead, ConfigState
 from schemas.identity import NodeId, ProjectId
 
 FILE = "common.zst"

@@ -17,7 +17,7 @@ from membridge.claudeconfig.shared_state import KnownState, LostState, Shared
 from membridge.claudeconfig.three_sides import Look, Wanted, look
 from membridge.claudeconfig.three_way import Leaf
 from membridge.errors import FileAccessError, NotFoundError
-from schemas.buckets import ConfigHead
+from schemas.claude_config import ConfigHead
 
 #: Is asked before programs come here: True takes them, False takes all but them.
 Consent = Callable[[list[Change], list[str]], bool]

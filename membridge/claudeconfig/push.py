@@ -11,7 +11,7 @@ from membridge.claudeconfig.shared_state import LostState, Shared
 from membridge.claudeconfig.three_sides import Look, Wanted, look
 from membridge.claudeconfig.three_way import Decision, Leaf
 from membridge.errors import ConflictError, HeadMovedError
-from schemas.buckets import ConfigHead
+from schemas.claude_config import ConfigHead
 
 #: Pushes in a row that other machines may overtake.
 TRIES = 4

@@ -30,8 +30,7 @@ from membridge.errors import (
 )
 from membridge.objectstore.protocol import ObjectStore
 from membridge.system import clock
-from schemas.buckets import ConfigHead
-from schemas.claude_config import CONFIG_FORMAT, MOST_STATE, ConfigFile, ConfigState
+from schemas.claude_config import CONFIG_FORMAT, MOST_STATE, ConfigFile, ConfigHead, ConfigState
 from schemas.identity import NodeId, ProjectId, Seq
 
 #: States before the head that are kept.

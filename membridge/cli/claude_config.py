@@ -32,7 +32,7 @@ from membridge.errors import InvalidRequestError, RefusedError, UnknownProjectEr
 from membridge.system.pidfile import only_one
 from membridge.wiring.bus import bus_options
 from membridge.wiring.store import open_store
-from schemas.buckets import CLAUDE_CONFIG
+from schemas.claude_config import CLAUDE_CONFIG
 from schemas.subjects import Impact
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ import msgspec
 from membridge.wiring.service import installed
 from schemas import buckets, errors, streams, subjects
 from schemas.buckets import Bucket
+from schemas.claude_config import CLAUDE_CONFIG
 from schemas.events import Event
 from schemas.streams import Stream
 from schemas.subjects import Operation
@@ -120,7 +121,7 @@ def sections() -> list[tuple[str, tuple[Operation[Any, Any], ...]]]:
 def owned() -> list[tuple[str, tuple[Stream, ...], tuple[Bucket[Wire], ...]]]:
     """Return the streams and buckets by their owner: nodes, each service, and what those with HTTP share."""
     return [
-        ("nodes", streams.ALL, buckets.ALL),
+        ("nodes", streams.ALL, (*buckets.ALL, CLAUDE_CONFIG)),
         *((one.name, one.streams, one.buckets) for one in installed()),
         ("services with HTTP", streams.WEB, buckets.WEB),
     ]

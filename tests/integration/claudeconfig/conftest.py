@@ -20,7 +20,7 @@ from membridge.claudeconfig.three_sides import Look, Wanted
 from membridge.objectstore.encryption.keys import KeySource
 from membridge.objectstore.encryption.store import EncryptedStore
 from membridge.objectstore.protocol import ObjectStore
-from schemas.buckets import CLAUDE_CONFIG, ConfigHead
+from schemas.claude_config import CLAUDE_CONFIG, ConfigHead
 from schemas.identity import NodeId, canonical_id
 from tests.fixtures.lanes import opened_store
 

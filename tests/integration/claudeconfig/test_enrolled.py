@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from schemas.buckets import CLAUDE_CONFIG
+from schemas.claude_config import CLAUDE_CONFIG
 from schemas.identity import canonical_id
 from tests.fixtures.machines import command
 from tests.integration.access.sites import OTHER, SHARED, attacker, site

@@ -10,8 +10,7 @@ from membridge.claudeconfig import shared_state
 from membridge.claudeconfig.collect import printable
 from membridge.claudeconfig.three_way import Leaf
 from membridge.errors import InvalidRequestError, TooLargeError, UnsupportedFormatError
-from schemas.buckets import ConfigHead
-from schemas.claude_config import MOST_FILE, ConfigState
+from schemas.claude_config import MOST_FILE, ConfigHead, ConfigState
 from tests.integration.claudeconfig.conftest import Machine, Machines, soon
 
 ESCAPES = (

@@ -15,7 +15,7 @@ from membridge.claudeconfig.shared_state import Shared
 from membridge.claudeconfig.three_way import Leaf
 from membridge.errors import ConflictError, HeadMovedError, MembridgeError, ObjectMissingError
 from membridge.objectstore.jetstream import open_jetstream
-from schemas.buckets import CLAUDE_CONFIG
+from schemas.claude_config import CLAUDE_CONFIG
 from schemas.identity import NodeId, canonical_id
 from tests.fixtures.relay import Losses, relayed
 from tests.integration.claudeconfig.conftest import Machine, Machines, soon

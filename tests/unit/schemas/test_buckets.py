@@ -4,10 +4,11 @@ import pytest
 
 from schemas import buckets
 from schemas.buckets import Bucket
+from schemas.claude_config import CLAUDE_CONFIG
 from schemas.identity import token
 from schemas.wire import Wire
 
-ALL = pytest.mark.parametrize("bucket", buckets.ALL, ids=lambda bucket: bucket.name)
+ALL = pytest.mark.parametrize("bucket", [*buckets.ALL, CLAUDE_CONFIG], ids=lambda bucket: bucket.name)
 
 
 def test_every_declared_bucket_is_in_the_list_once() -> None:

@@ -23,6 +23,7 @@ from membridge.system import logging
 from membridge.wiring import service
 from membridge.wiring.service import Service, WebOptions, installed, supervised
 from schemas import buckets, streams
+from schemas.claude_config import CLAUDE_CONFIG
 from services.coordinator.service import SERVICE
 
 
@@ -159,7 +160,7 @@ def test_a_node_reads_the_declarations_and_loads_nothing_of_the_services() -> No
 def test_all_that_is_declared_fits_the_server() -> None:
     most = re.search(r"^\s*max_file_store: (\d+)GB$", bundled_config().read_text("utf-8"), re.MULTILINE)
     owned = [kept for one in installed() for kept in (*one.all_streams, *one.all_buckets)]
-    declared = sum(kept.max_bytes for kept in (*streams.ALL, *buckets.ALL, *owned))
+    declared = sum(kept.max_bytes for kept in (*streams.ALL, *buckets.ALL, CLAUDE_CONFIG, *owned))
 
     assert most is not None
     # Snapshots and outputs of tasks need the most of it.
