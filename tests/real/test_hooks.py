@@ -75,6 +75,7 @@ async def test_our_line_and_claude_mems_context_are_in_the_request(
     async with claude(tmp_path / "home", state, older=older) as found, hook_daemon(state) as daemon:
         beside_claude_mem(found, worker)
         daemon.context = LINE
+        found.extra["CLAUDE_PROJECT_ID"] = "boat plans"
 
         session = await found.session("hello boat")
 
@@ -83,7 +84,12 @@ async def test_our_line_and_claude_mems_context_are_in_the_request(
         assert "the boat is painted green" in session.sent
         assert older or session.sent.index(LINE) < session.sent.index("the boat is painted green")
         assert [asked["cwd"] for asked in daemon.asked] == [str(found.work)]
-        assert daemon.asked[0]["source"] == "startup"
+        assert (daemon.asked[0]["source"], daemon.asked[0]["project"]) == ("startup", "boat plans")
+        # Beside claude-mem the older version runs no SessionEnd hook of any plugin.
+        events = await events_of(state, 3 if older else 4)
+        assert {*events} >= {"SessionStart", "UserPromptSubmit", "Stop"}
+        assert events["SessionStart"]["session_id"] == daemon.asked[0]["session_id"]
+        assert {head.rpartition("1 ")[2].partition(" ")[2] for head, _ in daemon.events()} == {"boat plans"}
 
 
 async def test_what_the_daemon_merges_meanwhile_claude_mem_injects(tmp_path: Path, state: Path, worker: Worker) -> None:
@@ -179,6 +185,10 @@ async def test_claude_code_lists_and_accepts_the_plugin(tmp_path: Path, state: P
 
         code, output, errors = await found.run("plugin", "validate", "--strict", str(SOURCE.parents[1]))
         assert (code, errors) == (0, "")
+
+        installed = found.home / ".claude" / "skills" / "membridge"
+        code, output, errors = await found.run("plugin", "validate", "--strict", str(installed))
+        assert (code, errors) == (0, ""), output
 
         code, output, errors = await found.run("plugin", "list")
         assert "membridge@skills-dir" in output

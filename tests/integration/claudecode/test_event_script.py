@@ -82,13 +82,13 @@ def test_what_is_not_json_is_for_the_daemon_to_judge(scripts: Scripts, spool: Ho
 
 def test_a_hundred_at_once_are_a_hundred_files(scripts: Scripts, spool: HookPaths) -> None:
     bodies = [b'{"session_id":"s-%d"}' % number for number in range(100)]
-    together = threading.Barrier(20)
+    together = threading.Barrier(len(bodies))
 
     def send(body: bytes) -> bool:
         together.wait()
         return silent(scripts.run("event.sh", "Stop", stdin=body))
 
-    with ThreadPoolExecutor(20) as pool:
+    with ThreadPoolExecutor(len(bodies)) as pool:
         assert all(pool.map(send, bodies))
 
     assert sorted(files(spool.new)) == sorted(b"membridge 1 Stop -\n" + body for body in bodies)

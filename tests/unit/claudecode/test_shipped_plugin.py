@@ -2,11 +2,14 @@
 
 import json
 import struct
+import zipfile
 from pathlib import Path
+
+from hatchling.builders.wheel import WheelBuilder
 
 from membridge import __version__
 from membridge.claudecode.place import HOOKS
-from membridge.claudecode.plugin import MANIFEST
+from membridge.claudecode.plugin import MANIFEST, shipped
 from membridge.cli.hooks import SOURCE
 
 ROOT = Path(__file__).parents[3]
@@ -41,6 +44,14 @@ def test_only_the_end_of_a_session_waits_for_nobody() -> None:
     waiting = {event for event, groups in HANDLERS.items() if not groups[0]["hooks"][0].get("async")}
 
     assert waiting == {"SessionStart", "UserPromptSubmit", "Stop"}
+
+
+def test_a_wheel_brings_every_file_of_it(tmp_path: Path) -> None:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+
+    with zipfile.ZipFile(wheel) as archive:
+        brought = {name for name in archive.namelist() if name.startswith("hooks/claude-code/")}
+    assert brought == {f"hooks/claude-code/{path.as_posix()}" for path in shipped(SOURCE)}
 
 
 def test_the_picture_is_a_square_of_512() -> None:
