@@ -86,7 +86,7 @@ find_places() {
         *) prefix=$(pwd)/$prefix ;;
     esac
     case $prefix in */ | */..* | */./*) refuse "the prefix $prefix is not a plain path. Give it without a slash at its end, and without dots." ;; esac
-    receipt=$prefix/receipt
+    receipt=$prefix/receipt hooks=${CLAUDE_CONFIG_DIR:-$HOME/.claude}/skills/membridge
     find_init
 }
 
@@ -338,9 +338,13 @@ install() {
     note source "${from:-index}" -
     prune_environments
     compact_receipt
+    ! has_hooks || "$prefix/current/bin/membridge" install hooks || warn "the hooks of Claude Code are those of another version. Run: membridge install hooks"
     say_done
     [ "$mode" != migrate ] || "$prefix/current/bin/membridge" migrate
 }
+
+# The hooks that `membridge install hooks` wrote; each version brings its own.
+has_hooks() { [ "$scope" = user ] && [ -d "$hooks" ]; }
 
 name_services() {
     owner=${SUDO_USER:-${DOAS_USER:-}}
@@ -368,6 +372,7 @@ say_plan() {
     plan "check it, then point $prefix/current to it"
     plan "write $bin/membridge and $prefix/install.sh"
     case $role in server | all) [ -e "$config/nats-server.conf" ] || plan "write $config/nats-server.conf" ;; esac
+    ! has_hooks || plan "bring the hooks in $hooks to this version"
     [ "$mode" != migrate ] || plan "import its settings and the memory that it stored, and write $state/migration-report.json"
     if [ "$init" = none ]; then
         say "no service manager of this user runs here, so nothing is started"
@@ -634,6 +639,7 @@ uninstall() {
         plan "remove $receipt"
     fi
     say "kept: the memory, $config and $state"
+    ! has_hooks || say "kept: the hooks of Claude Code, which do nothing now. Remove them: rm -r $hooks"
 }
 
 # Removes the folders that a receipt lists, if they are empty; the newest first.
