@@ -41,10 +41,9 @@ def find(place: Place, aliases: Mapping[str, Path], here: Path) -> Memories:
     candidates: dict[str, list[Path]] = {}
     projects = place.config / "projects"
     for path in _known(place, [here, *aliases.values()]):
-        names = memory_keys.folder_names(str(path))
-        there = [projects / name for name in sorted(names) if (projects / name).is_dir()]
-        # A clone without a session has no folder yet; it is made where its name is certain.
-        folders = there or ([projects / next(iter(names))] if len(names) == 1 else [])
+        name, whole = memory_keys.folder_name(str(path))
+        # A clone without a session has no folder yet: it is made where its name is known.
+        folders = [projects / name] if whole else sorted(projects.glob(f"{name}*"))[:1]
         key = _key(path, aliases)
         if key is not None and not folders:
             found.refused.append(Refusal(key, f"{path} has no folder of Claude Code yet: start `claude` there once"))

@@ -9,6 +9,8 @@ _SCP = re.compile(r"(?:[\w.-]+@)?(?P<host>[\w-]+(?:\.[\w-]+)+):(?!/?/)(?P<path>[
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: Below it are the aliases; no host has this name.
 ALIAS = "alias"
+#: Letters of a project's folder that Claude Code does not cut (read in 2.1.329 and in versions before 2.1.287).
+MOST_FOLDER = 200
 
 
 def of_remote(url: str) -> str | None:
@@ -26,9 +28,13 @@ def of_alias(name: str) -> str | None:
     return _checked(f"{ALIAS}/{name}") if _ALIAS.fullmatch(name) else None
 
 
-def folder_names(path: str) -> set[str]:
-    """Return the names that Claude Code may give to the folder of a project at `path`."""
-    return {re.sub(r"[/.]", "-", path), re.sub(r"[^A-Za-z0-9]", "-", path)}
+def folder_name(path: str) -> tuple[str, bool]:
+    """Return how Claude Code calls the folder of a project at `path`, and whether that is all of the name.
+
+    A long one is cut, and ends in a sum of the path that only Claude Code computes.
+    """
+    name = re.sub(r"[^A-Za-z0-9]", "-", path)
+    return (name, True) if len(name) <= MOST_FOLDER else (f"{name[:MOST_FOLDER]}-", False)
 
 
 def _checked(key: str) -> str | None:

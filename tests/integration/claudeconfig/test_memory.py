@@ -1,6 +1,7 @@
 """Auto memory travels by the repository that it belongs to, wherever its clones are."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -21,8 +22,6 @@ def clone(machine: Machine, name: str, remote: str) -> Path:
     known = json.loads(listed.read_text()) if listed.exists() else {"projects": {}, "oauthAccount": {"x": 1}}
     known["projects"][str(path)] = {}
     listed.write_text(json.dumps(known))
-    # The temporary folder has a name of which Claude Code may make either of two.
-    (machine.place.config / "projects" / folder_name(path)).mkdir(parents=True)
     return path
 
 
@@ -114,9 +113,8 @@ async def test_a_machine_without_the_clone_takes_nothing_and_deletes_nothing(mac
 async def test_a_folder_without_a_remote_travels_by_its_alias(machines: Machines) -> None:
     a, b = await machines.make("a"), await machines.make("b")
     paths = [one.place.home / name for one, name in ((a, "notes"), (b, "elsewhere"))]
-    for one, path in zip((a, b), paths, strict=True):
+    for path in paths:
         path.mkdir()
-        (one.place.config / "projects" / folder_name(path)).mkdir(parents=True)
     a.write(f"{memory_of(paths[0])}/MEMORY.md", "- One\n")
     with_memory(a, f"notes={paths[0]}")
     with_memory(b, f"notes={paths[1]}")
@@ -128,3 +126,34 @@ async def test_a_folder_without_a_remote_travels_by_its_alias(machines: Machines
     with_memory(b)
     assert set(b.wanted.folders) == {"memory/alias/notes"}
     assert await b.push() is None
+
+
+async def test_a_folder_with_a_cut_name_is_found_once_claude_code_made_it(machines: Machines) -> None:
+    a, b = await machines.make("a"), await machines.make("b")
+    deep = "/".join(["x" * 60] * 4)
+    paths = [clone(one, deep, "git@host.example:o/n.git") for one in (a, b)]
+    cut = [f"projects/{folder_name(path)[:200]}-abc123/memory" for path in paths]
+    a.write(f"{cut[0]}/MEMORY.md", "- One\n")
+    with_memory(a)
+    with_memory(b)
+    await a.push()
+    await b.pull()
+    assert b.tree() == {}
+    assert any("start `claude` there once" in one.reason for one in b.wanted.elsewhere)
+    (b.place.config / cut[1]).parent.mkdir(parents=True)
+    with_memory(b)
+    await b.pull()
+    assert b.text(f"{cut[1]}/MEMORY.md") == "- One\n"
+
+
+async def test_of_two_clones_the_one_that_changed_last_is_used(machines: Machines) -> None:
+    a = await machines.make("a")
+    older, newer = (clone(a, name, "git@host.example:o/n.git") for name in ("older", "newer"))
+    for path, at in ((older, 1_000_000), (newer, 2_000_000)):
+        os.utime(a.write(f"{memory_of(path)}/MEMORY.md", f"- {path.name}\n"), (at, at))
+    with_memory(a)
+    await a.push()
+
+    seen = await a.look()
+    assert seen.theirs["memory/host.example/o/n/MEMORY.md"].body == b"- newer\n"
+    assert [one.path for one in a.wanted.elsewhere] == [memory_of(older)]

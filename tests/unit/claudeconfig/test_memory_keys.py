@@ -38,5 +38,5 @@ def test_an_alias_is_a_name_and_nothing_else() -> None:
 
 
 def test_the_name_of_a_projects_folder() -> None:
-    assert memory_keys.folder_names("/home/me/a.b") == {"-home-me-a-b"}
-    assert memory_keys.folder_names("/home/me/a_b") == {"-home-me-a_b", "-home-me-a-b"}
+    assert memory_keys.folder_name("/home/me/a.b_c") == ("-home-me-a-b-c", True)
+    assert memory_keys.folder_name("/" + "x" * 300) == ("-" + "x" * 199 + "-", False)
