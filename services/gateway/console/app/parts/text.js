@@ -28,3 +28,9 @@ const TABLES = {
 export const table = (name) => TABLES[name] ?? name.replaceAll("_", " ");
 export const tables = (name, rows) =>
   TABLES[name] ? count(rows, TABLES[name], `${TABLES[name].replace(/y$/, "ie")}s`) : `${number(rows)} ${table(name)}`;
+
+/** Who asked, as people read it: the gateway names a caller by its key, and beside it what passed the request on. */
+export function asker(actor) {
+  const name = actor.split(" by ")[0].replace(/@gateway$/, "");
+  return name === "open" ? "a caller without a key" : name;
+}

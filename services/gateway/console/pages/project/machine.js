@@ -8,7 +8,7 @@ import { Changes, summed, total } from "../../app/parts/changes.js";
 import { ReviewButton } from "../../app/parts/review.js";
 import { Badge, Empty, Said, Shown } from "../../app/parts/states.js";
 import { Table } from "../../app/parts/table.js";
-import { bytes, count, number } from "../../app/parts/text.js";
+import { asker, bytes, count, number } from "../../app/parts/text.js";
 import { Time, span } from "../../app/parts/time.js";
 import { OfMachine } from "./now.js";
 
@@ -68,7 +68,7 @@ export function Jobs({ project, query }) {
     { key: "node", label: "Machine", by: (one) => one.node, cell: (one) => one.node },
     { key: "when", label: "Started", by: (one) => one.started_at, cell: (one) => html`<${Time} at=${one.started_at} />` },
     { key: "took", label: "Took", kind: "number", by: (one) => one.ended_at && Date.parse(one.ended_at) - Date.parse(one.started_at), cell: (one) => (one.ended_at ? took(one) : "–") },
-    { key: "by", label: "Asked by", wide: true, by: (one) => one.requested_by, cell: (one) => html`<span class="dim">${one.requested_by || "itself"}</span>` },
+    { key: "by", label: "Asked by", wide: true, by: (one) => one.requested_by, cell: (one) => html`<span class="dim">${one.requested_by ? asker(one.requested_by) : "itself"}</span>` },
   ];
   return html`<section class="panel" aria-label="Jobs"><${Shown} found=${found} what="Jobs">${({ jobs }) => jobs.length
     ? html`<${Table} caption="Jobs, newest first" columns=${columns} rows=${jobs} keyOf=${(one) => one.id} open=${query.get("open")}

@@ -7,7 +7,7 @@ import { isPresent, lastSeen } from "../../app/machines.js";
 import { HandOverButton, PullButton, PushButton } from "../../app/sync.js";
 import { Badge, Empty, Icon, Shown } from "../../app/parts/states.js";
 import { Table } from "../../app/parts/table.js";
-import { number } from "../../app/parts/text.js";
+import { asker, number } from "../../app/parts/text.js";
 import { Time, span } from "../../app/parts/time.js";
 
 export function Now({ project, machines, nodes }) {
@@ -44,7 +44,7 @@ function Leadership({ project, machines }) {
       <dt>Primary</dt><dd>${lease.primary_node_id ? html`<span class="role primary"><${Icon} name="star" /> ${lease.primary_node_id}</span>` : html`<${Badge} kind="fail">none</${Badge}>`}</dd>
       <dt>Epoch</dt><dd>${number(lease.epoch)}</dd>
       ${lease.primary_node_id && html`<dt>Lease</dt><dd><${Lease} lease=${lease} at=${found.at} /></dd>
-        <dt>Renewed</dt><dd><${Time} at=${lease.issued_at} />${lease.issued_by && html` <span class="dim">by ${lease.issued_by}</span>`}</dd>`}
+        <dt>Renewed</dt><dd><${Time} at=${lease.issued_at} />${lease.issued_by && html` <span class="dim">by ${asker(lease.issued_by)}</span>`}</dd>`}
       <dt>When it fails</dt><dd>${POLICIES[lease.policy]}</dd>
       ${lease.preferred && html`<dt>Preferred</dt><dd>${lease.preferred}</dd>`}
     </dl>`}</${Shown}>

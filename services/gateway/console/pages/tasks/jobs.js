@@ -4,7 +4,7 @@ import { get, post } from "../../app/api.js";
 import { may } from "../../app/session.js";
 import { now, useResource } from "../../app/store.js";
 import { ReviewButton } from "../../app/parts/review.js";
-import { count, number } from "../../app/parts/text.js";
+import { asker, count, number } from "../../app/parts/text.js";
 import { Time } from "../../app/parts/time.js";
 import { AT } from "./parts.js";
 
@@ -41,5 +41,5 @@ function Running({ job, done }) {
 }
 
 const Ended = ({ job }) => html`<span>${outcome(job)}${job.state === "stopped" && `, stopped at ${number(job.tried)} of ${number(job.total)}`}
-    <span class="dim small"> by ${job.requested_by} <${Time} at=${job.ended_at} /></span></span>
+    <span class="dim small"> by ${asker(job.requested_by)} <${Time} at=${job.ended_at} /></span></span>
   <button type="button" class="plain" aria-label="Close" onClick=${() => (closed.value = [...closed.value, job.id])}>×</button>`;

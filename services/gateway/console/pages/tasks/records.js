@@ -5,7 +5,7 @@ import { useResource } from "../../app/store.js";
 import { Filters, More, Pick, Search, useKept } from "../../app/parts/filters.js";
 import { Empty, Shown } from "../../app/parts/states.js";
 import { Table } from "../../app/parts/table.js";
-import { number } from "../../app/parts/text.js";
+import { asker, number } from "../../app/parts/text.js";
 import { Time } from "../../app/parts/time.js";
 import { toast } from "../../app/parts/toast.js";
 import { AT, contentOf, isStatus, save, Status, TaskLink, useCalm } from "./parts.js";
@@ -73,7 +73,7 @@ export function Audit({ query }) {
   const columns = [
     { key: "action", label: "What", kind: "main", cell: (one) => one.action.replaceAll("_", " ") },
     { key: "entity", label: "Of", cell: (one) => html`${one.entity_type} ${one.entity_type === "task" ? html`<${TaskLink} id=${one.entity_id} />` : one.entity_id}` },
-    { key: "actor", label: "By", cell: (one) => one.actor },
+    { key: "actor", label: "By", cell: (one) => asker(one.actor) },
     { key: "detail", label: "Detail", wide: true, cell: (one) => one.detail },
     { key: "at", label: "When", kind: "number", cell: (one) => html`<${Time} at=${one.timestamp} />` },
   ];

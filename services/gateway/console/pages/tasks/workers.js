@@ -22,7 +22,7 @@ export function Workers({ query }) {
     { key: "worker", label: "Worker", kind: "main", by: (one) => one.id, cell: (one) => one.id },
     { key: "status", label: "State", by: (one) => one.status, cell: (one) => html`<${Status} status=${one.status} title=${one.detail} />${one.detail && html`<p class="dim small">${one.detail}</p>`}` },
     { key: "load", label: "Load", by: (one) => one.active_leases, cell: (one) => html`<${Load} worker=${one} />` },
-    { key: "rate", label: "In a minute", kind: "number", by: (one) => rates.ended_by_worker[one.id] ?? 0, cell: (one) => number(rates.ended_by_worker[one.id]) },
+    { key: "rate", label: "Last minute", kind: "number", by: (one) => rates.ended_by_worker[one.id] ?? 0, cell: (one) => number(rates.ended_by_worker[one.id]) },
     { key: "labels", label: "Labels", wide: true, cell: (one) => one.capabilities.labels.join(", ") || html`<span class="dim">none</span>` },
     { key: "seen", label: "Last heard", kind: "number", by: (one) => one.last_heartbeat, cell: (one) => html`<${Time} at=${one.last_heartbeat} />` },
     ...(may("tasks") ? [{ key: "actions", label: "", kind: "actions", cell: (one) => html`<${Actions} worker=${one} done=${resource.reload} />` }] : []),
