@@ -6,8 +6,10 @@ import os
 import pty
 import sys
 
+from membridge.system.pidfile import only_one
 from membridge.testing.node_process import NodeProcess
-from tests.fixtures.machines import MakeMachine, command
+from schemas.identity import canonical_id
+from tests.fixtures.machines import PROJECT, MakeMachine, command
 
 
 async def test_the_three_commands_with_json_and_without_a_terminal(make_machine: MakeMachine) -> None:
@@ -104,3 +106,39 @@ async def test_a_machine_without_claude_code_is_told_so(make_machine: MakeMachin
     code, output = await make_machine("a").command("claude-config")
 
     assert (code, "Claude Code has no configuration here" in output) == (1, True)
+
+
+async def test_another_folder_and_one_command_at_a_time(make_machine: MakeMachine) -> None:
+    a = make_machine("a")
+    folder = a.home / "elsewhere"
+    folder.mkdir(parents=True)
+    a.extra = {"CLAUDE_CONFIG_DIR": str(folder)}
+    (folder / "CLAUDE.md").write_text("one\n")
+    (folder / "hooks").mkdir()
+    (folder / "hooks/stop.sh").write_text(f"#!/bin/sh\ncat {folder}/CLAUDE.md\n")
+    state = a.home / ".local/state/membridge/claude-config" / canonical_id(PROJECT)
+    with only_one(state, "claude-config"):
+        code, output = await a.command("claude-config", "push")
+        assert (code, "`membridge claude-config` runs here already" in output) == (1, True), output
+    await command(a, "claude-config", "push")
+
+    b = make_machine("b")
+    (b.home / ".claude").mkdir(parents=True)
+    await command(b, "claude-config", "pull", "--yes")
+    hook = (b.home / ".claude/hooks/stop.sh").read_text()
+    assert hook == "#!/bin/sh\ncat ${CLAUDE_CONFIG_DIR:-$HOME/.claude}/CLAUDE.md\n"
+
+
+async def test_an_alias_needs_a_folder_and_the_memory(make_machine: MakeMachine) -> None:
+    a = make_machine("a")
+    (a.home / ".claude").mkdir(parents=True)
+    for given, said in (
+        (("--alias", "notes=/"), "--alias is for --memory"),
+        (("--memory", "--alias", "notes=/nowhere"), "is not NAME=FOLDER"),
+        (("--memory", "--alias", "a/b=/"), "is not NAME=FOLDER"),
+        (("--memory", "--alias", "notes"), "is not NAME=FOLDER"),
+    ):
+        code, output = await a.command("claude-config", "diff", *given)
+        assert (code, said in output) == (1, True), output
+    code, _ = await a.command("claude-config", "diff", "--memory", "--alias", f"notes={a.home}")
+    assert code == 0
