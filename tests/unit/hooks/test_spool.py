@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from membridge.errors import DiskFullError
 from membridge.hooks import spool
 from membridge.hooks.figures import SpoolFigures, figures
 from membridge.hooks.paths import HookPaths, hook_paths
+from membridge.system import files
 from tests.fixtures.hooks import leave, leave_bytes, waiting
 
 
@@ -84,6 +86,22 @@ def test_of_too_many_events_the_oldest_are_dropped_and_counted(paths: HookPaths)
     assert spool.trim(paths, most_bytes=2 * left[-1].stat().st_size) == 5
     assert waiting(paths) == sorted(path.name for path in left[8:])
     assert figures(paths) == SpoolFigures(waiting=2, damaged=0, dropped=8)
+
+
+def test_a_full_disk_keeps_the_spool_from_being_counted_and_not_from_being_emptied(
+    paths: HookPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise DiskFullError(f"no space left while writing {path}")
+
+    monkeypatch.setattr(files, "save", full)
+    left = [leave(paths, "Stop") for _ in range(3)]
+    for at, path in enumerate(left):
+        os.utime(path, ns=(at, at))
+    assert spool.trim(paths, most_files=1) == 2
+    assert waiting(paths) == [left[2].name]
+    spool.remove(paths, left[2].name)
+    assert waiting(paths) == []
 
 
 def test_a_machine_without_hooks_has_no_figures(tmp_path: Path) -> None:

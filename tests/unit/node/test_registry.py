@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.errors import InvalidRequestError
+from membridge.errors import InvalidRequestError, UnknownProjectError
 from membridge.node import registry
 from membridge.settings import Settings, load
 
@@ -47,3 +47,62 @@ def test_a_damaged_list_is_an_error_and_not_an_empty_one(tmp_path: Path) -> None
     (tmp_path / "state" / "projects.json").write_bytes(b"{")
     with pytest.raises(InvalidRequestError, match="cannot be read"):
         registry.load(settings)
+
+
+FOLDERS = """
+[[projects]]
+name = "work"
+database = "~/work.db"
+folders = ["~/work", "~/clients"]
+[[projects]]
+name = "inner"
+database = "~/inner.db"
+folders = ["~/work/inner"]
+"""
+
+
+@pytest.fixture
+def with_folders(tmp_path: Path) -> Settings:
+    config = tmp_path / ".config" / "membridge" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(FOLDERS)
+    return settings_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "project"),
+    [
+        ("work", "work"),
+        ("work/a/b", "work"),
+        ("clients/x", "work"),
+        ("work/inner/deep", "inner"),
+        ("working", "first"),
+        ("", "first"),
+    ],
+)
+def test_a_session_belongs_to_the_project_with_the_nearest_folder(
+    with_folders: Settings, tmp_path: Path, folder: str, project: str
+) -> None:
+    assert registry.of_session(with_folders, None, str(tmp_path / folder)).name == project
+
+
+def test_a_folder_is_known_by_its_real_path_too(with_folders: Settings, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "work").symlink_to(tmp_path / "disk")
+    assert registry.of_session(with_folders, None, str(tmp_path / "disk" / "a")).name == "work"
+
+
+def test_a_session_whose_hooks_name_a_project_belongs_to_it_wherever_it_runs(
+    with_folders: Settings, tmp_path: Path
+) -> None:
+    registry.add(with_folders, "added", str(tmp_path / "added.db"))
+    for name in ("first", "inner", "added"):
+        found = registry.of_session(with_folders, name, str(tmp_path / "work"))
+        assert found.name == name
+        assert registry.of_session(with_folders, found.id, "").name == name
+    with pytest.raises(UnknownProjectError):
+        registry.of_session(with_folders, "another", str(tmp_path / "work"))
+
+
+def test_a_folder_that_no_path_can_be_is_of_the_first_project(with_folders: Settings) -> None:
+    assert registry.of_session(with_folders, None, "relative\udcff\0").name == "first"

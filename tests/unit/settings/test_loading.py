@@ -277,6 +277,8 @@ def test_the_file_adds_projects(home: Path) -> None:
     ("text", "pattern"),
     [
         ('projects = "work"', "projects in"),
+        ('[[projects]]\nname = "a"\ndatabase = "/a.db"\nfolders = "~/a"', r"projects\[0\].folders"),
+        ('[[projects]]\nname = "a"\ndatabase = "/a.db"\nfolders = ["a"]', r"projects\[0\].folders"),
         ("[projects]\nname = 1", "projects in"),
         ('[[projects]]\nname = "work"', r"projects\[0\]\.database = None"),
         ('[[projects]]\nname = "work"\ndatabas = "/x"', r"did you mean projects\.database"),

@@ -27,6 +27,18 @@ def test_only_named_files_are_reported(tmp_path: Path) -> None:
     events.close()
 
 
+def test_every_file_is_reported_where_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    events = Inotify({tmp_path: NAMES, tmp_path / "all": Names(every=True)})
+    (tmp_path / "other").write_text("x")
+    other = events.read()
+    (tmp_path / "all" / "any").write_text("x")
+
+    assert not other
+    assert events.read()
+    events.close()
+
+
 def test_a_write_in_place_a_rename_and_a_deletion_are_events(tmp_path: Path) -> None:
     wal = tmp_path / "a.db-wal"
     wal.write_bytes(b"0123")
