@@ -98,11 +98,16 @@ async def test_its_keys_of_a_server_with_accounts_reach_what_it_needs_and_nothin
         runtime = Path(shutil.copy(keys / "gateway.seed", tmp_path / "runtime.seed"))
         project = Path(shutil.copy(keys / "gateway" / f"{P}.seed", tmp_path / "project.seed"))
         async with signed_in(place, runtime, "gateway") as service:
-            for subject in ("membridge.runtime.submit", "membridge.runtime.lease.w", "$JS.API.DIRECT.GET.TASKS"):
+            for subject in (
+                "membridge.runtime.submit", "membridge.runtime.lease.w", "$JS.API.DIRECT.GET.TASKS",
+                "membridge.runtime.stop_task_job", "$JS.API.DIRECT.GET.KV_task_jobs",
+            ):  # fmt: skip
                 assert await service.publish(subject), subject
             assert await service.hears("membridge.runtime.task.*.*.*")
+            assert await service.hears("$KV.task_jobs.>")
             for subject in (
-                "$KV.leases.x", "membridge.worker.a.run", "membridge.worker.a.presence", "membridge.runtime.roll_call",
+                "$KV.task_jobs.x", "$KV.leases.x",
+                "membridge.worker.a.run", "membridge.worker.a.presence", "membridge.runtime.roll_call",
                 "$JS.API.STREAM.PURGE.TASKS", "$JS.API.CONSUMER.CREATE.TASKS", "$JS.API.DIRECT.GET.KV_leases",
                 "membridge.scheduler.submit", "$JS.API.STREAM.DELETE.KV_api_keys",
             ):  # fmt: skip
