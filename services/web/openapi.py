@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -46,6 +46,7 @@ def document(routes: Sequence[AnyRoute], title: str) -> Json:
     kinds = [kind for route in routes for kind in (route.request, route.reply) if kind is not Text]
     unique = list(dict.fromkeys([*kinds, ErrorBody, Problem]))
     schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
+    components = portable(components)
     named = dict(zip(unique, schemas, strict=True))
     paths: dict[str, Json] = {}
     for route in routes:
@@ -62,6 +63,21 @@ def document(routes: Sequence[AnyRoute], title: str) -> Json:
             },
         },
     }
+
+
+def portable(part: Json) -> Json:
+    """Return a schema with patterns as JSON Schema has them: `$` is the end there, and Python's `\\Z` is a letter."""
+    return {name: _portable(name, value) for name, value in part.items()}
+
+
+def _portable(name: str, value: object) -> object:
+    if name == "pattern" and isinstance(value, str):
+        return value.replace(r"\Z", "$")
+    if isinstance(value, dict):
+        return portable(cast("Json", value))
+    if isinstance(value, list):
+        return [_portable("", one) for one in cast("list[object]", value)]
+    return value
 
 
 def _operation(route: AnyRoute, named: dict[Any, Json], components: dict[str, Json]) -> Json:

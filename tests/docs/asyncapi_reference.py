@@ -21,6 +21,7 @@ from schemas.proposal import ProposalAnnouncement
 from schemas.subjects import Impact, Operation
 from schemas.task_events import TaskEvent
 from schemas.web import AuditEntry
+from services.web.openapi import portable
 from tests.docs.nats_reference import owned, sections
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "asyncapi.json"
@@ -63,7 +64,7 @@ def document() -> Json:
         )
     )
     found, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    components = _portable(components)
+    components = portable(components)
     schemas = dict(zip(types, found, strict=True))
     channels: Json = {"reply": {"address": None, "description": "The inbox that a request names.", "messages": {}}}
     operations: Json = {}
@@ -110,18 +111,6 @@ def document() -> Json:
 def render() -> str:
     """Return the text of the file."""
     return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
-
-
-def _portable(part: Any) -> Any:
-    """Return schemas with patterns as JSON Schema has them: `$` is the end there, and Python's `\\Z` is a letter."""
-    if isinstance(part, list):
-        return [_portable(value) for value in part]
-    if not isinstance(part, dict):
-        return part
-    return {
-        name: value.replace(r"\Z", "$") if name == "pattern" and isinstance(value, str) else _portable(value)
-        for name, value in part.items()
-    }
 
 
 def _ask(operation: Operation[Any, Any], owner: str, channels: Json, operations: Json) -> None:

@@ -1,6 +1,6 @@
 """The document of streams: an item as the type of an event, and how to resume."""
 
-from services.web.openapi import document
+from services.web.openapi import document, portable
 from tests.fixtures.web_access import EVENTS, SOCKET
 
 
@@ -37,3 +37,12 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
     assert {name.removeprefix("#/components/") for name in found} <= {
         *(f"schemas/{name}" for name in schemas), *(f"responses/{name}" for name in responses),
     }  # fmt: skip
+
+
+def test_patterns_are_those_of_json_schema() -> None:
+    end = {"pattern": r"^[a-z]+\Z", "title": r"\Z"}
+
+    found = portable({"properties": {"pattern": end, "several": {"anyOf": [end, {"type": "null"}]}}})
+
+    mended = {"pattern": "^[a-z]+$", "title": r"\Z"}
+    assert found == {"properties": {"pattern": mended, "several": {"anyOf": [mended, {"type": "null"}]}}}
