@@ -171,11 +171,14 @@ async def test_each_wal_is_read_before_it_begins_anew_though_nothing_is_pushed(
     index = RowIndex(box.lane.folder / "lasting.db", box.database, lasting=True)
     project = await project_of(replace(box, lane=replace(box.lane, index=index)), bus)
     monkeypatch.setattr("membridge.node.rules.quiet_wait", lambda *_: NEVER)
-    fed, loop, complete, feed = asyncio.Event(), asyncio.get_running_loop(), list[object](), standing.feed
+    loop, complete, feed = asyncio.get_running_loop(), list[object](), standing.feed
+    written, fed = list[int](), asyncio.Queue[list[int]]()
 
     def feeding(lane: Lane, *, deadline: Deadline) -> None:
+        # A feed that began before a row was written has not read it.
+        before = [*written]
         feed(lane, deadline=deadline)
-        loop.call_soon_threadsafe(fed.set)
+        loop.call_soon_threadsafe(fed.put_nowait, before)
 
     class Log:
         def debug(self, event: str, **fields: object) -> None:
@@ -188,10 +191,11 @@ async def test_each_wal_is_read_before_it_begins_anew_though_nothing_is_pushed(
         monkeypatch.setattr(row_index, "log", Log())
         for number in range(6):
             execute(box.database, "PRAGMA wal_checkpoint(RESTART)")
-            fed.clear()
             add_observation(box.database, f"row {number}")
+            written.append(number)
             async with asyncio.timeout(30.0):
-                await fed.wait()
+                while number not in await fed.get():
+                    pass
         assert await project.count_unsynced(deadline=soon()) >= 6
     index.close()
     assert complete == []
