@@ -177,9 +177,13 @@ class AutoSync:
         if due.head or due.role or due.look:
             return 0.0
         until_look = self._look_at - now
+        return until_look if due.changed_first is None else min(until_look, self._quiet_in(due))
+
+    def _quiet_in(self, due: _Due) -> float:
+        """Return in how many seconds what changed is sent; 0 when nothing did."""
         if due.changed_first is None:
-            return until_look
-        return min(until_look, rules.quiet_wait(now, due.changed_first, due.changed_last, self._quiet))
+            return 0.0
+        return rules.quiet_wait(time.monotonic(), due.changed_first, due.changed_last, self._quiet)
 
     def _next_look(self) -> None:
         self._look_at = time.monotonic() + jittered(self._look_again)
@@ -190,6 +194,10 @@ class AutoSync:
 
     async def _do_due(self) -> None:
         due, self._due = self._due, _Due(head=False, role=False)
+        if self._quiet_in(due) > 0:
+            # The round has another reason: who is still writing is not sent before it is quiet.
+            self._due.changed_first, self._due.changed_last = due.changed_first, due.changed_last
+            due.changed_first = None
         try:
             await self._sync(due)
         except BaseException:

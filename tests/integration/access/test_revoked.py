@@ -12,7 +12,7 @@ from tests.integration.access.sites import SHARED, eventually, seed_of, signed_i
 
 #: The exit code that the systemd unit names in RestartPreventExitStatus.
 REVOKED = 77
-UNIT = Path(__file__).parents[3] / "membridge" / "embedded" / "systemd" / "membridge-node.service"
+UNIT = Path(__file__).parents[3] / "deploy" / "systemd" / "user" / "membridge-node.service"
 P = canonical_id(SHARED)
 
 

@@ -83,7 +83,8 @@ async def test_it_has_a_unit_a_command_and_settings(make_machine: MakeMachine) -
     machine = make_machine("a", **installed())
     units = {unit["name"]: unit for unit in (await command(machine, "units"))["units"]}
     assert units["membridge-toy.service"]["wanted"] is True
-    assert "ExecStart=%h/.local/bin/membridge toy\n" in units["membridge-toy.service"]["text"]
+    # What stands behind the last hyphen of the unit's name is the command.
+    assert "ExecStart=%h/.local/bin/membridge %j\n" in units["membridge-toy.service"]["text"]
     assert "membridge-toy.service" in units["membridge-node.service"]["text"]
     shown = {line["key"]: line for line in (await command(machine, "config"))["settings"]}
     assert (shown["toy.enabled"]["value"], shown["toy.enabled"]["origin"]) == ("true", "env MEMBRIDGE_TOY")
