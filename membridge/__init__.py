@@ -12,4 +12,4 @@ on_first_use(["ipaddress", "locale", "textwrap", "tokenize"])
 # It takes from there what Python 3.11 has itself; half a MiB.
 load_without("msgspec", ["typing_extensions"])
 # It imports the compressors of archives that nobody makes here.
-load_without("shutil", ["bz2", "lzma"])
+load_without("shutil", ["bz2", "lzma", "zlib"])

@@ -17,7 +17,6 @@ from membridge.commits import chain, heads, layout, rebuild
 from membridge.commits.chain import Descent
 from membridge.commits.replica import Replica
 from membridge.errors import CorruptObjectError, MembridgeError
-from membridge.merge import row_rollup
 from membridge.merge.row_stream import MalformedStreamError, decode, encode
 from membridge.system import files
 from membridge.system.logging import get_logger
@@ -102,6 +101,8 @@ async def _joined(replica: Replica, way: Descent, last: _Part, folder: Path, *, 
 
 
 def _join(parts: Sequence[Path], target: Path) -> int:
+    from membridge.merge import row_rollup  # noqa: PLC0415 - rarely needed: a node keeps what it loads
+
     with files.translated(target):
         joined = row_rollup.join(decode(rebuild.chunks_of(path)) for path in parts)
         with target.open("wb") as file:

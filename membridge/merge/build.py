@@ -9,7 +9,7 @@ from pathlib import Path
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.claudemem.connection import open_to_build
+from membridge.claudemem.connection import SEARCH_SUFFIX, open_to_build
 from membridge.claudemem.sql import Connection, RowRefusedError, Value
 from membridge.claudemem.tables import (
     CARRIED_COLUMNS,
@@ -28,8 +28,6 @@ from membridge.merge.search_index import Rows, SearchIndex
 from membridge.merge.write import second_hash, stand_ins
 from membridge.system import clock, files
 
-#: Ending of the name of the file, behind the database's, in which search indexes are made.
-SEARCH_SUFFIX = "-search"
 #: Columns by whose index a row is found that another one refers to.
 _PROBES = ("created_at_epoch", "content_session_id")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from membridge.aio.deadline import Deadline
-from membridge.claudemem.connection import MEMORY_SUFFIX
+from membridge.claudemem.connection import MEMORY_SUFFIX, SEARCH_SUFFIX
 from membridge.claudemem.database import device_id
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, quoted, travelling_tables
@@ -16,7 +16,6 @@ from membridge.claudemem.translate import translated
 from membridge.errors import ConflictError
 from membridge.merge import three_way
 from membridge.merge.apply import Terms
-from membridge.merge.build import SEARCH_SUFFIX, build
 from membridge.merge.conflicts import Journal
 from membridge.merge.fill import fill
 from membridge.merge.memory_file import MemoryFile
@@ -55,6 +54,8 @@ def build_from(state: Path, target: Path, *, source: Source, own_device: str | N
     if state.suffix == MEMORY_SUFFIX:
         with closing(MemoryFile(state, deadline=deadline)) as memory:
             schema = memory.schema()
+        from membridge.merge.build import build  # noqa: PLC0415 - an idle node builds nothing
+
         build(state, schema, target, source=source, deadline=deadline)
         _raise_sequences(target, own_device)
         return

@@ -8,7 +8,7 @@ import msgspec
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.holders import holders
-from membridge.commits import heads, history, materialize, tags
+from membridge.commits import heads, history, tags
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import InvalidRequestError
 from membridge.merge.compare import Comparison
@@ -97,6 +97,8 @@ class HistoryOperations:
         """Return a part of the file of an extracted state. Raises NotFoundError."""
         del context
         replica = self._project.lane
+        from membridge.commits import materialize  # noqa: PLC0415 - rarely asked for: a node keeps what it loads
+
         body, size = await threads.run(materialize.part, replica, request.name, request.offset, MOST_PART)
         return ReadExtractedReply(body=body, size_bytes=size)
 
@@ -143,6 +145,8 @@ class HistoryOperations:
 
     async def _extract(self, request: ExtractRequest, progress: ProgressTracker, deadline: Deadline) -> ExtractReply:
         record = await self._state(request.state, deadline)
+        from membridge.commits import materialize  # noqa: PLC0415 - rarely asked for: a node keeps what it loads
+
         path = await materialize.extract(self._project.lane, record, progress=progress, deadline=deadline)
         return ExtractReply(
             path=str(path),

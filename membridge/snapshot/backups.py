@@ -17,7 +17,7 @@ from membridge.claudemem import clone, database
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.retention import DAY
 from membridge.errors import DatabaseCorruptError, DiskFullError, FileAccessError
-from membridge.merge import put_back, undo_record
+from membridge.merge import undo_record
 from membridge.merge.compare import Comparison
 from membridge.merge.former import Former
 from membridge.merge.undo_record import Facts, Header
@@ -86,6 +86,8 @@ class BeforeWrite:
         """Return what the operation changed in the live database so far; `limit` rows are named."""
         if self._backup is None:
             return Comparison()
+        from membridge.merge import put_back  # noqa: PLC0415 - rarely needed: a node keeps what it loads
+
         rows = undo_chain.recorded(self._backup)
         return put_back.changes(self._lane.database, rows, limit=limit, deadline=deadline).turned()
 

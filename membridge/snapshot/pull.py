@@ -13,7 +13,7 @@ import msgspec
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.claudemem import database, durable, overwrite
+from membridge.claudemem import database, durable
 from membridge.claudemem.connection import open_frozen
 from membridge.commits import chain, fetch, heads
 from membridge.commits.chain import Position
@@ -93,7 +93,7 @@ async def bring_up(
     try:
         whole = replace or not await threads.run(lane.database.exists)
         fetched = await fetch.fetch(lane, head, whole=whole, progress=progress, deadline=deadline)
-        aside = await threads.run(overwrite.set_aside, lane.database) if damaged else None
+        aside = await threads.run(_set_aside, lane.database) if damaged else None
         try:
             outcome, report = await _take_in(
                 lane, head, fetched, save, replace=replace, progress=progress, deadline=deadline
@@ -154,6 +154,12 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
         outcome = PullOutcome.REPLACED
     await threads.run(fetch.take, lane, fetched, deadline=deadline)
     return outcome, report
+
+
+def _set_aside(path: Path) -> Path:
+    from membridge.claudemem import overwrite  # noqa: PLC0415 - rarely needed: a node keeps what it loads
+
+    return overwrite.set_aside(path)
 
 
 def _install(lane: Lane, state: Path, fetched: Fetched, source: Source, deadline: Deadline) -> None:

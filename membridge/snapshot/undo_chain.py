@@ -11,7 +11,7 @@ from pathlib import Path
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_live
 from membridge.errors import DatabaseCorruptError, FileAccessError
-from membridge.merge import former, put_back, undo_record
+from membridge.merge import former, undo_record
 from membridge.merge.former import Former, RawRows, RowKey
 from membridge.merge.undo_record import Facts, Header
 from membridge.snapshot.backup_files import BackupFiles
@@ -68,6 +68,8 @@ def settle(live: Path, backup: BackupFiles, facts: Facts, *, deadline: Deadline)
     header = header_of(backup)
     if header is None or not facts.continues(header.facts):
         return False
+    from membridge.merge import put_back  # noqa: PLC0415 - rarely needed: a node keeps what it loads
+
     last = undo_record.last(backup.undo_path)
     if not last or not put_back.is_undone(live, last, deadline=deadline):
         return False
@@ -83,6 +85,8 @@ def goes_on_from(live: Path, newest: BackupFiles, facts: Facts, *, deadline: Dea
     header = header_of(newest)
     if header is None or header.closed or not facts.continues(header.facts):
         return False
+    from membridge.merge import put_back  # noqa: PLC0415 - rarely needed: a node keeps what it loads
+
     return put_back.fits(live, undo_record.last(newest.undo_path), deadline=deadline)
 
 
@@ -144,6 +148,8 @@ def _from_live(chain: Sequence[BackupFiles], live: Path, deadline: Deadline) -> 
     facts = facts_of(live, deadline=deadline)
     if header.closed or not facts.continues(header.facts):
         return None
+    from membridge.merge import put_back  # noqa: PLC0415 - rarely needed: a node keeps what it loads
+
     if blocks and put_back.is_undone(live, blocks[-1], deadline=deadline):
         # Its transaction was never committed, or all of it was taken back.
         blocks.pop()
