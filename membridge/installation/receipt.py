@@ -45,6 +45,20 @@ class Receipt:
         """The installer's copy of itself."""
         return self.prefix / "install.sh"
 
+    @property
+    def role(self) -> str:
+        """What was installed: `node`, `server` or `all`."""
+        return self.facts.get("role", "node")
+
+    @property
+    def scope(self) -> str:
+        """For whom it was installed: `user` or `system`."""
+        return self.facts.get("scope", "user")
+
+    def command(self, mode: str, *more: str) -> list[str]:
+        """Return the installer's command for this installation: `mode` is its role, or what the script does with it."""
+        return ["sh", str(self.script), mode, f"--{self.scope}", "--prefix", str(self.prefix), *more]
+
 
 def find() -> Receipt | None:
     """Return the receipt of the installation that this interpreter belongs to, None if another tool installed it."""

@@ -55,9 +55,8 @@ def command(receipt: Receipt, to: Newest) -> list[str]:
     """Return the command that installs a version in place of this one."""
     if not receipt.script.is_file():
         raise NotFoundError(f"{receipt.script} is gone", remedy="run the install.sh of a source tree")
-    role, scope = receipt.facts.get("role", "node"), receipt.facts.get("scope", "user")
     where = ["--from", str(to.source)] if to.source else ["--version", to.version]
-    return ["sh", str(receipt.script), role, f"--{scope}", "--prefix", str(receipt.prefix), *where]
+    return receipt.command(receipt.role, *where)
 
 
 def needs_receipt(receipt: Receipt | None) -> Receipt:

@@ -4,6 +4,7 @@ Each function returns lines like the doctor's. They change nothing and need no N
 """
 
 import os
+import shlex
 import stat
 import subprocess
 from collections.abc import Generator
@@ -45,7 +46,7 @@ def _files(receipt: Receipt | None) -> Check:
             wrong.append(f"{file} was changed")
     wrong += [f"{link} is not a link to an environment" for link in receipt.links if not (link / "bin").is_dir()]
     if wrong:
-        return fail(name, "; ".join(wrong), _again(receipt))
+        return fail(name, "; ".join(wrong), _run(receipt, receipt.role))
     return ok(name, f"{len(receipt.files)} files are as {receipt.path} says")
 
 
@@ -55,12 +56,13 @@ def _versions(receipt: Receipt | None) -> Check:
         return skipped(name, f"membridge {running}; there is no receipt to compare it with")
     noted = receipt.facts.get("version", "")
     if noted != running:
-        return fail(name, f"membridge {running} runs, and the receipt says {noted or 'none'}", _again(receipt))
+        return fail(
+            name, f"membridge {running} runs, and the receipt says {noted or 'none'}", _run(receipt, receipt.role)
+        )
     found = sorted(path.name for path in (receipt.prefix / "versions").glob("*") if path.is_dir())
     unfinished = [one for one in found if not (receipt.prefix / "versions" / one / "complete").exists()]
     if unfinished or len(found) > KEPT + 1:
-        script = f"sh {receipt.script} cleanup --{receipt.facts.get('scope', 'user')} --prefix {receipt.prefix}"
-        return warn(name, f"unused environments: {', '.join(unfinished or found)}", f"run `{script}`")
+        return warn(name, f"unused environments: {', '.join(unfinished or found)}", _run(receipt, "cleanup"))
     return ok(name, f"membridge {running}; {receipt.current} is {receipt.current.readlink()}")
 
 
@@ -71,7 +73,7 @@ def _services(receipt: Receipt | None) -> Generator[Check]:
     if not receipt.services:
         yield skipped("services", "none was enabled: no service manager ran when it was installed")
     for init, service in receipt.services:
-        state = _state(init, service, user=receipt.facts.get("scope") == "user")
+        state = _state(init, service, user=receipt.scope == "user")
         if state.runs:
             yield ok(service, f"{init}: {state.word}")
         else:
@@ -134,6 +136,5 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _again(receipt: Receipt) -> str:
-    role, scope = receipt.facts.get("role", "node"), receipt.facts.get("scope", "user")
-    return f"run `sh {receipt.script} {role} --{scope} --prefix {receipt.prefix}`"
+def _run(receipt: Receipt, mode: str) -> str:
+    return f"run `{shlex.join(receipt.command(mode))}`"
