@@ -1,10 +1,12 @@
 """Where the hooks go on this machine, the hooks that settings.json gets there, and the receipt of an installation."""
 
 import hashlib
+import os
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -41,6 +43,12 @@ class Place:
 
     claude: Path
     state: Path
+
+    @classmethod
+    def of_user(cls, state: Path) -> Self:
+        """Return the place of the user who runs this: Claude Code's folder as Claude Code finds it."""
+        folder = os.environ.get("CLAUDE_CONFIG_DIR")
+        return cls(Path(folder).absolute() if folder else Path.home() / ".claude", state)
 
     @property
     def plugin(self) -> Path:

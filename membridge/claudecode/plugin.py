@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import hooks
 from membridge.errors import ConflictError
 from membridge.system import files
 
+#: The plugin as it is shipped.
+SHIPPED = Path(hooks.__file__).parent / "claude-code"
 #: Below the plugin's folder: what makes it a plugin.
 MANIFEST = Path(".claude-plugin") / "plugin.json"
 #: Files that are written for this machine.

@@ -1,24 +1,18 @@
 """`membridge install hooks` and `membridge uninstall hooks`: the plugin of Claude Code, on this machine."""
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
-import hooks as package
 from membridge.claudecode import installation, version
 from membridge.claudecode.place import Place
-from membridge.claudecode.plugin import Reach
+from membridge.claudecode.plugin import SHIPPED, Reach
 from membridge.cli.command import Invocation, command
 from membridge.hooks.paths import hook_paths, make_spool
-from membridge.settings import Settings
 from membridge.system import pidfile
 from schemas.subjects import Impact
 from schemas.wire import Wire
-
-#: The plugin as it is shipped.
-SOURCE = Path(package.__file__).parent / "claude-code"
 
 
 class InstalledReply(Wire, frozen=True, kw_only=True):
@@ -51,7 +45,7 @@ def install_hooks(invocation: Invocation, *, replace_old: bool) -> None:
     sessions whose environment has no CLAUDE_PROJECT_ID. Run it again after an update, and after a change of
     `hooks.wait_seconds` or of the state folder.
     """
-    settings, place = invocation.settings, _place(invocation.settings)
+    settings, place = invocation.settings, Place.of_user(invocation.settings.node.state_dir)
     paths = hook_paths(settings.node.state_dir)
     reach = Reach(
         spool=paths.spool,
@@ -64,7 +58,7 @@ def install_hooks(invocation: Invocation, *, replace_old: bool) -> None:
     )
     found = version.installed(settings.worker.claude)
     into_settings = found is not None and found < version.LOADS_FOLDERS
-    done = installation.install(place, SOURCE, reach, into_settings=into_settings, replace_old=replace_old)
+    done = installation.install(place, SHIPPED, reach, into_settings=into_settings, replace_old=replace_old)
     make_spool(paths)
     reply = InstalledReply(
         plugin=str(place.plugin),
@@ -83,9 +77,9 @@ def uninstall_hooks(invocation: Invocation) -> None:
 
     Events that wait in the spool stay for the daemon.
     """
-    place = _place(invocation.settings)
     state = invocation.settings.node.state_dir
-    done = installation.uninstall(place, SOURCE, spool=None if _daemon_runs(state) else hook_paths(state).spool)
+    place = Place.of_user(state)
+    done = installation.uninstall(place, SHIPPED, spool=None if _daemon_runs(state) else hook_paths(state).spool)
     reply = RemovedReply(
         plugin=str(place.plugin),
         removed=done.was_there,
@@ -97,12 +91,6 @@ def uninstall_hooks(invocation: Invocation) -> None:
 
 install = click.Group("install", commands=[install_hooks], help="Install the hooks into Claude Code.")
 uninstall = click.Group("uninstall", commands=[uninstall_hooks], help="Remove the hooks from Claude Code.")
-
-
-def _place(settings: Settings) -> Place:
-    folder = os.environ.get("CLAUDE_CONFIG_DIR")
-    claude = Path(folder).absolute() if folder else Path.home() / ".claude"
-    return Place(claude, settings.node.state_dir)
 
 
 def _daemon_runs(state: Path) -> bool:

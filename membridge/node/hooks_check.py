@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import cast
 
-import hooks as shipped
 from membridge.claudecode import plugin
 from membridge.claudecode.place import Place
 from membridge.errors import MembridgeError
@@ -24,8 +23,7 @@ _AGAIN = "run `membridge install hooks`"
 
 def check(settings: Settings) -> Check:
     """Return the line. Blocking."""
-    folder = os.environ.get("CLAUDE_CONFIG_DIR")
-    place = Place(Path(folder).absolute() if folder else Path.home() / ".claude", settings.node.state_dir)
+    place = Place.of_user(settings.node.state_dir)
     paths = hook_paths(settings.node.state_dir)
     found = _of_spool(paths) or _of_plugin(place.plugin, paths, settings)
     if found is not None:
@@ -83,7 +81,7 @@ def _of_plugin(folder: Path, paths: HookPaths, settings: Settings) -> Check | No
     try:
         if not plugin.is_ours(folder):
             return None
-        fresh = plugin.shipped(Path(shipped.__file__).parent / "claude-code")
+        fresh = plugin.shipped(plugin.SHIPPED)
         shared = fresh.keys() - {*plugin.MADE_HERE}
         stale = sorted(path for path in shared if (folder / path).read_bytes() != fresh[path])
         told: object = json.loads((folder / plugin.PATHS_JSON).read_bytes())

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from membridge.claudecode.installation import install
 from membridge.claudecode.place import Place
-from membridge.claudecode.plugin import Reach
-from membridge.cli.hooks import SOURCE
+from membridge.claudecode.plugin import SHIPPED, Reach
 from membridge.hooks.paths import hook_paths, make_spool
 from tests.fixtures.pace import pause
 from tests.real.messages_api import MessagesApi
@@ -55,7 +54,7 @@ class Claude:
         reach = Reach(
             spool=paths.spool, socket=paths.socket, heartbeat=paths.heartbeat, python=python, wait_seconds=wait_seconds
         )
-        install(Place(self.home / ".claude", state), SOURCE, reach, into_settings=False, replace_old=False)
+        install(Place(self.home / ".claude", state), SHIPPED, reach, into_settings=False, replace_old=False)
 
     async def session(self, prompt: str) -> Session:
         """Run `claude -p` to its end."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.cli.hooks import SOURCE
+from membridge.claudecode.plugin import SHIPPED
 from membridge.hooks.paths import BEAT_STALE, MOST_BODY_BYTES, hook_paths
 from membridge.system import clock
 from tests.fixtures.hook_daemon import Behaviour, hook_daemon, state
@@ -155,7 +155,7 @@ async def test_a_session_does_not_notice_a_daemon_that_fails(
 async def test_a_plugin_of_the_marketplace_finds_the_daemon_by_its_defaults(tmp_path: Path, state: Path) -> None:
     async with messages_api() as api, hook_daemon(state) as daemon:
         daemon.context = LINE
-        found = Claude(fetch_claude(), tmp_path / "home", api, [SOURCE], {"MEMBRIDGE_STATE_DIR": str(state)})
+        found = Claude(fetch_claude(), tmp_path / "home", api, [SHIPPED], {"MEMBRIDGE_STATE_DIR": str(state)})
 
         session = await found.session("hello")
 
@@ -178,12 +178,12 @@ async def test_a_long_prompt_is_cut_in_the_spool_alone(tmp_path: Path, state: Pa
 async def test_claude_code_lists_and_accepts_the_plugin(tmp_path: Path, state: Path) -> None:
     async with claude(tmp_path / "home", state) as found:
         code, output, errors = await found.run(
-            "plugin", "validate", "--strict", "--profile", "directory", "--json", str(SOURCE)
+            "plugin", "validate", "--strict", "--profile", "directory", "--json", str(SHIPPED)
         )
         assert (code, errors) == (0, "")
         assert json.loads(output)["success"] is True
 
-        code, output, errors = await found.run("plugin", "validate", "--strict", str(SOURCE.parents[1]))
+        code, output, errors = await found.run("plugin", "validate", "--strict", str(SHIPPED.parents[1]))
         assert (code, errors) == (0, "")
 
         installed = found.home / ".claude" / "skills" / "membridge"

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.claudecode.plugin import Reach, shipped
-from membridge.cli.hooks import SOURCE
+from membridge.claudecode.plugin import SHIPPED, Reach, shipped
 from membridge.hooks.paths import hook_paths, make_spool
 from tests.fixtures.hook_daemon import state
 
@@ -42,7 +41,7 @@ def scripts(state: Path, tmp_path: Path) -> Scripts:
     make_spool(paths)
     python = Path(sys.executable).resolve()
     reach = Reach(spool=paths.spool, socket=paths.socket, heartbeat=paths.heartbeat, python=python, wait_seconds=1.0)
-    for path, content in (shipped(SOURCE) | reach.files()).items():
+    for path, content in (shipped(SHIPPED) | reach.files()).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
     return Scripts(folder, home)

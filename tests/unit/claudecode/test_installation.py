@@ -12,8 +12,7 @@ import pytest
 
 from membridge.claudecode.installation import install, uninstall
 from membridge.claudecode.place import Place
-from membridge.claudecode.plugin import MANIFEST, Reach, shipped
-from membridge.cli.hooks import SOURCE
+from membridge.claudecode.plugin import MANIFEST, SHIPPED, Reach, shipped
 from membridge.errors import ConflictError, InvalidRequestError, MembridgeError
 from membridge.hooks.paths import hook_paths, make_spool
 from membridge.system import files
@@ -61,14 +60,14 @@ def reach_in(home: Path, **changed: object) -> Reach:
 
 def put(home: Path, *, into_settings: bool = False, replace_old: bool = False, **changed: object) -> tuple[bool, int]:
     done = install(
-        place_in(home), SOURCE, reach_in(home, **changed), into_settings=into_settings, replace_old=replace_old
+        place_in(home), SHIPPED, reach_in(home, **changed), into_settings=into_settings, replace_old=replace_old
     )
     make_spool(hook_paths(place_in(home).state))
     return done.changed_settings, len(done.old_hooks)
 
 
 def take(home: Path) -> tuple[bool, int, bool]:
-    done = uninstall(place_in(home), SOURCE, spool=hook_paths(place_in(home).state).spool)
+    done = uninstall(place_in(home), SHIPPED, spool=hook_paths(place_in(home).state).spool)
     return done.was_there, len(done.foreign), done.backup is not None
 
 
@@ -112,8 +111,8 @@ def test_the_plugin_is_what_is_shipped_and_where_the_daemon_is(home: Path) -> No
 
     found = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert {
-        path: content for path, content in found.items() if path in shipped(SOURCE) and path.name != "paths.js"
-    } == {path: content for path, content in shipped(SOURCE).items() if path.name != "paths.js"}
+        path: content for path, content in found.items() if path in shipped(SHIPPED) and path.name != "paths.js"
+    } == {path: content for path, content in shipped(SHIPPED).items() if path.name != "paths.js"}
     paths = hook_paths(place_in(home).state)
     told = {
         "spool": str(paths.spool),
@@ -133,7 +132,7 @@ def test_the_plugin_is_what_is_shipped_and_where_the_daemon_is(home: Path) -> No
 
 def test_an_upgrade_changes_what_differs_and_removes_what_is_gone(home: Path, tmp_path: Path) -> None:
     older = tmp_path / "older"
-    for path, content in shipped(SOURCE).items():
+    for path, content in shipped(SHIPPED).items():
         (older / path).parent.mkdir(parents=True, exist_ok=True)
         (older / path).write_bytes(content)
     (older / "event.sh").write_text("old")
@@ -146,7 +145,7 @@ def test_an_upgrade_changes_what_differs_and_removes_what_is_gone(home: Path, tm
     put(home, wait_seconds=2.0)
 
     assert not (place_in(home).plugin / "bin").exists()
-    assert (place_in(home).plugin / "event.sh").read_bytes() == (SOURCE / "event.sh").read_bytes()
+    assert (place_in(home).plugin / "event.sh").read_bytes() == (SHIPPED / "event.sh").read_bytes()
     assert (place_in(home).plugin / "icon.png").stat().st_mtime_ns == kept
     take(home)
     assert tree(home) == before
@@ -236,7 +235,7 @@ def test_events_that_wait_stay_for_the_daemon(home: Path) -> None:
 def test_a_daemon_that_runs_keeps_its_spool(home: Path) -> None:
     put(home)
 
-    uninstall(place_in(home), SOURCE, spool=None)
+    uninstall(place_in(home), SHIPPED, spool=None)
 
     assert hook_paths(place_in(home).state).new.is_dir()
 

@@ -8,17 +8,14 @@ from pathlib import Path
 
 import pytest
 
-import hooks as shipped
 from membridge.claudecode import installation
 from membridge.claudecode.place import Place
-from membridge.claudecode.plugin import PATHS_JSON, Reach
+from membridge.claudecode.plugin import PATHS_JSON, SHIPPED, Reach
 from membridge.hooks.paths import HookPaths, hook_paths, make_spool
 from membridge.node import hooks_check
 from membridge.settings import Settings, load
 from schemas.node import Check, Finding
 from tests.fixtures.hooks import leave
-
-SOURCE = Path(shipped.__file__).parent / "claude-code"
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Machine:
     def install(self, **changed: object) -> None:
         paths = self.paths
         reach = Reach(paths.spool, paths.socket, paths.heartbeat, Path(sys.executable), 5.0)
-        installation.install(self.place, SOURCE, replace(reach, **changed), into_settings=False, replace_old=False)  # type: ignore[arg-type]
+        installation.install(self.place, SHIPPED, replace(reach, **changed), into_settings=False, replace_old=False)  # type: ignore[arg-type]
 
 
 @pytest.fixture
