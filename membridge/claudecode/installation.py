@@ -71,7 +71,7 @@ def uninstall(place: Place, source: Path, *, spool: Path | None) -> Removed:
         files.discard_saved(file)
     emptied = [] if spool is None else [spool / "tmp", spool / "new", spool]
     for folder in (place.receipt.parent, *emptied, place.state, *map(Path, reversed(receipt.folders))):
-        plugin.remove_empty(folder)
+        files.remove_if_empty(folder)
     return Removed(ours, tuple(left), backup)
 
 

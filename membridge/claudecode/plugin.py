@@ -96,17 +96,8 @@ def remove(folder: Path, names: Collection[Path]) -> list[Path]:
         files.discard_saved(file)
     with files.translated(folder):
         for inner in sorted({folder / parent for path in names for parent in path.parents}, reverse=True):
-            remove_empty(inner)
+            files.remove_if_empty(inner)
         return sorted(path for path in folder.rglob("*") if not path.is_dir())
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove a folder if it is there and empty. Blocking."""
-    try:
-        folder.rmdir()
-    except OSError:
-        # It holds what something else put there, or is gone already.
-        return
 
 
 def is_ours(folder: Path) -> bool:

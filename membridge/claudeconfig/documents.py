@@ -57,9 +57,9 @@ def parsed(name: str, body: bytes) -> object:
         raise InvalidRequestError(f"{name} is not valid JSON", remedy=f"mend {name}, then run it again") from error
 
 
-def written(value: object, indent: int = 2) -> bytes:
+def written(value: object) -> bytes:
     """Return a value as JSON that a person can read, with its keys in their order."""
-    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def value_of(tree: "Leaf | Map") -> object:

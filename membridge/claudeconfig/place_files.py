@@ -2,7 +2,6 @@
 
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from membridge.claudeconfig.collect import read_file
@@ -47,12 +46,6 @@ def write(root: Path, path: str, leaf: Leaf) -> None:
 def discard_part(root: Path, path: str) -> None:
     """Remove what a killed write of a file left."""
     files.discard(_part_of(root / path))
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that nothing is in."""
-    with suppress(OSError):
-        folder.rmdir()
 
 
 def new_folders(root: Path, path: str) -> list[str]:

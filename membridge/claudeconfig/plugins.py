@@ -8,7 +8,6 @@ import asyncio
 import shlex
 import shutil
 from collections.abc import Mapping
-from typing import cast
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
@@ -105,7 +104,7 @@ def _agreed(old: Tree, present: Tree, shared: Tree) -> Tree:
 
 def _source(market: object) -> str | None:
     """Return what `claude plugin marketplace add` takes for a marketplace."""
-    source = _as_object(_as_object(market).get("source"))
+    source = settings_file.as_object(settings_file.as_object(market).get("source"))
     place = source.get("repo") or source.get("url") or source.get("package")
     if not isinstance(place, str) or not place or place.startswith("-"):
         return None
@@ -114,8 +113,4 @@ def _source(market: object) -> str | None:
 
 
 def _fields(value: Mapping[str, object], key: str) -> dict[str, object]:
-    return _as_object(value.get(key))
-
-
-def _as_object(value: object) -> dict[str, object]:
-    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    return settings_file.as_object(value.get(key))

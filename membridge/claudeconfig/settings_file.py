@@ -81,7 +81,7 @@ def _keep_if_portable(found: PortableSettings, key: str, value: object, homes: H
 
 def _permissions(found: PortableSettings, value: object, homes: Homes) -> None:
     kept: Json = {}
-    for name, rule in _object(value).items():
+    for name, rule in as_object(value).items():
         if name not in rules.PERMISSIONS:
             found.stays.append(Stays(f"permissions.{name}", "a grant is a decision for one machine"))
         elif not isinstance(rule, list) or _names_folder(cast("object", rule), homes):
@@ -99,7 +99,7 @@ def _names_folder(value: object, homes: Homes) -> bool:
 
 def _hooks(found: PortableSettings, value: object, homes: Homes) -> None:
     kept: Json = {}
-    for event, groups in _object(value).items():
+    for event, groups in as_object(value).items():
         travelling: list[object] = []
         for number, group in enumerate(_list(groups)):
             one, reason = _group(group, homes)
@@ -115,7 +115,7 @@ def _hooks(found: PortableSettings, value: object, homes: Homes) -> None:
 
 def _group(group: object, homes: Homes) -> tuple[Json | None, str]:
     """Return the portable form of a group of hooks, None and why when one of them is not portable."""
-    fields = _object(group)
+    fields = as_object(group)
     handlers: list[object] = []
     for handler in _list(fields.get("hooks")):
         one, reason = _handler(handler, homes)
@@ -129,7 +129,7 @@ def _group(group: object, homes: Homes) -> tuple[Json | None, str]:
 
 def _handler(handler: object, homes: Homes) -> tuple[Json | None, str]:
     """Return the portable form of one hook, or of the status line: a command that means the same elsewhere."""
-    fields = _object(handler)
+    fields = as_object(handler)
     command = fields.get("command")
     if fields.get("type") != "command" or not isinstance(command, str):
         return None, "only commands travel"
@@ -150,14 +150,14 @@ def _handler(handler: object, homes: Homes) -> tuple[Json | None, str]:
 
 def _intent(found: PortableSettings, key: str, value: object) -> None:
     kept: Json = {}
-    for name, one in _object(value).items():
+    for name, one in as_object(value).items():
         if key == "enabledPlugins":
             if isinstance(one, bool) and not name.endswith(("@skills-dir", "@builtin", "@inline")):
                 kept[name] = one
             else:
                 found.stays.append(Stays(f"{key}.{name}", "it is no plugin of a marketplace"))
             continue
-        source = _object(_object(one).get("source"))
+        source = as_object(as_object(one).get("source"))
         if source.get("source") in _SOURCES:
             kept[name] = {"source": source}
         else:
@@ -180,11 +180,11 @@ def changed(full: Json, before: Json, after: Json, homes: Homes) -> Json:
     Groups of hooks that are not portable stay, behind those that are.
     """
     made = _apply(full, before, after)
-    old, new = _object(before.get("hooks")), _object(after.get("hooks"))
+    old, new = as_object(before.get("hooks")), as_object(after.get("hooks"))
     events = [event for event in {**old, **new} if old.get(event) != new.get(event)]
     if not events:
         return made
-    own = _object(full.get("hooks"))
+    own = as_object(full.get("hooks"))
     hooks = dict(own)
     for event in events:
         kept = [group for group in _list(own.get(event)) if _group(group, homes)[0] is None]
@@ -206,14 +206,14 @@ def _apply(full: Json, before: Mapping[str, object], after: Mapping[str, object]
         if key == "hooks" or old == value:
             continue
         if isinstance(value, dict) and isinstance(made.get(key), dict):
-            made[key] = _apply(_object(made[key]), _object(old), cast("Json", value))
+            made[key] = _apply(as_object(made[key]), as_object(old), cast("Json", value))
         else:
             made[key] = value
     for key, old in before.items():
         if key in after or key == "hooks":
             continue
         if isinstance(old, dict) and isinstance(made.get(key), dict):
-            rest = _apply(_object(made[key]), cast("Json", old), {})
+            rest = _apply(as_object(made[key]), cast("Json", old), {})
             if rest:
                 made[key] = rest
                 continue
@@ -237,7 +237,8 @@ def leaves_of(found: PortableSettings) -> dict[str, Leaf]:
     return made
 
 
-def _object(value: object) -> Json:
+def as_object(value: object) -> Json:
+    """Return a value of the settings as an object; nothing for any other."""
     return cast("Json", value) if isinstance(value, dict) else {}
 
 

@@ -11,7 +11,7 @@ from membridge.claudeconfig.three_sides import Look, Wanted
 from membridge.claudeconfig.three_way import Leaf
 from membridge.claudeconfig.undo import UndoFile, UndoRecord
 from membridge.errors import DiskFullError, FileAccessError, MembridgeError
-from membridge.system import files
+from membridge.system import clock, files
 
 #: How often settings.json may change while it is written.
 _TRIES = 5
@@ -119,7 +119,7 @@ def _record(
         after = settings_file.written(_merged(place, seen, made, seen.ours.settings), before)
         kept.append(UndoFile(path=rules.SETTINGS, before=before, after=after))
     folders = {folder for one in writes for folder in place_files.new_folders(place.config, one.where)}
-    return UndoRecord(pulled_at=undo.stamp(), files=kept, folders=sorted(folders), common=common)
+    return UndoRecord(pulled_at=clock.stamp(), files=kept, folders=sorted(folders), common=common)
 
 
 def _was_program(file: Path) -> bool:

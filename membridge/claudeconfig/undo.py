@@ -15,7 +15,7 @@ from membridge.claudeconfig import common_state, documents, place_files, rules, 
 from membridge.claudeconfig.collect import Place, Refusal
 from membridge.claudeconfig.three_way import Leaf, Map
 from membridge.errors import CorruptObjectError, MembridgeError, NotFoundError
-from membridge.system import clock, files
+from membridge.system import files
 from schemas.wire import Wire
 
 #: Pulls that can be undone, the newest first.
@@ -76,7 +76,7 @@ def undo(place: Place) -> Undone:
         elif reason:
             left.append(Refusal(one.path, reason))
     for folder in sorted(record.folders, key=len, reverse=True):
-        place_files.remove_if_empty(place.config / folder)
+        files.remove_if_empty(place.config / folder)
     if record.common is None:
         files.discard(place.state / common_state.FILE)
     else:
@@ -132,8 +132,3 @@ def _read(path: Path) -> UndoRecord:
         raise CorruptObjectError(
             f"{path} is damaged, so this pull cannot be undone", remedy=f"remove it to undo the pull before: rm {path}"
         ) from error
-
-
-def stamp() -> str:
-    """Return the time of a pull, as records are called after it."""
-    return clock.stamp()

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from membridge.aio import threads
 from membridge.aio.backoff import Backoff
-from membridge.aio.lifecycle import Ready
 from membridge.errors import MembridgeError, UnknownProjectError
 from membridge.hooks import spool
 from membridge.hooks.event_file import DamagedEventError, HookEvent, parse
@@ -58,11 +57,10 @@ class SpoolReader:
         #: Stored events whose file could not be removed.
         self._stored: set[str] = set()
 
-    async def run(self, ready: Ready) -> None:
+    async def run(self) -> None:
         """Publish what comes until cancelled. Errors: those of the spool's folder."""
         self._secret = await threads.run(spool.prepare, self._paths)
         watch, backoff = FolderWatch(self._paths.new), Backoff()
-        ready()
         try:
             while True:
                 failure = await self._publish_all()

@@ -43,8 +43,7 @@ def close_run_folder(paths: HookPaths, folder: Path) -> None:
     """Remove socket, heartbeat, folder and link, as far as they are there. Blocking."""
     for path in (folder / paths.socket.name, folder / paths.heartbeat.name):
         files.discard(path)
-    with suppress(OSError):
-        folder.rmdir()
+    files.remove_if_empty(folder)
     if paths.run.is_symlink():
         files.discard(paths.run)
 

@@ -55,7 +55,7 @@ class _Events:
             from membridge.node.session_events import SessionEvents  # noqa: PLC0415 - as above
 
             self._reader = SpoolReader(self._paths, SessionEvents(self._settings, self._hosts))
-        await self._reader.run(_unheard)
+        await self._reader.run()
 
 
 class _Starts:
@@ -91,7 +91,3 @@ async def _lasting(name: str, act: Callable[[], Awaitable[None]]) -> None:
         reported = reason
 
     await kept_running(act, name=name, on_failure=failed)
-
-
-def _unheard() -> None:
-    """Nothing waits for the reader to be ready."""

@@ -110,6 +110,12 @@ def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder if it is there and empty: one that holds what something else put there stays."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def sweep(folder: Path, pattern: str) -> None:
     """Remove what a killed process left in `folder` under names like `pattern`, if it is at least a day old."""
     yesterday = clock.now().timestamp() - 86_400

@@ -77,7 +77,7 @@ def reader_of(bus: Bus, home: Path) -> tuple[HookPaths, SpoolReader]:
 @asynccontextmanager
 async def reading(reader: SpoolReader) -> AsyncGenerator[None]:
     async with background() as group:
-        group.create_task(reader.run(lambda: None))
+        group.create_task(reader.run())
         yield
 
 
@@ -229,7 +229,7 @@ async def test_a_daemon_that_is_killed_between_publishing_and_deleting_tells_an_
         patch.setattr(spool, "remove", killed)
         with pytest.raises(BaseExceptionGroup):
             async with asyncio.TaskGroup() as group:
-                group.create_task(reader.run(lambda: None))
+                group.create_task(reader.run())
     assert len(waiting(paths)) == 3
     if forgotten:
         # The server has forgotten the id by then.

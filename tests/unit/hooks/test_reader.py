@@ -61,7 +61,7 @@ async def until(wanted: Callable[[], bool]) -> None:
 async def emptied(paths: HookPaths, store: Store) -> None:
     """Run a reader until nothing waits."""
     async with background() as group:
-        group.create_task(SpoolReader(paths, store).run(lambda: None))
+        group.create_task(SpoolReader(paths, store).run())
         await until(lambda: waiting(paths) == [])
 
 
@@ -86,7 +86,7 @@ async def test_an_event_that_comes_while_the_reader_waits_is_published(
         monkeypatch.setattr(folder_watch, "POLL_EVERY", 0.05)
     store = Store()
     async with background() as group:
-        group.create_task(SpoolReader(paths, store).run(lambda: None))
+        group.create_task(SpoolReader(paths, store).run())
         for number in range(3):
             await until(paths.new.is_dir)
             leave(paths, "Stop", n=str(number))
@@ -100,7 +100,7 @@ async def test_what_cannot_be_published_waits_and_does_not_hold_up_another_proje
         leave(paths, "Stop", "one", n=str(number))
         leave(paths, "Stop", "two", n=str(number))
     async with background() as group:
-        group.create_task(SpoolReader(paths, store).run(lambda: None))
+        group.create_task(SpoolReader(paths, store).run())
         await until(lambda: len(waiting(paths)) == 3)
         assert store.stored == [("two", str(number)) for number in range(3)]
         store.away = set()
@@ -114,7 +114,7 @@ async def test_while_no_project_can_be_reached_only_one_event_of_each_is_tried(p
     for number in range(500):
         leave(paths, "Stop", "two" if number else "one")
     async with background() as group:
-        group.create_task(SpoolReader(paths, store).run(lambda: None))
+        group.create_task(SpoolReader(paths, store).run())
         await until(lambda: store.tries >= 2)
     assert store.tries <= 4
     assert len(waiting(paths)) == 500
@@ -128,7 +128,7 @@ async def test_of_too_many_that_wait_the_oldest_are_dropped(paths: HookPaths, mo
         leave(paths, "Stop", n=str(number))
         leave(paths, "Stop", "two", n=str(number))
     async with background() as group:
-        group.create_task(SpoolReader(paths, store).run(lambda: None))
+        group.create_task(SpoolReader(paths, store).run())
         await until(lambda: len(waiting(paths)) == 4)
         store.away = set()
         await until(lambda: waiting(paths) == [])
@@ -164,8 +164,8 @@ async def test_a_stored_event_whose_file_cannot_be_removed_is_not_published_agai
     reader = SpoolReader(paths, store)
     for _ in range(2):
         with suppress(Exception):
-            await reader.run(lambda: None)
+            await reader.run()
     async with background() as group:
-        group.create_task(reader.run(lambda: None))
+        group.create_task(reader.run())
         await until(lambda: waiting(paths) == [])
     assert store.stored == [("one", "1")]
