@@ -110,8 +110,9 @@ async def test_no_primary_is_said_as_such_and_unsynced_agrees_after_the_preferre
     assert (await command(a, "nodes"))["leaderless"] == []
     await command(a, "leader", "resign")
     write(str(a.database), 3, "after it resigned")
-    status = await until(bus, a, lambda seen: seen.project.unsynced > 0)
-    said = await presence_of(bus, a, lambda seen: seen.unsynced == status.project.unsynced)
+    # A session and three observations, each in a transaction of its own.
+    await until(bus, a, lambda seen: seen.project.unsynced == 4)
+    said = await presence_of(bus, a, lambda seen: seen.unsynced == 4)
     assert said.role is Role.SECONDARY
     listed = await command(a, "nodes")
     assert listed["leaderless"] == [PROJECT]
