@@ -4,7 +4,10 @@ Built on the stream below a bucket, because nats-py's KV loses TTLs on update an
 Reads are direct and may be behind, so only a compare-and-set may decide.
 """
 
+import asyncio
 import math
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -13,7 +16,13 @@ from membridge.bus import jetstream
 from membridge.bus.connection import Bus
 from membridge.bus.jetstream import StreamConfig
 from membridge.bus.message import Message
-from membridge.errors import CorruptObjectError
+from membridge.errors import (
+    CorruptObjectError,
+    DeadlineExceededError,
+    MembridgeError,
+    RevisionMovedError,
+    UnavailableError,
+)
 from schemas.buckets import Bucket
 from schemas.identity import token
 from schemas.wire import Wire, WireError, decode, encode
@@ -24,6 +33,10 @@ V = TypeVar("V", bound=Wire)
 MAX_VALUE = 1 << 20
 #: Seconds for which a bucket with expiring entries keeps the tombstone of a deleted one.
 TOMBSTONE_TTL = 60
+#: Seconds to find out what became of a write whose answer did not come: the writer's own deadline may have passed.
+LOOK = 10.0
+#: Reads of an entry that should have moved, and seconds until the first repeat: a replica may be behind.
+TRIES, BEHIND = 4, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,35 @@ class Kv(Generic[V]):
     async def update(self, key: str, value: V, *, revision: int, ttl: float | None = None, deadline: Deadline) -> int:
         """Write a key that is still at `revision`; raise RevisionMovedError when it moved."""
         return await self._write(key, encode(value), revision, ttl, deadline=deadline)
+
+    async def move(self, key: str, value: V, *, revision: int, nonce: Callable[[V], str], deadline: Deadline) -> int:
+        """Write a key that is still at `revision`, 0 for one that does not exist; return its new revision.
+
+        `nonce` returns the nonce in a value. An entry with the nonce of `value` is this write, whatever the answer was:
+        the answer was lost, or another process wrote the same value for us. Errors: RevisionMovedError when another
+        writer was first; then nothing changed. After any other error the value may or may not be stored.
+        """
+        try:
+            if revision:
+                return await self.update(key, value, revision=revision, deadline=deadline)
+            return await self.create(key, value, deadline=deadline)
+        except (RevisionMovedError, UnavailableError, DeadlineExceededError):
+            with suppress(MembridgeError):
+                entry = await self.get_after(key, revision, deadline=Deadline.after(LOOK))
+                if entry is not None and nonce(entry.value) == nonce(value):
+                    return entry.revision
+            raise
+
+    async def get_after(self, key: str, revision: int, *, deadline: Deadline) -> Entry[V] | None:
+        """Return the entry after `revision`, when it should have moved. Still the old one if it has not."""
+        entry = await self.get(key, deadline=deadline)
+        for repeat in range(TRIES - 1):
+            if entry is not None and entry.revision > revision:
+                break
+            await asyncio.sleep(BEHIND * 2**repeat)
+            entry = await self.get(key, deadline=deadline)
+        # A bucket that was made anew has smaller revisions: its entry counts all the same.
+        return entry
 
     async def put(self, key: str, value: V, *, ttl: float | None = None, deadline: Deadline) -> int:
         """Write a key, whatever its value is now."""

@@ -6,7 +6,6 @@ is a loss. Times come from a clock that runs through suspend and are taken befor
 believes in a lease longer than its entry lives.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -19,8 +18,8 @@ from schemas.wire import Wire
 
 V = TypeVar("V", bound=Wire)
 
-#: Tries of one write or read, and seconds until the first repeat of a read that may be behind.
-TRIES, BEHIND = 4, 0.02
+#: Tries of one write.
+TRIES = 4
 
 
 class LeaseGoneError(RevisionMovedError):
@@ -106,7 +105,7 @@ class Lease(Generic[V]):
                 else:
                     written = await self.kv.update(self.key, value, revision=revision, ttl=self._ttl, deadline=soon)
             except RevisionMovedError as error:
-                entry = await self._moved(revision or 0, deadline=deadline)
+                entry = await self.kv.get_after(self.key, revision or 0, deadline=deadline)
                 if entry is None:
                     raise LeaseGoneError(
                         f"the lease {self.kv.bucket.name}.{self.key} expired, or its bucket was lost"
@@ -121,17 +120,6 @@ class Lease(Generic[V]):
             else:
                 return Held(value, written, sent_at)
         raise DeadlineExceededError(f"writing the lease {self.kv.bucket.name}.{self.key} took too long")
-
-    async def _moved(self, after: int, *, deadline: Deadline) -> Entry[V] | None:
-        """Return the entry after revision `after`; a replica may be a moment behind."""
-        entry: Entry[V] | None = None
-        for repeat in range(TRIES):
-            entry = await self.read(deadline=deadline)
-            if entry is not None and entry.revision > after:
-                return entry
-            await asyncio.sleep(BEHIND * 2**repeat)
-        # A bucket that was made anew has smaller revisions: its entry counts all the same.
-        return entry
 
     async def _delete(self, held: Held[V], *, deadline: Deadline) -> bool:
         revision, tried = held.revision, False

@@ -19,13 +19,11 @@ from membridge.bus.kv import Kv
 from membridge.claudeconfig.three_way import Leaf
 from membridge.errors import (
     CorruptObjectError,
-    DeadlineExceededError,
     HeadMovedError,
     MembridgeError,
     ObjectMissingError,
     RevisionMovedError,
     TooLargeError,
-    UnavailableError,
     UnsupportedFormatError,
 )
 from membridge.objectstore.protocol import ObjectStore
@@ -37,8 +35,6 @@ from schemas.identity import NodeId, ProjectId, Seq
 KEPT = 8
 #: Bytes of a state's JSON: base64 and names on top of the files.
 _MOST_JSON = 3 * MOST_STATE
-#: Seconds to find out what became of a write whose answer did not come.
-_LOOK = 10.0
 _SEQ_DIGITS = 12
 _DECODER = msgspec.json.Decoder(ConfigState)
 PUSH_AGAIN = "run `membridge claude-config push` on the machine that has the newest configuration"
@@ -195,18 +191,10 @@ def _head_of(state: ConfigState, body: bytes) -> ConfigHead:
 
 async def _move(shared: Shared, head: ConfigHead, revision: int, *, deadline: Deadline) -> None:
     try:
-        if revision:
-            await shared.heads.update(shared.project, head, revision=revision, deadline=deadline)
-        else:
-            await shared.heads.create(shared.project, head, deadline=deadline)
-    except (RevisionMovedError, UnavailableError, DeadlineExceededError) as error:
-        # The answer may be what was lost.
-        with suppress(MembridgeError):
-            entry = await shared.heads.get(shared.project, deadline=Deadline.after(_LOOK))
-            if entry is not None and entry.value.nonce == head.nonce:
-                return
-        if not isinstance(error, RevisionMovedError):
-            raise
+        await shared.heads.move(
+            shared.project, head, revision=revision, nonce=lambda value: value.nonce, deadline=deadline
+        )
+    except RevisionMovedError as error:
         raise HeadMovedError(
             "another machine pushed its configuration at the same time, so nothing was sent",
             remedy="run `membridge claude-config push` again",

@@ -19,7 +19,6 @@ from membridge.commits import chain, layout
 from membridge.commits.replica import Replica
 from membridge.errors import (
     CorruptObjectError,
-    DeadlineExceededError,
     EncryptionKeyError,
     HeadMovedError,
     ObjectExistsError,
@@ -27,7 +26,6 @@ from membridge.errors import (
     ObjectNotEncryptedError,
     RevisionMovedError,
     StaleEpochError,
-    UnavailableError,
     UnsupportedFormatError,
 )
 from membridge.system.logging import get_logger
@@ -302,19 +300,16 @@ async def _is_stored(replica: Replica, head: SnapshotRecord, *, deadline: Deadli
 
 
 async def _move(replica: Replica, record: SnapshotRecord, *, revision: int, deadline: Deadline) -> KnownHead:
-    head = Head(record=record)
     try:
-        if revision:
-            moved = await replica.heads.update(replica.project, head, revision=revision, deadline=deadline)
-        else:
-            moved = await replica.heads.create(replica.project, head, deadline=deadline)
-    except (RevisionMovedError, UnavailableError, DeadlineExceededError) as error:
-        # The answer may be what was lost.
+        moved = await replica.heads.move(
+            replica.project,
+            Head(record=record),
+            revision=revision,
+            nonce=lambda head: head.record.nonce,
+            deadline=deadline,
+        )
+    except RevisionMovedError as error:
         entry = await replica.heads.get(replica.project, deadline=deadline)
-        if entry is not None and entry.value.record.nonce == record.nonce:
-            return KnownHead(record, entry.revision)
-        if not isinstance(error, RevisionMovedError):
-            raise
         if entry is not None and entry.value.record.epoch > record.epoch:
             raise _stale(replica, record, entry.value.record) from error
         raise HeadMovedError(f"another node committed to {replica.name} during snapshot {record.seq}") from error
