@@ -1,7 +1,7 @@
 """Everything that can go wrong, as one tree.
 
 MembridgeError
-├── InvalidRequestError      SettingsError · UnknownProjectError
+├── InvalidRequestError      SettingsError · UnknownProjectError · NotOnWindowsError
 ├── ForbiddenError           CredentialsError > RevokedError · EncryptionKeyError
 ├── NotFoundError            ObjectMissingError · DatabaseMissingError
 ├── RefusedError             PrimaryPullRefusedError · SecondaryPushBlockedError · ShrinkRefusedError
@@ -69,6 +69,15 @@ class UnknownProjectError(InvalidRequestError):
 
     code = ErrorCode.NOT_FOUND
     default_remedy = "run `membridge project add NAME` on this node"
+
+
+class NotOnWindowsError(InvalidRequestError):
+    """A command that needs a node of Membridge on this machine, and this is Windows."""
+
+    default_remedy = (
+        "run it on another machine of this memory, or on this one in WSL 2: `wsl --install`, and in there "
+        "`sh deploy/install.sh node`"
+    )
 
 
 class ForbiddenError(MembridgeError):

@@ -12,8 +12,9 @@ import click
 
 from membridge.cli import tables, units
 from membridge.cli.command import Invocation, command, quiet
-from membridge.errors import InvalidRequestError, NoResponderError
+from membridge.errors import InvalidRequestError, NoResponderError, NotOnWindowsError
 from membridge.settings import DEFAULT, ENROLLED, Settings
+from membridge.system.windows import on_windows
 from schemas import subjects
 from schemas.access import (
     AccessLogReply,
@@ -42,6 +43,14 @@ INVITATION_COLUMNS = ("id", "state", "for", "used by", "expires", "*note")
 LOG_COLUMNS = ("when", "what", "node", "*about")
 _EXPIRES = re.compile(r"([0-9]{1,6})([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class JoinedReply(Wire, frozen=True, kw_only=True):
+    """A client that joined: its name, the projects, and the file that was written."""
+
+    node: str
+    projects: list[str]
+    file: str
 
 
 class Expires(click.ParamType[int]):
@@ -167,7 +176,8 @@ def join(
 ) -> None:
     """Join the memory that the invitation LINE is for.
 
-    Makes keys for this machine, writes its settings, synchronises, and becomes this machine's daemon.
+    Makes keys for this machine, writes its settings, synchronises, and becomes this machine's daemon. On Windows it
+    stops after the settings: the machine is a client.
     """
     from membridge.access import invitation  # noqa: PLC0415 - loaded only by a join
     from membridge.access.join import Place, join  # noqa: PLC0415 - as above
@@ -188,6 +198,12 @@ def join(
     if not invocation.as_json:
         click.echo(f"Joined as node {joined.node} at {joined.url}: {', '.join(joined.projects)}.")
         click.echo(f"Written: {joined.file}")
+    if on_windows():
+        reply = JoinedReply(node=joined.node, projects=list(joined.projects), file=str(joined.file))
+        invocation.show(
+            reply, lambda _: click.echo("This machine is a client: it asks the others and keeps no memory.")
+        )
+        return
     for project in joined.projects:
         for verb in ("pull", "push"):
             _run([verb, "--project", project, *(["--json"] if invocation.as_json else [])])
@@ -300,6 +316,11 @@ def _ask_desk(invocation: Invocation, operation: Operation[Q, R], request: Q) ->
 
 def server_files_of(invocation: Invocation) -> "ServerFiles":
     """Return the access folder of this machine. Raises InvalidRequestError where no server for others is set up."""
+    if on_windows():
+        raise NotOnWindowsError(
+            "this command works on the server's machine, and Membridge runs no server on Windows",
+            remedy="run it on the machine of `membridge up --listen`",
+        )
     from membridge.access.server_files import Listening, ServerFiles, given_in  # noqa: PLC0415 - loaded only on the server's machine
 
     settings = invocation.settings

@@ -25,6 +25,7 @@ from membridge.errors import (
     DeadlineExceededError,
     InvalidRequestError,
     NoResponderError,
+    NotOnWindowsError,
     UnavailableError,
     UnknownProjectError,
 )
@@ -32,6 +33,7 @@ from membridge.node import registry
 from membridge.node.jobs import LISTED, Jobs
 from membridge.node.presence import present
 from membridge.settings import ProjectConfig
+from membridge.system.windows import on_windows
 from membridge.wiring.bus import bus_options, runtime_options
 from schemas import subjects
 from schemas.buckets import LEADERSHIP, NODES
@@ -80,10 +82,14 @@ LOCAL = JOBS | {
 }
 NO_COORDINATOR = "start one with `membridge coordinator`, or `membridge up` with MEMBRIDGE_COORDINATOR=1"
 NO_DAEMON = "start it with `membridge up` or `membridge node`"
+ON_OTHER = "start one on another machine: `membridge node`"
+#: For a command that a node of another machine can carry out.
+ON_NODE_THERE = "name the node that is to do it: `--node NODE`; `membridge nodes` lists them"
 
 
 def ask(invocation: Invocation, operation: Operation[Q, R], request: Q) -> R:
     """Return the reply to `request`, from this node's daemon or, when there is none, from this process."""
+    _needs_node(operation.name)
     return asyncio.run(_ask(invocation, operation, request))
 
 
@@ -219,6 +225,7 @@ def examine(invocation: Invocation, node: str | None) -> DoctorReply:
     """Return what the doctor of a daemon finds, or of this process where no daemon of this machine answers."""
     if node is not None:
         return ask_node(invocation, subjects.DOCTOR, Empty(), node)
+    _needs_node(subjects.DOCTOR.name)
     try:
         return asyncio.run(_ask_node(invocation, subjects.DOCTOR, Empty(), deadline=Deadline.after(EXAMINED)))
     except (UnavailableError, CredentialsError, DeadlineExceededError):
@@ -310,5 +317,13 @@ def project_id(invocation: Invocation) -> ProjectId:
     return served.id if served else canonical_id(str(invocation.project_name))
 
 
+def _needs_node(operation: str) -> None:
+    """Raise NotOnWindowsError on Windows, where this process has no node to ask and no database to work with."""
+    if on_windows():
+        raise NotOnWindowsError(f"`membridge {operation}` needs a node, and none runs on Windows", remedy=ON_NODE_THERE)
+
+
 def _no_daemon(invocation: Invocation) -> NoResponderError:
+    if on_windows():
+        return NoResponderError("no node of the project answers", remedy=ON_OTHER)
     return NoResponderError(f"no daemon of node {invocation.settings.node.id} answers", remedy=NO_DAEMON)

@@ -14,6 +14,13 @@ class Entry:
     summary: str
 
 
+#: Commands that run on Windows, where no node is: they ask a server, or a node elsewhere. `tests/windows` runs them.
+ON_WINDOWS = frozenset(
+    {
+        "api-key", "artifact", "config", "doctor", "jobs", "join", "key", "leader", "nats-context", "nodes", "pull",
+        "push", "task", "validate", "worker",
+    }
+)  # fmt: skip
 COMMANDS: dict[str, Entry] = {
     "up": Entry("membridge.cli.up:up_command", "Run everything on this machine, the bundled server included."),
     "node": Entry("membridge.cli.node:node_command", "Run this machine's daemon in the foreground."),

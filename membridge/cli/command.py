@@ -13,11 +13,12 @@ from typing import Concatenate, ParamSpec, TypeVar
 import click
 
 from membridge.cli import units
-from membridge.cli.catalogue import Entry
-from membridge.errors import RefusedError
+from membridge.cli.catalogue import ON_WINDOWS, Entry
+from membridge.errors import NotOnWindowsError, RefusedError
 from membridge.settings import Settings, load
 from membridge.system import logging
 from membridge.system.entry_points import resolve
+from membridge.system.windows import on_windows
 from schemas.identity import InvalidTokenError, canonical_id
 from schemas.subjects import Impact
 from schemas.wire import Wire
@@ -107,13 +108,17 @@ class LazyGroup(click.Group):
         self.entries, self.services = entries, services
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of the catalogue, then those of services."""
-        return [*self.entries, *self.services()]
+        """Return the names in the order of the catalogue, then those of services; on Windows those that run there."""
+        return [*self._here(), *self._services()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
-        entry = self.entries.get(cmd_name)
+        entry = self._here().get(cmd_name)
         if entry is None:
+            if cmd_name in self.entries or (on_windows() and cmd_name in self.services()):
+                raise NotOnWindowsError(
+                    f"`membridge {cmd_name}` needs a node on this machine, and none runs on Windows"
+                )
             return self.services().get(cmd_name)
         try:
             found = resolve(entry.target)
@@ -129,10 +134,17 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """Write the list of commands without loading one."""
-        lines = [(name, entry.summary) for name, entry in self.entries.items()]
-        lines += [(name, found.get_short_help_str()) for name, found in self.services().items()]
+        lines = [(name, entry.summary) for name, entry in self._here().items()]
+        lines += [(name, found.get_short_help_str()) for name, found in self._services().items()]
         with formatter.section("Commands"):
             formatter.write_dl(lines)
+
+    def _here(self) -> dict[str, Entry]:
+        """Return the commands of this system by name."""
+        return {name: one for name, one in self.entries.items() if name in ON_WINDOWS or not on_windows()}
+
+    def _services(self) -> dict[str, click.Command]:
+        return {} if on_windows() else self.services()
 
 
 def command(

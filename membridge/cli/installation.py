@@ -12,6 +12,7 @@ from membridge.cli.command import Invocation, command
 from membridge.cli.state import print_checks
 from membridge.errors import MembridgeError
 from membridge.settings import Settings
+from membridge.system.windows import on_windows
 from schemas.node import DoctorReply, Finding
 from schemas.subjects import Impact
 from schemas.wire import Wire
@@ -33,14 +34,15 @@ class UpgradeReply(Wire, frozen=True, kw_only=True):
 def validate(context: click.Context, invocation: Invocation, environment: bool) -> None:  # noqa: FBT001 - click's flag
     """Check files, services, permissions, versions and connections of this installation.
 
-    The exit code is 1 when a check fails.
+    The exit code is 1 when a check fails. On Windows it checks the environment alone.
     """
     from membridge.installation import environment as own  # noqa: PLC0415 - loads every compiled package
-    from membridge.installation import receipt, validate  # noqa: PLC0415 - as above
 
     settings = _settings(invocation)
     checks = own.environment(settings)
-    if not environment:
+    if not environment and not on_windows():
+        from membridge.installation import receipt, validate  # noqa: PLC0415 - services are not those of Windows
+
         checks += validate.installation(receipt.find(), settings)
         if isinstance(settings, Settings):
             checks += requests.examine(invocation, None).checks[1:]

@@ -7,8 +7,9 @@ import click
 
 from membridge.cli import progress, tables
 from membridge.cli.command import DefaultGroup, Invocation, command, quiet
-from membridge.errors import ConflictError, InvalidRequestError
+from membridge.errors import ConflictError, InvalidRequestError, NotOnWindowsError
 from membridge.objectstore.encryption.keys import Key, new_key, read_file, write_file
+from membridge.system.windows import on_windows
 from schemas.subjects import Impact
 from schemas.wire import Wire
 
@@ -104,6 +105,8 @@ def seal(invocation: Invocation) -> None:
 
     Run it once after turning encryption on, and after each rotation. It trusts the plain objects that it finds.
     """
+    if on_windows():
+        raise NotOnWindowsError("a node encrypts the objects of a store, and none runs on Windows")
     from membridge.node import registry  # noqa: PLC0415 - as above
     from membridge.node.sealing import seal_projects  # noqa: PLC0415 - as above
 

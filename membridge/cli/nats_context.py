@@ -10,6 +10,7 @@ from membridge.bus.options import BusOptions
 from membridge.cli.command import Invocation, command
 from membridge.errors import InvalidRequestError
 from membridge.settings import LOOPBACK, RUNTIME, Settings
+from membridge.system.windows import on_windows
 from schemas.subjects import STATUS, Impact
 from schemas.wire import Wire
 
@@ -50,8 +51,7 @@ def nats_context(invocation: Invocation, name: str) -> None:
 
 def _accounts(invocation: Invocation) -> list[tuple[str, str, BusOptions]]:
     """Return what to write for each account: the end of its name, what it is for, and how to connect."""
-    from membridge.access import loopback  # noqa: PLC0415 - loaded only where keys are looked for
-    from membridge.cli.asking import project_id, served_project  # noqa: PLC0415 - as above
+    from membridge.cli.asking import project_id, served_project  # noqa: PLC0415 - the bus is loaded only where it is used
     from membridge.wiring.bus import bus_options, runtime_options  # noqa: PLC0415 - as above
 
     settings, named = invocation.settings, invocation.project_name or invocation.settings.project.name
@@ -67,9 +67,9 @@ def _accounts(invocation: Invocation) -> list[tuple[str, str, BusOptions]]:
         return [
             (end, f"operator of {about}", server_files.options(seed, "nats", inbox="")) for end, about, seed in keys
         ]
-    own = loopback.place(settings.node.state_dir)
-    if nats.nkey_seed_file == own.node:
-        return [("", "operator", bus_options(settings, "nats", own.operator))]
+    operator = _operator_of_up(settings)
+    if operator is not None:
+        return [("", "operator", bus_options(settings, "nats", operator))]
     known = served_project(invocation)
     options = bus_options(settings, "nats", known.nkey_seed_file if known else None)
     if nats.keys_dir is not None:
@@ -83,12 +83,20 @@ def _accounts(invocation: Invocation) -> list[tuple[str, str, BusOptions]]:
     return [("", "node", options)]
 
 
+def _operator_of_up(settings: Settings) -> Path | None:
+    """Return the operator's key for the server of this machine's `membridge up`; None for another server."""
+    if on_windows():
+        return None
+    from membridge.access import loopback  # noqa: PLC0415 - loaded only where keys are looked for
+
+    own = loopback.place(settings.node.state_dir)
+    return own.operator if settings.nats.nkey_seed_file == own.node else None
+
+
 def _keyless(settings: Settings, urls: tuple[str, ...]) -> InvalidRequestError:
     """Return why there is nothing to write: the server has no users, or `up` runs and its keys are elsewhere."""
-    from membridge.system import pidfile  # noqa: PLC0415 - here only
-
     server = ",".join(urls)
-    if pidfile.holder(settings.node.state_dir, "up") is not None:
+    if _up_runs(settings.node.state_dir):
         return InvalidRequestError(
             f"this machine has no key for {server}, which is not the server of the running `membridge up`",
             remedy="run `membridge config show`, and remove nats.urls and keys that are not those of `membridge up`",
@@ -97,6 +105,14 @@ def _keyless(settings: Settings, urls: tuple[str, ...]) -> InvalidRequestError:
         f"the server at {server} has no users, so there is nothing to sign in with",
         remedy=f"run `nats --server {server}` without a context, or use the server of `membridge up`, which has keys",
     )
+
+
+def _up_runs(state: Path) -> bool:
+    if on_windows():
+        return False
+    from membridge.system import pidfile  # noqa: PLC0415 - here only, and not on Windows
+
+    return pidfile.holder(state, "up") is not None
 
 
 def _is_bare(urls: tuple[str, ...]) -> bool:

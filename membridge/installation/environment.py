@@ -12,15 +12,17 @@ from pathlib import Path
 
 import membridge
 from membridge import embedded
-from membridge.embedded.nats_server import find_binary
 from membridge.errors import MembridgeError
 from membridge.node.findings import fail, ok, warn
 from membridge.node.interpreter import gone
 from membridge.settings import Settings
+from membridge.system.windows import on_windows
 from schemas.node import Check
 
 #: Modules with compiled code: a wheel for another processor or C library installs, and fails when it is imported.
 COMPILED = ("apsw", "msgspec", "uvloop", "zstandard", "nacl.bindings", "cryptography.hazmat.bindings._rust", "asyncpg")
+#: Those of them that have no wheel for Windows.
+NOT_ON_WINDOWS = frozenset({"uvloop"})
 #: Seconds for which nats-server may say its version: the first start reads it from a slow card.
 ANSWERS = 20
 AGAIN = "install it again with install.sh"
@@ -55,6 +57,8 @@ def packages() -> Check:
 
 def _that_fail_to_load() -> Generator[str]:
     for module in COMPILED:
+        if on_windows() and module in NOT_ON_WINDOWS:
+            continue
         try:
             importlib.import_module(module)
         except (ImportError, OSError) as error:
@@ -80,6 +84,8 @@ def _that_differ(lock: str) -> Generator[str]:
 
 def nats_server() -> Check:
     """Check that the bundled nats-server runs on this processor."""
+    from membridge.embedded.nats_server import find_binary  # noqa: PLC0415 - not on Windows
+
     name = "nats-server"
     try:
         binary = find_binary()
@@ -100,4 +106,5 @@ def settings(found: Settings | MembridgeError) -> Check:
 
 def environment(found: Settings | MembridgeError) -> list[Check]:
     """Return the checks that need nothing but this environment and the settings. Blocking."""
-    return [interpreter(), packages(), nats_server(), settings(found)]
+    server = [] if on_windows() else [nats_server()]
+    return [interpreter(), packages(), *server, settings(found)]

@@ -3,7 +3,6 @@
 The machine's own name is of no use for that: on Debian it resolves to 127.0.1.1.
 """
 
-import fcntl
 import socket
 import struct
 from collections.abc import Iterator
@@ -33,6 +32,8 @@ def _v4() -> Iterator[str]:
         names = [name for _, name in socket.if_nameindex()]
     except OSError:
         return
+    import fcntl  # noqa: PLC0415 - Windows has none, and a client there has no presence
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for name in names:
             try:

@@ -1,6 +1,5 @@
 """The projects that this node serves: those of the settings, and those added by command, in the state folder."""
 
-import fcntl
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -128,6 +127,8 @@ def forget(settings: Settings, project: ProjectId) -> None:
 @contextmanager
 def _alone(state: Path) -> Generator[None]:
     """Keep other processes from changing the list during the body."""
+    import fcntl  # noqa: PLC0415 - Windows has none, and a client there reads the list alone
+
     path = state / _LOCK
     with files.translated(path):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)

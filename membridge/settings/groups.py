@@ -78,13 +78,15 @@ class NodeSettings:
     state_dir: Path = setting(
         PATH,
         env="MEMBRIDGE_STATE_DIR",
-        derived="`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/membridge`, else `~/.local/state/membridge`",
+        derived="`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/membridge`, else `~/.local/state/membridge`; "
+        "on Windows `%LOCALAPPDATA%\\Membridge\\state`",
         meaning="Mirrors, backups, journals, pid files and the bundled server's data.",
     )
     config_dir: Path = setting(
         PATH,
         env="MEMBRIDGE_CONFIG_DIR",
-        derived="`$CONFIGURATION_DIRECTORY`, else `$XDG_CONFIG_HOME/membridge`, else `~/.config/membridge`",
+        derived="`$CONFIGURATION_DIRECTORY`, else `$XDG_CONFIG_HOME/membridge`, else `~/.config/membridge`; "
+        "on Windows `%APPDATA%\\Membridge`",
         meaning="Where `config.toml` is.",
         in_file=False,
     )

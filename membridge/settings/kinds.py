@@ -167,9 +167,10 @@ def _path(raw: object, home: Path) -> Path:
     text = _line(raw)
     if text == "~" or text.startswith("~/"):
         return home / text[2:]
-    if not text.startswith("/"):
+    path = Path(text)
+    if not path.is_absolute():
         raise ValueError
-    return Path(text)
+    return path
 
 
 def _node(raw: object, _home: Path) -> NodeId:

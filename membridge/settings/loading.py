@@ -31,10 +31,12 @@ from membridge.settings.groups import (
 )
 from membridge.settings.hooks import HookSettings
 from membridge.settings.kinds import PATH, PROJECT, Kind, Secret
+from membridge.settings.places import config_folder, folder_of, state_folder
 from membridge.settings.services import HasSettings, discover
 from membridge.settings.sources import FileValues, Raw, from_credentials, from_environment, from_legacy, from_toml, read
 from membridge.settings.table import Setting, table_of
 from membridge.settings.worker import WorkerSettings
+from membridge.system.files import open_to_others
 from schemas.identity import ProjectId, canonical_id, node_id_of_host
 
 T = TypeVar("T")
@@ -135,7 +137,7 @@ def locations(environ: Mapping[str, str], home: Path) -> Locations:
     config_dir = (
         _parse(item, Raw(environ[name], f"env {name}", name), home)
         if environ.get(name)
-        else _folder(environ, "CONFIGURATION_DIRECTORY") or _under(environ, "XDG_CONFIG_HOME") or _in(home / ".config")
+        else config_folder(environ, home)
     )
     return Locations(config_dir / "config.toml", config_dir / ENROLLED, home / ".claude-mem-minio" / "config.env")
 
@@ -198,7 +200,7 @@ def _files(where: Locations, environ: Mapping[str, str], table: Sequence[Setting
         FileValues({}) if enrolled is None else from_toml(enrolled, where.enrolled, table),
         FileValues({}) if toml is None else from_toml(toml, where.config, table),
         FileValues({}) if legacy is None else from_legacy(legacy, where.legacy, environ, table),
-        from_credentials(_folder(environ, "CREDENTIALS_DIRECTORY"), table),
+        from_credentials(folder_of(environ, "CREDENTIALS_DIRECTORY"), table),
         from_environment(environ, table),
     )
 
@@ -223,12 +225,7 @@ def _checked(kind: Kind[T], raw: Raw, home: Path, *, field: str) -> T:
 def _derived(values: Mapping[str, Any], where: Locations, environ: Mapping[str, str], home: Path) -> dict[str, object]:
     """Return the defaults that depend on the machine or on other settings."""
     database: Path | None = values.get("project.database")
-    state: Path = (
-        values.get("node.state_dir")
-        or _folder(environ, "STATE_DIRECTORY")
-        or _under(environ, "XDG_STATE_HOME")
-        or _in(home / ".local" / "state")
-    )
+    state: Path = values.get("node.state_dir") or state_folder(environ, home)
     memory: Path = values.get("node.claude_mem_dir") or (database.parent if database else home / ".claude-mem")
     return {
         "node.id": node_id_of_host(socket.gethostname()),
@@ -258,21 +255,6 @@ def _loopback_key(values: Mapping[str, Any], state: Path) -> Path | None:
     key = loopback_key(state)
     # `isfile` is False, not an error, where another user's folder cannot be looked into.
     return key if os.path.isfile(key) else None  # noqa: PTH113 - as said
-
-
-def _folder(environ: Mapping[str, str], name: str) -> Path | None:
-    """Return the first folder of a systemd variable; the specification wants absolute paths and others are ignored."""
-    first = environ.get(name, "").split(":")[0]
-    return Path(first) if first.startswith("/") and first.isprintable() else None
-
-
-def _under(environ: Mapping[str, str], name: str) -> Path | None:
-    root = _folder(environ, name)
-    return None if root is None else _in(root)
-
-
-def _in(root: Path) -> Path:
-    return root / "membridge"
 
 
 def _group(kind: type[G], name: str, values: Mapping[str, Any]) -> G:
@@ -400,4 +382,4 @@ def _readable_by_others(path: Path) -> bool:
         mode = path.stat().st_mode
     except OSError:
         return False
-    return stat.S_ISREG(mode) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
+    return stat.S_ISREG(mode) and open_to_others(mode, stat.S_IRGRP | stat.S_IROTH)

@@ -15,7 +15,8 @@ Every setting, from `membridge/settings/groups.py` and the `settings.py` of each
 A value comes from, later wins:
 
 1. the default,
-2. `~/.config/membridge/enrolled.toml` (`$XDG_CONFIG_HOME`), written by `membridge join` and `membridge up --listen`,
+2. `~/.config/membridge/enrolled.toml` (`$XDG_CONFIG_HOME`; on Windows `%APPDATA%\\Membridge\\enrolled.toml`), written
+   by `membridge join` and `membridge up --listen`,
 3. `config.toml` beside it, where `[group]` and `field` are the two halves of a key,
 4. `~/.claude-mem-minio/config.env`, the file of claude-mem-minio: `NAME=value` lines, read and never executed,
 5. the credentials that a unit's `LoadCredential=VARIABLE:FILE` brings: the file itself for a setting that names a file,

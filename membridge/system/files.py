@@ -13,6 +13,7 @@ from pathlib import Path
 
 from membridge.errors import DiskFullError, FileAccessError, MembridgeError
 from membridge.system import clock
+from membridge.system.windows import on_windows
 
 #: Bytes read at once: large enough that the hash leaves the interpreter alone.
 BLOCK = 1 << 20
@@ -134,14 +135,27 @@ def free_bytes(folder: Path) -> int:
     return there.f_bavail * there.f_frsize
 
 
+def open_to_others(mode: int, bits: int = 0o077) -> bool:
+    """Return whether `mode` gives others one of the rights `bits`.
+
+    On Windows it gives none: there an access list decides, which a file has from its folder, and the mode is made up.
+    """
+    return bool(mode & bits) and not on_windows()
+
+
 def sync(descriptor: int) -> None:
     """Force an open file to the disk. Raises OSError."""
     os.fsync(descriptor)
 
 
 def sync_path(path: Path) -> None:
-    """Force a file to the disk, or the entries of a folder, so that a rename survives a power cut. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Force a file to the disk, or the entries of a folder, so that a rename survives a power cut. Raises OSError.
+
+    Windows forces what is open for writing alone, and cannot open a folder: its journal has the rename.
+    """
+    if on_windows() and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if on_windows() else os.O_RDONLY)
     try:
         sync(descriptor)
     finally:

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import os
 import secrets
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +104,7 @@ def read_file(path: Path) -> tuple[Key, ...]:
             mode, text = os.fstat(file.fileno()).st_mode, file.read(MAX_FILE + 1)
     except OSError as error:
         raise files.meaning(error, path, otherwise=EncryptionKeyError, remedy=COPY_KEY) from error
-    if stat.S_IMODE(mode) & 0o077:
+    if files.open_to_others(mode):
         raise EncryptionKeyError(f"other users have access to the key file {path}", remedy=f"run `chmod 600 {path}`")
     lines = text.decode("utf-8", "replace").splitlines() if len(text) <= MAX_FILE else [""]
     keys = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]

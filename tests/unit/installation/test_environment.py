@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from membridge import embedded
+from membridge.embedded import nats_server
 from membridge.errors import MembridgeError, SettingsError
 from membridge.installation import environment
 from membridge.settings import load
@@ -70,7 +71,7 @@ def test_nats_server_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     binary = tmp_path / "nats-server"
     binary.write_text(text)
     binary.chmod(0o755)
-    monkeypatch.setattr(environment, "find_binary", lambda: binary)
+    monkeypatch.setattr(nats_server, "find_binary", lambda: binary)
 
     assert environment.nats_server().finding == finding
 
