@@ -74,6 +74,11 @@ def storable(text: str) -> str:
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def is_storable(text: str) -> bool:
+    """Whether `text` has nothing that no database can store."""
+    return "\0" not in text and (text.isascii() or storable(text) == text)
+
+
 def shortened(text: str, most: int) -> str:
     """Return `text`, or its beginning and an ellipsis: `most` characters in all."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -6,6 +6,7 @@ see what is committed, and only that. No secret of the address is ever shown.
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +16,17 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InvalidatePoolError,
+    SQLAlchemyError,
+    StatementError,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import SettingsError, UnavailableError
@@ -35,8 +45,11 @@ BUSY_SECONDS = 10.0
 SQLITE_PRAGMAS = (
     "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -8192", "wal_autocheckpoint = 4000",
 )  # fmt: skip
+#: Seconds after which a connection that nobody used is asked whether it still is one, before it is used again.
+IDLE_SECONDS = 1.0
 #: Connections: one for the group commit, the others for readers.
 POOL = 5
+_RETURNED = "membridge_returned"
 _MIGRATING: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
 
 
@@ -77,7 +90,8 @@ async def open_engine(url: URL, migrations: Migrations, *, deadline: Deadline) -
         engine = create_async_engine(url, pool_size=POOL, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     else:
-        engine = create_async_engine(url, pool_size=POOL, max_overflow=0, pool_pre_ping=True)
+        engine = create_async_engine(url, pool_size=POOL, max_overflow=0)
+        _check_idle(engine)
     try:
         async with deadline.scope(f"opening {url.render_as_string(hide_password=True)}"):
             try:
@@ -109,6 +123,28 @@ async def to_its_end(work: Coroutine[None, None, T]) -> T:
     return task.result()
 
 
+def _check_idle(engine: AsyncEngine) -> None:
+    """Have idle connections replaced if their server is gone.
+
+    `pool_pre_ping` asks each time, which is three round trips beside the one of a read.
+    """
+
+    def returned(_: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info[_RETURNED] = time.monotonic()
+
+    def taken(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+        now = time.monotonic()
+        if now - record.info.get(_RETURNED, now) < IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(engine.sync_engine, "checkin", returned)
+    event.listen(engine.sync_engine, "checkout", taken)
+
+
 def _migrating() -> asyncio.Lock:
     """Return this event loop's lock for migrations: Alembic keeps the step that runs in global variables."""
     return _MIGRATING.setdefault(asyncio.get_running_loop(), asyncio.Lock())
@@ -123,6 +159,11 @@ def unavailable(url: URL, error: Exception) -> UnavailableError:
         if file
         else "check DATABASE_URL and that the database runs",
     )
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether a statement failed because its connection ended: another one may answer it."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def is_of_values(error: BaseException) -> bool:

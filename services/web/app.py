@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
+from multidict import CIMultiDict, istr
 
 from membridge.aio.deadline import Deadline
 from membridge.errors import InvalidRequestError, MembridgeError, TooLargeError, UnsupportedMediaTypeError
@@ -44,6 +45,8 @@ SHORT = 32 << 10
 MOST_FIELDS = 100
 #: The type of bodies.
 JSON = "application/json"
+#: Names the request in its answer.
+REQUEST_ID_HEADER = istr("X-Request-Id")
 
 #: Identifies the caller and checks its rights; raises the refusal, else sets `call.identity`.
 Guard = Callable[[web.Request, Endpoint, Call], Awaitable[None]]
@@ -72,7 +75,7 @@ def make_app(endpoints: Sequence[Endpoint], kit: Kit) -> web.Application:
     app = web.Application(middlewares=[_middleware(kit)])
     fanout = None if kit.streams is None else Fanout(kit.streams)
     for endpoint in endpoints:
-        route, answer = endpoint.route, partial(_answer, kit, endpoint)
+        route, answer = endpoint.route, partial(_answer, kit, endpoint, _head(endpoint))
         if route.streams:
             if kit.streams is None or fanout is None:
                 raise ValueError(f"route {route.name} needs Kit.streams")
@@ -160,7 +163,7 @@ async def _stream(
     return await fanout.send(request, call, {"": source} if isinstance(source, Source) else source)
 
 
-async def _answer(kit: Kit, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def _answer(kit: Kit, endpoint: Endpoint, head: "CIMultiDict[str]", request: web.Request) -> web.StreamResponse:
     request[_ENDPOINT], call, route = endpoint, request[_CALL], endpoint.route
     call.deadline = Deadline.after(route.deadline)
     async with kit.flights.one(route.name, call.deadline) as flight:
@@ -170,10 +173,12 @@ async def _answer(kit: Kit, endpoint: Endpoint, request: web.Request) -> web.Str
         flight.answered()
         if route.writes:
             await kit.audit(entry_of(route, request.path, call, "ok"))
-        return await _send(request, _response(endpoint, reply, call))
+        return await _send(request, _response(endpoint, head, reply, call))
 
 
 def _query(request: web.Request) -> dict[str, list[str]]:
+    if not request.rel_url.raw_query_string:
+        return {}
     try:
         return parse_qs(request.rel_url.raw_query_string, keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError as error:
@@ -211,11 +216,15 @@ async def _body(request: web.Request, endpoint: Endpoint) -> bytes:
     return b"".join(parts)
 
 
-def _response(endpoint: Endpoint, reply: Wire, call: Call) -> web.Response:
-    route = endpoint.route
+def _head(endpoint: Endpoint) -> "CIMultiDict[str]":
+    """Return the headers that all answers of a route have."""
+    return CIMultiDict({**HEADERS, hdrs.CONTENT_TYPE: endpoint.route.content_type})
+
+
+def _response(endpoint: Endpoint, head: "CIMultiDict[str]", reply: Wire, call: Call) -> web.Response:
     body = reply.body.encode() if isinstance(reply, Text) else encode(reply)
-    response = web.Response(status=route.status, body=body, headers={**HEADERS, "X-Request-Id": call.request_id})
-    response.headers[hdrs.CONTENT_TYPE] = route.content_type
+    response = web.Response(status=endpoint.route.status, body=body, headers=head)
+    response.headers[REQUEST_ID_HEADER] = call.request_id
     for name, value in call.headers:
         response.headers.add(name, value)
     return response

@@ -24,6 +24,9 @@ class Metrics:
         )
         in_flight = Gauge("membridge_http_requests_in_flight", "Requests being answered.", registry=self.registry)
         in_flight.set_function(lambda: len(flights))
+        # Finding a counter by its labels takes longer than counting.
+        self._counters: dict[tuple[str, str, int], Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
         self._streams = Gauge("membridge_http_streams", "Open streams.", ("kind",), registry=self.registry)
 
     def streams(self, kind: str, more: int) -> None:
@@ -32,9 +35,18 @@ class Metrics:
 
     def answered(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count an answer; a stream, which lasts as long as its client likes, took no seconds."""
-        self._requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
+        counter = self._counters.get((route, method, status))
+        if counter is None:
+            known = method if method in _METHODS else "other"
+            counter = self._requests.labels(route, known, str(status))
+            if known == method:
+                self._counters[route, method, status] = counter
+        counter.inc()
         if seconds is not None:
-            self._seconds.labels(route).observe(seconds)
+            histogram = self._histograms.get(route)
+            if histogram is None:
+                histogram = self._histograms[route] = self._seconds.labels(route)
+            histogram.observe(seconds)
 
     def render(self) -> str:
         """Return what Prometheus reads."""

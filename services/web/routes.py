@@ -21,7 +21,7 @@ from membridge.aio.deadline import Deadline
 from membridge.errors import InvalidRequestError
 from schemas.errors import ErrorCode
 from schemas.web import Role
-from schemas.wire import Wire, WireError, convert, decode_request, storable
+from schemas.wire import Wire, WireError, convert, decode_request, is_storable
 from services.web.broadcast import Source
 from services.web.identity import ANYBODY, Identity
 
@@ -148,6 +148,16 @@ class Route(Generic[Q, R]):
         """The types of the request's fields by their names on the wire."""
         return {one.encode_name: one.type for one in msgspec.structs.fields(self.request)}
 
+    @cached_property
+    def _texts(self) -> frozenset[str]:
+        """The names of the fields that hold one text, whatever its bounds."""
+        return frozenset(name for name, kind in self.fields.items() if _bare(kind) is str)
+
+    @cached_property
+    def _lists(self) -> frozenset[str]:
+        """The names of the fields that hold several values."""
+        return frozenset(name for name, kind in self.fields.items() if get_origin(_bare(kind)) is list)
+
     def parse(self, path: Mapping[str, str], query: Mapping[str, Sequence[str]], body: bytes) -> Q:
         """Return the request. Raises InvalidRequestError, which names the field at fault."""
         try:
@@ -167,11 +177,13 @@ class Route(Generic[Q, R]):
 
     def _plain(self, name: str, values: Sequence[str]) -> object:
         """Return a field's texts as the JSON value that its type asks for."""
-        many = _is_list(self.fields[name])
+        many = name in self._lists
         if len(values) > 1 and not many:
             raise WireError(f"{name} is given {len(values)} times", name)
-        if any(storable(value) != value for value in values):
+        if not all(map(is_storable, values)):
             raise WireError(f"{name} may not contain a NUL character or half of a surrogate pair", name)
+        if name in self._texts:
+            return values[0]
         try:
             return msgspec.to_builtins(msgspec.convert(values if many else values[0], self.fields[name], strict=False))
         except msgspec.ValidationError:
@@ -214,7 +226,8 @@ class Text(Wire, frozen=True, kw_only=True):
     body: str
 
 
-def _is_list(kind: Any) -> bool:
+def _bare(kind: Any) -> Any:
+    """Return a type without its bounds."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
-    return get_origin(kind) is list
+    return kind

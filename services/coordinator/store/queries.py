@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import ARRAY, Column, ColumnElement, Select, Text, and_, any_, func, literal, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -22,7 +22,7 @@ from schemas.runs import Run, RunsRequest, RunStatus
 from schemas.tasks import OutputFormat, Policy, Task, TaskFilter, TaskSpec, TasksRequest, TaskStatus, Work
 from services.coordinator.store.tables import artifacts, audit, leases, results, tasks, workers
 from services.coordinator.store.task_search import conditions, in_order
-from services.database.engine import to_its_end, unavailable
+from services.database.engine import is_lost, to_its_end, unavailable
 
 #: Seconds that one query may take.
 READ_SECONDS = 15.0
@@ -49,8 +49,8 @@ class Queries:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         # A query is one statement: the beginning and the end of a transaction would be two round trips for nothing.
-        is_postgres = engine.dialect.name == "postgresql"
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT") if is_postgres else engine
+        self._is_postgres = engine.dialect.name == "postgresql"
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT") if self._is_postgres else engine
 
     async def task(self, task_id: str) -> Task:
         """Return a task. Raises NotFoundError."""
@@ -61,8 +61,15 @@ class Queries:
 
     async def short_tasks(self, ids: Collection[str], *, longest: int) -> list[Task]:
         """Return those of these tasks that exist and have a prompt of so many characters at most."""
-        query = select(tasks).where(tasks.c.id.in_(ids), func.length(tasks.c.prompt) <= longest)
+        query = select(tasks).where(self._among(tasks.c.id, ids), func.length(tasks.c.prompt) <= longest)
         return [to_task(row) for row in await self._rows(query)]
+
+    def _among(self, column: "Column[str]", values: Collection[str]) -> "ColumnElement[bool]":
+        """Return the condition of `IN` as one statement for any number of values, which is then prepared once."""
+        if self._is_postgres:
+            return column == any_(literal([*values], ARRAY(Text)))
+        listed = func.json_each(msgspec.json.encode([*values]).decode()).table_valued("value")
+        return column.in_(select(listed.c.value))
 
     async def recorded(self, task_ids: Collection[str]) -> dict[str, RecordedTask]:
         """Return those of these tasks that exist, by id, their prompts left out."""
@@ -217,7 +224,13 @@ class Queries:
 
     async def _rows(self, query: "Select[*tuple[Any, ...]]") -> "Sequence[_Columns]":
         try:
-            return await to_its_end(self._read(query))
+            try:
+                return await to_its_end(self._read(query))
+            except SQLAlchemyError as error:
+                if not is_lost(error):
+                    raise
+                # The pool has dropped all connections that are as old.
+                return await to_its_end(self._read(query))
         except (SQLAlchemyError, OSError) as error:
             raise unavailable(self._engine.url, error) from error
 
