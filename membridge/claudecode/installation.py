@@ -10,10 +10,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from membridge.claudecode import plugin, user_settings
+from membridge.claudecode import json_file, plugin, user_settings
+from membridge.claudecode.json_file import Document
 from membridge.claudecode.place import Place, Receipt, is_old
 from membridge.claudecode.plugin import MADE_HERE, Reach
-from membridge.claudecode.user_settings import Document
 from membridge.errors import InvalidRequestError
 from membridge.system import files
 
@@ -79,7 +79,7 @@ def _change_settings(place: Place, receipt: Receipt, *, into_settings: bool, rep
     """Bring settings.json to what is wanted: our hooks or none of them, without old ones where that was asked for."""
     content = files.read_if_there(place.settings)
     try:
-        every = user_settings.commands(user_settings.parse(content, place.settings))
+        every = user_settings.commands(json_file.parse(content, place.settings))
     except InvalidRequestError:
         if into_settings or replace_old or receipt.added:
             raise
@@ -122,7 +122,7 @@ def _restore_settings(place: Place, receipt: Receipt) -> Path | None:
         """Return the file as it was if this is all that differs; None to keep what it holds now."""
         if original is None:
             return None
-        then = user_settings.parse(original, place.backup)
+        then = json_file.parse(original, place.backup)
         as_it_was = {user_settings.bare(then)}
         user_settings.remove(then, is_old if receipt.replaced else place.is_ours)
         return original if user_settings.bare(document) in as_it_was | {user_settings.bare(then)} else None

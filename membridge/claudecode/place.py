@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from membridge.claudecode.user_settings import Document
+from membridge.claudecode.json_file import Document
 from membridge.system import files
 
 #: Hooks of settings.json, for a Claude Code that loads no plugin folders: event, script, seconds.

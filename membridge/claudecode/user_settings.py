@@ -1,7 +1,7 @@
-"""Changes the hooks in Claude Code's settings.json, a file of the user that Claude Code itself rewrites at any time.
+"""The hooks in Claude Code's settings.json: added and removed, and the file as it was given back.
 
-A file that is not valid JSON is left alone. What Membridge does not know stays, in its order. The old file is kept as a
-backup, and the new one takes its place only while the old one is what was read.
+A file that is not as expected is left alone. What Membridge does not know stays, in its order. The old file is kept as
+a backup.
 """
 
 import json
@@ -9,13 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from membridge.errors import ConflictError, InvalidRequestError
+from membridge.claudecode import json_file
+from membridge.claudecode.json_file import Document
+from membridge.errors import InvalidRequestError
 from membridge.system import files
-
-#: What a JSON object is here.
-Document = dict[str, object]
-#: How often it starts over when the file changes in between.
-ATTEMPTS = 5
 
 
 def change(file: Path, edit: Callable[[Document], None], *, backup: Path | None = None) -> bool:
@@ -26,16 +23,16 @@ def change(file: Path, edit: Callable[[Document], None], *, backup: Path | None 
     """
 
     def changed(before: bytes | None) -> bytes | None:
-        document = parse(before, file)
+        document = json_file.parse(before, file)
         kept = json.dumps(document)
         edit(document)
         if json.dumps(document) == kept:
             return before
         if backup is not None and before is not None:
             files.save(backup, before)
-        return _bytes(document, before)
+        return json_file.written(document, before)
 
-    return _replaced(file, changed)
+    return json_file.replace(file, changed)
 
 
 def take_back(
@@ -50,32 +47,15 @@ def take_back(
 
     def undone(before: bytes | None) -> bytes | None:
         nonlocal exact
-        document = parse(before, file)
+        document = json_file.parse(before, file)
         edit(document)
         old = original(document)
         gone = created and not document
         exact = before is None or gone or old is not None
-        return None if gone or before is None else old if old is not None else _bytes(document, before)
+        return None if gone or before is None else old if old is not None else json_file.written(document, before)
 
-    _replaced(file, undone)
+    json_file.replace(file, undone)
     return exact
-
-
-def parse(content: bytes | None, file: Path) -> Document:
-    """Return what the settings hold, nothing without a file. Raises InvalidRequestError for what is not an object."""
-    if content is None or not content.strip():
-        return {}
-    try:
-        document: object = json.loads(content, object_pairs_hook=_without_repetition, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(
-            f"{file} was left alone: it is not valid JSON: {error}",
-            remedy="correct the file and run the command again",
-            field=file.name,
-        ) from error
-    if not isinstance(document, dict):
-        raise _unknown(file.name, "an object")
-    return cast("Document", document)
 
 
 def add(document: Document, event: str, hook: Document) -> None:
@@ -128,39 +108,6 @@ def bare(document: Document) -> str:
     return json.dumps({name: value for name, value in kept.items() if name != "hooks" or value}, sort_keys=True)
 
 
-def _replaced(file: Path, content: Callable[[bytes | None], bytes | None]) -> bool:
-    """Give the file the content that follows from its old one (None: no file); return whether that is another one."""
-    # A link, as into a repository of dot files, stays one.
-    file = file.resolve()
-    part = file.with_name(f"{file.name}.membridge")
-    with files.translated(file):
-        part.unlink(missing_ok=True)
-        for _ in range(ATTEMPTS):
-            before = files.read_if_there(file)
-            after = content(before)
-            if after == before:
-                return False
-            try:
-                if after is not None:
-                    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                    part.touch(mode=0o600)
-                    part.write_bytes(after)
-                    if before is not None:
-                        part.chmod(file.stat().st_mode & 0o777)
-                if files.read_if_there(file) == before:
-                    if after is None:
-                        file.unlink()
-                    else:
-                        files.put_in_place(part, file)
-                    return True
-            finally:
-                files.discard(part)
-    raise ConflictError(
-        f"{file} was left alone: it changed {ATTEMPTS} times while it was read",
-        remedy="close Claude Code, which writes this file, and run the command again",
-    )
-
-
 def _groups(document: Document, event: str) -> list[Document]:
     every = document.setdefault("hooks", {})
     if not isinstance(every, dict):
@@ -183,33 +130,9 @@ def _command(hook: object) -> str:
     return command if isinstance(command, str) else ""
 
 
-def _without_repetition(pairs: list[tuple[str, object]]) -> Document:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has a key twice, and one of the two would be lost")
-    return found
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is not JSON")
-
-
 def _unknown(where: str, wanted: str) -> InvalidRequestError:
     return InvalidRequestError(
         f"settings.json was left alone: `{where}` is not {wanted}",
         remedy="correct the file and run the command again",
         field=where,
     )
-
-
-def _bytes(document: Document, before: bytes | None) -> bytes:
-    """Return the settings as JSON, indented as they were."""
-    old = (before or b"").decode(errors="replace")
-    second = old.split("\n", 2)[1] if "\n" in old else ""
-    indent = second[: len(second) - len(second.lstrip())] or ("  " if not old else None)
-    end = "\n" if old.endswith("\n") or not old else ""
-    try:
-        return (json.dumps(document, indent=indent, ensure_ascii=False) + end).encode()
-    except UnicodeEncodeError:
-        # Half a surrogate pair, which only an escape can write.
-        return (json.dumps(document, indent=indent) + end).encode()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from membridge.claudecode import json_file
 from membridge.claudeconfig import documents, home_paths, rules, secret_scan, settings_file
 from membridge.claudeconfig.home_paths import Homes
 from membridge.claudeconfig.rules import Requested
@@ -208,7 +209,7 @@ def _take(found: Collected, path: str, file: Path, homes: Homes) -> None:
     found.notes += [Note(path, line, "it names a folder of another machine") for line in made.foreign]
     if rules.is_json(path):
         try:
-            documents.parsed(path, body)
+            json_file.parsed(body, path)
         except MembridgeError as error:
             found.refused.append(Refusal(path, error.message.removeprefix(f"{path} ")))
             return

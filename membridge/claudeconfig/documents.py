@@ -4,9 +4,9 @@ import json
 import re
 from typing import cast
 
+from membridge.claudecode import json_file
 from membridge.claudeconfig import rules
 from membridge.claudeconfig.three_way import MISSING, Leaf, Map, Tree
-from membridge.errors import InvalidRequestError
 
 #: Deepest nesting of a JSON document that is merged by key; below it a value is merged whole.
 MOST_DEEP = 16
@@ -19,7 +19,7 @@ def tree_of(path: str, leaf: Leaf | None) -> Tree:
     if leaf is None:
         return MISSING
     if rules.is_json(path):
-        value = parsed(path, leaf.body)
+        value = json_file.parsed(leaf.body, path)
         return _of_json(cast("object", value), MOST_DEEP) if value and isinstance(value, dict) else leaf
     if rules.is_list(path):
         found = {key: Leaf(text.encode()) for key, text in entries(leaf.body.decode()).items()}
@@ -43,18 +43,6 @@ def joined(ours: Leaf, theirs: Leaf) -> Leaf:
     """Return both versions of an entry of a list, ours first."""
     first = ours.body if ours.body.endswith(b"\n") else ours.body + b"\n"
     return Leaf(first + theirs.body)
-
-
-def parsed(name: str, body: bytes) -> object:
-    """Return the value of a JSON file. Raises InvalidRequestError that names the line."""
-    try:
-        return cast("object", json.loads(body.decode(), parse_constant=_no_constant))
-    except json.JSONDecodeError as error:
-        raise InvalidRequestError(
-            f"{name} is not valid JSON: line {error.lineno}: {error.msg}", remedy=f"mend {name}, then run it again"
-        ) from error
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"{name} is not valid JSON", remedy=f"mend {name}, then run it again") from error
 
 
 def written(value: object) -> bytes:
@@ -98,7 +86,3 @@ def entries(text: str) -> dict[str, str]:
             number += 1
         found[f"{key}#{number}"] = whole
     return found
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(name)

@@ -3,7 +3,8 @@
 The machine that wrote it may be old, broken or hostile: what our rules do not allow is dropped and reported.
 """
 
-from membridge.claudeconfig import documents, rules, settings_file
+from membridge.claudecode import json_file
+from membridge.claudeconfig import rules, settings_file
 from membridge.claudeconfig.collect import Refusal, printable
 from membridge.claudeconfig.home_paths import Homes
 from membridge.claudeconfig.three_way import Leaf
@@ -44,7 +45,7 @@ def _leaf(file: ConfigFile, refused: list[Refusal]) -> Leaf | None:
     file.body.decode()
     if file.path not in {rules.SETTINGS, rules.PLUGINS}:
         if rules.is_json(file.path):
-            documents.parsed(file.path, file.body)
+            json_file.parsed(file.body, file.path)
         return Leaf(file.body, file.executable)
     portable = settings_file.portable(settings_file.read(file.body), _NOWHERE)
     refused += [Refusal(file.path, one.reason, key=one.key) for one in portable.stays]

@@ -1,22 +1,19 @@
-"""settings.json: the part of it that is portable, and changes of that part written into the whole file.
+"""settings.json: the part of it that is portable, and changes of that part in the whole of it. Pure.
 
-Claude Code writes the file at any time, and an installer that rewrote it once lost its owner's hooks. So an unreadable
-file stops everything, keys that we do not know keep their value and place, and a file that changed meanwhile is read
-again.
+An installer that rewrote the file once lost its owner's hooks: keys that we do not know keep their value and place.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
+from membridge.claudecode import json_file
 from membridge.claudeconfig import documents, home_paths, rules
 from membridge.claudeconfig.home_paths import Homes
 from membridge.claudeconfig.three_way import Leaf
-from membridge.errors import InvalidRequestError
 
-Json = dict[str, object]
+Json = json_file.Document
 #: Where plugins come from elsewhere too; a folder or file is of one machine.
 _SOURCES = frozenset({"github", "git", "url", "npm", "git-subdir"})
 
@@ -44,12 +41,7 @@ class PortableSettings:
 
 def read(body: bytes | None) -> Json:
     """Return the settings in a file's bytes, none for no file. Raises InvalidRequestError, also for no object."""
-    if body is None or not body.strip():
-        return {}
-    value = documents.parsed(rules.SETTINGS, body)
-    if not isinstance(value, dict):
-        raise InvalidRequestError(f"{rules.SETTINGS} is not a JSON object", remedy=f"mend {rules.SETTINGS}")
-    return cast("Json", value)
+    return json_file.parse(body, rules.SETTINGS)
 
 
 def portable(full: Json, homes: Homes) -> PortableSettings:
@@ -219,13 +211,6 @@ def _apply(full: Json, before: Mapping[str, object], after: Mapping[str, object]
                 continue
         made.pop(key, None)
     return made
-
-
-def written(full: Json, old: bytes | None) -> bytes:
-    """Return the settings as bytes, indented as the file was."""
-    found = re.search(rb"^([ \t]+)\S", old or b"", re.MULTILINE)
-    indent = found[1].decode() if found else "  "
-    return (json.dumps(full, indent=indent, ensure_ascii=False) + "\n").encode()
 
 
 def leaves_of(found: PortableSettings) -> dict[str, Leaf]:

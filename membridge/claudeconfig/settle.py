@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from membridge.claudecode import json_file
 from membridge.claudeconfig import place_files, rules, settings_file, undo
 from membridge.claudeconfig.collect import Place, Refusal
 from membridge.claudeconfig.plan import Plan
@@ -10,11 +11,8 @@ from membridge.claudeconfig.settings_file import Json
 from membridge.claudeconfig.three_sides import Look, Wanted
 from membridge.claudeconfig.three_way import Leaf
 from membridge.claudeconfig.undo import UndoFile, UndoRecord
-from membridge.errors import DiskFullError, FileAccessError, MembridgeError
+from membridge.errors import DiskFullError, MembridgeError
 from membridge.system import clock, files
-
-#: How often settings.json may change while it is written.
-_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -116,7 +114,7 @@ def _record(
     ]
     if settings:
         before = seen.ours.settings_body
-        after = settings_file.written(_merged(place, seen, made, seen.ours.settings), before)
+        after = json_file.written(_merged(place, seen, made, seen.ours.settings), before)
         kept.append(UndoFile(path=rules.SETTINGS, before=before, after=after))
     folders = {folder for one in writes for folder in place_files.new_folders(place.config, one.where)}
     return UndoRecord(pulled_at=clock.stamp(), files=kept, folders=sorted(folders), common=common)
@@ -148,17 +146,17 @@ def _merged(place: Place, seen: Look, made: Plan, full: Json) -> Json:
 
 
 def _write_settings(place: Place, seen: Look, made: Plan, settled: Settled) -> None:
-    """Write the changed keys into settings.json; read it again when Claude Code wrote it meanwhile."""
-    for _ in range(_TRIES):
-        now = place_files.current(place.config, rules.SETTINGS)
-        body = settings_file.written(_merged(place, seen, made, settings_file.read(now)), now)
-        if place_files.current(place.config, rules.SETTINGS) != now:
-            continue
-        try:
-            place_files.write(place.config, rules.SETTINGS, Leaf(body))
-        except FileAccessError as error:
-            settled.unwritten[rules.SETTINGS] = error.message
-        else:
-            settled.written.append(rules.SETTINGS)
-        return
-    settled.unwritten[rules.SETTINGS] = "another program keeps writing it: run the pull again"
+    """Write the changed keys into settings.json, whatever else Claude Code wrote into it meanwhile."""
+
+    def content(now: bytes | None) -> bytes:
+        return json_file.written(_merged(place, seen, made, settings_file.read(now)), now)
+
+    try:
+        place_files.current(place.config, rules.SETTINGS)
+        json_file.replace(place.config / rules.SETTINGS, content)
+    except DiskFullError:
+        raise
+    except MembridgeError as error:
+        settled.unwritten[rules.SETTINGS] = error.message
+    else:
+        settled.written.append(rules.SETTINGS)

@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 import zstandard
 
+from membridge.claudecode import json_file
 from membridge.claudeconfig import common_state, documents, place_files, rules, settings_file, three_way
 from membridge.claudeconfig.collect import Place, Refusal
 from membridge.claudeconfig.three_way import Leaf, Map
-from membridge.errors import CorruptObjectError, MembridgeError, NotFoundError
+from membridge.errors import ConflictError, CorruptObjectError, InvalidRequestError, MembridgeError, NotFoundError
 from membridge.system import files
 from schemas.wire import Wire
 
@@ -22,6 +23,7 @@ from schemas.wire import Wire
 KEPT = 10
 #: Bytes of a record: each file before and after, as base64.
 _MOST = 128 << 20
+_CHANGED = "it was changed after the pull"
 
 
 class UndoFile(Wire, frozen=True, kw_only=True):
@@ -92,21 +94,38 @@ def _put_back(place: Place, one: UndoFile) -> str | None:
         now = place_files.current(place.config, one.path)
     except MembridgeError as error:
         return error.message
+    if one.path == rules.SETTINGS:
+        return _settings_put_back(target, one)
     if now == one.before:
         return ""
-    wanted = one.before
     if now != one.after:
-        if one.path != rules.SETTINGS or now is None or one.before is None or one.after is None:
-            return "it was changed after the pull"
-        wanted = _settings_back(now, one.before, one.after)
-    try:
-        if wanted is None:
+        return _CHANGED
+    with files.translated(target):
+        if one.before is None:
             files.remove(target)
         else:
-            place_files.write(place.config, one.path, Leaf(wanted, one.executable))
-    except OSError as error:
-        raise files.meaning(error, target) from error
+            place_files.write(place.config, one.path, Leaf(one.before, one.executable))
     return None
+
+
+def _settings_put_back(file: Path, one: UndoFile) -> str | None:
+    """Restore settings.json, the keys of the pull alone if it was changed since; return as `_put_back` does."""
+    reason = ""
+
+    def content(now: bytes | None) -> bytes | None:
+        nonlocal reason
+        reason = ""
+        if now in {one.before, one.after}:
+            return one.before
+        if now is None or one.before is None or one.after is None:
+            reason = _CHANGED
+            return now
+        return _settings_back(now, one.before, one.after)
+
+    try:
+        return None if json_file.replace(file, content) else reason
+    except (ConflictError, InvalidRequestError) as error:
+        return error.message
 
 
 def _settings_back(now: bytes, before: bytes, after: bytes) -> bytes:
@@ -116,7 +135,7 @@ def _settings_back(now: bytes, before: bytes, after: bytes) -> bytes:
     if not isinstance(merged.result, Map):
         return now
     value = documents.value_of(merged.result)
-    return settings_file.written(settings_file.read(documents.written(value)), now)
+    return json_file.written(settings_file.read(documents.written(value)), now)
 
 
 def _kept(state: Path) -> list[Path]:

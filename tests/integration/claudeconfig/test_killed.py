@@ -59,7 +59,7 @@ async def test_a_pull_that_is_killed_anywhere_is_repeated_or_undone(make_machine
     before = tree(b)
     shutil.copytree(b.home, tmp_path / "template")
     after = {**before, "CLAUDE.md": b"new\n", "skills/s/SKILL.md": b"new\n"}
-    after["settings.json"] = (json.dumps({"env": {"A": "1"}, "model": "opus"}, indent=4) + "\n").encode()
+    after["settings.json"] = (json.dumps({"env": {"A": "1"}, "model": "opus"}, indent=4)).encode()
 
     codes: list[int] = []
     while not codes or codes[-1]:

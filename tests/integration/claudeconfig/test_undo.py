@@ -57,6 +57,44 @@ async def test_undo_leaves_what_was_changed_since_and_takes_settings_back_by_key
     assert a.read_settings() == {"model": "opus", "language": "en"}
 
 
+async def test_undo_leaves_settings_that_cannot_be_read_and_puts_the_rest_back(machines: Machines) -> None:
+    _, b = await both(machines)
+    await b.pull()
+    b.write("settings.json", "{ broken")
+    done = undo_newest(b.place)
+    [left] = done.left
+    assert left.path == "settings.json"
+    assert "is not valid JSON: line 1" in left.reason
+    assert b.text("settings.json") == "{ broken"
+    assert b.text("CLAUDE.md") == "of b\n"
+    assert not (b.place.config / "rules").exists()
+
+
+@pytest.mark.parametrize("act", ["pull", "undo"])
+async def test_what_claude_code_writes_into_settings_until_the_rename_stays(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    _, b = await both(machines)
+    if act == "undo":
+        await b.pull()
+    sync, parts = files.sync_path, iter([True])
+
+    def slow(path: Path) -> None:
+        sync(path)
+        if path.name == ".settings.json.membridge.part" and next(parts, False):
+            b.settings({**b.read_settings(), "theme": "dark"})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "sync_path", slow)
+        if act == "undo":
+            assert undo_newest(b.place).left == []
+        else:
+            assert (await b.pull()).settled.unwritten == {}
+    gained = {} if act == "undo" else {"language": "en"}
+    assert b.read_settings() == {"env": {"A": "1"}, "model": "haiku", "theme": "dark", **gained}
+    assert next(parts, None) is None
+
+
 async def test_pulls_are_undone_one_after_the_other(machines: Machines) -> None:
     a, b = await machines.make("a"), await machines.make("b")
     for number in range(3):

@@ -183,7 +183,7 @@ def test_settings_that_are_broken_stop_only_what_would_change_them(home: Path) -
 
     assert put(home) == (False, 0)
     for changes in ({"into_settings": True}, {"replace_old": True}):
-        with pytest.raises(InvalidRequestError, match="left alone"):
+        with pytest.raises(InvalidRequestError, match="is not valid JSON"):
             put(home, **changes)
 
     assert (home / ".claude" / "settings.json").read_text() == "{ broken"

@@ -61,4 +61,4 @@ def test_other_files_are_whole() -> None:
 @pytest.mark.parametrize("body", [b"{", b"\xff", b'{"a": Infinity}', b"[" * 200_000])
 def test_broken_json_is_named(body: bytes) -> None:
     with pytest.raises(InvalidRequestError, match=r"keybindings\.json is not valid JSON"):
-        documents.parsed("keybindings.json", body)
+        documents.tree_of("keybindings.json", Leaf(body))
