@@ -35,22 +35,19 @@ def encode(table: Table, values: Mapping[str, Value]) -> bytes:
 
 
 def packer(table: Table, columns: Sequence[str]) -> Callable[[Sequence[Value]], bytes]:
-    """Return what `encode` is for rows that come as the values of `columns`: the same bytes, several times as fast."""
-    order = sorted(range(len(columns)), key=lambda number: columns[number])
-    plan = [(number, columns[number], columns[number] in table.references) for number in order]
+    """Return what `encode` is for rows that begin with the values of `columns`, which are in alphabetical order.
+
+    The same bytes, several times as fast.
+    """
+    references = [column for column in columns if column in table.references]
     name = table.name
 
     def pack(values: Sequence[Value]) -> bytes:
-        content: dict[str, Value | list[Value]] = {}
-        for number, column, is_reference in plan:
-            value = values[number]
-            if value is None:
-                continue
-            if is_reference or isinstance(value, float):
-                content[column] = _column(table, column, value)
-            else:
-                content[column] = value
-        return _encode((VERSION, name, content))
+        content = {column: value for column, value in zip(columns, values, strict=False) if value is not None}
+        if float in map(type, values):
+            content = {column: _plain(value) for column, value in content.items()}
+        keys = {column: _column(table, column, content[column]) for column in references if column in content}
+        return _encode((VERSION, name, content | keys if keys else content))
 
     return pack
 

@@ -79,10 +79,8 @@ class Rebuilt:
     def _unpacked(self, record: SnapshotRecord, packed: Path) -> MemoryFile:
         try:
             with files.translated(packed):
-                image.unpack(packed, self._target, size_bytes=record.size_bytes)
-            memory = MemoryFile(self._target, deadline=self._deadline, building=True)
+                memory = image.unpack(packed, self._target, size_bytes=record.size_bytes, deadline=self._deadline)
             try:
-                memory.check_schema()
                 memory.check_is(record.sha256)
             except BaseException:
                 memory.close()

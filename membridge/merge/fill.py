@@ -21,7 +21,7 @@ _SOURCE = "source"
 
 
 def fill(memory: MemoryFile, database: Path, *, is_live: bool, deadline: Deadline) -> None:
-    """Fill an empty `memory` that is being built, and note the sums of its rows.
+    """Fill an empty `memory` that is being built; its rows are not counted.
 
     `database` is the live one, or a file that no program writes. Errors: the two databases'.
     """
@@ -43,7 +43,6 @@ def fill(memory: MemoryFile, database: Path, *, is_live: bool, deadline: Deadlin
         for table in travelling_tables(connection).values():
             if not table.unique:
                 _remove_twins(memory, table)
-        memory.count()
 
 
 def _copy(connection: Connection, table: Table) -> None:

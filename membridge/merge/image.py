@@ -1,21 +1,24 @@
-"""The image of a memory, the object of a full snapshot: its memory file, compressed in parts, two at a time.
+"""The image of a memory, the object of a full snapshot: its memory file, compressed in parts.
 
-A state comes to another machine at the speed of copying; rows that are inserted one by one take ten times as long. Who
-receives an image relies on nothing in it before `MemoryFile.check_schema` has looked at the file.
+A state comes to another machine at the speed of copying; rows that are inserted one by one take ten times as long. The
+rows are counted while the parts are compressed, which takes as long: their sums come last. Two parts are decompressed
+at a time. Nothing in an image is relied on before its schema has been compared.
 """
 
 import os
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import zstandard
 
 from membridge.aio import threads
+from membridge.aio.deadline import Deadline
 from membridge.merge.memory_file import MemoryFile
-from membridge.merge.row_stream import LEVEL
+from membridge.merge.row_stream import LEVEL, Tail
 
 #: The first bytes of an image, its version among them.
-MAGIC = b"MBFULL3\n"
+MAGIC = b"MBFULL4\n"
 #: Bytes of the memory file in a part; the last one has what is left.
 PART = 4 << 20
 #: Bytes that say how long a part is, and how long one can be: zstd adds to what cannot be compressed.
@@ -29,20 +32,41 @@ class MalformedImageError(ValueError):
 def pack(memory: MemoryFile, target: Path) -> None:
     """Write the image of `memory`, which is built and has no transaction under way. Blocking.
 
-    What the state is called is not in it: only a commit gives it a name.
+    A memory that notes no sums, as it was only filled, notes them then; otherwise OtherMemoryError says that it does
+    not hold the rows that it should. What the state is called is not in the image: only a commit gives it a name.
     """
     memory.note(b"")
-    with memory.path.open("rb") as file, target.open("wb") as packed:
+    noted, size = memory.rows(), memory.size_bytes()
+    # Nobody writes to the file meanwhile: what is counted is what is packed.
+    with target.open("wb") as packed:
         packed.write(MAGIC)
-        one, other = _Packer(file.fileno()), _Packer(file.fileno())
-        for start in range(0, memory.size_bytes(), 2 * PART):
-            with threads.beside(other.part, start + PART) as second:
-                packed.write(one.part(start))
-            packed.write(second.result())
+        with threads.beside(_pack_parts, memory.path, size, packed):
+            counted = memory.counted()
+        packed.write(_framed(msgspec.msgpack.encode(counted)))
+    if noted:
+        memory.check_counted(counted)
+    else:
+        memory.note_counted(counted)
 
 
-def unpack(packed: Path, target: Path, *, size_bytes: int) -> None:
-    """Write the memory file of `size_bytes` whose image is in `packed`. Blocking. Raises MalformedImageError."""
+def unpack(packed: Path, target: Path, *, size_bytes: int, deadline: Deadline) -> MemoryFile:
+    """Write the memory file of `size_bytes` whose image is in `packed`; return it open, as one that is being built.
+
+    Blocking. Raises MalformedImageError and OtherSchemaError; what was begun stays there.
+    """
+    counted = _written(packed, target, size_bytes)
+    memory = MemoryFile(target, deadline=deadline, building=True)
+    try:
+        memory.check_schema()
+        memory.note_counted(counted)
+    except BaseException:
+        memory.close()
+        raise
+    return memory
+
+
+def _written(packed: Path, target: Path, size_bytes: int) -> Tail:
+    """Write the file, and return what its rows add up to. Raises MalformedImageError."""
     with packed.open("rb") as source, target.open("wb") as file:
         if source.read(len(MAGIC)) != MAGIC:
             raise MalformedImageError("not the image of a memory")
@@ -52,26 +76,25 @@ def unpack(packed: Path, target: Path, *, size_bytes: int) -> None:
             first, second = _next(source), _next(source) if start + PART < size_bytes else b""
             with threads.beside(other.put, second, start + PART):
                 one.put(first, start)
+        try:
+            counted = msgspec.msgpack.decode(_next(source), type=Tail)
+        except msgspec.DecodeError as error:
+            raise MalformedImageError(f"the image does not say what its rows add up to: {error}") from error
         if source.read(1):
             raise MalformedImageError(f"the image holds more than {size_bytes} bytes")
+    return counted
 
 
-class _Packer:
-    """Compresses parts of a file. One buffer: a new one each time costs more than to compress it."""
-
-    def __init__(self, file: int) -> None:
-        self._file, self._buffer = file, memoryview(bytearray(PART))
-        self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-
-    def part(self, start: int) -> bytes:
-        """Return the part that begins at `start`, with its length; nothing behind the end."""
-        size = 0
-        while more := os.preadv(self._file, [self._buffer[size:]], start + size):
-            size += more
-        if not size:
-            return b""
-        frame = self._compressor.compress(self._buffer[:size])
-        return len(frame).to_bytes(_LENGTH, "little") + frame
+def _pack_parts(path: Path, size: int, packed: BinaryIO) -> None:
+    """Write the parts of a file of `size` bytes. One buffer: a new one each time costs more than to compress it."""
+    buffer = memoryview(bytearray(PART))
+    compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+    with path.open("rb", buffering=0) as file:
+        for start in range(0, size, PART):
+            wanted, read = min(PART, size - start), 0
+            while read < wanted and (more := file.readinto(buffer[read:wanted])):
+                read += more
+            packed.write(_framed(compressor.compress(buffer[:read])))
 
 
 class _Unpacker:
@@ -98,6 +121,10 @@ class _Unpacker:
         size = 0
         while size < wanted:
             size += os.pwrite(self._file, self._buffer[size:wanted], start + size)
+
+
+def _framed(part: bytes) -> bytes:
+    return len(part).to_bytes(_LENGTH, "little") + part
 
 
 def _next(source: BinaryIO) -> bytes:

@@ -162,18 +162,23 @@ class MemoryFile:
     def check(self) -> None:
         """Read everything and compare it with the sums that are noted. Raises OtherMemoryError."""
         with translated(self.path):
-            if self._counted() != (self.rows(), self.sums()):
-                raise OtherMemoryError(f"{self.path} does not hold the rows that it should")
+            self.check_counted(self.counted())
 
-    def count(self) -> None:
-        """Note the number and the sums of the rows as they are."""
-        rows, sums = self._counted()
-        for name, count in rows.items():
-            self.connection.run(
-                "UPDATE membridge_tables SET rows = ?, sum = ? WHERE name = ?", (count, sums[name], name)
-            )
+    def check_counted(self, counted: Tail) -> None:
+        """Compare what was counted with what is noted. Raises OtherMemoryError."""
+        if counted != Tail(self.rows(), self.sums()):
+            raise OtherMemoryError(f"{self.path} does not hold the rows that it should")
 
-    def _counted(self) -> tuple[dict[str, int], dict[str, bytes]]:
+    def note_counted(self, counted: Tail) -> None:
+        """Note what was counted, in the transaction that is under way, or in one of its own."""
+        with translated(self.path):
+            for name, rows in counted.rows.items():
+                self.connection.run(
+                    "UPDATE membridge_tables SET rows = ?, sum = ? WHERE name = ?", (rows, counted.sums[name], name)
+                )
+
+    def counted(self) -> Tail:
+        """Read all rows, and return their numbers and sums."""
         rows, sums = dict[str, int](), dict[str, bytes]()
         for name, table in travelling_tables(self.connection).items():
             count, total = 0, 0
@@ -181,7 +186,7 @@ class MemoryFile:
                 count, total = count + 1, total + canonical.row_sum(row)
             if count:
                 rows[name], sums[name] = count, canonical.stored(total)
-        return rows, sums
+        return Tail(rows, sums)
 
     def check_schema(self) -> None:
         """Raise OtherSchemaError for a file that came from elsewhere and is not what a memory file is."""

@@ -7,6 +7,7 @@ it like all others.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated
 
 import msgspec
 import zstandard
@@ -97,7 +98,7 @@ class Sent(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag="
 class Tail(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag="tail"):
     """The end: rows and sum of each table of the memory that results, as far as it has rows."""
 
-    rows: dict[str, int]
+    rows: dict[str, Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]]
     sums: dict[str, bytes]
 
 
@@ -154,17 +155,18 @@ def _packed_rows(
     connection: Connection, table: Table, carried: list[str]
 ) -> Iterator[tuple[int, bytes, Sequence[Value]]]:
     """Yield rowid, canonical bytes and carried columns of rows."""
-    columns = [*table.travelling, *(column for column in table.key if not table.has(column))]
+    columns = sorted({*table.travelling, *table.key})
     values = ", ".join(expression(table, column, alias="t") for column in (*columns, *carried))
     pack, split = canonical.packer(table, columns), len(columns)
-    sql = f"SELECT t.rowid, {values} FROM {quoted(table.name)} t WHERE t.rowid >= ? ORDER BY t.rowid"  # noqa: S608 - names from the schema, quoted
+    sql = f"SELECT {values}, t.rowid FROM {quoted(table.name)} t WHERE t.rowid >= ? ORDER BY t.rowid"  # noqa: S608 - names from the schema, quoted
     first = -(1 << 63)
     while True:
         try:
-            for rowid, *row in connection.each(sql, (first,)):
+            for row in connection.each(sql, (first,)):
+                rowid = row[-1]
                 number = rowid if isinstance(rowid, int) else 0
                 first = number + 1
-                yield number, pack(row), row[split:]
+                yield number, pack(row), row[split:-1]
         except UnicodeDecodeError:
             # In the row that comes next: read by itself, its text as bytes.
             odd = next(iter(Reader(connection, table).rows_from(first, 1)), None)

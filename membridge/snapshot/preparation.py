@@ -120,7 +120,6 @@ def whole_mirror(lane: Lane, deadline: Deadline) -> Prepared:
         with _swept_on_failure(lane):
             memory = _copied(path, staged, deadline)
             with _undone_on_failure(memory, packed):
-                memory.check()
                 memory.check_is(position.sha256)
                 return _imaged(memory, packed, place)
     except (OtherMemoryError, DatabaseInvalidError) as error:
@@ -137,7 +136,6 @@ def _new_chain(mirror: Path, staged: Path, packed: Path, seen: Seen, deadline: D
         memory.begin()
         memory.take_in(row_stream.decode(chunks_of(packed)))
         memory.commit(b"")
-        memory.check()
         return _imaged(memory, packed, Place.STAGED, seen)
 
 

@@ -229,21 +229,23 @@ async def _send(
     """Upload what was prepared; return what was stored.
 
     Meanwhile what was read is forced to the disk of this machine: a power cut must not take from it what other nodes
-    are about to have.
+    are about to have. So is a file that becomes the mirror, which takes as long when it is adopted.
     """
     packed = await threads.run(_packed, lane, prepared, seq)
     with first_failure():
         async with asyncio.TaskGroup() as group:
-            group.create_task(threads.run(_make_durable, lane), name="force the database to the disk")
+            group.create_task(threads.run(_make_durable, lane, prepared), name="force the database to the disk")
             with progress.step("upload"):
                 await lane.store.upload(packed.key, prepared.path, deadline=deadline, progress=progress.advance)
     return packed
 
 
-def _make_durable(lane: Lane) -> None:
+def _make_durable(lane: Lane, prepared: Prepared) -> None:
     # `recover --from mirror` works without a live database.
     with suppress(DatabaseMissingError):
         durable.force(lane.database)
+    if prepared.place is Place.STAGED:
+        files.force(prepared.memory.path)
 
 
 def _discard(lane: Lane, prepared: Prepared) -> None:

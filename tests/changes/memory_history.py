@@ -54,6 +54,7 @@ class MemoryHistory(IndexHistory):
         path.unlink(missing_ok=True)
         with closing(MemoryFile(path, deadline=soon(), building=True)) as memory:
             fill(memory, self._mirror.path, is_live=False, deadline=soon())
+            memory.note_counted(memory.counted())
             memory.settle()
         # Open for as long as the history goes on, on a busy machine too.
         return MemoryFile(path, deadline=Deadline.after(3_600.0))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 import zstandard
 
@@ -13,7 +14,7 @@ from membridge.claudemem.memory import memory_rows
 from membridge.merge import image
 from membridge.merge.fill import fill
 from membridge.merge.image import MAGIC, MalformedImageError, pack, unpack
-from membridge.merge.memory_file import MemoryFile
+from membridge.merge.memory_file import MemoryFile, OtherMemoryError
 from membridge.merge.memory_schema import OtherSchemaError
 from membridge.merge.row_delta import delta_of
 from tests.fixtures.databases import execute, rows_of
@@ -37,7 +38,7 @@ def arrived(memory: MemoryFile) -> Path:
     """Return the file that somebody else makes of the image of a memory."""
     packed, target = memory.path.with_suffix(".packed"), memory.path.with_name("b.memory")
     pack(memory, packed)
-    unpack(packed, target, size_bytes=memory.size_bytes())
+    unpack(packed, target, size_bytes=memory.size_bytes(), deadline=soon()).close()
     return target
 
 
@@ -45,7 +46,6 @@ def rows_in(path: Path) -> dict[str, dict[int, bytes]]:
     """Return the rows of a memory file by table and rowid."""
     found: dict[str, dict[int, bytes]] = {}
     with closing(MemoryFile(path, deadline=soon())) as memory:
-        memory.check_schema()
         memory.check()
         for row in memory.sent():
             found.setdefault(row.table, {})[row.rowid] = row.canonical
@@ -70,6 +70,7 @@ def test_a_memory_that_took_in_columns_and_tables_has_the_schema_that_it_should(
     execute(claude_mem_copy, "ALTER TABLE observations ADD COLUMN of_session INTEGER REFERENCES sdk_sessions(id)")
     execute(claude_mem_copy, 'CREATE TABLE moods (id INTEGER PRIMARY KEY, name TEXT UNIQUE, "a ""word" TEXT)')
     execute(claude_mem_copy, "INSERT INTO moods (name) VALUES ('odd')")
+    memory.note_counted(memory.counted())
     with open_live(claude_mem_copy, deadline=soon()) as live:
         memory.begin()
         memory.take_in(list(delta_of(memory, live, all_keys(memory, claude_mem_copy))))
@@ -102,8 +103,8 @@ def test_a_memory_that_took_in_columns_and_tables_has_the_schema_that_it_should(
 def test_a_file_with_another_schema_than_its_tables_lead_to_is_refused(memory: MemoryFile, change: str) -> None:
     execute(memory.path, f"PRAGMA foreign_keys = OFF; {change}")
 
-    with closing(MemoryFile(arrived(memory), deadline=soon())) as other, pytest.raises(OtherSchemaError):
-        other.check_schema()
+    with pytest.raises(OtherSchemaError):
+        arrived(memory)
 
 
 @pytest.mark.parametrize("pages", [1, 2, 3, 7, 8])
@@ -116,6 +117,18 @@ def test_the_parts_of_an_image_lie_where_they_should(
 
     assert target.read_bytes() == memory.path.read_bytes()
     assert memory.size_bytes() > 20 * image.PART
+
+
+def test_a_memory_that_lost_a_row_has_no_image(memory: MemoryFile) -> None:
+    packed = memory.path.with_suffix(".packed")
+    pack(memory, packed)
+    noted = memory.digest(), memory.rows()
+    execute(memory.path, "DELETE FROM observations WHERE rowid = (SELECT max(rowid) FROM observations)")
+
+    with pytest.raises(OtherMemoryError):
+        pack(memory, packed)
+
+    assert (memory.digest(), memory.rows()) == noted
 
 
 def cut(raw: bytes) -> bytes:
@@ -140,6 +153,20 @@ def one_more(raw: bytes) -> bytes:
     return raw + len(part).to_bytes(4, "little") + part
 
 
+def without_sums(raw: bytes) -> bytes:
+    """Leave out the end, which says what the rows add up to."""
+    at = len(MAGIC)
+    while (end := at + 4 + int.from_bytes(raw[at:][:4], "little")) < len(raw):
+        at = end
+    return raw[:at]
+
+
+def other_sums(raw: bytes) -> bytes:
+    """Let the end say something that no number of rows is."""
+    end = msgspec.msgpack.encode(["tail", {"observations": -1}, {"observations": bytes(32)}])
+    return without_sums(raw) + len(end).to_bytes(4, "little") + end
+
+
 def endless(raw: bytes) -> bytes:
     return MAGIC + b"\xff\xff\xff\xff" + raw[len(MAGIC) + 4 :]
 
@@ -152,6 +179,8 @@ def endless(raw: bytes) -> bytes:
         longer,
         one_more,
         endless,
+        without_sums,
+        other_sums,
         lambda _: b"",
         lambda _: b"something else",
         lambda raw: raw[: len(MAGIC)],
@@ -165,12 +194,13 @@ def test_bytes_that_are_not_the_image_of_that_size_are_refused_before_they_fill_
     packed.write_bytes(damage(packed.read_bytes()))
 
     with pytest.raises(MalformedImageError):
-        unpack(packed, target, size_bytes=memory.size_bytes())
+        unpack(packed, target, size_bytes=memory.size_bytes(), deadline=soon())
 
     assert target.stat().st_size <= memory.size_bytes() + (1 << 20)
 
 
 def test_a_copy_of_a_mirror_in_use_keeps_its_rows_and_rowids(memory: MemoryFile, claude_mem_copy: Path) -> None:
+    memory.note_counted(memory.counted())
     memory.settle()
     execute(claude_mem_copy, "DELETE FROM observations WHERE id % 3 = 0")
     with open_live(claude_mem_copy, deadline=soon()) as live:

@@ -34,6 +34,7 @@ def filled(live: Path) -> Iterator[MemoryFile]:
     path = live.with_name("state.memory")
     with closing(MemoryFile(path, deadline=soon(), building=True)) as memory:
         fill(memory, live, is_live=True, deadline=soon())
+        memory.note_counted(memory.counted())
         memory.note(b"1")
         memory.settle()
     with closing(MemoryFile(path, deadline=soon())) as memory:
