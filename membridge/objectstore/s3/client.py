@@ -77,14 +77,22 @@ class Process(Protocol):
     def kill(self) -> None: ...
 
 
-async def start_process() -> Process:
+#: What starts a transfer process for a bucket.
+Start = Callable[[S3Options], Awaitable[Process]]
+
+
+async def start_process(options: S3Options) -> Process:
     """Start a transfer process."""
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    if options.endpoint.startswith("http:"):
+        # aiohttp reads all certificates of the system when it is imported, which takes a fifth of the start.
+        environment |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "membridge.objectstore.s3.child"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={name: os.environ[name] for name in _KEPT if name in os.environ},
+        env=environment,
     )
 
 
@@ -153,9 +161,7 @@ class _Child:
 class S3Store:
     """The store. Made by `open_s3`."""
 
-    def __init__(
-        self, options: S3Options, group: asyncio.TaskGroup, start: Callable[[], Awaitable[Process]] = start_process
-    ) -> None:
+    def __init__(self, options: S3Options, group: asyncio.TaskGroup, start: Start = start_process) -> None:
         self._options, self._group, self._start_process = options, group, start
         self._child: _Child | None = None
         self._starting = asyncio.Lock()
@@ -296,7 +302,7 @@ class S3Store:
             return self._child
 
     async def _start(self) -> _Child:
-        process = await self._start_process()
+        process = await self._start_process(self._options)
         if process.stdin is None or process.stdout is None:
             raise StoreUnavailableError("the transfer process was started without pipes")
         child = _Child(process, process.stdin)
@@ -318,9 +324,7 @@ def _numbered(ask: Ask, number: int, deadline: Deadline) -> Ask:
 
 
 @asynccontextmanager
-async def open_s3(
-    options: S3Options, *, start: Callable[[], Awaitable[Process]] = start_process
-) -> AsyncGenerator[ObjectStore]:
+async def open_s3(options: S3Options, *, start: Start = start_process) -> AsyncGenerator[ObjectStore]:
     """Open the bucket; the child starts with the first request, by `start`."""
     with first_failure():
         async with asyncio.TaskGroup() as group:
