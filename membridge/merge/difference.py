@@ -6,6 +6,9 @@ knows is compared by sums instead, so that nothing is ever quadratic.
 """
 
 import hashlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from membridge.claudemem.sql import Connection
@@ -93,19 +96,38 @@ def _by_index(
         if column != probe
     )
     mine, other, indexed = f"main.{quoted(ours.name)} x", f"theirs.{quoted(ours.name)} y", quoted(probe)
-    here = f"SELECT y.rowid FROM {other} WHERE y.rowid = x.rowid AND +y.{indexed} IS x.{indexed} AND {equal}"  # noqa: S608 - names from the schema, quoted
+    here = f"SELECT 1 FROM {other} WHERE y.rowid = x.rowid AND +y.{indexed} IS x.{indexed} AND {equal}"  # noqa: S608 - names from the schema, quoted
     anywhere = f"SELECT y.rowid FROM {other} WHERE y.{indexed} IS x.{indexed} AND {equal} LIMIT 1"  # noqa: S608 - names from the schema, quoted
-    matches = connection.rows(f"SELECT x.rowid, coalesce(({here}), ({anywhere})) FROM {mine}")  # noqa: S608 - names from the schema, quoted
-    matched = {match for _, match in matches}
-    rest = [rowid for rowid in connection.numbers(f"SELECT rowid FROM {other}") if rowid not in matched]  # noqa: S608 - names from the schema, quoted
+    # Only rows that lie elsewhere, or nowhere, are held in memory; a busy memory has a million rows.
+    only_ours, unmatched, matches = list[int](), array("q"), array("q")
+    elsewhere = (
+        f"SELECT x.rowid, ({anywhere}), EXISTS (SELECT 1 FROM {other} WHERE y.rowid = x.rowid) "  # noqa: S608 - names from the schema, quoted
+        f"FROM {mine} WHERE NOT EXISTS ({here})"
+    )
+    for rowid, match, is_there in connection.each(elsewhere):
+        if isinstance(match, int):
+            matches.append(match)
+        elif isinstance(rowid, int):
+            only_ours.append(rowid)
+        if is_there and isinstance(rowid, int):
+            unmatched.append(rowid)
+    foreign = f"SELECT y.rowid FROM {other} WHERE NOT EXISTS (SELECT 1 FROM {mine} WHERE x.rowid = y.rowid)"  # noqa: S608 - names from the schema, quoted
+    unmatched.extend(connection.numbers(foreign))
+    taken = array("q", sorted(matches))
     # A row that ours has as the match of another one is theirs' second copy of it.
     back = (
         f"SELECT 1 FROM {other} WHERE y.rowid = ? AND EXISTS "  # noqa: S608 - names from the schema, quoted
         f"(SELECT 1 FROM {mine} WHERE x.{indexed} IS y.{indexed} AND {equal})"
     )
-    only_theirs = [rowid for rowid in rest if not connection.exists(back, (rowid,))]
-    only_ours = [rowid for rowid, match in matches if match is None and isinstance(rowid, int)]
+    only_theirs = [
+        rowid for rowid in sorted(unmatched) if not _has(taken, rowid) and not connection.exists(back, (rowid,))
+    ]
     return tuple(only_ours), tuple(only_theirs)
+
+
+def _has(ordered: Sequence[int], number: int) -> bool:
+    at = bisect_left(ordered, number)
+    return at < len(ordered) and ordered[at] == number
 
 
 def _by_sums(

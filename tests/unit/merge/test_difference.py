@@ -1,6 +1,7 @@
 """Finding what differs between two databases, fast and never quadratic."""
 
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from membridge.claudemem import database
 from membridge.claudemem.connection import open_to_compare
 from membridge.merge import collect
 from membridge.merge.difference import difference
-from tests.fixtures.databases import Writer, add_observation, execute, grow, make_database
+from tests.fixtures.databases import Writer, add_observation, execute, grow, make_database, rows_of
 
 #: Seconds for a 53 MiB database; it takes 0.04 to 0.1 on two shared cores.
 GOAL = 0.15
@@ -115,3 +116,24 @@ def _timed(ours: Path, theirs: Path) -> float:
     began = time.monotonic()
     assert counts(ours, theirs)["observations"] == (1, 0)
     return time.monotonic() - began
+
+
+def test_rows_that_are_equal_are_not_held_in_memory(tmp_path: Path) -> None:
+    ours = make_database(tmp_path / "claude-mem.db")
+    grow(ours, 24)
+    theirs = copy_of(ours)
+    rows = len(rows_of(ours, "SELECT id FROM observations"))
+    add_observation(ours, "new")
+
+    with open_to_compare(ours, theirs, deadline=soon()) as connection:
+        difference(connection)
+        tracemalloc.start()
+        try:
+            found = {one.ours.name: one.only_ours for one in difference(connection)}
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert len(found["observations"]) == 1
+    # A number takes 32 bytes, and its place in a list 8.
+    assert peak < rows * 40
