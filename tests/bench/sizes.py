@@ -8,7 +8,6 @@ Fails when what only depends on the change grows with the size, and when a daemo
 
 import argparse
 import asyncio
-import os
 import shutil
 import statistics
 import sys
@@ -41,28 +40,27 @@ ROUNDS, UNCOUNTED = 7, 2
 #: A row may grow by this factor from the smallest size to the largest; below the floor it is noise of the clock.
 GROWTH = 1.5
 FLOOR = {"s": 0.1, "MB": 1.0}
-#: What may grow with the size, but for the daemon's memory in MiB.
-PEAKS = ("first push", "cold pull")
+#: What may grow with the size.
+GROWING = ("first push", "cold pull")
+#: MiB that a daemon may take at most, whatever it does.
 MOST_MEMORY = 64.0
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Processor and wall time in seconds, megabytes written, and memory, of one daemon."""
+    """Processor and wall time in seconds, and megabytes written, of one daemon."""
 
     cpu: float
     wall: float
     written: float
-    #: MiB that the daemon took at most since it started.
-    peak: float
 
 
 @dataclass(slots=True)
 class AtSize:
-    """The medians at one size: costs by what was done, and Litestream's seconds."""
+    """The medians at one size: costs by what was done, MiB that each daemon took at most, and Litestream's seconds."""
 
     costs: dict[str, Cost] = field(default_factory=dict[str, Cost])
+    peaks: dict[str, float] = field(default_factory=dict[str, float])
     litestream: peers.Litestream | None = None
 
 
@@ -77,7 +75,7 @@ class Meter:
         """Return the cost until now."""
         wall, cpu, written = self._began
         grown = min(now - then for now, then in zip(_written(self._pid), written, strict=True))
-        return Cost(_cpu(self._pid) - cpu, time.perf_counter() - wall, grown / 1e6, _peak(self._pid))
+        return Cost(_cpu(self._pid) - cpu, time.perf_counter() - wall, grown / 1e6)
 
 
 def main() -> None:
@@ -123,6 +121,7 @@ async def _daemons(original: Path, root: Path, found: AtSize) -> None:
             found.costs["cold pull"] = meter.cost()
             with closing(ours.worker_connection(a.database)), closing(ours.worker_connection(b.database)):
                 await _changes(a, b, found)
+            found.peaks = {"of the first node": _peak(ours.pid_of(a)), "of the second node": _peak(ours.pid_of(b))}
         finally:
             await a.stop()
             await b.stop()
@@ -164,9 +163,7 @@ async def _asked(machine: NodeProcess, command: str) -> Cost:
 
 
 def _median(costs: Sequence[Cost]) -> Cost:
-    return Cost(
-        *(statistics.median(getattr(cost, name) for cost in costs) for name in ("cpu", "wall", "written", "peak"))
-    )
+    return Cost(*(statistics.median(getattr(cost, name) for cost in costs) for name in ("cpu", "wall", "written")))
 
 
 def _markdown(found: dict[int, AtSize]) -> str:
@@ -176,9 +173,8 @@ def _markdown(found: dict[int, AtSize]) -> str:
         cells = [found[size].costs[name] for size in sizes]
         shown = (f"{cost.cpu:.2f} s, {cost.written:.1f} MB, {cost.wall:.2f} s" for cost in cells)
         lines.append(f"| {name} | {' | '.join(shown)} |")
-    for name in PEAKS:
-        peaks = (f"{found[size].costs[name].peak:.1f} MiB" for size in sizes)
-        lines.append(f"| {name}, memory of the daemon at most | {' | '.join(peaks)} |")
+    peaks = {name: [f"{found[size].peaks[name]:.1f} MiB" for size in sizes] for name in found[sizes[0]].peaks}
+    lines += [f"| memory {name} at most | {' | '.join(cells)} |" for name, cells in peaks.items()]
     references: dict[str, Callable[[peers.Litestream], float]] = {
         "Litestream, after the same ten": lambda one: one.increment_seconds,
         "Litestream, start to snapshot": lambda one: one.snapshot_seconds,
@@ -199,8 +195,9 @@ def _page(text: str) -> str:
 def _grown(found: dict[int, AtSize]) -> list[str]:
     """Return the rows of a change that cost more at the largest size than they may."""
     small, large = found[min(found)].costs, found[max(found)].costs
-    names = [f"memory of the {name} ({large[name].peak:.1f} MiB)" for name in PEAKS if large[name].peak > MOST_MEMORY]
-    for name in small.keys() - set(PEAKS):
+    peaks = found[max(found)].peaks
+    names = [f"memory {name} ({peak:.1f} MiB)" for name, peak in peaks.items() if peak > MOST_MEMORY]
+    for name in small.keys() - set(GROWING):
         for unit, before, after in (
             ("s", small[name].cpu, large[name].cpu),
             ("MB", small[name].written, large[name].written),
@@ -218,8 +215,9 @@ def _machine(name: str, root: Path, url: str) -> NodeProcess:
 
 
 def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / _TICK
+    # The clock of a process' processor time, to the nanosecond; /proc counts hundredths of a second. The number is what
+    # the C library's clock_getcpuclockid makes of a process id.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def _peak(pid: int) -> float:
