@@ -3,6 +3,7 @@
 This is the only place where an error leaves the process through a shell; no command prints one itself.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -19,6 +20,7 @@ from membridge.cli.service import service_commands
 from membridge.errors import InvalidRequestError, MembridgeError
 from membridge.settings import mask_userinfo
 from membridge.system.files import of_file
+from membridge.system.windows import on_windows
 
 #: What a shell expects of a program that Ctrl-C ended: 128 and the number of SIGINT.
 INTERRUPTED = 130
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
+    if on_windows():
+        _print_everything()
     try:
         code: object = root.main(given, prog_name="membridge", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
@@ -54,6 +58,13 @@ def report(error: MembridgeError, *, as_json: bool) -> int:
         if error.remedy:
             click.echo(f"  remedy: {units.printable(error.remedy)}", err=True)
     return error.mapping.exit
+
+
+def _print_everything() -> None:
+    """Let what a pipe's code page lacks be printed as `?`: on Windows it is often not UTF-8. A console shows it all."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _usage(error: click.ClickException) -> MembridgeError:

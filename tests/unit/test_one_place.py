@@ -13,7 +13,8 @@ PLACES = {
     r"datetime\.(now|utcnow)\(|\.fromisoformat\(": {"membridge/system/clock.py"},
     r"CLOCK_BOOTTIME": {"membridge/system/boottime.py"},
     r"\berr_code\b": {"membridge/bus/errors.py"},
-    r"\bfsync\(": {"membridge/system/files.py"},
+    # The second one runs without a package, where it removes them.
+    r"\bfsync\(": {"membridge/system/files.py", "membridge/installation/windows_client.py"},
     r"\}…": {"schemas/wire.py"},
 }
 

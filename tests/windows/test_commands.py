@@ -100,6 +100,15 @@ async def test_a_secret_that_a_mode_shows_to_others_is_no_warning_there(windows:
     assert (code, complaints) == (0, "")
 
 
+async def test_text_that_the_code_page_of_a_pipe_lacks_is_no_failure(windows: WindowsMachine) -> None:
+    windows.extra |= {"CLAUDE_PROJECT_ID": "Проєкт", "PYTHONIOENCODING": "cp1252"}
+
+    code, told, complaints = await windows.run("config")
+
+    assert (code, complaints) == (0, "")
+    assert re.search(r"project\.name[ |]+\?{6}[ |]", told)
+
+
 def test_without_the_variables_of_windows_the_folders_are_where_it_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "on_windows", lambda: True)
     home = Path("/profile")
