@@ -123,7 +123,8 @@ function Add-Version {
 
     $versions = Join-Path -Path $Prefix -ChildPath 'versions'
     $work = Join-Path -Path $Prefix -ChildPath 'work'
-    $pip = '-m', 'pip', '--disable-pip-version-check', '--no-cache-dir', '--quiet'
+    # -P: a folder `membridge` or `pip` where this runs, as in a clone, is not what Python loads.
+    $pip = '-P', '-m', 'pip', '--disable-pip-version-check', '--no-cache-dir', '--quiet'
     $lock = $null
     try {
         $null = New-Item -ItemType Directory -Force -Path $versions
@@ -140,13 +141,13 @@ function Add-Version {
             $name = "$version-$number"
         }
         $environment = Join-Path -Path $versions -ChildPath $name
-        Invoke-Program -Program $Python -Arguments '-m', 'venv', $environment
+        Invoke-Program -Program $Python -Arguments '-P', '-m', 'venv', $environment
         $own = Join-Path -Path $environment -ChildPath 'Scripts\python.exe'
         $package = Join-Path -Path $environment -ChildPath 'Lib\site-packages\membridge'
         $lockFile = Join-Path -Path $package -ChildPath 'embedded\requirements.lock'
         Invoke-Program -Program $own -Arguments ($pip + 'install', '--no-deps', $wheel.FullName)
         Invoke-Program -Program $own -Arguments ($pip + 'install', '--no-deps', '--only-binary=:all:', '--require-hashes', '--requirement', $lockFile)
-        Invoke-Program -Program $own -Arguments '-m', 'membridge.cli.main', 'validate'
+        Invoke-Program -Program $own -Arguments '-P', '-m', 'membridge.cli.main', 'validate'
         $client = Join-Path -Path $package -ChildPath 'installation\windows_client.py'
         Invoke-Program -Program $Python -Arguments '-I', $client, 'activate', $Prefix, $name
     } finally {
