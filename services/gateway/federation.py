@@ -118,11 +118,15 @@ class Federated:
         except MembridgeError as error:
             self._said = error.message
             raise
-        if reply.status >= 300:
-            self._said = f"{server.server_url} answers {reply.status}"
-            raise _refusal(server.server_url, reply)
-        self._said = "connected"
-        return reply.body
+        if reply.status < 300:
+            self._said = "connected"
+            return reply.body
+        told = _told(reply)
+        # What a Membridge server refuses for a reason of the request says that it answers.
+        self._said = (
+            "connected" if told and reply.status in _BY_STATUS else f"{server.server_url} answers {reply.status}"
+        )
+        raise _refusal(server.server_url, reply.status, told)
 
 
 def masked(key: str) -> str:
@@ -130,15 +134,19 @@ def masked(key: str) -> str:
     return f"…{key[-SHOWN:]}" if len(key) > 2 * SHOWN else "…" if key else ""
 
 
-def _refusal(url: str, reply: client.Reply) -> MembridgeError:
+def _told(reply: client.Reply) -> str:
+    """Return the reason in a refusal; empty if there is none."""
+    try:
+        return str(msgspec.json.decode(reply.body, type=dict[str, Any]).get("detail", ""))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
+def _refusal(url: str, status: int, told: str) -> MembridgeError:
     """Return the error of another server as ours; one about its key is not about the caller's."""
-    code = _BY_STATUS.get(reply.status)
+    code = _BY_STATUS.get(status)
     if code is None:
         return UnavailableError(
-            f"{url} answers {reply.status}", remedy="check its key: POST /api/runtime/config with admin_key"
+            f"{url} answers {status}", remedy="check its key: POST /api/runtime/config with admin_key"
         )
-    try:
-        told = str(msgspec.json.decode(reply.body, type=dict[str, Any]).get("detail", ""))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        told = ""
-    return RemoteError(ErrorReply(code=code, message=told or f"{url} answers {reply.status}"))
+    return RemoteError(ErrorReply(code=code, message=told or f"{url} answers {status}"))

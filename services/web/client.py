@@ -1,6 +1,7 @@
 """Requests to another server that answers HTTP: bounded in time and size, tried again where that can help."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,4 +68,10 @@ async def _once(
 
 
 def _reason(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else " ".join(str(error).split())[:300]
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, OSError) and (cause.errno or 0) > 0:
+        # asyncio's own words for it are a tuple.
+        return os.strerror(cause.errno or 0)
+    return " ".join(str(cause).split())[:300]

@@ -198,7 +198,7 @@ async def test_three_things_that_are_cut_off_are_told_apart_and_come_back_by_the
     await run("await page.getByRole('row', { name: /desk.*primary/ }).waitFor({ timeout: 60_000 });", seconds=70)
     await desk.stop()
     await run("await page.getByRole('row', { name: /desk away/ }).waitFor({ timeout: 60_000 });", seconds=70)
-    await run("await page.getByText('A machine tells the history of its memory.').waitFor();")
+    await run("await page.getByText('Its snapshots are shown here as soon as one is.').waitFor();")
     await seen.picture("machine away")
     assert await run("return await page.locator('#connection.ok').count();") == 1
 

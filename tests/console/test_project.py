@@ -125,6 +125,12 @@ async def test_an_earlier_memory_is_compared_and_restored(seen: Seen) -> None:
         await run("await page.locator('main .panel').first().locator('tr, li, .empty').first().waitFor();")
         await seen.picture(f"project {tab}")
         await seen.is_accessible()
+    # On a phone the open part is the last one of a row that is wider than the screen, and still in sight.
+    await run("await page.setViewportSize({ width: 390, height: 844 });")
+    await seen.open("/projects/shared?tab=jobs")
+    place = await run("return page.locator('.tabs [aria-current]').boundingBox();")
+    assert 0 <= place["x"] < place["x"] + place["width"] <= 390
+    await run("await page.setViewportSize({ width: 1280, height: 800 });")
 
 
 def rename(machine: NodeProcess, title: str) -> None:

@@ -91,6 +91,19 @@ async def test_the_server_is_set_and_tested_and_settings_show_their_origin(
         assert "k-1234567890" not in await run("return page.content();")
         await seen.picture("settings")
         await seen.is_accessible()
+        # How it answered last is shown to whoever opens the page: its key is wrong, which its health does not need.
+        await run(
+            """await page.reload();
+            await page.getByText(/last request: http.*answers 401/).waitFor();
+            await page.getByLabel("Address of the other server").fill("http://127.0.0.1:9");
+            await page.getByRole("button", { name: "Review and save" }).click();
+            await page.getByRole("button", { name: "Save", exact: true }).click();
+            await page.getByText("Saved").waitFor();
+            await page.getByRole("button", { name: "Test the connection" }).click();
+            await page.getByText("Not connected").waitFor();"""
+        )
+        await seen.picture("settings-not-connected")
+        await run("await page.reload(); await page.getByText(/last request: http.*does not answer/).waitFor();")
         await run(
             """await page.getByRole("link", { name: "Effective" }).click();
             await page.getByRole("searchbox", { name: "Search" }).fill("gateway.listen");

@@ -3,10 +3,12 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from membridge.bus.connection import Bus
 from membridge.testing.node_process import NodeProcess
@@ -194,6 +196,23 @@ def test_an_output_has_its_last_lines() -> None:
     assert (len(long), long[0], long[-1]) == (LINES, "… 801 lines before", "999")
 
 
+@asynccontextmanager
+async def answering(status: int, body: bytes) -> AsyncGenerator[str]:
+    """Run a server that answers everything so; yield its address."""
+
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=status, body=body)
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield site.name
+    finally:
+        await runner.cleanup()
+
+
 async def test_another_server_answers_where_one_is_configured(served: Served, bus: Bus, nats_url: str) -> None:
     other = served.gateway
     url = f"http://{other.where.host}:{other.where.port}"
@@ -214,12 +233,33 @@ async def test_another_server_answers_where_one_is_configured(served: Served, bu
         chosen = await gateway.post(f"/api/membridge/projects/{CID}/leadership/select", {"node": "a"})
         assert chosen["preferred"] == "a"
         assert (await gateway.ask("GET", "/api/membridge/projects/nobody/nodes")).status == 404
-        assert (await gateway.get("/api/runtime/health"))["connections"]["server"] == f"{url} answers 404"
+        # It refused that, so it answers.
+        assert (await gateway.get("/api/runtime/health"))["connections"]["server"] == "connected"
         # The key stays with its server: another address gets none.
         moved = await gateway.post("/api/runtime/config", {"server_url": "http://127.0.0.1:9"})
         assert moved["admin_key"] == ""
         away = await gateway.ask("GET", "/api/membridge/projects")
         assert (away.status, away.error.error) == (503, "unavailable")
+        for said in (
+            (await gateway.get("/api/runtime/config"))["connection"],
+            (await gateway.get("/api/runtime/health"))["connections"]["server"],
+            (await gateway.post("/api/runtime/test-connection"))["detail"],
+        ):
+            assert said.startswith("http://127.0.0.1:9/")
+            assert "does not answer" in said
+        # A server that is no Membridge, and one that refuses the key.
+        for status, body in ((404, b"<html>"), (401, b'{"detail": "no"}')):
+            async with answering(status, body) as elsewhere:
+                await gateway.post("/api/runtime/config", {"server_url": elsewhere})
+                assert (await gateway.get("/api/runtime/config"))["connection"] == ""
+                assert (await gateway.get("/api/runtime/health"))["connections"]["server"] == "unknown"
+                await gateway.ask("GET", "/api/membridge/projects")
+                said = (await gateway.get("/api/runtime/config"))["connection"]
+                assert said == f"{elsewhere} answers {status}"
+        # It is up again: the next request says so.
+        await gateway.post("/api/runtime/config", {"server_url": url, "admin_key": ADMIN})
+        await gateway.get("/api/membridge/projects")
+        assert (await gateway.get("/api/runtime/config"))["connection"] == "connected"
         assert (await gateway.post("/api/runtime/config", {}))["source"] == "console"
         assert (await gateway.get("/api/membridge/health"))["projects"] == 1
 

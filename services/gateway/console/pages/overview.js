@@ -8,7 +8,7 @@ import { now, projects as shared, useResource } from "../app/store.js";
 import { isPresent, lastSeen, useMachines } from "../app/machines.js";
 import { HandOverButton, PullButton, PushButton, Unsynced, unsynced } from "../app/sync.js";
 import { ReviewButton } from "../app/parts/review.js";
-import { Badge, Empty, Icon, Shown } from "../app/parts/states.js";
+import { Badge, Empty, Icon, Said, Shown } from "../app/parts/states.js";
 import { Table } from "../app/parts/table.js";
 import { bytes, count, number, tables } from "../app/parts/text.js";
 import { Time } from "../app/parts/time.js";
@@ -41,7 +41,7 @@ function Attention({ machines, projects }) {
   const add = (kind, text, mend) => found.push({ kind, text, mend });
   for (const project of projects) {
     if (project.primary_node_id) continue;
-    if (!project.nodes.length) add("warn", `No machine that has ${project.name} is present. Start one: membridge up`, null);
+    if (!project.nodes.length) add("warn", `No machine that has ${project.name} is present. Start one: \`membridge up\``, null);
     else {
       add("fail", `${project.name} has no primary: no snapshot is made until there is one.`,
         html`<${HandOverButton} cid=${project.canonical_id} name=${project.name} machines=${machines} small />`);
@@ -57,7 +57,7 @@ function Attention({ machines, projects }) {
         add("warn", `${node} could not merge ${count(one.quarantined, "item")} of ${one.name}.`, html`<a class="button small" href=${to("quarantine")}>Look at ${one.quarantined === 1 ? "it" : "them"}</a>`);
       }
       if (isHere && one.lag > 0) add("warn", `${node} is ${count(one.lag, "snapshot")} behind in ${one.name}.`, html`<${PullButton} cid=${one.project} machine=${machine} />`);
-      if (!isHere && one.unsynced) add("warn", `${node} left with ${count(one.unsynced, "row")} of ${one.name} that no other machine has. Start it again: membridge up`, null);
+      if (!isHere && one.unsynced) add("warn", `${node} left with ${count(one.unsynced, "row")} of ${one.name} that no other machine has. Start it again: \`membridge up\``, null);
     }
   }
   const versions = [...new Set(machines.filter(isPresent).map((one) => one.version))];
@@ -67,7 +67,7 @@ function Attention({ machines, projects }) {
     <header><h2 id="attention">Needs attention</h2></header>
     <ul>${found.sort((one, other) => one.kind.localeCompare(other.kind)).map(({ kind, text, mend }) => html`<li key=${text}>
       <span class=${`lead ${kind}`}><${Icon} name=${kind} /><span class="unseen">${kind === "fail" ? "Failure" : "Warning"}: </span></span>
-      <span>${text}</span><span class="mend">${mend}</span></li>`)}</ul>
+      <span><${Said} text=${text} /></span><span class="mend">${mend}</span></li>`)}</ul>
   </section>`;
 }
 
@@ -104,7 +104,7 @@ function Machine({ machine }) {
   const isHere = isPresent(machine);
   return html`<div class="stack">
     ${machine.projects.map((one) => html`<section key=${one.project} class="stack">
-      <div class="spread"><h3>What the others lack of ${one.name}</h3>
+      <div class="spread"><h3>Unsynced in ${one.name}</h3>
         ${isHere && html`<span class="row"><${PushButton} cid=${one.project} machine=${machine} />
         <${PullButton} cid=${one.project} machine=${machine} /></span>`}</div>
       ${isHere ? html`<${UnsyncedRows} cid=${one.project} machine=${machine} project=${one} />`
@@ -149,7 +149,7 @@ function Timeline({ projects }) {
   );
   const several = projects.length > 1;
   if (projects.length && !projects.some((one) => one.nodes.length)) {
-    return html`<header><h2 id="changes">Snapshots</h2></header><${Empty} title="No machine is present">A machine tells the history of its memory.</${Empty}>`;
+    return html`<header><h2 id="changes">Snapshots</h2></header><${Empty} title="No machine is present">Its snapshots are shown here as soon as one is.</${Empty}>`;
   }
   return html`<header><h2 id="changes">Snapshots</h2>
       <span class="row">

@@ -11,6 +11,9 @@ import { Now } from "./project/now.js";
 
 export const title = "Project";
 
+/** On a phone the part that is open may be beside the screen. */
+const seen = (tab) => tab?.scrollIntoView({ block: "nearest", inline: "center" });
+
 /** Tabs by the name in the query; those of a single machine have a choice of it. */
 const TABS = {
   now: ["Now", Now],
@@ -44,7 +47,7 @@ export default function Page({ params }) {
         <select id="project" value=${project.canonical_id} onChange=${(event) => go(href("projects", [event.target.value], { tab }))}>
           ${all.map((one) => html`<option key=${one.canonical_id} value=${one.canonical_id}>${one.name}</option>`)}</select></span>`}</div>
     <nav class="tabs" aria-label="Parts of the project">${Object.entries(TABS).map(([name, [label]]) => html`<a key=${name} href=${to(name)}
-      aria-current=${name === tab ? "page" : undefined}>${label}${numbers[name] ? html` <span class="dim">${numbers[name]}</span>` : ""}</a>`)}</nav>
+      aria-current=${name === tab ? "page" : undefined} ref=${name === tab ? seen : null}>${label}${numbers[name] ? html` <span class="dim">${numbers[name]}</span>` : ""}</a>`)}</nav>
     <${Shown} found=${machines} what="Machines">${(found) => html`<${Tab} key=${project.canonical_id} project=${project} machines=${found}
       nodes=${serving(found, project.canonical_id)} query=${params.query} node=${asked(params.query, project, found)} />`}</${Shown}>`;
 }

@@ -5,6 +5,7 @@ import { exact } from "./time.js";
 const [LEFT, RIGHT, TOP, BOTTOM] = [52, 60, 10, 24];
 const DATE = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const SECONDS = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
 /** `times` in milliseconds, one or two `series`: `{label, values, format}`; `summary` says the same in words. */
 export function Chart({ times, series, height = 170, summary }) {
@@ -26,7 +27,7 @@ export function Chart({ times, series, height = 170, summary }) {
     setNear(times.reduce((best, time, index) => (Math.abs(x(time) - here) < Math.abs(x(times[best]) - here) ? index : best), 0));
   };
   const marks = last > first ? [0, 0.5, 1] : [0.5];
-  const tick = last - first > 172_800_000 ? DATE : CLOCK;
+  const tick = last - first > 172_800_000 ? DATE : last - first > 240_000 ? CLOCK : SECONDS;
   const shown = near === null ? times.length - 1 : Math.min(near, times.length - 1);
   return html`<figure class="chart" ref=${at} onPointerMove=${seek} onPointerLeave=${() => setNear(null)}>
     <svg width=${width} height=${height} aria-hidden="true">

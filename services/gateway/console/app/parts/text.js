@@ -31,6 +31,6 @@ export const tables = (name, rows) =>
 
 /** Who asked, as people read it: the gateway names a caller by its key, and beside it what passed the request on. */
 export function asker(actor) {
-  const name = actor.split(" by ")[0].replace(/@gateway$/, "");
+  const name = actor.split(" by ")[0].replace(/@gateway$/, "").replace(/^key:/, "key ");
   return name === "open" ? "a caller without a key" : name;
 }

@@ -37,7 +37,7 @@ function Content({ memory, fields, cid, project }) {
       <span class="row"><span class="badge">${memory.kind}</span>${memory.type && html`<span class="badge">${memory.type}</span>`}
         <span class="dim"><${Time} at=${memory.created_at} /></span></span>
       <span class="row">
-        ${navigator.clipboard && html`<button type="button" class="small" onClick=${() => copy(location.href)}>Copy link</button>`}
+        ${navigator.clipboard && html`<button type="button" onClick=${() => copy(location.href)}>Copy link</button>`}
         ${may("memory") && html`<${Forget} cid=${cid} wanted=${{ refs: [memory.ref] }} label="forget" nodes=${project?.nodes} done=${() => go(href("memory", [], { in: cid }))} />`}
       </span>
     </header>

@@ -101,7 +101,7 @@ function Snapshot({ cid, record, newest, node, project, tags }) {
       <dt>Content</dt><dd class="mono">${record.sha256}</dd>
     </dl>
     <p class="row">
-      <button type="button" class="small" onClick=${compare(before, seq)}>Compare with ${before || "nothing"}</button>
+      <button type="button" class="small" onClick=${compare(before, seq)}>${before ? `Compare with ${before}` : "Show its rows"}</button>
       ${seq !== newest.seq && html`<button type="button" class="small" onClick=${compare(seq, newest.seq)}>Compare with the newest</button>`}
       <${RestoreButton} ...${{ cid, record, newest, project }} />
       <${FileButton} ...${{ cid, record, node }} />

@@ -5,6 +5,7 @@ import { projects, useResource } from "../../app/store.js";
 import { ReviewButton } from "../../app/parts/review.js";
 import { Badge, Empty, Failure, Shown } from "../../app/parts/states.js";
 import { Table } from "../../app/parts/table.js";
+import { asker } from "../../app/parts/text.js";
 import { exact, Time } from "../../app/parts/time.js";
 import { Secret } from "./secret.js";
 
@@ -32,9 +33,9 @@ export function Invitations() {
   const columns = [
     { key: "note", label: "For", kind: "main", by: (one) => one.note || one.node, cell: (one) => one.note || one.node || html`<span class="dim">no note</span>` },
     { key: "state", label: "State", by: (one) => one.state, cell: (one) => html`<${Badge} kind=${KINDS[one.state]}>${one.state}</${Badge}>` },
-    { key: "used", label: "Used by", by: (one) => one.used_by, cell: (one) => (one.used_by ? html`${one.used_by} <span class="dim small"><${Time} at=${one.used_at} /></span>` : html`<span class="dim">${one.node ? `only ${one.node} may` : "nobody"}</span>`) },
+    { key: "used", label: "Used by", by: (one) => one.used_by, cell: (one) => (one.used_by ? html`${one.used_by} <span class="dim small"><${Time} at=${one.used_at} /></span>` : html`<span class="dim">${one.node ? `only for ${one.node}` : "nobody"}</span>`) },
     { key: "projects", label: "Memories", wide: true, cell: (one) => one.projects.join(", ") },
-    { key: "by", label: "Made by", wide: true, cell: (one) => one.created_by },
+    { key: "by", label: "Made by", wide: true, cell: (one) => asker(one.created_by) },
     { key: "expires", label: "Expires", kind: "number", by: (one) => one.expires_at, cell: (one) => html`<${Time} at=${one.expires_at} style=${one.state === "open" ? "until" : "auto"} />` },
     { key: "actions", label: "", kind: "actions", cell: (one) => one.state === "open" && html`<${ReviewButton} small label="revoke" isDanger verb="Revoke the invitation"
         body=${() => html`<p>Nobody can join with the invitation <strong>${one.note || one.id}</strong> any more. Nobody has used it yet.</p>`}

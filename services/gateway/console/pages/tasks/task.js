@@ -23,7 +23,7 @@ export function Task({ id, query }) {
   return html`<p><a href=${href("tasks")}>All tasks</a></p>
     <div class="spread"><h1>${task ? named(task) : "Task"}</h1>
       ${task && html`<span class="row"><span role="status" id="task-state"><${Status} status=${task.status} /></span>
-        ${may("tasks") && html`<a class="button" href=${href("tasks", ["new"], { like: id })}>New one like it</a>
+        ${may("tasks") && html`<a class="button small" href=${href("tasks", ["new"], { like: id })}>New one like it</a>
           ${LIVE.includes(task.status) && html`<${Change} change="cancel" wanted=${{ ids: [id] }} />`}
           ${["failed", "dead"].includes(task.status) && html`<${Change} change="requeue" wanted=${{ ids: [id] }} />`}`}</span>`}
     </div>

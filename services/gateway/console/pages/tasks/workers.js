@@ -68,7 +68,7 @@ function Detail({ id, worker }) {
   const resource = useResource((signal) => get(`${AT}/workers/${encodeURIComponent(id)}`, {}, { signal }), [id]);
   useCalm(resource.reload, isStatus);
   const found = useKept(resource);
-  return html`<dl class="facts">
+  return html`<div class="stack"><dl class="facts">
       <dt>System</dt><dd>${[worker.os_info, worker.agent_version].map((one) => one.replace(/^[\s,]+/, "")).filter(Boolean).join(", ") || "unknown"}</dd>
       <dt>Program</dt><dd>${worker.capabilities.claude_cli ? "has claude" : "has no claude"}</dd>
       <dt>Known since</dt><dd><${Time} at=${worker.registered_at} /></dd>
@@ -77,5 +77,5 @@ function Detail({ id, worker }) {
       ${(data) => data.leases.length === 0
         ? html`<p class="dim">It runs no task.</p>`
         : html`<ul class="bullets">${data.leases.map((one) => html`<li key=${one.id}><${TaskLink} id=${one.task_id} /> since <${Time} at=${one.started_at} />, lease ends <${Time} at=${one.expires_at} style="until" /></li>`)}</ul>`}
-    </${Shown}>`;
+    </${Shown}></div>`;
 }
