@@ -282,7 +282,7 @@ clear_start() {
 
 # One line for each kind, value and path: the newest.
 compact_receipt() {
-    awk -F "$tab" '{ key = ($1 == "source" || $1 == "role" || $1 == "scope" || $1 == "init" || $1 == "version" || $1 == "ran") ? $1 : ($1 == "file") ? $1 FS $3 : $0
+    awk -F "$tab" '{ key = ($1 == "source" || $1 == "role" || $1 == "scope" || $1 == "owner" || $1 == "init" || $1 == "version" || $1 == "ran") ? $1 : ($1 == "file") ? $1 FS $3 : $0
         if (!(key in at)) { at[key] = ++lines } line[at[key]] = $0 } END { for (i = 1; i <= lines; i++) print line[i] }' "$receipt" >"$work/receipt"
     mv -f "$work/receipt" "$receipt"
 }
@@ -334,6 +334,7 @@ install() {
     fi
     note ran "versions/$(basename "$environment")" -
     note role "$role" -
+    [ "$scope" = user ] || [ "$role" = server ] || note owner "$owner" -
     note version "$version" -
     note source "${from:-index}" -
     prune_environments
@@ -619,6 +620,9 @@ uninstall() {
     need_receipt
     [ -n "$dry" ] || take_lock
     each enabled disable_one
+    # While the environment is there: only its command knows what the hooks are, in settings.json too.
+    each hooks remove_hooks
+    [ "$scope" = user ] || remove_hooks_of "$(noted owner)"
     each link remove_link
     each file remove_file
     each saved put_back
@@ -639,7 +643,36 @@ uninstall() {
         plan "remove $receipt"
     fi
     say "kept: the memory, $config and $state"
-    ! has_hooks || say "kept: the hooks of Claude Code, which do nothing now. Remove them: rm -r $hooks"
+    [ -n "$dry" ] || ! has_hooks || say "kept: $hooks, which this installation did not write. Remove it: rm -r $hooks"
+}
+
+# The hooks that `membridge install hooks` noted: $1 is its state folder, $2 the plugin's folder.
+remove_hooks() {
+    claude=${2%/skills/membridge}
+    [ -d "$2" ] || grep -qsF "$2/" "$claude/settings.json" || return 0
+    plan "remove the hooks of Claude Code from $claude"
+    [ -n "$dry" ] || told "$2" env CLAUDE_CONFIG_DIR="$claude" MEMBRIDGE_STATE_DIR="$1" "$prefix/current/bin/membridge" uninstall hooks
+}
+
+# The hooks of the user whose node this machine runs: root's receipt cannot have them. That user removes them.
+remove_hooks_of() {
+    [ -n "$1" ] || return 0
+    home=$(awk -F : -v user="$1" '$1 == user { print $6 }' "$root/etc/passwd" 2>/dev/null) || home=''
+    [ -n "$home" ] || home=$(getent passwd "$1" 2>/dev/null | cut -d : -f 6) || home=''
+    [ -n "$home" ] && [ -d "$home/.claude/skills/membridge" ] || return 0
+    plan "remove the hooks of Claude Code from $home/.claude, as $1"
+    [ -n "$dry" ] || told "$home/.claude/skills/membridge" su -s /bin/sh "$1" -c "unset CLAUDE_CONFIG_DIR; exec $prefix/current/bin/membridge uninstall hooks"
+}
+
+# Runs the command that removes the hooks in $1, and says what it left.
+told() {
+    path=$1
+    shift
+    if answer=$("$@"); then
+        say "$answer" | sed '/^Removed: /d; s/^/kept: /'
+    else
+        warn "the hooks of Claude Code were not removed: see above. Remove them: rm -r $path"
+    fi
 }
 
 # Removes the folders that a receipt lists, if they are empty; the newest first.

@@ -4,6 +4,7 @@ A receipt lists what is made before it is made. So an installation that was kill
 one, or removed by `uninstall`.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,11 @@ def uninstall(place: Place, source: Path, *, spool: Path | None) -> Removed:
     ours = plugin.is_ours(place.plugin)
     backup = _restore_settings(place, receipt)
     names = {Path(name) for name in receipt.files} | {*plugin.shipped(source), *MADE_HERE}
-    left = plugin.remove(place.plugin, names) if ours or receipt.files else []
+    if ours or _is_bare(place.plugin):
+        left = plugin.remove(place.plugin, names)
+    else:
+        # Something else took its place since.
+        left = [place.plugin] if receipt.files and os.path.lexists(place.plugin) else []
     for file in (*([place.backup] if backup is None else []), place.receipt):
         files.discard_saved(file)
     emptied = [] if spool is None else [spool / "tmp", spool / "new", spool]
@@ -129,6 +134,11 @@ def _restore_settings(place: Place, receipt: Receipt) -> Path | None:
 
     exact = user_settings.take_back(place.settings, edit, restored, created=receipt.created)
     return place.backup if receipt.replaced and not exact and original is not None else None
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a removal that was killed left nothing but folders in it."""
+    return folder.is_dir() and not folder.is_symlink() and all(path.is_dir() for path in folder.rglob("*"))
 
 
 def _missing(folder: Path) -> Iterator[str]:

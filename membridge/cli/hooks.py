@@ -10,6 +10,7 @@ from membridge.claudecode.place import Place
 from membridge.claudecode.plugin import SHIPPED, Reach
 from membridge.cli.command import Invocation, command
 from membridge.hooks.paths import hook_paths, make_spool
+from membridge.installation import receipt
 from membridge.system import pidfile
 from schemas.subjects import Impact
 from schemas.wire import Wire
@@ -58,6 +59,7 @@ def install_hooks(invocation: Invocation, *, replace_old: bool) -> None:
     )
     found = version.installed(settings.worker.claude)
     into_settings = found is not None and found < version.LOADS_FOLDERS
+    receipt.note_hooks(place.plugin, place.state)
     done = installation.install(place, SHIPPED, reach, into_settings=into_settings, replace_old=replace_old)
     make_spool(paths)
     reply = InstalledReply(

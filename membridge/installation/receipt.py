@@ -7,6 +7,7 @@ checksums: the newest, and that of the version before, if the script was killed 
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,21 @@ def find() -> Receipt | None:
     if environment.parent.name != "versions":
         return None
     return read(environment.parents[1] / RECEIPT)
+
+
+def note_hooks(plugin: Path, state: Path) -> None:
+    """Note in this installation's receipt that it installs the hooks in `plugin`, so that its removal takes them.
+
+    `state` has the record of what they changed. Without effect for another tool's installation, and for one whose
+    receipt only root may change. Blocking.
+    """
+    found = find()
+    if found is None or {"\t", "\n"} & {*str(plugin), *str(state)}:
+        return
+    line = f"hooks\t{state}\t{plugin}\n".encode(errors="surrogateescape")
+    with suppress(PermissionError), found.path.open("rb+") as file:
+        if line not in file.readlines():
+            file.write(line)
 
 
 def read(path: Path) -> Receipt | None:

@@ -244,19 +244,3 @@ def test_a_version_that_a_killed_upgrade_switched_to_is_not_gone_back_to(
 
     assert "version 2.0 does not start, so 1.0 runs again" in ran.stderr
     assert machine.current() == "1.0"
-
-
-def test_an_upgrade_brings_the_hooks_to_its_version_and_removal_names_them(machine: Machine, install: Install) -> None:
-    hooks = machine.home / ".claude/skills/membridge"
-    install("1.0")
-    assert machine.command("install", "hooks").returncode == 0
-    before = tree(hooks)
-    (hooks / "hooks/hooks.json").write_text("{}")
-
-    install("2.0")
-
-    assert tree(hooks) == before
-    said = machine.done("uninstall", "--user")
-    assert said.endswith(f"Remove them: rm -r {hooks}\n")
-    machine.shell_line(said.split("Remove them: ")[1])
-    assert not hooks.exists()

@@ -190,6 +190,29 @@ def test_settings_that_are_broken_stop_only_what_would_change_them(home: Path) -
     assert take(home)[0]
 
 
+@pytest.mark.parametrize("how", ["a link", "a folder", "a file"])
+def test_what_took_the_place_of_the_plugin_stays(home: Path, tmp_path: Path, how: str) -> None:
+    put(home)
+    folder, own = place_in(home).plugin, tmp_path / "own"
+    folder.rename(tmp_path / "old")
+    own.mkdir()
+    (own / "event.sh").write_text("mine")
+    match how:
+        case "a link":
+            folder.symlink_to(own)
+        case "a folder":
+            own.rename(folder)
+        case _:
+            folder.write_text("mine")
+    removed = uninstall(place_in(home), SHIPPED, spool=None)
+
+    assert (removed.was_there, removed.foreign) == (False, (folder,))
+    kept = folder if how == "a file" else folder / "event.sh"
+    assert kept.read_text() == "mine"
+    assert folder.is_symlink() is (how == "a link")
+    assert not place_in(home).receipt.exists()
+
+
 def test_what_the_user_put_into_the_folder_stays(home: Path) -> None:
     put(home)
     notes = place_in(home).plugin / "notes.txt"

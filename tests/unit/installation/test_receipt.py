@@ -1,5 +1,6 @@
 """The receipt as the script writes it, also with what a killed run added."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,51 @@ def test_a_receipt_of_another_format_is_refused(tmp_path: Path, text: str) -> No
 
     with pytest.raises(UnsupportedFormatError, match="not a receipt of this version's installer"):
         receipt.read(file)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The receipt of the installation that this interpreter belongs to."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "versions" / "1.0"))
+    file = tmp_path / "receipt"
+    file.write_text("membridge-receipt\t1\t-\nscope\tuser\t-\n")
+    return file
+
+
+def test_hooks_are_noted_once_and_all_else_stays(installed: Path) -> None:
+    before = installed.read_text()
+    for _ in range(2):
+        receipt.note_hooks(Path("/folder b/.claude/skills/membridge"), Path("/state"))
+
+    assert installed.read_text() == f"{before}hooks\t/state\t/folder b/.claude/skills/membridge\n"
+    found = receipt.find()
+    assert found is not None
+    assert found.scope == "user"
+
+
+def test_hooks_of_a_folder_that_a_line_cannot_name_are_not_noted(installed: Path) -> None:
+    before = installed.read_text()
+    receipt.note_hooks(Path("/a\tb"), Path("/state"))
+    receipt.note_hooks(Path("/a"), Path("/state\nfile\t-\t/etc"))
+    assert installed.read_text() == before
+
+
+def test_without_a_receipt_nothing_is_noted(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed.unlink()
+    receipt.note_hooks(Path("/a"), Path("/state"))
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    receipt.note_hooks(Path("/a"), Path("/state"))
+    assert not installed.exists()
+
+
+def test_a_receipt_that_only_root_may_change_is_left(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, opened = installed.read_text(), Path.open
+
+    def refused(path: Path, mode: str = "r", *more: object, **named: object) -> object:
+        if path == installed and "+" in mode:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode, *more, **named)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refused)
+    receipt.note_hooks(Path("/a"), Path("/state"))
+    assert installed.read_text() == before
