@@ -284,7 +284,7 @@ class UnavailableError(MembridgeError):
 class BusUnavailableError(UnavailableError):
     """NATS or JetStream does not answer."""
 
-    default_remedy = "start NATS with `membridge up`, or set MEMBRIDGE_NATS_URL to a server that runs"
+    default_remedy = "start NATS on its machine with `membridge up`, or set MEMBRIDGE_NATS_URL to a server that runs"
 
 
 class StoreUnavailableError(UnavailableError):

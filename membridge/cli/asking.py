@@ -80,7 +80,9 @@ LOCAL = JOBS | {
         subjects.QUARANTINE,
     )
 }
-NO_COORDINATOR = "start one with `membridge coordinator`, or `membridge up` with MEMBRIDGE_COORDINATOR=1"
+NO_COORDINATOR = (
+    "start one on the server's machine with `membridge coordinator`, or `membridge up` with MEMBRIDGE_COORDINATOR=1"
+)
 NO_DAEMON = "start it with `membridge up` or `membridge node`"
 ON_OTHER = "start one on another machine: `membridge node`"
 #: For a command that a node of another machine can carry out.

@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Bytes of a command line that are read.
 _MAX_COMMAND = 1 << 14
 #: A container's id, or the scope of one, in the path of a control group.
@@ -69,8 +67,8 @@ def _read(entry: Path, uptime: float) -> Process | None:
         parent=int(fields[1]),
         name=name,
         started=started,
-        age=uptime - started / _TICKS,
-        resident=int(fields[21]) * _PAGE,
+        age=uptime - started / os.sysconf("SC_CLK_TCK"),
+        resident=int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
         user=(entry / "stat").stat().st_uid,
         command=command,
         container=next(filter(None, inside.groups()), "") if inside else "",

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from membridge.cli.catalogue import COMMANDS, ON_WINDOWS
 from membridge.settings import places
 from membridge.system import files
-from tests.windows.machine import WindowsMachine
+from tests.windows.machine import ROOT, WindowsMachine
 
 #: A port that nothing listens at.
 NOWHERE = {"MEMBRIDGE_NATS_URL": "nats://127.0.0.1:1"}
@@ -21,10 +22,13 @@ CALLS = {
     "nats-context": 1, "nodes": 1, "pull --node b": 1, "push --node b": 1, "task": 1, "validate": 0, "worker": 1,
 }  # fmt: skip
 
+#: The programs of the package, by name.
+PROGRAMS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+
 
 @pytest.fixture
 def windows(tmp_path: Path) -> WindowsMachine:
-    return WindowsMachine(tmp_path / "windows", NOWHERE)
+    return WindowsMachine(tmp_path / "windows", dict(NOWHERE))
 
 
 def test_the_calls_are_all_commands_of_windows() -> None:
@@ -63,6 +67,23 @@ async def test_what_needs_a_node_or_the_server_names_the_remedy(windows: Windows
     assert code == 1
     assert re.fullmatch(r"error: [^\n]+\n  remedy: [^\n]+\n", complaints)
     assert said in complaints.splitlines()[1]
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+async def test_every_program_that_pip_installs_starts(windows: WindowsMachine, program: str) -> None:
+    windows.extra["WINDOWS_PROGRAM"] = PROGRAMS[program]
+
+    code, told, complaints = await windows.run("--help")
+
+    # A status is this machine's node's.
+    expected = (1, 2) if program == "cm-status" else (0, 0)
+    assert (code, len(complaints.splitlines())) == expected, told + complaints
+
+
+async def test_what_reads_proc_says_that_it_needs_linux(windows: WindowsMachine) -> None:
+    windows.extra["WINDOWS_PROGRAM"] = PROGRAMS["claude-cleanup-safe"]
+
+    assert await windows.run() == (2, "", "error: this needs Linux: other systems do not show who uses a process\n")
 
 
 async def test_help_lists_what_runs_there_and_the_version_is_ours(windows: WindowsMachine) -> None:
