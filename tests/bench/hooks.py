@@ -26,7 +26,7 @@ from membridge.claudecode.plugin import MANIFEST
 from tests.bench.table import machine
 from tests.fixtures.hook_daemon import HookDaemon, hook_daemon
 from tests.real.claude_session import Claude
-from tests.real.fetch import CLAUDE_VERSION, fetch_claude
+from tests.real.fetch import ClaudeCode, fetch_claude
 from tests.real.messages_api import MessagesApi, messages_api
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-hooks.md"
@@ -198,8 +198,8 @@ def _page(found: dict[str, Times], idle: list[float], event: list[float], rounds
     parts = (
         "# Benchmarks of the hooks\n",
         INTRODUCTION.format(
-            day=datetime.now(UTC).date(), load=", ".join(f"{load:.1f}" for load in loads), version=CLAUDE_VERSION,
-            rounds=rounds, nice=_preference(),
+            day=datetime.now(UTC).date(), load=", ".join(f"{load:.1f}" for load in loads),
+            version=ClaudeCode.NEWEST.value, rounds=rounds, nice=_preference(),
         ),
         _table(("the hooks add, p50", "Membridge", "goal", "met"), rows),
         SHELL.format(idle=statistics.median(idle), more=events - process),

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from membridge.claudecode import version
 from membridge.claudecode.installation import install
 from membridge.claudecode.place import Place
 from membridge.claudecode.plugin import SHIPPED, Reach
@@ -48,13 +49,15 @@ class Claude:
         return self.home / "work"
 
     def install_hooks(self, state: Path, *, python: Path, wait_seconds: float) -> None:
-        """Install the plugin, as `membridge install hooks` does."""
+        """Install the plugin, as `membridge install hooks` does for the version that the program says it has."""
         paths = hook_paths(state)
         make_spool(paths)
         reach = Reach(
             spool=paths.spool, socket=paths.socket, heartbeat=paths.heartbeat, python=python, wait_seconds=wait_seconds
         )
-        install(Place(self.home / ".claude", state), SHIPPED, reach, into_settings=False, replace_old=False)
+        found = version.installed(str(self.program))
+        into_settings = found is not None and found < version.LOADS_FOLDERS
+        install(Place(self.home / ".claude", state), SHIPPED, reach, into_settings=into_settings, replace_old=False)
 
     async def session(self, prompt: str) -> Session:
         """Run `claude -p` to its end."""

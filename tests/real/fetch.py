@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 CACHE = Path(__file__).parents[2] / ".cache" / "claude-mem"
@@ -35,23 +36,45 @@ BUN_SHA512 = {
     "darwin-x64": "qkLPMGHZM9NI6CeHTWwVezzmlo6cC4Ta7yUAjYIWXS366qQcOlcp75t2uZyiuVRBMPS0h9qE0tCcvCHGaFqjJg==",
     "darwin-aarch64": "4MIFXHmctH2EhAxLXm2/qxNtv17dFtLJylvaOCsrgq6KSqHTs6eW5YSrJjRbJxYUJaR901fsN8JfZOa+CsWpWQ==",
 }
-CLAUDE_VERSION = "2.1.329"
-#: A version that loads plugins from folders, but no module of theirs.
-OLDER_CLAUDE_VERSION = "2.1.240"
-CLAUDE_SHA512 = {
-    "linux-x64": "+n4lu1ubYAp02Y0X/MAUnxw9yY6SHHZ77F+IoW+V0wVoFuiI9opdH6gofjf14gXJCEYMTNpks7Gn1i8XZTKAWA==",
-    "linux-aarch64": "IiG5umFToSCVWqB1lEsxxwIxKgxPXyZ3DRU915v8J4Bz5Q3JpslM0ew1m5yaT+lFXBPvYxmsEgi0XI68XHND0A==",
-    "darwin-aarch64": "brgS94FOoB+ekq1gIeNpBtGAbzWxE1UEeBQWfk1KX1BStrMIxwWXriPfQLKEkFTWHpmGXv2fZxxMQJsR+5PhZw==",
-    "darwin-x64": "6cjJiD19yxOzdnzErJ8ougFKoksK/wUvOJb6V2iCXg1rM9gGEY1I7HE8jQnvh6buAuXHtHaahfoiiISaplOxYg==",
-}
-OLDER_CLAUDE_SHA512 = {
-    "linux-x64": "cyQBaMWj9svNFgO07Xu24CB2F/KMv/PTGm8KwX9mcOYR5m1VO7IQQ2HB+dWh6zG02FOfSeKLd/Rbw+wsuIecaA==",
-    "linux-aarch64": "pzI3/EiPTkORSy4YcKy9r7ICrl5KjDZJLvIh8H6dIWR4KFzXZ0CPZakRqtWNr79HzJCczAz1DiSzbipbqHvMUg==",
-    "darwin-aarch64": "r0rSze2908DMAdrdS7anrSukxxyH5RYWlCWFV9BIYHgl9U/vHMPHj2bpbQASV0CWUz3bVpJWAaldrbeT0znLIA==",
-    "darwin-x64": "vFQraAqoIs/bIP6BpN8r8lP0Rety8g6J1ZoeWeyjCWj8FktvcAuM665NnzSk4juxiB4t/9h189UO3YB18MbPTA==",
-}
 #: bun's names of processors.
 PROCESSORS = {"x86_64": "x64", "amd64": "x64", "arm64": "aarch64"}
+
+
+class ClaudeCode(StrEnum):
+    """A version of Claude Code, by what it does with a plugin."""
+
+    NEWEST = "2.1.329"
+    WITHOUT_MODULES = "2.1.240"
+    """It loads plugins from folders, but no module of theirs."""
+    WITHOUT_FOLDERS = "2.1.156"
+    """It loads no plugin that is only a folder: hooks are in its settings."""
+
+    @property
+    def sha512(self) -> dict[str, str]:
+        """The sha512 of its package by platform."""
+        return _CLAUDE_SHA512[self]
+
+
+_CLAUDE_SHA512 = {
+    ClaudeCode.NEWEST: {
+        "linux-x64": "+n4lu1ubYAp02Y0X/MAUnxw9yY6SHHZ77F+IoW+V0wVoFuiI9opdH6gofjf14gXJCEYMTNpks7Gn1i8XZTKAWA==",
+        "linux-aarch64": "IiG5umFToSCVWqB1lEsxxwIxKgxPXyZ3DRU915v8J4Bz5Q3JpslM0ew1m5yaT+lFXBPvYxmsEgi0XI68XHND0A==",
+        "darwin-aarch64": "brgS94FOoB+ekq1gIeNpBtGAbzWxE1UEeBQWfk1KX1BStrMIxwWXriPfQLKEkFTWHpmGXv2fZxxMQJsR+5PhZw==",
+        "darwin-x64": "6cjJiD19yxOzdnzErJ8ougFKoksK/wUvOJb6V2iCXg1rM9gGEY1I7HE8jQnvh6buAuXHtHaahfoiiISaplOxYg==",
+    },
+    ClaudeCode.WITHOUT_MODULES: {
+        "linux-x64": "cyQBaMWj9svNFgO07Xu24CB2F/KMv/PTGm8KwX9mcOYR5m1VO7IQQ2HB+dWh6zG02FOfSeKLd/Rbw+wsuIecaA==",
+        "linux-aarch64": "pzI3/EiPTkORSy4YcKy9r7ICrl5KjDZJLvIh8H6dIWR4KFzXZ0CPZakRqtWNr79HzJCczAz1DiSzbipbqHvMUg==",
+        "darwin-aarch64": "r0rSze2908DMAdrdS7anrSukxxyH5RYWlCWFV9BIYHgl9U/vHMPHj2bpbQASV0CWUz3bVpJWAaldrbeT0znLIA==",
+        "darwin-x64": "vFQraAqoIs/bIP6BpN8r8lP0Rety8g6J1ZoeWeyjCWj8FktvcAuM665NnzSk4juxiB4t/9h189UO3YB18MbPTA==",
+    },
+    ClaudeCode.WITHOUT_FOLDERS: {
+        "linux-x64": "D9eUC8qGXZziGryE3Cu9kKmeSN1H8fLbDMVOyLm8wZ3r3CLdEXjtqsSsGO55mpFBsulEYZafW+ZKon5wMrl6aw==",
+        "linux-aarch64": "bXmI5O4MyNeEOaoz762wtDjJyvbdP9eJrANwy29jHHL9pl/MPbcnYIOatmScVPjIossHmuqj0YUtx3iCeFr1dQ==",
+        "darwin-aarch64": "IaPZAiqvxK+6dZr79GyL8Ni7AG61PXjY4+OmWhKa29LApJgYEPOCR0OEuNGNutOTuYGMe8r5Kxvu+vxOEaUUMQ==",
+        "darwin-x64": "zTsP3nDiRPtz7IsZZsAIY7nl+Y83CmaWtybl4upu42jKia9Oz93COFxTvNwh51BHur8AY9ra9Nwy/qbDj/H8Iw==",
+    },
+}
 
 
 class FetchError(Exception):
@@ -123,16 +146,16 @@ def packages() -> tuple[Package, Package, Package]:
     )
 
 
-def fetch_claude(*, older: bool = False) -> Path:
-    """Return the `claude` program of this machine, fetched as the others are; the newest, or an `older` version."""
+def fetch_claude(version: ClaudeCode = ClaudeCode.NEWEST) -> Path:
+    """Return the `claude` program of this machine, fetched as the others are."""
     name = bun_platform().removesuffix("-baseline")
-    if name not in CLAUDE_SHA512:
+    if name not in version.sha512:
         raise FetchError(f"Claude Code has no package for {platform.system()} on {platform.machine()}")
     package = Package(
         f"@anthropic-ai/claude-code-{name.replace('aarch64', 'arm64')}",
-        OLDER_CLAUDE_VERSION if older else CLAUDE_VERSION,
-        (OLDER_CLAUDE_SHA512 if older else CLAUDE_SHA512)[name],
-        "older-claude-code" if older else "claude-code",
+        version.value,
+        version.sha512[name],
+        f"claude-code-{version.value}",
     )
     ensure(package)
     return package.path / "claude"
@@ -216,9 +239,9 @@ def _verify(package: Package, tarball: Path) -> None:
 if __name__ == "__main__":
     try:
         programs = fetch()
-        fetch_claude()
-        fetch_claude(older=True)
+        for version in ClaudeCode:
+            fetch_claude(version)
     except FetchError as failure:
         sys.exit(str(failure))
-    said = f"claude-mem {programs.version}, bun {BUN_VERSION}, Claude Code {CLAUDE_VERSION} and {OLDER_CLAUDE_VERSION}"
+    said = f"claude-mem {programs.version}, bun {BUN_VERSION} and Claude Code {', '.join(ClaudeCode)}"
     sys.stdout.write(f"{said} are in {CACHE}\n")

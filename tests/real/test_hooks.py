@@ -1,6 +1,7 @@
 """The plugin in the real Claude CLI: memory that is fresh before claude-mem reads it, events, and a daemon that fails.
 
-The newest Claude Code and one that has no modules yet, beside claude-mem's own plugin and worker.
+The newest Claude Code, one that has no modules yet, and one that loads no plugin from a folder, beside claude-mem's own
+plugin and worker.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from membridge.hooks.paths import BEAT_STALE, MOST_BODY_BYTES, hook_paths
 from membridge.system import clock
 from tests.fixtures.hook_daemon import Behaviour, hook_daemon, state
 from tests.real.claude_session import Claude, events_of
-from tests.real.fetch import fetch, fetch_claude
+from tests.real.fetch import ClaudeCode, fetch, fetch_claude
 from tests.real.messages_api import messages_api
 from tests.real.worker import Worker, environment_of, start_worker
 
@@ -32,10 +33,10 @@ PYTHON = Path(sys.executable).resolve()
 
 
 @asynccontextmanager
-async def claude(home: Path, state: Path, *, older: bool = False) -> AsyncGenerator[Claude]:
+async def claude(home: Path, state: Path, version: ClaudeCode = ClaudeCode.NEWEST) -> AsyncGenerator[Claude]:
     """Yield a Claude CLI with the plugin."""
     async with messages_api() as api:
-        found = Claude(fetch_claude(older=older), home, api)
+        found = Claude(fetch_claude(version), home, api)
         found.work.mkdir(parents=True)
         found.install_hooks(state, python=PYTHON, wait_seconds=WAIT)
         yield found
@@ -67,12 +68,12 @@ def beside_claude_mem(found: Claude, worker: Worker) -> None:
     found.extra.update(environment_of(worker))
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["newest", "older"])
+@pytest.mark.parametrize("version", ClaudeCode)
 async def test_our_line_and_claude_mems_context_are_in_the_request(
-    tmp_path: Path, state: Path, worker: Worker, older: bool
+    tmp_path: Path, state: Path, worker: Worker, version: ClaudeCode
 ) -> None:
     await asyncio.to_thread(remember, worker, "the boat is painted green")
-    async with claude(tmp_path / "home", state, older=older) as found, hook_daemon(state) as daemon:
+    async with claude(tmp_path / "home", state, version) as found, hook_daemon(state) as daemon:
         beside_claude_mem(found, worker)
         daemon.context = LINE
         found.extra["CLAUDE_PROJECT_ID"] = "boat plans"
@@ -82,11 +83,13 @@ async def test_our_line_and_claude_mems_context_are_in_the_request(
         assert (session.code, session.output, session.errors) == (0, "the stand-in speaks\n", "")
         assert session.sent.count(LINE) == 1
         assert "the boat is painted green" in session.sent
-        assert older or session.sent.index(LINE) < session.sent.index("the boat is painted green")
+        assert version is not ClaudeCode.NEWEST or session.sent.index(LINE) < session.sent.index(
+            "the boat is painted green"
+        )
         assert [asked["cwd"] for asked in daemon.asked] == [str(found.work)]
         assert (daemon.asked[0]["source"], daemon.asked[0]["project"]) == ("startup", "boat plans")
-        # Beside claude-mem the older version runs no SessionEnd hook of any plugin.
-        events = await events_of(state, 3 if older else 4)
+        # Beside claude-mem the older versions run no SessionEnd hook of any plugin.
+        events = await events_of(state, 4 if version is ClaudeCode.NEWEST else 3)
         assert {*events} >= {"SessionStart", "UserPromptSubmit", "Stop"}
         assert events["SessionStart"]["session_id"] == daemon.asked[0]["session_id"]
         assert {head.rpartition("1 ")[2].partition(" ")[2] for head, _ in daemon.events()} == {"boat plans"}
@@ -109,9 +112,11 @@ async def test_what_the_daemon_merges_meanwhile_claude_mem_injects(tmp_path: Pat
         assert session.sent.index(LINE) < session.sent.index("written on another machine")
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["newest", "older"])
-async def test_a_session_leaves_four_events(tmp_path: Path, state: Path, older: bool) -> None:
-    async with claude(tmp_path / "home", state, older=older) as found:
+@pytest.mark.parametrize("version", ClaudeCode)
+async def test_a_session_leaves_four_events(tmp_path: Path, state: Path, version: ClaudeCode) -> None:
+    async with claude(tmp_path / "home", state, version) as found:
+        # Only a version that loads no folder has the hooks in its settings.
+        assert (found.home / ".claude" / "settings.json").exists() is (version is ClaudeCode.WITHOUT_FOLDERS)
         session = await found.session("hello spool")
 
         assert (session.code, session.output, session.errors) == (0, "the stand-in speaks\n", "")
@@ -122,12 +127,12 @@ async def test_a_session_leaves_four_events(tmp_path: Path, state: Path, older: 
         assert events["UserPromptSubmit"]["prompt"] == "hello spool"
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["newest", "older"])
+@pytest.mark.parametrize("version", ClaudeCode)
 @pytest.mark.parametrize("fault", ["away", "killed", "stale", "hung", "refuses", "no spool"])
 async def test_a_session_does_not_notice_a_daemon_that_fails(
-    tmp_path: Path, state: Path, fault: str, older: bool
+    tmp_path: Path, state: Path, fault: str, version: ClaudeCode
 ) -> None:
-    async with claude(tmp_path / "home", state, older=older) as found:
+    async with claude(tmp_path / "home", state, version) as found:
         match fault:
             case "away":
                 session = await found.session("hello")

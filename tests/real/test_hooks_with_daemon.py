@@ -18,7 +18,7 @@ from schemas.identity import canonical_id
 from tests.fixtures.machines import PROJECT, command, until
 from tests.fixtures.pace import pause
 from tests.real.claude_session import Claude
-from tests.real.fetch import fetch, fetch_claude
+from tests.real.fetch import ClaudeCode, fetch, fetch_claude
 from tests.real.messages_api import MessagesApi, messages_api
 from tests.real.test_hooks import remember
 from tests.real.worker import Worker, environment_of, start_worker
@@ -41,9 +41,9 @@ class Machine:
         """Where its hooks and its daemon meet."""
         return hook_paths(self.node.home / ".local" / "state" / "membridge")
 
-    def claude(self, api: MessagesApi, *, older: bool = False) -> Claude:
+    def claude(self, api: MessagesApi, version: ClaudeCode = ClaudeCode.NEWEST) -> Claude:
         """Return its Claude Code, with claude-mem's plugin."""
-        found = Claude(fetch_claude(older=older), self.node.home, api)
+        found = Claude(fetch_claude(version), self.node.home, api)
         found.plugins.append(fetch().worker_script.parents[1])
         found.extra.update(environment_of(self.worker))
         found.work.mkdir(parents=True, exist_ok=True)
@@ -70,22 +70,22 @@ async def machines(tmp_path: Path, server: NatsServer, bus: Bus, names: str) -> 
         yield found
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["newest", "older"])
+@pytest.mark.parametrize("version", [ClaudeCode.NEWEST, ClaudeCode.WITHOUT_MODULES])
 async def test_a_session_starts_with_what_another_machine_has_just_learned(
-    tmp_path: Path, nats_server: NatsServer, bus: Bus, older: bool
+    tmp_path: Path, nats_server: NatsServer, bus: Bus, version: ClaudeCode
 ) -> None:
     async with machines(tmp_path, nats_server, bus, "ba") as (b, a), messages_api() as api:
         await asyncio.to_thread(remember, b.worker, "learned on the other machine")
         await command(b.node, "push")
 
-        session = await a.claude(api, older=older).session("hello boat")
+        session = await a.claude(api, version).session("hello boat")
 
         assert (session.code, session.output, session.errors) == (0, "the stand-in speaks\n", "")
         line = "Membridge: this memory is up to date. It is snapshot "
         assert session.sent.count(line) == 1, session.sent[:3000]
         assert " from b." in session.sent
         # In an older version the hooks run beside each other: then nothing promises which one comes first.
-        if not older:
+        if version is ClaudeCode.NEWEST:
             assert session.sent.index(line) < session.sent.index("learned on the other machine")
 
 
