@@ -20,8 +20,8 @@ HOOKS = (
     ("Stop", "event.sh", 10),
     ("SessionEnd", "event.sh", 10),
 )
-#: Commands of the tool that Membridge replaces.
-_OLD = re.compile(r"claude-mem-hook-(?:pull|push)\b")
+#: Commands of the tool that Membridge replaces: by name, or by the folder of its scripts.
+_OLD = re.compile(r"claude-mem-hook-(?:pull|push)\b|\.claude-mem-minio[/\\]+bin[/\\]")
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,5 +97,5 @@ class Place:
 
 
 def is_old(command: str) -> bool:
-    """Return whether the command of a hook belongs to the tool that Membridge replaces."""
+    """Return whether the command of a hook, or one in the JSON of several, belongs to the tool that we replace."""
     return _OLD.search(command) is not None

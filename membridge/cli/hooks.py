@@ -10,8 +10,7 @@ from membridge.claudecode.place import Place
 from membridge.claudecode.plugin import SHIPPED, Reach
 from membridge.cli.command import Invocation, command
 from membridge.hooks.paths import hook_paths, make_spool
-from membridge.installation import receipt
-from membridge.system import pidfile
+from membridge.system import pidfile, receipt
 from schemas.subjects import Impact
 from schemas.wire import Wire
 
@@ -38,7 +37,7 @@ class RemovedReply(Wire, frozen=True, kw_only=True):
 
 
 @command("hooks", impact=Impact.WRITE)
-@click.option("--replace-old", is_flag=True, help="Remove hooks `claude-mem-hook-*` from settings.json.")
+@click.option("--replace-old", is_flag=True, help="Remove the hooks of claude-mem-minio from settings.json.")
 def install_hooks(invocation: Invocation, *, replace_old: bool) -> None:
     """Install the hooks into Claude Code.
 

@@ -12,6 +12,7 @@ from membridge.cli.command import Invocation, command
 from membridge.cli.state import print_checks
 from membridge.errors import MembridgeError
 from membridge.settings import Settings
+from membridge.system import receipt
 from membridge.system.windows import on_windows
 from schemas.node import DoctorReply, Finding
 from schemas.subjects import Impact
@@ -41,7 +42,7 @@ def validate(context: click.Context, invocation: Invocation, environment: bool) 
     settings = _settings(invocation)
     checks = own.environment(settings)
     if not environment and not on_windows():
-        from membridge.installation import receipt, validate  # noqa: PLC0415 - services are not those of Windows
+        from membridge.installation import validate  # noqa: PLC0415 - services are not those of Windows
 
         checks += validate.installation(receipt.find(), settings)
         if isinstance(settings, Settings):
@@ -67,7 +68,7 @@ def upgrade(context: click.Context, invocation: Invocation, check: bool, source:
 
     If it does not work on this machine nothing changes; if a service does not start, this version runs again.
     """
-    from membridge.installation import receipt, upgrade  # noqa: PLC0415 - only here
+    from membridge.installation import upgrade  # noqa: PLC0415 - only here
 
     ours = upgrade.needs_receipt(receipt.find())
     newest = upgrade.newest(ours, source.absolute() if source else None)

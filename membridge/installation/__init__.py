@@ -1,5 +1,5 @@
-"""The installation on this machine: its receipt, environment and services; whether they are as they should be.
+"""The installation on this machine: its files, environment and services; whether they are as they should be.
 
-`deploy/install.sh` writes them, and works where no Python does. This package reads and checks what it wrote, and
+`deploy/install.sh` writes them, and works where no Python does. This package checks what it wrote, and
 imports what an older tool left. It never changes an environment, and never touches claude-mem's files.
 """

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from membridge.claudecode.place import is_old
+
 FOLDER = ".claude-mem-minio"
 #: Folders in which its checkout usually is, and files that only it has.
 CHECKOUTS = ("membridge", "projects/mem", "projects/membridge")
 MARKS = ("sqlite_minio_sync.py", ".env.agent", ".env.server")
 UNITS = ("membridge-agent", "membridge-server")
-#: A hook of the old tool: by name, or by the folder of its scripts.
-HOOK = re.compile(r"claude-mem-hook-(pull|push)|\.claude-mem-minio/bin/")
 PINNED = re.compile(r"(?m)^\s*(?:export\s+)?CLAUDE_CANONICAL_PROJECT_ID=[\"']?([0-9a-f]{16})\b")
 MOST_BYTES = 1 << 20
 
@@ -98,7 +98,7 @@ def _hooks(home: Path) -> Generator[Leftover]:
     if not isinstance(hooks, dict):
         return
     for event, entries in cast("dict[str, object]", hooks).items():
-        if HOOK.search(json.dumps(entries)):
+        if is_old(json.dumps(entries)):
             yield Leftover("hook", file, f"{event} runs a script of the old tool")
 
 

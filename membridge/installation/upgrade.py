@@ -12,7 +12,7 @@ from pathlib import Path
 
 import membridge
 from membridge.errors import NotFoundError, RefusedError, UnavailableError
-from membridge.installation.receipt import Receipt
+from membridge.system.receipt import Receipt
 
 #: Seconds that the package index may take to answer.
 INDEX = 60

@@ -4,7 +4,6 @@ Each function returns lines like the doctor's. They change nothing and need no N
 """
 
 import os
-import shlex
 import stat
 import subprocess
 from collections.abc import Generator
@@ -13,10 +12,10 @@ from pathlib import Path
 
 import membridge
 from membridge.errors import FileAccessError, MembridgeError
-from membridge.installation.receipt import Receipt
 from membridge.node.findings import fail, ok, skipped, warn
 from membridge.settings import Settings
 from membridge.system import files
+from membridge.system.receipt import Receipt
 from schemas.node import Check
 
 #: Seconds for which a service manager may answer; the first question on a busy board takes a while.
@@ -137,4 +136,4 @@ def _mode(path: Path) -> int:
 
 
 def _run(receipt: Receipt, mode: str) -> str:
-    return f"run `{shlex.join(receipt.command(mode))}`"
+    return f"run `{receipt.line(mode)}`"

@@ -2,8 +2,8 @@
 
 import os
 import sys
-from pathlib import Path
 
+from membridge.errors import MembridgeError
 from membridge.node.findings import fail
 from schemas.node import Check
 
@@ -13,15 +13,16 @@ def gone(name: str) -> Check | None:
     if os.access(sys.executable, os.X_OK):
         return None
     detail = f"pid {os.getpid()} runs from {sys.executable}, which is gone: it cannot be started again"
-    script = next((one for one in map(_script, Path(sys.prefix).resolve().parents) if one.is_file()), None)
-    remedy = (
-        f"run `sh {script} node --prefix {script.parent}`"
-        if script
-        else "install membridge again: docs/howto/install.md"
-    )
-    return fail(name, detail, remedy)
+    line = _installer()
+    return fail(name, detail, f"run `{line}`" if line else "install membridge again: docs/howto/install.md")
 
 
-def _script(folder: Path) -> Path:
-    """Return where the installer keeps a copy of itself, if `folder` is the one that it installed to."""
-    return folder / "install.sh"
+def _installer() -> str | None:
+    """Return the line that makes this environment anew, None where our installer did not make it."""
+    from membridge.system import receipt  # noqa: PLC0415 - an idle daemon needs none
+
+    try:
+        found = receipt.find()
+    except MembridgeError:
+        return None
+    return found.line(found.role) if found is not None and found.script.is_file() else None

@@ -93,6 +93,7 @@ def test_old_hooks_are_reported_and_replaced_on_request(
         "claude-mem-hook-pull --project claude-mem",
         "~/.claude-mem-minio/bin/claude-mem-hook-push",
         'bash "$HOME/.claude-mem-minio/bin/claude-mem-hook-push.sh"',
+        "~/.claude-mem-minio/bin/sync-now",
     ]
     assert all(map(is_old, old))
     settings = home / ".claude" / "settings.json"

@@ -4,6 +4,8 @@ The script appends a line before it acts. So a path may be listed that was never
 checksums: the newest, and that of the version before, if the script was killed between the two steps.
 """
 
+import os
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -59,6 +61,11 @@ class Receipt:
     def command(self, mode: str, *more: str) -> list[str]:
         """Return the installer's command for this installation: `mode` is its role, or what the script does with it."""
         return ["sh", str(self.script), mode, f"--{self.scope}", "--prefix", str(self.prefix), *more]
+
+    def line(self, mode: str) -> str:
+        """Return `command` as a line for the shell of the user who runs this: with `sudo` where it needs root."""
+        root = ["sudo"] if self.scope == "system" and os.geteuid() != 0 else []
+        return shlex.join([*root, *self.command(mode)])
 
 
 def find() -> Receipt | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from membridge.errors import UnsupportedFormatError
-from membridge.installation import receipt
+from membridge.system import receipt
 
 
 def test_the_newest_facts_and_all_checksums_are_read(tmp_path: Path) -> None:
