@@ -144,14 +144,14 @@ class Client:
             complete.touch()
             for file, content in written.items():
                 replace(self.prefix / file, content)
-            replace(self.current, f"{name}\n".encode("ascii"))
+            self._switch(name)
             if receipt.path_entry:
                 self._path.write(with_folder(self._path.read(), folder))
         except OSError:
             if before is None:
                 self.current.unlink(missing_ok=True)
             else:
-                replace(self.current, f"{before}\n".encode("ascii"))
+                self._switch(before)
             complete.unlink(missing_ok=True)
             raise
         self._prune(receipt, {name, before})
@@ -191,6 +191,10 @@ class Client:
 
     def _running(self) -> str | None:
         return self.current.read_text("ascii").strip() if self.current.exists() else None
+
+    def _switch(self, name: str) -> None:
+        # cmd.exe reads lines that end as those of Windows do.
+        replace(self.current, f"{name}\r\n".encode("ascii"))
 
     def _written(self) -> dict[str, bytes]:
         """Return the files of the client: the command, and what uninstalls it."""

@@ -5,12 +5,13 @@ import json
 import re
 import sys
 import tomllib
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import cast
 
 import pytest
 
 from membridge.cli.catalogue import COMMANDS, ON_WINDOWS
-from membridge.settings import places
+from membridge.settings import kinds, places
 from membridge.system import files
 from tests.windows.machine import ROOT, WindowsMachine
 
@@ -138,6 +139,23 @@ def test_without_the_variables_of_windows_the_folders_are_where_it_has_them(monk
     assert places.state_folder({"LOCALAPPDATA": "not absolute"}, home) == (
         home / "AppData" / "Local" / "Membridge" / "state"
     )
+
+
+def test_the_folders_and_paths_of_windows_are_read_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the path rules of Windows, which need no Windows."""
+    monkeypatch.setattr(places, "on_windows", lambda: True)
+    for module in (places, kinds):
+        monkeypatch.setattr(module, "Path", PureWindowsPath)
+    home = cast("Path", PureWindowsPath(r"C:\Users\me"))
+
+    folder = places.config_folder({"APPDATA": r"C:\Users\me\AppData\Roaming"}, home)
+
+    assert str(folder) == r"C:\Users\me\AppData\Roaming\Membridge"
+    assert str(kinds.PATH.parse(r"D:\keys\sealing.keys", home)) == r"D:\keys\sealing.keys"
+    assert str(kinds.PATH.parse("~/sealing.keys", home)) == r"C:\Users\me\sealing.keys"
+    for relative in (r"\keys", "/keys", "D:keys", "keys"):
+        with pytest.raises(ValueError, match=r"^$"):
+            kinds.PATH.parse(relative, home)
 
 
 def test_a_mode_counts_but_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:

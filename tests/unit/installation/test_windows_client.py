@@ -104,6 +104,7 @@ def test_the_first_version_runs_and_is_in_the_path_once(machine: Machine) -> Non
     assert machine.install("0.1.0") == 0
 
     assert machine.running() == "0.1.0\n"
+    assert (machine.prefix / "current").read_bytes() == b"0.1.0\r\n"
     folder = str(machine.prefix / "bin")
     assert machine.path.value == f"{OWN_PATH};{folder}"
     receipt = json.loads((machine.prefix / "receipt.json").read_text("utf-8"))
