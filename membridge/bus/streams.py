@@ -15,6 +15,7 @@ from membridge.bus.jetstream import StreamConfig, nanoseconds
 from membridge.bus.message import Message
 from membridge.errors import ForbiddenError, MembridgeError
 from membridge.system.logging import get_logger
+from membridge.system.problem import Problem
 from schemas import streams, subjects
 from schemas.identity import ProjectId
 from schemas.streams import Retention, Stream
@@ -85,7 +86,7 @@ class WorkQueue:
 
     def __init__(self, bus: Bus, stream: Stream, durable: str, filter_subject: str) -> None:
         self._bus, self._stream, self._durable, self._filter = bus, stream, durable, filter_subject
-        self._backoff, self._logged = Backoff(0.2, 25.0), ""
+        self._backoff, self._problem = Backoff(0.2, 25.0), Problem(log, "work queue not opened")
         #: Whether to compare an empty answer with what the stream holds.
         self._looks = True
 
@@ -151,7 +152,7 @@ class WorkQueue:
             await self._recover(generation)
             return []
         self._backoff.reset()
-        self._logged = ""
+        self._problem.over()
         return found
 
     async def _fetch(self, wait: float) -> list[Delivery]:
@@ -204,10 +205,9 @@ class WorkQueue:
             await _ensure(self._bus, self._stream, replicas=self._bus.options.replicas, deadline=Deadline.after(5.0))
             await self.ensure(deadline=Deadline.after(5.0))
         except MembridgeError as error:
-            # That the connection is down was logged already; the same reason is logged once.
-            write = log.warning if self._bus.connected and error.message != self._logged else log.debug
-            write("work queue not opened", name=self._durable, reason=error.message, remedy=error.remedy)
-            self._logged = error.message
+            # That the connection is down was logged already.
+            if self._bus.connected:
+                self._problem.failed(error, name=self._durable)
 
 
 async def life_of(bus: Bus, stream: Stream, *, deadline: Deadline) -> str:

@@ -18,6 +18,7 @@ from membridge.hooks.paths import HookPaths
 from membridge.hooks.spool import Waiting
 from membridge.system import clock
 from membridge.system.logging import get_logger
+from membridge.system.problem import Problem
 from schemas.identity import ProjectId
 
 log = get_logger("membridge.hooks")
@@ -53,7 +54,7 @@ class SpoolReader:
 
     def __init__(self, paths: HookPaths, sink: Sink) -> None:
         self._paths, self._sink = paths, sink
-        self._secret, self._reason = b"", ""
+        self._secret, self._problem = b"", Problem(log, "session events wait", level="info")
         #: Stored events whose file could not be removed.
         self._stored: set[str] = set()
 
@@ -68,7 +69,7 @@ class SpoolReader:
                     backoff.reset()
                     await watch.come()
                     continue
-                self._tell(failure)
+                self._problem.failed(failure)
                 if dropped := await threads.run(spool.trim, self._paths):
                     log.warning("session events dropped: too many wait", events=dropped, reason=failure.message)
                 await asyncio.sleep(backoff.failed())
@@ -85,7 +86,7 @@ class SpoolReader:
                     break
             if failed:
                 return next(iter(failed.values()))
-        self._reason = ""
+        self._problem.over()
         return None
 
     async def _publish(self, entry: Waiting, failed: dict[ProjectId, MembridgeError]) -> None:
@@ -114,8 +115,3 @@ class SpoolReader:
             kept = spool.set_aside(self._paths, entry.name)
             log.warning("session event set aside", path=str(kept), reason=str(error))
             return None
-
-    def _tell(self, failure: MembridgeError) -> None:
-        write = log.debug if failure.message == self._reason else log.info
-        write("session events wait", reason=failure.message, remedy=failure.remedy)
-        self._reason = failure.message

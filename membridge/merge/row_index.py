@@ -23,6 +23,7 @@ from membridge.merge.difference import difference
 from membridge.merge.index_file import IndexFile, IndexFileError, packed, remove
 from membridge.merge.rows import Key, Reader
 from membridge.system.logging import get_logger
+from membridge.system.problem import Problem
 
 log = get_logger("membridge.rows")
 
@@ -68,8 +69,8 @@ class RowIndex:
         self._lock = threading.Lock()
         self._file: IndexFile | None = None
         self._has_ended = False
-        #: Why it could not be used last, for whoever reports it.
-        self.problem = ""
+        #: Why it could not be used last.
+        self.problem = Problem(log, "row index not used, everything compared")
         #: How many keys had been missed, ever; known once the file is open.
         self.missed = 0
 
@@ -82,7 +83,7 @@ class RowIndex:
     def end(self) -> None:
         """Close it for good: whoever still looks at a project that is gone would make its file anew."""
         # Nobody needs to be told.
-        self._has_ended, self.problem = True, _ENDED
+        self._has_ended, self.problem.reason = True, _ENDED
         self.close()
 
     def catch_up(self, mirror: MirrorFile | None, *, deadline: Deadline) -> Standing:

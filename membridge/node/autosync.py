@@ -27,6 +27,7 @@ from membridge.node.project import Project
 from membridge.snapshot.proposals import RESUBMIT_AFTER
 from membridge.system import clock, files
 from membridge.system.logging import get_logger
+from membridge.system.problem import Problem
 from schemas.commits import GcRequest
 from schemas.errors import ErrorCode, Retry
 from schemas.identity import node_id
@@ -78,7 +79,7 @@ class AutoSync:
         #: Rows that were offered last and wait for the primary, and since when; None after a failure.
         self._left: int | None = None
         self._left_at = 0.0
-        self.last_error: str | None = None
+        self._problem = Problem(log, "sync failed")
 
     async def run(self, ready: Ready) -> None:
         """Sync until cancelled."""
@@ -89,6 +90,11 @@ class AutoSync:
                     group.create_task(_lasting(what, watch_on), name=f"watch {what}")
                 group.create_task(self._work(), name="sync worker")
                 ready()
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the last round failed, None when it did not."""
+        return self._problem.reason or None
 
     def send_soon(self) -> None:
         """Push or propose what is unsynced in the next round, without waiting for a quiet moment."""
@@ -158,7 +164,7 @@ class AutoSync:
                 self._failed(error)
             else:
                 pause = 0.0
-                self.last_error = None
+                self._problem.over()
             done.set()
             self._on_change()
             if pause:
@@ -251,18 +257,7 @@ class AutoSync:
             await _collect_daily(project, self._jobs)
 
     def _failed(self, error: Exception) -> None:
-        ours = error if isinstance(error, MembridgeError) else None
-        message = ours.message if ours else f"{type(error).__name__}: {error}"
-        # A repeated reason is logged at debug level.
-        tell = log.debug if message == self.last_error else log.warning
-        tell(
-            "sync failed",
-            reason=message,
-            remedy=ours.remedy if ours else "",
-            code=ours.code if ours else ErrorCode.INTERNAL,
-            exc_info=None if ours else error,
-        )
-        self.last_error = message
+        self._problem.failed(error, code=error.code if isinstance(error, MembridgeError) else ErrorCode.INTERNAL)
 
 
 async def _lasting(what: str, watch_on: Callable[[], Awaitable[None]]) -> None:

@@ -16,6 +16,7 @@ from membridge.node import rules
 from membridge.node.project import Project
 from membridge.system import clock
 from membridge.system.logging import get_logger
+from membridge.system.problem import Problem
 
 log = get_logger("membridge.autosync")
 
@@ -32,7 +33,8 @@ class DailyAudit:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._failures, self._reported, self._missed = 0, "", 0
+        self._failures, self._missed = 0, 0
+        self._problem = Problem(log, "rows not audited", level="info")
 
     async def run(self) -> None:
         """Audit whenever it is due until cancelled."""
@@ -51,12 +53,10 @@ class DailyAudit:
             found = await self._project.audit_slice()
         except MembridgeError as error:
             self._failures += 1
-            # A repeated reason is logged at debug level.
-            tell = log.debug if error.message == self._reported else log.info
-            tell("rows not audited", reason=error.message)
-            self._reported = error.message
+            self._problem.failed(error)
             return pause_after(self._failures, first=IDLE_AGAIN, most=ASK_AGAIN)
-        self._failures, self._reported = 0, ""
+        self._failures = 0
+        self._problem.over()
         if found is None:
             return IDLE_AGAIN
         if found.missed:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from membridge.aio import threads
 from membridge.aio.backoff import kept_running
 from membridge.aio.lifecycle import Part, Ready
-from membridge.errors import MembridgeError
 from membridge.hooks.folder_watch import first_file
 from membridge.hooks.paths import HookPaths, hook_paths, make_spool
 from membridge.hooks.session_socket import serve
 from membridge.node.projects_part import ProjectsPart
 from membridge.settings import Settings
 from membridge.system.logging import get_logger
+from membridge.system.problem import Problem
 
 if TYPE_CHECKING:
     from membridge.hooks.reader import SpoolReader
@@ -74,20 +74,9 @@ class _Starts:
 
 
 async def _lasting(name: str, act: Callable[[], Awaitable[None]]) -> None:
-    reported = ""
+    problem = Problem(log, "hooks not served")
 
     def failed(failure: Exception, _pause: float) -> None:
-        nonlocal reported
-        ours = failure if isinstance(failure, MembridgeError) else None
-        reason = ours.message if ours else str(failure) or type(failure).__name__
-        write = log.debug if reason == reported else log.warning
-        write(
-            "hooks not served",
-            name=name,
-            reason=reason,
-            remedy=ours.remedy if ours else "",
-            exc_info=None if ours else failure,
-        )
-        reported = reason
+        problem.failed(failure, name=name)
 
     await kept_running(act, name=name, on_failure=failed)

@@ -45,7 +45,7 @@ def numbers(lane: Lane, *, deadline: Deadline) -> Numbers:
             return Numbers(standing.rows, sum(standing.rows.values()))
         return Numbers(standing.rows, len(_open_rows(lane, mirror, standing, deadline).rows))
     except IndexFileError as error:
-        _report(lane, error)
+        lane.index.problem.tell(str(error))
     rows = database.inspect(lane.database, deadline=deadline).rows
     if mirror is None:
         return Numbers(rows, sum(rows.values()))
@@ -59,7 +59,7 @@ def proposable(lane: Lane, *, deadline: Deadline) -> list[ProposedRow]:
         try:
             return _open_rows(lane, mirror, lane.index.catch_up(mirror, deadline=deadline), deadline).rows
         except IndexFileError as error:
-            _report(lane, error)
+            lane.index.problem.tell(str(error))
     return collect.collect(lane.database, mirror.path if mirror else None, journal=lane.journal, deadline=deadline)
 
 
@@ -86,7 +86,7 @@ def looking(lane: Lane, *, deadline: Deadline) -> Generator[tuple[Connection, Se
             is_seen = True
             yield live, Seen(standing.open, standing.turn)
     except IndexFileError as error:
-        _report(lane, error)
+        lane.index.problem.tell(str(error))
     if is_seen:
         return
     with open_to_compare(lane.database, mirror.path, deadline=deadline) as both:
@@ -100,7 +100,7 @@ def feed(lane: Lane, *, deadline: Deadline) -> None:
     try:
         lane.index.feed(deadline=deadline)
     except IndexFileError as error:
-        _report(lane, error)
+        lane.index.problem.tell(str(error))
 
 
 def audit_slice(lane: Lane, audit: Audit, *, deadline: Deadline) -> Slice | None:
@@ -115,7 +115,7 @@ def audit_slice(lane: Lane, audit: Audit, *, deadline: Deadline) -> Slice | None
     try:
         found = audit.go_on(mirror, deadline=deadline)
     except IndexFileError as error:
-        _report(lane, error)
+        lane.index.problem.tell(str(error))
         return None
     if found.missed or found.is_last:
         _check_mirror(lane, mirror, deadline)
@@ -140,7 +140,7 @@ def turn(lane: Lane, *, deadline: Deadline) -> int | None:
     try:
         return lane.index.catch_up(_mirror(lane), deadline=deadline).turn
     except IndexFileError as error:
-        _report(lane, error)
+        lane.index.problem.tell(str(error))
         return None
 
 
@@ -151,7 +151,7 @@ def moved(lane: Lane, sha256: str, keys: Keys, *, since: int | None) -> None:
     try:
         lane.index.moved(sha256, keys, turn=since)
     except IndexFileError as error:
-        _report(lane, error)
+        lane.index.problem.tell(str(error))
 
 
 class Comparing:
@@ -186,10 +186,3 @@ def _open_rows(lane: Lane, mirror: MirrorFile, standing: Standing, deadline: Dea
 def _mirror(lane: Lane) -> MirrorFile | None:
     position, path = lane.mirror.position(), lane.mirror.path()
     return None if position is None or path is None else MirrorFile(position.sha256, path)
-
-
-def _report(lane: Lane, error: IndexFileError) -> None:
-    # A repeated reason is logged at debug level.
-    tell = log.debug if lane.index.problem == str(error) else log.warning
-    lane.index.problem = str(error)
-    tell("row index not used, everything compared", reason=str(error))

@@ -298,7 +298,7 @@ def _audited(lane: Lane, audit: Audit) -> int:
         found = standing.audit_slice(lane, audit, deadline=soon())
         if found is None:
             # The daemon logs it and goes on later.
-            raise FileAccessError(lane.index.problem)
+            raise FileAccessError(lane.index.problem.reason)
         missed += found.missed
         if found.is_last:
             return missed
