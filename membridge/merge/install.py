@@ -1,7 +1,6 @@
-"""Make a snapshot this machine's database: install it where there is none, or replace the one that is there."""
+"""Make a snapshot this machine's database where there is none."""
 
 import os
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,15 +13,9 @@ from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, quoted, travelling_tables
 from membridge.claudemem.translate import translated
 from membridge.errors import ConflictError
-from membridge.merge import three_way
-from membridge.merge.apply import Terms
-from membridge.merge.conflicts import Journal
 from membridge.merge.fill import fill
 from membridge.merge.memory_file import MemoryFile
-from membridge.merge.recorder import Save
-from membridge.merge.report import MergeReport, Source
-from membridge.merge.snapshot import merge_files
-from membridge.merge.three_way import Decision, Row, Shape
+from membridge.merge.report import Source
 from membridge.system import files
 
 #: Endings of the names of the memory file, behind a database's, that is made to build that of another database.
@@ -94,35 +87,10 @@ def sweep(live: Path) -> None:
             Path(f"{staged}{suffix}").unlink(missing_ok=True)
 
 
-def replace(
-    mirror: Path,
-    live: Path,
-    *,
-    source: Source,
-    journal: Journal,
-    deadline: Deadline,
-    save: Save | None = None,
-) -> MergeReport:
-    """Make the memory of `live` exactly that of `mirror`, safely beside a running worker.
-
-    Row by row through the same short transactions as a merge, not page by page: rows that are equal keep their rowid,
-    their sync state and their origin, the machine-local tables and the sequences are not touched, and page sizes and
-    claude-mem versions may differ. A session that pending work refers to stays. Errors and `save` as in
-    `merge_snapshot`.
-    """
-    terms = Terms(source=source, decide=_theirs_alone, journal=journal, save=save)
-    return merge_files(live, mirror, base=None, terms=terms, deadline=deadline)
-
-
 def _staged(live: Path) -> Path:
     # Beside the file itself: the database's path may be a link to another disk.
     live = live.resolve()
     return live.with_name(f".{live.name}.membridge-install")
-
-
-def _theirs_alone(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Decision:
-    del base
-    return three_way.replace(theirs, ours, shape)
 
 
 def _raise_sequences(target: Path, own_device: str | None) -> None:

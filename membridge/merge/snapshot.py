@@ -15,7 +15,7 @@ from membridge.merge.difference import difference
 from membridge.merge.recorder import Save
 from membridge.merge.report import MergeReport, Source
 from membridge.merge.rows import Key, Reader, shape_of
-from membridge.merge.three_way import Row
+from membridge.merge.three_way import Decision, Row, Shape
 from membridge.merge.write import RowWriter
 
 #: Gets the keys of each table under which two databases differ.
@@ -61,6 +61,26 @@ def restore_snapshot(  # noqa: PLR0913 - three databases, and what every long wo
     """
     terms = Terms(source=source, decide=three_way.restore, journal=journal, save=save)
     return merge_files(live, target, base=newest, terms=terms, deadline=deadline)
+
+
+def replace_snapshot(
+    mirror: Path,
+    live: Path,
+    *,
+    source: Source,
+    journal: Journal,
+    deadline: Deadline,
+    save: Save | None = None,
+) -> MergeReport:
+    """Make the memory of `live` exactly that of `mirror`, safely beside a running worker.
+
+    Row by row through the same short transactions as a merge, not page by page: rows that are equal keep their rowid,
+    their sync state and their origin, the machine-local tables and the sequences are not touched, and page sizes and
+    claude-mem versions may differ. A session that pending work refers to stays. Errors and `save` as in
+    `merge_snapshot`.
+    """
+    terms = Terms(source=source, decide=_theirs_alone, journal=journal, save=save)
+    return merge_files(live, mirror, base=None, terms=terms, deadline=deadline)
 
 
 def merge_files(  # noqa: PLR0913 - three databases, and what every long work takes
@@ -132,3 +152,8 @@ def session_finder(connection: Connection) -> Callable[[str], Row | None]:
 def _buckets(keys: Collection[Key], theirs: Reader, base: Reader | None) -> Iterator[Bucket]:
     for key in keys:
         yield Bucket(key, base.bucket(key) if base is not None else (), theirs.bucket(key))
+
+
+def _theirs_alone(base: Sequence[Row], theirs: Sequence[Row], ours: Sequence[Row], shape: Shape) -> Decision:
+    del base
+    return three_way.replace(theirs, ours, shape)

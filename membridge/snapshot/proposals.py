@@ -18,7 +18,6 @@ from membridge.claudemem import database
 from membridge.commits import proposal_bundles
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import ShrinkRefusedError
-from membridge.merge import proposal
 from membridge.merge.memory_file import MemoryFile
 from membridge.merge.report import MergeReport
 from membridge.snapshot import rollback_guard, standing
@@ -103,10 +102,12 @@ async def take_in(
         bundle = await proposal_bundles.fetch(lane, announcement, deadline=deadline)
     if not allow_shrink:
         await threads.run(_check_shrink, lane, bundle.rows, deadline)
+    from membridge.merge.proposal import merge_proposal  # noqa: PLC0415 - most of a merge: loaded with the first one
+
     with progress.step("merge"):
         save = BeforeWrite(lane, "proposal", progress, deadline)
         report = await threads.run(
-            proposal.merge_proposal, lane.database, bundle, journal=lane.journal, deadline=deadline, save=save
+            merge_proposal, lane.database, bundle, journal=lane.journal, deadline=deadline, save=save
         )
     await lane.announce(
         ProposalMerged(

@@ -6,19 +6,17 @@ database is written to by `membridge.merge` alone, after a backup, which is take
 and only where the merge has something to write.
 """
 
-from contextlib import closing, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import msgspec
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.claudemem import database, durable
-from membridge.claudemem.connection import open_frozen
+from membridge.claudemem import database
 from membridge.commits import chain, fetch, heads
 from membridge.commits.chain import Position
 from membridge.commits.fetch import Fetched
-from membridge.commits.mirror import encoded
 from membridge.commits.progress import ProgressTracker
 from membridge.errors import (
     CorruptObjectError,
@@ -27,14 +25,11 @@ from membridge.errors import (
     MembridgeError,
     NotFoundError,
 )
-from membridge.merge import install, snapshot, three_way
-from membridge.merge.apply import Terms
-from membridge.merge.memory_file import MemoryFile
+from membridge.merge import install
 from membridge.merge.report import MergeReport, Source
-from membridge.snapshot import backups, legacy, standing
+from membridge.snapshot import backups, legacy
 from membridge.snapshot.backups import BeforeWrite
 from membridge.snapshot.lane import Lane
-from membridge.snapshot.standing import Comparing
 from membridge.system import files
 from schemas.snapshot import PullOutcome, PullReply, SnapshotRecord
 
@@ -128,8 +123,10 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
     """
     there = await threads.run(lane.database.exists)
     if there and not replace:
+        from membridge.snapshot import merging  # noqa: PLC0415 - most of a merge: loaded with the first one
+
         with progress.step("merge"):
-            merge = _merge_staged if fetched.staged is not None else _merge_deltas
+            merge = merging.merge_staged if fetched.staged is not None else merging.merge_deltas
             return PullOutcome.MERGED, await threads.run(merge, lane, head, fetched, save, deadline)
     state = fetched.staged or await threads.run(lane.mirror.path)
     if state is None:
@@ -140,17 +137,10 @@ async def _take_in(  # noqa: PLR0913 - what a merge needs, and what every long w
             await threads.run(_install, lane, state, fetched, source, deadline)
         outcome, report = PullOutcome.INSTALLED, MergeReport(inserted=sum(head.rows.values()))
     else:
+        from membridge.snapshot import merging  # noqa: PLC0415 - as above
+
         with progress.step("replace"):
-            report = await threads.run(
-                install.replace,
-                state,
-                lane.database,
-                source=source,
-                journal=lane.journal,
-                deadline=deadline,
-                save=save,
-            )
-            await threads.run(durable.force, lane.database)
+            report = await threads.run(merging.replace, lane, state, source, save, deadline)
         outcome = PullOutcome.REPLACED
     await threads.run(fetch.take, lane, fetched, deadline=deadline)
     return outcome, report
@@ -182,65 +172,6 @@ def _clear(lane: Lane) -> None:
         lane.mirror.sweep()
 
 
-def _merge_staged(
-    lane: Lane, head: SnapshotRecord, fetched: Fetched, save: BeforeWrite, deadline: Deadline
-) -> MergeReport:
-    """Merge a state that lies beside the old mirror, everything compared, and make it the mirror."""
-    if fetched.staged is None:
-        raise ValueError("nothing is staged")
-    compared = Comparing(lane, head.sha256)
-    compared.begin(deadline)
-    report = snapshot.merge_snapshot(
-        lane.database,
-        base=fetched.base,
-        theirs=fetched.staged,
-        source=lane.source(head.node, head.device_id),
-        journal=lane.journal,
-        deadline=deadline,
-        save=save,
-        compared=compared.found,
-    )
-    durable.force(lane.database)
-    lane.mirror.adopt(fetched.staged, fetched.position)
-    compared.moved()
-    return report
-
-
-def _merge_deltas(
-    lane: Lane, head: SnapshotRecord, fetched: Fetched, save: BeforeWrite, deadline: Deadline
-) -> MergeReport:
-    """Merge the rows that deltas bring, at the cost of these rows, and move the mirror on.
-
-    The mirror takes them in in a transaction that ends after the merge; beside it the former state is read, the base.
-    """
-    path = lane.mirror.path()
-    if path is None:
-        raise CorruptObjectError(f"the mirror of {lane.name} is gone")
-    with closing(MemoryFile(path, deadline=deadline)) as memory, open_frozen(path, deadline=deadline) as base:
-        base.run("BEGIN")
-        base.run("SELECT 1 FROM membridge_state")
-        memory.begin()
-        keys = fetch.keys_of(fetched, memory)
-        with standing.looking(lane, deadline=deadline) as (_, seen):
-            pass
-        for name, some in seen.keys.items():
-            keys.setdefault(name, set()).update(some)
-        source = lane.source(head.node, head.device_id)
-        report = snapshot.merge_keys(
-            lane.database,
-            memory.connection,
-            base,
-            keys,
-            terms=Terms(source=source, decide=three_way.merge, journal=lane.journal, save=save),
-            deadline=deadline,
-        )
-        durable.force(lane.database)
-        memory.commit(encoded(fetched.position))
-    lane.mirror.advance(fetched.position)
-    standing.moved(lane, head.sha256, keys, since=seen.since)
-    return report
-
-
 def _check_forward(lane: Lane, head: SnapshotRecord) -> None:
     """Refuse a head that is behind the mirror: a store that lost its commits must not delete our rows."""
     position = lane.mirror.position()
@@ -266,17 +197,10 @@ async def _import_legacy(lane: Lane, *, progress: ProgressTracker, deadline: Dea
             await threads.run(install.install, staged, lane.database, source=source, deadline=deadline)
             await threads.run(files.discard, lane.marks)
             return PullReply(outcome=PullOutcome.INSTALLED, inserted=found.rows, downloaded_bytes=found.size_bytes)
+        from membridge.snapshot import merging  # noqa: PLC0415 - as above
+
         save = backups.BeforeWrite(lane, "merge", progress, deadline)
-        report = await threads.run(
-            snapshot.merge_snapshot,
-            lane.database,
-            base=None,
-            theirs=staged,
-            source=source,
-            journal=lane.journal,
-            deadline=deadline,
-            save=save,
-        )
+        report = await threads.run(merging.merge_file, lane, staged, source, save, deadline)
     finally:
         await threads.run(staged.unlink, missing_ok=True)
     return PullReply(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from membridge.claudemem.memory import memory_sum
-from membridge.merge import install
+from membridge.merge import snapshot
 from tests.fixtures.databases import OLD, add_observation, execute, rows_of, titles
 from tests.integration.merge.machines import Machine, fill, soon, sync
 
@@ -116,6 +116,6 @@ def test_a_replacement_takes_an_older_nodes_rows_into_a_newer_schema(tmp_path: P
     upgrade(newer.live)
     add_observation(older.live, "alone")
 
-    install.replace(older.push(), newer.live, source=older.source, journal=newer.journal, deadline=soon())
+    snapshot.replace_snapshot(older.push(), newer.live, source=older.source, journal=newer.journal, deadline=soon())
 
     assert titles(newer.live) == {"alone"}

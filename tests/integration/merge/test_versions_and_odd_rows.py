@@ -7,7 +7,7 @@ import pytest
 
 from membridge.claudemem.memory import memory_rows, memory_sum
 from membridge.errors import MembridgeError
-from membridge.merge import apply, install, snapshot
+from membridge.merge import apply, snapshot
 from tests.fixtures.databases import OLD, Writer, add_observation, execute, grow, rows_of, titles
 from tests.integration.merge.machines import Machine, fill, soon, sync
 
@@ -197,7 +197,7 @@ def test_replacing_makes_the_memory_theirs_and_keeps_what_is_local(machines: tup
     kept = rows_of(b.live, "SELECT id, synced_at, origin_local_id FROM observations WHERE id <= 320 ORDER BY id")
     mirror = a.push()
 
-    report = install.replace(mirror, b.live, source=a.source, journal=b.journal, deadline=soon())
+    report = snapshot.replace_snapshot(mirror, b.live, source=a.source, journal=b.journal, deadline=soon())
 
     ours, theirs = memory_rows(b.live), memory_rows(a.live)
     assert {name: ours[name] for name in ours if name != "sdk_sessions"} == {
