@@ -123,7 +123,7 @@ def test_a_memory_that_lost_a_row_has_no_image(memory: MemoryFile) -> None:
     packed = memory.path.with_suffix(".packed")
     pack(memory, packed)
     noted = memory.digest(), memory.rows()
-    execute(memory.path, "DELETE FROM observations WHERE rowid = (SELECT max(rowid) FROM observations)")
+    memory.connection.run("DELETE FROM observations WHERE rowid = (SELECT max(rowid) FROM observations)")
 
     with pytest.raises(OtherMemoryError):
         pack(memory, packed)
