@@ -13,8 +13,8 @@ from pathlib import Path
 from membridge.aio import threads
 from membridge.aio.deadline import readable
 from membridge.claudemem.changes import ChangeWatcher
-from membridge.system import file_events
-from membridge.system.file_events import FileEvents, Names, Places
+from membridge.system.event_source import EventSource
+from membridge.system.file_events import Names, Places
 from membridge.system.logging import get_logger
 
 log = get_logger("membridge.autosync")
@@ -23,8 +23,6 @@ log = get_logger("membridge.autosync")
 LOOK_EVERY = 60.0
 #: Seconds between two looks while there are no events to wait for.
 POLL_EVERY = 0.5
-#: Seconds after which events are tried again where there were none to get.
-TRY_AGAIN = 600.0
 #: Seconds between two looks while a writer is busy, and how much longer than one look the pause is.
 PAUSE, PAUSES = 0.05, 9.0
 #: Seconds after an event at which to look again: what was written can be seen once the writer has forced it to disk.
@@ -100,9 +98,12 @@ class _Events:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._open: FileEvents | None = None
-        self._places: Places = {}
-        self._try_at, self._why = 0.0, ""
+        self._source = EventSource(
+            log,
+            polled="database looked at twice a second, not by events",
+            watched="database watched by events again",
+            database=str(path),
+        )
         #: When the next look is due without an event, and how many were since the last one.
         self._look_at, self._looks = 0.0, 0
 
@@ -112,12 +113,13 @@ class _Events:
             if await threads.run(self._renew):
                 self.look_soon()
                 return True
-            if self._open is None:
+            events = self._source.events
+            if events is None:
                 await asyncio.sleep(POLL_EVERY)
                 return True
-            if not await readable(self._open.fileno(), max(0.0, self._look_at - time.monotonic())):
+            if not await readable(events.fileno(), max(0.0, self._look_at - time.monotonic())):
                 return self._next_look()
-            if self._open.read():
+            if events.read():
                 self.look_soon()
                 return True
             # Of another file in one of the folders.
@@ -129,17 +131,16 @@ class _Events:
 
     def missed_one(self) -> None:
         """Note that the database changed without an event: do not rely on them any more, unless one is there by now."""
-        if self._open is None:
+        events = self._source.events
+        if events is None:
             return
-        if self._open.read():
+        if events.read():
             self.look_soon()
         else:
-            self._poll("it changed without an event", until=float("inf"))
+            self._source.give_up("it changed without an event", until=float("inf"))
 
     def close(self) -> None:
-        opened, self._open, self._places = self._open, None, {}
-        if opened is not None:
-            opened.close()
+        self._source.close()
 
     def _next_look(self) -> bool:
         """Set when the next look without an event is due; return whether the present one is because of an event."""
@@ -151,29 +152,8 @@ class _Events:
 
     def _renew(self) -> bool:
         """Open the events where the database's files are now; return whether they were opened: a look is due then."""
-        if self._open is None and time.monotonic() < self._try_at:
-            return False
-        wanted = places(self._path)
-        if self._open is not None and wanted == self._places and not self._open.is_over:
-            return False
-        self.close()
         try:
-            self._open = file_events.open_events(wanted)
+            return self._source.renew(lambda: places(self._path))
         except (FileNotFoundError, NotADirectoryError):
             # It went meanwhile: the next try finds it elsewhere, or missing.
-            self._try_at = 0.0
             return False
-        except (OSError, AttributeError) as error:
-            self._poll(str(error), until=time.monotonic() + TRY_AGAIN)
-            return False
-        if self._why:
-            log.info("database watched by events again", database=str(self._path))
-        self._places, self._why = wanted, ""
-        return True
-
-    def _poll(self, reason: str, *, until: float) -> None:
-        self.close()
-        self._try_at = until
-        if reason != self._why:
-            log.warning("database looked at twice a second, not by events", database=str(self._path), reason=reason)
-        self._why = reason

@@ -2,21 +2,18 @@
 
 import asyncio
 import os
-import time
 from pathlib import Path
 
 from membridge.aio import threads
 from membridge.aio.deadline import readable
-from membridge.system import file_events
-from membridge.system.file_events import FileEvents, Names
+from membridge.system.event_source import EventSource
+from membridge.system.file_events import Names, Places
 from membridge.system.logging import get_logger
 
 log = get_logger("membridge.hooks")
 
 #: Seconds between two looks that no event asked for, with events and without.
 LOOK_EVERY, POLL_EVERY = 60.0, 1.0
-#: Seconds after which events are tried again where there were none to get.
-TRY_AGAIN = 600.0
 
 
 def has_any(folder: Path) -> bool:
@@ -40,17 +37,22 @@ class FolderWatch:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._events: FileEvents | None = None
-        self._try_at, self._why = 0.0, ""
+        self._source = EventSource(
+            log,
+            polled="spool looked at each second, not by events",
+            watched="spool watched by events again",
+            path=str(folder),
+        )
 
     async def come(self) -> None:
         """Wait until a file may have come since the last call returned. Raises FileAccessError for a missing folder."""
-        if await threads.run(self._renew):
+        if await threads.run(self._source.renew, self._places):
             return
-        if self._events is None:
+        events = self._source.events
+        if events is None:
             await self._poll()
-        elif await readable(self._events.fileno(), LOOK_EVERY):
-            self._events.read()
+        elif await readable(events.fileno(), LOOK_EVERY):
+            events.read()
 
     async def _poll(self) -> None:
         while True:
@@ -60,26 +62,7 @@ class FolderWatch:
 
     def close(self) -> None:
         """Close the descriptors."""
-        opened, self._events = self._events, None
-        if opened is not None:
-            opened.close()
+        self._source.close()
 
-    def _renew(self) -> bool:
-        """Open the events if there are none; return whether that was done, after which a look is due."""
-        if self._events is not None and not self._events.is_over:
-            return False
-        self.close()
-        if time.monotonic() < self._try_at:
-            return False
-        try:
-            self._events = file_events.open_events({self._folder: Names(every=True)})
-        except (FileNotFoundError, NotADirectoryError):
-            raise
-        except (OSError, AttributeError) as error:
-            self._try_at = time.monotonic() + TRY_AGAIN
-            if str(error) != self._why:
-                log.warning("spool looked at each second, not by events", path=str(self._folder), reason=str(error))
-            self._why = str(error)
-            return False
-        self._why = ""
-        return True
+    def _places(self) -> Places:
+        return {self._folder: Names(every=True)}

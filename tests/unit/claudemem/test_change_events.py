@@ -12,7 +12,7 @@ import pytest
 from membridge.claudemem import change_events
 from membridge.claudemem.change_events import changes, places
 from membridge.claudemem.changes import ChangeWatcher
-from membridge.system import file_events
+from membridge.system import event_source, file_events
 from membridge.system.file_events import Names, Places
 from tests.fixtures.databases import add_observation, connect, execute, make_database
 from tests.fixtures.pace import pause
@@ -105,6 +105,9 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             lines.append(f"{event}: {fields.get('reason', '')}")
 
         warning = info
+
+        def debug(self, event: str, **fields: object) -> None:
+            """Say nothing: a reason that repeats."""
 
     monkeypatch.setattr(change_events, "log", Log())
     return lines
@@ -209,7 +212,7 @@ async def test_where_events_run_out_the_database_is_looked_at(
     claude_mem_copy: Path, monkeypatch: pytest.MonkeyPatch, said: list[str], number: int
 ) -> None:
     monkeypatch.setattr(change_events, "POLL_EVERY", 0.05)
-    monkeypatch.setattr(change_events, "TRY_AGAIN", 0.5)
+    monkeypatch.setattr(event_source, "TRY_AGAIN", 0.5)
     open_events, refused = file_events.open_events, [True]
 
     def exhausted(wanted: Places) -> file_events.FileEvents:
