@@ -10,7 +10,7 @@ import { Time } from "../../app/parts/time.js";
 import { Secret } from "./secret.js";
 
 const AT = "/api/v1/keys";
-const ROLES = [["reader", "reader: sees"], ["operator", "operator: changes"], ["admin", "admin: manages too"]];
+const ROLES = [["reader", "reader: sees"], ["operator", "operator: acts"], ["admin", "admin: manages"]];
 const SCOPES = { tasks: "tasks", memory: "memory", agent: "agent", access: "invitations", keys: "API keys", metrics: "metrics" };
 const DAYS = [["30", "30 days"], ["90", "90 days"], ["365", "a year"], ["", "for ever"]];
 const NEW = { name: "", role: "operator", scopes: ["tasks", "memory"], days: "90" };
