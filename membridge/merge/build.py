@@ -4,6 +4,7 @@ Tables first, then the rows by statements of SQLite, then indexes; meanwhile the
 beside it. What belongs to a machine is empty.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from membridge.merge.search_index import Rows, SearchIndex
 from membridge.merge.write import second_hash, stand_ins
 from membridge.system import clock, files
 
+#: The end of an index of the rows that were not synced yet; those that come are synced.
+_UNSYNCED = re.compile(r"\bWHERE\s+synced_at\s+IS\s+NULL\s*;?\s*$", re.IGNORECASE)
 #: Columns by whose index a row is found that another one refers to.
 _PROBES = ("created_at_epoch", "content_session_id")
 
@@ -84,6 +87,8 @@ class _Builder:
     def begin(self) -> Mapping[SearchIndex, Rows]:
         """Make the tables; return the search indexes that can be made beside, and of which rows."""
         self._run(sql for kind, _, sql in self._own if kind == "table")
+        # No row that comes is in them: made afterwards, each would read its whole table to find that out.
+        self._run(sql for kind, _, sql in self._own if kind == "index" and _is_of_unsynced(sql))
         self._tables = travelling_tables(self._connection)
         for _, name, sql in self._own:
             index = search_index.search_index(self._connection, name, sql) if _is_virtual(sql) else None
@@ -104,7 +109,7 @@ class _Builder:
     def index(self) -> None:
         """Make the indexes that SQLite needs."""
         for kind, _, sql in self._own:
-            if kind == "index":
+            if kind == "index" and not _is_of_unsynced(sql):
                 self._index(sql)
 
     def finish(self) -> None:
@@ -129,6 +134,9 @@ class _Builder:
             f"INSERT INTO main.{quoted(table.name)} ({names}) {rows} WHERE {whole}",
             self._bindings,
         )
+        known = self._connection.number(f"SELECT count(*) FROM state.{quoted(table.name)}")  # noqa: S608 - as above
+        if self._connection.apsw.changes() == known:
+            return
         for row in self._connection.rows(f"{rows} WHERE NOT ({whole})", self._bindings):
             given = dict(zip(("rowid", *values), row, strict=True))
             self._insert_alone(table, given)
@@ -247,6 +255,10 @@ def _own_statements(schema: Schema) -> list[tuple[str, str, str]]:
         if not name.startswith("sqlite_")
         and not (kind == "table" and not _is_virtual(sql) and name.startswith(virtual))
     ]
+
+
+def _is_of_unsynced(sql: str) -> bool:
+    return _UNSYNCED.search(sql) is not None
 
 
 def _is_virtual(sql: str) -> bool:
