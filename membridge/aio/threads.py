@@ -29,7 +29,20 @@ async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     functions take a `Deadline` and check it. An OSError about a file that the function did not translate becomes
     DiskFullError or FileAccessError.
     """
-    call = _POOL.submit(_translating, functools.partial(function, *args, **kwargs))
+    return await _result(_POOL, functools.partial(function, *args, **kwargs))
+
+
+async def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` as `run` does, but in a thread of its own: it waits for what threads of the pool do.
+
+    Its caller makes sure that it ends when it is cancelled.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="apart") as thread:
+        return await _result(thread, functools.partial(function, *args, **kwargs))
+
+
+async def _result(executor: ThreadPoolExecutor, call_of: Callable[[], T]) -> T:
+    call = executor.submit(_translating, call_of)
     future = asyncio.wrap_future(call)
     try:
         while not future.done():

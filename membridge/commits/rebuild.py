@@ -3,18 +3,21 @@
 Whatever an object holds, a memory file ends in the state that the record promises, or as it was.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from membridge.aio import tasks, threads
 from membridge.aio.deadline import Deadline
+from membridge.aio.tasks import first_failure
+from membridge.commits.arriving import Arriving
 from membridge.commits.chain import Step
 from membridge.commits.progress import ProgressTracker
 from membridge.commits.replica import Replica
 from membridge.errors import CorruptObjectError, DatabaseInvalidError
 from membridge.merge import image
-from membridge.merge.image import MalformedImageError
+from membridge.merge.image import MalformedImageError, Source
 from membridge.merge.memory_file import MemoryFile, OtherMemoryError
 from membridge.merge.memory_schema import OtherSchemaError
 from membridge.merge.row_stream import MalformedStreamError, decode
@@ -36,15 +39,20 @@ class Rebuilt:
         self._target, self._deadline = target, deadline
         self._memory: MemoryFile | None = None
 
+    def begin(self, record: SnapshotRecord, source: Source) -> None:
+        """Begin anew with the image of a full snapshot. Raises CorruptObjectError."""
+        self.close()
+        files.remove(self._target)
+        self._memory = self._unpacked(record, source)
+
     def add(self, record: SnapshotRecord, packed: Path) -> None:
         """Make the file the state of `record` by an object that leads there from what it is. Raises CorruptObjectError.
 
         With a full snapshot it begins anew.
         """
         if record.kind is SnapshotKind.FULL:
-            self.close()
-            files.remove(self._target)
-            self._memory = self._unpacked(record, packed)
+            with files.translated(packed), packed.open("rb") as source:
+                self.begin(record, source)
             return
         if self._memory is None:
             raise CorruptObjectError(f"snapshot {record.seq} begins a chain and is no full one")
@@ -76,10 +84,10 @@ class Rebuilt:
             self._memory.close()
             self._memory = None
 
-    def _unpacked(self, record: SnapshotRecord, packed: Path) -> MemoryFile:
+    def _unpacked(self, record: SnapshotRecord, source: Source) -> MemoryFile:
         try:
-            with files.translated(packed):
-                memory = image.unpack(packed, self._target, size_bytes=record.size_bytes, deadline=self._deadline)
+            with files.translated(self._target):
+                memory = image.unpack(source, self._target, size_bytes=record.size_bytes, deadline=self._deadline)
             try:
                 memory.check_is(record.sha256)
             except BaseException:
@@ -108,19 +116,59 @@ async def rebuild(
     total, done = sum(stored.size_bytes for _, stored in objects), 0
     with closing(Rebuilt(target, deadline=deadline)) as rebuilt:
         for start in range(0, len(objects), BATCH):
-            batch = objects[start : start + BATCH]
+            batch = rest = objects[start : start + BATCH]
             with progress.step("download"):
-                await download(replica, [stored for _, stored in batch], work, deadline=deadline)
+                if not start and await _begun(replica, batch[0], rebuilt, work, progress=progress, deadline=deadline):
+                    rest = batch[1:]
+                await download(replica, [stored for _, stored in rest], work, deadline=deadline)
                 done += sum(stored.size_bytes for _, stored in batch)
                 progress.advance(done, total)
             with progress.step("apply"):
-                for record, stored in batch:
+                for record, stored in rest:
                     await threads.run(rebuilt.add, record, work / stored.sha256)
             # Two steps may have the same bytes: a memory that changed to and fro.
             for path in {work / stored.sha256 for _, stored in batch}:
                 await threads.run(files.discard, path)
         await threads.run(rebuilt.finish)
     return done
+
+
+async def _begun(
+    replica: Replica,
+    first: tuple[SnapshotRecord, SnapshotObject],
+    rebuilt: Rebuilt,
+    work: Path,
+    *,
+    progress: ProgressTracker,
+    deadline: Deadline,
+) -> bool:
+    """Unpack a full snapshot while it is downloaded; return whether that was done, and the object is what it should be.
+
+    If not, nothing is lost but the time: `download` and `add` say what is wrong. Errors: the store's, DiskFullError.
+    """
+    record, stored = first
+    path = work / stored.sha256
+    arriving = Arriving(path, deadline=deadline)
+
+    def heard(done: int, total: int) -> None:
+        arriving.grew()
+        progress.advance(done, total)
+
+    async def fetch() -> None:
+        try:
+            await replica.store.download(stored.key, path, deadline=deadline, progress=heard)
+        finally:
+            arriving.end()
+
+    try:
+        with first_failure():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fetch(), name="download a full snapshot")
+                # It reads until the download has ended, which may need the threads of the pool.
+                group.create_task(threads.apart(rebuilt.begin, record, arriving), name="unpack it")
+    except CorruptObjectError:
+        return False
+    return arriving.sha256() == stored.sha256
 
 
 async def download(replica: Replica, objects: Sequence[SnapshotObject], work: Path, *, deadline: Deadline) -> None:

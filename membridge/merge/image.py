@@ -7,7 +7,7 @@ at a time. Nothing in an image is relied on before its schema has been compared.
 
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import msgspec
 import zstandard
@@ -49,12 +49,20 @@ def pack(memory: MemoryFile, target: Path) -> None:
         memory.note_counted(counted)
 
 
-def unpack(packed: Path, target: Path, *, size_bytes: int, deadline: Deadline) -> MemoryFile:
-    """Write the memory file of `size_bytes` whose image is in `packed`; return it open, as one that is being built.
+class Source(Protocol):
+    """What an image is read from: an open file, or one that is still arriving."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, fewer than `size` only at the end."""
+        ...
+
+
+def unpack(source: Source, target: Path, *, size_bytes: int, deadline: Deadline) -> MemoryFile:
+    """Write the memory file of `size_bytes` whose image `source` has; return it open, as one that is being built.
 
     Blocking. Raises MalformedImageError and OtherSchemaError; what was begun stays there.
     """
-    counted = _written(packed, target, size_bytes)
+    counted = _written(source, target, size_bytes)
     memory = MemoryFile(target, deadline=deadline, building=True)
     try:
         memory.check_schema()
@@ -65,9 +73,9 @@ def unpack(packed: Path, target: Path, *, size_bytes: int, deadline: Deadline) -
     return memory
 
 
-def _written(packed: Path, target: Path, size_bytes: int) -> Tail:
+def _written(source: Source, target: Path, size_bytes: int) -> Tail:
     """Write the file, and return what its rows add up to. Raises MalformedImageError."""
-    with packed.open("rb") as source, target.open("wb") as file:
+    with target.open("wb") as file:
         if source.read(len(MAGIC)) != MAGIC:
             raise MalformedImageError("not the image of a memory")
         one, other = _Unpacker(file.fileno(), size_bytes), _Unpacker(file.fileno(), size_bytes)
@@ -127,7 +135,7 @@ def _framed(part: bytes) -> bytes:
     return len(part).to_bytes(_LENGTH, "little") + part
 
 
-def _next(source: BinaryIO) -> bytes:
+def _next(source: Source) -> bytes:
     """Return the next part of an image. Raises MalformedImageError."""
     length = int.from_bytes(source.read(_LENGTH), "little")
     if not 0 < length <= _LONGEST:

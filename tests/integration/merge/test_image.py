@@ -38,7 +38,8 @@ def arrived(memory: MemoryFile) -> Path:
     """Return the file that somebody else makes of the image of a memory."""
     packed, target = memory.path.with_suffix(".packed"), memory.path.with_name("b.memory")
     pack(memory, packed)
-    unpack(packed, target, size_bytes=memory.size_bytes(), deadline=soon()).close()
+    with packed.open("rb") as source:
+        unpack(source, target, size_bytes=memory.size_bytes(), deadline=soon()).close()
     return target
 
 
@@ -193,8 +194,8 @@ def test_bytes_that_are_not_the_image_of_that_size_are_refused_before_they_fill_
     pack(memory, packed)
     packed.write_bytes(damage(packed.read_bytes()))
 
-    with pytest.raises(MalformedImageError):
-        unpack(packed, target, size_bytes=memory.size_bytes(), deadline=soon())
+    with packed.open("rb") as source, pytest.raises(MalformedImageError):
+        unpack(source, target, size_bytes=memory.size_bytes(), deadline=soon())
 
     assert target.stat().st_size <= memory.size_bytes() + (1 << 20)
 

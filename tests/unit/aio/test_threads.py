@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
 from membridge.aio import threads
+from membridge.errors import FileAccessError
 
 #: Seconds a thread of a test waits for its release before it gives up.
 PATIENCE = 10.0
@@ -130,3 +132,40 @@ async def test_a_call_that_is_cancelled_in_the_queue_never_runs_and_ends_at_once
         await behind
 
     assert ran == ["behind"]
+
+
+async def test_work_apart_needs_no_thread_of_the_pool() -> None:
+    release = threading.Event()
+
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        for _ in range(threads.THREADS):
+            group.create_task(threads.run(release.wait, PATIENCE))
+        # Let all of them begin.
+        await asyncio.sleep(0)
+        assert await threads.apart(lambda: "done") == "done"
+        release.set()
+
+
+async def test_a_cancelled_call_apart_waits_for_its_thread_and_names_the_file_that_failed() -> None:
+    began, release, ended = asyncio.Event(), threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(began.set)
+        release.wait(PATIENCE)
+        ended.set()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(threads.apart(work))
+        await began.wait()
+        task.cancel()
+        loop.call_later(0.05, release.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert ended.is_set()
+
+    def missing() -> None:
+        Path("/nowhere/at all").read_bytes()
+
+    with pytest.raises(FileAccessError, match="/nowhere/at all"):
+        await threads.apart(missing)
