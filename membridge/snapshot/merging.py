@@ -58,7 +58,7 @@ def merge_deltas(
     """
     path = lane.mirror.path()
     if path is None:
-        raise CorruptObjectError(f"the mirror of {lane.name} is gone")
+        raise CorruptObjectError(f"the mirror of {lane.name} is gone", remedy="run `membridge pull` again")
     with closing(MemoryFile(path, deadline=deadline)) as memory, open_frozen(path, deadline=deadline) as base:
         base.run("BEGIN")
         base.run("SELECT 1 FROM membridge_state")
