@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -213,3 +214,29 @@ def precious(home: Path) -> dict[str, str]:
     """Return what must never change, as `tree` does."""
     folders = {name.split("/")[0] for name in PRECIOUS}
     return {path: body for path, body in tree(home).items() if path.split("/")[0] in folders}
+
+
+def restore(saved: Path, home: Path) -> None:
+    """Make a home what it was; only the receipt is a file that is ever changed and not replaced."""
+
+    def copy(source: str, target: str) -> None:
+        (shutil.copy2 if Path(source).name == "receipt" else os.link)(source, target)
+
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(saved, home, symlinks=True, copy_function=copy)
+
+
+def check_removal_at_each_kill(machine: Machine, before: dict[str, str]) -> None:
+    """Kill a removal at each of its steps; the next one leaves the home as it was `before`."""
+    saved = machine.folder / "saved"
+    machine.home.rename(saved)
+    step = 1
+    while True:
+        restore(saved, machine.home)
+        if not machine.killed(step, "uninstall", "--user"):
+            break
+        ran = machine.run("uninstall", "--user")
+        assert ran.returncode == 0 or "there is no receipt" in ran.stderr
+        assert tree(machine.home) == before, step
+        step += 1
+    assert step > 8

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.machine import Machine, populate, tree
-from tests.install.test_kills import restore
+from tests.install.machine import Machine, check_removal_at_each_kill, populate, tree
 
 Install = Callable[..., str]
 #: Runs a command line of a user, whose home is in passwd, as root's `su -s SHELL USER -c LINE` does.
@@ -158,15 +157,4 @@ def test_the_user_of_a_machine_s_node_removes_them(machine: Machine, built: dict
 @pytest.mark.timeout(400)
 def test_a_removal_that_is_killed_is_finished_by_the_next(machine: Machine, install: Install) -> None:
     before = with_hooks(machine, install)
-    saved = machine.folder / "saved"
-    machine.home.rename(saved)
-    step = 1
-    while True:
-        restore(saved, machine.home)
-        if not machine.killed(step, "uninstall", "--user"):
-            break
-        ran = machine.run("uninstall", "--user")
-        assert ran.returncode == 0 or "there is no receipt" in ran.stderr
-        assert tree(machine.home) == before, step
-        step += 1
-    assert step > 8
+    check_removal_at_each_kill(machine, before)

@@ -1,28 +1,16 @@
 """The installer is killed before each of its steps: what is precious stays, and the next run ends as if nothing was."""
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.install.machine import Machine, populate, precious, tree
+from tests.install.machine import Machine, check_removal_at_each_kill, populate, precious, restore, tree
 
 #: Parts of the steps, so that no test takes long and several run at once.
 PARTS = 4
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-
-def restore(saved: Path, home: Path) -> None:
-    """Make a home what it was; only the receipt is a file that is ever changed and not replaced."""
-
-    def copy(source: str, target: str) -> None:
-        (shutil.copy2 if Path(source).name == "receipt" else os.link)(source, target)
-
-    shutil.rmtree(home, ignore_errors=True)
-    shutil.copytree(saved, home, symlinks=True, copy_function=copy)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -75,18 +63,7 @@ def test_an_upgrade_that_is_killed_leaves_a_version_that_runs(
 def test_a_removal_that_is_killed_is_finished_by_the_next(machine: Machine, install: Callable[..., str]) -> None:
     before = populate(machine.home)
     install()
-    saved = machine.folder / "saved"
-    machine.home.rename(saved)
-    step = 1
-    while True:
-        restore(saved, machine.home)
-        if not machine.killed(step, "uninstall", "--user"):
-            break
-        ran = machine.run("uninstall", "--user")
-        assert ran.returncode == 0 or "there is no receipt" in ran.stderr
-        assert tree(machine.home) == before, step
-        step += 1
-    assert step > 8
+    check_removal_at_each_kill(machine, before)
 
 
 @pytest.mark.parametrize("mode", ["server", "all", "migrate", "cleanup"])

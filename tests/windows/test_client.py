@@ -13,14 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.windows import OURS
-from tests.integration.access.sites import Site, site
+from tests.integration.access.sites import Site, shouting_claude, site
 from tests.windows.machine import ROOT, SOON, WindowsMachine
 
-CLAUDE = """\
-import json, sys
-prompt = "2.0" if "--version" in sys.argv else sys.stdin.read()
-print(json.dumps({"result": prompt.upper(), "is_error": False, "session_id": "s", "usage": {}}))
-"""
 #: What install.ps1 runs; it is checked here for its calls of the registry.
 INSTALLER = "membridge/installation/windows_client.py"
 #: What modules of a client have for a node alone, by the names that Windows lacks.
@@ -40,11 +35,7 @@ async def place(tmp_path: Path) -> AsyncGenerator[Site]:
 
 @pytest.fixture
 def claude(tmp_path: Path) -> Path:
-    """A program that shouts its prompt."""
-    path = tmp_path / "claude"
-    path.write_text(f"#!{sys.executable}\n{CLAUDE}")
-    path.chmod(0o700)
-    return path
+    return shouting_claude(tmp_path)
 
 
 async def test_a_client_joins_and_works_with_tasks(place: Site, claude: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ from tests.fixtures.pace import written_to
 from tests.fixtures.ports import free_port
 
 SHARED, OTHER = "shared", "other"
+
+
+#: A Claude CLI that shouts its prompt.
+_CLAUDE = """\
+import json, sys
+prompt = "2.0" if "--version" in sys.argv else sys.stdin.read()
+print(json.dumps({"result": prompt.upper(), "is_error": False, "session_id": "s", "usage": {}}))
+"""
 
 
 @dataclass(slots=True)
@@ -166,3 +175,11 @@ async def signed_in(place: Site, seed: Path, name: str, project: str = SHARED) -
         yield Attacker(client, canonical_id(project), name, refused)
     finally:
         await client.close()
+
+
+def shouting_claude(folder: Path) -> Path:
+    """Make a Claude CLI in a folder that answers with its prompt in capitals."""
+    path = folder / "claude"
+    path.write_text(f"#!{sys.executable}\n{_CLAUDE}")
+    path.chmod(0o700)
+    return path

@@ -4,7 +4,6 @@ One server with a coordinator; b joined and takes tasks, and c tries with its ow
 """
 
 import json
-import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -17,13 +16,8 @@ from membridge.settings import RUNTIME
 from schemas import subjects
 from schemas.identity import canonical_id
 from tests.fixtures.machines import command
-from tests.integration.access.sites import SHARED, Attacker, Site, attacker, eventually, site
+from tests.integration.access.sites import SHARED, Attacker, Site, attacker, eventually, shouting_claude, site
 
-CLAUDE = """\
-import json, sys
-prompt = "2.0" if "--version" in sys.argv else sys.stdin.read()
-print(json.dumps({"result": prompt.upper(), "is_error": False, "session_id": "s", "usage": {}}))
-"""
 TASK = "0f7f2f5e-6a43-4c5c-9d49-0a8a0b3d7a11"
 
 
@@ -35,11 +29,7 @@ async def place(tmp_path: Path) -> AsyncGenerator[Site]:
 
 @pytest.fixture
 def claude(tmp_path: Path) -> Path:
-    """A program that shouts its prompt."""
-    path = tmp_path / "claude"
-    path.write_text(f"#!{sys.executable}\n{CLAUDE}")
-    path.chmod(0o700)
-    return path
+    return shouting_claude(tmp_path)
 
 
 @pytest.fixture

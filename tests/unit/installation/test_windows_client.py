@@ -235,8 +235,8 @@ class Killed(BaseException):
     """The end of the process."""
 
 
-def killed_at(patch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
-    """Let the process end before its write number `step`; return a count of the writes that it came to."""
+def dies(monkeypatch: pytest.MonkeyPatch, step: int, machine: Machine, *arguments: str) -> bool:
+    """Run a command whose process ends before its write number `step`; return whether it came to that write."""
     count = 0
 
     def counted(real: Callable[..., object]) -> Callable[..., object]:
@@ -249,11 +249,16 @@ def killed_at(patch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
 
         return write
 
-    for name in ("replace", "rename", "unlink", "touch", "rmdir"):
-        patch.setattr(Path, name, counted(getattr(Path, name)))
-    patch.setattr(windows_client.shutil, "rmtree", counted(windows_client.shutil.rmtree))
-    patch.setattr(TextPath, "write", counted(TextPath.write))
-    return lambda: count
+    with monkeypatch.context() as patch:
+        for name in ("replace", "rename", "unlink", "touch", "rmdir"):
+            patch.setattr(Path, name, counted(getattr(Path, name)))
+        patch.setattr(windows_client.shutil, "rmtree", counted(windows_client.shutil.rmtree))
+        patch.setattr(TextPath, "write", counted(TextPath.write))
+        try:
+            machine.do(*arguments)
+        except Killed:
+            return True
+    return False
 
 
 def test_killed_at_any_step_of_an_upgrade_a_version_runs_and_uninstall_removes_all(
@@ -265,13 +270,7 @@ def test_killed_at_any_step_of_an_upgrade_a_version_runs_and_uninstall_removes_a
         for name in ("0.1.0", "0.2.0"):
             machine.install(name)
         machine.build("0.3.0")
-        with monkeypatch.context() as patch:
-            killed_at(patch, step)
-            try:
-                machine.do("activate", "0.3.0")
-                died = False
-            except Killed:
-                pass
+        died = dies(monkeypatch, step, machine, "activate", "0.3.0")
         assert machine.running().strip() in machine.versions()
         if step % 2:
             assert machine.do("activate", "0.3.0") == 0
@@ -289,13 +288,7 @@ def test_killed_at_any_step_of_the_first_installation_uninstall_removes_all(
     while died:
         step += 1
         machine.build("0.1.0")
-        with monkeypatch.context() as patch:
-            killed_at(patch, step)
-            try:
-                machine.do("activate", "0.1.0")
-                died = False
-            except Killed:
-                pass
+        died = dies(monkeypatch, step, machine, "activate", "0.1.0")
         machine.clear_unfinished()
         if (machine.prefix / "windows_client.py").exists():
             assert machine.do("uninstall") == 0
@@ -310,13 +303,7 @@ def test_killed_at_any_step_an_uninstall_can_be_run_again(machine: Machine, monk
     while died:
         step += 1
         machine.install("0.1.0")
-        with monkeypatch.context() as patch:
-            killed_at(patch, step)
-            try:
-                machine.do("uninstall")
-                died = False
-            except Killed:
-                pass
+        died = dies(monkeypatch, step, machine, "uninstall")
         # install.ps1 runs what is still there; without it nothing is left to remove.
         if (machine.prefix / "windows_client.py").exists():
             assert machine.do("uninstall") == 0
