@@ -152,6 +152,7 @@ def _write_settings(place: Place, seen: Look, made: Plan, settled: Settled) -> N
         return json_file.written(_merged(place, seen, made, settings_file.read(now)), now)
 
     try:
+        # Raises for a link or a folder in its place, which `replace` would follow.
         place_files.current(place.config, rules.SETTINGS)
         json_file.replace(place.config / rules.SETTINGS, content)
     except DiskFullError:

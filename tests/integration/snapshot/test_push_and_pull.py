@@ -1,20 +1,25 @@
 """Push and pull between two machines, on both object stores: nothing is lost, and nothing is sent twice."""
 
+import asyncio
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from membridge.aio.deadline import Deadline
 from membridge.claudemem.memory import memory_rows
 from membridge.commits.chain import ChainPolicy
 from membridge.commits.layout import legacy_database
 from membridge.errors import MembridgeError, NotFoundError, ShrinkRefusedError
+from membridge.objectstore.protocol import Progress
 from membridge.snapshot import backups
 from membridge.testing.writer import write
 from schemas.events import SnapshotCommitted
 from schemas.snapshot import PullOutcome, PushOutcome, SnapshotKind
+from tests.faults.store import FaultyStore
 from tests.fixtures.lanes import Box, MakeBox, soon
 
 SAMPLE = Path(__file__).parents[2] / "data" / "claude-mem-13.25.3.db"
@@ -221,3 +226,34 @@ async def test_a_deletion_travels_across_a_new_chain(make_box: MakeBox) -> None:
     assert (await a.push()).kind is SnapshotKind.FULL
     assert (await b.pull()).deleted == 2
     assert memory_rows(b.database) == memory_rows(a.database)
+
+
+class LosingStore(FaultyStore):
+    """Takes away the note of where a node's mirror stands while it downloads."""
+
+    position: Path
+
+    async def download(
+        self, key: str, target: Path, *, start: int = 0, deadline: Deadline, progress: Progress | None = None
+    ) -> None:
+        await self.inner.download(key, target, start=start, deadline=deadline, progress=progress)
+        await asyncio.to_thread(self.position.unlink, missing_ok=True)
+
+
+async def test_a_pull_whose_mirror_is_lost_meanwhile_begins_with_the_full_snapshot(
+    make_box: MakeBox,
+) -> None:
+    a, b = given_memory(make_box("a")), make_box("b")
+    await a.push()
+    await b.pull()
+    write(str(a.database), 3, "a")
+    await a.push()
+    store = LosingStore(b.lane.store)
+    store.position = b.lane.mirror.directory / "position.json"
+
+    pulled = await Box(replace(b.lane, store=store), b.events).pull()
+
+    # It begins again with the full snapshot.
+    assert (pulled.outcome, pulled.seq) == (PullOutcome.MERGED, 2)
+    assert memory_rows(b.database) == memory_rows(a.database)
+    assert (await b.pull()).outcome is PullOutcome.UNCHANGED
