@@ -193,7 +193,10 @@ def _url(text: str, schemes: tuple[str, ...]) -> str:
         raise ValueError
     if parts.port == 0:
         raise ValueError
-    return text
+    # A resolver does the same, and what it raises is no error of the network.
+    parts.hostname.encode("idna")
+    # Others tell by the scheme whether to verify a certificate, so it has one spelling.
+    return f"{parts.scheme}{text[len(parts.scheme) :]}"
 
 
 def _servers(raw: object, _home: Path) -> tuple[str, ...]:

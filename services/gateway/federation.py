@@ -59,15 +59,14 @@ class Federated:
 
     async def set(self, request: SetRuntimeConfig, call: Call) -> RuntimeConfig:
         """Configure a server, or none. A new server gets no key that was meant for another one."""
-        before = self.server
+        before, url = self.server, ""
         if request.server_url:
             try:
-                ENDPOINT.parse(request.server_url, self._home)
+                url = ENDPOINT.parse(request.server_url, self._home)
             except ValueError as error:
                 raise InvalidRequestError(
                     f"server_url is not an address: {ENDPOINT.allowed} is", field="server_url"
                 ) from error
-        url = request.server_url.rstrip("/")
         kept = before.admin_key if url == before.server_url else ""
         key = kept if request.admin_key is None else request.admin_key
         await self._kept.kv.put(_KEPT, Federation(server_url=url, admin_key=key), deadline=call.deadline)

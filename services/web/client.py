@@ -38,7 +38,7 @@ async def fetch(
     tries = tries if method == "GET" else 1
     pause = PAUSE
     # Loaded here: services have no certificates of authorities in memory, and few ever ask another server.
-    context = ssl.create_default_context() if url.startswith("https:") else False
+    context = False if url.startswith("http:") else ssl.create_default_context()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context, limit=4)) as session:
         for left in range(tries - 1, -1, -1):
             try:

@@ -2,7 +2,6 @@
 
 import json
 import stat
-import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -18,19 +17,15 @@ from membridge.testing.node_process import NodeProcess
 from schemas.identity import canonical_id
 from tests.fixtures.machines import PROJECT, MakeMachine, command
 from tests.fixtures.ports import free_port
-from tests.integration.access.sites import eventually
-from tests.integration.access.test_tasks import CLAUDE
+from tests.integration.access.sites import eventually, shouting_claude
 
 
 @pytest.fixture
 def alone(make_machine: MakeMachine, tmp_path: Path) -> NodeProcess:
     """A machine with a memory and all parts, on which `up` has not run yet."""
-    claude = tmp_path / "claude"
-    claude.write_text(f"#!{sys.executable}\n{CLAUDE}")
-    claude.chmod(0o700)
     return make_machine(
         "a", memory=True, MEMBRIDGE_NATS_URL=f"nats://127.0.0.1:{free_port()}", MEMBRIDGE_COORDINATOR="1",
-        MEMBRIDGE_WORKER="1", MEMBRIDGE_CLAUDE=str(claude), XDG_CONFIG_HOME=str(tmp_path / "config"),
+        MEMBRIDGE_WORKER="1", MEMBRIDGE_CLAUDE=str(shouting_claude(tmp_path)), XDG_CONFIG_HOME=str(tmp_path / "config"),
     )  # fmt: skip
 
 

@@ -221,9 +221,12 @@ async def test_another_server_answers_where_one_is_configured(served: Served, bu
         nothing = await gateway.get("/api/runtime/config")
         assert (nothing["server_url"], nothing["source"]) == ("", "none")
         assert (await gateway.post("/api/runtime/test-connection"))["ok"] is False
-        wrong = await gateway.ask("POST", "/api/runtime/config", {"server_url": "ftp://x"})
-        assert (wrong.status, wrong.error.field) == (400, "server_url")
-        shown = await gateway.post("/api/runtime/config", {"server_url": url, "admin_key": ADMIN})
+        for text in ("ftp://x", "http://a..b"):
+            wrong = await gateway.ask("POST", "/api/runtime/config", {"server_url": text})
+            assert (wrong.status, wrong.error.field) == (400, "server_url")
+        # As people write it, without a scheme.
+        without = f"{other.where.host}:{other.where.port}/"
+        shown = await gateway.post("/api/runtime/config", {"server_url": without, "admin_key": ADMIN})
         assert (shown["server_url"], shown["admin_key"], shown["source"]) == (url, "…aaaa", "console")
         assert (await gateway.post("/api/runtime/test-connection"))["detail"] == "connected"
         projects = (await gateway.get("/api/membridge/projects"))["projects"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.settings.kinds import MASK, ORIGINS, PATH, SECRET, SERVERS, Secret, mask_userinfo, show
+from membridge.settings.kinds import ENDPOINT, MASK, ORIGINS, PATH, SECRET, SERVERS, Secret, mask_userinfo, show
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,26 @@ def test_an_origin_is_kept_as_browsers_name_it(written: object, meant: tuple[str
 def test_what_is_no_origin_is_refused(written: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the loader names the setting
         ORIGINS.parse(written, Path("/"))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("board:9000", "http://board:9000"),
+        ("HTTPS://Board.example/", "https://Board.example"),
+        ("http://[::1]:9000", "http://[::1]:9000"),
+        ("http://bücher.example.", "http://bücher.example."),
+    ],
+)
+def test_an_address_is_kept_with_its_scheme_in_one_spelling(written: str, meant: str) -> None:
+    assert ENDPOINT.parse(written, Path("/")) == meant
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "http://", "ftp://board", "http://user@board", "http://board/x", "http://board:0", "http://board:65536",
+     "http://a..b", f"http://{'x' * 64}.example"],
+)  # fmt: skip
+def test_what_no_resolver_takes_is_no_address(written: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the loader names the setting
+        ENDPOINT.parse(written, Path("/"))
