@@ -1,28 +1,41 @@
 #!/bin/sh
 # What a session start does: session_start.sh [--project NAME], the hook's JSON on stdin.
 #
-# Puts the event into the spool, then asks the daemon for fresh memory and prints its line as a hook's answer, or nothing.
-# Exits 0 whatever happens, within the time of the settings.
+# Puts the event into the spool, then asks the daemon for fresh memory and prints its answer, or nothing. It asks by a
+# file and is answered by one of the same name. Exits 0 whatever happens, within the time of the settings.
 exec 2>/dev/null
-trap 'exit 0' EXIT HUP INT TERM
+timer=''
+trap '[ -z "$timer" ] || kill "$timer"; exit 0' EXIT HUP INT TERM
+umask 077
 here=${0%/*}
 
-# The in-process module of this plugin asks before any command of this event runs: `ask` is its request, another value
-# says that it is done.
-case ${MEMBRIDGE_SESSION_START-} in
-'' | ask) ;;
-*) exec /bin/sh "$here/event.sh" SessionStart "$@" ;;
-esac
+# The in-process module of this plugin asks before any command of this event runs.
+[ -z "${MEMBRIDGE_SESSION_START-}" ] || exec /bin/sh "$here/event.sh" SessionStart "$@"
 
 input=$(head -c 65536 && cat >/dev/null)
-[ -n "${MEMBRIDGE_SESSION_START-}" ] || printf '%s' "$input" | /bin/sh "$here/event.sh" SessionStart "$@"
+printf '%s' "$input" | /bin/sh "$here/event.sh" SessionStart "$@"
 
-state=${MEMBRIDGE_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/membridge}
-socket=$state/run/hooks.sock heartbeat=$state/run/hooks.heartbeat wait_seconds=5 python='' project='' chosen=''
+run=${MEMBRIDGE_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/membridge}/run wait_seconds=5 project=''
 # shellcheck source=/dev/null # `membridge install hooks` writes it
 [ ! -r "$here/paths.sh" ] || . "$here/paths.sh"
-[ "${1-}" != --project ] || chosen=${2-}
-[ -x "$python" ] || python=python3
+project=${CLAUDE_PROJECT_ID:-$project}
+[ "${1-}" != --project ] || project=${2-}
+case $project in '' | *[[:cntrl:]]*) project=- ;; esac
 
-printf '%s' "$input" |
-    "$python" -I -S "$here/session_start.py" "$socket" "$heartbeat" "$wait_seconds" "$project" "$chosen"
+# A daemon that has not renewed its heartbeat for six seconds hangs or is gone.
+now=$(date +%s)
+beat=$(date -r "$run/hooks.heartbeat" +%s) && [ $((now - beat)) -le 6 ] || exit 0
+
+# No two processes of one number live at the same time.
+name=$now-$PPID-$$ question=$run/questions/.$now-$PPID-$$
+{ printf 'membridge 1 SessionStart %s\n%s\n' "$project" "$input" >"$question" &&
+    mv -f "$question" "$run/questions/$name"; } || { rm -f "$question"; exit 0; }
+
+sleep "$wait_seconds" >/dev/null &
+timer=$!
+until [ -e "$run/answers/$name" ]; do
+    sleep 0.02
+    kill -0 "$timer" || { rm -f "$run/questions/$name"; timer=''; exit 0; }
+done
+cat "$run/answers/$name"
+rm -f "$run/answers/$name"

@@ -27,12 +27,10 @@ WRITTEN = "Written by `membridge install hooks`."
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What the hooks must know of this machine: where spool and daemon are, and which interpreter asks the daemon."""
+    """What the hooks must know of this machine: where they leave events, and where they ask the daemon."""
 
     spool: Path
-    socket: Path
-    heartbeat: Path
-    python: Path
+    run: Path
     wait_seconds: float
     project: str = ""
 
@@ -40,9 +38,7 @@ class Reach:
         """Return the files that tell it to the hooks: for sh, for the module, for any other program."""
         values: dict[str, str | float] = {
             "spool": str(self.spool),
-            "socket": str(self.socket),
-            "heartbeat": str(self.heartbeat),
-            "python": str(self.python),
+            "run": str(self.run),
             "wait_seconds": self.wait_seconds,
             "project": self.project,
         }

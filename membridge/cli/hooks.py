@@ -1,6 +1,5 @@
 """`membridge install hooks` and `membridge uninstall hooks`: the plugin of Claude Code, on this machine."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -49,10 +48,7 @@ def install_hooks(invocation: Invocation, *, replace_old: bool) -> None:
     paths = hook_paths(settings.node.state_dir)
     reach = Reach(
         spool=paths.spool,
-        socket=paths.socket,
-        heartbeat=paths.heartbeat,
-        # Not the link in an environment, which an upgrade of Membridge replaces.
-        python=Path(sys.executable).resolve(),
+        run=paths.run,
         wait_seconds=settings.hooks.wait_seconds,
         project=invocation.project_name or "",
     )

@@ -39,16 +39,18 @@ class FolderWatch:
         self._folder = folder
         self._source = EventSource(
             log,
-            polled="spool looked at each second, not by events",
-            watched="spool watched by events again",
+            polled="folder of hooks looked at each second, not by events",
+            watched="folder of hooks watched by events again",
             path=str(folder),
         )
 
     async def come(self) -> None:
         """Wait until a file may have come since the last call returned. Raises FileAccessError for a missing folder."""
-        if await threads.run(self._source.renew, self._places):
-            return
         events = self._source.events
+        if events is None or events.is_over:
+            if await threads.run(self._source.renew, self._places):
+                return
+            events = self._source.events
         if events is None:
             await self._poll()
         elif await readable(events.fileno(), LOOK_EVERY):

@@ -1,4 +1,4 @@
-"""Where the hooks and the daemon meet: the spool of events, the socket, the heartbeat.
+"""Where the hooks and the daemon meet: the spool of events, questions and answers of session starts, the heartbeat.
 
 Every path follows from the state folder alone. So the installer writes the same paths into the plugin that the daemon
 uses, whatever environment each was started in. `run` is a link that the daemon sets to a folder in memory.
@@ -52,13 +52,18 @@ class HookPaths:
 
     @property
     def run(self) -> Path:
-        """The folder of socket and heartbeat: a link to a folder in memory, or a folder where there is none."""
+        """The folder of questions, answers and heartbeat: a link to one in memory, or itself."""
         return self.spool.parent / "run"
 
     @property
-    def socket(self) -> Path:
-        """The daemon's socket, HTTP/1.1."""
-        return self.run / "hooks.sock"
+    def questions(self) -> Path:
+        """Where a session start asks: a file here is one question."""
+        return self.run / "questions"
+
+    @property
+    def answers(self) -> Path:
+        """Where the daemon answers: under the name of the question, with what the hook prints."""
+        return self.run / "answers"
 
     @property
     def heartbeat(self) -> Path:

@@ -1,4 +1,4 @@
-"""The folder of socket and heartbeat: in memory, because a beat every two seconds would wear out a card.
+"""The folder of questions, answers and heartbeat: in memory, as a beat every two seconds would wear out a card.
 
 `<state folder>/run` is a link to it, which the daemon sets anew at each start. So it is found under one path even if
 the daemon and Claude Code were started with different environments.
@@ -21,7 +21,7 @@ FORGOTTEN = 86_400.0
 
 
 def open_run_folder(paths: HookPaths, environ: Mapping[str, str]) -> Path:
-    """Make the folder, for its owner only, and the link to it; return where it is. Blocking.
+    """Make the folder, for its owner only, its two folders anew, and the link; return where it is. Blocking.
 
     Errors: DiskFullError, FileAccessError.
     """
@@ -31,21 +31,30 @@ def open_run_folder(paths: HookPaths, environ: Mapping[str, str]) -> Path:
     for place in _places(environ):
         if _is_ours_after_making(place / name):
             _link(paths, place / name)
-            return place / name
+            return _furnished(paths, place / name)
     with files.translated(paths.run):
         if paths.run.is_symlink():
             paths.run.unlink()
         paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return paths.run
+    return _furnished(paths, paths.run)
 
 
 def close_run_folder(paths: HookPaths, folder: Path) -> None:
-    """Remove socket, heartbeat, folder and link, as far as they are there. Blocking."""
-    for path in (folder / paths.socket.name, folder / paths.heartbeat.name):
-        files.discard(path)
+    """Remove questions, answers, heartbeat, folder and link, as far as they are there. Blocking."""
+    for path in (paths.heartbeat, paths.questions, paths.answers):
+        files.discard(folder / path.name)
     files.remove_if_empty(folder)
     if paths.run.is_symlink():
         files.discard(paths.run)
+
+
+def _furnished(paths: HookPaths, folder: Path) -> Path:
+    """Return the folder with those of questions and answers, empty: nobody waits for a daemon that was killed."""
+    with files.translated(folder):
+        for path in (paths.questions, paths.answers):
+            files.remove(folder / path.name)
+            (folder / path.name).mkdir(mode=0o700)
+    return folder
 
 
 def _places(environ: Mapping[str, str]) -> Iterator[Path]:

@@ -5,7 +5,6 @@ Every function is blocking. Errors: FileAccessError and DiskFullError, as `threa
 
 import os
 import secrets
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +57,7 @@ def read(paths: HookPaths, name: str) -> bytes:
 
     Raises FileNotFoundError for one that was removed meanwhile.
     """
-    path = paths.new / name
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return b""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        return file.read(MOST_BYTES)
+    return files.read_regular(paths.new / name, MOST_BYTES)
 
 
 def remove(paths: HookPaths, name: str) -> None:

@@ -89,16 +89,12 @@ def _of_plugin(folder: Path, paths: HookPaths, settings: Settings) -> Check | No
         return warn(NAME, f"the plugin in {folder} is incomplete: {error}", _AGAIN)
     known = cast("dict[str, object]", told) if isinstance(told, dict) else {}
     wanted = {
-        "spool": str(paths.spool),
-        "socket": str(paths.socket),
-        "heartbeat": str(paths.heartbeat),
-        "wait_seconds": settings.hooks.wait_seconds,
+        "spool": ("spool", str(paths.spool)),
+        "run": ("folder of questions", str(paths.run)),
+        "wait_seconds": ("wait_seconds", settings.hooks.wait_seconds),
     }
-    if different := [name for name, value in wanted.items() if known.get(name) != value]:
+    if different := [said for name, (said, value) in wanted.items() if known.get(name) != value]:
         return warn(NAME, f"the plugin in {folder} has another {' and '.join(different)} than the daemon", _AGAIN)
-    python = str(known.get("python"))
-    if not os.access(python, os.X_OK):
-        return warn(NAME, f"the plugin in {folder} needs {python}, which is gone", _AGAIN)
     if stale:
         return warn(NAME, f"the plugin in {folder} is of another version: {stale[0]} differs", _AGAIN)
     return None

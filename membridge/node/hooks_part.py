@@ -4,7 +4,6 @@ An idle node loads what waits for the first event and the first session, and no 
 """
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from membridge.aio.backoff import kept_running
 from membridge.aio.lifecycle import Part, Ready
 from membridge.hooks.folder_watch import first_file
 from membridge.hooks.paths import HookPaths, hook_paths, make_spool
-from membridge.hooks.session_socket import serve
+from membridge.hooks.session_questions import serve
 from membridge.node.projects_part import ProjectsPart
 from membridge.settings import Settings
 from membridge.system.logging import get_logger
@@ -22,7 +21,7 @@ from membridge.system.problem import Problem
 
 if TYPE_CHECKING:
     from membridge.hooks.reader import SpoolReader
-    from membridge.hooks.session_request import Answering
+    from membridge.hooks.session_answer import Answering
 
 log = get_logger("membridge.hooks")
 
@@ -36,8 +35,8 @@ def hooks_part(settings: Settings, environ: Mapping[str, str], hosts: Sequence[P
         ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(_lasting("spool of session events", events.run), name="hook events")
-            serving = partial(serve, paths, environ, starts.connected)
-            group.create_task(_lasting("socket of session starts", serving), name="session starts")
+            serving = partial(serve, paths, environ, starts.asked)
+            group.create_task(_lasting("questions of session starts", serving), name="session starts")
 
     return run
 
@@ -63,14 +62,14 @@ class _Starts:
         self._settings, self._hosts = settings, hosts
         self._answering: Answering | None = None
 
-    async def connected(self, connection: socket.socket, group: asyncio.TaskGroup, free: Callable[[], None]) -> None:
-        from membridge.hooks import session_request  # noqa: PLC0415 - a machine may have no hooks
+    async def asked(self, content: bytes, group: asyncio.TaskGroup, free: Callable[[], None]) -> bytes:
+        from membridge.hooks import session_answer  # noqa: PLC0415 - a machine may have no hooks
 
         if self._answering is None:
             from membridge.node.session_start import answering  # noqa: PLC0415 - as above
 
             self._answering = answering(self._settings, self._hosts)
-        await session_request.answer(connection, group, self._answering, free)
+        return await session_answer.answer(content, group, self._answering, free)
 
 
 async def _lasting(name: str, act: Callable[[], Awaitable[None]]) -> None:

@@ -10,14 +10,14 @@ from membridge.claudemem import search, worker_process
 from membridge.commits import heads
 from membridge.errors import MembridgeError, UnknownProjectError
 from membridge.hooks.context_line import TITLES, Freshness, line_of, with_titles
-from membridge.hooks.session_request import Answering
+from membridge.hooks.event_file import HookEvent
+from membridge.hooks.session_answer import Answering
 from membridge.node import registry
 from membridge.node.projects_part import Hosted, ProjectsPart
 from membridge.node.session_events import hosted
 from membridge.settings import ProjectConfig, Settings
 from membridge.settings.hooks import HookContext
 from membridge.system.logging import get_logger
-from schemas.hooks import SessionStartReply, SessionStartRequest
 from schemas.memories import MemoriesRequest, MemoryKind
 
 if TYPE_CHECKING:
@@ -36,12 +36,10 @@ def answering(settings: Settings, hosts: Sequence[ProjectsPart]) -> Answering:
     """Return what answers the session starts of this node."""
     wait = settings.hooks.wait_seconds
 
-    def late() -> SessionStartReply:
+    def late() -> str:
         if settings.hooks.context is HookContext.OFF:
-            return SessionStartReply()
-        return SessionStartReply(
-            context=f"Membridge: this memory may be out of date: this machine did not look for newer one in {wait:g} s."
-        )
+            return ""
+        return f"Membridge: this memory may be out of date: this machine did not look for newer one in {wait:g} s."
 
     return Answering(SessionStarts(settings, hosts).answer, late, patience=wait * ANSWER)
 
@@ -54,23 +52,23 @@ class SessionStarts:
         #: The newest snapshot that was seen of each project: what to say while NATS is away.
         self._seen: dict[ProjectId, SnapshotRecord] = {}
 
-    async def answer(self, request: SessionStartRequest) -> SessionStartReply:
+    async def answer(self, event: HookEvent) -> str:
         """Return what to say, once the newest memory is here or the time is up."""
         wanted, deadline = self._settings.hooks, Deadline.after(self._settings.hooks.wait_seconds * WORK)
         try:
-            config = await threads.run(registry.of_session, self._settings, request.project, request.cwd)
+            config = await threads.run(registry.of_session, self._settings, event.project, event.folder)
         except UnknownProjectError as error:
             log.info("session of another project", reason=error.message)
-            return SessionStartReply()
+            return ""
         freshness = await self._renewed(config, deadline)
         if freshness.problem:
             log.warning("session starts without the newest memory", project=config.name, reason=freshness.problem)
         if wanted.context is HookContext.OFF:
-            return SessionStartReply()
+            return ""
         line = line_of(freshness)
         if wanted.context is HookContext.WHEN_EMPTY:
-            line = with_titles(line, await self._titles(config, request.cwd, deadline))
-        return SessionStartReply(context=line)
+            line = with_titles(line, await self._titles(config, event.folder, deadline))
+        return line
 
     async def _renewed(self, config: ProjectConfig, deadline: Deadline) -> Freshness:
         problem, here = "", None

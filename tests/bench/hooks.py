@@ -92,7 +92,7 @@ def kinds(folder: Path, state: Path, api: MessagesApi) -> dict[str, Claude]:
     for name in KINDS:
         found[name] = Claude(fetch_claude(), folder / name, api)
         found[name].work.mkdir(parents=True)
-        found[name].install_hooks(state, python=Path(sys.executable).resolve(), wait_seconds=5.0)
+        found[name].install_hooks(state, wait_seconds=5.0)
         plugin = folder / name / ".claude" / "skills" / "membridge"
         match name:
             case "empty":

@@ -18,7 +18,7 @@ from membridge.hooks.paths import hook_paths, make_spool
 from tests.fixtures.pace import pause
 from tests.real.messages_api import MessagesApi
 
-#: Seconds that a session may take on a loaded machine, waits of hooks included; a hung fetch alone would take 30.
+#: Seconds that a session may take on a loaded machine, waits of hooks included; what cannot be given up takes 30 alone.
 SESSION_SECONDS = 120.0
 
 
@@ -48,13 +48,11 @@ class Claude:
         """The folder that sessions run in."""
         return self.home / "work"
 
-    def install_hooks(self, state: Path, *, python: Path, wait_seconds: float) -> None:
+    def install_hooks(self, state: Path, *, wait_seconds: float) -> None:
         """Install the plugin, as `membridge install hooks` does for the version that the program says it has."""
         paths = hook_paths(state)
         make_spool(paths)
-        reach = Reach(
-            spool=paths.spool, socket=paths.socket, heartbeat=paths.heartbeat, python=python, wait_seconds=wait_seconds
-        )
+        reach = Reach(spool=paths.spool, run=paths.run, wait_seconds=wait_seconds)
         found = version.installed(str(self.program))
         into_settings = found is not None and found < version.LOADS_FOLDERS
         install(Place(self.home / ".claude", state), SHIPPED, reach, into_settings=into_settings, replace_old=False)

@@ -6,7 +6,6 @@ plugin and worker.
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,9 +26,8 @@ __all__ = ["state"]
 pytestmark = pytest.mark.real
 
 LINE = "Membridge: the memory is fresh as of a second ago."
-#: Seconds that the plugin of the tests may wait, and what a whole session may take: a hung fetch would take 30 alone.
+#: Seconds that the plugin of the tests may wait, and a whole session take. What cannot be given up takes 30.
 WAIT, MOST = 1.0, 25.0
-PYTHON = Path(sys.executable).resolve()
 
 
 @asynccontextmanager
@@ -38,7 +36,7 @@ async def claude(home: Path, state: Path, version: ClaudeCode = ClaudeCode.NEWES
     async with messages_api() as api:
         found = Claude(fetch_claude(version), home, api)
         found.work.mkdir(parents=True)
-        found.install_hooks(state, python=PYTHON, wait_seconds=WAIT)
+        found.install_hooks(state, wait_seconds=WAIT)
         yield found
 
 
@@ -86,12 +84,12 @@ async def test_our_line_and_claude_mems_context_are_in_the_request(
         assert version is not ClaudeCode.NEWEST or session.sent.index(LINE) < session.sent.index(
             "the boat is painted green"
         )
-        assert [asked["cwd"] for asked in daemon.asked] == [str(found.work)]
-        assert (daemon.asked[0]["source"], daemon.asked[0]["project"]) == ("startup", "boat plans")
+        (asked,) = daemon.asked
+        assert (asked.folder, asked.texts["source"], asked.project) == (str(found.work), "startup", "boat plans")
         # Beside claude-mem the older versions run no SessionEnd hook of any plugin.
         events = await events_of(state, 4 if version is ClaudeCode.NEWEST else 3)
         assert {*events} >= {"SessionStart", "UserPromptSubmit", "Stop"}
-        assert events["SessionStart"]["session_id"] == daemon.asked[0]["session_id"]
+        assert events["SessionStart"]["session_id"] == asked.texts["session_id"]
         assert {head.rpartition("1 ")[2].partition(" ")[2] for head, _ in daemon.events()} == {"boat plans"}
 
 
@@ -128,7 +126,7 @@ async def test_a_session_leaves_four_events(tmp_path: Path, state: Path, version
 
 
 @pytest.mark.parametrize("version", ClaudeCode)
-@pytest.mark.parametrize("fault", ["away", "killed", "stale", "hung", "refuses", "no spool"])
+@pytest.mark.parametrize("fault", ["away", "killed", "stale", "hung", "torn", "no spool"])
 async def test_a_session_does_not_notice_a_daemon_that_fails(
     tmp_path: Path, state: Path, fault: str, version: ClaudeCode
 ) -> None:
@@ -146,7 +144,7 @@ async def test_a_session_does_not_notice_a_daemon_that_fails(
                 session = await found.session("hello")
             case _:
                 async with hook_daemon(state) as daemon:
-                    daemon.behaviour = Behaviour.CLOSES if fault == "refuses" else Behaviour.HANGS
+                    daemon.behaviour = Behaviour.IS_TORN if fault == "torn" else Behaviour.HANGS
                     daemon.beat(seconds_ago=BEAT_STALE + 60.0 if fault == "stale" else -60.0)
                     session = await found.session("hello")
                     assert len(daemon.asked) == (0 if fault == "stale" else 1)

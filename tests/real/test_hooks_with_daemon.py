@@ -117,7 +117,7 @@ async def test_a_session_does_not_notice_that_the_daemon_is_gone_and_its_events_
     async with machines(tmp_path, nats_server, bus, "a") as (a,), messages_api() as api:
         assert a.node.process is not None
         async with bus.subscribe(f"membridge.{canonical_id(PROJECT)}.event.session.*") as heard:
-            # Its heartbeat is fresh, its socket accepts, and nothing answers any more.
+            # Its heartbeat is fresh, its folder is there, and nothing answers any more.
             a.node.process.send_signal(signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
             session = await a.claude(api).session("hello")
 

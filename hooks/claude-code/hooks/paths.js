@@ -1,4 +1,4 @@
-// Where the daemon is reached, as the hooks of a marketplace find it: by the defaults in session_start.sh.
+// Where the daemon is asked, as the hooks of a marketplace find it: by the defaults in register.js.
 // `membridge install hooks` writes this machine's paths here instead.
-/** @type {null | { python: string, socket: string, heartbeat: string, waitSeconds: number, project: string }} */
+/** @type {null | { run: string, waitSeconds: number, project: string }} */
 export const paths = null

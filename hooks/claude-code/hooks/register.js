@@ -2,24 +2,59 @@
 // hook, which reads the memory, finds what the other machines wrote. Claude Code starts the command hooks of all plugins
 // at the same moment; only what a module does before `next` comes first.
 //
-// A child process asks, not `$.http.fetch`: a fetch that a hung daemon never answers cannot be given up, and `claude -p`
-// would end only after its 30 seconds. The child is killed in time.
+// It asks by a file and is answered by one. A request over a socket cannot be given up: of a daemon that hangs `claude -p`
+// would end only after 30 seconds. A child process can be, and takes three times as long to start as the daemon to answer.
 import { paths } from './paths.js'
 
-/** Milliseconds until the child is killed where no setting says so: the longest setting, and a start of a process. */
-const LONGEST = 10_000
+/** Milliseconds: the age of the heartbeat of a daemon that hangs or is gone, and the longest pause between two looks. */
+const STALE = 6000
+const LONGEST_PAUSE = 20
 
 /**
  * @param {import('claude-code').EngineInterface} $
- * @returns {string[]} the command that asks; it prints what a SessionStart hook answers
+ * @returns {Promise<{ run: string, waitSeconds: number, project: string }>} where the daemon is by the defaults
  */
-const command = $ =>
-  paths === null
-    ? ['/bin/sh', `${$.plugin.root}/session_start.sh`]
-    : [
-        paths.python, '-I', '-S', `${$.plugin.root}/session_start.py`,
-        paths.socket, paths.heartbeat, String(paths.waitSeconds), paths.project,
-      ]
+const defaults = async $ => {
+  const [own, states, home] = await Promise.all([
+    $.env.get('MEMBRIDGE_STATE_DIR'),
+    $.env.get('XDG_STATE_HOME'),
+    $.env.get('HOME'),
+  ])
+  return { run: `${own || `${states || `${home}/.local/state`}/membridge`}/run`, waitSeconds: 5, project: '' }
+}
+
+/**
+ * @param {import('claude-code').EngineInterface} $
+ * @param {{ session_id: string, cwd: string, source?: string }} e
+ * @returns {Promise<string>} what the daemon wants a hook to print; nothing if it does not answer in time
+ */
+const asked = async ($, e) => {
+  const { run, waitSeconds, project } = paths ?? (await defaults($))
+  const [heartbeat, now, chosen] = await Promise.all([
+    $.fs.stat(`${run}/hooks.heartbeat`),
+    $.clock.now(),
+    $.env.get('CLAUDE_PROJECT_ID'),
+  ])
+  if (now - heartbeat.mtimeMs > STALE) return ''
+  const name = `${e.session_id.replace(/[^\w-]/g, '')}-${now}`
+  const named = chosen || project
+  const line = `membridge 1 SessionStart ${/^[^\p{Cc}]+$/u.test(named) ? named : '-'}`
+  const facts = JSON.stringify({ session_id: e.session_id, cwd: e.cwd, source: e.source })
+  await $.fs.write(`${run}/questions/${name}`, `${line}\n${facts}\n`)
+
+  let over = false
+  const look = async () => {
+    for (let pause = 1; !over; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
+      if (await $.fs.exists(`${run}/answers/${name}`)) return $.fs.read(`${run}/answers/${name}`)
+      await $.clock.sleep(pause)
+    }
+    return ''
+  }
+  const limit = $.clock.sleep(waitSeconds * 1000).then(() => '')
+  return Promise.race([look(), limit]).finally(() => {
+    over = true
+  })
+}
 
 /**
  * @param {string} printed
@@ -34,12 +69,8 @@ const contextIn = printed => {
 /** @type {import('claude-code').Register} */
 export const register = on => {
   on('classic.SessionStart', async ($, e, next) => {
-    const timeoutMs = paths === null ? LONGEST : Math.ceil(paths.waitSeconds * 1000)
     const [found] = await Promise.all([
-      $.process
-        .run(command($), { stdin: JSON.stringify(e), timeoutMs, env: { MEMBRIDGE_SESSION_START: 'ask' } })
-        .then(child => contextIn(child.stdout))
-        .catch(() => []),
+      asked($, e).then(contextIn).catch(() => []),
       // The command hook of this plugin asks in older versions of Claude Code; here it shall not ask a second time.
       $.env.set('MEMBRIDGE_SESSION_START', e.session_id).catch(() => undefined),
     ])

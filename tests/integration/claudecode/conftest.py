@@ -1,8 +1,8 @@
 """The plugin as it is installed, in a home whose name has a space."""
 
 import os
+import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,13 @@ from membridge.hooks.paths import hook_paths, make_spool
 from tests.fixtures.hook_daemon import state
 
 __all__ = ["state"]
+
+#: busybox where the machine has it: Alpine's shell. bash as macOS starts it.
+SHELLS = {
+    "sh": ("/bin/sh",),
+    "bash": ("bash", "--posix"),
+    **({"busybox": ("busybox", "ash")} if shutil.which("busybox") else {}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,7 @@ def scripts(state: Path, tmp_path: Path) -> Scripts:
     folder = home / ".claude" / "skills" / "membridge"
     paths = hook_paths(state)
     make_spool(paths)
-    python = Path(sys.executable).resolve()
-    reach = Reach(spool=paths.spool, socket=paths.socket, heartbeat=paths.heartbeat, python=python, wait_seconds=1.0)
+    reach = Reach(spool=paths.spool, run=paths.run, wait_seconds=1.0)
     for path, content in (shipped(SHIPPED) | reach.files()).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)

@@ -12,14 +12,8 @@ import pytest
 
 from membridge.hooks.paths import MOST_BODY_BYTES, MOST_FILES, HookPaths, hook_paths
 from tests.faults.shim import Mode, State, build
-from tests.integration.claudecode.conftest import Scripts
+from tests.integration.claudecode.conftest import SHELLS, Scripts
 
-#: busybox where the machine has it: Alpine's shell. bash as macOS starts it.
-SHELLS = {
-    "sh": ("/bin/sh",),
-    "bash": ("bash", "--posix"),
-    **({"busybox": ("busybox", "ash")} if shutil.which("busybox") else {}),
-}
 EVENT = json.dumps({"session_id": "s-1", "hook_event_name": "Stop", "cwd": "/work"}).encode()
 
 

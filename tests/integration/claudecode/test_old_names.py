@@ -35,7 +35,7 @@ async def test_pull_asks_the_daemon(scripts: Scripts, state: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["hookSpecificOutput"]["additionalContext"] == daemon.context
-    assert daemon.asked == [{"project": "boat", "session_id": "s-1"}]
+    assert [(event.project, event.texts) for event in daemon.asked] == [("boat", {"session_id": "s-1"})]
 
 
 @pytest.mark.parametrize("name", ["push", "pull"])

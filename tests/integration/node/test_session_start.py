@@ -41,15 +41,11 @@ def observations(path: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM observations").fetchone()[0])
 
 
-async def timed(paths: HookPaths, **fields: object) -> tuple[str, float]:
+async def timed(paths: HookPaths, **fields: str) -> tuple[str, float]:
     """Ask as a session start does; return what is said, and the seconds that it took."""
     began = time.monotonic()
-    status, reply = await ask(paths, **fields)
-    took = time.monotonic() - began
-    assert status == 200
-    context = reply["context"]
-    assert isinstance(context, str)
-    return context, took
+    said = await ask(paths, **fields)
+    return said, time.monotonic() - began
 
 
 async def test_what_the_primary_committed_is_in_this_machines_database_when_the_answer_comes(
@@ -117,7 +113,7 @@ async def test_without_a_snapshot_it_says_so_and_another_project_gets_nothing(
     await until(bus, a, lambda seen: seen.running)
     said, _ = await timed(paths, project=PROJECT)
     assert said == f'Membridge: no machine has shared a memory of "{PROJECT}" yet.'
-    assert await ask(paths, project="somebody else's") == (200, {"context": None})
+    assert await ask(paths, project="somebody else's") == ""
 
 
 async def test_off_brings_memory_and_says_nothing(make_machine: MakeMachine, bus: Bus) -> None:
@@ -128,7 +124,7 @@ async def test_off_brings_memory_and_says_nothing(make_machine: MakeMachine, bus
     await a.start()
     paths = await serving(a)
     await until(bus, a, lambda seen: seen.running)
-    assert await ask(paths) == (200, {"context": None})
+    assert await ask(paths) == ""
     assert observations(a.database) == observations(b.database)
 
 
@@ -198,24 +194,24 @@ async def test_while_nats_cannot_be_reached_it_is_answered_in_time_and_says_why(
         await a.stop()
 
 
-async def test_a_killed_daemons_socket_is_replaced_and_a_stopped_one_leaves_nothing(
+async def test_what_a_killed_daemon_was_asked_goes_and_a_stopped_one_leaves_nothing(
     make_machine: MakeMachine, bus: Bus
 ) -> None:
     a = make_machine("a", memory=True)
     await a.start()
     paths = await serving(a)
     await a.kill()
-    assert paths.socket.is_socket()
-    with pytest.raises(ConnectionRefusedError):
-        await ask(paths)
+    asked = paths.questions / "of-nobody"
+    asked.write_bytes(b"membridge 1 SessionStart -\n{}\n")
     os.utime(paths.heartbeat, (0, 0))
     await a.start()
     async with asyncio.timeout(SOON):
         while not paths.heartbeat.exists() or paths.heartbeat.stat().st_mtime == 0:
             await pause()
     await timed(paths)
+    assert not asked.exists()
     where = paths.run.resolve()
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (where, paths.socket)] == [0o700, 0o600]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (where, paths.questions, paths.answers)} == {0o700}
     await a.stop()
     assert not where.exists()
     assert not paths.run.is_symlink()
@@ -235,12 +231,12 @@ async def test_a_second_daemon_of_the_same_home_ends_and_the_first_one_still_ans
     assert time.time_ns() / 1e9 - paths.heartbeat.stat().st_mtime < BEAT_STALE
 
 
-async def test_a_socket_that_was_removed_is_there_again(make_machine: MakeMachine, bus: Bus) -> None:
+async def test_a_folder_of_questions_that_was_removed_is_there_again(make_machine: MakeMachine, bus: Bus) -> None:
     a = make_machine("a", memory=True)
     await a.start()
     paths = await serving(a)
     shutil.rmtree(paths.run.resolve())
     async with asyncio.timeout(SOON):
-        while not paths.socket.exists():
+        while not paths.questions.exists():
             await pause()
     await timed(paths)

@@ -54,8 +54,8 @@ def place_in(home: Path) -> Place:
 
 def reach_in(home: Path, **changed: object) -> Reach:
     paths = hook_paths(place_in(home).state)
-    values = {"python": Path("/usr/bin/python3"), "wait_seconds": 5.0, **changed}
-    return Reach(spool=paths.spool, socket=paths.socket, heartbeat=paths.heartbeat, **values)  # type: ignore[arg-type]
+    values = {"wait_seconds": 5.0, **changed}
+    return Reach(spool=paths.spool, run=paths.run, **values)  # type: ignore[arg-type]
 
 
 def put(home: Path, *, into_settings: bool = False, replace_old: bool = False, **changed: object) -> tuple[bool, int]:
@@ -116,9 +116,7 @@ def test_the_plugin_is_what_is_shipped_and_where_the_daemon_is(home: Path) -> No
     paths = hook_paths(place_in(home).state)
     told = {
         "spool": str(paths.spool),
-        "socket": str(paths.socket),
-        "heartbeat": str(paths.heartbeat),
-        "python": "/usr/bin/python3",
+        "run": str(paths.run),
         "wait_seconds": 5.0,
         "project": "boat 'plans'",
     }

@@ -1,6 +1,7 @@
-"""The folder of socket and heartbeat is in memory where there is one, this user's alone, and found through one link."""
+"""The folder where sessions ask is in memory where there is one, this user's alone, and found through one link."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_a_folder_that_another_user_could_have_made_is_not_used(paths: HookPaths
     first = open_run_folder(paths, environ)
     first.chmod(0o777)
     assert open_run_folder(paths, environ) != first
-    first.rmdir()
+    shutil.rmtree(first)
     (tmp_path / "theirs").mkdir()
     first.symlink_to(tmp_path / "theirs")
     assert open_run_folder(paths, environ) != first

@@ -1,7 +1,6 @@
 """The doctor's line about hooks names what is wrong with the spool or the plugin, and a remedy that ends it."""
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ class Machine:
 
     def install(self, **changed: object) -> None:
         paths = self.paths
-        reach = Reach(paths.spool, paths.socket, paths.heartbeat, Path(sys.executable), 5.0)
+        reach = Reach(paths.spool, paths.run, 5.0)
         installation.install(self.place, SHIPPED, replace(reach, **changed), into_settings=False, replace_old=False)  # type: ignore[arg-type]
 
 
@@ -88,9 +87,8 @@ def test_the_remedy_for_what_was_dropped_or_damaged_ends_the_warning(machine: Ma
 
 
 BROKEN: dict[str, Callable[[Machine], None]] = {
-    "another socket": lambda machine: machine.install(socket=Path("/elsewhere/hooks.sock")),
+    "another folder of questions": lambda machine: machine.install(run=Path("/elsewhere/run")),
     "another wait_seconds": lambda machine: machine.install(wait_seconds=3.0),
-    "/nowhere/python, which is gone": lambda machine: machine.install(python=Path("/nowhere/python")),
     "of another version": lambda machine: _change(machine, "event.sh", b"old"),
     "is incomplete": lambda machine: (machine.place.plugin / PATHS_JSON).unlink(),
 }
