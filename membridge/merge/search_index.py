@@ -16,8 +16,10 @@ from membridge.claudemem.sql import Bindings, Connection
 from membridge.claudemem.tables import Table, quoted
 
 #: MiB of new text that an index gathers before it writes a part; the default of one makes many small parts.
-_PART = 8
+_PART = 2
 _DEFAULT_PART = 1
+#: Bytes of a page of the file that an index is made in. Larger ones than the database's are fewer reads and writes.
+_PAGE = 16 << 10
 #: More parts than there will be.
 _NEVER = 1_000_000
 #: The tables that FTS5 keeps an index in; its options stay those of the database.
@@ -70,6 +72,7 @@ def is_as_it_stands(index: SearchIndex, table: Table, known: Table) -> bool:
 def make(path: Path, state: Path, indexes: Mapping[SearchIndex, Rows], *, deadline: Deadline) -> None:
     """Make indexes in a file of their own from the rows of the memory file `state`. Blocking."""
     with open_to_build(path, state, deadline=deadline) as connection:
+        connection.run(f"PRAGMA main.page_size = {_PAGE}")
         connection.run("BEGIN")
         for index, rows in indexes.items():
             connection.run(index.sql)
