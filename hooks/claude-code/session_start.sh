@@ -10,7 +10,11 @@ umask 077
 here=${0%/*}
 
 # The in-process module of this plugin asks before any command of this event runs.
-[ -z "${MEMBRIDGE_SESSION_START-}" ] || exec /bin/sh "$here/event.sh" SessionStart "$@"
+if [ -n "${MEMBRIDGE_SESSION_START-}" ]; then
+    set -- SessionStart "$@"
+    # shellcheck source=hooks/claude-code/event.sh
+    . "$here/event.sh"
+fi
 
 input=$(head -c 65536 && cat >/dev/null)
 printf '%s' "$input" | /bin/sh "$here/event.sh" SessionStart "$@"

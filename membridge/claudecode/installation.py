@@ -45,7 +45,7 @@ def install(place: Place, source: Path, reach: Reach, *, into_settings: bool, re
     """
     plugin.refuse_foreign(place.plugin)
     before = place.load()
-    content = {**plugin.shipped(source), **reach.files()}
+    content = plugin.content(source, reach)
     names = {str(path) for path in content}
     made = dict.fromkeys((*before.folders, *_missing(place.plugin), *_missing(place.receipt.parent)))
     receipt = replace(before, files=tuple(sorted({*before.files, *names})), folders=tuple(made))

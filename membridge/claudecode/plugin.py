@@ -20,8 +20,10 @@ from membridge.system import files
 SHIPPED = Path(hooks.__file__).parent / "claude-code"
 #: Below the plugin's folder: what makes it a plugin.
 MANIFEST = Path(".claude-plugin") / "plugin.json"
-#: Files that are written for this machine.
-MADE_HERE = PATHS_SH, PATHS_JSON, PATHS_JS = Path("paths.sh"), Path("paths.json"), Path("hooks") / "paths.js"
+#: Files that are written for this machine beside those that are shipped.
+MADE_HERE = PATHS_SH, PATHS_JSON = Path("paths.sh"), Path("paths.json")
+#: The module, and its line that is written for this machine: a file of its own would cost each session 7 ms.
+MODULE, NO_PATHS = Path("hooks") / "register.js", b"\nconst paths = null\n"
 WRITTEN = "Written by `membridge install hooks`."
 
 
@@ -35,7 +37,7 @@ class Reach:
     project: str = ""
 
     def files(self) -> dict[Path, bytes]:
-        """Return the files that tell it to the hooks: for sh, for the module, for any other program."""
+        """Return the files that tell it to the hooks: for sh, and for any other program."""
         values: dict[str, str | float] = {
             "spool": str(self.spool),
             "run": str(self.run),
@@ -43,12 +45,21 @@ class Reach:
             "project": self.project,
         }
         shell = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
-        module = {"waitSeconds" if name == "wait_seconds" else name: value for name, value in values.items()}
         return {
             PATHS_SH: f"# {WRITTEN}\n{shell}".encode(errors="surrogateescape"),
-            PATHS_JS: f"// {WRITTEN}\nexport const paths = {json.dumps(module)}\n".encode(),
             PATHS_JSON: f"{json.dumps(values, indent=2)}\n".encode(),
         }
+
+    def line(self) -> bytes:
+        """Return the line that tells it to the module."""
+        values = {"run": str(self.run), "waitSeconds": self.wait_seconds, "project": self.project}
+        return f"\nconst paths = {json.dumps(values)}\n".encode()
+
+
+def content(source: Path, reach: Reach) -> dict[Path, bytes]:
+    """Return the files of the plugin for this machine. Blocking."""
+    found = shipped(source)
+    return {**found, **reach.files(), MODULE: found[MODULE].replace(NO_PATHS, reach.line())}
 
 
 def shipped(source: Path) -> dict[Path, bytes]:

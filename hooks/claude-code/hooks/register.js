@@ -2,13 +2,22 @@
 // hook, which reads the memory, finds what the other machines wrote. Claude Code starts the command hooks of all plugins
 // at the same moment; only what a module does before `next` comes first.
 //
-// It asks by a file and is answered by one. A request over a socket cannot be given up: of a daemon that hangs `claude -p`
-// would end only after 30 seconds. A child process can be, and takes three times as long to start as the daemon to answer.
-import { paths } from './paths.js'
+// It asks by a file and is answered by one. A request over a socket cannot be given up: if the daemon hangs, `claude -p`
+// ends only after 30 seconds. A child process can, but takes three times as long to start as the daemon to answer.
+//
+// Each call of `$` holds up Claude Code's own start by a millisecond, a pause by 10, a second file by 7.
 
-/** Milliseconds: the age of the heartbeat of a daemon that hangs or is gone, and the longest pause between two looks. */
+/**
+ * Where the daemon is: by the defaults if null. `membridge install hooks` writes the line of this machine.
+ * @type {null | { run: string, waitSeconds: number, project: string }}
+ */
+const paths = null
+
+/** Milliseconds: the age of the heartbeat of a daemon that hangs or is gone, and a pause between two looks. */
 const STALE = 6000
-const LONGEST_PAUSE = 20
+const PAUSE = 20
+/** Looks without a pause: an answer that waits for nothing is there within them. */
+const QUICK = 15
 
 /**
  * @param {import('claude-code').EngineInterface} $
@@ -30,11 +39,8 @@ const defaults = async $ => {
  */
 const asked = async ($, e) => {
   const { run, waitSeconds, project } = paths ?? (await defaults($))
-  const [heartbeat, now, chosen] = await Promise.all([
-    $.fs.stat(`${run}/hooks.heartbeat`),
-    $.clock.now(),
-    $.env.get('CLAUDE_PROJECT_ID'),
-  ])
+  const now = Date.now()
+  const [heartbeat, chosen] = await Promise.all([$.fs.stat(`${run}/hooks.heartbeat`), $.env.get('CLAUDE_PROJECT_ID')])
   if (now - heartbeat.mtimeMs > STALE) return ''
   const name = `${e.session_id.replace(/[^\w-]/g, '')}-${now}`
   const named = chosen || project
@@ -42,18 +48,14 @@ const asked = async ($, e) => {
   const facts = JSON.stringify({ session_id: e.session_id, cwd: e.cwd, source: e.source })
   await $.fs.write(`${run}/questions/${name}`, `${line}\n${facts}\n`)
 
-  let over = false
-  const look = async () => {
-    for (let pause = 1; !over; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
-      if (await $.fs.exists(`${run}/answers/${name}`)) return $.fs.read(`${run}/answers/${name}`)
-      await $.clock.sleep(pause)
-    }
-    return ''
+  // The clock may be set meanwhile: the looks are counted too.
+  const most = QUICK + (waitSeconds * 1000) / PAUSE
+  for (let looks = 0; looks < most && Date.now() - now < waitSeconds * 1000; looks++) {
+    if (looks > QUICK) await $.clock.sleep(PAUSE)
+    const found = await $.fs.read(`${run}/answers/${name}`).catch(() => undefined)
+    if (found !== undefined) return found
   }
-  const limit = $.clock.sleep(waitSeconds * 1000).then(() => '')
-  return Promise.race([look(), limit]).finally(() => {
-    over = true
-  })
+  return ''
 }
 
 /**

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from membridge.claudecode.plugin import SHIPPED, Reach, shipped
+from membridge.claudecode.plugin import SHIPPED, Reach, content
 from membridge.hooks.paths import hook_paths, make_spool
 from tests.fixtures.hook_daemon import state
 
@@ -47,7 +47,7 @@ def scripts(state: Path, tmp_path: Path) -> Scripts:
     paths = hook_paths(state)
     make_spool(paths)
     reach = Reach(spool=paths.spool, run=paths.run, wait_seconds=1.0)
-    for path, content in (shipped(SHIPPED) | reach.files()).items():
+    for path, body in content(SHIPPED, reach).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
+        (folder / path).write_bytes(body)
     return Scripts(folder, home)

@@ -12,7 +12,7 @@ import pytest
 
 from membridge.claudecode.installation import install, uninstall
 from membridge.claudecode.place import Place
-from membridge.claudecode.plugin import MANIFEST, SHIPPED, Reach, shipped
+from membridge.claudecode.plugin import MANIFEST, MODULE, SHIPPED, Reach, shipped
 from membridge.errors import ConflictError, InvalidRequestError, MembridgeError
 from membridge.hooks.paths import hook_paths, make_spool
 from membridge.system import files
@@ -110,9 +110,12 @@ def test_the_plugin_is_what_is_shipped_and_where_the_daemon_is(home: Path) -> No
     folder = place_in(home).plugin
 
     found = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert {
-        path: content for path, content in found.items() if path in shipped(SHIPPED) and path.name != "paths.js"
-    } == {path: content for path, content in shipped(SHIPPED).items() if path.name != "paths.js"}
+    brought = shipped(SHIPPED)
+    assert {path for path, body in brought.items() if found[path] != body} == {MODULE}
+    was, now = brought[MODULE].decode().splitlines(), found[MODULE].decode().splitlines()
+    [(before, after)] = [pair for pair in zip(was, now, strict=True) if pair[0] != pair[1]]
+    assert before == "const paths = null"
+    told_module = json.loads(after.removeprefix("const paths = "))
     paths = hook_paths(place_in(home).state)
     told = {
         "spool": str(paths.spool),
@@ -121,6 +124,7 @@ def test_the_plugin_is_what_is_shipped_and_where_the_daemon_is(home: Path) -> No
         "project": "boat 'plans'",
     }
     assert json.loads(found[Path("paths.json")]) == told
+    assert told_module == {"run": told["run"], "waitSeconds": 5.0, "project": told["project"]}
     shell = dict(line.split("=", 1) for line in found[Path("paths.sh")].decode().splitlines()[1:])
     assert {name: shlex.split(value) for name, value in shell.items()} == {
         name: [str(value)] for name, value in told.items()
