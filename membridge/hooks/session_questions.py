@@ -38,11 +38,11 @@ async def serve(paths: HookPaths, environ: Mapping[str, str], asked: Asked) -> N
     Errors: FileAccessError, also when the folder was removed; DiskFullError.
     """
     folder = await threads.run(open_run_folder, paths, environ)
-    desk = _Desk(paths, folder)
+    mailbox = _Mailbox(paths, folder)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_beat(desk), name="heartbeat")
-            await _answer_all(desk, group, asked)
+            group.create_task(_beat(mailbox), name="heartbeat")
+            await _answer_all(mailbox, group, asked)
     finally:
         await threads.run(close_run_folder, paths, folder)
 
@@ -53,7 +53,7 @@ class _Question:
     content: bytes
 
 
-class _Desk:
+class _Mailbox:
     """The folder of questions, that of answers, and the heartbeat."""
 
     def __init__(self, paths: HookPaths, folder: Path) -> None:
@@ -68,20 +68,21 @@ class _Desk:
         with files.translated(self.questions):
             paths = sorted(self.questions.iterdir())
         for path in paths:
-            if path.name.startswith("."):
-                continue
             try:
-                age = clock.now().timestamp() - path.lstat().st_mtime
+                if clock.now().timestamp() - path.lstat().st_mtime > FORGOTTEN:
+                    files.remove(path)
+                    continue
                 content = files.read_regular(path, MOST_BYTES)
             except OSError:
                 # Its hook has given up.
                 continue
-            if age <= FORGOTTEN and not content.endswith(b"\n") and len(content) < MOST_BYTES:
-                unfinished = True
+            if path.name.startswith("."):
                 continue
-            files.discard(path)
-            if age <= FORGOTTEN:
+            if content.endswith(b"\n") or len(content) == MOST_BYTES:
+                files.discard(path)
                 found.append(_Question(path.name, content))
+            else:
+                unfinished = True
         return found, unfinished
 
     def give(self, question: _Question, answer: bytes) -> None:
@@ -107,25 +108,25 @@ class _Desk:
             files.discard(self._given.popleft()[1])
 
 
-async def _beat(desk: _Desk) -> None:
+async def _beat(mailbox: _Mailbox) -> None:
     # In the event loop, not in a thread: it has to stop when the loop does.
     while True:
-        desk.clear()
-        desk.beat()
+        mailbox.clear()
+        mailbox.beat()
         await asyncio.sleep(BEAT_EVERY)
 
 
-async def _answer_all(desk: _Desk, group: asyncio.TaskGroup, asked: Asked) -> None:
-    watch, free = FolderWatch(desk.questions), asyncio.Semaphore(AT_ONCE)
+async def _answer_all(mailbox: _Mailbox, group: asyncio.TaskGroup, asked: Asked) -> None:
+    watch, free = FolderWatch(mailbox.questions), asyncio.Semaphore(AT_ONCE)
 
     async def answer(question: _Question) -> None:
         answer = await asked(question.content, group, free.release)
-        desk.give(question, answer)
+        mailbox.give(question, answer)
 
     try:
         while True:
             # Not by a thread: those of the pool may all be at work, or hang.
-            questions, unfinished = desk.take()
+            questions, unfinished = mailbox.take()
             for question in questions:
                 await free.acquire()
                 group.create_task(answer(question), name="session start")

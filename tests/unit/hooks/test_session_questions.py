@@ -94,15 +94,15 @@ async def test_a_question_that_is_written_in_place_is_answered_once_it_is_comple
 async def test_what_nobody_waits_for_any_more_is_removed(paths: HookPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_questions, "BEAT_EVERY", 0.05)
     async with answering(paths):
-        for name, content in (("old", WHOLE), ("torn", WHOLE[:-1])):
-            old = paths.questions / f".{name}"
+        for name, content in (("old", WHOLE), ("torn", WHOLE[:-1]), (".part", WHOLE[:9])):
+            old = paths.run / name
             old.write_bytes(content)
             at = old.stat().st_mtime - FORGOTTEN - 1
             os.utime(old, (at, at))
             old.rename(paths.questions / name)
-        monkeypatch.setattr(session_questions, "FORGOTTEN", 5.0)
         assert await ask(paths)
-        assert sorted(path.name for path in paths.answers.iterdir())[:1] != ["old"]
+        assert len(list(paths.answers.iterdir())) == 1
+        assert list(paths.questions.iterdir()) == []
         monkeypatch.setattr(session_questions, "FORGOTTEN", 0.1)
         async with asyncio.timeout(20.0):
             while any(paths.answers.iterdir()) or any(paths.questions.iterdir()):
