@@ -22,8 +22,8 @@ from membridge.errors import DatabaseInvalidError, DatabaseMissingError
 _STEPS = 20_000
 #: How the names of memory files end (`merge.memory_file`); they may be written while they are read.
 MEMORY_SUFFIX = ".memory"
-#: Ending of the name of the file, behind the database's, in which the search indexes of a new one are made.
-SEARCH_SUFFIX = "-search"
+#: Endings of the names of the files, behind the database's, in which the search indexes of a new one are made.
+SEARCH_SUFFIXES = ("-search", "-search2")
 #: Milliseconds to wait for another user of a memory file, who needs it for himself only a moment.
 _MEMORY_WAIT = 10_000
 #: Tables without which a SQLite database is not claude-mem's.

@@ -43,7 +43,7 @@ class Arriving:
         while True:
             with self._news:
                 told, has_ended = self._told, self._has_ended
-            found = self._there(size)
+            found = self._there(size, whole=not has_ended)
             if len(found) == size or has_ended:
                 self._digest.update(found)
                 self._at += len(found)
@@ -56,10 +56,13 @@ class Arriving:
         """Return the sha256 of what was read so far, in hex."""
         return self._digest.hexdigest()
 
-    def _there(self, size: int) -> bytes:
+    def _there(self, size: int, *, whole: bool) -> bytes:
+        """Return up to `size` bytes; nothing if they have to be there as a `whole` and are not."""
         # Opened anew each time: a store may write under another name and rename, or begin again.
         try:
             with self._path.open("rb", buffering=0) as file:
+                if whole and os.fstat(file.fileno()).st_size < self._at + size:
+                    return b""
                 return os.pread(file.fileno(), size, self._at)
         except FileNotFoundError:
             return b""

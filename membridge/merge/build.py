@@ -5,12 +5,12 @@ beside it. What belongs to a machine is empty.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
-from membridge.claudemem.connection import SEARCH_SUFFIX, open_to_build
+from membridge.claudemem.connection import SEARCH_SUFFIXES, open_to_build
 from membridge.claudemem.sql import Connection, RowRefusedError, Value
 from membridge.claudemem.tables import (
     CARRIED_COLUMNS,
@@ -21,7 +21,7 @@ from membridge.claudemem.tables import (
     travelling_tables,
 )
 from membridge.claudemem.translate import translated
-from membridge.merge import search_index
+from membridge.merge import indexes, search_index, search_parts
 from membridge.merge.report import Source
 from membridge.merge.row_stream import Schema
 from membridge.merge.rows import Reader
@@ -34,6 +34,9 @@ _UNSYNCED = re.compile(r"\bWHERE\s+synced_at\s+IS\s+NULL\s*;?\s*$", re.IGNORECAS
 #: Columns by whose index a row is found that another one refers to.
 _PROBES = ("created_at_epoch", "content_session_id")
 
+#: The parts of the search indexes, as attached files.
+_PARTS = ("part_1", "part_2")
+
 
 def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline: Deadline) -> None:
     """Make `target`, which is not there yet, a database with the rows of the memory file `state`.
@@ -41,32 +44,36 @@ def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline
     Every row is one of another machine's, of `source` unless it says otherwise: synced, with its origin. Errors: the
     databases', DiskFullError, DeadlineExceededError; what was begun stays there.
     """
-    search = target.with_name(f"{target.name}{SEARCH_SUFFIX}")
-    with translated(target):
-        files.remove(search)
+    first, second = (target.with_name(f"{target.name}{suffix}") for suffix in SEARCH_SUFFIXES)
+    parts = (first, second)
+    _remove(parts)
     try:
         with open_to_build(target, state, deadline=deadline) as connection:
             connection.run(f"PRAGMA page_size = {schema.page_size}; PRAGMA auto_vacuum = {schema.auto_vacuum}")
             connection.run(f"PRAGMA user_version = {schema.user_version}")
             connection.run("BEGIN")
             builder = _Builder(connection, schema, source)
-            with threads.beside(search_index.make, search, state, builder.begin(), deadline=deadline) as searchable:
+            searchable = search_index.Parts(parts, state, builder.begin())
+            with threads.beside(searchable.make, deadline=deadline):
                 builder.fill()
                 # The rows reach the disk while the indexes are made of them.
                 with threads.beside(files.sync_path, target):
                     builder.index()
-                connection.run("COMMIT")
-                searchable.result()
-                connection.run("ATTACH ? AS search", (str(search),))
-                connection.run("BEGIN")
-                builder.finish()
+                connection.run("COMMIT; PRAGMA shrink_memory")
+                # So do the indexes, and none of it is read again.
+                with threads.beside(_to_disk, target):
+                    searchable.help_out(deadline=deadline)
+            for name, part in zip(_PARTS, parts, strict=True):
+                connection.run(f"ATTACH ? AS {name}", (str(part),))
+            connection.run("BEGIN")
+            builder.finish()
             connection.run("COMMIT")
-            connection.run("DETACH search; DETACH state")
+            for name in (*_PARTS, "state"):
+                connection.run(f"DETACH {name}")
             # As claude-mem has it. Changes are read from the WAL; without one every merge would compare all rows.
             connection.run("PRAGMA journal_mode = WAL")
     finally:
-        with translated(target):
-            files.remove(search)
+        _remove(parts)
 
 
 class _Builder:
@@ -108,21 +115,24 @@ class _Builder:
 
     def index(self) -> None:
         """Make the indexes that SQLite needs."""
-        for kind, _, sql in self._own:
-            if kind == "index" and not _is_of_unsynced(sql):
-                self._index(sql)
+        wanted = [sql for kind, _, sql in self._own if kind == "index" and not _is_of_unsynced(sql)]
+        for sql in indexes.make(self._connection, wanted):
+            self._index(sql)
 
     def finish(self) -> None:
         """Bring the search indexes, and what runs when a row is written."""
         for index in self._search:
-            if index not in self._beside:
+            if index not in self._beside or not self._joined(index):
                 search_index.rebuild(self._connection, index.name)
                 continue
-            search_index.copy(self._connection, "search", index)
             for rowid in self._alone.get(index.table, ()):
                 search_index.add(self._connection, index, rowid)
         self._run(sql for kind, _, sql in self._own if kind in {"trigger", "view"})
         self._settle()
+
+    def _joined(self, index: SearchIndex) -> bool:
+        rows = self._connection.number(f"SELECT count(*) FROM main.{quoted(index.table)}")  # noqa: S608 - quoted
+        return search_parts.join(self._connection, _PARTS, index, rows=rows - len(self._alone.get(index.table, ())))
 
     def _fill(self, table: Table) -> None:
         """Copy the rows of a table; those that lack what the table demands come one by one."""
@@ -193,6 +203,17 @@ class _Builder:
             self._connection.run(
                 "INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (name, max(highest, largest))
             )
+
+
+def _to_disk(path: Path) -> None:
+    files.sync_path(path)
+    files.leave_cache(path)
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with translated(path):
+            files.remove(path)
 
 
 def _expressions(table: Table, theirs: Mapping[str, Table]) -> dict[str, str]:

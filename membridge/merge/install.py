@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 
 from membridge.aio.deadline import Deadline
-from membridge.claudemem.connection import MEMORY_SUFFIX, SEARCH_SUFFIX
+from membridge.claudemem.connection import MEMORY_SUFFIX, SEARCH_SUFFIXES
 from membridge.claudemem.database import device_id
 from membridge.claudemem.sql import Connection
 from membridge.claudemem.tables import Table, quoted, travelling_tables
@@ -83,7 +83,7 @@ def sweep(live: Path) -> None:
     """Delete what an install that was killed has left beside the database; killed late, it is a second name of it."""
     staged = _staged(live)
     with translated(live):
-        for suffix in ("", "-journal", "-wal", "-shm", SEARCH_SUFFIX, *_FILLED):
+        for suffix in ("", "-journal", "-wal", "-shm", *SEARCH_SUFFIXES, *_FILLED):
             Path(f"{staged}{suffix}").unlink(missing_ok=True)
 
 

@@ -1,29 +1,34 @@
-"""The search indexes of a database that is being built: they take as long as all else, so they are made beside it.
+"""The search indexes of a database that is being built: they take longer than all else, so they are made beside it.
 
-An index (FTS5, external content) is made in a file of its own from the rows of the memory file, by a thread of its own,
-and its tables are copied when both are ready. One whose text is not as it stands in the memory file is made from the
+An index (FTS5, external content) is made from the rows of the memory file, by a thread of its own, in two parts, each a
+file. `search_parts` joins them in the database. One whose text is not as it stands in the memory file is made from the
 database's rows afterwards.
 """
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_to_build
 from membridge.claudemem.sql import Bindings, Connection
 from membridge.claudemem.tables import Table, quoted
 
-#: MiB of new text that an index gathers before it writes a part; the default of one makes many small parts.
-_PART = 2
-_DEFAULT_PART = 1
+#: MiB of new text that an index gathers before it writes it; the default of one makes many small pieces.
+_GATHERED = 2
+_DEFAULT_GATHERED = 1
 #: Bytes of a page of the file that an index is made in. Larger ones than the database's are fewer reads and writes.
 _PAGE = 16 << 10
-#: More parts than there will be.
+#: More pieces than there will be.
 _NEVER = 1_000_000
-#: The tables that FTS5 keeps an index in; its options stay those of the database.
-_KEPT_IN = ("data", "idx", "docsize")
+#: Percent of the rows in the first part. To merge it takes as long as the indexes of the database take longer than to
+#: gather all words.
+_FIRST = 60
+#: KiB of the cache of the memory file, which is read once, from its begin to its end.
+_CACHE = 256
 _ROWID = re.compile(r"\bcontent_rowid\s*=\s*['\"]?(\w+)", re.IGNORECASE)
 _CONTENT = re.compile(r"\bcontent\s*=\s*['\"]?(\w+)", re.IGNORECASE)
 _FTS5 = re.compile(r"\busing\s+fts5\b", re.IGNORECASE)
@@ -69,31 +74,60 @@ def is_as_it_stands(index: SearchIndex, table: Table, known: Table) -> bool:
     return index.by_rowid and all(column in plain and known.has(column) for column in index.columns)
 
 
-def make(path: Path, state: Path, indexes: Mapping[SearchIndex, Rows], *, deadline: Deadline) -> None:
-    """Make indexes in a file of their own from the rows of the memory file `state`. Blocking."""
-    with open_to_build(path, state, deadline=deadline) as connection:
-        connection.run(f"PRAGMA main.page_size = {_PAGE}")
-        connection.run("BEGIN")
-        for index, rows in indexes.items():
-            connection.run(index.sql)
-            columns = ", ".join(f"t.{quoted(column)}" for column in index.columns)
-            source = f"FROM state.{quoted(index.table)} t WHERE {rows.condition} ORDER BY t.rowid"
-            _set(connection, index.name, "hashsize", _PART << 20)
-            # Parts that are joined once at the end are read and written once. Left as they are, the memories that come
-            # next would join some of them.
-            _set(connection, index.name, "automerge", 0)
-            _set(connection, index.name, "crisismerge", _NEVER)
-            connection.run(_insert(index, f"SELECT t.rowid, {columns} {source}"), rows.bindings)
-            _tell(connection, index.name, "optimize")
-        connection.run("COMMIT")
+class Parts:
+    """Search indexes in the making, in two files, each with a part of the rows of the memory file `state`.
 
+    `make` is for one thread. It gathers the words of both parts; to merge what was gathered takes a quarter of the
+    time. `help_out` merges the first part in another thread, if that comes in time.
+    """
 
-def copy(connection: Connection, schema: str, index: SearchIndex) -> None:
-    """Copy an index of the attached file `schema` over the empty one that the database has."""
-    for kind in _KEPT_IN:
-        table = quoted(f"{index.name}_{kind}")
-        connection.run(f"DELETE FROM main.{table}")  # noqa: S608 - quoted
-        connection.run(f"INSERT INTO main.{table} SELECT * FROM {schema}.{table}")  # noqa: S608 - quoted
+    def __init__(self, paths: tuple[Path, Path], state: Path, indexes: Mapping[SearchIndex, Rows]) -> None:
+        self._paths, self._state, self._indexes = paths, state, indexes
+        self._first = Future[None]()
+        self._merging = Lock()
+
+    def make(self, *, deadline: Deadline) -> None:
+        """Make both parts. Blocking."""
+        first, second = self._paths
+        try:
+            self._gather(first, "<", deadline)
+        except BaseException as error:
+            self._first.set_exception(error)
+            raise
+        self._first.set_result(None)
+        self._gather(second, ">=", deadline)
+        self._merge(second, deadline)
+        self.help_out(deadline=deadline)
+
+    def help_out(self, *, deadline: Deadline) -> None:
+        """Merge the first part, unless that is done already. Blocking. Errors: those of `make` too."""
+        self._first.result()
+        if self._merging.acquire(blocking=False):
+            self._merge(self._paths[0], deadline)
+
+    def _gather(self, path: Path, side: str, deadline: Deadline) -> None:
+        with open_to_build(path, self._state, deadline=deadline) as connection:
+            connection.run(f"PRAGMA main.page_size = {_PAGE}; PRAGMA state.cache_size = -{_CACHE}; BEGIN")
+            for index, rows in self._indexes.items():
+                connection.run(index.sql)
+                _set(connection, index.name, "hashsize", _GATHERED << 20)
+                # What is merged once at the end is read and written once. Left as it is, the memories that come next
+                # would merge some of it.
+                _set(connection, index.name, "automerge", 0)
+                _set(connection, index.name, "crisismerge", _NEVER)
+                columns = ", ".join(f"t.{quoted(column)}" for column in index.columns)
+                source = f"FROM state.{quoted(index.table)} t WHERE t.rowid {side} {_cut(connection, index)}"
+                wanted = f"SELECT t.rowid, {columns} {source} AND {rows.condition} ORDER BY t.rowid"
+                connection.run(_insert(index, wanted), rows.bindings)
+            connection.run("COMMIT")
+
+    def _merge(self, path: Path, deadline: Deadline) -> None:
+        with open_to_build(path, self._state, deadline=deadline) as connection:
+            # A journal would hold what is merged, and of a file that fails nothing is used.
+            connection.run("PRAGMA main.journal_mode = OFF; BEGIN")
+            for index in self._indexes:
+                _tell(connection, index.name, "optimize")
+            connection.run("COMMIT")
 
 
 def add(connection: Connection, index: SearchIndex, rowid: int) -> None:
@@ -104,10 +138,18 @@ def add(connection: Connection, index: SearchIndex, rowid: int) -> None:
 
 def rebuild(connection: Connection, name: str) -> None:
     """Make an index from the database's rows."""
-    _set(connection, name, "hashsize", _PART << 20)
+    _set(connection, name, "hashsize", _GATHERED << 20)
     _tell(connection, name, "rebuild")
     _tell(connection, name, "optimize")
-    _set(connection, name, "hashsize", _DEFAULT_PART << 20)
+    _set(connection, name, "hashsize", _DEFAULT_GATHERED << 20)
+
+
+def _cut(connection: Connection, index: SearchIndex) -> int:
+    """Return the first rowid of the second part."""
+    table = quoted(index.table)
+    first = connection.number(f"SELECT min(rowid) FROM state.{table}")  # noqa: S608 - quoted
+    last = connection.number(f"SELECT max(rowid) FROM state.{table}")  # noqa: S608 - quoted
+    return first + (last - first + 1) * _FIRST // 100
 
 
 def _tell(connection: Connection, name: str, command: str) -> None:

@@ -73,6 +73,29 @@ def test_the_search_index_finds_what_it_found_and_what_is_written_later(tmp_path
     assert [path.name for path in tmp_path.glob("built.db?*")] == []
 
 
+@pytest.mark.parametrize("version", [NEW, OLD])
+def test_the_search_indexes_come_in_two_parts_that_keep_the_options_of_the_database(
+    tmp_path: Path, version: str
+) -> None:
+    original = make_database(tmp_path / "claude-mem.db", version=version)
+    other = built(original, tmp_path / "built.db")
+
+    assert rows_of(other, "SELECT count(DISTINCT segid) FROM observations_fts_idx") == [(2,)]
+    assert rows_of(other, "SELECT k, v FROM observations_fts_config") == [("version", 4)]
+    assert check_searchable(other) == 3
+
+
+def test_indexes_take_no_more_room_for_being_made_of_a_narrow_copy(tmp_path: Path) -> None:
+    original = make_database(tmp_path / "claude-mem.db")
+    other = built(original, tmp_path / "built.db")
+
+    ((room,),) = rows_of(other, "PRAGMA freelist_count")
+    ((pages,),) = rows_of(other, "PRAGMA page_count")
+    assert int(str(room)) <= int(str(pages)) // 20
+    execute(original, "VACUUM")
+    assert rows_of(original, "PRAGMA page_count") >= [(int(str(pages)) * 9 // 10,)]
+
+
 def test_a_row_that_lacks_what_its_table_demands_is_found_too(tmp_path: Path) -> None:
     original = make_database(tmp_path / "claude-mem.db")
     state, other = tmp_path / "state.memory", tmp_path / "built.db"

@@ -140,3 +140,17 @@ def test_a_database_that_was_moved_away_after_a_killed_install_is_not_written_ov
 
     assert moved.read_bytes() == before
     assert moved.stat().st_nlink == live.stat().st_nlink == 1
+
+
+def test_the_parts_of_a_killed_install_are_gone_after_the_next(tmp_path: Path) -> None:
+    a = Machine.make("node-a", tmp_path, empty=False)
+    live = tmp_path / "home" / "claude-mem.db"
+    mirror = a.push()
+    live.parent.mkdir()
+    for suffix in ("", "-search", "-search2"):
+        live.with_name(f".claude-mem.db.membridge-install{suffix}").write_bytes(b"half")
+
+    install.install(mirror, live, source=a.source, deadline=soon())
+
+    assert memory_sum(live) == memory_sum(a.live)
+    assert [path.name for path in live.parent.iterdir() if path.name.startswith(".")] == []
