@@ -30,8 +30,15 @@ while [ -e "$spool/new/$name" ] || [ -e "$spool/tmp/$name" ]; do
     number=$((number + 1)) name=$id-$number
 done
 
-# An event is in `new` whole or not at all. 64 KiB of the JSON are kept.
-{ { printf 'membridge 1 %s %s\n' "$event" "$project" && head -c 65536; } >"$spool/tmp/$name" &&
-    mv -f "$spool/tmp/$name" "$spool/new/$name"; } || rm -f "$spool/tmp/$name"
-# Claude Code writes until its prompt is through; a pipe that closes early would be an error to it.
-exec cat
+# 64 KiB of the JSON are kept. That of a start is short, and the shell reads it itself: a process takes as long as all
+# else. What may be long it must not: it reads byte by byte.
+json() {
+    [ "$event" = SessionStart ] || { head -c 65536; return; }
+    while IFS= read -r line || [ -n "$line" ]; do printf '%s\n' "$line" || return; done
+}
+
+# An event is in `new` whole or not at all. Claude Code writes until its prompt is through; a pipe that closes early
+# would be an error to it.
+{ { printf 'membridge 1 %s %s\n' "$event" "$project" && json; } >"$spool/tmp/$name" &&
+    mv -f "$spool/tmp/$name" "$spool/new/$name"; } || { rm -f "$spool/tmp/$name"; exec cat; }
+[ "$event" = SessionStart ] || exec cat

@@ -14,6 +14,7 @@ if [ -n "${MEMBRIDGE_SESSION_START-}" ]; then
     set -- SessionStart "$@"
     # shellcheck source=hooks/claude-code/event.sh
     . "$here/event.sh"
+    exit 0
 fi
 
 input=$(head -c 65536 && cat >/dev/null)

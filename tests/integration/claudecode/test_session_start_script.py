@@ -129,13 +129,13 @@ async def test_the_event_goes_into_the_spool_as_well(scripts: Scripts, state: Pa
     async with hook_daemon(state) as daemon:
         await asked(scripts, "--project", "boat")
 
-        assert daemon.events() == [("membridge 1 SessionStart boat", INPUT)]
+        assert daemon.events() == [("membridge 1 SessionStart boat", INPUT + b"\n")]
 
 
 async def test_where_the_module_has_asked_the_command_only_spools(scripts: Scripts, state: Path) -> None:
     async with hook_daemon(state) as daemon:
         assert (await asked(scripts, MEMBRIDGE_SESSION_START="s-1")).stdout == b""
-        assert (len(daemon.asked), daemon.events()) == (0, [("membridge 1 SessionStart -", INPUT)])
+        assert (len(daemon.asked), daemon.events()) == (0, [("membridge 1 SessionStart -", INPUT + b"\n")])
 
 
 async def test_a_large_input_is_read_to_the_end(scripts: Scripts, state: Path) -> None:
