@@ -1,12 +1,13 @@
 """The image of a memory, the object of a full snapshot: its memory file, compressed in parts.
 
 A state comes to another machine at the speed of copying; rows that are inserted one by one take ten times as long. The
-rows are counted while the parts are compressed, which takes as long: their sums come last. Two parts are decompressed
-at a time. Nothing in an image is relied on before its schema has been compared.
+rows are counted while the parts are compressed, which takes as long: their sums come last. Two threads decompress.
+Nothing in an image is relied on before its schema has been compared.
 """
 
 import os
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO, Protocol
 
 import msgspec
@@ -81,12 +82,9 @@ def _written(source: Source, target: Path, size_bytes: int) -> Tail:
     with target.open("wb") as file:
         if source.read(len(MAGIC)) != MAGIC:
             raise MalformedImageError("not the image of a memory")
-        one, other = _Unpacker(file.fileno(), size_bytes), _Unpacker(file.fileno(), size_bytes)
-        for start in range(0, size_bytes, 2 * PART):
-            # Read in their order, then written each to its place.
-            first, second = _next(source), _next(source) if start + PART < size_bytes else b""
-            with threads.beside(other.put, second, start + PART):
-                one.put(first, start)
+        parts = _Parts(source, size_bytes)
+        with threads.beside(parts.write, file.fileno()):
+            parts.write(file.fileno())
         try:
             counted = msgspec.msgpack.decode(_next(source), type=Tail)
         except msgspec.DecodeError as error:
@@ -108,6 +106,35 @@ def _pack_parts(path: Path, size: int, packed: BinaryIO) -> None:
             packed.write(_framed(compressor.compress(buffer[:read])))
 
 
+class _Parts:
+    """The parts of a file of `size` bytes that `source` has. Of two threads one reads while the other writes."""
+
+    def __init__(self, source: Source, size: int) -> None:
+        self._source, self._size, self._read = source, size, 0
+        self._lock = Lock()
+
+    def write(self, file: int) -> None:
+        """Write parts, each to its place, until none is left or one cannot be written. Raises MalformedImageError."""
+        unpacker = _Unpacker(file, self._size)
+        try:
+            while (part := self._next()) is not None:
+                unpacker.put(*part)
+        except BaseException:
+            with self._lock:
+                self._read = self._size
+            raise
+
+    def _next(self) -> tuple[bytes, int] | None:
+        """Return the next part and its place; they are read in their order."""
+        with self._lock:
+            start = self._read
+            if start >= self._size:
+                return None
+            frame = _next(self._source)
+            self._read = start + PART
+            return frame, start
+
+
 class _Unpacker:
     """Writes parts of a file of `size` bytes."""
 
@@ -117,9 +144,7 @@ class _Unpacker:
 
     def put(self, frame: bytes, start: int) -> None:
         """Write what `frame` holds to `start`. Raises MalformedImageError."""
-        wanted, size = max(0, min(PART, self._size - start)), 0
-        if not wanted:
-            return
+        wanted, size = min(PART, self._size - start), 0
         try:
             # Never more than a part at once, however small the frame is.
             with self._decompressor.stream_reader(frame) as reader:

@@ -53,6 +53,8 @@ from membridge.system import clock, files
 BUCKET, ARTIFACTS = "membridge", "membridge-artifacts"
 #: Chunks written at once, and chunks of one read.
 WINDOW, BATCH = 16, 32
+#: Chunks written to a file at once.
+WRITTEN = 8
 #: Objects of a listing that are read at once.
 PAGE = 1024
 #: Seconds to free the chunks of an object that was not stored.
@@ -114,12 +116,23 @@ class JetStreamStore:
         digest, done = hashlib.sha256(), start
         with files.translated(target), target.open("ab" if start else "wb") as file:
             file.truncate(start)
+
+            def write(pieces: list[bytes]) -> None:
+                for piece in pieces:
+                    digest.update(piece)
+                    file.write(piece)
+                file.flush()
+
+            pieces: list[bytes] = []
             async for piece in self._chunks(meta, start=start, deadline=deadline):
-                await threads.run(file.write, piece)
-                digest.update(piece)
+                pieces.append(piece)
                 done += len(piece)
-                if progress is not None:
-                    progress(done, meta.size)
+                if len(pieces) == WRITTEN or done == meta.size:
+                    await threads.run(write, pieces)
+                    pieces = []
+                    if progress is not None:
+                        progress(done, meta.size)
+            await threads.run(write, pieces)
         if done != meta.size or (start == 0 and meta.digest and meta.digest != digest_text(digest.digest())):
             raise CorruptObjectError(f"object {key} is damaged in the store")
 
