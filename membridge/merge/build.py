@@ -21,11 +21,12 @@ from membridge.claudemem.tables import (
     travelling_tables,
 )
 from membridge.claudemem.translate import translated
-from membridge.merge import indexes, search_index, search_parts
+from membridge.merge import indexes, search_index
 from membridge.merge.report import Source
 from membridge.merge.row_stream import Schema
 from membridge.merge.rows import Reader
 from membridge.merge.search_index import Rows, SearchIndex
+from membridge.merge.search_parts import Joined
 from membridge.merge.write import second_hash, stand_ins
 from membridge.system import clock, files
 
@@ -62,9 +63,12 @@ def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline
                 connection.run("COMMIT; PRAGMA shrink_memory")
                 # So do the indexes, and none of it is read again.
                 with threads.beside(_to_disk, target):
-                    searchable.help_out(deadline=deadline)
-            for name, part in zip(_PARTS, parts, strict=True):
-                connection.run(f"ATTACH ? AS {name}", (str(part),))
+                    is_first_there = searchable.help_out(deadline=deadline)
+                if is_first_there:
+                    builder.take(_PARTS[0], first)
+            if not is_first_there:
+                builder.take(_PARTS[0], first)
+            builder.take(_PARTS[1], second)
             connection.run("BEGIN")
             builder.finish()
             connection.run("COMMIT")
@@ -89,6 +93,7 @@ class _Builder:
         self._search = list[SearchIndex]()
         #: Of which rows those indexes are that are made beside.
         self._beside = dict[SearchIndex, Rows]()
+        self._joined = dict[SearchIndex, Joined]()
         self._bindings = {"now": int(clock.now().timestamp() * 1000), "device": source.device}
 
     def begin(self) -> Mapping[SearchIndex, Rows]:
@@ -119,10 +124,20 @@ class _Builder:
         for sql in indexes.make(self._connection, wanted):
             self._index(sql)
 
+    def take(self, name: str, part: Path) -> None:
+        """Attach the file of a part of the search indexes as `name`, and copy it."""
+        self._connection.run(f"ATTACH ? AS {name}", (str(part),))
+        self._connection.run("BEGIN")
+        for index in self._beside:
+            if index not in self._joined:
+                self._joined[index] = Joined(self._connection, index)
+            self._joined[index].take(name)
+        self._connection.run("COMMIT")
+
     def finish(self) -> None:
         """Bring the search indexes, and what runs when a row is written."""
         for index in self._search:
-            if index not in self._beside or not self._joined(index):
+            if not self._is_joined(index):
                 search_index.rebuild(self._connection, index.name)
                 continue
             for rowid in self._alone.get(index.table, ()):
@@ -130,9 +145,10 @@ class _Builder:
         self._run(sql for kind, _, sql in self._own if kind in {"trigger", "view"})
         self._settle()
 
-    def _joined(self, index: SearchIndex) -> bool:
+    def _is_joined(self, index: SearchIndex) -> bool:
         rows = self._connection.number(f"SELECT count(*) FROM main.{quoted(index.table)}")  # noqa: S608 - quoted
-        return search_parts.join(self._connection, _PARTS, index, rows=rows - len(self._alone.get(index.table, ())))
+        joined = self._joined.get(index)
+        return joined is not None and joined.finish(rows=rows - len(self._alone.get(index.table, ())))
 
     def _fill(self, table: Table) -> None:
         """Copy the rows of a table; those that lack what the table demands come one by one."""

@@ -24,9 +24,9 @@ _DEFAULT_GATHERED = 1
 _PAGE = 16 << 10
 #: More pieces than there will be.
 _NEVER = 1_000_000
-#: Percent of the rows in the first part. To merge it takes as long as the indexes of the database take longer than to
-#: gather all words.
-_FIRST = 60
+#: Percent of the rows in the first part. The thread that merges and copies it is done with the indexes when four fifths
+#: of the words are gathered.
+_FIRST = 55
 #: KiB of the cache of the memory file, which is read once, from its begin to its end.
 _CACHE = 256
 _ROWID = re.compile(r"\bcontent_rowid\s*=\s*['\"]?(\w+)", re.IGNORECASE)
@@ -99,11 +99,13 @@ class Parts:
         self._merge(second, deadline)
         self.help_out(deadline=deadline)
 
-    def help_out(self, *, deadline: Deadline) -> None:
-        """Merge the first part, unless that is done already. Blocking. Errors: those of `make` too."""
+    def help_out(self, *, deadline: Deadline) -> bool:
+        """Merge the first part, or return False if the other thread does. Blocking. Errors: those of `make` too."""
         self._first.result()
-        if self._merging.acquire(blocking=False):
-            self._merge(self._paths[0], deadline)
+        if not self._merging.acquire(blocking=False):
+            return False
+        self._merge(self._paths[0], deadline)
+        return True
 
     def _gather(self, path: Path, side: str, deadline: Deadline) -> None:
         with open_to_build(path, self._state, deadline=deadline) as connection:

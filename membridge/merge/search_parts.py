@@ -37,17 +37,32 @@ class _Part:
     averages: tuple[int, ...]
 
 
-def join(connection: Connection, schemas: Sequence[str], index: SearchIndex, *, rows: int) -> bool:
-    """Make the index, which is empty, that of `rows` rows whose parts the attached files `schemas` have.
+class Joined:
+    """An index of the database that parts make up, which attached files have; it is empty before the first."""
 
-    Returns False if a part is not of the known form, or the whole is not what the parts are: then it is to be rebuilt.
-    """
-    try:
-        parts = [_part(connection, schema, index) for schema in schemas]
-        _take(connection, parts, index)
-        return _is_whole(connection, schemas, index, rows)
-    except (ValueError, StopIteration, apsw.CorruptError):
-        return False
+    def __init__(self, connection: Connection, index: SearchIndex) -> None:
+        self._connection, self._index = connection, index
+        self._parts: list[_Part] = []
+        self._has_all = True
+        for kind in ("data", "idx", "docsize"):
+            connection.run(f"DELETE FROM main.{quoted(f'{index.name}_{kind}')}")  # noqa: S608 - quoted
+
+    def take(self, schema: str) -> None:
+        """Copy a part, which is one segment; one of another form is left out, and the index is not whole then."""
+        try:
+            part = _part(self._connection, schema, self._index)
+            _copy(self._connection, part, self._index, number=len(self._parts) + 1)
+            self._parts.append(part)
+        except (ValueError, StopIteration, apsw.CorruptError):
+            self._has_all = False
+
+    def finish(self, *, rows: int) -> bool:
+        """Write what lists the parts; return whether this is the index of `rows` rows, or has to be rebuilt."""
+        try:
+            _write_records(self._connection, self._parts, self._index)
+            return self._has_all and _is_whole(self._connection, self._parts, self._index, rows)
+        except (ValueError, apsw.CorruptError):
+            return False
 
 
 def _part(connection: Connection, schema: str, index: SearchIndex) -> _Part:
@@ -72,41 +87,42 @@ def _part(connection: Connection, schema: str, index: SearchIndex) -> _Part:
     return _Part(schema, structure[:_COOKIE], written, level, segment, averages)
 
 
-def _take(connection: Connection, parts: Sequence[_Part], index: SearchIndex) -> None:
-    """Copy the parts, each as a segment with a number of its own, and write what lists them."""
+def _copy(connection: Connection, part: _Part, index: SearchIndex, *, number: int) -> None:
+    """Copy a part as the segment `number`."""
     data, terms, sizes = (quoted(f"{index.name}_{kind}") for kind in ("data", "idx", "docsize"))
-    for table in (data, terms, sizes):
-        connection.run(f"DELETE FROM main.{table}")  # noqa: S608 - quoted
-    segments: list[tuple[int, int, int]] = []
-    for part in parts:
-        connection.run(f"INSERT INTO main.{sizes} SELECT * FROM {part.schema}.{sizes}")  # noqa: S608 - quoted
-        if part.segment is None:
-            continue
-        number, first, last = part.segment
-        segments.append((len(segments) + 1, first, last))
-        begin, shift = number << _SEGMENT, (len(segments) - number) << _SEGMENT
-        connection.run(
-            f"INSERT INTO main.{data} SELECT id + ?, block FROM {part.schema}.{data} WHERE id >= ? AND id < ?",  # noqa: S608 - quoted
-            (shift, begin, begin + (1 << _SEGMENT)),
-        )
-        connection.run(
-            f"INSERT INTO main.{terms} SELECT ?, term, pgno FROM {part.schema}.{terms} WHERE segid = ?",  # noqa: S608 - quoted
-            (len(segments), number),
-        )
+    connection.run(f"INSERT INTO main.{sizes} SELECT * FROM {part.schema}.{sizes}")  # noqa: S608 - quoted
+    if part.segment is None:
+        return
+    known = part.segment[0]
+    begin, shift = known << _SEGMENT, (number - known) << _SEGMENT
+    connection.run(
+        f"INSERT INTO main.{data} SELECT id + ?, block FROM {part.schema}.{data} WHERE id >= ? AND id < ?",  # noqa: S608 - quoted
+        (shift, begin, begin + (1 << _SEGMENT)),
+    )
+    connection.run(
+        f"INSERT INTO main.{terms} SELECT ?, term, pgno FROM {part.schema}.{terms} WHERE segid = ?",  # noqa: S608 - quoted
+        (number, known),
+    )
+
+
+def _write_records(connection: Connection, parts: Sequence[_Part], index: SearchIndex) -> None:
+    """Write what lists the segments, and how many rows and words they have."""
+    segments = [(number, *part.segment[1:]) for number, part in enumerate(parts, 1) if part.segment is not None]
     # A level above that of the parts: two segments on theirs would be merged sooner than one.
     level = max((part.level for part in parts), default=0) + 1
     numbers = [level + 1, len(segments), sum(part.written for part in parts), *[0, 0] * level, 0, len(segments)]
     numbers += [number for segment in segments for number in segment]
     averages = [sum(column) for column in zip(*(part.averages for part in parts if part.averages), strict=True)]
-    records = {_STRUCTURE: parts[0].cookie + _written(numbers), _AVERAGES: _written(averages)}
-    for number, record in records.items():
-        connection.run(f"INSERT INTO main.{data} VALUES (?, ?)", (number, record))  # noqa: S608 - quoted
+    cookie = parts[0].cookie if parts else bytes(_COOKIE)
+    for number, record in {_STRUCTURE: cookie + _written(numbers), _AVERAGES: _written(averages)}.items():
+        connection.run(f"INSERT INTO main.{quoted(f'{index.name}_data')} VALUES (?, ?)", (number, record))  # noqa: S608 - quoted
 
 
-def _is_whole(connection: Connection, schemas: Sequence[str], index: SearchIndex, rows: int) -> bool:
+def _is_whole(connection: Connection, parts: Sequence[_Part], index: SearchIndex, rows: int) -> bool:
     """Whether the index has as many rows as it should, and the first word of each part as often as the parts."""
     if connection.number(f"SELECT count(*) FROM main.{quoted(f'{index.name}_docsize')}") != rows:  # noqa: S608 - quoted
         return False
+    schemas = [part.schema for part in parts]
     names = ("main", *schemas)
     try:
         for schema in names:

@@ -14,7 +14,7 @@ from membridge.merge import search_index
 from membridge.merge.fill import fill
 from membridge.merge.memory_file import MemoryFile
 from membridge.merge.search_index import Parts, Rows, SearchIndex
-from membridge.merge.search_parts import join
+from membridge.merge.search_parts import Joined
 from tests.fixtures.databases import make_database, rows_of
 from tests.integration.merge.machines import soon
 
@@ -63,7 +63,10 @@ class Bench:
             for number, part in enumerate(self.parts):
                 connection.run(f"ATTACH ? AS part_{number}", (str(part),))
             connection.run("BEGIN")
-            joined = join(connection, ("part_0", "part_1"), self.index, rows=rows)
+            index = Joined(connection, self.index)
+            index.take("part_0")
+            index.take("part_1")
+            joined = index.finish(rows=rows)
             connection.run("COMMIT")
         return joined
 
