@@ -2,16 +2,20 @@
 
 from contextlib import closing
 from pathlib import Path
+from threading import Event, current_thread
 
 import pytest
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.memory import memory_rows, memory_sum
 from membridge.claudemem.sql import Value
+from membridge.errors import DatabaseInvalidError
+from membridge.merge import search_index
 from membridge.merge.build import build
 from membridge.merge.fill import fill
 from membridge.merge.memory_file import MemoryFile
 from membridge.merge.report import Source
+from membridge.merge.search_index import Parts
 from schemas.identity import NodeId
 from tests.fixtures.databases import NEW, OLD, connect, execute, make_database, rows_of
 
@@ -83,6 +87,48 @@ def test_the_search_indexes_come_in_two_parts_that_keep_the_options_of_the_datab
     assert rows_of(other, "SELECT count(DISTINCT segid) FROM observations_fts_idx") == [(2,)]
     assert rows_of(other, "SELECT k, v FROM observations_fts_config") == [("version", 4)]
     assert check_searchable(other) == 3
+
+
+@pytest.mark.parametrize("first", ["the search indexes", "all else"])
+def test_either_thread_merges_the_first_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    done, helped = Event(), list[bool]()
+    make, help_out = Parts.make, Parts.help_out
+
+    def first_made(parts: Parts, *, deadline: Deadline) -> None:
+        make(parts, deadline=deadline)
+        done.set()
+
+    def late(parts: Parts, *, deadline: Deadline) -> bool:
+        is_main = not current_thread().name.startswith("beside")
+        # What comes first has the first part to itself.
+        if is_main == (first == "the search indexes"):
+            assert done.wait(30)
+        helped.append(is_main and help_out(parts, deadline=deadline))
+        if is_main:
+            done.set()
+            return helped[-1]
+        return help_out(parts, deadline=deadline)
+
+    monkeypatch.setattr(Parts, "help_out", late)
+    if first == "the search indexes":
+        monkeypatch.setattr(Parts, "make", first_made)
+    original = make_database(tmp_path / "claude-mem.db")
+    other = built(original, tmp_path / "built.db")
+
+    assert any(helped) == (first == "all else")
+    assert rows_of(other, "SELECT count(DISTINCT segid) FROM observations_fts_idx") == [(2,)]
+    assert check_searchable(other) == 3
+
+
+def test_what_fails_in_the_thread_of_the_search_indexes_ends_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = make_database(tmp_path / "claude-mem.db")
+    monkeypatch.setattr(search_index, "_insert", lambda *_: "INSERT INTO nowhere VALUES (1)")
+
+    with pytest.raises(DatabaseInvalidError, match="nowhere"):
+        built(original, tmp_path / "built.db")
+    assert [path.name for path in tmp_path.glob("built.db-search*")] == []
 
 
 def test_indexes_take_no_more_room_for_being_made_of_a_narrow_copy(tmp_path: Path) -> None:
