@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 from membridge.aio import threads
+from membridge.hooks import hook_file
 from membridge.hooks.folder_watch import FolderWatch
 from membridge.hooks.paths import BEAT_EVERY, HookPaths
 from membridge.hooks.run_folder import close_run_folder, open_run_folder
@@ -72,7 +73,7 @@ class _Mailbox:
                 if clock.now().timestamp() - path.lstat().st_mtime > FORGOTTEN:
                     files.remove(path)
                     continue
-                content = files.read_regular(path, MOST_BYTES)
+                content = hook_file.read(path, MOST_BYTES)
             except OSError:
                 # Its hook has given up.
                 continue

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from membridge.errors import DiskFullError
+from membridge.hooks import hook_file
 from membridge.hooks.event_file import MOST_BYTES
 from membridge.hooks.figures import dropped_of
 from membridge.hooks.paths import HookPaths, make_spool
@@ -57,7 +58,7 @@ def read(paths: HookPaths, name: str) -> bytes:
 
     Raises FileNotFoundError for one that was removed meanwhile.
     """
-    return files.read_regular(paths.new / name, MOST_BYTES)
+    return hook_file.read(paths.new / name, MOST_BYTES)
 
 
 def remove(paths: HookPaths, name: str) -> None:

@@ -193,10 +193,17 @@ def _url(text: str, schemes: tuple[str, ...]) -> str:
         raise ValueError
     if parts.port == 0:
         raise ValueError
-    # A resolver does the same, and what it raises is no error of the network.
-    parts.hostname.encode("idna")
+    _check_host(parts.hostname)
     # Others tell by the scheme whether to verify a certificate, so it has one spelling.
     return f"{parts.scheme}{text[len(parts.scheme) :]}"
+
+
+def _check_host(name: str) -> None:
+    """Raise ValueError for what no resolver takes: what that raises is no error of the network."""
+    # Python's form of other names than these has half a MiB of tables, which a daemon does not need.
+    ascii_name = name if name.isascii() else name.encode("idna").decode()
+    if not all(0 < len(label) < 64 for label in ascii_name.removesuffix(".").split(".")):
+        raise ValueError
 
 
 def _servers(raw: object, _home: Path) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ command and in the daemon's log; never a traceback.
 import errno
 import hashlib
 import os
-import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,17 +93,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def read_regular(path: Path, most: int) -> bytes:
-    """Return the first `most` bytes of a file; nothing for a link, a pipe or a folder: one may hang.
-
-    Raises OSError.
-    """
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return b""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        return file.read(most)
 
 
 def discard(path: Path) -> None:
