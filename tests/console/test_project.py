@@ -72,7 +72,7 @@ async def test_a_push_arrives_live_and_the_lead_is_handed_over(seen: Seen) -> No
     await run(
         """await page.keyboard.press('Enter');
         await page.getByRole('button', { name: 'Hand over to laptop' }).click();
-        await page.locator('.facts', { hasText: 'Lease' }).getByText('laptop').first().waitFor({ timeout: 30_000 });"""
+        await page.locator('.facts .role.primary', { hasText: 'laptop' }).waitFor({ timeout: 30_000 });"""
     )
     leads = await seen.gateway.get(f"/api/membridge/projects/{CID}/leadership")
     assert (leads["primary_node_id"], leads["epoch"] > 1) == ("laptop", True)
