@@ -31,7 +31,7 @@ while [ -e "$spool/new/$name" ] || [ -e "$spool/tmp/$name" ]; do
 done
 
 # 64 KiB of the JSON are kept. That of a start is short, and the shell reads it itself: a process takes as long as all
-# else. What may be long it must not: it reads byte by byte.
+# else. It must not read what may be long, because it reads byte by byte.
 json() {
     [ "$event" = SessionStart ] || { head -c 65536; return; }
     while IFS= read -r line || [ -n "$line" ]; do printf '%s\n' "$line" || return; done
