@@ -127,12 +127,12 @@ class JetStreamStore:
             async for piece in self._chunks(meta, start=start, deadline=deadline):
                 pieces.append(piece)
                 done += len(piece)
-                if len(pieces) == WRITTEN or done == meta.size:
-                    await threads.run(write, pieces)
-                    pieces = []
-                    if progress is not None:
-                        progress(done, meta.size)
-            await threads.run(write, pieces)
+                if len(pieces) < WRITTEN and done < meta.size:
+                    continue
+                await threads.run(write, pieces)
+                pieces = []
+                if progress is not None:
+                    progress(done, meta.size)
         if done != meta.size or (start == 0 and meta.digest and meta.digest != digest_text(digest.digest())):
             raise CorruptObjectError(f"object {key} is damaged in the store")
 
