@@ -9,14 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from membridge.hooks.paths import MOST_BODY_BYTES, SIGNATURE
+from membridge.hooks.paths import MOST_BYTES, SIGNATURE
 from schemas.events import SessionEvent, SessionMoment
 from schemas.identity import NodeId, ProjectId
 from schemas.wire import shortened, storable
 
-#: Bytes of the first line at most, and so of a file.
-MOST_LINE_BYTES = 1_024
-MOST_BYTES = MOST_LINE_BYTES + MOST_BODY_BYTES
 #: Hooks that make an event, and what it says.
 MOMENTS: Mapping[str, SessionMoment] = {
     "SessionStart": SessionMoment.STARTED,

@@ -15,6 +15,9 @@ BEAT_EVERY, BEAT_STALE = 2.0, 6.0
 MOST_FILES = 10_000
 #: Bytes of a hook's JSON that a file of the spool holds at most.
 MOST_BODY_BYTES = 64 << 10
+#: Bytes of its first line at most, and so of a file; a question of a session start has the same form.
+MOST_LINE_BYTES = 1_024
+MOST_BYTES = MOST_LINE_BYTES + MOST_BODY_BYTES
 #: First words of a file of the spool: `membridge 1 <EventName> <project or ->`, then a newline and the hook's JSON.
 SIGNATURE = "membridge 1"
 

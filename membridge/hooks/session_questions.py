@@ -15,14 +15,12 @@ from time import monotonic
 from membridge.aio import threads
 from membridge.hooks import hook_file
 from membridge.hooks.folder_watch import FolderWatch
-from membridge.hooks.paths import BEAT_EVERY, HookPaths
+from membridge.hooks.paths import BEAT_EVERY, MOST_BYTES, HookPaths
 from membridge.hooks.run_folder import close_run_folder, open_run_folder
 from membridge.system import clock, files
 
 #: Questions that are worked on at once; more stay in their folder.
 AT_ONCE = 128
-#: Bytes of a question at most: the first line, and 64 KiB of the hook's JSON.
-MOST_BYTES = 66 << 10
 #: Seconds after which nobody waits for an answer any more: the longest wait is nine.
 FORGOTTEN = 10.0
 #: Seconds between two looks at a question that is being written. A hook renames a complete one; the module cannot.

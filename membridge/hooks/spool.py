@@ -11,9 +11,8 @@ from pathlib import Path
 
 from membridge.errors import DiskFullError
 from membridge.hooks import hook_file
-from membridge.hooks.event_file import MOST_BYTES
 from membridge.hooks.figures import dropped_of
-from membridge.hooks.paths import HookPaths, make_spool
+from membridge.hooks.paths import MOST_BYTES, HookPaths, make_spool
 from membridge.system import files
 
 #: What waits at most while it cannot be published: fewer files than let a hook drop its event, and bytes.

@@ -82,9 +82,12 @@ def _of_plugin(folder: Path, paths: HookPaths, settings: Settings) -> Check | No
         if not plugin.is_ours(folder):
             return None
         told: object = json.loads((folder / plugin.PATHS_JSON).read_bytes())
+        known = cast("dict[str, object]", told) if isinstance(told, dict) else {}
+        reach = plugin.Reach(paths.spool, paths.run, settings.hooks.wait_seconds, str(known.get("project", "")))
+        fresh = plugin.content(plugin.SHIPPED, reach)
+        stale = sorted(path for path in fresh if (folder / path).read_bytes() != fresh[path])
     except (MembridgeError, OSError, ValueError) as error:
         return warn(NAME, f"the plugin in {folder} is incomplete: {error}", _AGAIN)
-    known = cast("dict[str, object]", told) if isinstance(told, dict) else {}
     wanted = {
         "spool": ("spool", str(paths.spool)),
         "run": ("folder of questions", str(paths.run)),
@@ -92,12 +95,6 @@ def _of_plugin(folder: Path, paths: HookPaths, settings: Settings) -> Check | No
     }
     if different := [said for name, (said, value) in wanted.items() if known.get(name) != value]:
         return warn(NAME, f"the plugin in {folder} has another {' and '.join(different)} than the daemon", _AGAIN)
-    reach = plugin.Reach(paths.spool, paths.run, settings.hooks.wait_seconds, str(known.get("project", "")))
-    try:
-        fresh = plugin.content(plugin.SHIPPED, reach)
-        stale = sorted(path for path in fresh if (folder / path).read_bytes() != fresh[path])
-    except (MembridgeError, OSError) as error:
-        return warn(NAME, f"the plugin in {folder} is incomplete: {error}", _AGAIN)
     if stale:
         return warn(NAME, f"the plugin in {folder} is of another version: {stale[0]} differs", _AGAIN)
     return None

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from membridge.hooks.event_file import MOST_BYTES, DamagedEventError, HookEvent, parse, texts_of
+from membridge.hooks.event_file import DamagedEventError, HookEvent, parse, texts_of
+from membridge.hooks.paths import MOST_BYTES
 from schemas.events import SessionMoment
 from schemas.identity import NodeId, canonical_id
 

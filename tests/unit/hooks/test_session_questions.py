@@ -12,9 +12,9 @@ from membridge.aio.tasks import background
 from membridge.errors import FileAccessError
 from membridge.hooks import run_folder, session_questions
 from membridge.hooks.event_file import HookEvent
-from membridge.hooks.paths import HookPaths, hook_paths
+from membridge.hooks.paths import MOST_BYTES, HookPaths, hook_paths
 from membridge.hooks.session_answer import Answering, answer
-from membridge.hooks.session_questions import AT_ONCE, FORGOTTEN, MOST_BYTES, serve
+from membridge.hooks.session_questions import AT_ONCE, FORGOTTEN, serve
 from tests.fixtures.hooks import SESSION, ask, ask_bytes, told
 from tests.fixtures.pace import pause
 

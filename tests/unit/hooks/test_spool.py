@@ -9,7 +9,7 @@ import pytest
 from membridge.errors import DiskFullError
 from membridge.hooks import spool
 from membridge.hooks.figures import SpoolFigures, figures
-from membridge.hooks.paths import HookPaths, hook_paths
+from membridge.hooks.paths import MOST_BYTES, HookPaths, hook_paths
 from membridge.system import files
 from tests.fixtures.hooks import leave, leave_bytes, waiting
 
@@ -63,7 +63,7 @@ def test_what_is_not_a_file_is_not_read(paths: HookPaths, tmp_path: Path) -> Non
 
 def test_of_a_long_file_the_beginning_is_read(paths: HookPaths) -> None:
     left = leave_bytes(paths, b"x" * (1 << 20))
-    assert len(spool.read(paths, left.name)) == spool.MOST_BYTES
+    assert len(spool.read(paths, left.name)) == MOST_BYTES
 
 
 def test_damaged_files_are_kept_up_to_a_bound(paths: HookPaths) -> None:
