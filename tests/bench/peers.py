@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,10 @@ class WholeFile:
     uploaded_bytes: int
 
 
-def litestream(original: Path, s3: S3, scratch: Path) -> Litestream:
+def litestream(original: Path, s3: S3, scratch: Path, *, prepare: Callable[[], None] = lambda: None) -> Litestream:
     """Replicate a copy of `original`: once in full, then ten new observations; restore it and compare.
+
+    `prepare` runs before the daemon starts, and before it restores.
 
     The daemon runs beside an open connection, as beside a worker: without one SQLite removes the WAL and Litestream
     sends everything again. Times include `litestream sync -wait`, its way to ask until the replica has it all.
@@ -70,6 +72,7 @@ def litestream(original: Path, s3: S3, scratch: Path) -> Litestream:
 
     with closing(sqlite3.connect(database)) as worker:
         worker.execute("SELECT count(*) FROM observations").fetchone()
+        prepare()
         began = time.perf_counter()
         with _daemon("litestream", "replicate", "-config", str(config), until=socket, log=scratch / "litestream.log"):
             _run(*sync)
@@ -80,6 +83,7 @@ def litestream(original: Path, s3: S3, scratch: Path) -> Litestream:
             add_observations(database, NEW, rng=new_random(2))
             increment = _run(*sync)
             second = s3.sizes(bucket, LEVEL_0)
+    prepare()
     restore = _run("litestream", "restore", "-config", str(config), "-o", str(restored), str(database))
     assert count_observations(restored) == count_observations(database), "Litestream restored something else"
     return Litestream(

@@ -23,6 +23,7 @@ from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from tests.bench import ours, peers, table
 from tests.bench.database import add_observations, grow, new_random
+from tests.bench.page_cache import cost_of_memory, full_page_cache
 from tests.bench.s3 import start_s3
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-sizes.md"
@@ -34,9 +35,12 @@ that the daemon waits for. What it wrote is the lesser of the system's two count
 gets less than that: 1.0 MB and 1.3 MB for the merge at 53 and 1,000 MiB, by the disk's own counter. The first push and
 the cold pull may grow with the size; the run fails if another row grows more than 1.5 times, or a daemon takes more
 than 64 MiB. The first merge on a machine copies the database once, as a backup, and is not in the medians.
+
+Before each part the page cache fills the memory, as that of a machine that has been up for days. The host of a virtual
+machine takes free memory back, and who writes a GiB into such memory pays for it: by how much, the last line says.
 """
 #: Rounds of ten observations; the first merge copies the database as a backup, so the first two do not count.
-ROUNDS, UNCOUNTED = 7, 2
+ROUNDS, UNCOUNTED = 14, 2
 #: A row may grow by this factor from the smallest size to the largest; below the floor it is noise of the clock.
 GROWTH = 1.5
 FLOOR = {"s": 0.1, "MB": 1.0}
@@ -83,11 +87,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.sizes", description="Measure at several sizes.")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="MiB (default: %(default)s)")
     sizes: list[int] = parser.parse_args().sizes
+    with tempfile.TemporaryDirectory(prefix="membridge-sizes-") as folder:
+        memory = cost_of_memory(Path(folder))
     found = {size: _measure(size) for size in sizes}
     text = _markdown(found)
     sys.stdout.write(text)
     if tuple(sizes) == SIZES:
-        PAGE.write_text(_page(text), encoding="utf-8")
+        PAGE.write_text(_page(text, memory), encoding="utf-8")
     if grown := _grown(found):
         raise SystemExit(f"these grow with the size: {', '.join(grown)}")
 
@@ -99,22 +105,25 @@ def _measure(size: int) -> AtSize:
         original = root / "original.db"
         sys.stderr.write(f"measuring: a database of {size} MiB\n")
         grow(original, size)
-        with start_s3(root / "s3") as s3:
-            found.litestream = peers.litestream(original, s3, root)
-        shutil.rmtree(root / "s3", ignore_errors=True)
-        asyncio.run(_daemons(original, root, found))
+        with full_page_cache(root) as fill:
+            with start_s3(root / "s3") as s3:
+                found.litestream = peers.litestream(original, s3, root, prepare=fill)
+            shutil.rmtree(root / "s3", ignore_errors=True)
+            asyncio.run(_daemons(original, root, found, fill))
     return found
 
 
-async def _daemons(original: Path, root: Path, found: AtSize) -> None:
+async def _daemons(original: Path, root: Path, found: AtSize, fill: Callable[[], None]) -> None:
     with ours.start_nats(root / "nats") as server:
         a, b = (_machine(name, root, server.url) for name in ("a", "b"))
         shutil.copyfile(original, a.database)
         try:
+            await asyncio.to_thread(fill)
             await a.start()
             meter = Meter(a)
             await ours.until(lambda: ours.committed(a) >= 1)
             found.costs["first push"] = meter.cost()
+            await asyncio.to_thread(fill)
             await b.start()
             meter = Meter(b)
             await ours.until(lambda: b.database.exists() and ours.count_of(b) == ours.count_of(a))
@@ -186,10 +195,10 @@ def _markdown(found: dict[int, AtSize]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _page(text: str) -> str:
-    return f"# What the change costs, by size\n\n{INTRODUCTION}\n{text}\n## Machine\n\n{table.machine()}".format(
-        day=f"{datetime.now(UTC):%Y-%m-%d}"
-    )
+def _page(text: str, memory: str) -> str:
+    introduction = INTRODUCTION.format(day=f"{datetime.now(UTC):%Y-%m-%d}")
+    machine = f"{table.machine()}- new memory: {memory}\n"
+    return f"# What the change costs, by size\n\n{introduction}\n{text}\n## Machine\n\n{machine}"
 
 
 def _grown(found: dict[int, AtSize]) -> list[str]:
