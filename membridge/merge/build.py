@@ -5,7 +5,7 @@ beside it. What belongs to a machine is empty.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from membridge.aio import threads
@@ -22,6 +22,7 @@ from membridge.claudemem.tables import (
 )
 from membridge.claudemem.translate import translated
 from membridge.merge import indexes, search_index
+from membridge.merge.indexes import NarrowCopy
 from membridge.merge.report import Source
 from membridge.merge.row_stream import Schema
 from membridge.merge.rows import Reader
@@ -35,6 +36,9 @@ _UNSYNCED = re.compile(r"\bWHERE\s+synced_at\s+IS\s+NULL\s*;?\s*$", re.IGNORECAS
 #: Columns by whose index a row is found that another one refers to.
 _PROBES = ("created_at_epoch", "content_session_id")
 
+#: Rows that are copied at once, so that SQLite has them in its cache when the narrow copy takes them.
+_SPAN = 300
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 #: The parts of the search indexes, as attached files.
 _PARTS = ("part_1", "part_2")
 
@@ -90,6 +94,7 @@ class _Builder:
         self._theirs = travelling_tables(connection, "state")
         #: Rows that lacked what their table demands, by table.
         self._alone = dict[str, list[int]]()
+        self._narrow = dict[str, NarrowCopy]()
         self._search = list[SearchIndex]()
         #: Of which rows those indexes are that are made beside.
         self._beside = dict[SearchIndex, Rows]()
@@ -102,6 +107,7 @@ class _Builder:
         # No row that comes is in them: made afterwards, each would read its whole table to find that out.
         self._run(sql for kind, _, sql in self._own if kind == "index" and _is_of_unsynced(sql))
         self._tables = travelling_tables(self._connection)
+        self._narrow = {copy.table: copy for copy in indexes.copies(self._connection, self._wanted_indexes())}
         for _, name, sql in self._own:
             index = search_index.search_index(self._connection, name, sql) if _is_virtual(sql) else None
             if index is None:
@@ -120,9 +126,10 @@ class _Builder:
 
     def index(self) -> None:
         """Make the indexes that SQLite needs."""
-        wanted = [sql for kind, _, sql in self._own if kind == "index" and not _is_of_unsynced(sql)]
-        for sql in indexes.make(self._connection, wanted):
-            self._index(sql)
+        made = {sql for copy in self._narrow.values() for sql in copy.make()}
+        for sql in self._wanted_indexes():
+            if sql not in made:
+                self._index(sql)
 
     def take(self, name: str, part: Path) -> None:
         """Attach the file of a part of the search indexes as `name`, and copy it."""
@@ -150,23 +157,46 @@ class _Builder:
         joined = self._joined.get(index)
         return joined is not None and joined.finish(rows=rows - len(self._alone.get(index.table, ())))
 
+    def _wanted_indexes(self) -> list[str]:
+        return [sql for kind, _, sql in self._own if kind == "index" and not _is_of_unsynced(sql)]
+
     def _fill(self, table: Table) -> None:
         """Copy the rows of a table; those that lack what the table demands come one by one."""
         values = _expressions(table, self._theirs)
         whole = _whole(table, values)
         names = ", ".join(map(quoted, ("rowid", *values)))
         rows = f"SELECT t.rowid, {', '.join(values.values())} FROM state.{quoted(table.name)} t"  # noqa: S608 - names from the schema, quoted
-        self._connection.run(
-            f"INSERT INTO main.{quoted(table.name)} ({names}) {rows} WHERE {whole}",
-            self._bindings,
-        )
-        known = self._connection.number(f"SELECT count(*) FROM state.{quoted(table.name)}")  # noqa: S608 - as above
-        if self._connection.apsw.changes() == known:
+        narrow = self._narrow.get(table.name)
+        copied = 0
+        span = f"{rows} WHERE t.rowid BETWEEN :first AND :last AND {whole}"
+        for first, last in self._spans(table.name) if narrow else ((_LEAST, _MOST),):
+            self._connection.run(
+                f"INSERT INTO main.{quoted(table.name)} ({names}) {span}",
+                {**self._bindings, "first": first, "last": last},
+            )
+            copied += self._connection.apsw.changes()
+            if narrow:
+                narrow.take(first, last)
+        if copied == self._connection.number(f"SELECT count(*) FROM state.{quoted(table.name)}"):  # noqa: S608 - as above
             return
         for row in self._connection.rows(f"{rows} WHERE NOT ({whole})", self._bindings):
             given = dict(zip(("rowid", *values), row, strict=True))
             self._insert_alone(table, given)
-            self._alone.setdefault(table.name, []).append(int(str(given["rowid"])))
+            rowid = int(str(given["rowid"]))
+            self._alone.setdefault(table.name, []).append(rowid)
+            if narrow:
+                narrow.take(rowid, rowid)
+
+    def _spans(self, table: str) -> Iterator[tuple[int, int]]:
+        """Yield the first and the last rowid of spans that hold `_SPAN` rows of the memory file's table, or fewer."""
+        end = f"SELECT rowid FROM state.{quoted(table)} WHERE rowid >= ? ORDER BY rowid LIMIT 1 OFFSET {_SPAN - 1}"  # noqa: S608 - quoted
+        first = _LEAST
+        while ends := self._connection.numbers(end, (first,)):
+            yield first, ends[0]
+            if ends[0] == _MOST:
+                return
+            first = ends[0] + 1
+        yield first, _MOST
 
     def _insert_alone(self, table: Table, values: Mapping[str, Value]) -> None:
         """Insert a row from a version that did not know what the table demands."""

@@ -1,9 +1,9 @@
 """The indexes of a table that is being built, made from a narrow copy of it.
 
-To make an index SQLite reads its whole table, and the ten of the observations read the texts ten times. Here the table
-is read once, into one that has only the columns of the indexes. An index holds the values of its columns and a rowid,
-so those of the narrow table are those of the wide one, which they are given to by the schema. Its pages are free then,
-for what comes next.
+To make an index SQLite reads its whole table, and the ten of the observations read the texts ten times. Here each row
+is copied while SQLite still has it in its cache, into a table that has only the columns of the indexes. An index holds
+the values of its columns and a rowid, so those of the narrow table are those of the wide one, which they are given to
+by the schema. Its pages are free then, for what comes next.
 """
 
 import re
@@ -15,7 +15,8 @@ from membridge.claudemem.tables import quoted
 
 #: Indexes of one table for which a copy pays.
 _WORTH = 3
-_NARROW = "membridge_narrow"
+#: The begin of the names of the copies.
+_NARROW = "membridge_narrow_"
 _NAME = r"(?:\w+|\"\w+\")"
 #: An index of columns as they are, perhaps of those rows alone where a column is set or is not.
 _PLAIN = re.compile(
@@ -28,28 +29,65 @@ _PLAIN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """An index, and the columns that it needs."""
+    """An index of columns as they are, and those columns; what its statement has before `ON`, and behind the table."""
 
     sql: str
     name: str
     table: str
-    narrow: str
     columns: frozenset[str]
+    create: str
+    rest: str
 
 
-def make(connection: Connection, statements: Sequence[str]) -> list[str]:
-    """Make those indexes for which it pays; return the statements of the others, in their order.
+class NarrowCopy:
+    """The narrow copy of a table: empty at first, it takes the rows that the table got, and becomes its indexes."""
 
-    An index that rows forbid is among the others, and all of its table.
-    """
-    made: set[str] = set()
+    def __init__(self, connection: Connection, table: str, fit: Sequence[_Index], columns: dict[str, str]) -> None:
+        self.table = table
+        self._connection, self._fit, self._name = connection, fit, quoted(f"{_NARROW}{table}")
+        used = [column for column in columns if any(column in index.columns for index in fit)]
+        self._columns = ", ".join(map(quoted, ("rowid", *used)))
+        connection.run(f"CREATE TABLE main.{self._name} ({', '.join(columns[column] for column in used)})")
+
+    def take(self, first: int, last: int) -> None:
+        """Take the rows of the table from one rowid to another."""
+        rows = f"SELECT {self._columns} FROM main.{quoted(self.table)} WHERE rowid BETWEEN ? AND ?"  # noqa: S608 - quoted
+        self._connection.run(f"INSERT INTO main.{self._name} ({self._columns}) {rows}", (first, last))
+
+    def make(self) -> frozenset[str]:
+        """Make the indexes, all or none, and drop the copy; return the statements of those that were made.
+
+        None is made if the rows forbid one.
+        """
+        try:
+            for index in self._fit:
+                self._connection.write(f"{index.create}{self._name} {index.rest}", ())
+        except RowRefusedError:
+            self._drop()
+            return frozenset()
+        self._connection.run("PRAGMA writable_schema = ON")
+        for index in self._fit:
+            self._connection.run(
+                "UPDATE main.sqlite_schema SET tbl_name = ?, sql = ? WHERE type = 'index' AND name = ?",
+                (self.table, index.sql, index.name),
+            )
+        # Read again, the schema has the indexes where they belong.
+        self._connection.run("PRAGMA writable_schema = RESET")
+        self._drop()
+        return frozenset(index.sql for index in self._fit)
+
+    def _drop(self) -> None:
+        self._connection.run(f"DROP TABLE main.{self._name}")
+
+
+def copies(connection: Connection, statements: Sequence[str]) -> Iterator[NarrowCopy]:
+    """Make the empty copies of those tables, empty themselves, for whose indexes among `statements` they pay."""
     plain = [index for sql in statements if (index := _plain(sql)) is not None]
     for table in dict.fromkeys(index.table for index in plain):
         columns = _columns(connection, table)
         fit = [index for index in plain if index.table == table and index.columns <= columns.keys()]
-        if len(fit) >= _WORTH and _made(connection, table, fit, columns):
-            made.update(index.sql for index in fit)
-    return [sql for sql in statements if sql not in made]
+        if len(fit) >= _WORTH:
+            yield NarrowCopy(connection, table, fit, columns)
 
 
 def _plain(sql: str) -> _Index | None:
@@ -57,33 +95,10 @@ def _plain(sql: str) -> _Index | None:
     if found is None:
         return None
     names = [word for part in found["columns"].split(",") for word in part.split()[:1]]
-    columns = {_bare(name) for name in (*names, found["condition"] or names[0])}
-    unique, where = found["unique"] or "", found["where"] or ""
-    narrow = f"CREATE {unique}INDEX main.{found['name']} ON {_NARROW} ({found['columns']}){where}"
-    return _Index(sql, _bare(found["name"]), _bare(found["table"]), narrow, frozenset(columns))
-
-
-def _made(connection: Connection, table: str, fit: Sequence[_Index], columns: dict[str, str]) -> bool:
-    used = [column for column in columns if any(column in index.columns for index in fit)]
-    names = ", ".join(map(quoted, used))
-    connection.run(f"CREATE TABLE main.{_NARROW} ({', '.join(columns[column] for column in used)})")
-    connection.run(f"INSERT INTO main.{_NARROW} (rowid, {names}) SELECT rowid, {names} FROM main.{quoted(table)}")  # noqa: S608 - quoted
-    try:
-        for index in fit:
-            connection.write(index.narrow, ())
-    except RowRefusedError:
-        connection.run(f"DROP TABLE main.{_NARROW}")
-        return False
-    connection.run("PRAGMA writable_schema = ON")
-    for index in fit:
-        connection.run(
-            "UPDATE main.sqlite_schema SET tbl_name = ?, sql = ? WHERE type = 'index' AND name = ?",
-            (table, index.sql, index.name),
-        )
-    # Read again, the schema has the indexes where they belong.
-    connection.run("PRAGMA writable_schema = RESET")
-    connection.run(f"DROP TABLE main.{_NARROW}")
-    return True
+    columns = frozenset(_bare(name) for name in (*names, found["condition"] or names[0]))
+    create = f"CREATE {found['unique'] or ''}INDEX main.{found['name']} ON "
+    rest = f"({found['columns']}){found['where'] or ''}"
+    return _Index(sql, _bare(found["name"]), _bare(found["table"]), columns, create, rest)
 
 
 def _columns(connection: Connection, table: str) -> dict[str, str]:

@@ -156,6 +156,28 @@ def test_a_row_that_lacks_what_its_table_demands_is_found_too(tmp_path: Path) ->
     assert check_searchable(other) == 3
 
 
+def test_rows_anywhere_are_in_every_index(tmp_path: Path) -> None:
+    original = make_database(tmp_path / "claude-mem.db")
+    state, other = tmp_path / "state.memory", tmp_path / "built.db"
+    with closing(MemoryFile(state, deadline=soon(), building=True)) as memory:
+        fill(memory, original, is_live=True, deadline=soon())
+        count = memory.connection.number("SELECT count(*) FROM observations")
+        assert count > 310  # more than are copied at once
+        lowest, highest = -(1 << 63), (1 << 63) - 1
+        for old, new in ((1, highest), (2, highest - 1), (4, lowest), (5, -1), (6, 0)):
+            memory.connection.run("UPDATE observations SET rowid = ? WHERE rowid = ?", (new, old))
+        memory.connection.run("UPDATE observations SET type = NULL WHERE rowid IN (-1, 300, 301, ?)", (highest,))
+        schema = memory.schema()
+    build(state, schema, other, source=Source(NodeId("b")), deadline=soon())
+
+    assert rows_of(other, "PRAGMA integrity_check") == [("ok",)]
+    indexes = rows_of(other, "SELECT name FROM pragma_index_list('observations') WHERE NOT partial")
+    assert len(indexes) > 8
+    for (name,) in indexes:
+        assert rows_of(other, f"SELECT count(*) FROM observations INDEXED BY {name}") == [(count,)]
+    assert check_searchable(other) == 3
+
+
 @pytest.mark.parametrize(
     "odd",
     [
