@@ -8,6 +8,8 @@ import apsw
 #: A SQLite value.
 Value = int | float | str | bytes | None
 Bindings = Sequence[Value] | Mapping[str, Value]
+#: The least and the largest rowid that there can be.
+FIRST_ROWID, LAST_ROWID = -(1 << 63), (1 << 63) - 1
 
 
 class RowRefusedError(Exception):

@@ -15,7 +15,7 @@ import msgspec
 
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import open_frozen
-from membridge.claudemem.sql import Connection
+from membridge.claudemem.sql import FIRST_ROWID, LAST_ROWID, Connection
 from membridge.claudemem.tables import Table, shared_columns, travelling_tables
 from membridge.merge.row_index import MirrorFile, RowIndex, Standing
 from membridge.merge.rows import Key, Reader, key_of, shape_of
@@ -32,7 +32,6 @@ NOTE_EVERY = 20
 RESTARTS = 3
 #: Rows that are read at once.
 _CHUNK = 64
-_FIRST, _LAST = -(1 << 63), (1 << 63) - 1
 
 
 class AuditNote(msgspec.Struct, frozen=True):
@@ -48,7 +47,7 @@ class AuditNote(msgspec.Struct, frozen=True):
     restarts: int = 0
     side: int = 0
     table: str = ""
-    row: int = _FIRST
+    row: int = FIRST_ROWID
 
     @property
     def is_under_way(self) -> bool:
@@ -122,13 +121,13 @@ class Audit:
             note = AuditNote(since=note.since, ended_at=note.ended_at, began_at=clock.stamp(), mirror=mirror)
         elif note.mirror != mirror and note.restarts < RESTARTS:
             note = msgspec.structs.replace(
-                note, mirror=mirror, restarts=note.restarts + 1, side=0, table="", row=_FIRST
+                note, mirror=mirror, restarts=note.restarts + 1, side=0, table="", row=FIRST_ROWID
             )
         elif note.mirror != mirror:
             # The live rows stay where they are; those of another mirror may lie elsewhere.
             there = note.side == 0
             note = msgspec.structs.replace(
-                note, mirror=mirror, table=note.table if there else "", row=note.row if there else _FIRST
+                note, mirror=mirror, table=note.table if there else "", row=note.row if there else FIRST_ROWID
             )
         return note
 
@@ -177,10 +176,10 @@ class _Comparison:
                 for rowid, row in rows:
                     if row is not None:
                         table.check(row)
-                    first = min(rowid + 1, _LAST)
+                    first = min(rowid + 1, LAST_ROWID)
                     if time.monotonic() >= until:
                         return side, name, first
-                if rows[-1][0] == _LAST:
+                if rows[-1][0] == LAST_ROWID:
                     break
         return None
 
@@ -200,10 +199,10 @@ class _Comparison:
         shared = sorted(self.ours.keys() & self.theirs.keys())
         for name in shared if side == 0 else ():
             if name >= table:
-                yield 0, name, row if name == table else _FIRST
+                yield 0, name, row if name == table else FIRST_ROWID
         for name in shared:
             if side == 0 or name >= table:
-                yield 1, name, row if (side, table) == (1, name) else _FIRST
+                yield 1, name, row if (side, table) == (1, name) else FIRST_ROWID
 
 
 class _TableComparison:

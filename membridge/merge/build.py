@@ -11,7 +11,7 @@ from pathlib import Path
 from membridge.aio import threads
 from membridge.aio.deadline import Deadline
 from membridge.claudemem.connection import SEARCH_SUFFIXES, open_to_build
-from membridge.claudemem.sql import Connection, RowRefusedError, Value
+from membridge.claudemem.sql import FIRST_ROWID, LAST_ROWID, Connection, RowRefusedError, Value
 from membridge.claudemem.tables import (
     CARRIED_COLUMNS,
     REFERENCE_KEYS,
@@ -38,7 +38,6 @@ _PROBES = ("created_at_epoch", "content_session_id")
 
 #: Rows that are copied at once, so that SQLite has them in its cache when the narrow copy takes them.
 _SPAN = 300
-_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 #: The parts of the search indexes, as attached files.
 _PARTS = ("part_1", "part_2")
 
@@ -169,7 +168,7 @@ class _Builder:
         narrow = self._narrow.get(table.name)
         copied = 0
         span = f"{rows} WHERE t.rowid BETWEEN :first AND :last AND {whole}"
-        for first, last in self._spans(table.name) if narrow else ((_LEAST, _MOST),):
+        for first, last in self._spans(table.name):
             self._connection.run(
                 f"INSERT INTO main.{quoted(table.name)} ({names}) {span}",
                 {**self._bindings, "first": first, "last": last},
@@ -190,13 +189,13 @@ class _Builder:
     def _spans(self, table: str) -> Iterator[tuple[int, int]]:
         """Yield the first and the last rowid of spans that hold `_SPAN` rows of the memory file's table, or fewer."""
         end = f"SELECT rowid FROM state.{quoted(table)} WHERE rowid >= ? ORDER BY rowid LIMIT 1 OFFSET {_SPAN - 1}"  # noqa: S608 - quoted
-        first = _LEAST
+        first = FIRST_ROWID
         while ends := self._connection.numbers(end, (first,)):
             yield first, ends[0]
-            if ends[0] == _MOST:
+            if ends[0] == LAST_ROWID:
                 return
             first = ends[0] + 1
-        yield first, _MOST
+        yield first, LAST_ROWID
 
     def _insert_alone(self, table: Table, values: Mapping[str, Value]) -> None:
         """Insert a row from a version that did not know what the table demands."""

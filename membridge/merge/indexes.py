@@ -29,14 +29,13 @@ _PLAIN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """An index of columns as they are, and those columns; what its statement has before `ON`, and behind the table."""
+    """An index, the statement that makes it of the narrow copy, and the columns that it needs."""
 
     sql: str
     name: str
     table: str
+    narrow: str
     columns: frozenset[str]
-    create: str
-    rest: str
 
 
 class NarrowCopy:
@@ -44,7 +43,7 @@ class NarrowCopy:
 
     def __init__(self, connection: Connection, table: str, fit: Sequence[_Index], columns: dict[str, str]) -> None:
         self.table = table
-        self._connection, self._fit, self._name = connection, fit, quoted(f"{_NARROW}{table}")
+        self._connection, self._fit, self._name = connection, fit, _name_of_copy(table)
         used = [column for column in columns if any(column in index.columns for index in fit)]
         self._columns = ", ".join(map(quoted, ("rowid", *used)))
         connection.run(f"CREATE TABLE main.{self._name} ({', '.join(columns[column] for column in used)})")
@@ -61,7 +60,7 @@ class NarrowCopy:
         """
         try:
             for index in self._fit:
-                self._connection.write(f"{index.create}{self._name} {index.rest}", ())
+                self._connection.write(index.narrow, ())
         except RowRefusedError:
             self._drop()
             return frozenset()
@@ -80,14 +79,20 @@ class NarrowCopy:
         self._connection.run(f"DROP TABLE main.{self._name}")
 
 
-def copies(connection: Connection, statements: Sequence[str]) -> Iterator[NarrowCopy]:
-    """Make the empty copies of those tables, empty themselves, for whose indexes among `statements` they pay."""
+def copies(connection: Connection, statements: Sequence[str]) -> list[NarrowCopy]:
+    """Make the empty copies of those tables for whose indexes among `statements` they pay."""
+    made: list[NarrowCopy] = []
     plain = [index for sql in statements if (index := _plain(sql)) is not None]
     for table in dict.fromkeys(index.table for index in plain):
         columns = _columns(connection, table)
         fit = [index for index in plain if index.table == table and index.columns <= columns.keys()]
         if len(fit) >= _WORTH:
-            yield NarrowCopy(connection, table, fit, columns)
+            made.append(NarrowCopy(connection, table, fit, columns))
+    return made
+
+
+def _name_of_copy(table: str) -> str:
+    return quoted(f"{_NARROW}{table}")
 
 
 def _plain(sql: str) -> _Index | None:
@@ -95,10 +100,10 @@ def _plain(sql: str) -> _Index | None:
     if found is None:
         return None
     names = [word for part in found["columns"].split(",") for word in part.split()[:1]]
-    columns = frozenset(_bare(name) for name in (*names, found["condition"] or names[0]))
-    create = f"CREATE {found['unique'] or ''}INDEX main.{found['name']} ON "
-    rest = f"({found['columns']}){found['where'] or ''}"
-    return _Index(sql, _bare(found["name"]), _bare(found["table"]), columns, create, rest)
+    columns = {_bare(name) for name in (*names, found["condition"] or names[0])}
+    table, unique, where = _bare(found["table"]), found["unique"] or "", found["where"] or ""
+    narrow = f"CREATE {unique}INDEX main.{found['name']} ON {_name_of_copy(table)} ({found['columns']}){where}"
+    return _Index(sql, _bare(found["name"]), table, narrow, frozenset(columns))
 
 
 def _columns(connection: Connection, table: str) -> dict[str, str]:

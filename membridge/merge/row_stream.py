@@ -13,7 +13,7 @@ import msgspec
 import zstandard
 
 from membridge.claudemem import canonical
-from membridge.claudemem.sql import Connection, Value
+from membridge.claudemem.sql import FIRST_ROWID, Connection, Value
 from membridge.claudemem.tables import CARRIED_COLUMNS, Table, expression, quoted
 from membridge.merge.rows import Reader
 from membridge.merge.three_way import Row
@@ -159,7 +159,7 @@ def _packed_rows(
     values = ", ".join(expression(table, column, alias="t") for column in (*columns, *carried))
     pack, split = canonical.packer(table, columns), len(columns)
     sql = f"SELECT {values}, t.rowid FROM {quoted(table.name)} t WHERE t.rowid >= ? ORDER BY t.rowid"  # noqa: S608 - names from the schema, quoted
-    first = -(1 << 63)
+    first = FIRST_ROWID
     while True:
         try:
             for row in connection.each(sql, (first,)):

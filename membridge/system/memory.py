@@ -13,7 +13,7 @@ GARBAGE = 20_000
 
 
 def give_back() -> None:
-    """Return freed memory to the system. Takes a millisecond, more when modules were loaded; safe beside threads."""
+    """Return freed memory to the system. Longer after modules were loaded; safe beside other threads."""
     # A job leaves rows in cycles, half a MiB that Python would find only much later.
     gc.collect()
     _leave_out(len(sys.modules))
@@ -24,8 +24,8 @@ def give_back() -> None:
 def _leave_out(modules: int) -> None:
     """Look no more through what is there now, once for each number of `modules`.
 
-    Loaded modules stay, and to look through them takes 20 ms of the event loop, on a board ten times that. A cycle that
-    is alive now and dies later is never found: only so many as there are times that something was loaded.
+    Loaded modules stay, and to look through them takes 10 to 35 ms of the event loop. A cycle that is alive now and
+    dies later is never found: only so many as there are times that something was loaded.
     """
     del modules
     gc.freeze()

@@ -5,56 +5,39 @@ takes four times as long as into a page that was used for something else. Who co
 """
 
 import os
+import tempfile
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 #: Bytes that stay free, of a file whose pages fill the rest, and that are read or written at once.
-_FREE, _FILE, _PIECE = 512 << 20, 1 << 30, 1 << 20
+_FREE, _FILE, _PIECE = 512 << 20, 1 << 30, 256 << 10
 
 
-@contextmanager
-def full_page_cache(folder: Path) -> Generator[Callable[[], None]]:
-    """Yield what fills the memory that is free at that time; the files in `folder` that do take no room on the disk."""
-    numbers, made = count(), list[Path]()
-
-    def fill() -> None:
-        while _free() > _FREE:
-            made.append(folder / f"cached-{next(numbers)}")
-            _read_sparse(made[-1])
-
-    try:
-        yield fill
-    finally:
-        for path in made:
-            path.unlink()
+def fill_page_cache(folder: Path) -> None:
+    """Fill the memory that is free with pages of files in `folder`, which take no room on the disk and have to stay."""
+    # Where a container may use less than the machine has, new pages take the place of older ones, and none is used up.
+    for _ in range(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _FILE + 1):
+        if _free() <= _FREE:
+            return
+        descriptor, _ = tempfile.mkstemp(prefix="cached-", dir=folder)
+        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor has no path
+            os.ftruncate(descriptor, _FILE)
+            while file.read(_PIECE) and _free() > _FREE:
+                pass
 
 
 def cost_of_memory(folder: Path) -> str:
     """Say what a GiB costs that is written into memory which nobody has used, and into used memory."""
-    path = folder / "written"
+    path, piece = folder / "written", bytes(_PIECE)
     seconds: list[float] = []
     for _ in range(2):
         began = time.process_time()
         with path.open("wb", buffering=0) as file:
-            piece = bytes(256 << 10)
-            for _ in range(_FILE // len(piece)):
+            for _ in range(_FILE // _PIECE):
                 file.write(piece)
         seconds.append(time.process_time() - began)
     path.unlink()
     return f"a GiB written into free memory takes {seconds[0]:.2f} s, into memory used just before {seconds[1]:.2f} s"
-
-
-def _read_sparse(path: Path) -> None:
-    piece = bytearray(_PIECE)
-    with path.open("w+b", buffering=0) as file:
-        os.ftruncate(file.fileno(), _FILE)
-        for at in range(0, _FILE, _PIECE):
-            if _free() <= _FREE:
-                return
-            os.preadv(file.fileno(), [piece], at)
 
 
 def _free() -> int:

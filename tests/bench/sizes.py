@@ -23,7 +23,7 @@ from membridge.testing.node_process import NodeProcess
 from membridge.testing.writer import write
 from tests.bench import ours, peers, table
 from tests.bench.database import add_observations, grow, new_random
-from tests.bench.page_cache import cost_of_memory, full_page_cache
+from tests.bench.page_cache import cost_of_memory, fill_page_cache
 from tests.bench.s3 import start_s3
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-sizes.md"
@@ -105,25 +105,24 @@ def _measure(size: int) -> AtSize:
         original = root / "original.db"
         sys.stderr.write(f"measuring: a database of {size} MiB\n")
         grow(original, size)
-        with full_page_cache(root) as fill:
-            with start_s3(root / "s3") as s3:
-                found.litestream = peers.litestream(original, s3, root, prepare=fill)
-            shutil.rmtree(root / "s3", ignore_errors=True)
-            asyncio.run(_daemons(original, root, found, fill))
+        with start_s3(root / "s3") as s3:
+            found.litestream = peers.litestream(original, s3, root, prepare=lambda: fill_page_cache(root))
+        shutil.rmtree(root / "s3", ignore_errors=True)
+        asyncio.run(_daemons(original, root, found))
     return found
 
 
-async def _daemons(original: Path, root: Path, found: AtSize, fill: Callable[[], None]) -> None:
+async def _daemons(original: Path, root: Path, found: AtSize) -> None:
     with ours.start_nats(root / "nats") as server:
         a, b = (_machine(name, root, server.url) for name in ("a", "b"))
         shutil.copyfile(original, a.database)
         try:
-            await asyncio.to_thread(fill)
+            await asyncio.to_thread(fill_page_cache, root)
             await a.start()
             meter = Meter(a)
             await ours.until(lambda: ours.committed(a) >= 1)
             found.costs["first push"] = meter.cost()
-            await asyncio.to_thread(fill)
+            await asyncio.to_thread(fill_page_cache, root)
             await b.start()
             meter = Meter(b)
             await ours.until(lambda: b.database.exists() and ours.count_of(b) == ours.count_of(a))

@@ -68,7 +68,7 @@ def schema(connection: Connection) -> set[tuple[object, ...]]:
 def make(connection: Connection, statements: Sequence[str]) -> list[str]:
     """Make indexes of tables that are filled, in spans of rows; return the statements of those that were not made."""
     made = set[str]()
-    for copy in list(indexes.copies(connection, statements)):
+    for copy in indexes.copies(connection, statements):
         for span in ((-(1 << 63), -1), (0, 20), (21, 21), (22, 8999), (9000, (1 << 63) - 1)):
             copy.take(*span)
         made |= copy.make()
