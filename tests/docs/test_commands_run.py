@@ -21,9 +21,6 @@ from tests.fixtures.pace import written_to
 from tests.fixtures.ports import free_ports
 from tests.fixtures.terminal import PATIENCE, ROOT, UP, Shell, lines_of
 
-#: A loaded machine takes several times as long as a free one.
-pytestmark = pytest.mark.timeout(300)
-
 PAGES = ("README.md", "docs/getting-started.md", "docs/howto/second-machine.md")
 
 

@@ -4,8 +4,6 @@ import hashlib
 import shutil
 from pathlib import Path
 
-import pytest
-
 from membridge.claudemem.memory import memory_rows
 from membridge.objectstore.s3.client import S3Options
 from membridge.testing.writer import write
@@ -14,9 +12,6 @@ from tests.bench.s3 import S3
 from tests.fixtures.machines import SAMPLE
 from tests.fixtures.ports import free_ports
 from tests.fixtures.terminal import UP, Shell, lines_of
-
-#: A loaded machine takes several times as long as a free one.
-pytestmark = pytest.mark.timeout(300)
 
 PAGE = "docs/howto/migrate.md"
 NAME = "notes of the old tool"

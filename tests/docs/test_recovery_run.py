@@ -4,16 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-
 from membridge.claudemem.memory import memory_rows
 from membridge.testing.writer import write
 from tests.fixtures.machines import SAMPLE
 from tests.fixtures.ports import free_ports
 from tests.fixtures.terminal import UP, Shell
-
-#: A loaded machine takes several times as long as a free one.
-pytestmark = pytest.mark.timeout(300)
 
 
 async def test_a_copied_state_folder_goes_on_where_it_was(tmp_path: Path) -> None:

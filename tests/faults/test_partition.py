@@ -64,7 +64,6 @@ async def in_step(bus: Bus, a: NodeProcess, b: NodeProcess) -> None:
     await until(bus, a, lambda _: memory_rows(a.database) == memory_rows(b.database), seconds=LONG)
 
 
-@pytest.mark.timeout(240)
 async def test_a_secondary_goes_on_alone(
     make_machine: MakeMachine, bus: Bus, nats_server: NatsServer, wire: Cable, kept: S3 | None
 ) -> None:
@@ -83,7 +82,6 @@ async def test_a_secondary_goes_on_alone(
     assert rows_of(a) == rows_of(b) > alone
 
 
-@pytest.mark.timeout(240)
 async def test_a_primary_that_is_cut_off_leads_no_more_and_loses_nothing(
     make_machine: MakeMachine, bus: Bus, nats_server: NatsServer, wire: Cable, kept: S3 | None
 ) -> None:

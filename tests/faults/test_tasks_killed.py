@@ -93,7 +93,6 @@ async def completed(bus: Bus, least: int) -> None:
             await pause()
 
 
-@pytest.mark.timeout(240)
 async def test_every_task_ends_once_whatever_is_killed(
     make_machine: MakeMachine, bus: Bus, restartable: Restartable, claude: Path, database_url: str
 ) -> None:

@@ -120,7 +120,6 @@ def test_it_reads_all_steps_of_the_script() -> None:
     assert len(steps()) == body.count("Invoke-Program ") == 6
 
 
-@pytest.mark.timeout(300)
 def test_two_versions_are_installed_a_broken_one_is_not_and_all_goes_again(
     shell: PowerShell, built: dict[str, Path]
 ) -> None:

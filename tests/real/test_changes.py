@@ -6,7 +6,7 @@ from tests.changes.__main__ import run
 from tests.changes.history import History
 from tests.changes.worker_history import WorkerIndexHistory, WorkerLookHistory
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 
 #: Seconds of each, and more rounds than fit into them.
 LONG, MANY = 30.0, 100_000

@@ -23,7 +23,7 @@ from tests.real.messages_api import MessagesApi, messages_api
 from tests.real.test_hooks import remember
 from tests.real.worker import Worker, environment_of, start_worker
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.real
 
 #: Seconds that a session start waits in these tests, and that a whole session may take then.
 WAIT, MOST = 4.0, 60.0

@@ -14,7 +14,7 @@ from membridge.embedded.nats_server import NatsServer
 from membridge.testing.node_process import NodeProcess
 from tests.real.worker import Worker, start_worker
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 
 #: Seconds until what one worker saved must be seen through the other.
 SOON = 40.0

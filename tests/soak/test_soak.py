@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.bench.s3 import S3
 from tests.soak.run import soak
 
 SECONDS = 60.0
 
 
-@pytest.mark.timeout(240)
 async def test_a_minute_of_faults_that_is_the_same_each_time_loses_nothing(tmp_path: Path, seaweed: S3) -> None:
     report = await soak(tmp_path, seconds=SECONDS, seed=20261121, s3=seaweed)
     assert report.verdict.failures == (), report
@@ -18,7 +15,6 @@ async def test_a_minute_of_faults_that_is_the_same_each_time_loses_nothing(tmp_p
     assert len(report.faults) > 5
 
 
-@pytest.mark.timeout(240)
 async def test_half_a_minute_of_faults_with_the_snapshots_in_jetstream_loses_nothing(tmp_path: Path) -> None:
     report = await soak(tmp_path, seconds=SECONDS / 2, seed=20261128, s3=None)
     assert report.verdict.failures == (), report

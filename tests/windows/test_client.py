@@ -38,7 +38,6 @@ def claude(tmp_path: Path) -> Path:
     return shouting_claude(tmp_path)
 
 
-@pytest.mark.timeout(300)
 async def test_a_client_joins_and_works_with_tasks(place: Site, claude: Path, tmp_path: Path) -> None:
     windows = WindowsMachine(tmp_path / "windows")
     line = await place.invite("--node", "laptop")

@@ -20,7 +20,7 @@ from membridge.embedded.nats_server import NatsServer, start_nats
 from membridge.errors import BusUnavailableError, MembridgeError, RevisionMovedError
 from schemas import buckets, streams, subjects
 from schemas.buckets import PushLeaseRecord
-from tests.fixtures.machines import MakeMachine, until
+from tests.fixtures.machines import MakeMachine, observations_of, until
 from tests.fixtures.nats import QUICK
 from tests.fixtures.ports import free_ports
 
@@ -159,7 +159,7 @@ async def test_nodes_go_on_when_one_of_three_servers_dies(
     await a.start()
     await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
     await b.start()
-    before = (await until(bus, b, lambda seen: seen.project.mirror_seq >= 1)).project.rows["observations"]
+    before = await observations_of(bus, b)
     os.kill(cluster[0].pid, signal.SIGKILL)
     await a.write(3, "on a with two servers")
     await b.write(3, "on b with two servers")

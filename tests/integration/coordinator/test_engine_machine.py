@@ -19,7 +19,6 @@ CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_t
 EXAMPLES, STEPS = 10, 25
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_every_order_of_events_keeps_the_promises(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     def new_database() -> str:

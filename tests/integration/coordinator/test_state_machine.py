@@ -260,7 +260,6 @@ def report_of(lease: Lease, *, success: bool) -> Report:
     )  # fmt: skip
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_every_order_of_events_keeps_the_promises(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     def new_database() -> str:

@@ -22,7 +22,6 @@ PASSED_ON, AFTER = "POST /api/runtime/config", "15"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 async def test_what_its_document_says_is_what_it_does(
     bus: Bus, nats_url: str, tmp_path: Path, make_machine: MakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
-from tests.fixtures.machines import MakeMachine, until
+from tests.fixtures.machines import MakeMachine, observations_of, until
 
 CHANGES, BATCHES = 10_000, 10
 
@@ -19,7 +19,7 @@ async def test_a_long_offline_node_catches_up_and_proposes_what_it_wrote_meanwhi
     await a.start()
     await until(bus, a, lambda seen: seen.project.mirror_seq >= 1)
     await b.start()
-    before = (await until(bus, b, lambda seen: seen.project.mirror_seq >= 1)).project.rows["observations"]
+    before = await observations_of(bus, b)
     await b.stop()
     # Many commits, so that the way to the head has deltas and a new full in it.
     for batch in range(BATCHES):

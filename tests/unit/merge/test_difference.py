@@ -2,6 +2,7 @@
 
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,6 @@ from membridge.claudemem.connection import open_to_compare
 from membridge.merge import collect
 from membridge.merge.difference import difference
 from tests.fixtures.databases import Writer, add_observation, execute, grow, make_database, rows_of
-
-#: Seconds for a 53 MiB database; it takes 0.04 to 0.1 on two shared cores.
-GOAL = 0.15
 
 
 def soon() -> Deadline:
@@ -92,7 +90,7 @@ def test_a_lone_table_makes_a_difference_only_with_rows(claude_mem_copy: Path) -
     assert collect.differs(claude_mem_copy, theirs, deadline=soon())
 
 
-def test_a_large_database_is_compared_within_the_goal(tmp_path: Path) -> None:
+def test_a_large_database_is_compared_in_less_time_than_it_is_read(tmp_path: Path) -> None:
     ours = grow(make_database(tmp_path / "claude-mem.db"), 53)
 
     def session(writer: Writer) -> None:
@@ -106,16 +104,22 @@ def test_a_large_database_is_compared_within_the_goal(tmp_path: Path) -> None:
     execute(ours, "UPDATE observations SET id = id + 1000000 WHERE id > 10000")
     add_observation(ours, "new")
 
-    best = min(_timed(ours, theirs) for _ in range(9))
+    def compare() -> None:
+        assert counts(ours, theirs)["observations"] == (1, 0)
 
-    # Twice the goal: the tests share the machine's cores with each other.
-    assert best < 2 * GOAL
+    def read() -> None:
+        for path in (ours, theirs):
+            rows_of(path, "SELECT * FROM observations")
+
+    # Half of it, as measured; both in turns, as other tests take more of the machine at one time than at another.
+    comparing, reading = zip(*((_processor(compare), _processor(read)) for _ in range(9)), strict=True)
+    assert min(comparing) < min(reading)
 
 
-def _timed(ours: Path, theirs: Path) -> float:
-    began = time.monotonic()
-    assert counts(ours, theirs)["observations"] == (1, 0)
-    return time.monotonic() - began
+def _processor(work: Callable[[], None]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
 
 
 def test_rows_that_are_equal_are_not_held_in_memory(tmp_path: Path) -> None:
