@@ -58,20 +58,21 @@ def build(state: Path, schema: Schema, target: Path, *, source: Source, deadline
             connection.run("BEGIN")
             builder = _Builder(connection, schema, source)
             searchable = search_index.Parts(parts, state, builder.begin())
-            with threads.beside(searchable.make, deadline=deadline):
+            with threads.beside(searchable.make, deadline=deadline) as both_parts:
                 builder.fill()
-                # The rows reach the disk while the indexes are made of them.
+                # The rows reach the disk while the indexes are made of them, and so does what comes next.
                 with threads.beside(files.sync_path, target):
                     builder.index()
                 connection.run("COMMIT; PRAGMA shrink_memory")
-                # So do the indexes, and none of it is read again.
-                with threads.beside(_to_disk, target):
+                with threads.beside(files.sync_path, target):
                     is_first_there = searchable.help_out(deadline=deadline)
                 if is_first_there:
                     builder.take(_PARTS[0], first)
-            if not is_first_there:
-                builder.take(_PARTS[0], first)
-            builder.take(_PARTS[1], second)
+                with threads.beside(files.sync_path, target):
+                    both_parts.result()
+                    if not is_first_there:
+                        builder.take(_PARTS[0], first)
+                    builder.take(_PARTS[1], second)
             connection.run("BEGIN")
             builder.finish()
             connection.run("COMMIT")
@@ -248,11 +249,6 @@ class _Builder:
             self._connection.run(
                 "INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (name, max(highest, largest))
             )
-
-
-def _to_disk(path: Path) -> None:
-    files.sync_path(path)
-    files.leave_cache(path)
 
 
 def _remove(paths: Sequence[Path]) -> None:
