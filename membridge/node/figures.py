@@ -179,6 +179,9 @@ class Figures:
         position = await threads.run(lane.mirror.position)
         kept.mirror_seq, kept.mirror_sha256 = (position.seq, position.sha256) if position else (0, "")
         kept.mirror_at = at
+        if position and not kept.rows:
+            # There was no database when they were counted, and one may have come with its first snapshot.
+            kept.counted_at = ""
         if kept.mirror_seq > kept.head_seq:
             kept.head_seq, kept.head_at = kept.mirror_seq, at
         kept.audited_at = (await threads.run(noted, lane.folder / AUDIT_FILE)).ended_at

@@ -16,6 +16,7 @@ from membridge.bus.kv import open_bucket
 from membridge.merge import audit
 from membridge.merge.conflicts import Journal
 from membridge.node import project as project_module
+from membridge.node.figures import Figures
 from membridge.node.jobs import Jobs, RequestContext
 from membridge.node.operations import Operations
 from membridge.node.project import Bounds, Project
@@ -26,7 +27,7 @@ from membridge.system import clock
 from schemas import buckets
 from schemas.node import Empty, StatusReply
 from schemas.snapshot import PushReply, PushRequest
-from tests.fixtures.databases import add_observation, connect
+from tests.fixtures.databases import add_observation, connect, make_database, rows_of
 from tests.fixtures.lanes import Box, MakeBox, soon
 from tests.fixtures.machines import SAMPLE
 
@@ -89,6 +90,26 @@ async def test_a_write_is_in_the_next_answer_and_each_number_is_of_now(make_box:
     assert (after.project.head_seq, after.project.mirror_seq, after.project.lag) == (1, 1, 0)
     times = (after.project.head_at, after.project.mirror_at, after.project.counted_at, after.project.journal_at)
     assert all(before.answered_at <= at <= after.answered_at for at in times)
+
+
+async def test_a_memory_that_came_just_now_is_not_said_to_have_no_rows(make_box: MakeBox) -> None:
+    a, b = make_box("a"), make_box("b")
+    make_database(a.database)
+    await a.push()
+    is_busy = False
+    figures = Figures(b.lane, lambda: is_busy, lambda: 0.0)
+    await figures.refresh()
+    assert (figures.kept.rows, figures.kept.counted_at != "") == ({}, True)
+
+    is_busy = True
+    await b.pull()
+    await figures.refresh()
+    assert (figures.kept.mirror_seq, figures.kept.rows, figures.kept.counted_at) == (1, {}, "")
+
+    is_busy = False
+    await figures.refresh()
+    counted = rows_of(b.database, "SELECT count(*) FROM observations")[0][0]
+    assert (figures.kept.rows["observations"], figures.kept.counted_at != "") == (counted, True)
 
 
 async def test_while_a_push_has_the_database_the_numbers_of_before_are_the_answer(

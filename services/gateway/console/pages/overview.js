@@ -110,7 +110,7 @@ function Machine({ machine }) {
       ${isHere ? html`<${UnsyncedRows} cid=${one.project} machine=${machine} project=${one} />`
         : html`<p>${one.unsynced ? `${count(one.unsynced, "row")}, when it was seen last.` : "Nothing, when it was seen last."}</p>`}
       <dl class="facts small">
-        <dt>Rows</dt><dd>${Object.entries(one.rows).filter(([, rows]) => rows).map(([name, rows]) => tables(name, rows)).join(", ") || "none"} <span class="dim">as of <${Time} at=${one.counted_at} /></span></dd>
+        <dt>Rows</dt><dd>${one.counted_at ? html`${Object.entries(one.rows).filter(([, rows]) => rows).map(([name, rows]) => tables(name, rows)).join(", ") || "none"} <span class="dim">as of <${Time} at=${one.counted_at} /></span>` : "not counted yet"}</dd>
         <dt>Database</dt><dd class="mono">${one.database}</dd>
       </dl>
     </section>`)}
