@@ -157,7 +157,6 @@ def _is_sent(file: str) -> bool:
 
 
 @pytest.mark.real
-@pytest.mark.timeout(600)
 async def test_what_the_image_has_serves_and_its_health_check_knows(image: Path, tmp_path: Path) -> None:
     # One test of both: the environment takes longer to make than to try.
     for name in OURS:

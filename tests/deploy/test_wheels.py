@@ -11,8 +11,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
 #: uv's names: manylinux 2.28, musllinux 1.2 and macOS 13, which the oldest supported systems have. Windows is a client.
@@ -67,7 +65,6 @@ def _resolve(lock: Path, platform: str, python: str, into: Path) -> subprocess.C
     )
 
 
-@pytest.mark.timeout(600)
 def test_every_platform_installs_from_wheels_alone(tmp_path: Path) -> None:
     # The first one fills the cache that the others share.
     first = _resolve(LOCK, PLATFORMS[0], PYTHONS[0], tmp_path / "first")

@@ -154,7 +154,6 @@ def test_the_user_of_a_machine_s_node_removes_them(machine: Machine, built: dict
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_removal_that_is_killed_is_finished_by_the_next(machine: Machine, install: Install) -> None:
     before = with_hooks(machine, install)
     check_removal_at_each_kill(machine, before)

@@ -10,7 +10,7 @@ from tests.install.machine import Machine, check_removal_at_each_kill, populate,
 #: Parts of the steps, so that no test takes long and several run at once.
 PARTS = 4
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("part", range(PARTS))

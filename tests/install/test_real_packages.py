@@ -13,7 +13,6 @@ REACHES = ("PIP_", "UV_", "SSL_", "REQUESTS_", "HTTP_", "HTTPS_", "NO_PROXY", "h
 
 
 @pytest.mark.real
-@pytest.mark.timeout(600)
 def test_the_lock_file_is_installed_and_everything_of_it_works(machine: Machine, tmp_path: Path) -> None:
     del machine.environment["PYTHONPATH"]
     wheel = wheels.build(tmp_path)

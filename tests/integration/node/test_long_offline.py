@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from membridge.bus.connection import Bus
 from membridge.claudemem.memory import memory_rows
 from tests.fixtures.machines import MakeMachine, observations_of, until
@@ -11,7 +9,6 @@ from tests.fixtures.machines import MakeMachine, observations_of, until
 CHANGES, BATCHES = 10_000, 10
 
 
-@pytest.mark.timeout(600)
 async def test_a_long_offline_node_catches_up_and_proposes_what_it_wrote_meanwhile(
     make_machine: MakeMachine, bus: Bus
 ) -> None:
