@@ -119,6 +119,8 @@ def _raise_sequence(connection: Connection, table: Table, own_device: str | None
 
 def _publish(staged: Path, live: Path) -> None:
     files.sync_path(staged)
+    # Before it is the live one: to close a file takes SQLite's locks on it from this process.
+    files.leave_cache(staged)
     # Leftovers of a deleted database would be replayed into the new one.
     for suffix in ("-wal", "-shm", "-journal"):
         stale = Path(f"{live}{suffix}")
@@ -131,5 +133,3 @@ def _publish(staged: Path, live: Path) -> None:
             f"a database appeared at {live} during the pull", remedy="run `membridge pull` again: it merges"
         ) from error
     files.sync_path(live.parent)
-    # Takes half a second for a GiB; the database is there.
-    files.leave_cache(live)
