@@ -154,3 +154,25 @@ def test_the_parts_of_a_killed_install_are_gone_after_the_next(tmp_path: Path) -
 
     assert memory_sum(live) == memory_sum(a.live)
     assert [path.name for path in live.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_nothing_opens_the_file_once_it_is_the_live_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes it takes the locks from it that SQLite has in this process."""
+    a, live = Machine.make("node-a", tmp_path, empty=False), tmp_path / "new home" / "claude-mem.db"
+    opened: list[str] = []
+    link, open_file = os.link, os.open
+
+    def noted(path: str | Path, *arguments: int, **names: int) -> int:
+        if Path(path).samefile(live):
+            opened.append(str(path))
+        return open_file(path, *arguments, **names)
+
+    def linked(source: Path, target: Path) -> None:
+        link(source, target)
+        monkeypatch.setattr(os, "open", noted)
+
+    monkeypatch.setattr(os, "link", linked)
+    install.install(a.push(), live, source=a.source, deadline=soon())
+
+    assert opened == []
+    assert live.exists()
