@@ -24,7 +24,8 @@ from schemas.identity import canonical_id
 from schemas.leadership import Role
 from schemas.node import Empty, JobRequest
 from schemas.wire import decode
-from tests.fixtures.machines import PROJECT, MakeMachine, command, until
+from tests.fixtures.machines import PROJECT, SOON, MakeMachine, command, until
+from tests.fixtures.pace import paced
 
 ID = canonical_id(PROJECT)
 
@@ -66,11 +67,13 @@ async def test_info_of_a_running_node_is_the_catalogue(make_machine: MakeMachine
         wanted = {operation.at(project=ID, node="a") for operation in subjects.NODE_OPERATIONS} | {
             operation.to_primary().at(project=ID) for operation in subjects.NODE_OPERATIONS
         }
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(SOON), paced(bus) as turn:
             while not wanted <= found.keys():
                 await bus.publish("$SRV.INFO.membridge-node", b"", reply=inbox)
                 reply = json.loads((await anext(replies)).body)
                 found |= {endpoint["subject"]: endpoint["metadata"]["impact"] for endpoint in reply["endpoints"]}
+                # Without a pause the connection was lost now and then on a busy machine.
+                await turn()
     for operation in subjects.NODE_OPERATIONS:
         assert found[operation.at(project=ID, node="a")] == operation.impact
 
