@@ -119,7 +119,7 @@ def _raise_sequence(connection: Connection, table: Table, own_device: str | None
 
 def _publish(staged: Path, live: Path) -> None:
     files.sync_path(staged)
-    # Before it is the live one: to close a file takes SQLite's locks on it from this process.
+    # Before it is the live one, of which nothing opens the file: see `open_files`.
     files.leave_cache(staged)
     # Leftovers of a deleted database would be replayed into the new one.
     for suffix in ("-wal", "-shm", "-journal"):

@@ -29,7 +29,7 @@ from schemas import streams, subjects
 from schemas.events import SessionEvent, SessionMoment, SnapshotCommitted, decode_event
 from schemas.identity import ProjectId, canonical_id
 from tests.fixtures.hooks import SESSION, leave, leave_bytes, paths_of, waiting
-from tests.fixtures.machines import PROJECT, SAMPLE, SOON, MakeMachine, until
+from tests.fixtures.machines import PROJECT, SAMPLE, SOON, MakeMachine, observations_of, until
 from tests.fixtures.nats import QUICK, Restartable
 from tests.fixtures.pace import pause
 from tests.fixtures.relay import Losses
@@ -151,7 +151,7 @@ async def test_what_a_secondarys_session_learned_reaches_the_primary_at_its_stop
     shutil.copyfile(SAMPLE, b.database)
     await a.start()
     await until(bus, a, lambda seen: seen.project.head_seq > 0 and seen.project.unsynced == 0)
-    rows = (await until(bus, a, lambda seen: bool(seen.project.rows))).project.rows["observations"]
+    rows = await observations_of(bus, a)
     await b.start()
     await until(bus, b, lambda seen: seen.project.lag == 0 and seen.project.mirror_seq > 0)
     await b.write(2, "learned")
